@@ -1,0 +1,1 @@
+//! Backend for a Ray cluster that is already there, reached by address.

@@ -1,0 +1,1 @@
+//! Backend for Ray on this machine: uses the head that runs, or starts one.

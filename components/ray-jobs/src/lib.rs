@@ -1,0 +1,1 @@
+//! Client of the Ray Jobs REST API for components.

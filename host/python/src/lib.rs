@@ -1,0 +1,1 @@
+//! The extension module dagster_ray._native.

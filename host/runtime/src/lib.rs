@@ -1,0 +1,1 @@
+//! The host: loads components and lends them what their grants say.

@@ -1,0 +1,1 @@
+//! What the host does with components that misbehave.
