@@ -1,0 +1,83 @@
+"""Counts primes: a Dagster job whose run and whose steps are Ray jobs.
+
+Nothing in the ops knows of Ray. The run goes there because of `run_launcher` in dagster.yaml, and
+each step because of `executor_def`.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dagster_ray import ray_executor
+
+LIMIT = 300_000
+SLICES = 3
+
+
+@dg.op(out=dg.DynamicOut(int))
+def slices() -> Iterator[dg.DynamicOutput[int]]:
+    """Splits the numbers below the limit into slices, one step for each."""
+    for start in range(0, LIMIT, LIMIT // SLICES):
+        yield dg.DynamicOutput(start, mapping_key=f"from_{start}")
+
+
+@dg.op
+def count_primes(context: dg.OpExecutionContext, start: int) -> int:
+    """Runs once for each slice, all of them at the same time."""
+    stop = start + LIMIT // SLICES
+    count = sum(1 for number in range(start, stop) if is_prime(number))
+    context.log.info(f"{count} primes from {start} to {stop}")
+    return count
+
+
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
+def total(context: dg.OpExecutionContext, counts: list[int]) -> int:
+    """Fails the first time, and succeeds the second: Dagster's retries work as ever."""
+    if context.retry_number == 0:
+        raise ConnectionError("a service did not answer (the demo does this on purpose)")
+    return sum(counts)
+
+
+@dg.op(
+    tags={
+        "dagster-ray/config": {
+            "num_cpus": 1,
+            "runtime_env": {"env_vars": {"AUDIENCE": "reader"}},
+        }
+    }
+)
+def report(context: dg.OpExecutionContext, count: int) -> None:
+    """Has a Ray configuration of its own, which wins over that of the executor."""
+    audience = os.environ["AUDIENCE"]
+    context.log.info(f"dear {audience}, there are {count} primes below {LIMIT}")
+
+
+@dg.job(executor_def=ray_executor.configured({"ray": {"num_cpus": 0.25}}))
+def primes() -> None:
+    """The whole job."""
+    report(total(slices().map(count_primes).collect()))
+
+
+def is_prime(number: int) -> bool:
+    """Miller and Rabin's test, which errs with a probability of less than 4 ** -8."""
+    if number < 4:
+        return number in (2, 3)
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for _ in range(8):
+        power = pow(random.randrange(2, number - 1), odd, number)
+        if power in (1, number - 1):
+            continue
+        for _ in range(twos - 1):
+            power = power * power % number
+            if power == number - 1:
+                break
+        else:
+            return False
+    return True
+
+
+definitions = dg.Definitions(jobs=[primes])

@@ -1,0 +1,104 @@
+"""Shows a run's events as they come."""
+
+import time
+from dataclasses import dataclass, field
+
+import dagster as dg
+from rich.console import Console
+from rich.markup import escape
+
+DEADLINE_SECONDS = 600
+POLL_SECONDS = 0.3
+
+WORDS = {
+    dg.DagsterEventType.RUN_START: "[bold]the run worker is up[/]",
+    dg.DagsterEventType.STEP_START: "begins",
+    dg.DagsterEventType.STEP_SUCCESS: "[green]done[/]",
+    dg.DagsterEventType.STEP_UP_FOR_RETRY: "[yellow]failed, will be tried again[/]",
+    dg.DagsterEventType.STEP_RESTARTED: "begins again",
+    dg.DagsterEventType.STEP_FAILURE: "[red]failed[/]",
+    dg.DagsterEventType.STEP_SKIPPED: "skipped",
+    dg.DagsterEventType.RUN_SUCCESS: "[bold green]the run succeeded[/]",
+    dg.DagsterEventType.RUN_FAILURE: "[bold red]the run failed[/]",
+    dg.DagsterEventType.RUN_CANCELED: "[bold red]the run was canceled[/]",
+}
+BEGINNINGS = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED}
+ENDINGS = {
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_UP_FOR_RETRY,
+    dg.DagsterEventType.STEP_FAILURE,
+}
+
+
+@dataclass
+class Attempt:
+    """One try of one step, in seconds since the epoch."""
+
+    step: str
+    number: int
+    began: float
+    ended: float | None = None
+
+
+@dataclass
+class History:
+    """What Dagster's event log says of a run."""
+
+    run_id: str
+    succeeded: bool = False
+    attempts: list[Attempt] = field(default_factory=list)
+    error: str | None = None
+
+    def begin(self, step: str, moment: float) -> None:
+        """Notes a try of a step."""
+        number = sum(attempt.step == step for attempt in self.attempts)
+        self.attempts.append(Attempt(step, number, moment))
+
+    def end(self, step: str, moment: float) -> None:
+        """Notes the end of the last try of a step."""
+        for attempt in reversed(self.attempts):
+            if attempt.step == step:
+                attempt.ended = moment
+                return
+
+
+def follow(instance: dg.DagsterInstance, run_id: str, console: Console) -> History:
+    """Prints each step as it begins and ends, and returns when the run has ended."""
+    history = History(run_id)
+    began = time.time()
+    cursor = None
+    console.print(f"run {run_id}\n")
+    with console.status("the run worker is starting as a Ray job"):
+        while time.time() < began + DEADLINE_SECONDS:
+            finished = (run := instance.get_run_by_id(run_id)) is not None and run.is_finished
+            records = instance.get_records_for_run(run_id, cursor=cursor)
+            cursor = records.cursor
+            for record in records.records:
+                show(record.event_log_entry, history, began, console)
+            if finished and not records.records:
+                history.succeeded = run.is_success
+                return history
+            time.sleep(POLL_SECONDS)
+    history.error = f"the run did not end within {DEADLINE_SECONDS} s"
+    return history
+
+
+def show(entry: dg.EventLogEntry, history: History, began: float, console: Console) -> None:
+    """Prints one event, if a reader wants to see it."""
+    event, step = entry.dagster_event, entry.step_key or ""
+    text = None
+    if event is None:
+        # What an op logged itself.
+        text = f"[dim]{escape(entry.user_message)}[/]"
+    else:
+        kind = event.event_type
+        text = WORDS.get(kind)
+        if kind in BEGINNINGS:
+            history.begin(step, entry.timestamp)
+        elif kind in ENDINGS:
+            history.end(step, entry.timestamp)
+        elif kind == dg.DagsterEventType.RUN_FAILURE:
+            history.error = entry.user_message or event.message
+    if text is not None:
+        seconds = max(0.0, entry.timestamp - began)
+        console.print(f"  {seconds:5.1f} s  {escape(step):<26} {text}")

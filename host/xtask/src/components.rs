@@ -1,0 +1,122 @@
+//! Builds the components and the fixtures, and puts them where the host and the tests look.
+//!
+//! A built-in component is a folder `components/<name>` with a manifest `<name>.toml`; a fixture
+//! is a folder `tests/fixtures/<name>`. Nothing is listed here: a new folder is enough.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::project::Project;
+use crate::python::hex;
+use crate::setup::WASM;
+use crate::stages::Stage;
+
+const PROFILE: &str = "component";
+
+struct Guest {
+    name: String,
+    package: String,
+    manifest: Option<PathBuf>,
+    destination: PathBuf,
+}
+
+/// Builds all of them, with one call of cargo so that shared crates are built once.
+pub(crate) fn build(project: &Project, stage: &mut Stage) -> Result<()> {
+    let guests = find(project)?;
+    let mut cargo = project.cargo(&["build", "--locked", "--target", WASM, "--profile", PROFILE]);
+    for guest in &guests {
+        cargo.args(["--package", &guest.package]);
+    }
+    stage.execute(&mut cargo)?;
+    let built = project.target().join(WASM).join(PROFILE);
+    for guest in &guests {
+        place(guest, &built)?;
+    }
+    Ok(())
+}
+
+fn find(project: &Project) -> Result<Vec<Guest>> {
+    let mut guests = Vec::new();
+    for folder in folders(&project.root().join("components"))? {
+        let name = name_of(&folder);
+        let manifest = folder.join(format!("{name}.toml"));
+        if manifest.is_file() {
+            guests.push(Guest {
+                package: format!("dagster-ray-{name}"),
+                manifest: Some(manifest),
+                destination: project.package().join("components"),
+                name,
+            });
+        }
+    }
+    for folder in folders(&project.root().join("tests/fixtures"))? {
+        let name = name_of(&folder);
+        let manifest = folder.join(format!("{name}.toml"));
+        if folder.join("Cargo.toml").is_file() {
+            guests.push(Guest {
+                package: format!("fixture-{name}"),
+                manifest: manifest.is_file().then_some(manifest),
+                destination: project.fixtures(),
+                name,
+            });
+        }
+    }
+    if guests.is_empty() {
+        bail!("there is no component in {}", project.root().display());
+    }
+    Ok(guests)
+}
+
+fn place(guest: &Guest, built: &Path) -> Result<()> {
+    let source = built.join(format!("{}.wasm", guest.package.replace('-', "_")));
+    let wasm =
+        fs::read(&source).with_context(|| format!("cargo did not make {}", source.display()))?;
+    fs::create_dir_all(&guest.destination)
+        .with_context(|| format!("{} could not be made", guest.destination.display()))?;
+    let to = guest.destination.join(format!("{}.wasm", guest.name));
+    write_if_changed(&to, &wasm)?;
+    if let Some(manifest) = &guest.manifest {
+        let text = fs::read_to_string(manifest)
+            .with_context(|| format!("{} could not be read", manifest.display()))?;
+        let stamped = format!("sha256 = \"{}\"\n{text}", hex(&Sha256::digest(&wasm)));
+        write_if_changed(&to.with_extension("toml"), stamped.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A file that did not change keeps its time, and one that did is never seen half written: a
+/// process that runs may load it at any moment.
+fn write_if_changed(file: &Path, content: &[u8]) -> Result<()> {
+    if fs::read(file).is_ok_and(|found| found == content) {
+        return Ok(());
+    }
+    let new = file.with_extension("new");
+    fs::write(&new, content)
+        .and_then(|()| fs::rename(&new, file))
+        .with_context(|| format!("{} could not be written", file.display()))
+}
+
+fn folders(parent: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(parent)
+        .with_context(|| format!("{} could not be listed", parent.display()))?;
+    let mut folders = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+fn name_of(folder: &Path) -> String {
+    folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,291 @@
+//! Runs the parts of a command one after the other, shows how far they are, and ends with a
+//! table of their times.
+//!
+//! On a terminal each stage is one line that moves; anywhere else it is plain log lines. What the
+//! programs print goes to a file, and is shown when the stage fails.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::project::Project;
+
+/// How many lines of a failed stage are shown. The rest is in its file.
+const LINES_OF_A_FAILURE: usize = 150;
+/// How often a stage that takes long says so, where there is no terminal.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// How long to wait for output after a program ended. A daemon that it left behind may keep the
+/// pipe open for ever.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+enum Outcome {
+    Passed,
+    Failed,
+    Skipped(String),
+}
+
+/// The stages of one command.
+pub(crate) struct Stages {
+    logs: PathBuf,
+    verbose: bool,
+    began: Instant,
+    done: Vec<(String, Outcome, Duration)>,
+}
+
+impl Stages {
+    /// No stage has run yet.
+    pub(crate) fn new(project: &Project, verbose: bool) -> Result<Self> {
+        let logs = project.target().join("xtask");
+        fs::create_dir_all(&logs)
+            .with_context(|| format!("{} could not be made", logs.display()))?;
+        Ok(Self {
+            logs,
+            verbose,
+            began: Instant::now(),
+            done: Vec::new(),
+        })
+    }
+
+    /// Runs one stage, and tells whether it passed.
+    pub(crate) fn run(&mut self, name: &str, work: impl FnOnce(&mut Stage) -> Result<()>) -> bool {
+        let began = Instant::now();
+        let log = self.logs.join(format!("{}.log", name.replace(' ', "-")));
+        let result = Stage::begin(name, &log, self.verbose).and_then(|mut stage| {
+            let result = work(&mut stage);
+            stage.end();
+            result
+        });
+        let time = began.elapsed();
+        let passed = match &result {
+            Ok(()) => {
+                eprintln!("  ok      {name} ({})", seconds(time));
+                true
+            }
+            Err(error) => {
+                eprintln!("  FAILED  {name} ({})", seconds(time));
+                if !self.verbose {
+                    show_end(&log);
+                }
+                eprintln!("{name}: {error:#}");
+                false
+            }
+        };
+        let outcome = if passed {
+            Outcome::Passed
+        } else {
+            Outcome::Failed
+        };
+        self.done.push((name.to_owned(), outcome, time));
+        passed
+    }
+
+    /// Notes that a stage did not run.
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
+        eprintln!("  skipped {name}: {reason}");
+        self.done.push((
+            name.to_owned(),
+            Outcome::Skipped(reason.to_owned()),
+            Duration::ZERO,
+        ));
+    }
+
+    /// Ends the part that is shown as stages, for a command that goes on with output of its own.
+    pub(crate) fn close(&self) {
+        eprintln!("  ready   after {}\n", seconds(self.began.elapsed()));
+    }
+
+    /// Prints the table, and tells whether nothing failed.
+    pub(crate) fn finish(self) -> bool {
+        let width = self
+            .done
+            .iter()
+            .map(|(name, _, _)| name.len())
+            .max()
+            .unwrap_or(0);
+        let mut failed = Vec::new();
+        let mut passed = 0_usize;
+        eprintln!();
+        for (name, outcome, time) in &self.done {
+            let word = match outcome {
+                Outcome::Passed => {
+                    passed += 1;
+                    "passed".to_owned()
+                }
+                Outcome::Failed => {
+                    failed.push(name.as_str());
+                    "FAILED".to_owned()
+                }
+                Outcome::Skipped(reason) => format!("skipped: {reason}"),
+            };
+            eprintln!("  {name:<width$}  {:>9}  {word}", seconds(*time));
+        }
+        eprintln!(
+            "  {:<width$}  {:>9}",
+            "together",
+            seconds(self.began.elapsed())
+        );
+        if !failed.is_empty() {
+            eprintln!("failed: {}", failed.join(", "));
+        }
+        eprintln!("{passed} passed, {} failed", failed.len());
+        failed.is_empty()
+    }
+}
+
+/// A stage under way.
+pub(crate) struct Stage {
+    name: String,
+    bar: Option<ProgressBar>,
+    log: File,
+    verbose: bool,
+    last_sign: Instant,
+    began: Instant,
+}
+
+impl Stage {
+    fn begin(name: &str, log: &Path, verbose: bool) -> Result<Self> {
+        let file =
+            File::create(log).with_context(|| format!("{} could not be written", log.display()))?;
+        let bar = if !verbose && std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner();
+            bar.set_style(ProgressStyle::with_template(
+                "  {spinner} {prefix} [{elapsed}] {wide_msg:.dim}",
+            )?);
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            Some(bar)
+        } else {
+            eprintln!("  begin   {name}");
+            None
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            bar,
+            log: file,
+            verbose,
+            last_sign: Instant::now(),
+            began: Instant::now(),
+        })
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Notes what the stage does now.
+    pub(crate) fn note(&mut self, text: &str) -> Result<()> {
+        writeln!(self.log, "{text}").context("the stage's log could not be written")?;
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.trim().to_owned());
+        } else if self.verbose {
+            eprintln!("          {text}");
+        } else if self.last_sign.elapsed() >= SIGN_OF_LIFE {
+            self.last_sign = Instant::now();
+            eprintln!(
+                "  still   {} ({}): {}",
+                self.name,
+                seconds(self.began.elapsed()),
+                text.trim()
+            );
+        }
+        Ok(())
+    }
+
+    /// Runs a program to its end. Its failure is the stage's failure.
+    pub(crate) fn execute(&mut self, command: &mut Command) -> Result<()> {
+        let shown = words(command);
+        self.note(&format!("$ {shown}"))?;
+        let (reader, writer) = std::io::pipe().context("no pipe could be made")?;
+        command
+            .stdin(std::process::Stdio::null())
+            .stdout(writer.try_clone().context("no pipe could be made")?)
+            .stderr(writer);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{} could not be started", words_of_program(command)))?;
+        // The command holds the writing ends; the reader sees the end of the output only when
+        // they are closed.
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).split(b'\n') {
+                let Ok(line) = line else { break };
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if sender.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut ended: Option<Instant> = None;
+        loop {
+            match lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => self.note(&line)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if ended.is_none() && child.try_wait()?.is_some() {
+                ended = Some(Instant::now());
+            }
+            if ended.is_some_and(|moment| moment.elapsed() > LAST_OUTPUT) {
+                break;
+            }
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("`{shown}` ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+fn words_of_program(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+fn words(command: &Command) -> String {
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or(command.get_program());
+    std::iter::once(program)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn show_end(log: &Path) {
+    let Ok(text) = fs::read_to_string(log) else {
+        return;
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let left_out = lines.len().saturating_sub(LINES_OF_A_FAILURE);
+    if left_out > 0 {
+        eprintln!(
+            "    ({left_out} lines before these are in {})",
+            log.display()
+        );
+    }
+    for line in &lines[left_out..] {
+        eprintln!("    {line}");
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    let whole = time.as_secs();
+    if whole >= 60 {
+        format!("{} m {:02} s", whole / 60, whole % 60)
+    } else {
+        format!("{:.1} s", time.as_secs_f64())
+    }
+}

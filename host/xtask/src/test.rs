@@ -1,0 +1,99 @@
+//! `cargo xtask test`: every check and every test.
+
+use std::process::Stdio;
+
+use crate::build;
+use crate::frozen;
+use crate::project::Project;
+use crate::stages::Stages;
+
+/// The Python folders that are checked.
+const PYTHON: [&str; 3] = ["host/python", "tests/dagster", "examples"];
+
+/// Runs all of it. A check that fails does not keep the others from running; only what is built
+/// on a failed build is left out.
+pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
+    if !build::run(project, stages) {
+        stages.skip("checks and tests", "nothing could be built");
+        return;
+    }
+    stages.run("contract", |_| frozen::check(&project.wit()));
+    stages.run("format", |stage| {
+        stage.execute(&mut project.cargo(&["fmt", "--all", "--check"]))?;
+        stage.execute(
+            project
+                .program(project.venv_program("ruff"))
+                .args(["format", "--check"])
+                .args(PYTHON),
+        )
+    });
+    stages.run("clippy", |stage| {
+        stage.execute(&mut project.cargo(&[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    });
+    stages.run("ruff", |stage| {
+        stage.execute(
+            project
+                .program(project.venv_program("ruff"))
+                .arg("check")
+                .args(PYTHON),
+        )
+    });
+    stages.run("pyright", |stage| {
+        stage.execute(project.program(project.venv_program("pyright")).args([
+            "--pythonpath".as_ref(),
+            project.venv_program("python").as_os_str(),
+        ]))
+    });
+    licences(project, stages);
+    stages.run("cargo test", |stage| {
+        stage.execute(&mut project.cargo(&["test", "--locked", "--workspace"]))
+    });
+    stages.run("pytest", |stage| {
+        let mut pytest = project.program(project.venv_program("python"));
+        pytest.args(["-m", "pytest", "tests/dagster"]);
+        if fast {
+            pytest.args(["-m", "not slow"]);
+        }
+        stage.execute(&mut pytest)
+    });
+    if fast {
+        stages.skip("demo", "--fast");
+    } else {
+        stages.run("demo", |stage| {
+            stage.execute(
+                project
+                    .program(project.venv_program("python"))
+                    .arg("examples/demo/run.py"),
+            )
+        });
+    }
+}
+
+/// cargo-deny needs minutes to install and the network to know the advisories, so it is used
+/// where it is there.
+fn licences(project: &Project, stages: &mut Stages) {
+    let installed = project
+        .cargo(&["deny", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if installed {
+        stages.run("cargo deny", |stage| {
+            stage.execute(&mut project.cargo(&["deny", "check"]))
+        });
+    } else {
+        stages.skip(
+            "cargo deny",
+            "cargo-deny is not installed (cargo install cargo-deny)",
+        );
+    }
+}
