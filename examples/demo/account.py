@@ -1,6 +1,7 @@
 """Asks Ray which jobs it ran, and compares that with what Dagster says."""
 
 import logging
+import time
 from dataclasses import dataclass
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
@@ -10,6 +11,7 @@ from watch import Attempt, History
 
 RUN_ID = "dagster/run-id"
 STEP = "dagster/op"
+SETTLE_SECONDS = 30
 
 
 @dataclass
@@ -49,19 +51,24 @@ class Account:
 
 
 def account_of(address: str, run_id: str) -> Account:
-    """What Ray's own API lists."""
+    """What Ray's own API lists, once every job of the run has ended."""
     logging.getLogger("ray").setLevel(logging.ERROR)
-    worker: list[JobDetails] = []
-    steps: dict[str, list[JobDetails]] = {}
-    jobs = JobSubmissionClient(address).list_jobs()
+    client = JobSubmissionClient(address)
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        jobs = [job for job in client.list_jobs() if (job.metadata or {}).get(RUN_ID) == run_id]
+        # Dagster knows that a run ended a moment before its worker's process has ended.
+        if time.monotonic() > deadline or all(job.status.is_terminal() for job in jobs):
+            break
+        time.sleep(0.5)
+    account = Account([], {})
     for job in sorted(jobs, key=lambda job: job.start_time or 0):
-        metadata = job.metadata or {}
-        if metadata.get(RUN_ID) == run_id:
-            if STEP in metadata:
-                steps.setdefault(metadata[STEP], []).append(job)
-            else:
-                worker.append(job)
-    return Account(worker, steps)
+        step = (job.metadata or {}).get(STEP)
+        if step is None:
+            account.worker.append(job)
+        else:
+            account.steps.setdefault(step, []).append(job)
+    return account
 
 
 def show_table(console: Console, history: History, account: Account) -> None:
