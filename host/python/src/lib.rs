@@ -1,1 +1,24 @@
-//! The extension module dagster_ray._native.
+//! `dagster_ray._native`: the host, as a Python module.
+//!
+//! Thin by intent: it converts, waits without holding the interpreter, looks for signals while it
+//! waits, and raises the exceptions of `dagster_ray.errors`.
+
+mod call;
+mod component;
+mod errors;
+mod process;
+
+use pyo3::prelude::*;
+
+/// The extension module.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::call::Call;
+    #[pymodule_export]
+    use super::component::Component;
+    #[pymodule_export]
+    use super::component::inspect;
+    #[pymodule_export]
+    use super::process::shutdown;
+}

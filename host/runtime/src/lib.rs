@@ -1,1 +1,40 @@
-//! The host: loads components and lends them what their grants say.
+//! The host of `dagster-ray` components.
+//!
+//! A component decides; this crate lends. It loads a WebAssembly component once, checks it against
+//! its manifest, and runs every call in a store of its own that is dropped afterwards, so that a
+//! trap, a timeout or a cancelled call costs that call alone.
+//!
+//! - [`Host`]: one per process: engine, threads, connections, started programs.
+//! - [`Backend`]: a component file with its grants and settings, reloaded when the file changes.
+//! - [`Call`]: one call of one export, with its deadline, its listener and its cancellation.
+//! - [`manifest`]: what a component may do, and how much of everything.
+//!
+//! What a component can import lies in [`capability`], one file for each.
+
+mod backend;
+mod bindings;
+mod cache;
+mod call;
+pub mod capability;
+mod engine;
+mod error;
+mod exports;
+mod host;
+mod introspect;
+mod limits;
+mod linker;
+mod loader;
+pub mod manifest;
+mod notice;
+mod policy;
+mod store;
+
+pub use backend::{Backend, BackendOptions};
+pub use bindings::dagster_ray::host::model;
+pub use call::{Call, CallOptions, Progress};
+pub use error::{CallError, LoadError};
+pub use host::Host;
+pub use introspect::{Interface, Introspection};
+pub use loader::{Inspection, inspect};
+pub use notice::Notice;
+pub use policy::{Authority, AuthorityOptions, PolicyError};

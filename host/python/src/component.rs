@@ -1,0 +1,121 @@
+//! A component with its settings, as a Python object.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dagster_ray_runtime::manifest::Narrowing;
+use dagster_ray_runtime::{Authority, AuthorityOptions, Backend, BackendOptions, Call as RuntimeCall, CallOptions};
+use pyo3::prelude::*;
+
+use crate::call::Call;
+use crate::{errors, process};
+
+/// A component file with what the configuration gives it. Nothing is read before the first use.
+#[pyclass(module = "dagster_ray._native", frozen)]
+pub(crate) struct Component {
+    options: BackendOptions,
+    backend: std::sync::Mutex<Option<Backend>>,
+}
+
+impl Component {
+    fn backend(&self, py: Python<'_>) -> PyResult<Backend> {
+        if process::is_forked() {
+            return Err(errors::forked(py));
+        }
+        let host = process::host(py)?;
+        let mut backend = self.backend.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(backend.get_or_insert_with(|| Backend::new(host, self.options.clone())).clone())
+    }
+
+    fn described(&self, py: Python<'_>) -> PyResult<(String, String, Vec<&'static str>)> {
+        let backend = self.backend(py)?;
+        py.detach(|| backend.describe()).map_err(|error| errors::load(py, &error))
+    }
+
+    fn begin(&self, py: Python<'_>, export: &str, arguments: &str, listener: Option<Py<PyAny>>, timeout: Option<f64>) -> PyResult<Call> {
+        let backend = self.backend(py)?;
+        let timeout = timeout.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
+        let call = RuntimeCall::begin(&backend, export, arguments, CallOptions { timeout });
+        Ok(Call::new(call, backend, listener))
+    }
+}
+
+#[pymethods]
+impl Component {
+    #[new]
+    #[pyo3(signature = (wasm, *, settings=None, authorities=None, programs=None, directories=None, grants=None, sha256=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        wasm: PathBuf,
+        settings: Option<BTreeMap<String, String>>,
+        authorities: Option<Vec<String>>,
+        programs: Option<HashMap<String, Vec<String>>>,
+        directories: Option<Vec<PathBuf>>,
+        grants: Option<&str>,
+        sha256: Option<String>,
+    ) -> PyResult<Self> {
+        let authorities = authorities
+            .unwrap_or_default()
+            .iter()
+            .map(|text| {
+                let options: AuthorityOptions = serde_json::from_str(text)
+                    .map_err(|error| errors::invalid(py, "authorities", &error.to_string()))?;
+                Authority::new(options).map_err(|error| errors::invalid(py, "address", &error.to_string()))
+            })
+            .collect::<PyResult<_>>()?;
+        let narrowing = match grants {
+            Some(text) => Narrowing::parse(text).map_err(|error| errors::load(py, &error))?,
+            None => Narrowing::default(),
+        };
+        let options = BackendOptions {
+            path: wasm,
+            settings: settings.unwrap_or_default(),
+            authorities,
+            programs: programs.unwrap_or_default().into_iter().collect(),
+            directories: directories.unwrap_or_default(),
+            narrowing,
+            sha256,
+        };
+        Ok(Self { options, backend: std::sync::Mutex::new(None) })
+    }
+
+    /// The component's name in messages.
+    #[getter]
+    fn name(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.described(py)?.0)
+    }
+
+    /// The sha256 of the file as it is now.
+    #[getter]
+    fn digest(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.described(py)?.1)
+    }
+
+    /// The interfaces of the contract that it exports.
+    #[getter]
+    fn exports(&self, py: Python<'_>) -> PyResult<Vec<&'static str>> {
+        Ok(self.described(py)?.2)
+    }
+
+    /// Calls `interface.function` with a JSON object, and waits for the JSON that it returns.
+    #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None))]
+    fn call(&self, py: Python<'_>, export: &str, arguments: &str, listener: Option<Py<PyAny>>, timeout: Option<f64>) -> PyResult<String> {
+        self.begin(py, export, arguments, listener, timeout)?.result(py, None)
+    }
+
+    /// Begins the same without waiting.
+    #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None))]
+    fn start(&self, py: Python<'_>, export: &str, arguments: &str, listener: Option<Py<PyAny>>, timeout: Option<f64>) -> PyResult<Call> {
+        self.begin(py, export, arguments, listener, timeout)
+    }
+}
+
+/// What can be known of a component file without running it, as JSON.
+#[pyfunction]
+pub(crate) fn inspect(py: Python<'_>, wasm: PathBuf) -> PyResult<String> {
+    let path: &Path = &wasm;
+    let inspection = py.detach(|| dagster_ray_runtime::inspect(path)).map_err(|error| errors::load(py, &error))?;
+    serde_json::to_string(&inspection).map_err(|error| errors::invalid(py, "inspect", &error.to_string()))
+}

@@ -1,0 +1,60 @@
+//! The host of this process, made on first use.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use dagster_ray_runtime::Host;
+use pyo3::prelude::*;
+
+use crate::errors;
+
+struct Own {
+    pid: u32,
+    host: Host,
+}
+
+static HOST: Mutex<Option<Own>> = Mutex::new(None);
+
+/// How long started programs may take to end when the process does.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// The host of this very process.
+pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
+    let made = py.detach(|| {
+        let mut own = HOST.lock().unwrap_or_else(PoisonError::into_inner);
+        match own.as_ref() {
+            Some(own) if own.pid == std::process::id() => Ok(Some(own.host.clone())),
+            Some(_) => Ok(None),
+            None => Host::start().map(|host| {
+                *own = Some(Own { pid: std::process::id(), host: host.clone() });
+                Some(host)
+            }),
+        }
+    });
+    match made {
+        Ok(Some(host)) => Ok(host),
+        Ok(None) => Err(errors::forked(py)),
+        Err(error) => Err(errors::load(py, &error)),
+    }
+}
+
+/// Whether the host that this process holds was made by its parent.
+pub(crate) fn is_forked() -> bool {
+    let own = HOST.lock().unwrap_or_else(PoisonError::into_inner);
+    own.as_ref().is_some_and(|own| own.pid != std::process::id())
+}
+
+/// Stops every program that components started. In a forked child, and before the first use, it
+/// does nothing.
+#[pyfunction]
+pub(crate) fn shutdown(py: Python<'_>) {
+    py.detach(|| {
+        let host = {
+            let own = HOST.lock().unwrap_or_else(PoisonError::into_inner);
+            own.as_ref().filter(|own| own.pid == std::process::id()).map(|own| own.host.clone())
+        };
+        if let Some(host) = host {
+            host.shutdown(GRACE);
+        }
+    });
+}

@@ -1,0 +1,136 @@
+//! A component file with what the configuration gives it, reloaded when the file changes.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::error::LoadError;
+use crate::host::Host;
+use crate::loader::{self, Loaded};
+use crate::manifest::Narrowing;
+use crate::policy::{Authority, Policy};
+
+/// What the configuration says of a backend.
+#[derive(Debug, Clone, Default)]
+pub struct BackendOptions {
+    /// The component file.
+    pub path: PathBuf,
+    /// What the component reads from `wasi:config/store`.
+    pub settings: BTreeMap<String, String>,
+    /// The authorities that the configuration names, with their credentials.
+    pub authorities: Vec<Authority>,
+    /// The commands behind the names of programs.
+    pub programs: BTreeMap<String, Vec<String>>,
+    /// Directories and files that may be uploaded.
+    pub directories: Vec<PathBuf>,
+    /// What the operator allows of the manifest's grants.
+    pub narrowing: Narrowing,
+    /// The digest that the file must have.
+    pub sha256: Option<String>,
+}
+
+/// What tells a file from the one that was loaded before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+type Known = (Stamp, Option<Stamp>, Arc<Loaded>, Arc<Policy>);
+
+/// A component file with its settings. Clones are the same backend.
+#[derive(Clone)]
+pub struct Backend(Arc<Inner>);
+
+struct Inner {
+    host: Host,
+    options: BackendOptions,
+    settings: Vec<(String, String)>,
+    known: Mutex<Option<Known>>,
+}
+
+impl Backend {
+    /// A backend of this process. The file is loaded by its first use.
+    pub fn new(host: Host, options: BackendOptions) -> Self {
+        let settings = options.settings.clone().into_iter().collect();
+        Self(Arc::new(Inner { host, options, settings, known: Mutex::new(None) }))
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.0.host
+    }
+
+    pub(crate) fn file_name(&self) -> String {
+        self.0.options.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+    }
+
+    pub(crate) fn settings(&self) -> &[(String, String)] {
+        &self.0.settings
+    }
+
+    /// The component's name, digest and the names of the interfaces it exports.
+    ///
+    /// # Errors
+    /// Where the file cannot be loaded.
+    pub fn describe(&self) -> Result<(String, String, Vec<&'static str>), LoadError> {
+        let (loaded, _) = self.current()?;
+        let exports = loaded.introspection.interfaces.iter().map(|interface| interface.name()).collect();
+        Ok((loaded.manifest.id.clone(), loaded.digest.clone(), exports))
+    }
+
+    /// The component as its file is now. A file that has changed is loaded again; calls under way
+    /// finish on what they began with.
+    pub(crate) fn current(&self) -> Result<(Arc<Loaded>, Arc<Policy>), LoadError> {
+        let options = &self.0.options;
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let manifest = crate::manifest::Manifest::path_of(&options.path);
+        let mut tries = 0;
+        loop {
+            let stamp = stamp(&options.path).map_err(|error| LoadError::Unreadable {
+                path: options.path.clone(),
+                problem: error.to_string(),
+            })?;
+            let manifest_stamp = self::stamp(&manifest).ok();
+            if let Some((seen, manifest_seen, loaded, policy)) = known.as_ref()
+                && (seen, manifest_seen) == (&stamp, &manifest_stamp)
+            {
+                return Ok((loaded.clone(), policy.clone()));
+            }
+            match loader::load(&self.0.host, &options.path, &options.narrowing, options.sha256.as_deref()) {
+                Ok(loaded) => {
+                    let policy = Arc::new(Policy::new(
+                        &loaded.manifest.grants,
+                        &options.authorities,
+                        &options.directories,
+                        &options.programs,
+                    ));
+                    *known = Some((stamp, manifest_stamp, loaded.clone(), policy.clone()));
+                    return Ok((loaded, policy));
+                }
+                // A file that was written a moment ago is perhaps not whole yet.
+                Err(_) if known.is_some() && tries < 10 && young(&stamp) => {
+                    tries += 1;
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn stamp(path: &std::path::Path) -> std::io::Result<Stamp> {
+    let metadata = std::fs::metadata(path)?;
+    Ok(Stamp {
+        inode: metadata.ino(),
+        size: metadata.len(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+    })
+}
+
+fn young(stamp: &Stamp) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    now.saturating_sub(stamp.modified.0.cast_unsigned()) < 3
+}

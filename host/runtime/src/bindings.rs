@@ -1,0 +1,40 @@
+//! The contract of `wit/`, generated for the host's side.
+
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+wasmtime::component::bindgen!({
+    inline: r#"
+        package dagster-ray:runtime;
+        world contract {
+            import wasi:logging/logging@0.1.0-draft;
+            import dagster-ray:host/model@0.1.0;
+            import dagster-ray:host/sink@0.1.0;
+            import dagster-ray:host/processes@0.1.0;
+            import dagster-ray:host/packages@0.1.0;
+            export dagster-ray:backend/describe@0.1.0;
+            export dagster-ray:backend/launcher@0.1.0;
+            export dagster-ray:backend/executor@0.1.0;
+        }
+    "#,
+    path: [
+        "../../wit/deps/io.wit",
+        "../../wit/deps/clocks.wit",
+        "../../wit/deps/random.wit",
+        "../../wit/deps/filesystem.wit",
+        "../../wit/deps/sockets.wit",
+        "../../wit/deps/cli.wit",
+        "../../wit/deps/http.wit",
+        "../../wit/deps/config.wit",
+        "../../wit/deps/logging.wit",
+        "../../wit/host",
+        "../../wit/backend",
+    ],
+    world: "dagster-ray:runtime/contract",
+    imports: { default: async | trappable },
+    exports: { default: async },
+    additional_derives: [serde::Serialize, serde::Deserialize],
+    with: {
+        "dagster-ray:host/sink.listener": crate::capability::sink::Listener,
+        "dagster-ray:host/packages.source": crate::capability::packages::Source,
+    },
+});

@@ -1,0 +1,71 @@
+//! Compiled code on disk, so that a component is compiled once on a machine.
+//!
+//! Loading compiled code is as trusting as loading a shared library. So only files are read that
+//! this user wrote, that nobody else can write, and whose name says which component and which
+//! engine they are of.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Where compiled code is kept: `DAGSTER_RAY_CACHE_DIR`, or `dagster-ray` in the user's cache.
+pub(crate) fn directory() -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    named("DAGSTER_RAY_CACHE_DIR")
+        .or_else(|| named("XDG_CACHE_HOME").map(|cache| cache.join("dagster-ray")))
+        .or_else(|| named("HOME").map(|home| home.join(".cache").join("dagster-ray")))
+}
+
+fn file(directory: &Path, digest: &str, engine: &Engine) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    directory.join(format!("{digest}-{:016x}.cwasm", hasher.finish()))
+}
+
+/// The compiled code of a component, from the cache, or compiled now and kept.
+pub(crate) fn component(engine: &Engine, digest: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
+    let Some(directory) = directory() else { return Component::from_binary(engine, bytes) };
+    let path = file(&directory, digest, engine);
+    if let Some(component) = load(engine, &path) {
+        return Ok(component);
+    }
+    let component = Component::from_binary(engine, bytes)?;
+    if let Err(error) = component.serialize().and_then(|code| Ok(keep(&directory, &path, &code)?)) {
+        tracing::debug!(path = %path.display(), "compiled code is not kept: {error:#}");
+    }
+    Ok(component)
+}
+
+fn load(engine: &Engine, path: &Path) -> Option<Component> {
+    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    // SAFETY: geteuid takes nothing and cannot fail.
+    let own = metadata.uid() == unsafe { libc::geteuid() };
+    if !own || !metadata.is_file() || metadata.mode() & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "not loaded: others could have written it");
+        return None;
+    }
+    let mut code = Vec::new();
+    file.read_to_end(&mut code).ok()?;
+    // SAFETY: the file is this user's own, written by `keep` below, and readable by nobody else.
+    match unsafe { Component::deserialize(engine, &code) } {
+        Ok(component) => Some(component),
+        Err(error) => {
+            tracing::debug!(path = %path.display(), "compiled anew: {error:#}");
+            None
+        }
+    }
+}
+
+fn keep(directory: &Path, path: &Path, code: &[u8]) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // A temporary file is made with mode 0600, and shown under its name only once it is whole.
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    temporary.write_all(code)?;
+    temporary.persist(path)?;
+    Ok(())
+}

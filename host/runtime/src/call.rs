@@ -1,0 +1,207 @@
+//! One call of one export: its deadline, its cancellation, its reports, and what its end means.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use wasmtime::Trap;
+
+use crate::backend::Backend;
+use crate::bindings::dagster_ray::host::model::Error;
+use crate::error::CallError;
+use crate::exports::{self, Failure};
+use crate::loader::Loaded;
+use crate::notice::{Notice, Reports};
+use crate::policy::Policy;
+use crate::store::{self, Cancel, Ingredients, State};
+
+/// How long a call that has been told of its cancellation may clean up before it is cut off.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// How to call.
+#[derive(Debug, Clone, Default)]
+pub struct CallOptions {
+    /// Less time than the component's own limit.
+    pub timeout: Option<Duration>,
+}
+
+/// A call under way. Dropping it does not stop it; [`Call::cancel`] does.
+pub struct Call {
+    cancel: Cancel,
+    notices: mpsc::Receiver<Notice>,
+    outcome: oneshot::Receiver<Result<Value, CallError>>,
+}
+
+/// What a waiting caller gets.
+pub enum Progress {
+    /// A report of the call.
+    Notice(Notice),
+    /// Its end.
+    Ended(Box<Result<Value, CallError>>),
+    /// Nothing, in the time given.
+    Quiet,
+}
+
+impl Call {
+    /// Begins a call: `interface.function`, with a JSON object of its parameters by name.
+    pub fn begin(backend: &Backend, export: &str, arguments: &str, options: CallOptions) -> Self {
+        let cancel = Cancel::default();
+        let (reports, notices) = Reports::channel(1 << 20);
+        let (sender, outcome) = oneshot::channel();
+        let one = One {
+            backend: backend.clone(),
+            export: export.to_owned(),
+            arguments: arguments.to_owned(),
+            cancel: cancel.clone(),
+            timeout: options.timeout,
+        };
+        let runtime = backend.host().runtime();
+        runtime.spawn(async move {
+            let _ = sender.send(one.run(reports).await);
+        });
+        Self { cancel, notices, outcome }
+    }
+
+    /// Tells the call to stop. One that listens cleans up; after a grace it is cut off.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Waits for the next report, the end, or `most` to pass. Reports come before the end that
+    /// they led to.
+    pub fn wait(&mut self, backend: &Backend, most: Duration) -> Progress {
+        backend.host().runtime().block_on(async {
+            tokio::select! {
+                biased;
+                Some(notice) = self.notices.recv() => Progress::Notice(notice),
+                outcome = &mut self.outcome => Progress::Ended(Box::new(outcome.unwrap_or_else(|_| {
+                    Err(CallError::Cancelled { component: "host".into(), export: "shutdown".into() })
+                }))),
+                () = tokio::time::sleep(most) => Progress::Quiet,
+            }
+        })
+    }
+
+    /// Waits for the end, passing reports over.
+    ///
+    /// # Errors
+    /// Where the call fails, as [`CallError`] tells.
+    pub fn finish(mut self, backend: &Backend) -> Result<Value, CallError> {
+        loop {
+            if let Progress::Ended(outcome) = self.wait(backend, Duration::from_secs(3600)) {
+                return *outcome;
+            }
+        }
+    }
+}
+
+struct One {
+    backend: Backend,
+    export: String,
+    arguments: String,
+    cancel: Cancel,
+    timeout: Option<Duration>,
+}
+
+impl One {
+    async fn run(self, reports: Reports) -> Result<Value, CallError> {
+        let backend = self.backend.clone();
+        // Compiling takes a good part of a second, and has no place on a thread that other calls need.
+        let loaded = tokio::task::spawn_blocking(move || backend.current()).await;
+        let (loaded, policy) = match loaded {
+            Ok(loaded) => loaded?,
+            Err(error) => {
+                return Err(CallError::Trap {
+                    component: self.backend.file_name(),
+                    export: self.export,
+                    reason: format!("the host failed while loading the component: {error}"),
+                    stderr: String::new(),
+                });
+            }
+        };
+        let limits = &loaded.manifest.limits;
+        let most = self.timeout.map_or(limits.wall_clock(), |asked| asked.min(limits.wall_clock()));
+        let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
+        tokio::select! {
+            biased;
+            outcome = self.call(&loaded, policy, reports) => outcome,
+            () = tokio::time::sleep(most) => Err(CallError::Deadline { component, export, seconds: most.as_secs_f64() }),
+            () = async { self.cancel.cancelled().await; tokio::time::sleep(CLEAN_UP).await } => {
+                Err(CallError::Cancelled { component, export })
+            }
+        }
+    }
+
+    async fn call(&self, loaded: &Loaded, policy: std::sync::Arc<Policy>, reports: Reports) -> Result<Value, CallError> {
+        let interface = self.export.split('.').next().unwrap_or_default();
+        if !loaded.introspection.interfaces.iter().any(|offered| offered.name() == interface) {
+            return Err(self.not_offered(loaded));
+        }
+        let _ticking = self.backend.host().tick();
+        let mut store = store::make(
+            self.backend.host(),
+            Ingredients {
+                component: &loaded.manifest.id,
+                limits: &loaded.manifest.limits,
+                policy,
+                settings: self.backend.settings(),
+                reports,
+                cancel: self.cancel.clone(),
+            },
+        )?;
+        let result = match loaded.instance.instantiate_async(&mut store).await {
+            Ok(instance) => exports::call(&mut store, &instance, &self.export, &self.arguments).await,
+            Err(error) => Err(Failure::Broken(error)),
+        };
+        result.map_err(|failure| self.explain(failure, loaded, store.into_data()))
+    }
+
+    fn not_offered(&self, loaded: &Loaded) -> CallError {
+        let offered: Vec<_> = loaded.introspection.interfaces.iter().map(|interface| interface.name()).collect();
+        CallError::NotOffered {
+            component: loaded.manifest.id.clone(),
+            export: self.export.clone(),
+            offered: offered.join(", "),
+        }
+    }
+
+    fn explain(&self, failure: Failure, loaded: &Loaded, state: State) -> CallError {
+        let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
+        match failure {
+            Failure::NotOffered => self.not_offered(loaded),
+            Failure::Arguments(problem) => CallError::Arguments { component, export, problem },
+            Failure::Answered(mut error) => {
+                // A component learns only that it was refused; the host knows what would have helped.
+                if let Error::Denied(denial) = &mut error
+                    && denial.grant.is_empty()
+                    && let Some(known) = state.egress.denials.last()
+                {
+                    denial.clone_from(known);
+                }
+                CallError::Answered { component, export, error: Box::new(error) }
+            }
+            Failure::Broken(error) => CallError::Trap {
+                component,
+                export,
+                reason: reason(&error),
+                stderr: String::from_utf8_lossy(&state.stderr.contents()).into_owned(),
+            },
+        }
+    }
+}
+
+/// Why a component trapped, in words, with the function that did it.
+fn reason(error: &wasmtime::Error) -> String {
+    let what = match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) => "it panicked or aborted".to_owned(),
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let place = error
+        .downcast_ref::<wasmtime::WasmBacktrace>()
+        .and_then(|trace| trace.frames().iter().find_map(|frame| frame.func_name().map(ToOwned::to_owned)));
+    match place {
+        Some(place) => format!("{what} (in {place})"),
+        None => what,
+    }
+}

@@ -1,0 +1,40 @@
+//! What the host adds to a request that a component never sees.
+
+use std::path::PathBuf;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use crate::policy::Authority;
+
+pub(super) fn add(authority: &Authority, headers: &mut HeaderMap) {
+    for (name, value) in &authority.headers {
+        headers.insert(name, value.clone());
+    }
+    if authority.ray_token
+        && !headers.contains_key(AUTHORIZATION)
+        && let Some(token) = ray_token()
+        && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}"))
+    {
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+}
+
+/// Ray's token, from where Ray's own client takes it, in its order: `RAY_AUTH_TOKEN`, the file that
+/// `RAY_AUTH_TOKEN_PATH` names, `~/.ray/auth_token`. It is read for each request, because a local
+/// head that was just started has just written it.
+fn ray_token() -> Option<String> {
+    if std::env::var("RAY_AUTH_MODE").is_ok_and(|mode| mode.eq_ignore_ascii_case("disabled")) {
+        return None;
+    }
+    let written = |token: String| Some(token.trim().to_owned()).filter(|token| !token.is_empty());
+    if let Some(token) = std::env::var("RAY_AUTH_TOKEN").ok().and_then(written) {
+        return Some(token);
+    }
+    let path = std::env::var_os("RAY_AUTH_TOKEN_PATH").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(PathBuf::from(home).join(".ray").join("auth_token"))
+    })?;
+    std::fs::read_to_string(path).ok().and_then(written)
+}

@@ -1,0 +1,31 @@
+//! `wasi:logging`: a component's log lines, into `tracing` and to the caller.
+
+use crate::bindings::wasi::logging::logging::{Host, Level};
+use crate::notice::Notice;
+use crate::store::State;
+
+impl Host for State {
+    async fn log(&mut self, level: Level, context: String, message: String) -> wasmtime::Result<()> {
+        let component = self.component.as_str();
+        let level = match level {
+            Level::Trace | Level::Debug => {
+                tracing::debug!(component, context, "{message}");
+                "debug"
+            }
+            Level::Info => {
+                tracing::info!(component, context, "{message}");
+                "info"
+            }
+            Level::Warn => {
+                tracing::warn!(component, context, "{message}");
+                "warning"
+            }
+            Level::Error | Level::Critical => {
+                tracing::error!(component, context, "{message}");
+                "error"
+            }
+        };
+        self.reports.send(Notice::Log { level, message }).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! `dagster-ray:host/packages`: directories to upload, to read and not to write.
+//!
+//! Only what the configuration names can be opened, and nothing that a link leads to outside of it.
+
+use std::io::SeekFrom;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use wasmtime::component::Resource;
+
+use super::denied;
+use crate::bindings::dagster_ray::host::model::Error;
+use crate::bindings::dagster_ray::host::packages::{File, Host, HostSource};
+use crate::store::State;
+
+/// Longest piece of a file that one read gives.
+const PIECE: u64 = 1 << 20;
+/// Most files that one directory may have.
+const FILES: usize = 200_000;
+
+/// An opened directory or file.
+pub struct Source {
+    root: PathBuf,
+    directory: bool,
+}
+
+impl Host for State {}
+
+impl HostSource for State {
+    async fn open(&mut self, path: String) -> wasmtime::Result<Result<Resource<Source>, Error>> {
+        let root = match Path::new(&path).canonicalize() {
+            Ok(root) => root,
+            Err(error) => return Ok(Err(Error::NotFound(format!("{path}: {error}")))),
+        };
+        if !self.egress.policy.directories.iter().any(|allowed| root.starts_with(allowed)) {
+            return Ok(Err(denied("packages", path, "packages = true")));
+        }
+        let directory = root.is_dir();
+        Ok(Ok(self.table.push(Source { root, directory })?))
+    }
+
+    async fn is_directory(&mut self, source: Resource<Source>) -> wasmtime::Result<bool> {
+        Ok(self.table.get(&source)?.directory)
+    }
+
+    async fn name(&mut self, source: Resource<Source>) -> wasmtime::Result<String> {
+        let root = &self.table.get(&source)?.root;
+        Ok(root.file_name().map_or_else(|| "package".into(), |name| name.to_string_lossy().into_owned()))
+    }
+
+    async fn files(&mut self, source: Resource<Source>) -> wasmtime::Result<Result<Vec<File>, Error>> {
+        let Source { root, directory } = self.table.get(&source)?;
+        let (root, directory) = (root.clone(), *directory);
+        let listed = tokio::task::spawn_blocking(move || list(&root, directory)).await?;
+        Ok(listed)
+    }
+
+    async fn read(
+        &mut self,
+        source: Resource<Source>,
+        path: String,
+        offset: u64,
+        length: u32,
+    ) -> wasmtime::Result<Result<Vec<u8>, Error>> {
+        let source = self.table.get(&source)?;
+        let wanted = if source.directory { source.root.join(&path) } else { source.root.clone() };
+        let real = match wanted.canonicalize() {
+            Ok(real) => real,
+            Err(error) => return Ok(Err(Error::NotFound(format!("{path}: {error}")))),
+        };
+        if !real.starts_with(&source.root) {
+            return Ok(Err(denied("packages", path, "packages = true, and a path inside of the directory")));
+        }
+        Ok(piece(&real, offset, u64::from(length).min(PIECE))
+            .await
+            .map_err(|error| Error::Other(format!("{}: {error}", real.display()))))
+    }
+
+    async fn drop(&mut self, source: Resource<Source>) -> wasmtime::Result<()> {
+        self.table.delete(source)?;
+        Ok(())
+    }
+}
+
+async fn piece(path: &Path, offset: u64, length: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = tokio::fs::File::open(path).await?;
+    file.seek(SeekFrom::Start(offset)).await?;
+    let mut bytes = Vec::new();
+    file.take(length).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+fn list(root: &Path, directory: bool) -> Result<Vec<File>, Error> {
+    let mut found = Vec::new();
+    if directory {
+        walk(root, root, &mut found)?;
+        found.sort_by(|one, other| one.path.cmp(&other.path));
+    } else {
+        let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        found.push(entry(root, name)?);
+    }
+    Ok(found)
+}
+
+fn entry(path: &Path, name: String) -> Result<File, Error> {
+    let metadata = path.metadata().map_err(|error| Error::Other(format!("{}: {error}", path.display())))?;
+    Ok(File {
+        path: name,
+        size: if metadata.is_dir() { 0 } else { metadata.len() },
+        mode: metadata.permissions().mode() & 0o7777,
+        empty_directory: metadata.is_dir(),
+    })
+}
+
+fn walk(root: &Path, directory: &Path, found: &mut Vec<File>) -> Result<(), Error> {
+    let unreadable = |error: std::io::Error| Error::Other(format!("{}: {error}", directory.display()));
+    let mut empty = true;
+    for child in std::fs::read_dir(directory).map_err(unreadable)? {
+        empty = false;
+        let path = child.map_err(unreadable)?.path();
+        // A link that leads outside, or nowhere, or back up, is not part of the package.
+        let inside = path.canonicalize().is_ok_and(|real| real.starts_with(root) && !directory.starts_with(&real));
+        if !inside {
+            continue;
+        }
+        if path.is_dir() {
+            walk(root, &path, found)?;
+        } else if path.is_file() {
+            found.push(entry(&path, below(root, &path))?);
+        }
+        if found.len() > FILES {
+            return Err(Error::Other(format!("{}: more than {FILES} files", root.display())));
+        }
+    }
+    if empty && directory != root {
+        found.push(entry(directory, below(root, directory))?);
+    }
+    Ok(())
+}
+
+fn below(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
+}

@@ -1,0 +1,54 @@
+//! `dagster-ray:host/sink`: reports of a call to its caller.
+
+use wasmtime::component::Resource;
+
+use crate::bindings::dagster_ray::host::sink::{Channel, Host, HostListener, Level};
+use crate::notice::Notice;
+use crate::store::State;
+
+/// The caller's ear. There is one for each call, and all of it is in the call's state.
+pub struct Listener;
+
+impl Host for State {}
+
+impl HostListener for State {
+    async fn progress(&mut self, _: Resource<Listener>, message: String) -> wasmtime::Result<()> {
+        self.reports.send(Notice::Progress { message }).await;
+        Ok(())
+    }
+
+    async fn log(&mut self, _: Resource<Listener>, level: Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        self.reports.send(Notice::Log { level, message }).await;
+        Ok(())
+    }
+
+    async fn event(&mut self, _: Resource<Listener>, event: String, body: String) -> wasmtime::Result<()> {
+        self.reports.send(Notice::Event { event, body }).await;
+        Ok(())
+    }
+
+    async fn output(&mut self, _: Resource<Listener>, channel: Channel, lines: Vec<Vec<u8>>) -> wasmtime::Result<()> {
+        let channel = match channel {
+            Channel::Stdout => "stdout",
+            Channel::Stderr => "stderr",
+        };
+        let lines = lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        self.reports.send(Notice::Output { channel, lines }).await;
+        Ok(())
+    }
+
+    async fn cancelled(&mut self, _: Resource<Listener>) -> wasmtime::Result<bool> {
+        Ok(self.cancel.is_cancelled())
+    }
+
+    async fn drop(&mut self, listener: Resource<Listener>) -> wasmtime::Result<()> {
+        self.table.delete(listener)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! From an export's name and JSON arguments to a typed call, and back.
+//!
+//! The edge is JSON so that a shim or a command line needs no code for each record; inside, every
+//! value is of the contract's own type.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use wasmtime::Store;
+use wasmtime::component::{Instance, Resource};
+
+use crate::bindings::dagster_ray::host::model::{Error, JobState, JobStatus};
+use crate::bindings::exports::dagster_ray::backend::{describe, executor, launcher};
+use crate::capability::sink::Listener;
+use crate::store::State;
+
+/// How a call ends short of a result.
+pub(crate) enum Failure {
+    /// The component has no such export.
+    NotOffered,
+    /// The arguments do not fit.
+    Arguments(String),
+    /// The component's own answer.
+    Answered(Error),
+    /// A trap, or a defect of the host.
+    Broken(wasmtime::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Answered(error)
+    }
+}
+
+impl From<wasmtime::Error> for Failure {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+fn parse<T: DeserializeOwned>(arguments: &str) -> Result<T, Failure> {
+    serde_json::from_str(arguments).map_err(|error| Failure::Arguments(error.to_string()))
+}
+
+fn to_json(value: impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|error| Failure::Broken(wasmtime::Error::msg(error.to_string())))
+}
+
+fn state(state: JobState) -> &'static str {
+    match state {
+        JobState::Pending => "pending",
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Stopped => "stopped",
+        JobState::Missing => "missing",
+        JobState::Unknown => "unknown",
+    }
+}
+
+fn statuses(all: Vec<JobStatus>) -> Value {
+    all.into_iter()
+        .map(|status| {
+            json!({
+                "submission_id": status.submission_id,
+                "state": state(status.state),
+                "message": status.message,
+                "error_type": status.error_type,
+                "exit_code": status.exit_code,
+            })
+        })
+        .collect()
+}
+
+fn listener(store: &mut Store<State>) -> Result<Resource<Listener>, Failure> {
+    store.data_mut().table.push(Listener).map_err(|error| Failure::Broken(error.into()))
+}
+
+/// Calls `interface.function` with the arguments of a JSON object.
+pub(crate) async fn call(
+    store: &mut Store<State>,
+    instance: &Instance,
+    export: &str,
+    arguments: &str,
+) -> Result<Value, Failure> {
+    match export.split_once('.') {
+        Some(("describe", function)) => of_describe(store, instance, function).await,
+        Some(("launcher", function)) => of_launcher(store, instance, function, arguments).await,
+        Some(("executor", function)) => of_executor(store, instance, function, arguments).await,
+        _ => Err(Failure::NotOffered),
+    }
+}
+
+async fn of_describe(store: &mut Store<State>, instance: &Instance, function: &str) -> Result<Value, Failure> {
+    if function != "describe" {
+        return Err(Failure::NotOffered);
+    }
+    let guest = describe::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
+    let card = guest.call_describe(&mut *store).await?;
+    let role = |role| match role {
+        describe::Role::Launcher => "launcher",
+        describe::Role::Executor => "executor",
+        describe::Role::Cluster => "cluster",
+        describe::Role::Pipes => "pipes",
+        describe::Role::Io => "io",
+    };
+    let options: Value = card
+        .options
+        .into_iter()
+        .map(|(of, schema)| (role(of).to_owned(), serde_json::from_str(&schema).unwrap_or(Value::String(schema))))
+        .collect();
+    Ok(json!({
+        "name": card.name,
+        "version": card.version,
+        "summary": card.summary,
+        "options": options,
+        "settings": card.settings.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Run<T> {
+    run: T,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Runs {
+    runs: Vec<launcher::RunRef>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Locate {
+    run_id: String,
+    attempt: u32,
+}
+
+async fn of_launcher(
+    store: &mut Store<State>,
+    instance: &Instance,
+    function: &str,
+    arguments: &str,
+) -> Result<Value, Failure> {
+    let guest = launcher::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
+    match function {
+        "launch" => to_json(guest.call_launch(store, &parse::<Run<_>>(arguments)?.run).await??),
+        "resume" => to_json(guest.call_resume(store, &parse::<Run<_>>(arguments)?.run).await??),
+        "locate" => {
+            let Locate { run_id, attempt } = parse(arguments)?;
+            to_json(guest.call_locate(store, &run_id, attempt).await??)
+        }
+        "terminate" => {
+            let run = parse::<Run<_>>(arguments)?.run;
+            let ear = listener(store)?;
+            let ended = guest.call_terminate(store, &run, ear).await??;
+            Ok(Value::from(match ended {
+                launcher::Termination::Stopped => "stopped",
+                launcher::Termination::AlreadyEnded => "already-ended",
+                launcher::Termination::Missing => "missing",
+            }))
+        }
+        "check" => Ok(statuses(guest.call_check(store, &parse::<Runs>(arguments)?.runs).await??)),
+        "debug-info" => Ok(guest.call_debug_info(store, &parse::<Run<_>>(arguments)?.run).await??.into()),
+        _ => Err(Failure::NotOffered),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    step: executor::StepSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Steps {
+    steps: Vec<executor::StepRef>,
+}
+
+async fn of_executor(
+    store: &mut Store<State>,
+    instance: &Instance,
+    function: &str,
+    arguments: &str,
+) -> Result<Value, Failure> {
+    let guest = executor::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
+    match function {
+        "plan" => to_json(guest.call_plan(store, &parse::<Step>(arguments)?.step).await??),
+        "launch" => to_json(guest.call_launch(store, &parse::<Step>(arguments)?.step).await??),
+        "check" => Ok(statuses(guest.call_check(store, &parse::<Steps>(arguments)?.steps).await??)),
+        "terminate" => {
+            let steps = parse::<Steps>(arguments)?.steps;
+            let ear = listener(store)?;
+            Ok(statuses(guest.call_terminate(store, &steps, ear).await??))
+        }
+        _ => Err(Failure::NotOffered),
+    }
+}

@@ -1,0 +1,70 @@
+//! What a process has once: the engine, the threads, the connections, the started programs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use wasmtime::Engine;
+
+use crate::capability::http::Clients;
+use crate::capability::processes::Programs;
+use crate::engine::{Machine, Ticking};
+use crate::error::LoadError;
+
+struct Inner {
+    machine: Machine,
+    runtime: Runtime,
+    clients: Clients,
+    programs: Programs,
+}
+
+/// The host of a process. Clones are the same host.
+///
+/// It starts threads, so it is made on first use and never before a fork: in a forked child its
+/// threads are gone, and calls would hang.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+impl Host {
+    /// Starts the engine and its threads.
+    ///
+    /// # Errors
+    /// Where the machine does not let it: no memory, no threads.
+    pub fn start() -> Result<Self, LoadError> {
+        let machine = Machine::start()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("dagster-ray")
+            .enable_all()
+            .build()
+            .map_err(|error| LoadError::engine(error.into()))?;
+        Ok(Self(Arc::new(Inner { machine, runtime, clients: Clients::default(), programs: Programs::default() })))
+    }
+
+    /// Stops every program that a component started, at once, and returns when they are gone.
+    /// Those that do not end within `grace` are killed.
+    pub fn shutdown(&self, grace: Duration) {
+        let programs = self.programs().clone();
+        self.0.runtime.block_on(async move { programs.stop_all(grace).await });
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        self.0.machine.engine()
+    }
+
+    pub(crate) fn tick(&self) -> Ticking {
+        self.0.machine.tick()
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.0.clients
+    }
+
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.0.programs
+    }
+}

@@ -1,0 +1,80 @@
+//! What a call tells its caller while it goes on.
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// A report of a call under way. As JSON, it is an object with a `kind`.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Notice {
+    /// A log line.
+    Log {
+        /// `debug`, `info`, `warning` or `error`.
+        level: &'static str,
+        /// The line.
+        message: String,
+    },
+    /// How far the call has come.
+    Progress {
+        /// A sentence for a person.
+        message: String,
+    },
+    /// Something structured.
+    Event {
+        /// What it is.
+        event: String,
+        /// Its JSON document.
+        body: String,
+    },
+    /// Lines of a job's output.
+    Output {
+        /// `stdout` or `stderr`.
+        channel: &'static str,
+        /// The lines; bytes that are not UTF-8 are replaced.
+        lines: Vec<String>,
+    },
+}
+
+impl Notice {
+    fn size(&self) -> usize {
+        match self {
+            Self::Log { message, .. } | Self::Progress { message } => message.len(),
+            Self::Event { event, body } => event.len() + body.len(),
+            Self::Output { .. } => 0,
+        }
+    }
+}
+
+/// Notices that may wait for a slow caller. A component that reports more is held back.
+const WAITING: usize = 256;
+
+/// Where a call's notices go, and how much room is left for them.
+pub(crate) struct Reports {
+    sender: mpsc::Sender<Notice>,
+    room: usize,
+    dropped: usize,
+}
+
+impl Reports {
+    pub(crate) fn channel(bytes: usize) -> (Self, mpsc::Receiver<Notice>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self { sender, room: bytes, dropped: 0 }, receiver)
+    }
+
+    /// Passes a notice on. What goes beyond the byte limit is dropped: a component must not fill
+    /// its caller's log.
+    pub(crate) async fn send(&mut self, notice: Notice) {
+        let size = notice.size();
+        if size > self.room {
+            self.dropped += 1;
+            if self.dropped == 1 {
+                let message = "the component reports more than its limit `log_kib` allows; the rest is dropped".into();
+                let _ = self.sender.send(Notice::Log { level: "warning", message }).await;
+            }
+            return;
+        }
+        self.room -= size;
+        // A caller that has gone away listens no more, which is no error of the component.
+        let _ = self.sender.send(notice).await;
+    }
+}

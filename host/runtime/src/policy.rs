@@ -1,0 +1,230 @@
+//! What a loaded component may really reach: its manifest's grants, applied to the authorities,
+//! directories and programs that the configuration names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use http::uri::Scheme;
+use http::{HeaderName, HeaderValue, Uri};
+use serde::Deserialize;
+
+use crate::manifest::Grants;
+
+/// An authority that the configuration names, as JSON.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityOptions {
+    /// `http://host:port` or `https://host:port`; a path is allowed and not looked at.
+    pub url: String,
+    /// Headers that the host adds to every request to it.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Cookies that the host adds.
+    #[serde(default)]
+    pub cookies: BTreeMap<String, String>,
+    /// Whether Ray's own token is sent, where there is one.
+    #[serde(default)]
+    pub ray_token: bool,
+    /// How its certificate is checked: `true` against well-known authorities, `false` not at all,
+    /// or the path of a file with certificates to trust.
+    #[serde(default)]
+    pub verify: Verify,
+}
+
+/// How a server's certificate is checked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(untagged)]
+pub enum Verify {
+    /// Against well-known authorities, or not at all.
+    Switch(bool),
+    /// Against the certificates of a PEM file.
+    Bundle(PathBuf),
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self::Switch(true)
+    }
+}
+
+/// Why an authority cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The URL is none.
+    #[error("address {url:?}: {problem}. Write http://host:port or https://host:port")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A header cannot be sent.
+    #[error("header {name:?} for {url}: {problem}")]
+    Header {
+        /// The authority.
+        url: String,
+        /// The header.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A scheme with a host and a port, to compare.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// The origin that a request really goes to; none where it has no scheme or host.
+    pub(crate) fn of(uri: &Uri) -> Option<Self> {
+        let scheme = uri.scheme()?.clone();
+        let port = uri.port_u16().unwrap_or(if scheme == Scheme::HTTPS { 443 } else { 80 });
+        Some(Self { scheme, host: uri.host()?.trim_end_matches('.').to_ascii_lowercase(), port })
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+/// An authority that may be reached, with what the host adds to requests to it.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    pub(crate) origin: Origin,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) ray_token: bool,
+    pub(crate) verify: Verify,
+}
+
+impl Authority {
+    /// Checks what the configuration says of an authority.
+    ///
+    /// # Errors
+    /// Where the URL is none, its scheme is not http or https, or a header is not one.
+    pub fn new(options: AuthorityOptions) -> Result<Self, PolicyError> {
+        let url = options.url;
+        let wrong = |problem: &str| PolicyError::Url { url: url.clone(), problem: problem.to_owned() };
+        let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
+        match uri.scheme_str() {
+            Some("http" | "https") => {}
+            Some(other) => return Err(wrong(&format!("the scheme is {other}, not http or https"))),
+            None => return Err(wrong("it has no scheme")),
+        }
+        let origin = Origin::of(&uri).ok_or_else(|| wrong("it has no host"))?;
+        let header = |name: &str, value: &str| {
+            let problem = |problem: String| PolicyError::Header { url: url.clone(), name: name.to_owned(), problem };
+            let key = HeaderName::try_from(name).map_err(|error| problem(error.to_string()))?;
+            let mut value = HeaderValue::try_from(value).map_err(|error| problem(error.to_string()))?;
+            value.set_sensitive(true);
+            Ok((key, value))
+        };
+        let mut headers = options.headers.iter().map(|(name, value)| header(name, value)).collect::<Result<Vec<_>, _>>()?;
+        if !options.cookies.is_empty() {
+            let pairs: Vec<_> = options.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            headers.push(header("cookie", &pairs.join("; "))?);
+        }
+        Ok(Self { origin, headers, ray_token: options.ray_token, verify: options.verify })
+    }
+
+    fn named(entry: &str) -> Option<Self> {
+        let origin = Origin::of(&entry.parse().ok()?)?;
+        Some(Self { origin, headers: Vec::new(), ray_token: false, verify: Verify::default() })
+    }
+}
+
+/// What a component may reach.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    authorities: Vec<Authority>,
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) programs: BTreeMap<String, Program>,
+}
+
+/// A program that may be run.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) command: Vec<String>,
+    pub(crate) prefixes: Vec<Vec<String>>,
+}
+
+impl Policy {
+    pub(crate) fn new(
+        grants: &Grants,
+        named: &[Authority],
+        directories: &[PathBuf],
+        programs: &BTreeMap<String, Vec<String>>,
+    ) -> Self {
+        let mut authorities = Vec::new();
+        for entry in &grants.http {
+            if entry == "address" {
+                authorities.extend(named.iter().cloned());
+            } else if let Some(authority) = Authority::named(entry) {
+                // An authority that the configuration names too comes with its credentials.
+                let known = named.iter().find(|known| known.origin == authority.origin).cloned();
+                authorities.push(known.unwrap_or(authority));
+            }
+        }
+        let programs = grants
+            .processes
+            .iter()
+            .filter_map(|(name, prefixes)| {
+                let command = programs.get(name)?.clone();
+                Some((name.clone(), Program { command, prefixes: prefixes.clone() }))
+            })
+            .collect();
+        let directories = if grants.packages {
+            directories.iter().filter_map(|path| path.canonicalize().ok()).collect()
+        } else {
+            Vec::new()
+        };
+        Self { authorities, directories, programs }
+    }
+
+    pub(crate) fn authority(&self, uri: &Uri) -> Option<&Authority> {
+        let origin = Origin::of(uri)?;
+        self.authorities.iter().find(|authority| authority.origin == origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority(url: &str) -> Result<Authority, PolicyError> {
+        Authority::new(AuthorityOptions {
+            url: url.into(),
+            headers: BTreeMap::new(),
+            cookies: BTreeMap::new(),
+            ray_token: false,
+            verify: Verify::default(),
+        })
+    }
+
+    #[test]
+    fn an_authority_is_scheme_host_and_port() {
+        let grants = Grants { http: vec!["address".into()], ..Grants::default() };
+        let policy =
+            Policy::new(&grants, &[authority("http://Head.example:8265/base").unwrap()], &[], &BTreeMap::new());
+        let allowed = |uri: &str| policy.authority(&uri.parse().unwrap()).is_some();
+        assert!(allowed("http://head.example:8265/api/jobs/"));
+        assert!(allowed("http://HEAD.example.:8265/"));
+        assert!(!allowed("https://head.example:8265/"));
+        assert!(!allowed("http://head.example:8266/"));
+        assert!(!allowed("http://head.example/"));
+        assert!(!allowed("http://head.example.evil:8265/"));
+        assert!(!allowed("http://head.example:8265@evil:8265/"));
+    }
+
+    #[test]
+    fn a_wrong_scheme_says_what_to_write() {
+        let text = authority("ray://head:10001").unwrap_err().to_string();
+        assert!(text.contains("ray") && text.contains("http://host:port"), "{text}");
+        assert!(authority("head:8265").is_err());
+    }
+}

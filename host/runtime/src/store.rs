@@ -1,0 +1,121 @@
+//! What one call owns: everything here is dropped when it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Store, StoreLimits};
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::capability::http::Egress;
+use crate::capability::processes::Programs;
+use crate::error::LoadError;
+use crate::host::Host;
+use crate::limits::Limits;
+use crate::notice::Reports;
+use crate::policy::Policy;
+
+/// Whether the caller has given up.
+#[derive(Clone, Default)]
+pub(crate) struct Cancel(Arc<(AtomicBool, Notify)>);
+
+impl Cancel {
+    pub(crate) fn cancel(&self) {
+        self.0.0.store(true, Ordering::Release);
+        self.0.1.notify_waiters();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn cancelled(&self) {
+        loop {
+            let told = self.0.1.notified();
+            if self.is_cancelled() {
+                return;
+            }
+            told.await;
+        }
+    }
+}
+
+/// The state of one call.
+pub(crate) struct State {
+    pub(crate) component: String,
+    pub(crate) table: ResourceTable,
+    pub(crate) egress: Egress,
+    pub(crate) programs: Programs,
+    pub(crate) reports: Reports,
+    pub(crate) cancel: Cancel,
+    pub(crate) settings: WasiConfigVariables,
+    pub(crate) stderr: MemoryOutputPipe,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    limits: StoreLimits,
+}
+
+/// What a call's state is made of.
+pub(crate) struct Ingredients<'a> {
+    pub(crate) component: &'a str,
+    pub(crate) limits: &'a Limits,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) settings: &'a [(String, String)],
+    pub(crate) reports: Reports,
+    pub(crate) cancel: Cancel,
+}
+
+/// Bytes of the headers of one HTTP message.
+const HEADERS: usize = 64 << 10;
+/// Bytes of randomness that one request may ask for.
+const RANDOM: u64 = 64 << 10;
+
+pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, LoadError> {
+    let limits = from.limits;
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits.handles as usize);
+    let stderr = MemoryOutputPipe::new((limits.stderr_kib as usize) << 10);
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(HEADERS);
+    let state = State {
+        component: from.component.to_owned(),
+        table,
+        egress: Egress {
+            policy: from.policy,
+            clients: host.clients().clone(),
+            response_bytes: u64::from(limits.response_mib) << 20,
+            denials: Vec::new(),
+        },
+        programs: host.programs().clone(),
+        reports: from.reports,
+        cancel: from.cancel,
+        settings: from.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        wasi: WasiCtx::builder().stderr(stderr.clone()).max_random_size(RANDOM).build(),
+        stderr,
+        http,
+        limits: limits.store(),
+    };
+    let mut store = Store::new(host.engine(), state);
+    store.limiter(|state| &mut state.limits);
+    store.set_hostcall_fuel((limits.transfer_mib as usize) << 20);
+    // A guest that runs on yields at each tick, so that its deadline and its cancellation are seen.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    Ok(store)
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.egress, table: &mut self.table, ctx: &mut self.http }
+    }
+}
