@@ -1,0 +1,54 @@
+"""Dagster runs and steps on Ray, through WebAssembly components.
+
+The names are loaded when they are first used, so that importing the package costs next to
+nothing: a code location that only names the executor need not load the resources, and nothing
+here loads Ray or starts a thread.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dagster_shared.libraries import DagsterLibraryRegistry
+
+from dagster_ray._version import __version__
+
+if TYPE_CHECKING:
+    from dagster_ray._base.resources import BaseRayResource, RayResource
+    from dagster_ray.configs import Lifecycle
+    from dagster_ray.core.executor import ray_executor
+    from dagster_ray.core.resources import LocalRay
+    from dagster_ray.core.run_launcher import RayRunLauncher
+
+DagsterLibraryRegistry.register("dagster-ray", __version__, is_dagster_package=False)
+
+_HOMES = {
+    "BaseRayResource": "dagster_ray._base.resources",
+    "Lifecycle": "dagster_ray.configs",
+    "LocalRay": "dagster_ray.core.resources",
+    "RayResource": "dagster_ray._base.resources",
+    "RayRunLauncher": "dagster_ray.core.run_launcher",
+    "ray_executor": "dagster_ray.core.executor",
+}
+
+__all__ = [
+    "BaseRayResource",
+    "Lifecycle",
+    "LocalRay",
+    "RayResource",
+    "RayRunLauncher",
+    "__version__",
+    "ray_executor",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,48 @@
+"""The host of the components. JSON crosses in both directions, as strings."""
+
+from collections.abc import Callable
+
+class Component:
+    """A component file, with what it is lent. Loading happens at the first use."""
+
+    def __init__(
+        self,
+        wasm: str,
+        *,
+        settings: dict[str, str],
+        authorities: list[str],
+        programs: dict[str, list[str]],
+        directories: list[str],
+        grants: str | None = None,
+        sha256: str | None = None,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def exports(self) -> list[str]: ...
+    def call(
+        self,
+        export: str,
+        arguments: str,
+        listener: Callable[[str], None] | None = None,
+        timeout: float | None = None,
+    ) -> str: ...
+    def start(
+        self,
+        export: str,
+        arguments: str,
+        listener: Callable[[str], None] | None = None,
+        timeout: float | None = None,
+    ) -> Call: ...
+
+class Call:
+    """A call under way."""
+
+    def done(self) -> bool: ...
+    def result(self, timeout: float | None = None) -> str: ...
+    def cancel(self) -> None: ...
+
+def shutdown() -> None: ...
+def inspect(wasm: str) -> str: ...

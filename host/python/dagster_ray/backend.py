@@ -1,0 +1,266 @@
+"""The component behind a launcher or an executor, and what it is lent."""
+
+import atexit
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster_ray.address import dashboard_url, known_address
+from dagster_ray.errors import InvalidConfigError
+
+if TYPE_CHECKING:
+    from dagster_ray._native import Call, Component
+
+# Takes a level (`debug`, `info`, `warning`, `error`) and a line.
+Write = Callable[[str, str], None]
+
+_COMPONENTS = Path(__file__).parent / "components"
+_LOCAL_PORT = 8265
+
+logger = logging.getLogger("dagster_ray")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What a user wrote on which component to use, and how it reaches Ray."""
+
+    backend: str | None = None
+    address: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    verify: bool | str = True
+    backend_config: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Connection":
+        """Reads it from a flat configuration."""
+        verify = config.get("verify")
+        if verify is not None and not isinstance(verify, bool | str):
+            raise InvalidConfigError(
+                f"verify: expected true, false or the path of a CA file, got {verify!r}",
+                fields=[{"path": "verify", "problem": f"{verify!r}", "hint": "true, false, path"}],
+            )
+        return cls(
+            backend=config.get("backend"),
+            address=config.get("address"),
+            headers=config.get("headers") or {},
+            cookies=config.get("cookies") or {},
+            verify=True if verify is None else verify,
+            backend_config=config.get("backend_config") or {},
+        )
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A component file with its settings and the one authority that they name."""
+
+    wasm: str
+    settings: Mapping[str, str]
+    url: str
+
+
+class Backend:
+    """Calls a component. It may be shared between threads.
+
+    Nothing is resolved or loaded before the first call.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._wasm = _named_component(connection.backend) if connection.backend else None
+        self._lock = threading.Lock()
+        self._target: _Target | None = None
+        self._components: dict[frozenset[str], Component] = {}
+
+    @property
+    def url(self) -> str:
+        """The URL of Ray's dashboard."""
+        return self._resolve().url
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What of `backend_config` belongs to each run or step."""
+        settings = self._resolve().settings
+        return {k: v for k, v in self.connection.backend_config.items() if k not in settings}
+
+    def call(
+        self,
+        export: str,
+        arguments: Mapping[str, Any],
+        write: Write | None = None,
+        *,
+        directories: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> Any:
+        """Calls an export and waits for its answer."""
+        component = self._component(directories)
+        answer = component.call(export, json.dumps(arguments), _listener(write), timeout)
+        return json.loads(answer)
+
+    def start(
+        self,
+        export: str,
+        arguments: Mapping[str, Any],
+        write: Write | None = None,
+        *,
+        directories: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> "Pending":
+        """Calls an export without waiting for its answer."""
+        component = self._component(directories)
+        return Pending(component.start(export, json.dumps(arguments), _listener(write), timeout))
+
+    def _component(self, directories: Iterable[str]) -> "Component":
+        target = self._resolve()
+        wanted = frozenset(directories)
+        with self._lock:
+            component = self._components.get(wanted)
+            if component is None:
+                component = self._components[wanted] = self._load(target, wanted)
+            return component
+
+    def _load(self, target: _Target, directories: Iterable[str]) -> "Component":
+        authority = {
+            "url": target.url,
+            "headers": dict(self.connection.headers),
+            "cookies": dict(self.connection.cookies),
+            "ray_token": True,
+            "verify": self.connection.verify,
+        }
+        return _native().Component(
+            target.wasm,
+            settings=dict(target.settings),
+            authorities=[json.dumps(authority)],
+            # Not the `ray` on the PATH: it may belong to another environment.
+            programs={"ray": [sys.executable, "-m", "ray.scripts.scripts"]},
+            directories=sorted(directories),
+            grants=None,
+            sha256=None,
+        )
+
+    def _resolve(self) -> _Target:
+        with self._lock:
+            if self._target is None:
+                self._target = self._find()
+            return self._target
+
+    def _find(self) -> _Target:
+        known = known_address(self.connection.address)
+        here = self.connection.backend == "local" or known is None or known[0] == "local"
+        port = self.connection.backend_config.get("dashboard_port", _LOCAL_PORT)
+        if here and not (self.connection.backend == "local" and _in_ray_job()):
+            wasm = self._wasm or _built_in("local")
+            settings = {"address": f"http://127.0.0.1:{port}", "dashboard_port": str(port)}
+        else:
+            # In a Ray job the cluster is there, and it is the job's own.
+            chosen = None if self.connection.backend == "local" else self._wasm
+            wasm = chosen or _built_in("existing")
+            settings = {"address": dashboard_url(*(known or (f"http://127.0.0.1:{port}", "")))}
+        url = settings["address"]
+        offered = self.connection.backend_config
+        if "dashboard_port" in offered:
+            settings["dashboard_port"] = str(port)
+        if offered.keys() - settings.keys():
+            settings |= _declared_settings(wasm, offered)
+        return _Target(wasm, settings, url)
+
+
+class Pending:
+    """An answer that is still to come."""
+
+    def __init__(self, call: "Call") -> None:
+        self._call = call
+
+    def done(self) -> bool:
+        """Whether it has come."""
+        return self._call.done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The answer, or the call's error."""
+        return json.loads(self._call.result(timeout))
+
+    def cancel(self) -> None:
+        """Tells the call to stop."""
+        self._call.cancel()
+
+
+def local_directories(*runtime_envs: Any) -> set[str]:
+    """What of this machine runtime environments ask to be taken along."""
+    found: set[str] = set()
+    for runtime_env in runtime_envs:
+        if not isinstance(runtime_env, Mapping):
+            continue
+        modules = runtime_env.get("py_modules")
+        entries = [runtime_env.get("working_dir"), *(modules if isinstance(modules, list) else [])]
+        found.update(e for e in entries if isinstance(e, str) and e and "://" not in e)
+    return found
+
+
+def _listener(write: Write | None) -> Callable[[str], None] | None:
+    def receive(text: str) -> None:
+        report = json.loads(text)
+        kind = report.get("kind")
+        if kind == "output":
+            for line in report["lines"]:
+                target("info", line)
+        elif kind == "event":
+            target("debug", f"{report['event']}: {report['body']}")
+        else:
+            target(report.get("level", "info"), report["message"])
+
+    target = write or _write_to_logging
+    return receive
+
+
+def _write_to_logging(level: str, message: str) -> None:
+    logger.log(logging.getLevelName(level.upper()), message)
+
+
+def _declared_settings(wasm: str, offered: Mapping[str, Any]) -> dict[str, str]:
+    """Only the component knows which keys it reads once, and which with each run and step."""
+    probe = _native().Component(wasm, settings={}, authorities=[], programs={}, directories=[])
+    described = json.loads(probe.call("describe.describe", "{}"))
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in offered.items()
+        if key in described["settings"]
+    }
+
+
+def _named_component(name: str) -> str:
+    if name.endswith(".wasm"):
+        return str(Path(name).expanduser().absolute())
+    built_in = _COMPONENTS / f"{name}.wasm"
+    if "/" not in name and built_in.exists():
+        return str(built_in)
+    choices = ", ".join(sorted(path.stem for path in _COMPONENTS.glob("*.wasm")))
+    hint = f"choose one of {choices}, or write the path of a component file (…/name.wasm)"
+    raise InvalidConfigError(
+        f"backend: there is no backend {name!r}; {hint}",
+        fields=[{"path": "backend", "problem": f"no backend {name!r}", "hint": hint}],
+    )
+
+
+def _built_in(name: str) -> str:
+    return str(_COMPONENTS / f"{name}.wasm")
+
+
+def _in_ray_job() -> bool:
+    # Ray sets it for the driver of each submitted job.
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@cache
+def _native() -> Any:
+    from dagster_ray import _native as native
+
+    # Programs that a component started must not outlive the process that it started them for.
+    atexit.register(native.shutdown)
+    return native

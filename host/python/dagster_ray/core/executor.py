@@ -1,0 +1,108 @@
+"""The executor that gives each step to Ray."""
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.execution.context.system import PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode, get_retries_config
+from dagster._core.execution.tags import get_tag_concurrency_limits_config
+from dagster._core.executor.step_delegating import StepDelegatingExecutor
+
+from dagster_ray.backend import Backend, Connection
+from dagster_ray.configs import RayExecutorConfig, flatten, schema
+from dagster_ray.core.run_launcher import RayRunLauncher
+from dagster_ray.core.spec import options_of
+from dagster_ray.core.step_handler import RayStepHandler
+from dagster_ray.errors import DagsterRayError
+
+# A step on Ray takes seconds to start, so a second until its end is noticed is a second wasted.
+_POLL_SECONDS = 0.25
+_POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
+_HEALTH_SECONDS = 5
+_UNREACHABLE_TIMEOUT = 600.0
+
+
+class RayExecutor(StepDelegatingExecutor):
+    """Dagster's delegating executor, which also stops the steps of a run that is canceled."""
+
+    def __init__(self, step_handler: RayStepHandler, **kwargs: Any) -> None:
+        super().__init__(
+            step_handler,
+            sleep_seconds=None if _POLL_VARIABLE in os.environ else _POLL_SECONDS,
+            check_step_health_interval_seconds=_HEALTH_SECONDS,
+            should_verify_step=True,
+            **kwargs,
+        )
+        self._ray_steps = step_handler
+
+    def execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Generator[dg.DagsterEvent, Any, None]:
+        try:
+            yield from super().execute(plan_context, execution_plan)
+        finally:
+            # Where runs may be resumed, Dagster leaves the steps of an interrupted run alone,
+            # also when the interruption is a person's wish to end the run for good.
+            run = plan_context.instance.get_run_by_id(plan_context.run_id)
+            if run is not None and run.status == dg.DagsterRunStatus.CANCELING:
+                self._stop_steps(plan_context)
+
+    def _stop_steps(self, plan_context: PlanOrchestrationContext) -> None:
+        try:
+            jobs = self._ray_steps.stop_all(plan_context.instance, plan_context.run_id)
+        except DagsterRayError as error:
+            plan_context.log.error(f"The Ray jobs of the run's steps could not be stopped: {error}")
+            return
+        for job in jobs:
+            plan_context.log.info(f"Stopped Ray job {job}: the run is being canceled.")
+
+
+@dg.executor(
+    name="ray",
+    config_schema={
+        **schema(RayExecutorConfig),
+        "max_concurrent": dg.Field(
+            dg.Noneable(dg.Int),
+            is_required=False,
+            description="How many steps may run at a time. Unset: as many as the job allows.",
+        ),
+        "tag_concurrency_limits": get_tag_concurrency_limits_config(),
+        "retries": get_retries_config(),
+    },
+    requirements=multiple_process_executor_requirements(),
+)
+def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
+    """Submits each step as a Ray job of its own."""
+    given = dict(init_context.executor_config)
+    max_concurrent: Any = given.pop("max_concurrent", None)
+    limits: Any = given.pop("tag_concurrency_limits", None)
+    retries: Any = given.pop("retries", None) or {"enabled": {}}
+    config = flatten(given)
+    backend = _backend(init_context, config)
+    silence = config.get("unreachable_timeout")
+    handler = RayStepHandler(
+        backend, options_of(config), _UNREACHABLE_TIMEOUT if silence is None else silence
+    )
+    return RayExecutor(
+        handler,
+        retries=RetryMode.from_config(retries) or RetryMode.ENABLED,
+        max_concurrent=max_concurrent or None,
+        tag_concurrency_limits=limits,
+    )
+
+
+def _backend(init_context: dg.InitExecutorContext, config: dict[str, Any]) -> Backend:
+    launcher = init_context.instance.run_launcher
+    inherit = config.get("inherit_job_submission_client_from_ray_run_launcher")
+    if inherit is None:
+        inherit = config.get("backend") is None
+    if inherit and isinstance(launcher, RayRunLauncher):
+        return launcher.backend
+    return Backend(Connection.from_config(config))
+
+
+__all__ = ["RayExecutor", "RayStepHandler", "ray_executor"]

@@ -1,0 +1,50 @@
+"""Resources that need no infrastructure."""
+
+from pydantic import PrivateAttr
+
+from dagster_ray._base.resources import AnyContext, RayResource
+
+
+class LocalRay(RayResource):
+    """Ray on this machine, or wherever RAY_ADDRESS points.
+
+    There is nothing to create or to delete: it connects, and disconnects what it connected.
+    """
+
+    _reused_connection: bool = PrivateAttr(default=False)
+
+    @property
+    def host(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def name(self) -> str:
+        return "LocalRay"
+
+    @property
+    def ray_address(self) -> str | None:
+        return None
+
+    @property
+    def created(self) -> bool:
+        return True
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    def _delete(self, context: AnyContext) -> bool:
+        return False
+
+    def _init_ray(self, options: dict) -> object:
+        import ray
+
+        # Steps of one process share its connection; only the one that made it may end it.
+        self._reused_connection = ray.is_initialized()
+        if self._reused_connection:
+            options = {**options, "ignore_reinit_error": True}
+        return super()._init_ray(options)
+
+    def _disconnect(self) -> None:
+        if not self._reused_connection:
+            super()._disconnect()

@@ -1,0 +1,283 @@
+"""Dagster runs as Ray jobs."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.events import EngineEventData
+from dagster._core.launcher import (
+    CheckRunHealthResult,
+    LaunchRunContext,
+    ResumeRunContext,
+    RunLauncher,
+    WorkerStatus,
+)
+from dagster._grpc.types import ExecuteRunArgs, ResumeRunArgs
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from dagster._utils.error import serializable_error_info_from_exc_info
+from typing_extensions import Self
+
+from dagster_ray.backend import Backend, Connection
+from dagster_ray.configs import RayLauncherConfig, flatten, schema
+from dagster_ray.core.spec import options_of, worker_spec
+from dagster_ray.errors import DagsterRayError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+# Where a run keeps the reference to its Ray job.
+RUN_REF_TAG = "dagster-ray/run"
+
+_UNREACHABLE_TIMEOUT = 600.0
+_ENDED = {"succeeded", "failed", "stopped"}
+
+
+class RayRunLauncher(RunLauncher, ConfigurableClass):
+    """Submits each run as a Ray job of its own."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        env_vars: Sequence[str] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        memory: int | None = None,
+        resources: Mapping[str, float] | None = None,
+        inst_data: ConfigurableClassData | None = None,
+        *,
+        verify: bool | str | None = None,
+        backend: str | None = None,
+        backend_config: Mapping[str, Any] | None = None,
+        unreachable_timeout: float | None = None,
+    ) -> None:
+        self._inst_data = inst_data
+        self._options = options_of(
+            {
+                "metadata": metadata,
+                "env_vars": None if env_vars is None else list(env_vars),
+                "runtime_env": runtime_env,
+                "num_cpus": num_cpus,
+                "num_gpus": num_gpus,
+                "memory": memory,
+                "resources": resources,
+            }
+        )
+        connection = {
+            "address": address,
+            "headers": headers,
+            "cookies": cookies,
+            "verify": verify,
+            "backend": backend,
+            "backend_config": backend_config,
+        }
+        self.backend = Backend(Connection.from_config(connection))
+        self._unreachable_timeout = (
+            _UNREACHABLE_TIMEOUT if unreachable_timeout is None else unreachable_timeout
+        )
+        # Since when Ray could not be asked about a run, on this process's monotonic clock.
+        self._unreachable_since: dict[str, float] = {}
+        self._lock = threading.Lock()
+        super().__init__()
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return schema(RayLauncherConfig)
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Self:
+        return cls(inst_data=inst_data, **flatten(config_value))
+
+    @property
+    def client(self) -> "JobSubmissionClient":
+        """Ray's own client for the same Ray, for code that wants to look around there."""
+        from ray.job_submission import JobSubmissionClient
+
+        connection = self.backend.connection
+        return JobSubmissionClient(
+            self.backend.url,
+            headers=dict(connection.headers) or None,
+            cookies=dict(connection.cookies) or None,
+            verify=connection.verify,
+        )
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    @property
+    def supports_resume_run(self) -> bool:
+        return True
+
+    @property
+    def supports_run_worker_crash_recovery(self) -> bool:
+        return True
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        self._submit(context.dagster_run, ExecuteRunArgs, "launch", 0)
+
+    def resume_run(self, context: ResumeRunContext) -> None:
+        self._submit(
+            context.dagster_run, ResumeRunArgs, "resume", context.resume_attempt_number or 0
+        )
+
+    def _submit(
+        self,
+        run: dg.DagsterRun,
+        args_class: type[ExecuteRunArgs] | type[ResumeRunArgs],
+        function: str,
+        attempt: int,
+    ) -> None:
+        origin = run.job_code_origin
+        if origin is None:
+            raise DagsterRayError(
+                f"run {run.run_id} has no code origin: a Ray job could not load its job. Launch "
+                "it from a code location"
+            )
+        # The last argument is long and may hold secrets: it travels apart from the others.
+        *argv, payload = args_class(
+            job_origin=origin,
+            run_id=run.run_id,
+            instance_ref=self._instance.get_ref(),
+            set_exit_code_on_failure=True,
+        ).get_command_args()
+        spec, directories = worker_spec(
+            run,
+            attempt=attempt,
+            argv=argv,
+            payload=payload,
+            env={},
+            tags=run.tags,
+            options={**self._options, **self.backend.options},
+        )
+        located = self.backend.call("launcher.locate", {"run_id": run.run_id, "attempt": attempt})
+        self._report(run, "Creating Ray run job", located)
+        ref = self.backend.call(
+            f"launcher.{function}", {"run": spec}, self._writer(run), directories=directories
+        )
+        self._instance.add_run_tags(run.run_id, {RUN_REF_TAG: json.dumps(ref)})
+        self._report(run, "Ray run job created", ref)
+
+    def terminate(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        self._instance.report_run_canceling(run)
+        ref = self._reference(run)
+        try:
+            outcome = self.backend.call("launcher.terminate", {"run": ref}, self._writer(run))
+        except DagsterRayError as error:
+            self._report(run, f"The Ray job could not be stopped: {error}", ref, failed=True)
+            return False
+        what = {
+            "stopped": "Run was terminated successfully.",
+            "already-ended": "Run was terminated (the Ray job was already terminated).",
+            "missing": "Run was terminated (Ray has no such job).",
+        }
+        self._report(run, what[outcome], ref)
+        # A worker that had started has reported the end of the run itself.
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            self._instance.report_run_canceled(run)
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        ref = self._reference(run)
+        submission_id = ref["job"]["submission_id"]
+        try:
+            [status] = self.backend.call("launcher.check", {"runs": [ref]})
+        except DagsterRayError as error:
+            return self._unreachable(run.run_id, submission_id, error)
+        with self._lock:
+            self._unreachable_since.pop(run.run_id, None)
+        state, message = status["state"], status.get("message")
+        worker, verdict = self._judge(run, state, message)
+        return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
+
+    def _judge(
+        self, run: dg.DagsterRun, state: str, message: str | None
+    ) -> tuple[WorkerStatus, str | None]:
+        if state == "missing":
+            return WorkerStatus.NOT_FOUND, "Ray has no job for this run (any more)."
+        if state not in _ENDED:
+            return WorkerStatus.RUNNING, None
+        # The job may have ended since the caller read the run.
+        current = self._instance.get_run_by_id(run.run_id) or run
+        if current.is_finished and state == "succeeded":
+            return WorkerStatus.SUCCESS, None
+        if state == "failed":
+            return WorkerStatus.FAILED, f"Ray job failed. Message: {message}"
+        if state == "stopped":
+            return WorkerStatus.FAILED, "Ray job has been stopped externally."
+        return (
+            WorkerStatus.FAILED,
+            f"Run has not completed but its Ray job has ended ({state}).",
+        )
+
+    def _unreachable(
+        self, run_id: str, submission_id: str, error: DagsterRayError
+    ) -> CheckRunHealthResult:
+        """Ray's silence says nothing about the worker, so it lives until silence lasts too long.
+
+        Anything else would have the monitor start a second worker beside the first.
+        """
+        now = time.monotonic()
+        with self._lock:
+            since = self._unreachable_since.setdefault(run_id, now)
+        silence = now - since
+        lost = silence >= self._unreachable_timeout
+        return CheckRunHealthResult(
+            WorkerStatus.UNKNOWN if lost else WorkerStatus.RUNNING,
+            f"Ray could not be asked for {silence:.0f} s: {error}",
+            transient=not lost,
+            run_worker_id=submission_id,
+        )
+
+    def get_run_worker_debug_info(
+        self, run: dg.DagsterRun, include_container_logs: bool | None = True
+    ) -> str | None:
+        return self.backend.call("launcher.debug-info", {"run": self._reference(run)})
+
+    def _reference(self, run: dg.DagsterRun) -> dict[str, Any]:
+        # The caller's run may be older than the launch.
+        current = self._instance.get_run_by_id(run.run_id) or run
+        tag = current.tags.get(RUN_REF_TAG)
+        if tag is not None:
+            return json.loads(tag)
+        attempt = self._instance.count_resume_run_attempts(run.run_id)
+        return self.backend.call("launcher.locate", {"run_id": run.run_id, "attempt": attempt})
+
+    def _writer(self, run: dg.DagsterRun) -> Any:
+        def write(level: str, message: str) -> None:
+            if level != "debug":
+                self._instance.report_engine_event(message, run, cls=type(self))
+
+        return write
+
+    def _report(
+        self, run: dg.DagsterRun, message: str, ref: Mapping[str, Any], *, failed: bool = False
+    ) -> None:
+        job = ref["job"]
+        metadata: dict[str, Any] = {
+            "Ray Job Submission ID": job["submission_id"],
+            "Run ID": run.run_id,
+        }
+        if job.get("dashboard_url"):
+            metadata["Ray Dashboard"] = dg.MetadataValue.url(job["dashboard_url"])
+        error = serializable_error_info_from_exc_info(sys.exc_info()) if failed else None
+        self._instance.report_engine_event(
+            message, run, EngineEventData(metadata=metadata, error=error), cls=type(self)
+        )

@@ -1,0 +1,305 @@
+"""Dagster steps as Ray jobs, as Dagster's delegating executor asks for them."""
+
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, MetadataValue
+from dagster._core.events import EngineEventData
+from dagster._core.execution.context.system import IStepContext
+from dagster._core.execution.plan.objects import StepFailureData
+from dagster._core.executor.step_delegating import (
+    CheckStepHealthResult,
+    StepHandler,
+    StepHandlerContext,
+)
+from dagster._utils.error import serializable_error_info_from_exc_info
+
+from dagster_ray.backend import Backend, Pending
+from dagster_ray.core.spec import worker_spec
+from dagster_ray.errors import (
+    CallTimeoutError,
+    DagsterRayError,
+    InvalidConfigError,
+    UnavailableError,
+)
+
+_REPORTS = {
+    DagsterEventType.STEP_SUCCESS,
+    DagsterEventType.STEP_FAILURE,
+    DagsterEventType.STEP_UP_FOR_RETRY,
+}
+_ENDED = {"succeeded", "failed", "stopped", "missing"}
+_UNREACHABLE = {"state": "unreachable"}
+
+# An answer older than this belongs to an earlier round of health checks.
+_ROUND_SECONDS = 2.0
+_PENDING_SUBMIT_SECONDS = 30.0
+
+
+@dataclass
+class _Step:
+    """A step that this run gave to Ray."""
+
+    key: str
+    attempt: int
+    ref: dict[str, Any]
+    submit: Pending | None = None
+    failure: DagsterRayError | None = None
+    answer: Mapping[str, Any] | None = None
+    # Its job succeeded, and Dagster's event log did not show it yet.
+    awaits_event: bool = False
+
+
+class RayStepHandler(StepHandler):
+    """Gives steps to a backend, and watches them together."""
+
+    def __init__(
+        self, backend: Backend, options: Mapping[str, Any], unreachable_timeout: float
+    ) -> None:
+        self._backend = backend
+        self._options = options
+        self._unreachable_timeout = unreachable_timeout
+        self._steps: dict[str, _Step] = {}
+        self._stopped = False
+        self._asked_at = float("-inf")
+        self._unreachable_since: float | None = None
+        # Filled from the native module's threads; Dagster's log wants them in this one.
+        self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
+
+    @property
+    def name(self) -> str:
+        return "RayStepHandler"
+
+    def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        key, attempt = _identity(step_handler_context)
+        step_context = step_handler_context.get_step_context(key)
+        self._pass_lines_on(step_context)
+        spec, directories = self._spec(step_handler_context)
+        try:
+            ref = self._plan(spec)
+        except InvalidConfigError:
+            # It will be as wrong at the next try, and the other steps can do nothing for it.
+            error = serializable_error_info_from_exc_info(sys.exc_info())
+            yield DagsterEvent.step_failure_event(
+                step_context, StepFailureData(error=error, user_failure_data=None)
+            )
+            return
+        submission_id = ref["job"]["submission_id"]
+        yield DagsterEvent.step_worker_starting(
+            step_context,
+            message=f'Executing step "{key}" in Ray job {submission_id}.',
+            metadata=_job_metadata(ref),
+        )
+        submit = self._backend.start(
+            "executor.launch",
+            {"step": spec},
+            self._append_line,
+            directories=directories,
+        )
+        self._steps[key] = _Step(key, attempt, ref, submit)
+
+    def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        step = self._tracked(step_handler_context)
+        step_context = step_handler_context.get_step_context(step.key)
+        self._pass_lines_on(step_context)
+        self._settle(step, step_context)
+        if step.submit is not None:
+            return CheckStepHealthResult.healthy()
+        if step.failure is not None:
+            self._forget(step, step.failure)
+            return CheckStepHealthResult.unhealthy(f"Ray did not take the step: {step.failure}")
+        if step.answer is None or time.monotonic() - self._asked_at > _ROUND_SECONDS:
+            self._ask(step, step_context)
+        answer, step.answer = step.answer, None
+        return self._judge(step, answer or _UNREACHABLE, step_handler_context)
+
+    def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        step = self._tracked(step_handler_context)
+        step_context = step_handler_context.get_step_context(step.key)
+        yield DagsterEvent.engine_event(
+            step_context,
+            f"Stopping Ray job {step.ref['job']['submission_id']} for step",
+            EngineEventData(metadata=_job_metadata(step.ref)),
+        )
+        # Dagster asks step by step; a job may take its whole grace period to end, so all of
+        # them are stopped at the first word.
+        if not self._stopped:
+            self._stopped = True
+            try:
+                self.stop_all(
+                    step_handler_context.instance, step_handler_context.dagster_run.run_id
+                )
+            except DagsterRayError:
+                yield DagsterEvent.engine_event(
+                    step_context,
+                    "The Ray jobs of the running steps could not be stopped",
+                    EngineEventData(error=serializable_error_info_from_exc_info(sys.exc_info())),
+                )
+        self._pass_lines_on(step_context)
+
+    def stop_all(self, instance: DagsterInstance, run_id: str) -> list[str]:
+        """Stops every step that has not reported its end, and returns their submission ids."""
+        reported = _reports(instance, run_id)
+        running = [step for step in self._steps.values() if reported[step.key] <= step.attempt]
+        deadline = time.monotonic() + _PENDING_SUBMIT_SECONDS
+        for step in running:
+            if step.submit is None:
+                continue
+            # What is not submitted yet cannot be stopped, and would start afterwards.
+            try:
+                step.ref = step.submit.result(max(deadline - time.monotonic(), 0.1))
+            except (DagsterRayError, TimeoutError) as error:
+                step.submit.cancel()
+                self._append_line("warning", f"step {step.key}: its submit failed: {error}")
+            step.submit = None
+        if running:
+            refs = [step.ref for step in running]
+            self._backend.call("executor.terminate", {"steps": refs}, self._append_line)
+        self._steps.clear()
+        return [step.ref["job"]["submission_id"] for step in running]
+
+    def _spec(self, context: StepHandlerContext) -> tuple[dict[str, Any], set[str]]:
+        key, attempt = _identity(context)
+        args = context.execute_step_args
+        spec, directories = worker_spec(
+            context.dagster_run,
+            attempt=attempt,
+            argv=args.get_command_args(skip_serialized_namedtuple=True),
+            payload=None,
+            env={entry["name"]: entry["value"] for entry in args.get_command_env()},
+            tags=context.step_tags[key],
+            options={**self._options, **self._backend.options},
+        )
+        return {**spec, "step_key": key}, directories
+
+    def _plan(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        return self._backend.call("executor.plan", {"step": spec}, self._append_line)
+
+    def _tracked(self, context: StepHandlerContext) -> _Step:
+        """The step as this process knows it, or as an earlier worker of the run submitted it."""
+        key, attempt = _identity(context)
+        step = self._steps.get(key)
+        if step is None or step.attempt != attempt:
+            step = self._steps[key] = _Step(key, attempt, self._plan(self._spec(context)[0]))
+        return step
+
+    def _settle(self, step: _Step, step_context: IStepContext) -> None:
+        """Takes over what a finished submit says."""
+        if step.submit is None or not step.submit.done():
+            return
+        submit, step.submit = step.submit, None
+        planned = step.ref["job"]["submission_id"]
+        try:
+            step.ref = submit.result()
+        except DagsterRayError as error:
+            step.failure = error
+            return
+        submission_id = step.ref["job"]["submission_id"]
+        if submission_id != planned:
+            DagsterEvent.engine_event(
+                step_context,
+                f"The step runs in Ray job {submission_id}: {planned} was taken by a job that "
+                "has ended.",
+                EngineEventData(metadata=_job_metadata(step.ref)),
+            )
+
+    def _forget(self, step: _Step, error: DagsterRayError) -> None:
+        self._steps.pop(step.key, None)
+        if isinstance(error, UnavailableError) and error.maybe_applied:
+            # It may run after all, next to the retry that Dagster is about to start.
+            self._backend.start("executor.terminate", {"steps": [step.ref]}, self._append_line)
+
+    def _ask(self, asking: _Step, step_context: IStepContext) -> None:
+        """Asks for all steps at once: the other answers are for the checks that follow."""
+        for step in list(self._steps.values()):
+            ended = step.answer is not None and step.answer["state"] in _ENDED
+            if ended and step is not asking:
+                # Nobody wanted that answer, so Dagster saw the step end.
+                del self._steps[step.key]
+        for step in self._steps.values():
+            self._settle(step, step_context)
+        asked = [s for s in self._steps.values() if s.submit is None and s.failure is None]
+        try:
+            answers = self._backend.call(
+                "executor.check", {"steps": [step.ref for step in asked]}, self._append_line
+            )
+        except (UnavailableError, CallTimeoutError) as error:
+            if self._unreachable_since is None:
+                self._unreachable_since = time.monotonic()
+                step_context.log.warning(f"Ray could not be asked about the steps: {error}")
+            answers = [_UNREACHABLE] * len(asked)
+        else:
+            self._unreachable_since = None
+        self._asked_at = time.monotonic()
+        for step, answer in zip(asked, answers, strict=True):
+            step.answer = answer
+
+    def _judge(
+        self, step: _Step, answer: Mapping[str, Any], context: StepHandlerContext
+    ) -> CheckStepHealthResult:
+        state = answer["state"]
+        if state == "unreachable":
+            return self._judge_silence()
+        step.ref["job"]["submission_id"] = job = answer["submission_id"]
+        if state not in _ENDED:
+            return CheckStepHealthResult.healthy()
+        run_id = context.dagster_run.run_id
+        if _reports(context.instance, run_id)[step.key] > step.attempt:
+            return CheckStepHealthResult.healthy()
+        if state == "succeeded" and not step.awaits_event:
+            # The event log may be read from a replica that lags behind.
+            step.awaits_event = True
+            return CheckStepHealthResult.healthy()
+        reason = {
+            "failed": (
+                f"Discovered failed Ray job {job} for step {step.key}. "
+                f"Error type: {answer.get('error_type')}. Message: {answer.get('message')}"
+            ),
+            "stopped": f"Ray job {job} for step {step.key} has been stopped from outside.",
+            "missing": f"Ray job {job} for step {step.key} could not be found.",
+            "succeeded": (
+                f"Ray job {job} for step {step.key} has ended without reporting how the step went."
+            ),
+        }
+        return CheckStepHealthResult.unhealthy(reason[state])
+
+    def _judge_silence(self) -> CheckStepHealthResult:
+        """A dashboard that does not answer says nothing about a step, until that lasts too long."""
+        silence = time.monotonic() - (self._unreachable_since or time.monotonic())
+        if silence < self._unreachable_timeout:
+            return CheckStepHealthResult.healthy()
+        return CheckStepHealthResult.unhealthy(f"Ray could not be asked for {silence:.0f} s.")
+
+    def _append_line(self, level: str, message: str) -> None:
+        self._lines.append((level, message))
+
+    def _pass_lines_on(self, step_context: IStepContext) -> None:
+        while self._lines:
+            level, message = self._lines.popleft()
+            getattr(step_context.log, level)(message)
+
+
+def _identity(context: StepHandlerContext) -> tuple[str, int]:
+    """The key of the one step that Dagster asks about, and how often it was retried."""
+    args = context.execute_step_args
+    [key] = args.step_keys_to_execute or []
+    state = args.known_state
+    return key, state.get_retry_state().get_attempt_count(key) if state else 0
+
+
+def _reports(instance: DagsterInstance, run_id: str) -> Counter[str]:
+    """How many attempts of each step have told Dagster how they ended."""
+    entries = instance.all_logs(run_id, of_type=_REPORTS)
+    return Counter(entry.step_key for entry in entries if entry.step_key)
+
+
+def _job_metadata(ref: Mapping[str, Any]) -> dict[str, Any]:
+    job = ref["job"]
+    metadata: dict[str, Any] = {"Ray Submission ID": job["submission_id"]}
+    if job.get("dashboard_url"):
+        metadata["Ray Dashboard"] = MetadataValue.url(job["dashboard_url"])
+    return metadata
