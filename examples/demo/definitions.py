@@ -9,7 +9,6 @@ import random
 from collections.abc import Iterator
 
 import dagster as dg
-
 from dagster_ray import ray_executor
 
 LIMIT = 300_000

@@ -70,12 +70,13 @@ def follow(instance: dg.DagsterInstance, run_id: str, console: Console) -> Histo
     console.print(f"run {run_id}\n")
     with console.status("the run worker is starting as a Ray job"):
         while time.time() < began + DEADLINE_SECONDS:
-            finished = (run := instance.get_run_by_id(run_id)) is not None and run.is_finished
+            run = instance.get_run_by_id(run_id)
             records = instance.get_records_for_run(run_id, cursor=cursor)
             cursor = records.cursor
             for record in records.records:
                 show(record.event_log_entry, history, began, console)
-            if finished and not records.records:
+            # The status is read first, so that no event is missed that came with it.
+            if run is not None and run.is_finished and not records.records:
                 history.succeeded = run.is_success
                 return history
             time.sleep(POLL_SECONDS)

@@ -22,10 +22,7 @@ pub(crate) fn run(project: &Project, stages: &mut Stages) -> bool {
 /// the packages that are built, and another choice would build wasmtime again.
 fn host(project: &Project, stage: &mut Stage) -> Result<()> {
     stage.execute(&mut project.cargo(&["build", "--locked", "--workspace", "--all-targets"]))?;
-    let library = project
-        .target()
-        .join("debug")
-        .join(format!("{DLL_PREFIX}_native{DLL_SUFFIX}"));
+    let library = project.target().join("debug").join(format!("{DLL_PREFIX}_native{DLL_SUFFIX}"));
     if !library.is_file() {
         bail!("cargo did not make {}", library.display());
     }
@@ -40,6 +37,5 @@ fn link(library: &Path, to: &Path) -> Result<()> {
     if to.symlink_metadata().is_ok() {
         fs::remove_file(to).with_context(|| format!("{} could not be replaced", to.display()))?;
     }
-    std::os::unix::fs::symlink(library, to)
-        .with_context(|| format!("{} could not be made", to.display()))
+    std::os::unix::fs::symlink(library, to).with_context(|| format!("{} could not be made", to.display()))
 }

@@ -72,8 +72,7 @@ fn find(project: &Project) -> Result<Vec<Guest>> {
 
 fn place(guest: &Guest, built: &Path) -> Result<()> {
     let source = built.join(format!("{}.wasm", guest.package.replace('-', "_")));
-    let wasm =
-        fs::read(&source).with_context(|| format!("cargo did not make {}", source.display()))?;
+    let wasm = fs::read(&source).with_context(|| format!("cargo did not make {}", source.display()))?;
     fs::create_dir_all(&guest.destination)
         .with_context(|| format!("{} could not be made", guest.destination.display()))?;
     let to = guest.destination.join(format!("{}.wasm", guest.name));
@@ -100,8 +99,8 @@ fn write_if_changed(file: &Path, content: &[u8]) -> Result<()> {
 }
 
 fn folders(parent: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(parent)
-        .with_context(|| format!("{} could not be listed", parent.display()))?;
+    let entries =
+        fs::read_dir(parent).with_context(|| format!("{} could not be listed", parent.display()))?;
     let mut folders = Vec::new();
     for entry in entries {
         let path = entry?.path();
@@ -114,9 +113,5 @@ fn folders(parent: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn name_of(folder: &Path) -> String {
-    folder
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -41,15 +41,11 @@ impl Package {
         files.sort();
         let mut heads = files.iter().map(|(file, text)| {
             head(text).with_context(|| {
-                format!(
-                    "{}/{file} does not begin with `package <name>@<version>;`",
-                    directory.display()
-                )
+                format!("{}/{file} does not begin with `package <name>@<version>;`", directory.display())
             })
         });
-        let (name, version) = heads
-            .next()
-            .with_context(|| format!("{} has no .wit file", directory.display()))??;
+        let (name, version) =
+            heads.next().with_context(|| format!("{} has no .wit file", directory.display()))??;
         for other in heads {
             ensure!(
                 other? == (name.clone(), version.clone()),
@@ -57,11 +53,7 @@ impl Package {
                 directory.display()
             );
         }
-        Ok(Self {
-            name,
-            version,
-            files,
-        })
+        Ok(Self { name, version, files })
     }
 
     fn id(&self) -> String {
@@ -97,15 +89,11 @@ impl Package {
 
 /// Fails if a released version no longer says what it said.
 pub(crate) fn check(wit: &Path) -> Result<()> {
-    let current = PACKAGES
-        .iter()
-        .map(|package| Package::read(&wit.join(package)))
-        .collect::<Result<Vec<_>>>()?;
+    let current =
+        PACKAGES.iter().map(|package| Package::read(&wit.join(package))).collect::<Result<Vec<_>>>()?;
     for (id, digest) in released(wit)? {
-        let frozen =
-            Package::read(&wit.join("frozen").join(directory_of(&id))).with_context(|| {
-                format!("{id} is listed in wit/{RELEASED}, but its text is not there")
-            })?;
+        let frozen = Package::read(&wit.join("frozen").join(directory_of(&id)))
+            .with_context(|| format!("{id} is listed in wit/{RELEASED}, but its text is not there"))?;
         ensure!(
             frozen.id() == id && frozen.digest() == digest,
             "the frozen text of {id} was edited. Take it back: a released version never changes"
@@ -150,26 +138,20 @@ pub(crate) fn freeze(wit: &Path) -> Result<()> {
         }
         list.push((id, package.digest()));
     }
-    let text: String = list
-        .iter()
-        .map(|(id, digest)| format!("{id} {digest}\n"))
-        .collect();
+    let text: String = list.iter().map(|(id, digest)| format!("{id} {digest}\n")).collect();
     fs::write(wit.join(RELEASED), text).context("wit/frozen/RELEASED could not be written")?;
     check(wit)
 }
 
 fn released(wit: &Path) -> Result<Vec<(String, String)>> {
     let file = wit.join(RELEASED);
-    let text = fs::read_to_string(&file)
-        .with_context(|| format!("{} could not be read", file.display()))?;
+    let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
     text.lines()
         .filter(|line| !line.trim().is_empty())
         .map(|line| {
             line.split_once(' ')
                 .map(|(id, digest)| (id.to_owned(), digest.trim().to_owned()))
-                .with_context(|| {
-                    format!("wit/{RELEASED}: `{line}` is not `<package>@<version> <sha256>`")
-                })
+                .with_context(|| format!("wit/{RELEASED}: `{line}` is not `<package>@<version> <sha256>`"))
         })
         .collect()
 }
@@ -180,21 +162,14 @@ fn directory_of(id: &str) -> &str {
 }
 
 fn head(text: &str) -> Option<(String, String)> {
-    let (name, version) = text
-        .strip_prefix("package ")?
-        .split_once(';')?
-        .0
-        .split_once('@')?;
+    let (name, version) = text.strip_prefix("package ")?.split_once(';')?.0.split_once('@')?;
     Some((name.to_owned(), version.to_owned()))
 }
 
 fn numbers(version: &str) -> Result<Vec<u64>> {
     version
         .split('.')
-        .map(|part| {
-            part.parse()
-                .with_context(|| format!("`{version}` is not a version such as 0.1.0"))
-        })
+        .map(|part| part.parse().with_context(|| format!("`{version}` is not a version such as 0.1.0")))
         .collect()
 }
 
@@ -227,8 +202,7 @@ fn without_comments(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const MODEL: &str =
-        "package dagster-ray:host@0.1.0;\ninterface model { type json = string; }\n";
+    const MODEL: &str = "package dagster-ray:host@0.1.0;\ninterface model { type json = string; }\n";
     const WORLD: &str = "package dagster-ray:backend@0.1.0;\nworld backend {}\n";
 
     /// A contract at version 0.1.0 in a directory of its own, with nothing released.
@@ -283,16 +257,10 @@ mod tests {
     #[test]
     fn a_file_more_or_less_is_a_change() {
         let contract = Contract::released();
-        contract.write(
-            "host/sink.wit",
-            "package dagster-ray:host@0.1.0;\ninterface sink {}\n",
-        );
+        contract.write("host/sink.wit", "package dagster-ray:host@0.1.0;\ninterface sink {}\n");
         assert!(contract.complaint().contains("sink.wit is new"));
-        fs::rename(
-            contract.0.path().join("host/sink.wit"),
-            contract.0.path().join("host/model.wit"),
-        )
-        .unwrap();
+        fs::rename(contract.0.path().join("host/sink.wit"), contract.0.path().join("host/model.wit"))
+            .unwrap();
         assert!(contract.complaint().contains("model.wit has changed"));
     }
 
@@ -311,10 +279,7 @@ mod tests {
         let contract = Contract::released();
         contract.write(
             "host/model.wit",
-            &format!(
-                "/* why */ {}",
-                MODEL.replace('\n', " // a word\n/// more\n\n")
-            ),
+            &format!("/* why */ {}", MODEL.replace('\n', " // a word\n/// more\n\n")),
         );
         contract.check().unwrap();
     }

@@ -18,11 +18,8 @@ impl Project {
         // Cargo names the crate it runs: a moved checkout is then still found.
         let manifest = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = manifest
-            .ancestors()
-            .nth(2)
-            .context("host/xtask does not lie in a repository")?
-            .to_path_buf();
+        let root =
+            manifest.ancestors().nth(2).context("host/xtask does not lie in a repository")?.to_path_buf();
         let target = target_directory(&root)?;
         Ok(Self { root, target })
     }
@@ -104,15 +101,10 @@ fn target_directory(root: &Path) -> Result<PathBuf> {
         .output()
         .context("cargo could not be run")?;
     if !output.status.success() {
-        bail!(
-            "cargo metadata failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let metadata: serde_json::Value =
         serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
-    let target = metadata["target_directory"]
-        .as_str()
-        .context("cargo metadata names no target directory")?;
+    let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
     Ok(PathBuf::from(target))
 }

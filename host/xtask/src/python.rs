@@ -44,9 +44,7 @@ pub(crate) fn environment(project: &Project, stage: &mut Stage) -> Result<()> {
         .arg(source.join(REQUIREMENTS[0]))
         .arg("-c")
         .arg(source.join(REQUIREMENTS[1]));
-    stage
-        .execute(&mut install)
-        .context("the Python requirements could not be installed")?;
+    stage.execute(&mut install).context("the Python requirements could not be installed")?;
     put_on_path(project, &interpreter)?;
     fs::write(&stamp, wanted).context("the stamp of .venv could not be written")?;
     Ok(())
@@ -55,10 +53,7 @@ pub(crate) fn environment(project: &Project, stage: &mut Stage) -> Result<()> {
 /// A `.pth` file, not an installed package: what is imported is always the source tree, and no
 /// build tool zips a large extension at each change.
 fn put_on_path(project: &Project, interpreter: &Path) -> Result<()> {
-    let site = print(
-        interpreter,
-        "import sysconfig; print(sysconfig.get_path('purelib'))",
-    )?;
+    let site = print(interpreter, "import sysconfig; print(sysconfig.get_path('purelib'))")?;
     let file = Path::new(&site).join("dagster_ray_source.pth");
     fs::write(&file, format!("{}\n", project.python_source().display()))
         .with_context(|| format!("{} could not be written", file.display()))
@@ -69,8 +64,7 @@ fn wanted_state(project: &Project) -> Result<String> {
     let mut digest = Sha256::new();
     for name in REQUIREMENTS {
         let file = project.python_source().join(name);
-        let text =
-            fs::read(&file).with_context(|| format!("{} could not be read", file.display()))?;
+        let text = fs::read(&file).with_context(|| format!("{} could not be read", file.display()))?;
         digest.update(text);
     }
     digest.update(project.python_source().to_string_lossy().as_bytes());
@@ -81,8 +75,8 @@ fn wanted_state(project: &Project) -> Result<String> {
 fn find() -> Result<PathBuf> {
     if let Some(chosen) = env::var_os("PYTHON").filter(|value| !value.is_empty()) {
         let path = PathBuf::from(chosen);
-        let found = version(&path)
-            .with_context(|| format!("PYTHON names {}, which does not run", path.display()))?;
+        let found =
+            version(&path).with_context(|| format!("PYTHON names {}, which does not run", path.display()))?;
         if found < OLDEST {
             bail!(
                 "PYTHON names {}, which is Python {}.{}; {}.{} or newer is needed",
@@ -95,11 +89,9 @@ fn find() -> Result<PathBuf> {
         }
         return Ok(path);
     }
-    let names = ["python3".to_owned()].into_iter().chain(
-        (OLDEST.1..=14)
-            .rev()
-            .map(|minor| format!("python3.{minor}")),
-    );
+    let names = ["python3".to_owned()]
+        .into_iter()
+        .chain((OLDEST.1..=14).rev().map(|minor| format!("python3.{minor}")));
     let mut too_old = Vec::new();
     for name in names {
         match version(Path::new(&name)) {
@@ -108,11 +100,7 @@ fn find() -> Result<PathBuf> {
             Err(_) => {}
         }
     }
-    let seen = if too_old.is_empty() {
-        "none was found as python3".to_owned()
-    } else {
-        too_old.join(", ")
-    };
+    let seen = if too_old.is_empty() { "none was found as python3".to_owned() } else { too_old.join(", ") };
     bail!(
         "Python {}.{} or newer is needed, and {seen}. Install one, or name it: \
          PYTHON=/path/to/python3 cargo xtask setup",
@@ -122,13 +110,8 @@ fn find() -> Result<PathBuf> {
 }
 
 fn version(interpreter: &Path) -> Result<(u32, u32)> {
-    let text = print(
-        interpreter,
-        "import sys; print(sys.version_info[0], sys.version_info[1])",
-    )?;
-    let (major, minor) = text
-        .split_once(' ')
-        .context("it printed no version of Python")?;
+    let text = print(interpreter, "import sys; print(sys.version_info[0], sys.version_info[1])")?;
+    let (major, minor) = text.split_once(' ').context("it printed no version of Python")?;
     Ok((major.parse()?, minor.parse()?))
 }
 
@@ -138,11 +121,7 @@ fn print(interpreter: &Path, program: &str) -> Result<String> {
         .output()
         .with_context(|| format!("{} could not be run", interpreter.display()))?;
     if !output.status.success() {
-        bail!(
-            "{} failed: {}",
-            interpreter.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{} failed: {}", interpreter.display(), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

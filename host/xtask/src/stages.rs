@@ -42,14 +42,8 @@ impl Stages {
     /// No stage has run yet.
     pub(crate) fn new(project: &Project, verbose: bool) -> Result<Self> {
         let logs = project.target().join("xtask");
-        fs::create_dir_all(&logs)
-            .with_context(|| format!("{} could not be made", logs.display()))?;
-        Ok(Self {
-            logs,
-            verbose,
-            began: Instant::now(),
-            done: Vec::new(),
-        })
+        fs::create_dir_all(&logs).with_context(|| format!("{} could not be made", logs.display()))?;
+        Ok(Self { logs, verbose, began: Instant::now(), done: Vec::new() })
     }
 
     /// Runs one stage, and tells whether it passed.
@@ -76,11 +70,7 @@ impl Stages {
                 false
             }
         };
-        let outcome = if passed {
-            Outcome::Passed
-        } else {
-            Outcome::Failed
-        };
+        let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
         self.done.push((name.to_owned(), outcome, time));
         passed
     }
@@ -88,11 +78,7 @@ impl Stages {
     /// Notes that a stage did not run.
     pub(crate) fn skip(&mut self, name: &str, reason: &str) {
         eprintln!("  skipped {name}: {reason}");
-        self.done.push((
-            name.to_owned(),
-            Outcome::Skipped(reason.to_owned()),
-            Duration::ZERO,
-        ));
+        self.done.push((name.to_owned(), Outcome::Skipped(reason.to_owned()), Duration::ZERO));
     }
 
     /// Ends the part that is shown as stages, for a command that goes on with output of its own.
@@ -102,12 +88,7 @@ impl Stages {
 
     /// Prints the table, and tells whether nothing failed.
     pub(crate) fn finish(self) -> bool {
-        let width = self
-            .done
-            .iter()
-            .map(|(name, _, _)| name.len())
-            .max()
-            .unwrap_or(0);
+        let width = self.done.iter().map(|(name, _, _)| name.len()).max().unwrap_or(0);
         let mut failed = Vec::new();
         let mut passed = 0_usize;
         eprintln!();
@@ -125,11 +106,7 @@ impl Stages {
             };
             eprintln!("  {name:<width$}  {:>9}  {word}", seconds(*time));
         }
-        eprintln!(
-            "  {:<width$}  {:>9}",
-            "together",
-            seconds(self.began.elapsed())
-        );
+        eprintln!("  {:<width$}  {:>9}", "together", seconds(self.began.elapsed()));
         if !failed.is_empty() {
             eprintln!("failed: {}", failed.join(", "));
         }
@@ -150,13 +127,10 @@ pub(crate) struct Stage {
 
 impl Stage {
     fn begin(name: &str, log: &Path, verbose: bool) -> Result<Self> {
-        let file =
-            File::create(log).with_context(|| format!("{} could not be written", log.display()))?;
+        let file = File::create(log).with_context(|| format!("{} could not be written", log.display()))?;
         let bar = if !verbose && std::io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(ProgressStyle::with_template(
-                "  {spinner} {prefix} [{elapsed}] {wide_msg:.dim}",
-            )?);
+            bar.set_style(ProgressStyle::with_template("  {spinner} {prefix} [{elapsed}] {wide_msg:.dim}")?);
             bar.set_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
             Some(bar)
@@ -189,12 +163,7 @@ impl Stage {
             eprintln!("          {text}");
         } else if self.last_sign.elapsed() >= SIGN_OF_LIFE {
             self.last_sign = Instant::now();
-            eprintln!(
-                "  still   {} ({}): {}",
-                self.name,
-                seconds(self.began.elapsed()),
-                text.trim()
-            );
+            eprintln!("  still   {} ({}): {}", self.name, seconds(self.began.elapsed()), text.trim());
         }
         Ok(())
     }
@@ -208,14 +177,11 @@ impl Stage {
             .stdin(std::process::Stdio::null())
             .stdout(writer.try_clone().context("no pipe could be made")?)
             .stderr(writer);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("{} could not be started", words_of_program(command)))?;
+        let mut child =
+            command.spawn().with_context(|| format!("{} could not be started", words_of_program(command)))?;
         // The command holds the writing ends; the reader sees the end of the output only when
         // they are closed.
-        command
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
 
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -254,9 +220,7 @@ fn words_of_program(command: &Command) -> String {
 }
 
 fn words(command: &Command) -> String {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     std::iter::once(program)
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())
@@ -271,10 +235,7 @@ fn show_end(log: &Path) {
     let lines: Vec<&str> = text.lines().collect();
     let left_out = lines.len().saturating_sub(LINES_OF_A_FAILURE);
     if left_out > 0 {
-        eprintln!(
-            "    ({left_out} lines before these are in {})",
-            log.display()
-        );
+        eprintln!("    ({left_out} lines before these are in {})", log.display());
     }
     for line in &lines[left_out..] {
         eprintln!("    {line}");

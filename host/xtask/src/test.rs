@@ -7,8 +7,9 @@ use crate::frozen;
 use crate::project::Project;
 use crate::stages::Stages;
 
-/// The Python folders that are checked.
-const PYTHON: [&str; 3] = ["host/python", "tests/dagster", "examples"];
+/// The Python folders that are checked, all by the rules of the package.
+const PYTHON: [&str; 5] =
+    ["--config", "host/python/pyproject.toml", "host/python", "tests/dagster", "examples"];
 
 /// Runs all of it. A check that fails does not keep the others from running; only what is built
 /// on a failed build is left out.
@@ -20,12 +21,7 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
     stages.run("contract", |_| frozen::check(&project.wit()));
     stages.run("format", |stage| {
         stage.execute(&mut project.cargo(&["fmt", "--all", "--check"]))?;
-        stage.execute(
-            project
-                .program(project.venv_program("ruff"))
-                .args(["format", "--check"])
-                .args(PYTHON),
-        )
+        stage.execute(project.program(project.venv_program("ruff")).args(["format", "--check"]).args(PYTHON))
     });
     stages.run("clippy", |stage| {
         stage.execute(&mut project.cargo(&[
@@ -39,23 +35,11 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
         ]))
     });
     stages.run("ruff", |stage| {
-        stage.execute(
-            project
-                .program(project.venv_program("ruff"))
-                .arg("check")
-                .args(PYTHON),
-        )
+        stage.execute(project.program(project.venv_program("ruff")).arg("check").args(PYTHON))
     });
-    stages.run("pyright", |stage| {
-        stage.execute(project.program(project.venv_program("pyright")).args([
-            "--pythonpath".as_ref(),
-            project.venv_program("python").as_os_str(),
-        ]))
-    });
+    stages.run("pyright", |stage| stage.execute(&mut project.program(project.venv_program("pyright"))));
     licences(project, stages);
-    stages.run("cargo test", |stage| {
-        stage.execute(&mut project.cargo(&["test", "--locked", "--workspace"]))
-    });
+    stages.run("cargo test", |stage| stage.execute(&mut project.cargo(&["test", "--locked", "--workspace"])));
     stages.run("pytest", |stage| {
         let mut pytest = project.program(project.venv_program("python"));
         pytest.args(["-m", "pytest", "tests/dagster"]);
@@ -68,11 +52,7 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
         stages.skip("demo", "--fast");
     } else {
         stages.run("demo", |stage| {
-            stage.execute(
-                project
-                    .program(project.venv_program("python"))
-                    .arg("examples/demo/run.py"),
-            )
+            stage.execute(project.program(project.venv_program("python")).arg("examples/demo/run.py"))
         });
     }
 }
@@ -87,13 +67,8 @@ fn licences(project: &Project, stages: &mut Stages) {
         .status()
         .is_ok_and(|status| status.success());
     if installed {
-        stages.run("cargo deny", |stage| {
-            stage.execute(&mut project.cargo(&["deny", "check"]))
-        });
+        stages.run("cargo deny", |stage| stage.execute(&mut project.cargo(&["deny", "check"])));
     } else {
-        stages.skip(
-            "cargo deny",
-            "cargo-deny is not installed (cargo install cargo-deny)",
-        );
+        stages.skip("cargo deny", "cargo-deny is not installed (cargo install cargo-deny)");
     }
 }
