@@ -20,6 +20,7 @@ wit_bindgen::generate!({
         "../../wit/host",
         "../../wit/backend",
     ],
+    additional_derives: [PartialEq],
     pub_export_macro: true,
     export_macro_name: "export_run_backend",
     default_bindings_module: "dagster_ray_sdk::bindings",

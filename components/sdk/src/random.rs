@@ -1,0 +1,33 @@
+//! Randomness for names that must not collide.
+
+/// So many random bytes, as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: usize) -> String {
+    use std::fmt::Write as _;
+
+    let mut text = String::with_capacity(bytes * 2);
+    for byte in random_bytes(bytes) {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(target_family = "wasm")]
+fn random_bytes(count: usize) -> Vec<u8> {
+    wasip2::random::random::get_random_bytes(count as u64)
+}
+
+/// A native build has no host to ask. The seed of std's hash maps is random enough for tests,
+/// and spares them a double.
+#[cfg(not(target_family = "wasm"))]
+fn random_bytes(count: usize) -> Vec<u8> {
+    use std::hash::{BuildHasher, RandomState};
+
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        bytes.extend_from_slice(&RandomState::new().hash_one(bytes.len()).to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
