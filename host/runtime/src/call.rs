@@ -197,11 +197,21 @@ fn reason(error: &wasmtime::Error) -> String {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    let place = error
-        .downcast_ref::<wasmtime::WasmBacktrace>()
-        .and_then(|trace| trace.frames().iter().find_map(|frame| frame.func_name().map(ToOwned::to_owned)));
+    let frames = error.downcast_ref::<wasmtime::WasmBacktrace>().map(|trace| trace.frames()).unwrap_or_default();
+    let place = frames
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+        .find(|name| !is_machinery(name));
     match place {
         Some(place) => format!("{what} (in {place})"),
         None => what,
     }
+}
+
+/// Whether a function is of the language's own: where every panic and every failed allocation ends.
+fn is_machinery(function: &str) -> bool {
+    let function = function.trim_start_matches('<');
+    ["std::", "core::", "alloc::", "__rust", "__rg_", "dlmalloc", "rust_"].iter().any(|own| function.starts_with(own))
+        || ["abort", "sbrk", "malloc", "realloc", "calloc", "_Exit", "exit"].contains(&function)
 }

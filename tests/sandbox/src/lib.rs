@@ -1,1 +1,100 @@
-//! What the host does with components that misbehave.
+//! A host with a test component, for tests of what the host does with it.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use dagster_ray_runtime::manifest::Narrowing;
+use dagster_ray_runtime::{Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host};
+use serde_json::{Value, json};
+
+/// The host of the test process.
+pub fn host() -> Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| Host::start().expect("the engine starts")).clone()
+}
+
+/// Where `cargo xtask build` leaves a test component.
+pub fn fixture(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders below the root");
+    let wasm = root.join("target/wasm32-wasip2/component").join(format!("fixture_{name}.wasm"));
+    assert!(wasm.exists(), "{} is not there: run `cargo xtask build` first", wasm.display());
+    wasm
+}
+
+/// A component under test, in a folder of its own.
+pub struct Subject {
+    folder: tempfile::TempDir,
+    settings: BTreeMap<String, String>,
+    authorities: Vec<Authority>,
+}
+
+impl Subject {
+    /// The fixture of that name, with a manifest.
+    pub fn new(name: &str, manifest: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::copy(fixture(name), folder.path().join("subject.wasm")).expect("a copy");
+        std::fs::write(folder.path().join("subject.toml"), manifest).expect("a manifest");
+        Self { folder, settings: BTreeMap::new(), authorities: Vec::new() }
+    }
+
+    /// With a setting.
+    pub fn setting(mut self, key: &str, value: &str) -> Self {
+        self.settings.insert(key.into(), value.into());
+        self
+    }
+
+    /// With an authority that the configuration names, and a header for it.
+    pub fn authority(mut self, url: &str, header: (&str, &str)) -> Self {
+        let options = AuthorityOptions {
+            url: url.into(),
+            headers: BTreeMap::from([(header.0.into(), header.1.into())]),
+            cookies: BTreeMap::new(),
+            ray_token: false,
+            verify: Default::default(),
+        };
+        self.authorities.push(Authority::new(options).expect("a good authority"));
+        self
+    }
+
+    /// Its file.
+    pub fn wasm(&self) -> PathBuf {
+        self.folder.path().join("subject.wasm")
+    }
+
+    /// It as a backend.
+    pub fn backend(&self) -> Backend {
+        Backend::new(
+            host(),
+            BackendOptions {
+                path: self.wasm(),
+                settings: self.settings.clone(),
+                authorities: self.authorities.clone(),
+                programs: BTreeMap::new(),
+                directories: Vec::new(),
+                narrowing: Narrowing::default(),
+                sha256: None,
+            },
+        )
+    }
+}
+
+/// Calls an export to its end.
+pub fn call(backend: &Backend, export: &str, arguments: &Value) -> Result<Value, CallError> {
+    Call::begin(backend, export, &arguments.to_string(), CallOptions::default()).finish(backend)
+}
+
+/// Calls the export that attacks are made from, checks that the host serves the next call, and
+/// gives back what came of the attack.
+pub fn attack(subject: &Subject) -> String {
+    let backend = subject.backend();
+    let outcome = call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));
+    let next = call(&backend, "launcher.check", &json!({"runs": []}));
+    assert_eq!(next.expect("the next call is served"), json!([]));
+    match outcome {
+        Ok(value) => format!("answered {value}"),
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,74 @@
+//! Each attack of the hostile component ends as an error that names component, export and reason,
+//! and the host serves the next call.
+
+use sandbox_tests::{Subject, attack};
+
+const SMALL: &str = "id = 'hostile'\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\nlog_kib = 4\n";
+const WITH_HTTP: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\n";
+
+fn outcome(of: &str) -> String {
+    let subject = Subject::new("hostile", WITH_HTTP).setting("attack", of);
+    attack(&subject)
+}
+
+#[test]
+fn a_panic_is_an_error_with_its_message() {
+    let text = outcome("panic");
+    assert!(text.starts_with("hostile: launcher.locate: the component failed: it panicked or aborted"), "{text}");
+    assert!(text.contains("the component has a defect, and says so"), "{text}");
+}
+
+#[test]
+fn an_endless_loop_ends_with_its_deadline() {
+    insta::assert_snapshot!(outcome("spin"), @"hostile: launcher.locate: not finished within 1 s, and stopped");
+}
+
+#[test]
+fn a_memory_bomb_meets_its_limit() {
+    let text = outcome("memory");
+    assert!(text.contains("forcing trap when growing memory"), "{text}");
+}
+
+#[test]
+fn a_deep_recursion_traps() {
+    let text = outcome("stack");
+    // Which of the two stacks of a Rust guest ends first depends on its frames.
+    assert!(text.contains("call stack exhausted") || text.contains("out of bounds memory access"), "{text}");
+    assert!(text.contains("in fixture_hostile::attacks::stack"), "{text}");
+}
+
+#[test]
+fn a_read_out_of_bounds_traps_without_a_signal() {
+    let text = outcome("out-of-bounds");
+    assert!(text.contains("out of bounds memory access"), "{text}");
+}
+
+#[test]
+fn a_flood_of_standard_error_is_cut() {
+    let text = outcome("stderr");
+    assert!(text.len() < 4096, "{} bytes", text.len());
+}
+
+#[test]
+fn the_environment_is_empty() {
+    insta::assert_snapshot!(outcome("environment"), @"hostile: launcher.locate: [] []");
+}
+
+#[test]
+fn a_request_elsewhere_is_refused_with_the_line_to_add() {
+    let subject = Subject::new("hostile", WITH_HTTP)
+        .setting("attack", "get http://metadata.internal:80/latest")
+        .authority("http://127.0.0.1:1", ("authorization", "Bearer secret"));
+    insta::assert_snapshot!(
+        attack(&subject),
+        @r#"hostile: launcher.locate: the host refused http to http://metadata.internal:80/latest. To allow it, add to [grants] in the component's manifest: http = ["http://metadata.internal:80"]"#
+    );
+}
+
+#[test]
+fn a_component_without_the_grant_is_not_even_loaded() {
+    let subject = Subject::new("hostile", SMALL).setting("attack", "spin");
+    let error = subject.backend().describe().expect_err("it imports wasi:http");
+    let text = error.to_string();
+    assert!(text.contains("wasi:http/") && text.contains("http = [\"address\"]"), "{text}");
+}
