@@ -29,6 +29,8 @@ pub struct Subject {
     folder: tempfile::TempDir,
     settings: BTreeMap<String, String>,
     authorities: Vec<Authority>,
+    programs: BTreeMap<String, Vec<String>>,
+    directories: Vec<PathBuf>,
 }
 
 impl Subject {
@@ -37,7 +39,13 @@ impl Subject {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::copy(fixture(name), folder.path().join("subject.wasm")).expect("a copy");
         std::fs::write(folder.path().join("subject.toml"), manifest).expect("a manifest");
-        Self { folder, settings: BTreeMap::new(), authorities: Vec::new() }
+        Self {
+            folder,
+            settings: BTreeMap::new(),
+            authorities: Vec::new(),
+            programs: BTreeMap::new(),
+            directories: Vec::new(),
+        }
     }
 
     /// With a setting.
@@ -59,6 +67,18 @@ impl Subject {
         self
     }
 
+    /// With a program behind a name.
+    pub fn program(mut self, name: &str, command: &[&str]) -> Self {
+        self.programs.insert(name.into(), command.iter().map(|word| (*word).to_owned()).collect());
+        self
+    }
+
+    /// With a directory that the configuration names.
+    pub fn directory(mut self, path: &Path) -> Self {
+        self.directories.push(path.to_owned());
+        self
+    }
+
     /// Its file.
     pub fn wasm(&self) -> PathBuf {
         self.folder.path().join("subject.wasm")
@@ -72,8 +92,8 @@ impl Subject {
                 path: self.wasm(),
                 settings: self.settings.clone(),
                 authorities: self.authorities.clone(),
-                programs: BTreeMap::new(),
-                directories: Vec::new(),
+                programs: self.programs.clone(),
+                directories: self.directories.clone(),
                 narrowing: Narrowing::default(),
                 sha256: None,
             },

@@ -4,10 +4,10 @@
 use sandbox_tests::{Subject, attack};
 
 const SMALL: &str = "id = 'hostile'\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\nlog_kib = 4\n";
-const WITH_HTTP: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\n";
+const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nprocesses = { echo = [['hello']], ghost = [[]] }\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\n";
 
 fn outcome(of: &str) -> String {
-    let subject = Subject::new("hostile", WITH_HTTP).setting("attack", of);
+    let subject = Subject::new("hostile", GRANTED).setting("attack", of);
     attack(&subject)
 }
 
@@ -56,13 +56,59 @@ fn the_environment_is_empty() {
 
 #[test]
 fn a_request_elsewhere_is_refused_with_the_line_to_add() {
-    let subject = Subject::new("hostile", WITH_HTTP)
+    let subject = Subject::new("hostile", GRANTED)
         .setting("attack", "get http://metadata.internal:80/latest")
         .authority("http://127.0.0.1:1", ("authorization", "Bearer secret"));
     insta::assert_snapshot!(
         attack(&subject),
         @r#"hostile: launcher.locate: the host refused http to http://metadata.internal:80/latest. To allow it, add to [grants] in the component's manifest: http = ["http://metadata.internal:80"]"#
     );
+}
+
+#[test]
+fn a_granted_program_runs_without_a_shell() {
+    let subject = Subject::new("hostile", GRANTED).setting("attack", "run echo hello $(id) ; id").program("echo", &["/bin/echo"]);
+    insta::assert_snapshot!(attack(&subject), @"hostile: launcher.locate: Some(0) hello $(id) ; id");
+}
+
+#[test]
+fn other_arguments_and_other_programs_are_refused() {
+    let run = |line: &str| {
+        let subject =
+            Subject::new("hostile", GRANTED).setting("attack", &format!("run {line}")).program("echo", &["/bin/echo"]);
+        attack(&subject)
+    };
+    insta::assert_snapshot!(run("echo goodbye"), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest: processes = { echo = [["goodbye"]] }"#);
+    assert!(run("sh -c id").contains("processes = { sh = [[\"-c\", \"id\"]] }"));
+    assert!(run("/bin/echo hello").contains("the host refused processes"));
+    assert!(run("ghost").contains("the host refused processes"));
+}
+
+#[test]
+fn only_a_named_directory_is_read_and_no_link_leads_out_of_it() {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), "canary").unwrap();
+    let inside = tempfile::tempdir().unwrap();
+    std::fs::create_dir(inside.path().join("sub")).unwrap();
+    std::fs::write(inside.path().join("sub/module.py"), "x = 1").unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret"), inside.path().join("link")).unwrap();
+    std::os::unix::fs::symlink(inside.path(), inside.path().join("loop")).unwrap();
+    let read = |what: String| {
+        let subject =
+            Subject::new("hostile", GRANTED).setting("attack", &format!("read {what}")).directory(inside.path());
+        attack(&subject)
+    };
+    let root = inside.path().display();
+    assert!(read(format!("{root}:sub/module.py")).ends_with(r#"["sub/module.py"] x = 1"#));
+    for escape in [
+        format!("{root}:link"),
+        format!("{root}:../{}/secret", outside.path().file_name().unwrap().display()),
+        format!("{root}:{}", outside.path().join("secret").display()),
+        format!("{}:secret", outside.path().display()),
+    ] {
+        let text = read(escape.clone());
+        assert!(text.contains("the host refused packages") && !text.contains("canary"), "{escape}: {text}");
+    }
 }
 
 #[test]

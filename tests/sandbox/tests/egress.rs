@@ -1,0 +1,145 @@
+//! What a server really receives, and what of its answers reaches a component.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use sandbox_tests::{Subject, attack, call};
+use serde_json::json;
+
+const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 20.0\n";
+
+struct Server {
+    url: String,
+    connections: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+/// A server that answers every request with the same bytes, and keeps what it was sent.
+fn serve(answer: &'static [u8]) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = Server { url, connections: Arc::default(), heads: Arc::default() };
+    let (connections, heads) = (server.connections.clone(), server.heads.clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            connections.fetch_add(1, Ordering::SeqCst);
+            let heads = heads.clone();
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                loop {
+                    let mut head = String::new();
+                    while !head.ends_with("\r\n\r\n") {
+                        if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    heads.lock().unwrap().push(head.to_ascii_lowercase());
+                    if stream.write_all(answer).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    server
+}
+
+fn subject(server: &Server, attack: &str) -> Subject {
+    Subject::new("hostile", GRANTED)
+        .setting("attack", &attack.replace("URL", &server.url))
+        .authority(&server.url, ("authorization", "Bearer planted"))
+}
+
+const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+
+#[test]
+fn credentials_are_added_behind_the_component() {
+    let server = serve(EMPTY);
+    assert!(attack(&subject(&server, "get URL/api")).ends_with("answered 200"));
+    let heads = server.heads.lock().unwrap();
+    assert!(heads[0].contains("authorization: bearer planted"), "{heads:?}");
+}
+
+#[test]
+fn a_component_cannot_set_credentials_or_the_host() {
+    let server = serve(EMPTY);
+    for attack_name in ["get-with-token URL/api", "get-with-host URL/api"] {
+        let _ = attack(&subject(&server, attack_name));
+    }
+    for head in server.heads.lock().unwrap().iter() {
+        assert!(!head.contains("stolen") && !head.contains("evil.example"), "{head}");
+    }
+}
+
+#[test]
+fn a_redirect_is_an_answer_and_not_an_order() {
+    let target = serve(EMPTY);
+    let answer = format!("HTTP/1.1 302 Found\r\nlocation: {}/\r\ncontent-length: 0\r\n\r\n", target.url);
+    let server = serve(answer.leak().as_bytes());
+    assert!(attack(&subject(&server, "get URL/")).ends_with("answered 302"));
+    assert_eq!(target.connections.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn connections_are_kept_and_shared_by_calls() {
+    let server = serve(EMPTY);
+    let subject = subject(&server, "get URL/api");
+    let backend = subject.backend();
+    for _ in 0..20 {
+        let _ = call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));
+    }
+    assert_eq!(server.heads.lock().unwrap().len(), 20);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn nobody_there_is_an_error_that_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let subject = Subject::new("hostile", GRANTED)
+        .setting("attack", &format!("get {url}/api"))
+        .authority(&url, ("x-a", "b"));
+    let text = attack(&subject);
+    assert!(text.contains("refused") && text.contains(&url), "{text}");
+}
+
+#[test]
+fn an_answer_that_is_cut_short_is_not_taken_for_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut seen = [0; 1024];
+            let _ = stream.read(&mut seen);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart");
+        }
+    });
+    let subject = Subject::new("hostile", GRANTED)
+        .setting("attack", &format!("get {url}/api"))
+        .authority(&url, ("x-a", "b"));
+    let text = attack(&subject);
+    assert!(!text.contains("answered"), "{text}");
+}
+
+#[test]
+fn an_answer_without_end_meets_its_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+            while stream.write_all(&[b'x'; 65536]).is_ok() {}
+        }
+    });
+    let subject = Subject::new("hostile", GRANTED)
+        .setting("attack", &format!("get {url}/api"))
+        .authority(&url, ("x-a", "b"));
+    let text = attack(&subject);
+    assert!(!text.contains("answered") && !text.contains("not finished"), "{text}");
+}
