@@ -21,7 +21,9 @@ class DagsterRayError(Exception):
         self._details = details
         for cls in type(self).__mro__:
             for name in vars(cls).get("_detail_names", ()):
-                setattr(self, name, details.get(name))
+                setattr(self, name, None)
+        for name, value in details.items():
+            setattr(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.message, self._details))

@@ -67,7 +67,7 @@ class RayStepHandler(StepHandler):
         self._stopped = False
         self._asked_at = float("-inf")
         self._unreachable_since: float | None = None
-        # Filled from the native module's threads; Dagster's log wants them in this one.
+        # What components report while no step's log is at hand.
         self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
 
     @property

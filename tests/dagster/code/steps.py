@@ -1,0 +1,148 @@
+"""Jobs whose steps run on Ray."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import dagster as dg
+from dagster_ray import ray_executor
+
+
+@dg.op
+def first() -> int:
+    return 1
+
+
+def _sleeper(name: str) -> dg.OpDefinition:
+    @dg.op(name=name)
+    def op(context: dg.OpExecutionContext, before: int) -> int:
+        begin = time.time()
+        time.sleep(3)
+        context.add_output_metadata({"begin": begin, "end": time.time()})
+        return before
+
+    return op
+
+
+left, right = _sleeper("left"), _sleeper("right")
+
+
+@dg.op(
+    retry_policy=dg.RetryPolicy(max_retries=1),
+    tags={
+        "dagster-ray/config": {
+            "num_cpus": 0,
+            "resources": {"widget": 1},
+            "env_vars": ["COLOUR=blue", "FROM_LAUNCHER"],
+        }
+    },
+)
+def flaky(context: dg.OpExecutionContext, before: int) -> dict[str, str]:
+    if context.retry_number == 0:
+        raise RuntimeError("the first try fails")
+    names = ("COLOUR", "FROM_LAUNCHER", "SHARED", "DAGSTER_RUN_JOB_NAME", "DAGSTER_RUN_STEP_KEY")
+    return {name: os.environ.get(name, "") for name in names}
+
+
+@dg.op(out=dg.DynamicOut(int))
+def spread(before: int):
+    for number in range(2):
+        yield dg.DynamicOutput(number, mapping_key=f"n_{number}")
+
+
+@dg.op
+def double(number: int) -> int:
+    return number * 2
+
+
+@dg.op
+def gather(numbers: list[int], flaky: dict[str, str]) -> int:
+    return sum(numbers)
+
+
+@dg.job(executor_def=ray_executor)
+def story():
+    one = first()
+    left(one)
+    right(one)
+    gather(spread(one).map(double).collect(), flaky(one))
+
+
+@dg.op
+def fails():
+    raise ValueError("this op cannot do it")
+
+
+@dg.op
+def after_failure(before):
+    return before
+
+
+@dg.job(executor_def=ray_executor)
+def failing():
+    after_failure(fails())
+
+
+@dg.op
+def waits(context: dg.OpExecutionContext) -> None:
+    time.sleep(120)
+
+
+@dg.op
+def dies(context: dg.OpExecutionContext) -> None:
+    # As if the node had run out of memory: no Python code gets to report anything.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dg.op
+def leaves(context: dg.OpExecutionContext) -> None:
+    # Exit code 0, and no event: the job succeeds without the step having ended.
+    os._exit(0)
+
+
+@dg.job(executor_def=ray_executor)
+def abandoned():
+    waits()
+    dies()
+    leaves()
+
+
+@dg.op
+def quick() -> int:
+    return 1
+
+
+@dg.job(executor_def=ray_executor)
+def pair():
+    quick.alias("quick_one")()
+    quick.alias("quick_two")()
+
+
+@dg.op(tags={"dagster-ray/config": {"num_cpus": -1}})
+def negative() -> None:
+    return None
+
+
+@dg.op(tags={"dagster-ray/config": "{not json"})
+def unreadable() -> None:
+    return None
+
+
+@dg.job(executor_def=ray_executor)
+def misconfigured():
+    negative()
+    unreadable()
+    quick()
+
+
+@dg.op(config_schema={"marks": str})
+def cleans_up(context: dg.OpExecutionContext) -> None:
+    marks = Path(context.op_config["marks"])
+    (marks / f"{context.op_handle.name}.started").touch()
+    try:
+        time.sleep(120)
+    finally:
+        # Longer than the three seconds that Ray gives a job to end by itself.
+        time.sleep(5)
+        (marks / f"{context.op_handle.name}.cleaned").touch()

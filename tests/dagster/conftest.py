@@ -1,0 +1,68 @@
+"""One Ray for the session, one Dagster home a test."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import DagsterInstance
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fault_proxy import FaultProxy
+from ray_head import RayHead
+
+# A developer's own Ray must not get the jobs of the tests.
+for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
+    os.environ.pop(variable, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "ray_head" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+    # Ray's socket paths must stay short.
+    root = Path(tempfile.mkdtemp(prefix="dr-", dir="/tmp"))
+    before = dict(os.environ)
+    head = RayHead(root, tmp_path_factory.getbasetemp() / "ray-head.log")
+    os.environ.update(head.environment)
+    yield head
+    os.environ.clear()
+    os.environ.update(before)
+    left = head.stop()
+    shutil.rmtree(root, ignore_errors=True)
+    assert not left, left
+
+
+@pytest.fixture
+def proxy(ray_head: RayHead) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(ray_head.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Callable[[dict], DagsterInstance]]:
+    """Makes a Dagster home with the given `dagster.yaml`."""
+    instances: list[DagsterInstance] = []
+
+    def make(settings: dict) -> DagsterInstance:
+        directory = tmp_path / f"home-{len(instances)}"
+        directory.mkdir()
+        settings = {"telemetry": {"enabled": False}, **settings}
+        (directory / "dagster.yaml").write_text(yaml.safe_dump(settings))
+        instance = DagsterInstance.from_config(str(directory))
+        instances.append(instance)
+        return instance
+
+    yield make
+    for instance in instances:
+        instance.dispose()

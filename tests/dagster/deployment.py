@@ -1,0 +1,150 @@
+"""A real Dagster deployment: code server, daemon and webserver, each a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dagster import DagsterInstance, DagsterRunStatus
+from processes import free_port, kill, wait_for
+
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message stack }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}
+"""
+TERMINATE = """
+mutation Terminate($run: String!) {
+  terminateRun(runId: $run) {
+    __typename
+    ... on TerminateRunFailure { message }
+    ... on PythonError { message stack }
+  }
+}
+"""
+LOCATION = "it's a place"
+
+
+class Deployment:
+    def __init__(self, root: Path, settings: dict[str, Any]) -> None:
+        self.root = root
+        self.home = root / "home"
+        self.home.mkdir()
+        (self.home / "dagster.yaml").write_text(yaml.safe_dump(settings))
+        code = root / "code"
+        shutil.copytree(Path(__file__).parent / "code", code)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._environment = {**os.environ, "DAGSTER_HOME": str(self.home)}
+        grpc, self._web = free_port(), free_port()
+        workspace = root / "workspace.yaml"
+        server = {"host": "127.0.0.1", "port": grpc, "location_name": LOCATION}
+        workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+        self._run(
+            *("dagster", "api", "grpc", "--python-file", str(code / "runs.py")),
+            *("--working-directory", str(code), "--host", "127.0.0.1", "--port", str(grpc)),
+            *("--location-name", LOCATION),
+        )
+        self._run("dagster", "api", "grpc-health-check", "--port", str(grpc), wait=True)
+        self._run("dagster-daemon", "run", "-w", str(workspace))
+        web = ("-h", "127.0.0.1", "-p", str(self._web), "-w", str(workspace))
+        self._run("dagster-webserver", *web)
+        self.instance = DagsterInstance.from_config(str(self.home))
+        wait_for("the webserver", self._answers, 90)
+
+    def _run(self, program: str, *arguments: str, wait: bool = False) -> None:
+        executable = str(Path(sys.executable).parent / program)
+        log = (self.root / "processes.log").open("ab")
+        if wait:
+
+            def healthy() -> bool:
+                checked = subprocess.run(
+                    [executable, *arguments], env=self._environment, stdout=log, stderr=log
+                )
+                return checked.returncode == 0
+
+            wait_for("the code server", healthy, 90)
+            return
+        process = subprocess.Popen(
+            [executable, *arguments],
+            env=self._environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=self.root,
+            start_new_session=True,
+        )
+        self._processes.append(process)
+
+    def _answers(self) -> bool:
+        try:
+            return "data" in self.query("{ version }")
+        except OSError:
+            return False
+
+    def query(self, text: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._web}/graphql",
+            json.dumps({"query": text, "variables": variables or {}}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
+
+    def launch(self, job: str, ops: dict[str, Any] | None = None, **tags: Any) -> str:
+        """Launches a job, and returns the run's id. Underscores in tags are slashes."""
+        selector = {
+            "repositoryLocationName": LOCATION,
+            "repositoryName": "__repository__",
+            "jobName": job,
+        }
+        pairs = [{"key": key.replace("__", "/"), "value": tags[key]} for key in tags]
+        params = {
+            "selector": selector,
+            "runConfigData": {"ops": ops or {}},
+            "executionMetadata": {"tags": pairs},
+        }
+        answer = self.query(LAUNCH, {"params": params})["data"]["launchRun"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return answer["run"]["runId"]
+
+    def terminate(self, run_id: str) -> None:
+        answer = self.query(TERMINATE, {"run": run_id})["data"]["terminateRun"]
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+
+    def status(self, run_id: str) -> DagsterRunStatus:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        return run.status
+
+    def wait_until(self, run_id: str, status: DagsterRunStatus, seconds: float = 90) -> None:
+        def reached() -> bool:
+            now = self.status(run_id)
+            ended = now in (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
+            assert not ended or now == status, "\n".join(self.messages(run_id))
+            return now == status
+
+        wait_for(f"run {run_id} as {status}", reached, seconds)
+
+    def messages(self, run_id: str) -> list[str]:
+        return [entry.user_message or entry.message for entry in self.instance.all_logs(run_id)]
+
+    def stop(self) -> None:
+        self.instance.dispose()
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                kill(process.pid)
+                process.wait()

@@ -1,0 +1,142 @@
+"""A proxy in front of Ray's dashboard that counts, and fails where it is told to."""
+
+import http.client
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass
+class Fault:
+    """What goes wrong with requests of a method whose path matches."""
+
+    method: str
+    path: str
+    # A status to answer with, or `lost`: Ray gets the request, and nobody gets its answer.
+    what: int | str
+    times: int = 1_000_000
+    hits: int = 0
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class FaultProxy:
+    def __init__(self, upstream: str) -> None:
+        target = urlsplit(upstream)
+        self._upstream = (target.hostname or "", target.port or 80)
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.faults: list[Fault] = []
+        self._lock = threading.Lock()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                with proxy._lock:
+                    proxy.connections += 1
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+            def handle_any(self) -> None:
+                proxy._serve(self)
+
+            do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None:
+                return
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextmanager
+    def failing(
+        self, method: str, path: str, what: int | str, times: int = 1_000_000
+    ) -> Iterator[Fault]:
+        fault = Fault(method, path, what, times)
+        self.faults.append(fault)
+        try:
+            yield fault
+        finally:
+            self.faults.remove(fault)
+
+    def seen(self, method: str, path: str) -> list[Request]:
+        """The requests of a method whose path matches as a whole."""
+        return [r for r in self.requests if r.method == method and re.fullmatch(path, r.path)]
+
+    def forget(self) -> None:
+        with self._lock:
+            self.requests.clear()
+            self.connections = 0
+
+    def _fault(self, request: Request) -> Fault | None:
+        with self._lock:
+            self.requests.append(request)
+            for fault in self.faults:
+                if (
+                    fault.method == request.method
+                    and fault.hits < fault.times
+                    and re.fullmatch(fault.path, request.path)
+                ):
+                    fault.hits += 1
+                    return fault
+        return None
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        request = Request(handler.command, handler.path, body, dict(handler.headers))
+        fault = self._fault(request)
+        if fault is not None and isinstance(fault.what, int):
+            self._answer(handler, fault.what, [], b"injected")
+            return
+        upstream = http.client.HTTPConnection(*self._upstream, timeout=60)
+        try:
+            headers = {k: v for k, v in request.headers.items() if k.lower() != "connection"}
+            upstream.request(request.method, request.path, body or None, headers)
+            answer = upstream.getresponse()
+            content = answer.read()
+        finally:
+            upstream.close()
+        if fault is not None:
+            handler.close_connection = True
+            handler.connection.close()
+            return
+        self._answer(handler, answer.status, answer.getheaders(), content)
+
+    def _answer(
+        self,
+        handler: BaseHTTPRequestHandler,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes,
+    ) -> None:
+        handler.send_response(status)
+        for name, value in headers:
+            if name.lower() == "content-type":
+                handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)

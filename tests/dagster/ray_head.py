@@ -1,0 +1,110 @@
+"""One real Ray of the tests' own."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from processes import command_lines, descendants, free_port, kill, wait_for
+
+
+class RayHead:
+    """A Ray head on free ports, with a directory and a token of its own."""
+
+    def __init__(self, root: Path, log: Path) -> None:
+        self.root = root
+        self.token_path = root / "token"
+        self.token = secrets.token_hex(16)
+        self.token_path.write_text(self.token)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        ports = {
+            name: str(free_port())
+            for name in (
+                "port",
+                "ray-client-server-port",
+                "dashboard-agent-listen-port",
+                "dashboard-agent-grpc-port",
+                "runtime-env-agent-port",
+                "metrics-export-port",
+            )
+        }
+        self.gcs = f"127.0.0.1:{ports['port']}"
+        self.client = f"ray://127.0.0.1:{ports['ray-client-server-port']}"
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+            *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1"),
+            *("--dashboard-port", str(self.port), "--temp-dir", str(root / "ray")),
+            # Logical ones: the examples ask for more than this machine has.
+            *("--num-cpus", "16", "--num-gpus", "2", "--object-store-memory", "200000000"),
+            *('--resources={"widget": 4}', "--disable-usage-stats"),
+            *(f"--{name}={value}" for name, value in ports.items()),
+        ]
+        self._log = log.open("wb")
+        self.process = subprocess.Popen(
+            command,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **self.environment},
+            start_new_session=True,
+        )
+        wait_for("Ray's dashboard", self._answers, 90)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client's process needs to be let in."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_path)}
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, f"Ray did not start: see {self._log.name}"
+        try:
+            return bool(self.request("/api/jobs/") is not None)
+        except OSError:
+            return False
+
+    def request(self, path: str, method: str = "GET") -> Any:
+        request = urllib.request.Request(
+            self.url + path, method=method, headers={"Authorization": f"Bearer {self.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def jobs(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """The submitted jobs of a Dagster run, by submission id."""
+        return {
+            job["submission_id"]: job
+            for job in self.request("/api/jobs/")
+            if (job.get("metadata") or {}).get("dagster/run-id") == run_id
+        }
+
+    def stop_job(self, submission_id: str) -> None:
+        self.request(f"/api/jobs/{submission_id}/stop", "POST")
+
+    def stop(self) -> list[str]:
+        """Ends everything of this Ray, and returns what would not end."""
+        ours = descendants(self.process.pid)
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        marker = str(self.root)
+        alive = command_lines()
+        for pid in {pid for pid in ours if pid in alive} | {
+            pid for pid, line in alive.items() if marker in line and pid != os.getpid()
+        }:
+            kill(pid)
+        self._log.close()
+        deadline = time.monotonic() + 10
+        while self._left() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self._left()
+
+    def _left(self) -> list[str]:
+        return [line for line in command_lines().values() if str(self.root / "ray") in line]

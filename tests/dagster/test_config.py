@@ -1,0 +1,153 @@
+"""Configuration: what is accepted, and what a mistake is answered with. No Ray is needed."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._config import process_config
+from dagster_ray import RayRunLauncher
+from dagster_ray.address import dashboard_url, known_address
+from dagster_ray.backend import Backend, Connection
+from dagster_ray.configs import flatten
+from dagster_ray.core.spec import options_of, worker_spec
+from dagster_ray.errors import InvalidConfigError
+
+
+def _processed(config: dict) -> dict:
+    result = process_config(dg.Shape(RayRunLauncher.config_type()), config)
+    assert result.success, result.errors
+    return result.value or {}
+
+
+def _run(tags: dict[str, str] | None = None) -> dg.DagsterRun:
+    return dg.DagsterRun(job_name="job", run_id="r", tags=tags or {})
+
+
+def _spec(options: dict, tags: dict[str, str] | None = None) -> tuple[dict, set[str]]:
+    return worker_spec(
+        _run(), attempt=0, argv=["dagster"], payload=None, env={}, tags=tags or {}, options=options
+    )
+
+
+def test_flat_and_nested_mean_the_same() -> None:
+    flat = flatten(_processed({"num_cpus": 1, "num_gpus": 0}))
+    nested = flatten(_processed({"ray": {"num_cpus": 1, "num_gpus": 0}}))
+    assert flat == nested == {"num_cpus": 1, "num_gpus": 0}
+
+
+def test_the_same_field_in_both_forms_is_refused() -> None:
+    with pytest.raises(InvalidConfigError, match="num_cpus: given both"):
+        flatten(_processed({"num_cpus": 1, "ray": {"num_cpus": 2}}))
+
+
+@pytest.mark.parametrize("config", [{"num_cpu": 1}, {"ray": {"num_cpu": 1}}])
+def test_an_unknown_key_is_answered_with_the_known_ones(config: dict) -> None:
+    result = process_config(dg.Shape(RayRunLauncher.config_type()), config)
+    [error] = result.errors or []
+    assert '"num_cpu"' in error.message
+    assert "num_cpus?" in error.message and "runtime_env?" in error.message
+
+
+def test_an_unknown_backend_is_answered_with_the_choices() -> None:
+    with pytest.raises(InvalidConfigError) as raised:
+        RayRunLauncher(backend="exsiting")
+    assert "'exsiting'" in str(raised.value)
+    assert "existing" in str(raised.value) and "local" in str(raised.value)
+    assert ".wasm" in str(raised.value)
+
+
+def test_verify_is_a_truth_value_or_a_path() -> None:
+    with pytest.raises(InvalidConfigError, match="verify"):
+        RayRunLauncher(verify=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", ["ftp://head:8265", "http://", "grpc://head:6379"])
+def test_a_wrong_scheme_is_answered_with_the_right_ones(address: str) -> None:
+    with pytest.raises(InvalidConfigError, match=r"http\(s\)://host:8265"):
+        dashboard_url(address, "address")
+
+
+def test_the_environment_wins_over_the_configured_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert known_address(None) is None
+    assert known_address("http://a:1") == ("http://a:1", "address")
+    monkeypatch.setenv("RAY_ADDRESS", "http://b:2")
+    assert known_address("http://a:1") == ("http://b:2", "RAY_ADDRESS")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://c:3")
+    assert known_address("http://a:1") == ("http://c:3", "RAY_API_SERVER_ADDRESS")
+    assert Backend(Connection(address="http://a:1")).url == "http://c:3"
+
+
+def test_variables_without_a_value_come_from_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERE", "a = b")
+    monkeypatch.delenv("NOT_HERE", raising=False)
+    tag = json.dumps({"env_vars": ["HERE"], "num_cpus": 0})
+    spec, _ = _spec(
+        {"env_vars": ["HERE", "NOT_HERE", "GIVEN=x"]}, {"dagster-ray/config": tag, "other": "t"}
+    )
+    assert json.loads(spec["options"])["env_vars"] == ["HERE=a = b", "GIVEN=x"]
+    tags = dict(spec["tags"])
+    assert json.loads(tags["dagster-ray/config"]) == {"env_vars": ["HERE=a = b"], "num_cpus": 0}
+    assert tags["other"] == "t"
+
+
+def test_specs_share_nothing_with_the_configuration() -> None:
+    """W14, W4, W13: what one launch adds must not reach the next."""
+    options = options_of({"runtime_env": {"env_vars": {"A": "1"}}, "resources": {"x": 1.0}})
+    before = json.dumps(options)
+    first, _ = _spec(options, {"dagster-ray/config": '{"resources": {"y": 2}}'})
+    second, _ = _spec(options)
+    assert json.dumps(options) == before
+    assert second["options"] == first["options"] == before
+
+
+def test_local_directories_are_lent_and_nothing_else(tmp_path: Path) -> None:
+    tag = json.dumps({"runtime_env": {"py_modules": [str(tmp_path), "gcs://_ray_pkg.zip"]}})
+    _, directories = _spec(
+        {"runtime_env": {"working_dir": "/srv/code"}}, {"dagster-ray/config": tag}
+    )
+    assert directories == {"/srv/code", str(tmp_path)}
+
+
+STEP = {
+    "run_id": "11111111-2222-3333-4444-555555555555",
+    "step_key": "a[it's]",
+    "attempt": 0,
+    "job_name": "job",
+    "code_location": None,
+    "command": {"argv": ["dagster", "api"], "payload": None, "env": []},
+    "tags": [],
+    "options": "{}",
+}
+
+
+def _plan(**changes: object) -> dict:
+    backend = Backend(Connection(backend="existing", address="http://127.0.0.1:9"))
+    return backend.call("executor.plan", {"step": {**STEP, **changes}})
+
+
+def test_a_plan_names_the_job_with_run_and_step() -> None:
+    """W6: ids carry the run id and are different for keys that look alike."""
+    ids = {
+        _plan(step_key=key)["job"]["submission_id"] for key in ("a[b]", "a.b", "a_b", "a b", "a-b-")
+    }
+    assert len(ids) == 5
+    assert all(STEP["run_id"] in submission_id for submission_id in ids)
+    other = _plan(run_id="11111111-2222-3333-4444-555555555556", step_key="a_b")
+    assert other["job"]["submission_id"] not in ids
+
+
+@pytest.mark.parametrize(
+    ("options", "tags", "named"),
+    [
+        ({"num_cpus": -1}, [], "num_cpus"),
+        ({"num_cpu": 1}, [], "num_cpus"),
+        ({}, [["dagster-ray/config", "{not json"]], "dagster-ray/config"),
+        ({}, [["dagster-ray/config", '{"num_gpus": "two"}']], "num_gpus"),
+    ],
+)
+def test_mistakes_in_options_and_tags_are_named(options: dict, tags: list, named: str) -> None:
+    with pytest.raises(InvalidConfigError) as raised:
+        _plan(options=json.dumps(options), tags=tags)
+    assert named in str(raised.value)
+    assert raised.value.fields

@@ -1,0 +1,193 @@
+"""The run launcher under a real daemon with run monitoring, launched through GraphQL."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagster import DagsterEventType, DagsterRunStatus
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
+from deployment import LOCATION, Deployment
+from fault_proxy import FaultProxy
+from processes import command_lines, kill, wait_for
+from ray_head import RayHead
+
+# What a shell would make something of, and YAML in quotes, as people write it.
+PLANET = "Mars' \"moon\" $(touch injected) `touch injected`; touch injected"
+
+
+@pytest.fixture(scope="module")
+def front(ray_head: RayHead) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(ray_head.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    front: FaultProxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    root = tmp_path_factory.mktemp("it's a place; touch injected") / "$(touch injected) x"
+    root.mkdir()
+    launcher = {
+        "module": "dagster_ray",
+        "class": "RayRunLauncher",
+        "config": {
+            "ray": {
+                "address": front.url,
+                "env_vars": [f"PLANET={PLANET}"],
+                "metadata": {"build": "'123'"},
+                "num_cpus": 1,
+            }
+        },
+    }
+    deployment = Deployment(
+        root,
+        {
+            "telemetry": {"enabled": False},
+            "run_launcher": launcher,
+            "run_queue": {"max_concurrent_runs": 10},
+            "run_monitoring": {
+                "enabled": True,
+                "poll_interval_seconds": 2,
+                "max_resume_run_attempts": 1,
+                "start_timeout_seconds": 300,
+                "cancel_timeout_seconds": 300,
+            },
+        },
+    )
+    yield deployment
+    deployment.stop()
+    assert not list(root.rglob("injected")), "a shell read what was meant for a program"
+
+
+def _marks(deployment: Deployment, name: str) -> Path:
+    marks = deployment.root / name
+    marks.mkdir()
+    return marks
+
+
+def test_a_run_succeeds(deployment: Deployment, ray_head: RayHead) -> None:
+    marks = _marks(deployment, "success")
+    run_id = deployment.launch("succeeds", {"works": {"config": {"marks": str(marks)}}})
+    deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
+
+    # W17: quotes and what a shell would expand reach the worker as they were written.
+    assert (marks / "worked").read_text() == f"succeeds {PLANET}"
+
+    name = f"dagster-run-{run_id}"
+    [job] = ray_head.jobs(run_id).values()
+    assert job["submission_id"] == name
+    assert job["metadata"]["dagster/job"] == "succeeds"
+    assert job["metadata"]["dagster/code-location"] == LOCATION
+    assert job["metadata"]["build"] == "'123'"
+    # L17: dagster.yaml, as the worker gets it, does not stand in Ray's list of jobs.
+    assert "instance_ref" not in job["entrypoint"]
+    assert "run_launcher" not in job["entrypoint"]
+    # L4: three seconds are too short for a worker to stop its steps.
+    assert int(job["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 30
+
+    run = deployment.instance.get_run_by_id(run_id)
+    assert run and json.loads(run.tags["dagster-ray/run"])["job"]["submission_id"] == name
+    engine = deployment.instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT)
+    [created] = [e.dagster_event for e in engine if "Ray run job created" in e.message]
+    assert created
+    assert created.engine_event_data.metadata["Ray Dashboard"].value.endswith(name)
+
+
+def test_a_launch_that_is_repeated_finds_its_job(
+    deployment: Deployment, ray_head: RayHead, front: FaultProxy
+) -> None:
+    """Two launches of one run: one job, whatever happened to the first answer."""
+    marks = _marks(deployment, "twice")
+    with front.failing("POST", "/api/jobs/", "lost", times=1) as fault:
+        run_id = deployment.launch("survives", {"waits_for_word": {"config": {"marks": str(marks)}}})
+        deployment.wait_until(run_id, DagsterRunStatus.STARTED)
+    assert fault.hits == 1
+    launcher = deployment.instance.run_launcher
+    run = deployment.instance.get_run_by_id(run_id)
+    assert run
+    launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+    assert [n for n in ray_head.jobs(run_id) if n.startswith("dagster-run-")] == [
+        f"dagster-run-{run_id}"
+    ]
+
+    # W1: a dashboard that answers with errors says nothing about the worker.
+    with front.failing("GET", "/api/jobs/.*", 500):
+        health = launcher.check_run_worker_health(run)
+        assert (health.status, health.transient) == (WorkerStatus.RUNNING, True)
+        # Long enough for the daemon's monitor to look, and to do nothing.
+        time.sleep(6)
+    assert deployment.status(run_id) == DagsterRunStatus.STARTED
+    assert not any("Resuming" in message for message in deployment.messages(run_id))
+
+    # P11: what debugs one run does not fetch every job that Ray remembers.
+    front.forget()
+    debug = launcher.get_run_worker_debug_info(run)
+    assert debug and f"dagster-run-{run_id}" in debug
+    mine = [r for r in front.seen("GET", "/api/jobs/") if "debug" in r.path]
+    assert not mine
+    (marks / "go").touch()
+    deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
+
+
+def test_a_run_fails(deployment: Deployment, ray_head: RayHead) -> None:
+    run_id = deployment.launch("fails")
+    deployment.wait_until(run_id, DagsterRunStatus.FAILURE)
+    assert any("this run cannot do it" in m for m in deployment.messages(run_id))
+    assert len(ray_head.jobs(run_id)) == 1, "a failed run is not a dead worker"
+
+
+def test_a_run_is_terminated_with_its_steps(deployment: Deployment, ray_head: RayHead) -> None:
+    """L4: run and steps are stopped in Ray, and the ops get the time to clean up."""
+    marks = _marks(deployment, "terminated")
+    config = {"config": {"marks": str(marks)}}
+    run_id = deployment.launch("long", {"one": config, "two": config})
+    wait_for("both steps", lambda: len(list(marks.glob("*.started"))) == 2, 90)
+    deployment.terminate(run_id)
+    deployment.wait_until(run_id, DagsterRunStatus.CANCELED, 60)
+    jobs = ray_head.jobs(run_id)
+    assert len(jobs) == 3
+    assert {job["status"] for job in jobs.values()} <= {"STOPPED", "FAILED", "SUCCEEDED"}
+    assert {path.name for path in marks.glob("*.cleaned")} == {"one.cleaned", "two.cleaned"}
+
+
+def test_a_run_is_terminated_before_its_job_starts(
+    deployment: Deployment, ray_head: RayHead
+) -> None:
+    """L6: the run is canceled, and nothing is left that would start later."""
+    tag = json.dumps({"num_cpus": 1000})
+    run_id = deployment.launch("fails", **{"dagster-ray__config": tag})
+    name = f"dagster-run-{run_id}"
+    wait_for("the job", lambda: name in ray_head.jobs(run_id), 30)
+    deployment.terminate(run_id)
+    deployment.wait_until(run_id, DagsterRunStatus.CANCELED, 60)
+    assert ray_head.jobs(run_id).get(name, {"status": "STOPPED"})["status"] in ("STOPPED", "FAILED")
+
+
+def test_a_run_is_resumed_after_its_worker_was_killed(
+    deployment: Deployment, ray_head: RayHead
+) -> None:
+    marks = _marks(deployment, "resumed")
+    run_id = deployment.launch("survives", {"waits_for_word": {"config": {"marks": str(marks)}}})
+    wait_for("the step", lambda: (marks / "starts").exists(), 90)
+    [worker] = [
+        pid
+        for pid, line in command_lines().items()
+        if "api execute_run" in line and run_id in line and not line.startswith("/bin/sh")
+    ] or [None]
+    assert worker, "the run worker"
+    kill(worker)
+    resumed = f"dagster-run-{run_id}-1"
+    wait_for("the second worker", lambda: resumed in ray_head.jobs(run_id), 90)
+    wait_for(
+        "the second worker's start", lambda: ray_head.jobs(run_id)[resumed]["status"] == "RUNNING"
+    )
+    time.sleep(8)
+    (marks / "go").touch()
+    deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
+    # The step of the dead worker lived on, and was not started beside itself.
+    assert (marks / "starts").read_text() == "x"
+    steps = [name for name in ray_head.jobs(run_id) if name.startswith("dagster-step-")]
+    assert len(steps) == 1
