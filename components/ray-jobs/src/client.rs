@@ -1,0 +1,311 @@
+//! The client.
+
+use dagster_ray_sdk::{
+    Error,
+    clock::{Clock, WasiClock},
+    http::{Http, Request, Response, Timeouts, WasiHttp, url},
+    retry::Policy,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    Job, Submission, Version,
+    answers::accept,
+    packages::{self, HostPackages, PackageRules, Packages},
+};
+
+/// What can be asked of Ray about jobs.
+pub trait RayJobs {
+    /// What Ray runs: `GET /api/version`.
+    fn version(&self) -> Result<Version, Error>;
+
+    /// Submits a job with one `POST /api/jobs/`, and returns its submission id.
+    ///
+    /// It is not tried again here: whoever calls knows how to tell whether the job is there
+    /// although the answer was lost. An id that is taken, and any other refusal, is
+    /// [`Error::Backend`] with a status of 400; no answer, or a 5xx of the head itself, is
+    /// [`Error::Unavailable`].
+    fn submit(&self, job: &Submission) -> Result<String, Error>;
+
+    /// Asks for one job: `GET /api/jobs/{id}`. That Ray has none is [`Error::NotFound`]; a
+    /// failure that can pass is tried again.
+    fn get(&self, submission_id: &str) -> Result<Job, Error>;
+
+    /// Asks for all jobs: `GET /api/jobs/`. The answer also holds drivers that nobody submitted;
+    /// they have no submission id.
+    fn list(&self) -> Result<Vec<Job>, Error>;
+
+    /// Asks for many jobs at once, one request each, in their order.
+    fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>>;
+
+    /// Stops many jobs at once: `POST /api/jobs/{id}/stop`, in their order. `false` means that a
+    /// job had ended before.
+    fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>>;
+
+    /// Removes what Ray keeps of a job that has ended: `DELETE /api/jobs/{id}`.
+    fn delete(&self, id: &str) -> Result<bool, Error>;
+
+    /// A job's whole output so far: `GET /api/jobs/{id}/logs`.
+    fn logs(&self, id: &str) -> Result<String, Error>;
+
+    /// Uploads the local directories and files that a runtime environment names, and puts their
+    /// `gcs://` URIs in their places. What is uploaded already is not sent again.
+    fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error>;
+
+    /// A job's page in Ray's dashboard.
+    fn dashboard_url(&self, id: &str) -> String;
+}
+
+/// Ray's Jobs API over HTTP.
+pub struct JobsClient<H = WasiHttp, C = WasiClock, P = HostPackages> {
+    pub(crate) address: String,
+    pub(crate) http: H,
+    pub(crate) clock: C,
+    packages: P,
+    rules: PackageRules,
+    retry: Policy,
+}
+
+impl<H: Http, C: Clock> JobsClient<H, C> {
+    /// A client of the Ray whose dashboard is at this address, such as `http://head:8265`.
+    pub fn new(address: &str, http: H, clock: C) -> Result<Self, Error> {
+        let address = address.trim().trim_end_matches('/');
+        let parts = url::split(address, "address")?;
+        if parts.path.contains(['?', '#']) {
+            return Err(Error::invalid(
+                "address",
+                &format!("`{address}` carries more than host, port and path"),
+                Some("write http://host:port or https://host:port"),
+            ));
+        }
+        Ok(Self {
+            address: address.to_owned(),
+            http,
+            clock,
+            packages: HostPackages,
+            rules: PackageRules::default(),
+            retry: Policy::default(),
+        })
+    }
+}
+
+impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
+    /// With another place to take local directories from.
+    #[must_use]
+    pub fn with_packages<Q: Packages>(self, packages: Q) -> JobsClient<H, C, Q> {
+        let Self { address, http, clock, rules, retry, .. } = self;
+        JobsClient { address, http, clock, packages, rules, retry }
+    }
+
+    /// With other rules on what is left out of packages.
+    #[must_use]
+    pub fn with_rules(mut self, rules: PackageRules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// With other retries of what is safe to ask again.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Policy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The dashboard's address, without a slash at its end.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.address)
+    }
+
+    fn job_path(&self, id: &str, below: &str) -> String {
+        self.at(&format!("/api/jobs/{}{below}", url::encode(id)))
+    }
+
+    /// Asks until there is an answer or the tries are used up.
+    fn ask<T: DeserializeOwned>(&self, request: &Request, missing: Option<&str>) -> Result<T, Error> {
+        self.retry.run(&self.clock, || {
+            read(self.http.send(request.clone()), request, missing)
+        })
+    }
+
+    /// Asks many things at once, and those that failed in passing again, until there are answers
+    /// or the tries are used up.
+    fn ask_many<T: DeserializeOwned>(&self, requests: &[(Request, String)]) -> Vec<Result<T, Error>> {
+        let mut answers: Vec<Option<Result<T, Error>>> = Vec::new();
+        answers.resize_with(requests.len(), || None);
+        let mut open: Vec<usize> = (0..requests.len()).collect();
+        let mut attempt = 1;
+        while !open.is_empty() {
+            let batch = open.iter().map(|&index| requests[index].0.clone()).collect();
+            let mut again = Vec::new();
+            let mut wait = 0;
+            for (index, sent) in std::mem::take(&mut open).into_iter().zip(self.http.send_all(batch)) {
+                let (request, missing) = &requests[index];
+                let answer = read(sent, request, Some(missing));
+                if let Err(error) = &answer
+                    && let Some(ms) = self.retry.wait_after(attempt, error)
+                {
+                    wait = wait.max(ms);
+                    again.push(index);
+                }
+                answers[index] = Some(answer);
+            }
+            if !again.is_empty() {
+                self.clock.sleep_ms(wait);
+            }
+            open = again;
+            attempt += 1;
+        }
+        // Each index was in the first batch.
+        answers.into_iter().flatten().collect()
+    }
+}
+
+impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
+    fn version(&self) -> Result<Version, Error> {
+        self.ask(&Request::get(self.at("/api/version")), None)
+    }
+
+    fn submit(&self, job: &Submission) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Submitted {
+            submission_id: String,
+        }
+
+        let document = serde_json::to_value(job)
+            .map_err(|error| Error::Other(format!("the submission of {} cannot be written: {error}", job.submission_id)))?;
+        let request = Request::post(self.at("/api/jobs/"))
+            // The head looks for an agent for a while before it answers.
+            .timeouts(Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() })
+            .json(&document);
+        let submitted: Submitted = read(self.http.send(request.clone()), &request, None)?;
+        Ok(submitted.submission_id)
+    }
+
+    fn get(&self, submission_id: &str) -> Result<Job, Error> {
+        self.ask(&Request::get(self.job_path(submission_id, "")), Some(&no_job(submission_id)))
+    }
+
+    fn list(&self) -> Result<Vec<Job>, Error> {
+        // Ray reads every job from its store before the first byte.
+        let timeouts = Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() };
+        self.ask(&Request::get(self.at("/api/jobs/")).timeouts(timeouts), None)
+    }
+
+    fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
+        let requests: Vec<_> =
+            ids.iter().map(|id| (Request::get(self.job_path(id, "")), no_job(id))).collect();
+        self.ask_many(&requests)
+    }
+
+    fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
+        #[derive(Deserialize)]
+        struct Stopped {
+            stopped: bool,
+        }
+
+        // Stopping twice is no harm, so what failed in passing is asked again.
+        let requests: Vec<_> =
+            ids.iter().map(|id| (Request::post(self.job_path(id, "/stop")), no_job(id))).collect();
+        self.ask_many::<Stopped>(&requests)
+            .into_iter()
+            .map(|answer| answer.map(|answer| answer.stopped))
+            .collect()
+    }
+
+    fn delete(&self, id: &str) -> Result<bool, Error> {
+        #[derive(Deserialize)]
+        struct Deleted {
+            deleted: bool,
+        }
+
+        let request = Request::delete(self.job_path(id, ""));
+        let missing = no_job(id);
+        let mut lost = false;
+        self.retry.run(&self.clock, || {
+            match read::<Deleted>(self.http.send(request.clone()), &request, Some(&missing)) {
+                Ok(answer) => Ok(answer.deleted),
+                // An earlier try did it, and its answer was lost.
+                Err(Error::NotFound(_)) if lost => Ok(true),
+                Err(error) => {
+                    lost |= error.maybe_applied();
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn logs(&self, id: &str) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Logs {
+            logs: String,
+        }
+
+        let logs: Logs = self.ask(&Request::get(self.job_path(id, "/logs")), Some(&no_job(id)))?;
+        Ok(logs.logs)
+    }
+
+    fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {
+        packages::prepare(env, &self.packages, &self.rules, self)
+    }
+
+    fn dashboard_url(&self, id: &str) -> String {
+        self.at(&format!("/#/jobs/{}", url::encode(id)))
+    }
+}
+
+impl<H: Http, C: Clock, P> packages::Store for JobsClient<H, C, P> {
+    fn exists(&self, name: &str) -> Result<bool, Error> {
+        let request = Request::get(self.package(name));
+        let missing = format!("Package gcs://{name} does not exist");
+        let found = self.retry.run(&self.clock, || {
+            let response = self.http.send(request.clone())?;
+            accept(response, request.method, &request.label(), Some(&missing))?.discard()
+        });
+        match found {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&self, name: &str, size: u64, write: &mut packages::Writer<'_>) -> Result<(), Error> {
+        let request = Request::put(self.package(name))
+            .header("content-type", "application/octet-stream")
+            .header("content-length", size.to_string())
+            // Ray stores the package before it answers.
+            .timeouts(Timeouts { first_byte_ms: Some(300_000), ..Timeouts::default() });
+        self.retry.run(&self.clock, || {
+            let response = self.http.upload(request.clone(), write)?;
+            accept(response, request.method, &request.label(), None)?.discard()
+        })
+    }
+}
+
+impl<H, C, P> JobsClient<H, C, P> {
+    fn package(&self, name: &str) -> String {
+        format!("{}/api/packages/gcs/{}", self.address, url::encode(name))
+    }
+}
+
+/// The text with which Ray says that it has no such job.
+fn no_job(id: &str) -> String {
+    format!("Job {id} does not exist")
+}
+
+fn read<T: DeserializeOwned>(
+    sent: Result<Response, Error>,
+    request: &Request,
+    missing: Option<&str>,
+) -> Result<T, Error> {
+    let label = request.label();
+    let mut response = accept(sent?, request.method, &label, missing)?;
+    let answer = response.json(&format!("{label}: the answer is not Ray's"))?;
+    response.discard()?;
+    Ok(answer)
+}

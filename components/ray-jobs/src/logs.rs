@@ -1,0 +1,214 @@
+//! A job's output, line by line, as it comes.
+//!
+//! `GET /api/v0/logs/stream?submission_id=…&lines=-1&interval=…` sends the driver's whole log
+//! from its start and whatever is appended to it, in pieces that end anywhere, and does not end
+//! when the job does. The head answers only once there is something in the log.
+
+use std::io::Read;
+
+use dagster_ray_sdk::{
+    Error,
+    clock::Clock,
+    error,
+    http::{Http, Request, Timeouts, url},
+};
+
+use crate::{JobsClient, answers::accept};
+
+/// How to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follow {
+    /// How many bytes of the log have been passed on before: [`Followed::position`].
+    pub from: u64,
+    /// How often Ray looks for more, in milliseconds.
+    pub interval_ms: u64,
+    /// How long to wait for a log that has nothing in it yet.
+    pub first_byte_ms: u64,
+}
+
+impl Default for Follow {
+    fn default() -> Self {
+        Self { from: 0, interval_ms: 500, first_byte_ms: 30_000 }
+    }
+}
+
+/// What the caller wants to happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Go on.
+    Go,
+    /// The job has ended: take what is left of its output, and return.
+    Drain,
+    /// Return at once.
+    Stop,
+}
+
+/// Why following ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// Everything was passed on.
+    Complete,
+    /// The caller asked for it.
+    Stopped,
+    /// The connection broke. Follow again from the position.
+    Broken(Error),
+}
+
+/// What following came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Followed {
+    /// How many bytes of the log have been passed on, as whole lines.
+    pub position: u64,
+    /// Why it ended.
+    pub end: End,
+}
+
+/// Cuts pieces that end anywhere into whole lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes a piece, and returns the lines that are whole with it, without their line ends.
+    pub fn push(&mut self, piece: &[u8]) -> Vec<Vec<u8>> {
+        let mut lines = Vec::new();
+        let mut rest = piece;
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            let mut line = std::mem::take(&mut self.partial);
+            line.extend_from_slice(&rest[..end]);
+            lines.push(line);
+            rest = &rest[end + 1..];
+        }
+        self.partial.extend_from_slice(rest);
+        lines
+    }
+
+    /// What stands after the last line end, where there is anything.
+    pub fn finish(self) -> Option<Vec<u8>> {
+        (!self.partial.is_empty()).then_some(self.partial)
+    }
+}
+
+impl<H: Http, C: Clock, P> JobsClient<H, C, P> {
+    /// Passes on a job's output over one connection, each line once and in order.
+    ///
+    /// `next` is asked about once a second what to do; it can look at the job and listen to its
+    /// own caller. An error means that following did not begin.
+    pub fn follow_logs(
+        &self,
+        submission_id: &str,
+        follow: &Follow,
+        next: &mut dyn FnMut() -> Next,
+        deliver: &mut dyn FnMut(Vec<Vec<u8>>),
+    ) -> Result<Followed, Error> {
+        const LOOK_MS: u64 = 1_000;
+
+        let request = Request::get(format!(
+            "{}/api/v0/logs/stream?submission_id={}&lines=-1&interval={}.{:03}",
+            self.address,
+            url::encode(submission_id),
+            follow.interval_ms / 1_000,
+            follow.interval_ms % 1_000
+        ))
+        // A quiet job sends nothing for as long as it likes.
+        .timeouts(Timeouts {
+            first_byte_ms: Some(follow.first_byte_ms),
+            between_bytes_ms: Some(7 * 24 * 3_600_000),
+            ..Timeouts::default()
+        });
+        let response = self.http.send(request.clone())?;
+        let mut body = accept(response, request.method, &request.label(), None)?.body;
+
+        // Ray looks once an interval: after two of them without a byte there is no more.
+        let quiet_ms = follow.interval_ms * 2 + LOOK_MS;
+        let mut lines = Lines::default();
+        let mut skip = follow.from;
+        let mut position = follow.from;
+        let mut piece = vec![0; 64 * 1024];
+        let mut looked = self.clock.now_ms();
+        let mut wish = Next::Go;
+        let end = loop {
+            let patience = if wish == Next::Drain { quiet_ms } else { LOOK_MS };
+            let ready = body.ready_within(patience);
+            if !ready && wish == Next::Drain {
+                break End::Complete;
+            }
+            if ready {
+                match body.read(&mut piece) {
+                    Ok(0) if wish == Next::Drain || next() == Next::Drain => break End::Complete,
+                    Ok(0) => break End::Broken(Error::unavailable("Ray ended the stream of a job's log early", false)),
+                    Ok(count) => {
+                        let known = usize::try_from(skip).map_or(count, |skip| skip.min(count));
+                        skip -= known as u64;
+                        let whole = lines.push(&piece[known..count]);
+                        position += whole.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+                        if !whole.is_empty() {
+                            deliver(whole);
+                        }
+                    }
+                    Err(broken) => break End::Broken(error::from_io(broken, "following a job's log")),
+                }
+            }
+            let now = self.clock.now_ms();
+            if wish == Next::Go && (!ready || now.saturating_sub(looked) >= LOOK_MS) {
+                looked = now;
+                wish = next();
+            }
+            if wish == Next::Stop {
+                break End::Stopped;
+            }
+        };
+        if end == End::Complete
+            && let Some(tail) = lines.finish()
+        {
+            position += tail.len() as u64;
+            deliver(vec![tail]);
+        }
+        Ok(Followed { position, end })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dagster_ray_sdk::testing::{Act, ScriptedHttp, VirtualClock};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn lines_are_the_same_however_they_are_cut(text in "[ab\n]{0,40}", cuts in prop::collection::vec(0_usize..40, 0..6)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut lines = Lines::default();
+            let mut got = Vec::new();
+            for pair in cuts.windows(2) {
+                got.extend(lines.push(&text.as_bytes()[pair[0]..pair[1]]));
+            }
+            got.extend(lines.finish());
+            let mut want: Vec<Vec<u8>> = text.split('\n').map(|line| line.as_bytes().to_vec()).collect();
+            if want.last().is_some_and(Vec::is_empty) {
+                want.pop();
+            }
+            prop_assert_eq!(got, want);
+        }
+    }
+
+    #[test]
+    fn a_broken_stream_goes_on_where_whole_lines_ended() {
+        let whole = |parts: &[&str]| parts.iter().map(|part| part.as_bytes().to_vec()).collect::<Vec<_>>();
+        let http = ScriptedHttp::new([
+            Act::Break { status: 200, chunks: whole(&["one\ntw"]), error: Error::unavailable("reset", false) },
+            Act::Answer { status: 200, chunks: whole(&["on", "e\ntwo\nthr", "ee"]) },
+        ]);
+        let client = JobsClient::new("http://head:8265", &http, VirtualClock::default()).unwrap();
+        let mut got = Vec::new();
+        let first = client.follow_logs("j", &Follow::default(), &mut || Next::Go, &mut |lines| got.extend(lines)).unwrap();
+        assert!(matches!(first, Followed { position: 4, end: End::Broken(Error::Unavailable(_)) }), "{first:?}");
+        let again = Follow { from: first.position, ..Follow::default() };
+        let second = client.follow_logs("j", &again, &mut || Next::Drain, &mut |lines| got.extend(lines)).unwrap();
+        assert_eq!(second, Followed { position: 13, end: End::Complete });
+        assert_eq!(got, whole(&["one", "two", "three"]));
+    }
+}

@@ -1,0 +1,250 @@
+//! The entries of a runtime environment that name local paths.
+
+use std::io::Write;
+
+use dagster_ray_sdk::{Error, info};
+use serde_json::Value;
+
+use super::{Packages, Source, hash, ignore::Patterns, tree::Tree, zipped};
+
+/// Writes a package while it goes out.
+pub type Writer<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Error> + 'a;
+
+/// Where packages are kept.
+pub trait Store {
+    /// Whether there is a package of this name.
+    fn exists(&self, name: &str) -> Result<bool, Error>;
+
+    /// Puts a package of so many bytes under a name. The writer can be called again, for another
+    /// try.
+    fn put(&self, name: &str, size: u64, write: &mut Writer<'_>) -> Result<(), Error>;
+}
+
+/// What is left out of packages, beyond what a runtime environment says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageRules {
+    /// Left out of each `working_dir`.
+    pub default_excludes: Vec<String>,
+    /// Whether `.gitignore` files are heeded. `.rayignore` files always are.
+    pub gitignore: bool,
+    /// The size that a package must stay below, in bytes.
+    pub size_limit: u64,
+}
+
+impl Default for PackageRules {
+    /// As Ray has it where no variable of the environment says otherwise.
+    fn default() -> Self {
+        Self {
+            default_excludes: [".git", ".venv", "venv", "__pycache__"].map(str::to_owned).to_vec(),
+            gitignore: true,
+            size_limit: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// The archives that a `working_dir` can be.
+const ARCHIVES: [&str; 4] = [".zip", ".tar.gz", ".tgz", ".tar.xz"];
+
+/// Uploads what a runtime environment names, and puts URIs in its place.
+pub fn prepare(
+    mut env: Value,
+    packages: &impl Packages,
+    rules: &PackageRules,
+    store: &impl Store,
+) -> Result<Value, Error> {
+    let Some(fields) = env.as_object_mut() else {
+        return if env.is_null() {
+            Ok(Value::Object(serde_json::Map::new()))
+        } else {
+            Err(Error::invalid("runtime_env", "is not an object", Some("write keys and values")))
+        };
+    };
+    let excludes = strings(fields.get("excludes"), "runtime_env.excludes")?;
+    let upload = Upload { packages, rules, store };
+
+    if let Some(value) = fields.get_mut("working_dir")
+        && !value.is_null()
+    {
+        let path = text(value, "runtime_env.working_dir")?;
+        if !is_uri(&path) {
+            *value = Value::String(upload.working_dir(&path, &excludes)?);
+        }
+    }
+    if let Some(value) = fields.get_mut("py_modules")
+        && !value.is_null()
+    {
+        let modules = strings(Some(value), "runtime_env.py_modules")?;
+        let mut uris = Vec::with_capacity(modules.len());
+        for (index, path) in modules.into_iter().enumerate() {
+            uris.push(Value::String(if is_uri(&path) {
+                path
+            } else {
+                upload.py_module(&path, index, &excludes)?
+            }));
+        }
+        *value = Value::Array(uris);
+    }
+    Ok(env)
+}
+
+/// Whether something names its own place already. As for Ray, a path is what has no scheme.
+fn is_uri(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    })
+}
+
+fn text(value: &Value, path: &str) -> Result<String, Error> {
+    value.as_str().map(str::to_owned).ok_or_else(|| {
+        Error::invalid(path, &format!("`{value}` is not text"), Some("write a local path or a URI"))
+    })
+}
+
+fn strings(value: Option<&Value>, path: &str) -> Result<Vec<String>, Error> {
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) => {
+            items.iter().enumerate().map(|(index, item)| text(item, &format!("{path}.{index}"))).collect()
+        }
+        Some(other) => {
+            Err(Error::invalid(path, &format!("`{other}` is not a list"), Some("write a list of texts")))
+        }
+    }
+}
+
+struct Upload<'a, P, S> {
+    packages: &'a P,
+    rules: &'a PackageRules,
+    store: &'a S,
+}
+
+impl<P: Packages, S: Store> Upload<'_, P, S> {
+    fn working_dir(&self, path: &str, excludes: &[String]) -> Result<String, Error> {
+        const FIELD: &str = "runtime_env.working_dir";
+        let source = self.open(path, FIELD)?;
+        if source.is_directory() {
+            let mut all = self.rules.default_excludes.clone();
+            all.extend_from_slice(excludes);
+            return self.directory(source.as_ref(), path, FIELD, &all, None);
+        }
+        if !ARCHIVES.iter().any(|ending| path.ends_with(ending)) {
+            return Err(Error::invalid(
+                FIELD,
+                &format!("`{path}` is neither a directory nor an archive that Ray can unpack"),
+                Some(&format!("name a directory or a file that ends with {}", ARCHIVES.join(", "))),
+            ));
+        }
+        let digest = hash::archive(source.as_ref(), &source.name())?;
+        let ending = if path.ends_with(".tar.gz") || path.ends_with(".tgz") {
+            ".tar.gz"
+        } else if path.ends_with(".tar.xz") {
+            ".tar.xz"
+        } else {
+            ".zip"
+        };
+        self.file(source.as_ref(), path, FIELD, &format!("_ray_pkg_{digest}{ending}"))
+    }
+
+    fn py_module(&self, path: &str, index: usize, excludes: &[String]) -> Result<String, Error> {
+        let field = format!("runtime_env.py_modules.{index}");
+        let source = self.open(path, &field)?;
+        let name = source.name();
+        if source.is_directory() {
+            return self.directory(source.as_ref(), path, &field, excludes, Some(&name));
+        }
+        if name.ends_with(".whl") {
+            // The name of a wheel says all about its content.
+            return self.file(source.as_ref(), path, &field, &name);
+        }
+        if name.ends_with(".py") {
+            let mut tree = Tree::file(source.as_ref())?;
+            let package = format!("_ray_pkg_{}.zip", hash::tree(source.as_ref(), &mut tree)?);
+            return self.tree(source.as_ref(), &tree, path, &field, &package, None);
+        }
+        Err(Error::invalid(
+            &field,
+            &format!("`{path}` is no module that can be taken along"),
+            Some("name a directory, a .py file or a .whl file"),
+        ))
+    }
+
+    fn open(&self, path: &str, field: &str) -> Result<Box<dyn Source>, Error> {
+        self.packages.open(path).map_err(|error| match error {
+            Error::NotFound(_) => Error::invalid(
+                field,
+                &format!("`{path}` does not exist on this machine"),
+                Some("name an existing path, or a URI"),
+            ),
+            other => other,
+        })
+    }
+
+    fn directory(
+        &self,
+        source: &dyn Source,
+        path: &str,
+        field: &str,
+        excludes: &[String],
+        parent: Option<&str>,
+    ) -> Result<String, Error> {
+        let excludes = Patterns::new(excludes.iter().map(String::as_str));
+        let mut tree = Tree::directory(source, &excludes, self.rules.gitignore)?;
+        let package = format!("_ray_pkg_{}.zip", hash::tree(source, &mut tree)?);
+        self.tree(source, &tree, path, field, &package, parent)
+    }
+
+    fn tree(
+        &self,
+        source: &dyn Source,
+        tree: &Tree,
+        path: &str,
+        field: &str,
+        package: &str,
+        parent: Option<&str>,
+    ) -> Result<String, Error> {
+        let size = zipped::size(tree, parent);
+        self.put(path, field, package, size, &mut |writer| zipped::write(source, tree, parent, writer))
+    }
+
+    fn file(&self, source: &dyn Source, path: &str, field: &str, package: &str) -> Result<String, Error> {
+        let name = source.name();
+        let size = source.files()?.iter().map(|file| file.size).sum();
+        self.put(path, field, package, size, &mut |writer| {
+            hash::each_piece(source, &name, &mut |piece| zipped::send(writer, piece))
+        })
+    }
+
+    fn put(
+        &self,
+        path: &str,
+        field: &str,
+        package: &str,
+        size: u64,
+        write: &mut Writer<'_>,
+    ) -> Result<String, Error> {
+        let uri = format!("gcs://{package}");
+        if self.store.exists(package)? {
+            return Ok(uri);
+        }
+        if size >= self.rules.size_limit {
+            return Err(Error::invalid(
+                field,
+                &format!(
+                    "the package of `{path}` has {}, and Ray takes less than {}",
+                    mebibytes(size),
+                    mebibytes(self.rules.size_limit)
+                ),
+                Some("list large files in .gitignore, .rayignore or runtime_env.excludes, or name the URI of a remote zip file"),
+            ));
+        }
+        info!("uploading {path} as {uri} ({})", mebibytes(size));
+        self.store.put(package, size, write)?;
+        Ok(uri)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size for a person to read")]
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.2} MiB", bytes as f64 / (1024.0 * 1024.0))
+}

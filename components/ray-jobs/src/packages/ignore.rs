@@ -1,0 +1,231 @@
+//! The patterns of `.gitignore`, `.rayignore` and `excludes`, as Ray reads them.
+//!
+//! Ray's reading differs from Git's in places (a pattern `*` in a directory leaves out the
+//! directory itself), and the hash of a package depends on it: what Ray does is right here.
+//!
+//! A pattern becomes a row of parts. Matching follows all positions of the path at once through
+//! the row, so that no pattern can make it slow.
+
+/// One step through a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// This character.
+    Literal(char),
+    /// Any character but a slash.
+    One,
+    /// Any characters but slashes, or none.
+    Some,
+    /// A whole, non-empty name.
+    Name,
+    /// One of a set of characters, or one that is not in it.
+    Set { negated: bool, ranges: Vec<(char, char)> },
+    /// Everything, as long as there is something.
+    Everything,
+    /// Any directories before this, or none.
+    Ancestors,
+    /// Any directories in between, or none.
+    Between,
+    /// A slash and everything below.
+    Below,
+    /// Nothing, or a slash and everything below.
+    OrBelow,
+}
+
+#[derive(Clone, Debug)]
+struct Pattern {
+    leaves_out: bool,
+    parts: Vec<Part>,
+}
+
+/// The patterns of one file or list. The last one that matches decides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patterns(Vec<Pattern>);
+
+impl Patterns {
+    /// Reads patterns, one a line.
+    pub(super) fn new<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(lines.into_iter().filter_map(parse).collect())
+    }
+
+    /// Whether a path is left out. It is relative to where the patterns stand; that directory
+    /// itself is `.`.
+    pub(super) fn leave_out(&self, path: &str) -> bool {
+        let path: Vec<char> = path.chars().collect();
+        self.0.iter().rev().find(|pattern| matches(&pattern.parts, &path)).is_some_and(|pattern| pattern.leaves_out)
+    }
+}
+
+fn parse(line: &str) -> Option<Pattern> {
+    let line = line.trim();
+    if line.is_empty() || line == "/" || line.starts_with('#') {
+        return None;
+    }
+    let (leaves_out, line) = match line.strip_prefix('!') {
+        Some(rest) => (false, rest),
+        None => (true, line),
+    };
+    let line = line.strip_prefix('\\').unwrap_or(line);
+
+    let mut names: Vec<&str> = line.split('/').collect();
+    if names[0].is_empty() && names.len() > 1 {
+        names.remove(0);
+    } else if names.len() == 1 || (names.len() == 2 && names[1].is_empty()) {
+        // Without a slash in front or inside, it counts at any depth.
+        if names[0] != "**" {
+            names.insert(0, "**");
+        }
+    }
+    let last = names.len() - 1;
+    if last > 0 && names[last].is_empty() {
+        names[last] = "**";
+    }
+
+    let mut parts = Vec::new();
+    let mut slash = false;
+    for (index, name) in names.iter().enumerate() {
+        if *name == "**" {
+            match index {
+                0 if index == last => parts.push(Part::Everything),
+                0 => {
+                    parts.push(Part::Ancestors);
+                    slash = false;
+                }
+                _ if index == last => parts.push(Part::Below),
+                _ => {
+                    parts.push(Part::Between);
+                    slash = true;
+                }
+            }
+            continue;
+        }
+        if slash {
+            parts.push(Part::Literal('/'));
+        }
+        slash = true;
+        if *name == "*" {
+            parts.push(Part::Name);
+        } else {
+            glob(name, &mut parts);
+            if index == last && leaves_out {
+                parts.push(Part::OrBelow);
+            }
+        }
+    }
+    Some(Pattern { leaves_out, parts })
+}
+
+fn glob(name: &str, parts: &mut Vec<Part>) {
+    let name: Vec<char> = name.chars().collect();
+    let mut at = 0;
+    while at < name.len() {
+        let c = name[at];
+        at += 1;
+        match c {
+            '\\' => {
+                if let Some(&escaped) = name.get(at) {
+                    parts.push(Part::Literal(escaped));
+                    at += 1;
+                }
+            }
+            '*' => parts.push(Part::Some),
+            '?' => parts.push(Part::One),
+            '[' => match set(&name[at..]) {
+                Some((part, length)) => {
+                    parts.push(part);
+                    at += length;
+                }
+                None => parts.push(Part::Literal('[')),
+            },
+            other => parts.push(Part::Literal(other)),
+        }
+    }
+}
+
+/// Reads a set up to its closing bracket. A bracket that stands first is a member.
+fn set(rest: &[char]) -> Option<(Part, usize)> {
+    let negated = rest.first() == Some(&'!');
+    let start = usize::from(negated);
+    let search = start + usize::from(rest.get(start) == Some(&']'));
+    let end = search + rest.get(search..)?.iter().position(|&c| c == ']')?;
+
+    let mut ranges = Vec::new();
+    let mut at = start;
+    while at < end {
+        if at + 2 < end && rest[at + 1] == '-' {
+            ranges.push((rest[at], rest[at + 2]));
+            at += 3;
+        } else {
+            ranges.push((rest[at], rest[at]));
+            at += 1;
+        }
+    }
+    Some((Part::Set { negated, ranges }, end + 1))
+}
+
+fn matches(parts: &[Part], path: &[char]) -> bool {
+    let end = path.len();
+    let mut here = vec![false; end + 1];
+    here[0] = true;
+    for part in parts {
+        let mut next = vec![false; end + 1];
+        for at in (0..=end).filter(|&at| here[at]) {
+            let c = path.get(at).copied();
+            let is_slash = c == Some('/');
+            // Up to where a name goes on from here.
+            let name_end = || (at..end).find(|&i| path[i] == '/').unwrap_or(end);
+            match part {
+                Part::Literal(literal) if c == Some(*literal) => next[at + 1] = true,
+                Part::One if c.is_some() && !is_slash => next[at + 1] = true,
+                Part::Set { negated, ranges }
+                    if c.is_some_and(|c| ranges.iter().any(|&(low, high)| low <= c && c <= high) != *negated) =>
+                {
+                    next[at + 1] = true;
+                }
+                Part::Literal(_) | Part::One | Part::Set { .. } => {}
+                Part::Some => next[at..=name_end()].fill(true),
+                Part::Name => {
+                    let stop = name_end();
+                    if stop > at {
+                        next[at + 1..=stop].fill(true);
+                    }
+                }
+                Part::Everything => next[(at + 1).min(end + 1)..].fill(true),
+                Part::Ancestors => {
+                    next[at] = true;
+                    for after in (at + 2)..=end {
+                        next[after] |= path[after - 1] == '/';
+                    }
+                }
+                Part::Between => {
+                    next[at] = true;
+                    if is_slash {
+                        next[(at + 2).min(end + 1)..].fill(true);
+                    }
+                }
+                Part::Below if is_slash => next[at + 1..].fill(true),
+                Part::Below => {}
+                Part::OrBelow => {
+                    next[at] = true;
+                    if is_slash {
+                        next[at + 1..].fill(true);
+                    }
+                }
+            }
+        }
+        here = next;
+    }
+    here[end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_pattern_and_no_path_is_too_odd(pattern in "[a*?!\\[\\]/\\\\.\\-]{0,12}", path in "[a/.\\]b]{1,12}") {
+            Patterns::new([pattern.as_str()]).leave_out(&path);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What of a directory is taken along.
+
+use dagster_ray_sdk::{Error, warn};
+
+use super::{File, Source, hash, ignore::Patterns};
+
+/// A file, or a directory without anything in it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// What it is.
+    pub(super) file: File,
+    /// The checksum of its content. The pass that computes the hash fills it in.
+    pub(super) crc: u32,
+}
+
+/// Everything that is taken along.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tree {
+    /// The directories that hold something, or did before something was left out. The root is `.`.
+    pub(super) directories: Vec<String>,
+    /// Files and empty directories.
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Tree {
+    /// A single file.
+    pub(super) fn file(source: &dyn Source) -> Result<Self, Error> {
+        let entries = source.files()?.into_iter().map(|file| Entry { file, crc: 0 }).collect();
+        Ok(Self { directories: Vec::new(), entries })
+    }
+
+    /// A directory, without what the patterns and the ignore files in it leave out.
+    pub(super) fn directory(source: &dyn Source, excludes: &Patterns, gitignore: bool) -> Result<Self, Error> {
+        let mut files = source.files()?;
+        // What lies in one directory then stands together.
+        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let mut walk = Walk {
+            source,
+            gitignore,
+            patterns: vec![(String::new(), excludes.clone())],
+            tree: Self::default(),
+        };
+        walk.directory("", &files)?;
+        if walk.tree.entries.is_empty() {
+            warn!("nothing of {} is taken along: it is empty, or all of it is excluded", source.name());
+        }
+        Ok(walk.tree)
+    }
+}
+
+struct Walk<'a> {
+    source: &'a dyn Source,
+    gitignore: bool,
+    /// Patterns, each with the directory they stand in: empty, or with a slash at its end.
+    patterns: Vec<(String, Patterns)>,
+    tree: Tree,
+}
+
+impl Walk<'_> {
+    /// Walks a directory (empty, or with a slash at its end) whose files are given.
+    fn directory(&mut self, base: &str, files: &[File]) -> Result<(), Error> {
+        let outer = self.patterns.len();
+        let names: &[&str] = if self.gitignore { &[".gitignore", ".rayignore"] } else { &[".rayignore"] };
+        for name in names {
+            let path = format!("{base}{name}");
+            if let Ok(found) = files.binary_search_by(|file| file.path.as_str().cmp(&path))
+                && !files[found].empty_directory
+            {
+                let text = self.text(&path)?;
+                self.patterns.push((base.to_owned(), Patterns::new(text.lines())));
+            }
+        }
+        if !self.left_out(base.trim_end_matches('/')) {
+            self.tree.directories.push(if base.is_empty() { ".".to_owned() } else { base.trim_end_matches('/').to_owned() });
+            self.children(base, files)?;
+        }
+        self.patterns.truncate(outer);
+        Ok(())
+    }
+
+    fn children(&mut self, base: &str, files: &[File]) -> Result<(), Error> {
+        let mut at = 0;
+        while let Some(file) = files.get(at) {
+            let below = &file.path[base.len()..];
+            match below.find('/') {
+                Some(slash) => {
+                    let child = file.path[..=base.len() + slash].to_owned();
+                    let count = files[at..].partition_point(|file| file.path.starts_with(&child));
+                    self.directory(&child, &files[at..at + count])?;
+                    at += count;
+                }
+                None => {
+                    if !self.left_out(&file.path) {
+                        self.tree.entries.push(Entry { file: file.clone(), crc: 0 });
+                    }
+                    at += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn left_out(&self, path: &str) -> bool {
+        self.patterns.iter().any(|(base, patterns)| {
+            let relative = path.strip_prefix(base.as_str()).unwrap_or("");
+            patterns.leave_out(if relative.is_empty() { "." } else { relative })
+        })
+    }
+
+    fn text(&self, path: &str) -> Result<String, Error> {
+        let mut bytes = Vec::new();
+        hash::each_piece(self.source, path, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}

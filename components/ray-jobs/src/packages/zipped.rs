@@ -1,0 +1,190 @@
+//! Zip files, written as they go out.
+//!
+//! Files are stored as they are, as Ray's client does: so the size of a package, and whether Ray
+//! takes it, is known before the first byte, and a package means the same whichever client made
+//! it.
+
+use std::io::Write;
+
+use dagster_ray_sdk::{Error, error};
+
+use super::{
+    Source, hash,
+    tree::{Entry, Tree},
+};
+
+const LOCAL: u64 = 30;
+const CENTRAL: u64 = 46;
+const END: u64 = 22;
+const END_64: u64 = 56 + 20;
+/// From here on the number of files needs the wider record at the end.
+const MANY: usize = 0xFFFF;
+/// Names are UTF-8.
+const FLAGS: u16 = 1 << 11;
+/// 1980-01-01: when a file was changed says nothing about what is in it.
+const DATE: u16 = (1 << 5) | 1;
+
+/// The checksum of zip files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checksum(u32);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+const TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let mut value = index as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            value = if value & 1 == 1 { (value >> 1) ^ 0xEDB8_8320 } else { value >> 1 };
+            bit += 1;
+        }
+        table[index] = value;
+        index += 1;
+    }
+    table
+};
+
+impl Checksum {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |value, byte| TABLE[((value ^ u32::from(*byte)) & 0xFF) as usize] ^ (value >> 8));
+    }
+
+    pub(super) fn value(self) -> u32 {
+        !self.0
+    }
+}
+
+/// The size that a zip file of this tree has.
+pub(super) fn size(tree: &Tree, parent: Option<&str>) -> u64 {
+    let files: u64 = tree
+        .entries
+        .iter()
+        .map(|entry| LOCAL + CENTRAL + 2 * name(entry, parent).len() as u64 + entry.file.size)
+        .sum();
+    files + END + if tree.entries.len() >= MANY { END_64 } else { 0 }
+}
+
+/// Writes the zip file of a tree whose hash has been computed. With a parent, everything lies in
+/// a directory of that name.
+pub(super) fn write(
+    source: &dyn Source,
+    tree: &Tree,
+    parent: Option<&str>,
+    writer: &mut dyn Write,
+) -> Result<(), Error> {
+    let mut directory = Vec::new();
+    let mut offset = 0_u64;
+    for entry in &tree.entries {
+        let name = name(entry, parent);
+        let common = common(entry, &name)?;
+        let mut header = b"PK\x03\x04".to_vec();
+        header.extend_from_slice(&common);
+        header.extend_from_slice(name.as_bytes());
+        send(writer, &header)?;
+        if !entry.file.empty_directory {
+            content(source, entry, writer)?;
+        }
+        central(&mut directory, &common, entry, &name, narrow(offset)?);
+        offset += header.len() as u64 + entry.file.size;
+    }
+    let size = directory.len() as u64;
+    let count = tree.entries.len();
+    if count >= MANY {
+        end_64(&mut directory, count as u64, size, offset);
+    }
+    directory.extend_from_slice(b"PK\x05\x06\0\0\0\0");
+    let shown = u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes();
+    directory.extend_from_slice(&shown);
+    directory.extend_from_slice(&shown);
+    directory.extend_from_slice(&narrow(size)?.to_le_bytes());
+    directory.extend_from_slice(&narrow(offset)?.to_le_bytes());
+    directory.extend_from_slice(&[0, 0]);
+    send(writer, &directory)
+}
+
+/// Writes a piece of a package.
+pub(super) fn send(writer: &mut dyn Write, bytes: &[u8]) -> Result<(), Error> {
+    writer.write_all(bytes).map_err(|broken| error::from_io(broken, "sending a package"))
+}
+
+fn name(entry: &Entry, parent: Option<&str>) -> String {
+    let slash = if entry.file.empty_directory { "/" } else { "" };
+    match parent {
+        Some(parent) => format!("{parent}/{}{slash}", entry.file.path),
+        None => format!("{}{slash}", entry.file.path),
+    }
+}
+
+/// The fields that stand in both headers of a file.
+fn common(entry: &Entry, name: &str) -> Result<Vec<u8>, Error> {
+    let length = u16::try_from(name.len())
+        .map_err(|_| Error::Other(format!("the path `{name}` is too long for a zip file")))?;
+    let size = narrow(entry.file.size)?.to_le_bytes();
+    let mut fields = Vec::with_capacity(26);
+    fields.extend_from_slice(&20_u16.to_le_bytes());
+    fields.extend_from_slice(&FLAGS.to_le_bytes());
+    // Stored, at midnight.
+    fields.extend_from_slice(&[0; 4]);
+    fields.extend_from_slice(&DATE.to_le_bytes());
+    fields.extend_from_slice(&entry.crc.to_le_bytes());
+    fields.extend_from_slice(&size);
+    fields.extend_from_slice(&size);
+    fields.extend_from_slice(&length.to_le_bytes());
+    fields.extend_from_slice(&[0, 0]);
+    Ok(fields)
+}
+
+fn central(directory: &mut Vec<u8>, common: &[u8], entry: &Entry, name: &str, offset: u32) {
+    const UNIX: u8 = 3;
+    let (kind, dos) = if entry.file.empty_directory { (0o040_000, 0x10) } else { (0o100_000, 0) };
+    let attributes = ((kind | (entry.file.mode & 0o7777)) << 16) | dos;
+
+    directory.extend_from_slice(b"PK\x01\x02");
+    directory.extend_from_slice(&[20, UNIX]);
+    directory.extend_from_slice(common);
+    // No comment, first disk, no kind of content.
+    directory.extend_from_slice(&[0; 6]);
+    directory.extend_from_slice(&attributes.to_le_bytes());
+    directory.extend_from_slice(&offset.to_le_bytes());
+    directory.extend_from_slice(name.as_bytes());
+}
+
+fn end_64(directory: &mut Vec<u8>, count: u64, size: u64, offset: u64) {
+    directory.extend_from_slice(b"PK\x06\x06");
+    directory.extend_from_slice(&44_u64.to_le_bytes());
+    directory.extend_from_slice(&[45, 3, 45, 0]);
+    directory.extend_from_slice(&[0; 8]);
+    for field in [count, count, size, offset] {
+        directory.extend_from_slice(&field.to_le_bytes());
+    }
+    directory.extend_from_slice(b"PK\x06\x07\0\0\0\0");
+    directory.extend_from_slice(&(offset + size).to_le_bytes());
+    directory.extend_from_slice(&1_u32.to_le_bytes());
+}
+
+fn content(source: &dyn Source, entry: &Entry, writer: &mut dyn Write) -> Result<(), Error> {
+    let mut checksum = Checksum::default();
+    let mut size = 0;
+    let changed = || Error::Conflict(format!("`{}` changed while it was packaged; try again", entry.file.path));
+    hash::each_piece(source, &entry.file.path, &mut |piece| {
+        checksum.update(piece);
+        size += piece.len() as u64;
+        // More than was announced would break the request instead of explaining it.
+        if size > entry.file.size {
+            return Err(changed());
+        }
+        send(writer, piece)
+    })?;
+    if size != entry.file.size || checksum.value() != entry.crc { Err(changed()) } else { Ok(()) }
+}
+
+fn narrow(number: u64) -> Result<u32, Error> {
+    u32::try_from(number).map_err(|_| Error::Other("a package of 4 GiB or more cannot be written".to_owned()))
+}
