@@ -49,14 +49,24 @@ pub(crate) fn accept(
         404 => refused(
             status,
             "NotRay",
-            format!("{label}: this 404 is not from Ray's Jobs API ({}); does the address lead to the head's dashboard?", excerpt(&text)),
+            format!(
+                "{label}: this 404 is not from Ray's Jobs API ({}); does the address lead to the head's dashboard?",
+                excerpt(&text)
+            ),
         ),
         401 | 403 => refused(
             status,
             "Unauthorized",
-            format!("{label}: {}; Ray wants its token, see RAY_AUTH_TOKEN and ~/.ray/auth_token", excerpt(&text)),
+            format!(
+                "{label}: {}; Ray wants its token, see RAY_AUTH_TOKEN and ~/.ray/auth_token",
+                excerpt(&text)
+            ),
         ),
-        300..=399 => refused(status, "Redirected", format!("{label}: the address leads elsewhere; write the one it leads to")),
+        300..=399 => refused(
+            status,
+            "Redirected",
+            format!("{label}: the address leads elsewhere; write the one it leads to"),
+        ),
         500 if let Some(relayed @ 400..=499) = relayed_status(&text) => {
             refused(relayed, "Refused", format!("{label}: {}", excerpt(&text)))
         }

@@ -128,9 +128,7 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
 
     /// Asks until there is an answer or the tries are used up.
     fn ask<T: DeserializeOwned>(&self, request: &Request, missing: Option<&str>) -> Result<T, Error> {
-        self.retry.run(&self.clock, || {
-            read(self.http.send(request.clone()), request, missing)
-        })
+        self.retry.run(&self.clock, || read(self.http.send(request.clone()), request, missing))
     }
 
     /// Asks many things at once, and those that failed in passing again, until there are answers
@@ -177,8 +175,9 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
             submission_id: String,
         }
 
-        let document = serde_json::to_value(job)
-            .map_err(|error| Error::Other(format!("the submission of {} cannot be written: {error}", job.submission_id)))?;
+        let document = serde_json::to_value(job).map_err(|error| {
+            Error::Other(format!("the submission of {} cannot be written: {error}", job.submission_id))
+        })?;
         let request = Request::post(self.at("/api/jobs/"))
             // The head looks for an agent for a while before it answers.
             .timeouts(Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() })

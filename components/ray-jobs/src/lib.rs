@@ -17,3 +17,6 @@ mod answers;
 pub use client::{JobsClient, RayJobs};
 pub use job::{Job, Version};
 pub use submission::Submission;
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,12 @@ impl<H: Http, C: Clock, P> JobsClient<H, C, P> {
             if ready {
                 match body.read(&mut piece) {
                     Ok(0) if wish == Next::Drain || next() == Next::Drain => break End::Complete,
-                    Ok(0) => break End::Broken(Error::unavailable("Ray ended the stream of a job's log early", false)),
+                    Ok(0) => {
+                        break End::Broken(Error::unavailable(
+                            "Ray ended the stream of a job's log early",
+                            false,
+                        ));
+                    }
                     Ok(count) => {
                         let known = usize::try_from(skip).map_or(count, |skip| skip.min(count));
                         skip -= known as u64;
@@ -199,15 +204,25 @@ mod tests {
     fn a_broken_stream_goes_on_where_whole_lines_ended() {
         let whole = |parts: &[&str]| parts.iter().map(|part| part.as_bytes().to_vec()).collect::<Vec<_>>();
         let http = ScriptedHttp::new([
-            Act::Break { status: 200, chunks: whole(&["one\ntw"]), error: Error::unavailable("reset", false) },
+            Act::Break {
+                status: 200,
+                chunks: whole(&["one\ntw"]),
+                error: Error::unavailable("reset", false),
+            },
             Act::Answer { status: 200, chunks: whole(&["on", "e\ntwo\nthr", "ee"]) },
         ]);
         let client = JobsClient::new("http://head:8265", &http, VirtualClock::default()).unwrap();
         let mut got = Vec::new();
-        let first = client.follow_logs("j", &Follow::default(), &mut || Next::Go, &mut |lines| got.extend(lines)).unwrap();
-        assert!(matches!(first, Followed { position: 4, end: End::Broken(Error::Unavailable(_)) }), "{first:?}");
+        let first = client
+            .follow_logs("j", &Follow::default(), &mut || Next::Go, &mut |lines| got.extend(lines))
+            .unwrap();
+        assert!(
+            matches!(first, Followed { position: 4, end: End::Broken(Error::Unavailable(_)) }),
+            "{first:?}"
+        );
         let again = Follow { from: first.position, ..Follow::default() };
-        let second = client.follow_logs("j", &again, &mut || Next::Drain, &mut |lines| got.extend(lines)).unwrap();
+        let second =
+            client.follow_logs("j", &again, &mut || Next::Drain, &mut |lines| got.extend(lines)).unwrap();
         assert_eq!(second, Followed { position: 13, end: End::Complete });
         assert_eq!(got, whole(&["one", "two", "three"]));
     }

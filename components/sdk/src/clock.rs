@@ -31,7 +31,6 @@ impl Clock for WasiClock {
     }
 
     fn sleep_ms(&self, ms: u64) {
-        wasip2::clocks::monotonic_clock::subscribe_duration(ms.saturating_mul(NANOS_PER_MS))
-            .block();
+        wasip2::clocks::monotonic_clock::subscribe_duration(ms.saturating_mul(NANOS_PER_MS)).block();
     }
 }

@@ -28,12 +28,7 @@ impl Error {
     /// A service that refused or failed. The status is 0 where there is none.
     #[must_use]
     pub fn backend(status: u16, reason: &str, message: impl Into<String>) -> Self {
-        Self::Backend(ApiError {
-            status,
-            reason: reason.to_owned(),
-            message: message.into(),
-            details: None,
-        })
+        Self::Backend(ApiError { status, reason: reason.to_owned(), message: message.into(), details: None })
     }
 
     /// A refusal by the host. The host itself adds the grant that would allow it.

@@ -235,7 +235,9 @@ impl<P: Packages, S: Store> Upload<'_, P, S> {
                     mebibytes(size),
                     mebibytes(self.rules.size_limit)
                 ),
-                Some("list large files in .gitignore, .rayignore or runtime_env.excludes, or name the URI of a remote zip file"),
+                Some(
+                    "list large files in .gitignore, .rayignore or runtime_env.excludes, or name the URI of a remote zip file",
+                ),
             ));
         }
         info!("uploading {path} as {uri} ({})", mebibytes(size));

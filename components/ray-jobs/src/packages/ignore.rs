@@ -51,7 +51,11 @@ impl Patterns {
     /// itself is `.`.
     pub(super) fn leave_out(&self, path: &str) -> bool {
         let path: Vec<char> = path.chars().collect();
-        self.0.iter().rev().find(|pattern| matches(&pattern.parts, &path)).is_some_and(|pattern| pattern.leaves_out)
+        self.0
+            .iter()
+            .rev()
+            .find(|pattern| matches(&pattern.parts, &path))
+            .is_some_and(|pattern| pattern.leaves_out)
     }
 }
 
@@ -177,7 +181,9 @@ fn matches(parts: &[Part], path: &[char]) -> bool {
                 Part::Literal(literal) if c == Some(*literal) => next[at + 1] = true,
                 Part::One if c.is_some() && !is_slash => next[at + 1] = true,
                 Part::Set { negated, ranges }
-                    if c.is_some_and(|c| ranges.iter().any(|&(low, high)| low <= c && c <= high) != *negated) =>
+                    if c.is_some_and(|c| {
+                        ranges.iter().any(|&(low, high)| low <= c && c <= high) != *negated
+                    }) =>
                 {
                     next[at + 1] = true;
                 }
@@ -226,6 +232,63 @@ mod tests {
         #[test]
         fn no_pattern_and_no_path_is_too_odd(pattern in "[a*?!\\[\\]/\\\\.\\-]{0,12}", path in "[a/.\\]b]{1,12}") {
             Patterns::new([pattern.as_str()]).leave_out(&path);
+        }
+    }
+
+    /// Which paths each pattern leaves out, as Ray 2.60 says: one digit a path. A negated pattern
+    /// follows a `*`.
+    #[test]
+    fn patterns_mean_what_they_mean_to_ray() {
+        let paths = [
+            ".", "a", "b", "a/b", "a/x/b", "x/a", "x/a/y", "ab", "a1", "foo", "foo/x", "foo/x/y", "x/foo",
+            "#x", "!a", "]", "xb", "abc", "axbxc", "a.py", "d/a.py", ".x", "a*b", "a//b", "^", "x[", "\\]",
+            "a]", "a/a/b/b",
+        ];
+        let table = [
+            ("*", "11111111111111111111111111111"),
+            ("**", "11111111111111111111111111111"),
+            (".*", "10000000000000000000010000000"),
+            ("*.py", "00000000000000000001100000000"),
+            ("/a", "01011000000000000000000100001"),
+            ("a/", "00011010000000000000000100001"),
+            ("/a/", "00011000000000000000000100001"),
+            ("a/b", "00010000000000000000000000000"),
+            ("a/**", "00011000000000000000000100001"),
+            ("**/b", "00111000000000000000000100001"),
+            ("a/**/b", "00011000000000000000000000001"),
+            ("**/a/", "00011010000000000000000100001"),
+            ("!a", "10111011111111111111111111111"),
+            ("\\!a", "00000000000000100000000000000"),
+            ("\\#x", "00000000000001000000000000000"),
+            ("[!a]b", "00000000000000001000000100000"),
+            ("[]x]", "00001110001110010000000000000"),
+            ("a?b", "00000000000000000000001000000"),
+            ("a*b*c", "00000000000000000110000000000"),
+            ("[a-c]1", "00000000100000000000000000000"),
+            ("foo/*", "00000000001000000000000000000"),
+            ("*/foo", "00000000000010000000000000000"),
+            ("**/", "00000000000000000000000100000"),
+            ("x[", "00000000000000000000000001000"),
+            ("a/**/", "00011000000000000000000100001"),
+            ("/", "00000000000000000000000000000"),
+            ("//", "00000000000000000000000000000"),
+            ("a//b", "00000000000000000000000100000"),
+            ("***", "11111111111111111111111111111"),
+            ("a**b", "00000001000000000000001000000"),
+            ("**/**", "00000000000000000000000100000"),
+            ("!/a", "10111111111111111111111111111"),
+            ("[^a]", "01011110000000000000000110001"),
+            ("a\\*b", "00000000000000000000001000000"),
+            ("[a\\]]", "00000000000000000000000000110"),
+            ("/**", "11111111111111111111111111111"),
+            ("/*", "11100001110001111111011011110"),
+        ];
+        for (pattern, expected) in table {
+            let before = if pattern.starts_with('!') { "*" } else { "zzz" };
+            let patterns = Patterns::new([before, pattern]);
+            let got: String =
+                paths.iter().map(|path| if patterns.leave_out(path) { '1' } else { '0' }).collect();
+            assert_eq!(got, expected, "{pattern} over {paths:?}");
         }
     }
 }

@@ -13,3 +13,6 @@ mod zipped;
 
 pub use environment::{PackageRules, Store, Writer, prepare};
 pub use source::{File, HostPackages, Packages, Source};
+
+#[cfg(test)]
+mod tests;

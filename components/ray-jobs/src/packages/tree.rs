@@ -30,7 +30,11 @@ impl Tree {
     }
 
     /// A directory, without what the patterns and the ignore files in it leave out.
-    pub(super) fn directory(source: &dyn Source, excludes: &Patterns, gitignore: bool) -> Result<Self, Error> {
+    pub(super) fn directory(
+        source: &dyn Source,
+        excludes: &Patterns,
+        gitignore: bool,
+    ) -> Result<Self, Error> {
         let mut files = source.files()?;
         // What lies in one directory then stands together.
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
@@ -71,7 +75,11 @@ impl Walk<'_> {
             }
         }
         if !self.left_out(base.trim_end_matches('/')) {
-            self.tree.directories.push(if base.is_empty() { ".".to_owned() } else { base.trim_end_matches('/').to_owned() });
+            self.tree.directories.push(if base.is_empty() {
+                ".".to_owned()
+            } else {
+                base.trim_end_matches('/').to_owned()
+            });
             self.children(base, files)?;
         }
         self.patterns.truncate(outer);

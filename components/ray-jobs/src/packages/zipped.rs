@@ -53,7 +53,9 @@ const TABLE: [u32; 256] = {
 
 impl Checksum {
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |value, byte| TABLE[((value ^ u32::from(*byte)) & 0xFF) as usize] ^ (value >> 8));
+        self.0 = bytes
+            .iter()
+            .fold(self.0, |value, byte| TABLE[((value ^ u32::from(*byte)) & 0xFF) as usize] ^ (value >> 8));
     }
 
     pub(super) fn value(self) -> u32 {
@@ -172,7 +174,8 @@ fn end_64(directory: &mut Vec<u8>, count: u64, size: u64, offset: u64) {
 fn content(source: &dyn Source, entry: &Entry, writer: &mut dyn Write) -> Result<(), Error> {
     let mut checksum = Checksum::default();
     let mut size = 0;
-    let changed = || Error::Conflict(format!("`{}` changed while it was packaged; try again", entry.file.path));
+    let changed =
+        || Error::Conflict(format!("`{}` changed while it was packaged; try again", entry.file.path));
     hash::each_piece(source, &entry.file.path, &mut |piece| {
         checksum.update(piece);
         size += piece.len() as u64;

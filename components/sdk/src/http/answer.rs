@@ -74,9 +74,7 @@ impl Response {
     /// The whole body.
     pub fn bytes(&mut self) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        self.body
-            .read_to_end(&mut bytes)
-            .map_err(|broken| error::from_io(broken, "reading an answer"))?;
+        self.body.read_to_end(&mut bytes).map_err(|broken| error::from_io(broken, "reading an answer"))?;
         Ok(bytes)
     }
 

@@ -37,8 +37,16 @@ pub(super) fn classify(code: &ErrorCode, method: Method, url: &str) -> Error {
         ErrorCode::HttpProtocolError => lost("what answered does not speak HTTP, or broke off"),
         ErrorCode::InternalError(reason) => lost(reason.as_deref().unwrap_or("the connection failed")),
 
-        ErrorCode::TlsProtocolError => Error::backend(0, "TlsProtocolError", format!("{label}: no TLS connection; is the scheme right?")),
-        ErrorCode::TlsCertificateError => Error::backend(0, "TlsCertificateError", format!("{label}: the certificate is not trusted; set `verify` to the file of the authority that signed it")),
+        ErrorCode::TlsProtocolError => {
+            Error::backend(0, "TlsProtocolError", format!("{label}: no TLS connection; is the scheme right?"))
+        }
+        ErrorCode::TlsCertificateError => Error::backend(
+            0,
+            "TlsCertificateError",
+            format!(
+                "{label}: the certificate is not trusted; set `verify` to the file of the authority that signed it"
+            ),
+        ),
         ErrorCode::TlsAlertReceived(alert) => Error::backend(
             0,
             "TlsAlertReceived",

@@ -48,11 +48,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect_ms: Some(5_000),
-            first_byte_ms: Some(30_000),
-            between_bytes_ms: Some(30_000),
-        }
+        Self { connect_ms: Some(5_000), first_byte_ms: Some(30_000), between_bytes_ms: Some(30_000) }
     }
 }
 
@@ -75,13 +71,7 @@ impl Request {
     /// A request without header fields or body.
     #[must_use]
     pub fn new(method: Method, url: impl Into<String>) -> Self {
-        Self {
-            method,
-            url: url.into(),
-            headers: Vec::new(),
-            body: Vec::new(),
-            timeouts: Timeouts::default(),
-        }
+        Self { method, url: url.into(), headers: Vec::new(), body: Vec::new(), timeouts: Timeouts::default() }
     }
 
     /// A GET request.

@@ -107,10 +107,15 @@ impl Pending {
         let _ = options.set_between_bytes_timeout(nanos(timeouts.between_bytes_ms));
 
         let body = match &write {
-            Some(_) => Some(outgoing.body().map_err(|()| Error::Other("the host gave a request without a body".to_owned()))?),
+            Some(_) => Some(
+                outgoing
+                    .body()
+                    .map_err(|()| Error::Other("the host gave a request without a body".to_owned()))?,
+            ),
             None => None,
         };
-        let answer = outgoing_handler::handle(outgoing, Some(options)).map_err(|code| classify(&code, method, &url))?;
+        let answer = outgoing_handler::handle(outgoing, Some(options))
+            .map_err(|code| classify(&code, method, &url))?;
         if let (Some(body), Some(write)) = (body, write) {
             send_body(body, write)?;
         }
@@ -124,7 +129,9 @@ impl Pending {
         let response = match answer.get() {
             Some(Ok(Ok(response))) => response,
             Some(Ok(Err(code))) => return Err(classify(&code, method, &url)),
-            Some(Err(())) | None => return Err(Error::Other(format!("{} {url}: the host lost the answer", method.name()))),
+            Some(Err(())) | None => {
+                return Err(Error::Other(format!("{} {url}: the host lost the answer", method.name())));
+            }
         };
         let status = response.status();
         let headers = response
@@ -133,7 +140,8 @@ impl Pending {
             .into_iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(&value).into_owned()))
             .collect();
-        let lost = |()| Error::Other(format!("{} {url}: the host gave an answer without a body", method.name()));
+        let lost =
+            |()| Error::Other(format!("{} {url}: the host gave an answer without a body", method.name()));
         let body = response.consume().map_err(lost)?;
         let stream = body.stream().map_err(lost)?;
         let source = Incoming { stream, _body: body, _response: response, method, url };
@@ -141,12 +149,17 @@ impl Pending {
     }
 }
 
-fn outgoing(method: Method, address: &str, headers: &[(String, String)]) -> Result<wasi::OutgoingRequest, Error> {
+fn outgoing(
+    method: Method,
+    address: &str,
+    headers: &[(String, String)],
+) -> Result<wasi::OutgoingRequest, Error> {
     let parts = url::split(address, "address")?;
     let fields: Vec<(String, Vec<u8>)> =
         headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
-    let fields = wasi::Fields::from_list(&fields)
-        .map_err(|refused| Error::Other(format!("a header field of {} {address} is refused: {refused:?}", method.name())))?;
+    let fields = wasi::Fields::from_list(&fields).map_err(|refused| {
+        Error::Other(format!("a header field of {} {address} is refused: {refused:?}", method.name()))
+    })?;
     let request = wasi::OutgoingRequest::new(fields);
     let method = match method {
         Method::Get => wasi::Method::Get,
@@ -162,7 +175,9 @@ fn outgoing(method: Method, address: &str, headers: &[(String, String)]) -> Resu
         .and_then(|()| request.set_scheme(Some(&scheme)))
         .and_then(|()| request.set_authority(Some(parts.authority)))
         .and_then(|()| request.set_path_with_query(Some(path)))
-        .map_err(|()| Error::invalid("address", &format!("`{address}` is not a URL that can be asked"), None))?;
+        .map_err(|()| {
+            Error::invalid("address", &format!("`{address}` is not a URL that can be asked"), None)
+        })?;
     Ok(request)
 }
 

@@ -1,0 +1,139 @@
+//! The client against Ray's answers, word for word.
+
+use dagster_ray_sdk::{
+    Error,
+    clock::Clock as _,
+    http::Method,
+    testing::{Act, ScriptedHttp, VirtualClock},
+};
+use serde_json::json;
+
+use crate::{JobsClient, RayJobs, Submission};
+
+fn client<'a>(
+    http: &'a ScriptedHttp,
+    clock: &'a VirtualClock,
+) -> JobsClient<&'a ScriptedHttp, &'a VirtualClock> {
+    JobsClient::new("http://head:8265/", http, clock).unwrap()
+}
+
+#[test]
+fn only_rays_own_word_makes_a_job_missing() {
+    let clock = VirtualClock::default();
+    let http = ScriptedHttp::new([
+        Act::answer(404, "Job a does not exist"),
+        Act::answer(404, "<html>no such page</html>"),
+        Act::answer(403, "Unauthorized"),
+        Act::answer(200, "<html>sign in</html>"),
+    ]);
+    let client = client(&http, &clock);
+    assert!(matches!(client.get("a"), Err(Error::NotFound(_))));
+    for _ in 0..3 {
+        assert!(matches!(client.get("a"), Err(Error::Backend(_))));
+    }
+    assert_eq!(clock.now_ms(), 0, "none of these passes by waiting");
+}
+
+#[test]
+fn a_passing_failure_is_asked_again_and_a_lasting_one_is_no_missing_job() {
+    let clock = VirtualClock::default();
+    let job =
+        json!({"submission_id": "a", "status": "RUNNING", "metadata": null, "runtime_env": {"env_vars": {}}})
+            .to_string();
+    let (head, tail) = job.split_at(20);
+    let http = ScriptedHttp::new([
+        Act::answer(503, "busy"),
+        Act::Break { status: 200, chunks: vec![head.into()], error: Error::unavailable("reset", false) },
+        Act::Answer { status: 200, chunks: vec![head.into(), tail.into()] },
+    ]);
+    assert!(client(&http, &clock).get("a").unwrap().is_alive());
+
+    let http = ScriptedHttp::deciding(|_| Some(Act::answer(500, "Internal Server Error")));
+    assert!(matches!(client(&http, &clock).get("a"), Err(Error::Unavailable(_))));
+    assert_eq!(http.requests().len(), 4);
+}
+
+#[test]
+fn a_submission_is_sent_once_and_a_refusal_is_told_from_a_failure() {
+    let clock = VirtualClock::default();
+    let taken = "Traceback (most recent call last):\n  File \"job_head.py\"\nRuntimeError: Request failed with status code 400: Traceback (most recent call last):\n  File \"job_manager.py\"\nValueError: Job with submission_id a already exists. Please use a different submission_id.\n.\n";
+    let http = ScriptedHttp::new([
+        Act::answer(500, taken),
+        Act::answer(500, "No available agent to submit job, please try again later."),
+        Act::answer(200, "{\"job_id\": \"a\", \"submission_id\": \"a\"}"),
+    ]);
+    let client = client(&http, &clock);
+    let job = Submission {
+        entrypoint: "true".into(),
+        submission_id: "a".into(),
+        runtime_env: json!({}),
+        entrypoint_num_cpus: Some(0.0),
+        ..Submission::default()
+    };
+    match client.submit(&job) {
+        Err(Error::Backend(api)) => {
+            assert_eq!(api.status, 400);
+            assert!(api.message.contains("already exists"), "{}", api.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    match client.submit(&job) {
+        Err(Error::Unavailable(hint)) => assert!(hint.maybe_applied),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(client.submit(&job).unwrap(), "a");
+
+    let requests = http.requests();
+    assert_eq!(requests.len(), 3);
+    let sent: serde_json::Value = serde_json::from_slice(&requests[0].body).unwrap();
+    let expected = json!({"entrypoint": "true", "submission_id": "a", "runtime_env": {}, "metadata": {}, "entrypoint_num_cpus": 0.0});
+    assert_eq!(sent, expected);
+}
+
+#[test]
+fn one_failure_among_many_costs_only_that_one_another_try() {
+    let clock = VirtualClock::default();
+    let http = ScriptedHttp::new([
+        Act::answer(200, "{\"stopped\": true}"),
+        Act::Fault(Error::unavailable("reset", true)),
+        Act::answer(404, "Job c%2F does not exist"),
+        Act::answer(200, "{\"stopped\": false}"),
+    ]);
+    let answers = client(&http, &clock).stop_many(&["a".into(), "b".into(), "c/".into()]);
+    assert!(matches!(answers[..], [Ok(true), Ok(false), Err(Error::Backend(_))]), "{answers:?}");
+    let asked: Vec<_> = http.requests().into_iter().map(|request| (request.method, request.url)).collect();
+    assert_eq!(asked.len(), 4);
+    assert_eq!(asked[3], (Method::Post, "http://head:8265/api/jobs/b/stop".to_owned()));
+    assert_eq!(asked[2].1, "http://head:8265/api/jobs/c%2F/stop");
+}
+
+#[test]
+fn a_list_holds_drivers_that_nobody_submitted() {
+    let clock = VirtualClock::default();
+    let http = ScriptedHttp::new([Act::answer(
+        200,
+        json!([
+            {"type": "SUBMISSION", "job_id": null, "submission_id": "a", "status": "FAILED", "entrypoint": "x", "message": "m",
+             "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "start_time": 1, "end_time": 2, "metadata": {"k": "v"},
+             "runtime_env": {"env_vars": {"SECRET": "s"}}, "driver_exit_code": -9, "driver_info": {"id": "01", "pid": "7"}},
+            {"type": "DRIVER", "job_id": "02000000", "submission_id": null, "status": "RUNNING", "entrypoint": "", "metadata": {}}
+        ])
+        .to_string(),
+    )]);
+    let jobs = client(&http, &clock).list().unwrap();
+    assert_eq!((jobs[0].driver_exit_code, jobs[0].has_ended()), (Some(-9), true));
+    assert_eq!((jobs[1].submission_id.as_deref(), jobs[1].is_alive()), (None, true));
+}
+
+#[test]
+fn a_removal_whose_answer_was_lost_is_a_removal() {
+    let clock = VirtualClock::default();
+    let http = ScriptedHttp::new([
+        Act::Fault(Error::unavailable("reset", true)),
+        Act::answer(404, "Job a does not exist"),
+        Act::answer(404, "Job a does not exist"),
+    ]);
+    let client = client(&http, &clock);
+    assert!(client.delete("a").unwrap());
+    assert!(matches!(client.delete("a"), Err(Error::NotFound(_))));
+}
