@@ -61,6 +61,9 @@ def demonstrate(console: Console, home: Path) -> int:
     )
     (home / "dagster.yaml").write_text(settings)
     os.environ["DAGSTER_HOME"] = str(home)
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        # They would win over every address, and this demo is about a Ray of its own.
+        os.environ.pop(name, None)
 
     with webserver(HERE / "definitions.py", home, console) as server:
         console.print("launching the job [bold]primes[/]: this starts Ray on this machine")

@@ -1,5 +1,6 @@
 """Shows a run's events as they come."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 
@@ -89,8 +90,9 @@ def show(entry: dg.EventLogEntry, history: History, began: float, console: Conso
     event, step = entry.dagster_event, entry.step_key or ""
     text = None
     if event is None:
-        # What an op logged itself.
-        text = f"[dim]{escape(entry.user_message)}[/]"
+        # What an op logged itself, and the IO manager at a lower level.
+        if entry.level >= logging.INFO:
+            text = f"[dim]{escape(entry.user_message)}[/]"
     else:
         kind = event.event_type
         text = WORDS.get(kind)

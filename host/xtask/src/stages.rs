@@ -20,6 +20,8 @@ use crate::project::Project;
 const LINES_OF_A_FAILURE: usize = 150;
 /// How often a stage that takes long says so, where there is no terminal.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// How many characters of a line are shown there.
+const LINE: usize = 80;
 /// How long to wait for output after a program ended. A daemon that it left behind may keep the
 /// pipe open for ever.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
