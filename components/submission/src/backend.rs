@@ -1,0 +1,131 @@
+//! What a component adds to the shared rules, and the macro that exports it.
+
+use dagster_ray_jobs::JobsClient;
+use dagster_ray_sdk::{
+    Error,
+    bindings::describe::{Description, Role},
+    clock::WasiClock,
+};
+
+use crate::{executor::Executor, launcher::Launcher, options::Options};
+
+/// A backend that submits Ray jobs.
+pub trait Backend {
+    /// Its name.
+    const NAME: &str;
+    /// Its version.
+    const VERSION: &str;
+    /// What it does, in a sentence.
+    const SUMMARY: &str;
+    /// The settings that it reads, each with a sentence.
+    const SETTINGS: &[(&str, &str)];
+
+    /// The Ray that its settings name.
+    fn ray() -> Result<JobsClient, Error>;
+
+    /// The same, once jobs can be submitted to it.
+    fn ray_to_submit_to() -> Result<JobsClient, Error> {
+        Self::ray()
+    }
+}
+
+/// A backend's card.
+#[must_use]
+pub fn describe<B: Backend>() -> Description {
+    Description {
+        name: B::NAME.to_owned(),
+        version: B::VERSION.to_owned(),
+        summary: B::SUMMARY.to_owned(),
+        options: [Role::Launcher, Role::Executor].map(|role| (role, Options::schema())).to_vec(),
+        settings: B::SETTINGS.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect(),
+    }
+}
+
+/// Its launcher.
+pub fn launcher<B: Backend>() -> Result<Launcher<JobsClient, WasiClock>, Error> {
+    B::ray().map(|jobs| Launcher::new(jobs, WasiClock))
+}
+
+/// Its launcher, once jobs can be submitted.
+pub fn ready_launcher<B: Backend>() -> Result<Launcher<JobsClient, WasiClock>, Error> {
+    B::ray_to_submit_to().map(|jobs| Launcher::new(jobs, WasiClock))
+}
+
+/// Its executor.
+pub fn executor<B: Backend>() -> Result<Executor<JobsClient, WasiClock>, Error> {
+    B::ray().map(|jobs| Executor::new(jobs, WasiClock))
+}
+
+/// Its executor, once jobs can be submitted.
+pub fn ready_executor<B: Backend>() -> Result<Executor<JobsClient, WasiClock>, Error> {
+    B::ray_to_submit_to().map(|jobs| Executor::new(jobs, WasiClock))
+}
+
+/// Exports a [`Backend`] as a component of the world `run-backend`.
+#[macro_export]
+macro_rules! export_backend {
+    ($backend:ident) => {
+        const _: () = {
+            use ::dagster_ray_sdk::bindings::{describe, executor, launcher, model, sink::Listener};
+            use $crate::backend;
+
+            impl describe::Guest for $backend {
+                fn describe() -> describe::Description {
+                    backend::describe::<Self>()
+                }
+            }
+
+            impl launcher::Guest for $backend {
+                fn launch(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
+                    backend::ready_launcher::<Self>()?.launch(&run)
+                }
+
+                fn resume(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
+                    backend::ready_launcher::<Self>()?.launch(&run)
+                }
+
+                fn locate(run_id: String, attempt: u32) -> Result<launcher::RunRef, model::Error> {
+                    Ok(backend::launcher::<Self>()?.locate(&run_id, attempt))
+                }
+
+                fn terminate(
+                    run: launcher::RunRef,
+                    listener: &Listener,
+                ) -> Result<launcher::Termination, model::Error> {
+                    backend::launcher::<Self>()?.terminate(&run, listener)
+                }
+
+                fn check(runs: Vec<launcher::RunRef>) -> Result<Vec<model::JobStatus>, model::Error> {
+                    backend::launcher::<Self>()?.check(&runs)
+                }
+
+                fn debug_info(run: launcher::RunRef) -> Result<String, model::Error> {
+                    backend::launcher::<Self>()?.debug_info(&run)
+                }
+            }
+
+            impl executor::Guest for $backend {
+                fn plan(step: executor::StepSpec) -> Result<executor::StepRef, model::Error> {
+                    backend::executor::<Self>()?.plan(&step)
+                }
+
+                fn launch(step: executor::StepSpec) -> Result<executor::StepRef, model::Error> {
+                    backend::ready_executor::<Self>()?.launch(&step)
+                }
+
+                fn check(steps: Vec<executor::StepRef>) -> Result<Vec<model::JobStatus>, model::Error> {
+                    backend::executor::<Self>()?.check(&steps)
+                }
+
+                fn terminate(
+                    steps: Vec<executor::StepRef>,
+                    listener: &Listener,
+                ) -> Result<Vec<model::JobStatus>, model::Error> {
+                    backend::executor::<Self>()?.terminate(&steps, listener)
+                }
+            }
+        };
+
+        ::dagster_ray_sdk::export_run_backend!($backend with_types_in ::dagster_ray_sdk::bindings);
+    };
+}

@@ -1,0 +1,144 @@
+//! Steps, on any Ray.
+
+use dagster_ray_jobs::{RayJobs, Submission};
+use dagster_ray_sdk::{
+    Error,
+    bindings::executor::{StepRef, StepSpec},
+    clock::Clock,
+    model::{JobRef, JobStatus},
+    random,
+    sink::Listener,
+};
+
+use crate::{
+    entrypoint, environment, ids, look, metadata,
+    options::Options,
+    stop,
+    submit::{self, OnEnded},
+};
+
+/// The contract's executor, on a Ray and a clock.
+pub struct Executor<J, C> {
+    jobs: J,
+    clock: C,
+}
+
+impl<J: RayJobs, C: Clock> Executor<J, C> {
+    /// An executor of steps on this Ray.
+    pub const fn new(jobs: J, clock: C) -> Self {
+        Self { jobs, clock }
+    }
+
+    /// Checks a step's configuration and names its job.
+    pub fn plan(&self, step: &StepSpec) -> Result<StepRef, Error> {
+        Ok(self.reference(step, submission(step)?.submission_id))
+    }
+
+    /// Executes a step. A job that is there and alive is used, one that has ended is not.
+    pub fn launch(&self, step: &StepSpec) -> Result<StepRef, Error> {
+        let mut submission = submission(step)?;
+        submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
+        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::SubmitAgain)?;
+        Ok(self.reference(step, submission_id))
+    }
+
+    /// The status of many steps, in their order.
+    pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
+        look::at(&self.jobs, &submission_ids(steps))
+    }
+
+    /// Stops many steps together, and returns once each has ended.
+    pub fn terminate(&self, steps: &[StepRef], listener: &impl Listener) -> Result<Vec<JobStatus>, Error> {
+        let ends = stop::all(&self.jobs, &self.clock, &submission_ids(steps), listener)?;
+        Ok(ends.into_iter().map(|end| end.status).collect())
+    }
+
+    fn reference(&self, step: &StepSpec, submission_id: String) -> StepRef {
+        let dashboard_url = Some(self.jobs.dashboard_url(&submission_id));
+        StepRef {
+            run_id: step.run_id.clone(),
+            step_key: step.step_key.clone(),
+            attempt: step.attempt,
+            job: JobRef { submission_id, dashboard_url, details: None },
+        }
+    }
+}
+
+fn submission_ids(steps: &[StepRef]) -> Vec<String> {
+    steps.iter().map(|step| step.job.submission_id.clone()).collect()
+}
+
+fn submission(step: &StepSpec) -> Result<Submission, Error> {
+    let options = Options::merged(&step.options, &step.tags)?;
+    let origin = metadata::Origin {
+        run_id: &step.run_id,
+        job_name: &step.job_name,
+        code_location: step.code_location.as_deref(),
+        step_key: Some(&step.step_key),
+    };
+    let lowest = [
+        (environment::JOB_NAME, step.job_name.clone()),
+        (environment::STEP_KEY, step.step_key.clone()),
+        (environment::STOP_WAIT, environment::STEP_STOP_WAIT_S.to_string()),
+    ];
+    let highest = step.command.env.iter().cloned().chain(entrypoint::payload(&step.command));
+    Ok(Submission {
+        entrypoint: entrypoint::command_line(&step.command)?,
+        submission_id: ids::step(&step.run_id, &step.step_key, step.attempt),
+        runtime_env: environment::build(&options, lowest, highest),
+        metadata: metadata::attach(&options.metadata, origin, &random::hex(16)),
+        entrypoint_num_cpus: options.num_cpus,
+        entrypoint_num_gpus: options.num_gpus,
+        entrypoint_memory: options.memory,
+        entrypoint_resources: options.resources,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use dagster_ray_sdk::{model::WorkerCommand, testing::VirtualClock};
+
+    use super::*;
+    use crate::{fake::FakeRay, options::TAG};
+
+    fn step(key: &str, tag: &str) -> StepSpec {
+        StepSpec {
+            run_id: "r".to_owned(),
+            step_key: key.to_owned(),
+            attempt: 0,
+            job_name: "j".to_owned(),
+            code_location: None,
+            command: WorkerCommand {
+                argv: ["dagster", "api", "execute_step"].map(str::to_owned).to_vec(),
+                payload: None,
+                env: Vec::new(),
+            },
+            tags: vec![(TAG.to_owned(), tag.to_owned())],
+            options: r#"{"resources": {"disk": 1}, "num_gpus": 1}"#.to_owned(),
+        }
+    }
+
+    #[test]
+    fn one_steps_resources_are_not_asked_for_the_next() {
+        let executor = Executor::new(FakeRay::default(), VirtualClock::default());
+        executor.launch(&step("a", r#"{"resources": {"tpu": 4}, "num_gpus": 0}"#)).expect("a reference");
+        executor.launch(&step("b", "{}")).expect("a reference");
+        let resources: Vec<Vec<String>> = executor.jobs
+            .submissions()
+            .iter()
+            .map(|one| one.entrypoint_resources.iter().flat_map(|map| map.keys().cloned()).collect())
+            .collect();
+        assert_eq!(resources, [["tpu"], ["disk"]]);
+        assert_eq!(executor.jobs.submissions()[0].entrypoint_num_gpus, Some(0.0));
+        assert_eq!(executor.jobs.submissions()[1].entrypoint_num_gpus, Some(1.0));
+    }
+
+    #[test]
+    fn a_plan_asks_nothing_and_names_the_job_that_a_launch_makes() {
+        let executor = Executor::new(FakeRay::default(), VirtualClock::default());
+        let planned = executor.plan(&step("load[x]", "{}")).expect("a plan");
+        assert!(executor.jobs.calls().is_empty());
+        assert_eq!(executor.launch(&step("load[x]", "{}")).expect("a reference").job, planned.job);
+        assert!(executor.plan(&step("a", "not json")).is_err());
+    }
+}

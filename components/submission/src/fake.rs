@@ -1,0 +1,184 @@
+//! A Ray that lives in memory and does what a test says.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+};
+
+use dagster_ray_jobs::{Job, RayJobs, Submission, Version};
+use dagster_ray_sdk::Error;
+use serde_json::Value;
+
+use crate::withdrawal;
+
+/// How a submission is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// The job is made, and the answer is lost.
+    Lost,
+    /// The connection breaks, and no job is made.
+    Dropped,
+    /// The connection is refused.
+    Refused,
+    /// Ray finds the request wrong.
+    Invalid,
+}
+
+#[derive(Default)]
+pub(crate) struct FakeRay {
+    jobs: RefCell<BTreeMap<String, Job>>,
+    submissions: RefCell<Vec<Submission>>,
+    answers: RefCell<VecDeque<Answer>>,
+    calls: RefCell<Vec<String>>,
+    status_of_new: RefCell<Option<String>>,
+    fail_reads: Cell<bool>,
+    stops_until_ended: RefCell<BTreeMap<String, u32>>,
+}
+
+impl FakeRay {
+    pub(crate) fn add(&self, id: &str, status: &str) {
+        let job = Job {
+            submission_id: Some(id.to_owned()),
+            status: status.to_owned(),
+            entrypoint: "python -m dagster".to_owned(),
+            ..Job::default()
+        };
+        self.jobs.borrow_mut().insert(id.to_owned(), job);
+    }
+
+    /// A job that only ends at the n-th stop. 0 means that no stop ever reaches it.
+    pub(crate) fn add_stubborn(&self, id: &str, status: &str, stops: u32) {
+        self.add(id, status);
+        self.stops_until_ended.borrow_mut().insert(id.to_owned(), stops);
+    }
+
+    pub(crate) fn answer_submits(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.answers.borrow_mut().extend(answers);
+    }
+
+    pub(crate) fn status_of_new(&self, status: &str) {
+        *self.status_of_new.borrow_mut() = Some(status.to_owned());
+    }
+
+    pub(crate) fn fail_reads(&self, fail: bool) {
+        self.fail_reads.set(fail);
+    }
+
+    pub(crate) fn submissions(&self) -> Vec<Submission> {
+        self.submissions.borrow().clone()
+    }
+
+    /// The ids of all submissions that were tried.
+    pub(crate) fn submitted(&self) -> Vec<String> {
+        self.submissions.borrow().iter().map(|one| one.submission_id.clone()).collect()
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.borrow().clone()
+    }
+
+    fn call(&self, what: String) {
+        self.calls.borrow_mut().push(what);
+    }
+
+    fn read(&self, what: String) -> Result<(), Error> {
+        self.call(what);
+        if self.fail_reads.get() { Err(Error::unavailable("500", true)) } else { Ok(()) }
+    }
+
+    fn make(&self, submission: &Submission) {
+        self.add(&submission.submission_id, self.status_of_new.borrow().as_deref().unwrap_or("PENDING"));
+        if let Some(job) = self.jobs.borrow_mut().get_mut(&submission.submission_id) {
+            job.metadata.clone_from(&submission.metadata);
+            job.entrypoint.clone_from(&submission.entrypoint);
+        }
+        if submission.submission_id.starts_with("dagster-stop-") {
+            for (id, job) in self.jobs.borrow_mut().iter_mut() {
+                if submission.entrypoint.split(' ').any(|word| word == id) && job.status == "PENDING" {
+                    "FAILED".clone_into(&mut job.status);
+                    job.error_type = Some(withdrawal::KILLED.to_owned());
+                }
+            }
+        }
+    }
+
+    fn stop(&self, id: &str) -> Result<bool, Error> {
+        let mut jobs = self.jobs.borrow_mut();
+        let job = jobs.get_mut(id).ok_or_else(|| Error::NotFound(id.to_owned()))?;
+        if job.has_ended() {
+            return Ok(false);
+        }
+        let mut stubborn = self.stops_until_ended.borrow_mut();
+        match stubborn.get_mut(id) {
+            Some(0) => {}
+            Some(stops @ 2..) => *stops -= 1,
+            _ => "STOPPED".clone_into(&mut job.status),
+        }
+        Ok(true)
+    }
+}
+
+impl RayJobs for FakeRay {
+    fn version(&self) -> Result<Version, Error> {
+        self.read("version".to_owned()).map(|()| Version::default())
+    }
+
+    fn submit(&self, job: &Submission) -> Result<String, Error> {
+        self.submissions.borrow_mut().push(job.clone());
+        self.call(format!("submit {}", job.submission_id));
+        match self.answers.borrow_mut().pop_front() {
+            Some(Answer::Lost) => {
+                self.make(job);
+                Err(Error::unavailable("no answer", true))
+            }
+            Some(Answer::Dropped) => Err(Error::unavailable("no answer", true)),
+            Some(Answer::Refused) => Err(Error::unavailable("connection refused", false)),
+            Some(Answer::Invalid) => Err(Error::backend(400, "Refused", "no such thing")),
+            None if self.jobs.borrow().contains_key(&job.submission_id) => {
+                Err(Error::backend(400, "Refused", "already exists"))
+            }
+            None => {
+                self.make(job);
+                Ok(job.submission_id.clone())
+            }
+        }
+    }
+
+    fn get(&self, submission_id: &str) -> Result<Job, Error> {
+        self.read(format!("get {submission_id}"))?;
+        let jobs = self.jobs.borrow();
+        jobs.get(submission_id).cloned().ok_or_else(|| Error::NotFound(submission_id.to_owned()))
+    }
+
+    fn list(&self) -> Result<Vec<Job>, Error> {
+        self.read("list".to_owned())?;
+        Ok(self.jobs.borrow().values().cloned().collect())
+    }
+
+    fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
+        ids.iter().map(|id| self.get(id)).collect()
+    }
+
+    fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
+        self.call(format!("stop {}", ids.join(" ")));
+        ids.iter().map(|id| self.stop(id)).collect()
+    }
+
+    fn delete(&self, id: &str) -> Result<bool, Error> {
+        self.call(format!("delete {id}"));
+        Ok(self.jobs.borrow_mut().remove(id).is_some())
+    }
+
+    fn logs(&self, id: &str) -> Result<String, Error> {
+        self.read(format!("logs {id}"))?;
+        Ok((1..=300).map(|line| format!("line {line}\n")).collect())
+    }
+
+    fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {
+        Ok(env)
+    }
+
+    fn dashboard_url(&self, id: &str) -> String {
+        format!("http://ray:8265/#/jobs/{id}")
+    }
+}

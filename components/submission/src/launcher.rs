@@ -1,0 +1,164 @@
+//! Runs, on any Ray.
+
+use dagster_ray_jobs::{RayJobs, Submission};
+use dagster_ray_sdk::{
+    Error,
+    bindings::launcher::{RunRef, RunSpec, Termination},
+    clock::Clock,
+    model::{JobRef, JobState, JobStatus},
+    random,
+    sink::Listener,
+};
+
+use crate::{
+    debug, entrypoint, environment, ids, look, metadata,
+    options::Options,
+    stop,
+    submit::{self, OnEnded},
+};
+
+/// The contract's launcher, on a Ray and a clock.
+pub struct Launcher<J, C> {
+    jobs: J,
+    clock: C,
+}
+
+impl<J: RayJobs, C: Clock> Launcher<J, C> {
+    /// A launcher of runs on this Ray.
+    pub const fn new(jobs: J, clock: C) -> Self {
+        Self { jobs, clock }
+    }
+
+    /// Launches or resumes a run: the attempt tells which. A job that is there and alive is used.
+    pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
+        let mut submission = submission(run)?;
+        submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
+        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Refuse)?;
+        Ok(self.reference(&run.run_id, run.attempt, submission_id))
+    }
+
+    /// Names the job that a launch makes.
+    pub fn locate(&self, run_id: &str, attempt: u32) -> RunRef {
+        self.reference(run_id, attempt, ids::run(run_id, attempt))
+    }
+
+    /// Stops a run's job, and returns once it has ended.
+    pub fn terminate(&self, run: &RunRef, listener: &impl Listener) -> Result<Termination, Error> {
+        let id = std::slice::from_ref(&run.job.submission_id);
+        let ends = stop::all(&self.jobs, &self.clock, id, listener)?;
+        Ok(match ends.first() {
+            None => Termination::Missing,
+            Some(end) if end.status.state == JobState::Missing => Termination::Missing,
+            Some(end) if end.before || end.status.state == JobState::Succeeded => Termination::AlreadyEnded,
+            Some(_) => Termination::Stopped,
+        })
+    }
+
+    /// The status of many runs, in their order.
+    pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
+        let ids: Vec<String> = runs.iter().map(|run| run.job.submission_id.clone()).collect();
+        look::at(&self.jobs, &ids)
+    }
+
+    /// What someone who debugs this run wants to see.
+    pub fn debug_info(&self, run: &RunRef) -> Result<String, Error> {
+        debug::info(&self.jobs, &run.job.submission_id)
+    }
+
+    fn reference(&self, run_id: &str, attempt: u32, submission_id: String) -> RunRef {
+        let dashboard_url = Some(self.jobs.dashboard_url(&submission_id));
+        RunRef {
+            run_id: run_id.to_owned(),
+            attempt,
+            job: JobRef { submission_id, dashboard_url, details: None },
+        }
+    }
+}
+
+fn submission(run: &RunSpec) -> Result<Submission, Error> {
+    let options = Options::merged(&run.options, &run.tags)?;
+    let origin = metadata::Origin {
+        run_id: &run.run_id,
+        job_name: &run.job_name,
+        code_location: run.code_location.as_deref(),
+        step_key: None,
+    };
+    let lowest = [
+        (environment::JOB_NAME, run.job_name.clone()),
+        (environment::STOP_WAIT, environment::RUN_STOP_WAIT_S.to_string()),
+    ];
+    let highest = run.command.env.iter().cloned().chain(entrypoint::payload(&run.command));
+    Ok(Submission {
+        entrypoint: entrypoint::command_line(&run.command)?,
+        submission_id: ids::run(&run.run_id, run.attempt),
+        runtime_env: environment::build(&options, lowest, highest),
+        metadata: metadata::attach(&options.metadata, origin, &random::hex(16)),
+        entrypoint_num_cpus: options.num_cpus,
+        entrypoint_num_gpus: options.num_gpus,
+        entrypoint_memory: options.memory,
+        entrypoint_resources: options.resources,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use dagster_ray_sdk::{
+        model::WorkerCommand,
+        testing::{RecordingListener, VirtualClock},
+    };
+
+    use super::*;
+    use crate::{fake::FakeRay, options::TAG};
+
+    fn run() -> RunSpec {
+        RunSpec {
+            run_id: "r".to_owned(),
+            attempt: 0,
+            job_name: "it's a job".to_owned(),
+            code_location: Some("here".to_owned()),
+            command: WorkerCommand {
+                argv: ["python", "-m", "dagster", "api", "execute_run"].map(str::to_owned).to_vec(),
+                payload: Some("the password is hunter2".to_owned()),
+                env: vec![("DAGSTER_HOME".to_owned(), "/home".to_owned())],
+            },
+            tags: vec![(TAG.to_owned(), r#"{"num_cpus": 1}"#.to_owned())],
+            options: r#"{"metadata": {"team": "x", "dagster/run-id": "other"}}"#.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_launch_costs_one_request_also_with_resources() {
+        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
+        let launched = launcher.launch(&run()).expect("a reference");
+        assert_eq!(launcher.jobs.calls(), ["submit dagster-run-r"]);
+        assert_eq!(launched.job.dashboard_url.as_deref(), Some("http://ray:8265/#/jobs/dagster-run-r"));
+        let sent = &launcher.jobs.submissions()[0];
+        assert_eq!(sent.entrypoint_num_cpus, Some(1.0));
+        assert!(!sent.entrypoint.contains("hunter2"));
+        assert_eq!(sent.metadata["dagster/run-id"], "r");
+        assert_eq!(sent.metadata["team"], "x");
+        assert_eq!(sent.runtime_env["env_vars"]["DAGSTER_RUN_JOB_NAME"], "it's a job");
+        assert_eq!(sent.runtime_env["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"], "60");
+    }
+
+    #[test]
+    fn a_second_launch_adopts_the_live_job_and_a_resumption_gets_a_job_of_its_own() {
+        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
+        assert_eq!(launcher.launch(&run()).expect("a reference").job, launcher.locate("r", 0).job);
+        assert_eq!(launcher.launch(&run()).expect("a reference").job, launcher.locate("r", 0).job);
+        let resumed = launcher.launch(&RunSpec { attempt: 1, ..run() }).expect("a reference");
+        assert_eq!(resumed.job.submission_id, "dagster-run-r-1");
+    }
+
+    #[test]
+    fn a_run_whose_job_never_started_ends_as_stopped() {
+        let ray = FakeRay::default();
+        ray.add_stubborn("dagster-run-r", "PENDING", 0);
+        let launcher = Launcher::new(ray, VirtualClock::default());
+        let listener = RecordingListener::default();
+        let of = |run_id: &str| launcher.terminate(&launcher.locate(run_id, 0), &listener);
+        assert_eq!(of("r").expect("an end"), Termination::Stopped);
+        assert_eq!(of("r").expect("an end"), Termination::AlreadyEnded);
+        assert_eq!(of("nobody").expect("an end"), Termination::Missing);
+    }
+}

@@ -1,0 +1,74 @@
+use super::*;
+
+fn merged(configuration: &str, tag: Option<&str>) -> Result<Options, Error> {
+    let tags = tag.map(|tag| (TAG.to_owned(), tag.to_owned())).into_iter().collect();
+    Options::merged(configuration, &tags)
+}
+
+fn mistakes(configuration: &str, tag: Option<&str>) -> Vec<FieldError> {
+    match merged(configuration, tag) {
+        Err(Error::InvalidConfig(mistakes)) => mistakes,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_tag_wins_field_by_field_with_zero_and_null_too() {
+    let options = merged(
+        r#"{"num_cpus": 2, "num_gpus": 1, "memory": 100, "env_vars": ["A=1"], "resources": {"x": 1}}"#,
+        Some(r#"{"num_gpus": 0, "memory": null, "env_vars": [], "resources": {"y": 0.5}}"#),
+    )
+    .expect("options");
+    assert_eq!(options.num_cpus, Some(2.0));
+    assert_eq!(options.num_gpus, Some(0.0));
+    assert_eq!(options.memory, None);
+    assert!(options.env_vars.is_empty());
+    assert_eq!(options.resources, Some(BTreeMap::from([("y".to_owned(), 0.5)])));
+}
+
+#[test]
+fn a_negative_number_is_named_with_its_path_and_a_hint() {
+    let found = mistakes(r#"{"num_cpus": -1, "memory": -5, "resources": {"x": -2}}"#, Some(r#"{"num_gpus": -1}"#));
+    let paths: Vec<&str> = found.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(paths, ["memory", "num_cpus", "resources.x", "dagster-ray/config.num_gpus"]);
+    assert!(found.iter().all(|field| field.problem.contains("negative") && field.hint.is_some()));
+}
+
+#[test]
+fn an_unknown_key_is_answered_with_the_known_ones() {
+    let found = mistakes(r#"{"cpus": null}"#, None);
+    assert_eq!(found[0].path, "cpus");
+    let hint = found[0].hint.clone().expect("a hint");
+    assert!(Options::KEYS.iter().all(|key| hint.contains(key)));
+}
+
+#[test]
+fn a_tag_that_is_no_json_object_is_named() {
+    for tag in ["num_cpus: 1", "[1]", "3"] {
+        let found = mistakes("{}", Some(tag));
+        assert_eq!(found[0].path, TAG);
+        assert!(found[0].hint.as_ref().is_some_and(|hint| hint.contains("JSON object")));
+    }
+}
+
+#[test]
+fn a_number_among_environment_variables_is_told_to_be_quoted_and_no_value_is_shown() {
+    let found = mistakes(r#"{"runtime_env": {"env_vars": {"PORT": 80}}, "env_vars": ["hunter2"]}"#, None);
+    assert_eq!(found[0].path, "env_vars[0]");
+    assert!(!found[0].problem.contains("hunter2"));
+    assert_eq!(found[1].path, "runtime_env.env_vars.PORT");
+    assert_eq!(found[1].hint.as_deref(), Some("put it in quotes: \"80\""));
+}
+
+#[test]
+fn the_schema_has_every_key_and_no_other() {
+    let schema: Value = serde_json::from_str(&Options::schema()).expect("JSON");
+    let mut keys: Vec<&str> =
+        schema["properties"].as_object().expect("properties").keys().map(String::as_str).collect();
+    let mut known = Options::KEYS;
+    keys.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(keys, known);
+    assert_eq!(schema["additionalProperties"], false);
+    assert!(schema.get("required").is_none());
+}

@@ -1,0 +1,80 @@
+//! Ending jobs that never start.
+//!
+//! Ray takes a stop for a job whose supervisor cannot be placed, and the job stays PENDING: the
+//! stop waits in the mailbox of an actor that does not run, and only a job that has ended can be
+//! deleted. What helps is to kill that actor. Ray's HTTP API offers no way to do so, but a small
+//! job inside the cluster can, and Ray then reports the waiting job as failed.
+
+use std::collections::BTreeMap;
+
+use dagster_ray_jobs::{Job, Submission};
+use dagster_ray_sdk::random;
+use serde_json::json;
+
+/// Ray's class of error for a job whose supervisor was killed.
+pub const KILLED: &str = "JOB_SUPERVISOR_ACTOR_DIED";
+
+/// A supervisor that answers has started since, and obeys the stop that waits for it: it is left
+/// alone.
+const SCRIPT: &str = r#"import sys, ray
+ray.init(address="auto", log_to_driver=False)
+for job in sys.argv[1:]:
+    try:
+        actor = ray.get_actor("_ray_internal_job_actor_" + job, namespace="SUPERVISOR_ACTOR_RAY_NAMESPACE")
+        ray.get(actor.ping.remote(), timeout=2)
+    except ValueError:
+        print("no supervisor:", job)
+    except ray.exceptions.GetTimeoutError:
+        ray.kill(actor)
+        print("withdrawn:", job)
+"#;
+
+/// The job that ends those waiting jobs.
+#[must_use]
+pub fn job(waiting: &[&Job]) -> Submission {
+    let interpreter = waiting.iter().find_map(|job| interpreter(&job.entrypoint));
+    let ids = waiting.iter().filter_map(|job| job.submission_id.as_deref());
+    let script = [SCRIPT].into_iter().chain(ids);
+    // None of these words can hold a NUL, the only thing that cannot be quoted.
+    let words = shlex::try_join(["-c"].into_iter().chain(script)).unwrap_or_default();
+    let program = interpreter.unwrap_or_else(|| "\"$(command -v python3 || command -v python)\"".to_owned());
+    Submission {
+        entrypoint: format!("{program} {words}"),
+        submission_id: format!("dagster-stop-{}", random::hex(8)),
+        runtime_env: json!({}),
+        metadata: BTreeMap::new(),
+        ..Submission::default()
+    }
+}
+
+/// The interpreter that the waiting job itself would have used: it has Ray, where another of the
+/// machine may not.
+fn interpreter(entrypoint: &str) -> Option<String> {
+    let first = shlex::split(entrypoint)?.into_iter().next()?;
+    let name = first.rsplit('/').next()?;
+    let is_python = name.strip_prefix("python")?.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if is_python { shlex::try_quote(&first).ok().map(std::borrow::Cow::into_owned) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(entrypoint: &str) -> Job {
+        Job {
+            submission_id: Some("dagster-run-r".to_owned()),
+            entrypoint: entrypoint.to_owned(),
+            ..Job::default()
+        }
+    }
+
+    #[test]
+    fn it_runs_with_the_interpreter_that_the_job_would_have_had() {
+        let of = |entrypoint: &str| shlex::split(&job(&[&waiting(entrypoint)]).entrypoint).expect("words");
+        let words = of("'/opt/my env/bin/python3.11' -m dagster api execute_run \"$(printf %s \"$X\" | base64 -d)\"");
+        assert_eq!(words.first().map(String::as_str), Some("/opt/my env/bin/python3.11"));
+        assert_eq!(words.last().map(String::as_str), Some("dagster-run-r"));
+        assert_eq!(words.len(), 4);
+        assert!(job(&[&waiting("dagster api execute_run")]).entrypoint.starts_with("\"$(command -v python3"));
+    }
+}
