@@ -100,14 +100,16 @@ class Deployment:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.loads(answer.read())
 
-    def launch(self, job: str, ops: dict[str, Any] | None = None, **tags: Any) -> str:
-        """Launches a job, and returns the run's id. Underscores in tags are slashes."""
+    def launch(
+        self, job: str, ops: dict[str, Any] | None = None, tags: dict[str, str] | None = None
+    ) -> str:
+        """Launches a job, and returns the run's id."""
         selector = {
             "repositoryLocationName": LOCATION,
             "repositoryName": "__repository__",
             "jobName": job,
         }
-        pairs = [{"key": key.replace("__", "/"), "value": tags[key]} for key in tags]
+        pairs = [{"key": key, "value": value} for key, value in (tags or {}).items()]
         params = {
             "selector": selector,
             "runConfigData": {"ops": ops or {}},

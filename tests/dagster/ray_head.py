@@ -47,11 +47,13 @@ class RayHead:
             *(f"--{name}={value}" for name, value in ports.items()),
         ]
         self._log = log.open("wb")
+        bin_directory = Path(sys.executable).parent
         self.process = subprocess.Popen(
             command,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **self.environment},
+            # Workers are started as `dagster`, which must be that of this environment.
+            env={**os.environ, **self.environment, "PATH": f"{bin_directory}:{os.environ['PATH']}"},
             start_new_session=True,
         )
         wait_for("Ray's dashboard", self._answers, 90)

@@ -1,22 +1,18 @@
 """Component files that cannot be used, and files that change. No Ray is needed."""
 
 import hashlib
-import shutil
 from pathlib import Path
 
 import pytest
+from component_files import built_in
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.errors import ComponentLoadError, UnsupportedError
 
-COMPONENTS = Path(__file__).parents[2] / "host/python/dagster_ray/components"
-FIXTURES = Path(__file__).parents[2] / "target/components"
 LOCATE = {"run_id": "r", "attempt": 0}
 
 
 def _copy(name: str, into: Path) -> Path:
-    for suffix in (".wasm", ".toml"):
-        shutil.copy(COMPONENTS / f"{name}{suffix}", into / f"mine{suffix}")
-    return into / "mine.wasm"
+    return built_in(name, into / "mine.wasm")
 
 
 def _backend(wasm: Path) -> Backend:

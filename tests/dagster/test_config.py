@@ -17,7 +17,7 @@ from dagster_ray.errors import InvalidConfigError
 def _processed(config: dict) -> dict:
     result = process_config(dg.Shape(RayRunLauncher.config_type()), config)
     assert result.success, result.errors
-    return result.value or {}
+    return dict(result.value or {})
 
 
 def _run(tags: dict[str, str] | None = None) -> dg.DagsterRun:

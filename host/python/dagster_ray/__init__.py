@@ -8,7 +8,7 @@ here loads Ray or starts a thread.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dagster_shared.libraries import DagsterLibraryRegistry
+from dagster._core.libraries import DagsterLibraryRegistry
 
 from dagster_ray._version import __version__
 

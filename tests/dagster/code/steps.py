@@ -146,3 +146,14 @@ def cleans_up(context: dg.OpExecutionContext) -> None:
         # Longer than the three seconds that Ray gives a job to end by itself.
         time.sleep(5)
         (marks / f"{context.op_handle.name}.cleaned").touch()
+
+
+@dg.job(executor_def=ray_executor)
+def lonely():
+    quick.alias("lonely_one").tag({"kind": "lonely"})()
+    quick.alias("lonely_two").tag({"kind": "lonely"})()
+
+
+@dg.job(executor_def=ray_executor)
+def single():
+    quick()

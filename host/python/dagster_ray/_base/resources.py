@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_ray.configs import Lifecycle, RayDataExecutionOptions
-from dagster_ray.types import AnyDagsterContext as AnyContext
+from dagster_ray.types import AnyDagsterContext
 
 # How long Ray Client connections are tried again; the client server sometimes needs a second try.
 _CONNECT_SECONDS = 120.0
@@ -128,34 +128,34 @@ class RayResource(dg.ConfigurableResource, ABC):
         finally:
             self.cleanup(context, exception)
 
-    def create(self, context: AnyContext) -> None:
+    def create(self, context: AnyDagsterContext) -> None:
         """Makes the cluster. A subclass whose cluster is there already has nothing to do."""
 
-    def wait(self, context: AnyContext) -> None:
+    def wait(self, context: AnyDagsterContext) -> None:
         """Waits until the cluster can be used."""
 
-    def connect(self, context: AnyContext) -> Any:
+    def connect(self, context: AnyDagsterContext) -> Any:
         """Connects Ray to the cluster."""
         self._context = self._init_ray(self._init_options())
         if self.data_execution_options is not None:
             self.data_execution_options.apply()
         return self._context
 
-    def delete(self, context: AnyContext) -> None:
+    def delete(self, context: AnyDagsterContext) -> None:
         """Removes the cluster."""
 
-    def on_create(self, context: AnyContext) -> None:
+    def on_create(self, context: AnyDagsterContext) -> None:
         """Called once the cluster was made."""
         self._log(context).info(f"{self._creation_verb} {self.display_name}.")
 
-    def on_ready(self, context: AnyContext) -> None:
+    def on_ready(self, context: AnyDagsterContext) -> None:
         """Called once the cluster can be used."""
 
-    def on_connect(self, context: AnyContext) -> None:
+    def on_connect(self, context: AnyDagsterContext) -> None:
         """Called once Ray is connected."""
         self._log(context).info(f"Connected to {self.display_name}.")
 
-    def on_cleanup(self, context: AnyContext, *, deleted: bool) -> None:
+    def on_cleanup(self, context: AnyDagsterContext, *, deleted: bool) -> None:
         """Called at the end, whatever happened before."""
         if deleted:
             policy = self.lifecycle.cleanup
@@ -163,7 +163,7 @@ class RayResource(dg.ConfigurableResource, ABC):
                 f'Deleted {self.display_name} according to cleanup policy "{policy}"'
             )
 
-    def cleanup(self, context: AnyContext, exception: BaseException | None) -> None:
+    def cleanup(self, context: AnyDagsterContext, exception: BaseException | None) -> None:
         """Disconnects, and removes the cluster where the lifecycle says so."""
         try:
             if self._context is not None:
@@ -175,7 +175,7 @@ class RayResource(dg.ConfigurableResource, ABC):
             deleted = self._delete(context) if wanted and self.created else False
             self.on_cleanup(context, deleted=deleted)
 
-    def get_dagster_tags(self, context: AnyContext) -> dict[str, str]:
+    def get_dagster_tags(self, context: AnyDagsterContext) -> dict[str, str]:
         """What says where the cluster comes from."""
         run = context.run
         return dict(run.dagster_execution_info) if run is not None else {}
@@ -193,27 +193,27 @@ class RayResource(dg.ConfigurableResource, ABC):
             injected["RAY_DEBUG"] = "legacy"
         return injected | (self.env_vars or {})
 
-    def _create(self, context: AnyContext) -> None:
+    def _create(self, context: AnyDagsterContext) -> None:
         if not self.created:
             with self._explained(context, "create"):
                 self.create(context)
             self.on_create(context)
 
-    def _wait(self, context: AnyContext) -> None:
+    def _wait(self, context: AnyDagsterContext) -> None:
         self._create(context)
         if not self.ready:
             with self._explained(context, "wait for"):
                 self.wait(context)
             self.on_ready(context)
 
-    def _connect(self, context: AnyContext) -> None:
+    def _connect(self, context: AnyDagsterContext) -> None:
         self._wait(context)
         if not self.connected:
             with self._explained(context, "connect to"):
                 self.connect(context)
             self.on_connect(context)
 
-    def _delete(self, context: AnyContext) -> bool:
+    def _delete(self, context: AnyDagsterContext) -> bool:
         """Removes the cluster, and tells whether there was anything to remove."""
         self.delete(context)
         return True
@@ -248,14 +248,14 @@ class RayResource(dg.ConfigurableResource, ABC):
             time.sleep(_CONNECT_PAUSE_SECONDS)
 
     @contextmanager
-    def _explained(self, context: AnyContext, verb: str) -> Generator[None, None, None]:
+    def _explained(self, context: AnyDagsterContext, verb: str) -> Generator[None, None, None]:
         try:
             yield
         except BaseException:
             self._log(context).exception(f"Failed to {verb} {self.display_name}")
             raise
 
-    def _log(self, context: AnyContext) -> Any:
+    def _log(self, context: AnyDagsterContext) -> Any:
         return context.log or dg.get_dagster_logger("dagster_ray")
 
 

@@ -2,7 +2,8 @@
 
 from pydantic import PrivateAttr
 
-from dagster_ray._base.resources import AnyContext, RayResource
+from dagster_ray._base.resources import RayResource
+from dagster_ray.types import AnyDagsterContext
 
 
 class LocalRay(RayResource):
@@ -33,7 +34,7 @@ class LocalRay(RayResource):
     def ready(self) -> bool:
         return True
 
-    def _delete(self, context: AnyContext) -> bool:
+    def _delete(self, context: AnyDagsterContext) -> bool:
         return False
 
     def _init_ray(self, options: dict) -> object:
