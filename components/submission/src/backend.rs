@@ -126,6 +126,8 @@ macro_rules! export_backend {
             }
         };
 
+        // A native linker does not take the names of a component's exports.
+        #[cfg(target_family = "wasm")]
         ::dagster_ray_sdk::export_run_backend!($backend with_types_in ::dagster_ray_sdk::bindings);
     };
 }

@@ -1,0 +1,120 @@
+use std::cell::RefCell;
+
+use dagster_ray_jobs::JobsClient;
+use dagster_ray_sdk::{
+    bindings::processes::Outcome,
+    http::Request,
+    retry::Policy,
+    testing::{Act, ScriptedHttp, VirtualClock},
+};
+
+use super::*;
+
+const PID: u32 = 4711;
+
+/// A machine on which `ray start` does what a test says.
+#[derive(Default)]
+struct Machine {
+    started: RefCell<Vec<Command>>,
+    stopped: RefCell<u32>,
+    ends_with: Option<&'static str>,
+    conflict: bool,
+}
+
+impl Programs for Machine {
+    fn start(&self, _name: &str, command: &Command) -> Result<u32, Error> {
+        self.started.borrow_mut().push(command.clone());
+        if self.conflict { Err(Error::Conflict("head".to_owned())) } else { Ok(PID) }
+    }
+
+    fn look(&self, _name: &str) -> State {
+        match self.ends_with {
+            Some(output) => State::Ended(Outcome { exit_code: Some(1), output: output.to_owned() }),
+            None => State::Running(PID),
+        }
+    }
+
+    fn stop(&self, _name: &str, _grace_ms: u64) -> Result<Outcome, Error> {
+        *self.stopped.borrow_mut() += 1;
+        Ok(Outcome { exit_code: None, output: String::new() })
+    }
+}
+
+fn version(pid: u32) -> Act {
+    let session = format!("session_2026-01-01_00-00-00_000001_{pid}");
+    Act::answer(200, format!(r#"{{"version": "4", "ray_version": "2.60.0", "session_name": "{session}"}}"#))
+}
+
+/// Nobody listens for so many looks.
+fn silence(looks: usize) -> impl Iterator<Item = Act> {
+    std::iter::repeat_n(Act::Fault(Error::unavailable("connection refused", false)), looks)
+}
+
+fn ensure_with(acts: impl IntoIterator<Item = Act>, machine: &Machine) -> Result<(), Error> {
+    let mut acts: Vec<Act> = acts.into_iter().collect();
+    acts.reverse();
+    let acts = RefCell::new(acts);
+    let http = ScriptedHttp::deciding(move |_: &Request| {
+        let next = acts.borrow_mut().pop();
+        next.or_else(|| silence(1).next())
+    });
+    let ray = JobsClient::new("http://127.0.0.1:8265", http, VirtualClock::default())
+        .expect("a client")
+        .with_retry(Policy::ONCE);
+    ensure(&ray, machine, &VirtualClock::default(), DASHBOARD_PORT)
+}
+
+#[test]
+fn a_ray_that_answers_is_used_also_if_it_only_asks_for_a_token() {
+    for act in [version(1), Act::answer(401, "Unauthorized")] {
+        let machine = Machine::default();
+        ensure_with([act], &machine).expect("a head");
+        assert!(machine.started.borrow().is_empty());
+    }
+}
+
+#[test]
+fn something_else_on_the_port_is_not_taken_for_ray() {
+    let machine = Machine::default();
+    let outcome = ensure_with([Act::answer(404, "nginx")], &machine);
+    assert!(matches!(outcome, Err(Error::InvalidConfig(_))), "{outcome:?}");
+    assert!(machine.started.borrow().is_empty());
+}
+
+#[test]
+fn where_nothing_answers_a_head_is_started_once_and_waited_for() {
+    for conflict in [false, true] {
+        let machine = Machine { conflict, ..Machine::default() };
+        ensure_with(silence(20).chain([version(PID)]), &machine).expect("a head");
+        assert_eq!(machine.started.borrow().len(), 1);
+        assert_eq!(*machine.stopped.borrow(), 0);
+    }
+}
+
+#[test]
+fn a_head_that_lost_the_race_for_the_port_is_not_left_running() {
+    let machine = Machine::default();
+    ensure_with(silence(3).chain([version(1), version(1)]), &machine).expect("a head");
+    assert_eq!((machine.started.borrow().len(), *machine.stopped.borrow()), (1, 1));
+}
+
+#[test]
+fn a_head_that_ends_is_reported_with_its_last_words_unless_another_answers() {
+    let machine = Machine { ends_with: Some("a traceback\nValueError: no such flag"), ..Machine::default() };
+    let outcome = ensure_with([], &machine);
+    assert!(matches!(outcome, Err(Error::Other(text)) if text.contains("ValueError: no such flag")));
+    ensure_with(silence(4).chain([version(1), version(1)]), &machine).expect("the other's head");
+}
+
+#[test]
+fn a_head_that_stays_silent_is_given_up() {
+    assert!(matches!(ensure_with([], &Machine::default()), Err(Error::Unavailable(_))));
+}
+
+#[test]
+fn heads_on_different_ports_do_not_share_one() {
+    let client = |port| command(port).args.into_iter().find(|arg| arg.contains("client-server-port"));
+    assert_eq!(client(8265).as_deref(), Some("--ray-client-server-port=10001"));
+    assert_ne!(client(8266), client(8265));
+    assert!(client(65_535).is_some());
+}
