@@ -165,7 +165,8 @@ impl Stage {
             eprintln!("          {text}");
         } else if self.last_sign.elapsed() >= SIGN_OF_LIFE {
             self.last_sign = Instant::now();
-            eprintln!("  still   {} ({}): {}", self.name, seconds(self.began.elapsed()), text.trim());
+            let short: String = text.trim().chars().take(LINE).collect();
+            eprintln!("  still   {} ({}): {short}", self.name, seconds(self.began.elapsed()));
         }
         Ok(())
     }
