@@ -60,7 +60,11 @@ mod tests {
                 Err(Error::InvalidConfig(fields)) => {
                     assert_eq!(fields[0].path, "address");
                     assert!(fields[0].problem.contains(address), "{:?}", fields[0]);
-                    assert!(fields[0].hint.as_ref().is_some_and(|hint| hint.contains(write)), "{:?}", fields[0]);
+                    assert!(
+                        fields[0].hint.as_ref().is_some_and(|hint| hint.contains(write)),
+                        "{:?}",
+                        fields[0]
+                    );
                 }
                 other => panic!("{address}: {other:?}"),
             }

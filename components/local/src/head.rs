@@ -93,14 +93,19 @@ fn start(
     let mut ended_at = None;
     loop {
         if let Some(version) = answers(ray, port)? {
-            info!("Ray {} answers at 127.0.0.1:{port} after {} ms", version.ray_version, clock.now_ms() - started);
+            info!(
+                "Ray {} answers at 127.0.0.1:{port} after {} ms",
+                version.ray_version,
+                clock.now_ms() - started
+            );
             return Ok((pid, version));
         }
         let now = clock.now_ms();
         if let State::Ended(outcome) = programs.look(&name(port))
             && now.saturating_sub(*ended_at.get_or_insert(now)) >= RIVAL_MS
         {
-            let how = outcome.exit_code.map_or("by a signal".to_owned(), |code| format!("with exit code {code}"));
+            let how =
+                outcome.exit_code.map_or("by a signal".to_owned(), |code| format!("with exit code {code}"));
             return Err(Error::Other(format!(
                 "Ray could not be started on port {port}: `ray start` ended {how}; its last output:\n{}",
                 last_lines(&outcome.output)
@@ -108,7 +113,10 @@ fn start(
         }
         if now.saturating_sub(started) >= PATIENCE_MS {
             return Err(Error::unavailable(
-                format!("Ray was started, but does not answer at 127.0.0.1:{port} after {} s", PATIENCE_MS / 1000),
+                format!(
+                    "Ray was started, but does not answer at 127.0.0.1:{port} after {} s",
+                    PATIENCE_MS / 1000
+                ),
                 false,
             ));
         }
@@ -123,7 +131,8 @@ fn start(
 
 /// Ray's session carries the process id of the program that started it.
 fn is_of_another(version: &Version, started: Option<u32>) -> bool {
-    let session = version.session_name.as_deref().and_then(|name| name.rsplit('_').next()?.parse::<u32>().ok());
+    let session =
+        version.session_name.as_deref().and_then(|name| name.rsplit('_').next()?.parse::<u32>().ok());
     matches!((session, started), (Some(session), Some(started)) if session != started)
 }
 

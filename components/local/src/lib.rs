@@ -22,7 +22,11 @@ impl Local {
     fn port() -> Result<u16, Error> {
         let port = WasiSettings.parsed::<u16>(PORT, "a port number between 1 and 65535")?;
         match port.unwrap_or(head::DASHBOARD_PORT) {
-            0 => Err(Error::invalid(PORT, "is 0, under which nobody finds the head", Some("write a port number such as 8265"))),
+            0 => Err(Error::invalid(
+                PORT,
+                "is 0, under which nobody finds the head",
+                Some("write a port number such as 8265"),
+            )),
             port => Ok(port),
         }
     }
@@ -35,9 +39,12 @@ impl Local {
 impl Backend for Local {
     const NAME: &str = "local";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str = "Runs and steps as jobs of Ray on this machine, which is started where it does not run.";
-    const SETTINGS: &[(&str, &str)] =
-        &[(PORT, "The port of Ray's dashboard on this machine, where a head runs or is to be started. Default: 8265.")];
+    const SUMMARY: &str =
+        "Runs and steps as jobs of Ray on this machine, which is started where it does not run.";
+    const SETTINGS: &[(&str, &str)] = &[(
+        PORT,
+        "The port of Ray's dashboard on this machine, where a head runs or is to be started. Default: 8265.",
+    )];
 
     fn ray() -> Result<JobsClient, Error> {
         Self::client(Self::port()?)

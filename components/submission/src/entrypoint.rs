@@ -17,9 +17,8 @@ pub fn command_line(command: &WorkerCommand) -> Result<String, Error> {
         ));
     }
     let words = command.argv.iter().map(String::as_str);
-    let mut line = shlex::try_join(words).map_err(|_| {
-        Error::invalid("command.argv", "holds a NUL character, which no argument can", None)
-    })?;
+    let mut line = shlex::try_join(words)
+        .map_err(|_| Error::invalid("command.argv", "holds a NUL character, which no argument can", None))?;
     if command.payload.is_some() {
         line.push_str(&format!(" \"$(printf %s \"${PAYLOAD_VARIABLE}\" | base64 -d)\""));
     }
@@ -65,8 +64,21 @@ mod tests {
     #[test]
     fn a_shell_hands_on_each_argument_as_it_was() {
         let odd = [
-            "it's", "two words", "a\nb", "$(touch /tmp/injected)", "`id`", "$HOME", "*", "a;b&&c|d>e",
-            "\\", "\"", "", "--x=y", "~", "!!", "ü",
+            "it's",
+            "two words",
+            "a\nb",
+            "$(touch /tmp/injected)",
+            "`id`",
+            "$HOME",
+            "*",
+            "a;b&&c|d>e",
+            "\\",
+            "\"",
+            "",
+            "--x=y",
+            "~",
+            "!!",
+            "ü",
         ];
         assert_eq!(through_shell(&odd, None), odd);
     }

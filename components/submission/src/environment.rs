@@ -48,7 +48,9 @@ mod tests {
 
     #[test]
     fn the_worker_beats_the_option_beats_the_runtime_env_beats_the_defaults() {
-        let options = options(r#"{"runtime_env": {"pip": ["x"], "env_vars": {"A": "r", "B": "r", "C": "r"}}, "env_vars": ["B=o", "C=o"]}"#);
+        let options = options(
+            r#"{"runtime_env": {"pip": ["x"], "env_vars": {"A": "r", "B": "r", "C": "r"}}, "env_vars": ["B=o", "C=o"]}"#,
+        );
         let built = build(
             &options,
             [("A", "low".to_owned()), ("D", "low".to_owned())],

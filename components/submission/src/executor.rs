@@ -123,7 +123,8 @@ mod tests {
         let executor = Executor::new(FakeRay::default(), VirtualClock::default());
         executor.launch(&step("a", r#"{"resources": {"tpu": 4}, "num_gpus": 0}"#)).expect("a reference");
         executor.launch(&step("b", "{}")).expect("a reference");
-        let resources: Vec<Vec<String>> = executor.jobs
+        let resources: Vec<Vec<String>> = executor
+            .jobs
             .submissions()
             .iter()
             .map(|one| one.entrypoint_resources.iter().flat_map(|map| map.keys().cloned()).collect())

@@ -21,7 +21,9 @@ pub fn state(status: &str) -> JobState {
 pub fn of(submission_id: &str, job: &Job) -> JobStatus {
     let state = state(&job.status);
     let message = match state {
-        JobState::Unknown => Some(format!("Ray reports the status `{}`, which is not known here", job.status)),
+        JobState::Unknown => {
+            Some(format!("Ray reports the status `{}`, which is not known here", job.status))
+        }
         _ => job.message.clone(),
     };
     JobStatus {

@@ -23,6 +23,7 @@ const REPEAT_MS: u64 = 5_000;
 const PENDING_MS: u64 = 5_000;
 /// A withdrawal costs a job of its own, and is not repeated sooner.
 const WITHDRAW_AGAIN_MS: u64 = 30_000;
+const REMOVAL_LOOKS: u32 = 12;
 
 /// What became of one job.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,8 +100,8 @@ pub fn all(
     }
 
     for id in &withdrawals {
-        // Nothing hangs on it: a withdrawal that has not ended yet just stays in Ray's list.
-        if let Err(error) = jobs.delete(id) {
+        // Nothing hangs on it: one that cannot be removed just stays in Ray's list.
+        if let Err(error) = remove(jobs, clock, id) {
             warn!("the finished withdrawal {id} stays in Ray's list: {}", error.text());
         }
     }
@@ -119,7 +120,9 @@ fn stop(jobs: &impl RayJobs, open: &[String]) -> Result<(), Error> {
         match answer {
             // What Ray does not know, or has seen end, the next look tells.
             Ok(_) | Err(Error::NotFound(_)) => {}
-            Err(error) if error.is_transient() => warn!("the stop of {id} may not have arrived: {}", error.text()),
+            Err(error) if error.is_transient() => {
+                warn!("the stop of {id} may not have arrived: {}", error.text())
+            }
             Err(error) => return Err(error),
         }
     }
@@ -139,6 +142,17 @@ fn withdraw(jobs: &impl RayJobs, pending: &[String]) -> Option<String> {
             None
         }
     }
+}
+
+/// Ray only lets go of a job that has ended, and a withdrawal takes a moment longer than its effect.
+fn remove(jobs: &impl RayJobs, clock: &impl Clock, id: &str) -> Result<bool, Error> {
+    for _ in 0..REMOVAL_LOOKS {
+        if jobs.get(id)?.has_ended() {
+            break;
+        }
+        clock.sleep_ms(LONGEST_WAIT_MS / 4);
+    }
+    jobs.delete(id)
 }
 
 fn update(ends: &mut [End], open: &[String], statuses: Vec<JobStatus>) {
@@ -198,7 +212,10 @@ mod tests {
     fn a_lost_stop_is_said_again() {
         let ray = FakeRay::default();
         ray.add_stubborn("a", "RUNNING", 2);
-        assert_eq!(end(&ray, &VirtualClock::default(), &["a"]).expect("ends")[0].status.state, JobState::Stopped);
+        assert_eq!(
+            end(&ray, &VirtualClock::default(), &["a"]).expect("ends")[0].status.state,
+            JobState::Stopped
+        );
     }
 
     #[test]

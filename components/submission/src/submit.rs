@@ -23,7 +23,7 @@ const TRIES: Policy = Policy { attempts: 6, first_wait_ms: 250, longest_wait_ms:
 
 enum Placed {
     Here,
-    Ended(Job),
+    Ended(Box<Job>),
 }
 
 /// Submits a job, or finds the one that is there, and returns its submission id.
@@ -43,9 +43,8 @@ pub fn submit(
         match place(jobs, clock, &submission)? {
             Placed::Here => return Ok(submission.submission_id),
             Placed::Ended(job) if on_ended == OnEnded::Refuse => {
-                let word = job.message.map(|message| format!(": {message}")).unwrap_or_default();
                 return Err(Error::Conflict(format!(
-                    "the Ray job {} exists and has ended ({}){word}; a new worker for the run needs a new attempt: resume the run",
+                    "the Ray job {} exists and has ended ({}): a new worker for the run needs a new attempt; resume the run",
                     submission.submission_id, job.status
                 )));
             }
@@ -81,7 +80,7 @@ fn found(job: Job, submission: &Submission) -> Placed {
         }
         Placed::Here
     } else {
-        Placed::Ended(job)
+        Placed::Ended(Box::new(job))
     }
 }
 

@@ -71,7 +71,8 @@ mod tests {
     #[test]
     fn it_runs_with_the_interpreter_that_the_job_would_have_had() {
         let of = |entrypoint: &str| shlex::split(&job(&[&waiting(entrypoint)]).entrypoint).expect("words");
-        let words = of("'/opt/my env/bin/python3.11' -m dagster api execute_run \"$(printf %s \"$X\" | base64 -d)\"");
+        let words =
+            of("'/opt/my env/bin/python3.11' -m dagster api execute_run \"$(printf %s \"$X\" | base64 -d)\"");
         assert_eq!(words.first().map(String::as_str), Some("/opt/my env/bin/python3.11"));
         assert_eq!(words.last().map(String::as_str), Some("dagster-run-r"));
         assert_eq!(words.len(), 4);

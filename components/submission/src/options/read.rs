@@ -60,7 +60,9 @@ impl Reader<'_> {
         match value.as_f64() {
             Some(number) if number >= 0.0 => return Some(number),
             Some(number) => self.wrong(path, format!("is {number}, which is negative"), "write 0 or more"),
-            None => self.wrong(path, format!("is {}, not a number", kind(value)), "write a number such as 0.5"),
+            None => {
+                self.wrong(path, format!("is {}, not a number", kind(value)), "write a number such as 0.5")
+            }
         }
         None
     }
@@ -87,10 +89,16 @@ impl Reader<'_> {
 
     fn resources(&mut self, path: &str, value: &Value) -> BTreeMap<String, f64> {
         let mut resources = BTreeMap::new();
-        for (name, amount) in self.object(path, value, "write names with amounts, such as {\"tpu\": 1}").into_iter().flatten() {
+        for (name, amount) in
+            self.object(path, value, "write names with amounts, such as {\"tpu\": 1}").into_iter().flatten()
+        {
             let path = format!("{path}.{name}");
             if let Some((_, own)) = NOT_CUSTOM.iter().find(|(reserved, _)| reserved == name) {
-                self.wrong(&path, "is not a custom resource".to_owned(), &format!("use the key {own} instead"));
+                self.wrong(
+                    &path,
+                    "is not a custom resource".to_owned(),
+                    &format!("use the key {own} instead"),
+                );
             } else if let Some(amount) = self.quantity(&path, amount) {
                 resources.insert(name.clone(), amount);
             }
@@ -132,7 +140,9 @@ impl Reader<'_> {
         for (index, entry) in entries.iter().enumerate() {
             let split = entry.as_str().and_then(|text| text.split_once('='));
             match split {
-                Some((name, value)) if !name.is_empty() => variables.push((name.to_owned(), value.to_owned())),
+                Some((name, value)) if !name.is_empty() => {
+                    variables.push((name.to_owned(), value.to_owned()))
+                }
                 // The value may be a secret: only its place is named.
                 _ => self.wrong(&format!("{path}[{index}]"), "is not NAME=VALUE".to_owned(), hint),
             }

@@ -28,7 +28,8 @@ fn the_tag_wins_field_by_field_with_zero_and_null_too() {
 
 #[test]
 fn a_negative_number_is_named_with_its_path_and_a_hint() {
-    let found = mistakes(r#"{"num_cpus": -1, "memory": -5, "resources": {"x": -2}}"#, Some(r#"{"num_gpus": -1}"#));
+    let found =
+        mistakes(r#"{"num_cpus": -1, "memory": -5, "resources": {"x": -2}}"#, Some(r#"{"num_gpus": -1}"#));
     let paths: Vec<&str> = found.iter().map(|field| field.path.as_str()).collect();
     assert_eq!(paths, ["memory", "num_cpus", "resources.x", "dagster-ray/config.num_gpus"]);
     assert!(found.iter().all(|field| field.problem.contains("negative") && field.hint.is_some()));
