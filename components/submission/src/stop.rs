@@ -24,6 +24,7 @@ const PENDING_MS: u64 = 5_000;
 /// A withdrawal costs a job of its own, and is not repeated sooner.
 const WITHDRAW_AGAIN_MS: u64 = 30_000;
 const REMOVAL_LOOKS: u32 = 12;
+const BEFORE_REMOVAL_MS: u64 = 2_000;
 
 /// What became of one job.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +146,7 @@ fn withdraw(jobs: &impl RayJobs, pending: &[String]) -> Option<String> {
 }
 
 /// Ray only lets go of a job that has ended, and a withdrawal takes a moment longer than its effect.
+/// A job that is removed before Ray's own look at it, once a second, comes back as a failed one.
 fn remove(jobs: &impl RayJobs, clock: &impl Clock, id: &str) -> Result<bool, Error> {
     for _ in 0..REMOVAL_LOOKS {
         if jobs.get(id)?.has_ended() {
@@ -152,6 +154,7 @@ fn remove(jobs: &impl RayJobs, clock: &impl Clock, id: &str) -> Result<bool, Err
         }
         clock.sleep_ms(LONGEST_WAIT_MS / 4);
     }
+    clock.sleep_ms(BEFORE_REMOVAL_MS);
     jobs.delete(id)
 }
 
