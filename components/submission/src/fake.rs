@@ -93,6 +93,7 @@ impl FakeRay {
             job.entrypoint.clone_from(&submission.entrypoint);
         }
         if submission.submission_id.starts_with("dagster-stop-") {
+            self.add(&submission.submission_id, "SUCCEEDED");
             for (id, job) in self.jobs.borrow_mut().iter_mut() {
                 if submission.entrypoint.split(' ').any(|word| word == id) && job.status == "PENDING" {
                     "FAILED".clone_into(&mut job.status);
