@@ -38,6 +38,17 @@ def test_a_core_module_is_told_from_a_component(tmp_path: Path) -> None:
         _backend(wasm).call("launcher.locate", LOCATE)
 
 
+def test_a_component_of_another_contract_is_told_so(tmp_path: Path) -> None:
+    wasm = _copy("existing", tmp_path)
+    ours, theirs = b"dagster-ray:backend/launcher@0.1.0", b"dagster-ray:backend/launcher@0.2.0"
+    assert ours in wasm.read_bytes()
+    wasm.write_bytes(wasm.read_bytes().replace(ours, theirs))
+    with pytest.raises(ComponentLoadError) as raised:
+        _backend(wasm).call("launcher.locate", LOCATE)
+    assert "launcher@0.2.0" in str(raised.value)
+    assert "0.1.x" in str(raised.value), "what this host takes"
+
+
 def test_a_file_of_another_digest_than_pinned_is_refused(tmp_path: Path) -> None:
     wasm = _copy("existing", tmp_path)
     manifest = wasm.with_suffix(".toml")
