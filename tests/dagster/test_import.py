@@ -53,6 +53,6 @@ def test_names_and_earlier_module_paths() -> None:
 
 def test_dagster_lists_the_library() -> None:
     import dagster_ray
-    from dagster_shared.libraries import DagsterLibraryRegistry
+    from dagster._core.libraries import DagsterLibraryRegistry
 
     assert DagsterLibraryRegistry.get()["dagster-ray"] == dagster_ray.__version__

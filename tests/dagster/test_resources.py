@@ -4,6 +4,7 @@ import dagster as dg
 import pytest
 from dagster_ray import Lifecycle, LocalRay, RayResource
 from dagster_ray.configs import RayDataExecutionOptions
+from dagster_ray.types import AnyDagsterContext
 from pydantic import PrivateAttr
 from ray_head import RayHead
 
@@ -35,12 +36,13 @@ class Recorded(RayResource):
         self._note("wait")
         self._host = "somewhere"
 
-    def connect(self, context: object) -> object:
+    def connect(self, context: AnyDagsterContext) -> object:
         self._note("connect")
         self._context = self
         return self
 
     def disconnect(self) -> None:
+        """As Ray's own context has it."""
         self._note("disconnect")
 
     def delete(self, context: object) -> None:
@@ -99,6 +101,31 @@ def test_init_options_are_resolved_and_shared_with_nobody(monkeypatch: pytest.Mo
     }
     assert resource._init_options() == resource._init_options() == expected
     assert environment == {"A": {"env": "HERE"}, "B": {"env": "NOT_HERE"}}
+
+
+def test_a_connection_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L16: what `ray.init` raises is the built-in error."""
+    import ray
+
+    class Remote(Recorded):
+        def connect(self, context: AnyDagsterContext) -> object:
+            return RayResource.connect(self, context)
+
+        def _disconnect(self) -> None:
+            return None
+
+    tries: list[str | None] = []
+
+    def init(address: str | None, **_: object) -> object:
+        tries.append(address)
+        if len(tries) == 1:
+            raise ConnectionError("Starting Ray client server failed.")
+        return object()
+
+    monkeypatch.setattr(ray, "init", init)
+    with Remote().yield_for_execution(dg.build_init_resource_context()) as resource:
+        assert resource.connected
+    assert tries == ["ray://somewhere:10001"] * 2
 
 
 def test_local_ray_lives_with_a_connection_of_others(

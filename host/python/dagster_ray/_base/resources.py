@@ -178,7 +178,11 @@ class RayResource(dg.ConfigurableResource, ABC):
     def get_dagster_tags(self, context: AnyDagsterContext) -> dict[str, str]:
         """What says where the cluster comes from."""
         run = context.run
-        return dict(run.dagster_execution_info) if run is not None else {}
+        if run is None:
+            return {}
+        tags = {"dagster/run-id": run.run_id, "dagster/job": run.job_name}
+        # Dagster 1.9 does not have it yet.
+        return tags | dict(getattr(run, "dagster_execution_info", {}))
 
     def get_env_vars_to_inject(self) -> dict[str, str]:
         """Environment variables for every process on Ray."""
