@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from watch import Attempt, History
 
 RUN_ID = "dagster/run-id"
 STEP = "dagster/op"
 SETTLE_SECONDS = 30
+LOG_LINES = 30
 
 
 @dataclass
@@ -50,10 +52,27 @@ class Account:
         return problems
 
 
+def end_of_worker(address: str, run_id: str) -> str | None:
+    """How the run's worker ended and what it printed last, or None as long as it is at work."""
+    client = quiet_client(address)
+    for job in client.list_jobs():
+        metadata = job.metadata or {}
+        if metadata.get(RUN_ID) == run_id and STEP not in metadata and job.status.is_terminal():
+            printed = client.get_job_logs(job.submission_id or "").splitlines()
+            last = "\n".join(f"    {line}" for line in printed[-LOG_LINES:])
+            return f"the run worker ended as {job.status.value}; its last words:\n{last}"
+    return None
+
+
+def quiet_client(address: str) -> JobSubmissionClient:
+    """Ray's own client, without what it has to say about itself."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return JobSubmissionClient(address)
+
+
 def account_of(address: str, run_id: str) -> Account:
     """What Ray's own API lists, once every job of the run has ended."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    client = JobSubmissionClient(address)
+    client = quiet_client(address)
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         jobs = [job for job in client.list_jobs() if (job.metadata or {}).get(RUN_ID) == run_id]
@@ -73,27 +92,31 @@ def account_of(address: str, run_id: str) -> Account:
 
 def show_table(console: Console, history: History, account: Account) -> None:
     """One line for the run and for each try of a step."""
-    table = Table(title="\nWhat Dagster ran, and what Ray says of it", title_justify="left")
-    table.add_column("Dagster")
+    table = Table(
+        title="\nWhat Dagster ran, and what Ray lists for it",
+        caption=f"… in a Ray job's id is the run's: {history.run_id}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("Dagster", overflow="fold")
     table.add_column("Ray job", overflow="fold")
     table.add_column("Ray says")
-    table.add_column("job", justify="right")
-    table.add_column("step itself", justify="right")
+    table.add_column("job took", justify="right")
+    table.add_column("step took", justify="right")
     for job in account.worker:
-        table.add_row("[bold]run worker[/]", job.submission_id, *outcome(job), "")
+        table.add_row("[bold]run worker[/]", *columns(job, history), "")
     for attempt in history.attempts:
         name = attempt.step if attempt.number == 0 else f"{attempt.step} (again)"
-        own = f"{attempt.ended - attempt.began:.2f} s" if attempt.ended else "?"
+        took = f"{attempt.ended - attempt.began:.2f} s" if attempt.ended else "?"
         job = account.job_of(attempt)
-        if job is None:
-            table.add_row(name, "[red]none[/]", "", "", own)
-        else:
-            table.add_row(name.replace("[", r"\["), job.submission_id, *outcome(job), own)
+        cells = ("[red]none[/]", "", "") if job is None else columns(job, history)
+        table.add_row(escape(name), *cells, took)
     console.print(table)
 
 
-def outcome(job: JobDetails) -> tuple[str, str]:
-    """Ray's word for how a job ended, and how long it took."""
+def columns(job: JobDetails, history: History) -> tuple[str, str, str]:
+    """A job's id, Ray's word for how it ended, and how long it took."""
+    name = escape((job.submission_id or "").replace(history.run_id, "…"))
     if job.start_time is None or job.end_time is None:
-        return job.status.value, ""
-    return job.status.value, f"{(job.end_time - job.start_time) / 1000:.1f} s"
+        return name, job.status.value, ""
+    return name, job.status.value, f"{(job.end_time - job.start_time) / 1000:.1f} s"

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import dagster as dg
-from account import account_of, show_table
+from account import account_of, end_of_worker, show_table
 from rich.console import Console
 from services import ServerFailed, free_port, ray_answers, webserver
 from watch import follow
@@ -61,17 +61,20 @@ def demonstrate(console: Console, home: Path) -> int:
     )
     (home / "dagster.yaml").write_text(settings)
     os.environ["DAGSTER_HOME"] = str(home)
+    # As `activate` does it: a run worker is started as `dagster`.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         # They would win over every address, and this demo is about a Ray of its own.
         os.environ.pop(name, None)
 
     with webserver(HERE / "definitions.py", home, console) as server:
+        ray = f"http://127.0.0.1:{ray_port}"
         console.print("launching the job [bold]primes[/]: this starts Ray on this machine")
         with console.status("Ray is starting"):
             run_id = server.launch(JOB)
         with dg.DagsterInstance.get() as instance:
-            history = follow(instance, run_id, console)
-        account = account_of(f"http://127.0.0.1:{ray_port}", run_id)
+            history = follow(instance, run_id, console, lambda: end_of_worker(ray, run_id))
+        account = account_of(ray, run_id)
         show_table(console, history, account)
         problems = account.problems(history)
         with console.status("stopping Dagster and Ray"):
@@ -93,12 +96,13 @@ def demonstrate(console: Console, home: Path) -> int:
 
 def look_further() -> str:
     """The commands with which to go on by hand."""
-    dagster = Path(sys.executable).with_name("dagster")
+    activate = Path(sys.executable).with_name("activate")
     return f"""
 To see the same job in Dagster's pages (stop with Ctrl-C):
 
+  source {relative(activate)}
   export DAGSTER_HOME=$(mktemp -d); cp {relative(HERE / "dagster.yaml")} $DAGSTER_HOME
-  {relative(dagster)} dev -f {relative(HERE / "definitions.py")}
+  dagster dev -f {relative(HERE / "definitions.py")}
 
 The job is in {relative(HERE / "definitions.py")}, Dagster's settings are in \
 {relative(HERE / "dagster.yaml")}."""

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -10,6 +11,7 @@ from rich.markup import escape
 
 DEADLINE_SECONDS = 600
 POLL_SECONDS = 0.3
+WORKER_SECONDS = 5
 
 WORDS = {
     dg.DagsterEventType.RUN_START: "[bold]the run worker is up[/]",
@@ -63,10 +65,20 @@ class History:
                 return
 
 
-def follow(instance: dg.DagsterInstance, run_id: str, console: Console) -> History:
-    """Prints each step as it begins and ends, and returns when the run has ended."""
+def follow(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    console: Console,
+    end_of_worker: Callable[[], str | None],
+) -> History:
+    """Prints each step as it begins and ends, and returns when the run has ended.
+
+    A worker that dies before it can tell Dagster would leave the run without an end, so it is
+    asked after as well.
+    """
     history = History(run_id)
     began = time.time()
+    asked = began
     cursor = None
     console.print(f"run {run_id}\n")
     with console.status("the run worker is starting as a Ray job"):
@@ -80,6 +92,13 @@ def follow(instance: dg.DagsterInstance, run_id: str, console: Console) -> Histo
             if run is not None and run.is_finished and not records.records:
                 history.succeeded = run.is_success
                 return history
+            if time.time() > asked + WORKER_SECONDS:
+                asked = time.time()
+                how = end_of_worker()
+                run = instance.get_run_by_id(run_id)
+                if how is not None and run is not None and not run.is_finished:
+                    history.error = how
+                    return history
             time.sleep(POLL_SECONDS)
     history.error = f"the run did not end within {DEADLINE_SECONDS} s"
     return history
@@ -91,7 +110,7 @@ def show(entry: dg.EventLogEntry, history: History, began: float, console: Conso
     text = None
     if event is None:
         # What an op logged itself, and the IO manager at a lower level.
-        if entry.level >= logging.INFO:
+        if int(entry.level) >= logging.INFO:
             text = f"[dim]{escape(entry.user_message)}[/]"
     else:
         kind = event.event_type
