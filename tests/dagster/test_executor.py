@@ -66,7 +66,11 @@ def _failure(result: dg.JobExecutionResult, op: str) -> str:
 
 
 def test_a_job_of_many_kinds_of_steps(
-    execute: Execute, ray_head: RayHead, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    execute: Execute,
+    ray_head: RayHead,
+    proxy: FaultProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FROM_LAUNCHER", "here")
     result = execute(
@@ -74,8 +78,9 @@ def test_a_job_of_many_kinds_of_steps(
         proxy.url,
         num_cpus=0.5,
         env_vars=["COLOUR=red", "SHARED=yes"],
-        runtime_env={"env_vars": {"SHARED": "no"}},
+        runtime_env={"env_vars": {"SHARED": "no", "MEETING": str(tmp_path)}},
     )
+    # Two of its steps end only if they run at the same time.
     assert result.success
     assert result.output_for_node("gather") == 2
 
@@ -87,14 +92,8 @@ def test_a_job_of_many_kinds_of_steps(
     assert all(result.run_id in name for name in jobs)
     assert all(job["metadata"]["dagster/job"] == "story" for job in jobs.values())
 
-    # Parallel steps ran at the same time.
-    kinds = dg.DagsterEventType
-    starts = {e.step_key: e.timestamp for e in execute.events(result, kinds.STEP_START)}
-    ends = {e.step_key: e.timestamp for e in execute.events(result, kinds.STEP_SUCCESS)}
-    assert starts["left"] < ends["right"] and starts["right"] < ends["left"]
-
     # Dagster shows the way to the job in Ray's dashboard.
-    starting = execute.events(result, kinds.STEP_WORKER_STARTING)
+    starting = execute.events(result, dg.DagsterEventType.STEP_WORKER_STARTING)
     first, _second = (e.dagster_event for e in starting if e.step_key == "flaky")
     metadata = first.event_specific_data.metadata
     assert metadata["Ray Submission ID"].value in jobs
@@ -192,7 +191,7 @@ def test_a_step_with_a_wrong_tag_fails_alone_and_at_once(
 ) -> None:
     begin = time.monotonic()
     result = execute("misconfigured", ray_head.url)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 60
     assert "num_cpus" in _failure(result, "negative")
     assert "dagster-ray/config" in _failure(result, "unreadable")
     assert {event.step_key for event in result.get_step_success_events()} == {"quick"}

@@ -14,18 +14,21 @@ def first() -> int:
     return 1
 
 
-def _sleeper(name: str) -> dg.OpDefinition:
+def _meeting(name: str, other: str) -> dg.OpDefinition:
     @dg.op(name=name)
-    def op(context: dg.OpExecutionContext, before: int) -> int:
-        begin = time.time()
-        time.sleep(3)
-        context.add_output_metadata({"begin": begin, "end": time.time()})
-        return before
+    def op(before: int) -> None:
+        # Each waits for the other: one after the other, neither ever ends.
+        place = Path(os.environ["MEETING"])
+        (place / name).touch()
+        deadline = time.monotonic() + 60
+        while not (place / other).exists():
+            assert time.monotonic() < deadline, f"{other} did not come"
+            time.sleep(0.1)
 
     return op
 
 
-left, right = _sleeper("left"), _sleeper("right")
+left, right = _meeting("left", "right"), _meeting("right", "left")
 
 
 @dg.op(
