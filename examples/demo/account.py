@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -93,6 +94,8 @@ def account_of(address: str, run_id: str) -> Account:
 def show_table(console: Console, history: History, account: Account) -> None:
     """One line for the run and for each try of a step."""
     table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         title="\nWhat Dagster ran, and what Ray lists for it",
         caption=f"… in a Ray job's id is the run's: {history.run_id}",
         title_justify="left",

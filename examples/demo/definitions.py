@@ -12,23 +12,23 @@ import dagster as dg
 from dagster_ray import ray_executor
 
 LIMIT = 300_000
-SLICES = 3
+SLICES = "abc"
+SIZE = LIMIT // len(SLICES)
 
 
 @dg.op(out=dg.DynamicOut(int))
 def slices() -> Iterator[dg.DynamicOutput[int]]:
     """Splits the numbers below the limit into slices, one step for each."""
-    for start in range(0, LIMIT, LIMIT // SLICES):
-        yield dg.DynamicOutput(start, mapping_key=f"from_{start}")
+    for number, name in enumerate(SLICES):
+        yield dg.DynamicOutput(number * SIZE, mapping_key=name)
 
 
 @dg.op
-def count_primes(context: dg.OpExecutionContext, start: int) -> int:
+def count(context: dg.OpExecutionContext, start: int) -> int:
     """Runs once for each slice, all of them at the same time."""
-    stop = start + LIMIT // SLICES
-    count = sum(1 for number in range(start, stop) if is_prime(number))
-    context.log.info(f"{count} primes from {start} to {stop}")
-    return count
+    found = sum(1 for number in range(start, start + SIZE) if is_prime(number))
+    context.log.info(f"{found} primes from {start} to {start + SIZE}")
+    return found
 
 
 @dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
@@ -47,16 +47,16 @@ def total(context: dg.OpExecutionContext, counts: list[int]) -> int:
         }
     }
 )
-def report(context: dg.OpExecutionContext, count: int) -> None:
+def report(context: dg.OpExecutionContext, primes: int) -> None:
     """Has a Ray configuration of its own, which wins over that of the executor."""
     audience = os.environ["AUDIENCE"]
-    context.log.info(f"dear {audience}, there are {count} primes below {LIMIT}")
+    context.log.info(f"dear {audience}, there are {primes} primes below {LIMIT}")
 
 
 @dg.job(executor_def=ray_executor.configured({"ray": {"num_cpus": 0.25}}))
 def primes() -> None:
     """The whole job."""
-    report(total(slices().map(count_primes).collect()))
+    report(total(slices().map(count).collect()))
 
 
 def is_prime(number: int) -> bool:

@@ -18,6 +18,7 @@ from rich.console import Console
 START_SECONDS = 90
 LAUNCH_SECONDS = 300
 STOP_SECONDS = 60
+STOP_SECONDS_UNUSED = 5
 
 
 class ServerFailed(Exception):
@@ -31,6 +32,7 @@ class Webserver:
         self.process = process
         self.port = port
         self.log = log
+        self.used = False
 
     @property
     def url(self) -> str:
@@ -47,6 +49,7 @@ class Webserver:
 
     def launch(self, job: str) -> str:
         """Launches a run of a job as its pages do: through GraphQL. Gives the run's id."""
+        self.used = True
         client = DagsterGraphQLClient("127.0.0.1", port_number=self.port, timeout=LAUNCH_SECONDS)
         try:
             return client.submit_job_execution(job)
@@ -58,7 +61,9 @@ class Webserver:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                self.process.wait(STOP_SECONDS)
+                # Before anything was launched there is nothing to clean up but the server itself,
+                # and one that is still starting may not listen.
+                self.process.wait(STOP_SECONDS if self.used else STOP_SECONDS_UNUSED)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()

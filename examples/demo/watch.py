@@ -123,4 +123,4 @@ def show(entry: dg.EventLogEntry, history: History, began: float, console: Conso
             history.error = entry.user_message or event.message
     if text is not None:
         seconds = max(0.0, entry.timestamp - began)
-        console.print(f"  {seconds:5.1f} s  {escape(step):<26} {text}")
+        console.print(f"  {seconds:5.1f} s  {escape(f'{step:<14}')} {text}")
