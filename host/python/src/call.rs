@@ -96,9 +96,11 @@ impl Call {
     /// raises `TimeoutError`, and the call goes on. An interrupt cancels the call.
     #[pyo3(signature = (timeout=None))]
     pub(crate) fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<String> {
-        let deadline = timeout.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
+        let deadline =
+            timeout.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
         loop {
-            let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()).min(LOOK));
+            let left = deadline
+                .map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()).min(LOOK));
             let (notices, ended) = self.step(py, left);
             let heard = self.tell(py, notices).and_then(|()| py.check_signals());
             if let Err(interrupt) = heard {

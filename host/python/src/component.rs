@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dagster_ray_runtime::manifest::Narrowing;
-use dagster_ray_runtime::{Authority, AuthorityOptions, Backend, BackendOptions, Call as RuntimeCall, CallOptions};
+use dagster_ray_runtime::{
+    Authority, AuthorityOptions, Backend, BackendOptions, Call as RuntimeCall, CallOptions,
+};
 use pyo3::prelude::*;
 
 use crate::call::Call;
@@ -33,7 +35,14 @@ impl Component {
         py.detach(|| backend.describe()).map_err(|error| errors::load(py, &error))
     }
 
-    fn begin(&self, py: Python<'_>, export: &str, arguments: &str, listener: Option<Py<PyAny>>, timeout: Option<f64>) -> PyResult<Call> {
+    fn begin(
+        &self,
+        py: Python<'_>,
+        export: &str,
+        arguments: &str,
+        listener: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Call> {
         let backend = self.backend(py)?;
         let timeout = timeout.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
         let call = RuntimeCall::begin(&backend, export, arguments, CallOptions { timeout });
@@ -101,13 +110,27 @@ impl Component {
 
     /// Calls `interface.function` with a JSON object, and waits for the JSON that it returns.
     #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None))]
-    fn call(&self, py: Python<'_>, export: &str, arguments: &str, listener: Option<Py<PyAny>>, timeout: Option<f64>) -> PyResult<String> {
+    fn call(
+        &self,
+        py: Python<'_>,
+        export: &str,
+        arguments: &str,
+        listener: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<String> {
         self.begin(py, export, arguments, listener, timeout)?.result(py, None)
     }
 
     /// Begins the same without waiting.
     #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None))]
-    fn start(&self, py: Python<'_>, export: &str, arguments: &str, listener: Option<Py<PyAny>>, timeout: Option<f64>) -> PyResult<Call> {
+    fn start(
+        &self,
+        py: Python<'_>,
+        export: &str,
+        arguments: &str,
+        listener: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Call> {
         self.begin(py, export, arguments, listener, timeout)
     }
 }
@@ -116,6 +139,7 @@ impl Component {
 #[pyfunction]
 pub(crate) fn inspect(py: Python<'_>, wasm: PathBuf) -> PyResult<String> {
     let path: &Path = &wasm;
-    let inspection = py.detach(|| dagster_ray_runtime::inspect(path)).map_err(|error| errors::load(py, &error))?;
+    let inspection =
+        py.detach(|| dagster_ray_runtime::inspect(path)).map_err(|error| errors::load(py, &error))?;
     serde_json::to_string(&inspection).map_err(|error| errors::invalid(py, "inspect", &error.to_string()))
 }

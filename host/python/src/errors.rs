@@ -18,7 +18,10 @@ fn raise<'py>(py: Python<'py>, class: &str, message: String, details: &Bound<'py
     }
 }
 
-fn details<'py>(py: Python<'py>, fill: impl FnOnce(&Bound<'py, PyDict>) -> PyResult<()>) -> Bound<'py, PyDict> {
+fn details<'py>(
+    py: Python<'py>,
+    fill: impl FnOnce(&Bound<'py, PyDict>) -> PyResult<()>,
+) -> Bound<'py, PyDict> {
     let details = PyDict::new(py);
     if let Err(error) = fill(&details) {
         error.write_unraisable(py, None);
@@ -48,7 +51,8 @@ pub(crate) fn invalid(py: Python<'_>, path: &str, problem: &str) -> PyErr {
 
 /// A component that cannot be loaded.
 pub(crate) fn load(py: Python<'_>, error: &LoadError) -> PyErr {
-    let details = details(py, |details| details.set_item("path", error.path().map(|path| path.display().to_string())));
+    let details =
+        details(py, |details| details.set_item("path", error.path().map(|path| path.display().to_string())));
     raise(py, "ComponentLoadError", error.to_string(), &details)
 }
 
@@ -59,7 +63,8 @@ pub(crate) fn call(py: Python<'_>, error: &CallError) -> PyErr {
         CallError::Load(error) => return load(py, error),
         CallError::Answered { error: answer, component, export } => {
             let (class, details) = answered(py, answer);
-            let named = details.set_item("component", component).and_then(|()| details.set_item("export", export));
+            let named =
+                details.set_item("component", component).and_then(|()| details.set_item("export", export));
             if let Err(error) = named {
                 error.write_unraisable(py, None);
             }

@@ -132,7 +132,12 @@ impl One {
         }
     }
 
-    async fn call(&self, loaded: &Loaded, policy: std::sync::Arc<Policy>, reports: Reports) -> Result<Value, CallError> {
+    async fn call(
+        &self,
+        loaded: &Loaded,
+        policy: std::sync::Arc<Policy>,
+        reports: Reports,
+    ) -> Result<Value, CallError> {
         let interface = self.export.split('.').next().unwrap_or_default();
         if !loaded.introspection.interfaces.iter().any(|offered| offered.name() == interface) {
             return Err(self.not_offered(loaded));
@@ -157,7 +162,8 @@ impl One {
     }
 
     fn not_offered(&self, loaded: &Loaded) -> CallError {
-        let offered: Vec<_> = loaded.introspection.interfaces.iter().map(|interface| interface.name()).collect();
+        let offered: Vec<_> =
+            loaded.introspection.interfaces.iter().map(|interface| interface.name()).collect();
         CallError::NotOffered {
             component: loaded.manifest.id.clone(),
             export: self.export.clone(),
@@ -197,7 +203,8 @@ fn reason(error: &wasmtime::Error) -> String {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    let frames = error.downcast_ref::<wasmtime::WasmBacktrace>().map(|trace| trace.frames()).unwrap_or_default();
+    let frames =
+        error.downcast_ref::<wasmtime::WasmBacktrace>().map(|trace| trace.frames()).unwrap_or_default();
     let place = frames
         .iter()
         .filter_map(|frame| frame.func_name())
@@ -212,6 +219,8 @@ fn reason(error: &wasmtime::Error) -> String {
 /// Whether a function is of the language's own: where every panic and every failed allocation ends.
 fn is_machinery(function: &str) -> bool {
     let function = function.trim_start_matches('<');
-    ["std::", "core::", "alloc::", "__rust", "__rg_", "dlmalloc", "rust_"].iter().any(|own| function.starts_with(own))
+    ["std::", "core::", "alloc::", "__rust", "__rg_", "dlmalloc", "rust_"]
+        .iter()
+        .any(|own| function.starts_with(own))
         || ["abort", "sbrk", "malloc", "realloc", "calloc", "_Exit", "exit"].contains(&function)
 }

@@ -68,7 +68,9 @@ pub enum LoadError {
         exports: String,
     },
     /// The component imports something that its manifest does not grant.
-    #[error("component {path}: imports {import}, which is not granted. To allow it, add to [grants] in {manifest}: {grant}")]
+    #[error(
+        "component {path}: imports {import}, which is not granted. To allow it, add to [grants] in {manifest}: {grant}"
+    )]
     Ungranted {
         /// The file.
         path: PathBuf,

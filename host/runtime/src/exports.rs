@@ -91,11 +91,16 @@ pub(crate) async fn call(
     }
 }
 
-async fn of_describe(store: &mut Store<State>, instance: &Instance, function: &str) -> Result<Value, Failure> {
+async fn of_describe(
+    store: &mut Store<State>,
+    instance: &Instance,
+    function: &str,
+) -> Result<Value, Failure> {
     if function != "describe" {
         return Err(Failure::NotOffered);
     }
-    let guest = describe::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
+    let guest =
+        describe::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
     let card = guest.call_describe(&mut *store).await?;
     let role = |role| match role {
         describe::Role::Launcher => "launcher",
@@ -107,7 +112,9 @@ async fn of_describe(store: &mut Store<State>, instance: &Instance, function: &s
     let options: Value = card
         .options
         .into_iter()
-        .map(|(of, schema)| (role(of).to_owned(), serde_json::from_str(&schema).unwrap_or(Value::String(schema))))
+        .map(|(of, schema)| {
+            (role(of).to_owned(), serde_json::from_str(&schema).unwrap_or(Value::String(schema)))
+        })
         .collect();
     Ok(json!({
         "name": card.name,
@@ -143,7 +150,8 @@ async fn of_launcher(
     function: &str,
     arguments: &str,
 ) -> Result<Value, Failure> {
-    let guest = launcher::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
+    let guest =
+        launcher::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
     match function {
         "launch" => to_json(guest.call_launch(store, &parse::<Run<_>>(arguments)?.run).await??),
         "resume" => to_json(guest.call_resume(store, &parse::<Run<_>>(arguments)?.run).await??),
@@ -185,7 +193,8 @@ async fn of_executor(
     function: &str,
     arguments: &str,
 ) -> Result<Value, Failure> {
-    let guest = executor::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
+    let guest =
+        executor::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
     match function {
         "plan" => to_json(guest.call_plan(store, &parse::<Step>(arguments)?.step).await??),
         "launch" => to_json(guest.call_launch(store, &parse::<Step>(arguments)?.step).await??),

@@ -38,7 +38,12 @@ impl Host {
             .enable_all()
             .build()
             .map_err(|error| LoadError::engine(error.into()))?;
-        Ok(Self(Arc::new(Inner { machine, runtime, clients: Clients::default(), programs: Programs::default() })))
+        Ok(Self(Arc::new(Inner {
+            machine,
+            runtime,
+            clients: Clients::default(),
+            programs: Programs::default(),
+        })))
     }
 
     /// Stops every program that a component started, at once, and returns when they are gone.

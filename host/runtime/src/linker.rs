@@ -2,10 +2,10 @@
 //! its manifest grants. What is not linked cannot be called.
 
 use wasmtime::component::{HasSelf, Linker};
+use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::p2::bindings::{cli, random};
 use wasmtime_wasi::random::WasiRandom;
-use wasmtime_wasi::WasiView;
 use wasmtime_wasi_config::WasiConfig;
 
 use crate::bindings::dagster_ray::host;
@@ -29,13 +29,21 @@ pub(crate) fn need(import: &str, grants: &Grants) -> Need {
     let granted = |granted: bool, line: &'static str| if granted { Need::Free } else { Need::Grant(line) };
     let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
     match interface {
-        "wasi:http/types" | "wasi:http/outgoing-handler" => granted(!grants.http.is_empty(), "http = [\"address\"]"),
+        "wasi:http/types" | "wasi:http/outgoing-handler" => {
+            granted(!grants.http.is_empty(), "http = [\"address\"]")
+        }
         "dagster-ray:host/packages" => granted(grants.packages, "packages = true"),
         "dagster-ray:host/processes" => {
             granted(!grants.processes.is_empty(), "processes = { <program> = [[\"<first argument>\"]] }")
         }
-        "dagster-ray:host/model" | "dagster-ray:host/sink" | "wasi:logging/logging" | "wasi:config/store" => Need::Free,
-        other if ["wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:cli/"].iter().any(|free| other.starts_with(free)) => {
+        "dagster-ray:host/model" | "dagster-ray:host/sink" | "wasi:logging/logging" | "wasi:config/store" => {
+            Need::Free
+        }
+        other
+            if ["wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:cli/"]
+                .iter()
+                .any(|free| other.starts_with(free)) =>
+        {
             Need::Free
         }
         _ => Need::Unknown,

@@ -10,13 +10,13 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{InstancePre, Linker};
 
+use crate::cache;
 use crate::error::LoadError;
 use crate::host::Host;
 use crate::introspect::{self, Introspection};
 use crate::linker::{self, Need};
 use crate::manifest::{Manifest, Narrowing};
 use crate::store::State;
-use crate::cache;
 
 /// Largest component file. One made of Python is about 18 MB.
 const LARGEST: u64 = 64 << 20;
@@ -56,7 +56,8 @@ struct Checked {
 }
 
 fn check(path: &Path, narrowing: &Narrowing, pinned: Option<&str>) -> Result<Checked, LoadError> {
-    let unreadable = |error: std::io::Error| LoadError::Unreadable { path: path.to_owned(), problem: error.to_string() };
+    let unreadable =
+        |error: std::io::Error| LoadError::Unreadable { path: path.to_owned(), problem: error.to_string() };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > LARGEST {
         return Err(LoadError::TooLarge { path: path.to_owned(), size, limit: LARGEST });
@@ -89,7 +90,9 @@ fn check(path: &Path, narrowing: &Narrowing, pinned: Option<&str>) -> Result<Che
                     grant: grant.to_owned(),
                 });
             }
-            Need::Unknown => return Err(LoadError::Unknown { path: path.to_owned(), import: import.clone() }),
+            Need::Unknown => {
+                return Err(LoadError::Unknown { path: path.to_owned(), import: import.clone() });
+            }
         }
     }
     Ok(Checked { bytes, manifest, digest, introspection })

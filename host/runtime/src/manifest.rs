@@ -94,7 +94,9 @@ impl Manifest {
         match std::fs::read_to_string(&path) {
             Ok(text) => Self::parse(&text, &path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self {
-                id: wasm.file_stem().map_or_else(|| "component".into(), |stem| stem.to_string_lossy().into_owned()),
+                id: wasm
+                    .file_stem()
+                    .map_or_else(|| "component".into(), |stem| stem.to_string_lossy().into_owned()),
                 sha256: None,
                 grants: Grants { http: vec!["address".into()], packages: true, processes: BTreeMap::new() },
                 limits: Limits::default(),
@@ -141,7 +143,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named() {
-        let error = Manifest::parse("id = 'x'\n[grants]\nhtpp = ['address']", Path::new("x.toml")).unwrap_err();
+        let error =
+            Manifest::parse("id = 'x'\n[grants]\nhtpp = ['address']", Path::new("x.toml")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("htpp") && text.contains("http"), "{text}");
     }

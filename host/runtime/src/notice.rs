@@ -68,7 +68,8 @@ impl Reports {
         if size > self.room {
             self.dropped += 1;
             if self.dropped == 1 {
-                let message = "the component reports more than its limit `log_kib` allows; the rest is dropped".into();
+                let message =
+                    "the component reports more than its limit `log_kib` allows; the rest is dropped".into();
                 let _ = self.sender.send(Notice::Log { level: "warning", message }).await;
             }
             return;

@@ -118,15 +118,18 @@ impl Authority {
         }
         let origin = Origin::of(&uri).ok_or_else(|| wrong("it has no host"))?;
         let header = |name: &str, value: &str| {
-            let problem = |problem: String| PolicyError::Header { url: url.clone(), name: name.to_owned(), problem };
+            let problem =
+                |problem: String| PolicyError::Header { url: url.clone(), name: name.to_owned(), problem };
             let key = HeaderName::try_from(name).map_err(|error| problem(error.to_string()))?;
             let mut value = HeaderValue::try_from(value).map_err(|error| problem(error.to_string()))?;
             value.set_sensitive(true);
             Ok((key, value))
         };
-        let mut headers = options.headers.iter().map(|(name, value)| header(name, value)).collect::<Result<Vec<_>, _>>()?;
+        let mut headers =
+            options.headers.iter().map(|(name, value)| header(name, value)).collect::<Result<Vec<_>, _>>()?;
         if !options.cookies.is_empty() {
-            let pairs: Vec<_> = options.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let pairs: Vec<_> =
+                options.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             headers.push(header("cookie", &pairs.join("; "))?);
         }
         Ok(Self { origin, headers, ray_token: options.ray_token, verify: options.verify })
@@ -209,8 +212,12 @@ mod tests {
     #[test]
     fn an_authority_is_scheme_host_and_port() {
         let grants = Grants { http: vec!["address".into()], ..Grants::default() };
-        let policy =
-            Policy::new(&grants, &[authority("http://Head.example:8265/base").unwrap()], &[], &BTreeMap::new());
+        let policy = Policy::new(
+            &grants,
+            &[authority("http://Head.example:8265/base").unwrap()],
+            &[],
+            &BTreeMap::new(),
+        );
         let allowed = |uri: &str| policy.authority(&uri.parse().unwrap()).is_some();
         assert!(allowed("http://head.example:8265/api/jobs/"));
         assert!(allowed("http://HEAD.example.:8265/"));

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use dagster_ray_runtime::manifest::Narrowing;
-use dagster_ray_runtime::{Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host};
+use dagster_ray_runtime::{
+    Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host,
+};
 use serde_json::{Value, json};
 
 /// The host of the test process.

@@ -1,9 +1,12 @@
 //! Each attack of the hostile component ends as an error that names component, export and reason,
 //! and the host serves the next call.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
 use sandbox_tests::{Subject, attack};
 
-const SMALL: &str = "id = 'hostile'\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\nlog_kib = 4\n";
+const SMALL: &str =
+    "id = 'hostile'\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\nlog_kib = 4\n";
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nprocesses = { echo = [['hello']], ghost = [[]] }\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\n";
 
 fn outcome(of: &str) -> String {
@@ -14,7 +17,10 @@ fn outcome(of: &str) -> String {
 #[test]
 fn a_panic_is_an_error_with_its_message() {
     let text = outcome("panic");
-    assert!(text.starts_with("hostile: launcher.locate: the component failed: it panicked or aborted"), "{text}");
+    assert!(
+        text.starts_with("hostile: launcher.locate: the component failed: it panicked or aborted"),
+        "{text}"
+    );
     assert!(text.contains("the component has a defect, and says so"), "{text}");
 }
 
@@ -67,15 +73,18 @@ fn a_request_elsewhere_is_refused_with_the_line_to_add() {
 
 #[test]
 fn a_granted_program_runs_without_a_shell() {
-    let subject = Subject::new("hostile", GRANTED).setting("attack", "run echo hello $(id) ; id").program("echo", &["/bin/echo"]);
+    let subject = Subject::new("hostile", GRANTED)
+        .setting("attack", "run echo hello $(id) ; id")
+        .program("echo", &["/bin/echo"]);
     insta::assert_snapshot!(attack(&subject), @"hostile: launcher.locate: Some(0) hello $(id) ; id");
 }
 
 #[test]
 fn other_arguments_and_other_programs_are_refused() {
     let run = |line: &str| {
-        let subject =
-            Subject::new("hostile", GRANTED).setting("attack", &format!("run {line}")).program("echo", &["/bin/echo"]);
+        let subject = Subject::new("hostile", GRANTED)
+            .setting("attack", &format!("run {line}"))
+            .program("echo", &["/bin/echo"]);
         attack(&subject)
     };
     insta::assert_snapshot!(run("echo goodbye"), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest: processes = { echo = [["goodbye"]] }"#);
@@ -94,8 +103,9 @@ fn only_a_named_directory_is_read_and_no_link_leads_out_of_it() {
     std::os::unix::fs::symlink(outside.path().join("secret"), inside.path().join("link")).unwrap();
     std::os::unix::fs::symlink(inside.path(), inside.path().join("loop")).unwrap();
     let read = |what: String| {
-        let subject =
-            Subject::new("hostile", GRANTED).setting("attack", &format!("read {what}")).directory(inside.path());
+        let subject = Subject::new("hostile", GRANTED)
+            .setting("attack", &format!("read {what}"))
+            .directory(inside.path());
         attack(&subject)
     };
     let root = inside.path().display();

@@ -1,5 +1,7 @@
 //! Files that are not what they should be, and files that change.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
 use dagster_ray_runtime::LoadError;
 use sandbox_tests::{Subject, call};
 use serde_json::json;
@@ -39,7 +41,10 @@ fn another_digest_than_the_pinned_one_is_refused() {
     let pinned = format!("id = 'echo'\nsha256 = '{}'\n", "0".repeat(64));
     let subject = Subject::new("echo", &pinned);
     let text = refusal(&subject).to_string();
-    assert!(text.contains("sha256") && text.contains("subject.toml") && text.contains(&"0".repeat(64)), "{text}");
+    assert!(
+        text.contains("sha256") && text.contains("subject.toml") && text.contains(&"0".repeat(64)),
+        "{text}"
+    );
 }
 
 #[test]
@@ -58,7 +63,12 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut at = 0;
     while at + from.len() <= out.len() {
         // Names of our own packages alone: those of WASI keep their versions.
-        if &out[at..at + from.len()] == from && out[..at].rsplit(|byte| !byte.is_ascii_graphic()).next().is_some_and(|name| name.windows(12).any(|part| part == b"dagster-ray:")) {
+        if &out[at..at + from.len()] == from
+            && out[..at]
+                .rsplit(|byte| !byte.is_ascii_graphic())
+                .next()
+                .is_some_and(|name| name.windows(12).any(|part| part == b"dagster-ray:"))
+        {
             out[at..at + from.len()].copy_from_slice(to);
         }
         at += 1;
@@ -82,7 +92,11 @@ fn an_export_that_is_not_there_lists_those_that_are() {
 
 #[test]
 fn a_changed_file_is_used_by_the_next_call() {
-    let subject = Subject::new("echo", "id = 'subject'\n[grants]\nhttp = ['address']\n").setting("voice", "first");
+    let subject = Subject::new(
+        "echo",
+        "id = 'subject'\n[grants]\nhttp = ['address']\npackages = true\nprocesses = { echo = [[]] }\n",
+    )
+    .setting("voice", "first");
     let backend = subject.backend();
     let locate = || call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));
     assert_eq!(locate().unwrap()["job"]["submission_id"], "first-r");

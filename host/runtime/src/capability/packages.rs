@@ -120,7 +120,8 @@ fn walk(root: &Path, directory: &Path, found: &mut Vec<File>) -> Result<(), Erro
         empty = false;
         let path = child.map_err(unreadable)?.path();
         // A link that leads outside, or nowhere, or back up, is not part of the package.
-        let inside = path.canonicalize().is_ok_and(|real| real.starts_with(root) && !directory.starts_with(&real));
+        let inside =
+            path.canonicalize().is_ok_and(|real| real.starts_with(root) && !directory.starts_with(&real));
         if !inside {
             continue;
         }

@@ -33,7 +33,12 @@ impl HostListener for State {
         Ok(())
     }
 
-    async fn output(&mut self, _: Resource<Listener>, channel: Channel, lines: Vec<Vec<u8>>) -> wasmtime::Result<()> {
+    async fn output(
+        &mut self,
+        _: Resource<Listener>,
+        channel: Channel,
+        lines: Vec<Vec<u8>>,
+    ) -> wasmtime::Result<()> {
         let channel = match channel {
             Channel::Stdout => "stdout",
             Channel::Stderr => "stderr",

@@ -60,7 +60,8 @@ impl Clients {
 }
 
 fn trusting(path: &std::path::Path) -> Result<ClientConfig, Error> {
-    let unreadable = |problem: String| Error::InternalError(Some(format!("verify: {}: {problem}", path.display())));
+    let unreadable =
+        |problem: String| Error::InternalError(Some(format!("verify: {}: {problem}", path.display())));
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))? {
         let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
@@ -108,7 +109,12 @@ impl rustls::client::danger::ServerCertVerifier for Unchecked {
         certificate: &CertificateDer<'_>,
         signature: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -117,7 +123,12 @@ impl rustls::client::danger::ServerCertVerifier for Unchecked {
         certificate: &CertificateDer<'_>,
         signature: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {

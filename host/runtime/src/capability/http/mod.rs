@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
-use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
+};
 
 pub(crate) use self::client::Clients;
 use crate::bindings::dagster_ray::host::model::Denial;
@@ -73,17 +75,16 @@ impl WasiHttpHooks for Egress {
         credentials::add(&authority, request.headers_mut());
         let clients = self.clients.clone();
         let limit = self.response_bytes;
-        let wait = |asked: Option<Duration>, most: Duration| asked.unwrap_or(most).clamp(Duration::from_millis(1), most);
+        let wait = |asked: Option<Duration>, most: Duration| {
+            asked.unwrap_or(most).clamp(Duration::from_millis(1), most)
+        };
         let connect = wait(options.and_then(|options| options.connect_timeout), CONNECT);
         let first_byte = wait(options.and_then(|options| options.first_byte_timeout), QUIET);
         let between_bytes = wait(options.and_then(|options| options.between_bytes_timeout), QUIET);
         Box::new(async move {
             let client = clients.of(&authority.verify)?;
             let sent = tokio::time::timeout(connect.saturating_add(first_byte), client.request(request));
-            let response = sent
-                .await
-                .map_err(|_| Error::HttpResponseTimeout)?
-                .map_err(client::explain)?;
+            let response = sent.await.map_err(|_| Error::HttpResponseTimeout)?.map_err(client::explain)?;
             let response = response.map(|incoming| body::limited(incoming, limit, between_bytes));
             let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((response, io))

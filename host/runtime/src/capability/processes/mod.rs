@@ -32,7 +32,10 @@ impl State {
             return Err(denied("processes", shown(), wanted()));
         }
         let Some((file, first)) = program.command.split_first() else {
-            return Err(Error::NotFound(format!("the program {} has no path in the configuration", command.program)));
+            return Err(Error::NotFound(format!(
+                "the program {} has no path in the configuration",
+                command.program
+            )));
         };
         let mut line = std::process::Command::new(file);
         line.args(first).args(&command.args);

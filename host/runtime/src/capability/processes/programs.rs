@@ -56,7 +56,12 @@ impl Programs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    pub(super) async fn run(&self, line: std::process::Command, program: &str, wait: Duration) -> Result<Outcome, Error> {
+    pub(super) async fn run(
+        &self,
+        line: std::process::Command,
+        program: &str,
+        wait: Duration,
+    ) -> Result<Outcome, Error> {
         let (child, tail) = spawn(line, program)?;
         let Some(pid) = child.id() else { return Ok(outcome(child, tail).await) };
         match timeout(wait, outcome(child, tail)).await {
@@ -105,7 +110,13 @@ impl Programs {
 
     /// Stops everything, all at once.
     pub(crate) async fn stop_all(&self, grace: Duration) {
-        let all: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, running)| running).collect();
+        let all: Vec<_> = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .map(|(_, running)| running)
+            .collect();
         let stopping: Vec<_> =
             all.into_iter().map(|running| tokio::spawn(async move { running.stop(grace).await })).collect();
         for task in stopping {
@@ -153,9 +164,9 @@ fn spawn(mut line: std::process::Command, program: &str) -> Result<(Child, Tail)
         });
     }
     let shown = line.get_program().to_string_lossy().into_owned();
-    let mut child = tokio::process::Command::from(line)
-        .spawn()
-        .map_err(|error| Error::NotFound(format!("the program {program} ({shown}) cannot be started: {error}")))?;
+    let mut child = tokio::process::Command::from(line).spawn().map_err(|error| {
+        Error::NotFound(format!("the program {program} ({shown}) cannot be started: {error}"))
+    })?;
     let tail = Tail::default();
     follow(child.stdout.take(), tail.clone());
     follow(child.stderr.take(), tail.clone());
