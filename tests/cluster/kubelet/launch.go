@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The arguments by which this program becomes something else.
+const (
+	becomeContainer = "become-container"
+	enterContainer  = "enter-container"
+)
+
+// Where both read what they are to do, and where the first one writes why it could not.
+const (
+	orderDescriptor   = 3
+	failureDescriptor = 4
+	// What a container runtime reports for a program that could not be started.
+	notStarted = 128
+)
+
+// order is what becomes of a process that is to be a container, or to run in one.
+type order struct {
+	Root     string
+	Mounts   []bindMount
+	Hostname string
+	Argv     []string
+	Env      []string
+	Dir      string
+	// The first process of the container to enter.
+	Target int
+}
+
+func readOrder() (order, error) {
+	var given order
+	file := os.NewFile(orderDescriptor, "order")
+	defer file.Close()
+	return given, json.NewDecoder(file).Decode(&given)
+}
+
+// runContainer is process 1 of a container's namespaces, until it becomes the container's program.
+func runContainer() int {
+	failure := os.NewFile(failureDescriptor, "failure")
+	unix.CloseOnExec(failureDescriptor)
+	err := func() error {
+		given, err := readOrder()
+		if err != nil {
+			return err
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		root := rootfs{given.Root}
+		if err := root.build(given.Mounts); err != nil {
+			return err
+		}
+		// A working directory that an image lacks is made by the runtime.
+		if _, err := root.place(given.Dir, true); err != nil {
+			return err
+		}
+		if err := unix.Sethostname([]byte(given.Hostname)); err != nil {
+			return err
+		}
+		if err := root.enter(); err != nil {
+			return err
+		}
+		program, err := findProgram(given)
+		if err != nil {
+			return err
+		}
+		return syscall.Exec(program, given.Argv, given.Env)
+	}()
+	fmt.Fprint(failure, err)
+	return notStarted
+}
+
+// findProgram looks for the program as the container sees it.
+func findProgram(given order) (string, error) {
+	if err := os.Chdir(given.Dir); err != nil {
+		return "", err
+	}
+	for _, variable := range given.Env {
+		if len(variable) > 5 && variable[:5] == "PATH=" {
+			if err := os.Setenv("PATH", variable[5:]); err != nil {
+				return "", err
+			}
+		}
+	}
+	program, err := exec.LookPath(given.Argv[0])
+	if err != nil {
+		return "", fmt.Errorf("exec: %q: executable file not found in $PATH", given.Argv[0])
+	}
+	return program, nil
+}
+
+// runEnter runs a program in a container that is there already.
+func runEnter() int {
+	status, err := func() (int, error) {
+		given, err := readOrder()
+		if err != nil {
+			return notStarted, err
+		}
+		// A thread that shares its root and working directory with others may not change its mounts.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return notStarted, err
+		}
+		var spaces []int
+		for _, name := range []string{"net", "uts", "pid", "mnt"} {
+			space, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", given.Target, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return notStarted, fmt.Errorf("the container is gone: %w", err)
+			}
+			spaces = append(spaces, space)
+		}
+		for _, space := range spaces {
+			if err := unix.Setns(space, 0); err != nil {
+				return notStarted, err
+			}
+		}
+		program, err := findProgram(given)
+		if err != nil {
+			return 127, err
+		}
+		command := exec.Cmd{
+			Path: program, Args: given.Argv, Env: given.Env,
+			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		}
+		ends := make(chan os.Signal, 1)
+		signal.Notify(ends, syscall.SIGTERM)
+		if err := command.Start(); err != nil {
+			return notStarted, err
+		}
+		go func() {
+			<-ends
+			_ = command.Process.Kill()
+		}()
+		err = command.Wait()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return exitCode(exit.ProcessState), nil
+		}
+		return 0, err
+	}()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		if status == 0 {
+			return notStarted
+		}
+	}
+	return status
+}
+
+// exitCode is the one that a shell would report.
+func exitCode(state *os.ProcessState) int {
+	status := state.Sys().(syscall.WaitStatus)
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
+// helper is this program, told what to become. The order goes through a pipe: a command line can be
+// read by anybody and has a limit.
+func helper(role string, given order) (*exec.Cmd, func(), error) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := json.Marshal(given)
+	if err != nil {
+		return nil, nil, err
+	}
+	go func() {
+		_, _ = writer.Write(text)
+		_ = writer.Close()
+	}()
+	command := exec.Command("/proc/self/exe", role)
+	command.Env = []string{}
+	command.ExtraFiles = []*os.File{reader}
+	return command, func() { _ = reader.Close() }, nil
+}
+
+// start makes a container. A failure of the container's own program to start is told here too.
+func startContainer(network *podNetwork, given order, output io.Writer) (*exec.Cmd, func(), error) {
+	command, started, err := helper(becomeContainer, given)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer started()
+	failure, report, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer failure.Close()
+	lines, sink, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	command.ExtraFiles = append(command.ExtraFiles, report)
+	command.Stdout, command.Stderr = sink, sink
+	command.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS,
+		Setsid:     true,
+		// Without its kubelet a container would be nobody's. The next kubelet starts it anew.
+		Pdeathsig: syscall.SIGKILL,
+	}
+	err = network.within(command.Start)
+	_ = report.Close()
+	_ = sink.Close()
+	if err != nil {
+		_ = lines.Close()
+		return nil, nil, err
+	}
+	copied := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(output, lines)
+		_ = lines.Close()
+		close(copied)
+	}()
+	finish := func() { <-copied }
+	// The pipe closes by itself when the program has taken over.
+	if reason, _ := io.ReadAll(failure); len(reason) > 0 {
+		_ = command.Wait()
+		finish()
+		return nil, nil, errors.New(string(reason))
+	}
+	return command, finish, nil
+}

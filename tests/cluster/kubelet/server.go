@@ -1,0 +1,217 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	"k8s.io/cri-streaming/pkg/streaming/portforward"
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+)
+
+const (
+	streamIdle     = 4 * time.Hour
+	streamCreation = 30 * time.Second
+)
+
+// serveAPI is what the API server turns logs, exec and port-forward of a pod into. It lets nobody
+// else in.
+func (k *kubelet) serveAPI() error {
+	certificate, err := tls.LoadX509KeyPair(k.certificate, k.key)
+	if err != nil {
+		return err
+	}
+	authority, err := os.ReadFile(k.clientAuthority)
+	if err != nil {
+		return err
+	}
+	clients := x509.NewCertPool()
+	if !clients.AppendCertsFromPEM(authority) {
+		return fmt.Errorf("%s holds no certificate", k.clientAuthority)
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(k.nodeIP, strconv.Itoa(kubeletPort)))
+	if err != nil {
+		return err
+	}
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /healthz", func(answer http.ResponseWriter, _ *http.Request) { fmt.Fprint(answer, "ok") })
+	routes.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", k.serveLogs)
+	routes.HandleFunc("/exec/{namespace}/{pod}/{container}", k.serveExec)
+	routes.HandleFunc("/portForward/{namespace}/{pod}", k.servePortForward)
+	server := &http.Server{
+		Handler: routes,
+		TLSConfig: &tls.Config{
+			Certificates: []tls.Certificate{certificate},
+			ClientAuth:   tls.RequireAndVerifyClientCert,
+			ClientCAs:    clients,
+			MinVersion:   tls.VersionTLS12,
+			// Streams take the connection over, which HTTP/2 does not let them.
+			NextProtos: []string{"http/1.1"},
+		},
+	}
+	go func() { _ = server.ServeTLS(listener, "", "") }()
+	return nil
+}
+
+func (k *kubelet) named(answer http.ResponseWriter, request *http.Request) (*pod, *container) {
+	namespace, name := request.PathValue("namespace"), request.PathValue("pod")
+	found := k.find(namespace, name)
+	if found == nil {
+		http.Error(answer, fmt.Sprintf("pod %q not found in namespace %q", name, namespace), http.StatusNotFound)
+		return nil, nil
+	}
+	c := found.find(request.PathValue("container"))
+	if c == nil {
+		http.Error(answer, fmt.Sprintf("container %s not found in pod %s", request.PathValue("container"), name), http.StatusNotFound)
+		return nil, nil
+	}
+	return found, c
+}
+
+func (k *kubelet) serveLogs(answer http.ResponseWriter, request *http.Request) {
+	_, c := k.named(answer, request)
+	if c == nil {
+		return
+	}
+	wanted, err := parseLogOptions(request.URL.Query())
+	if err != nil {
+		http.Error(answer, err.Error(), http.StatusBadRequest)
+		return
+	}
+	c.pod.mu.Lock()
+	log, previous, waiting := c.log, c.previous, c.state.Waiting
+	c.pod.mu.Unlock()
+	if request.URL.Query().Get("previous") == "true" {
+		// While it waits to be started again, the run that ended is the previous one already.
+		if waiting != nil {
+			previous = log
+		}
+		if previous == nil {
+			http.Error(answer, fmt.Sprintf("previous terminated container %q in pod %q not found",
+				c.spec.Name, c.pod.current().Name), http.StatusBadRequest)
+			return
+		}
+		log = previous
+	}
+	if log == nil {
+		reason := "ContainerCreating"
+		if waiting != nil {
+			reason = waiting.Reason
+		}
+		http.Error(answer, fmt.Sprintf("container %q in pod %q is waiting to start: %s",
+			c.spec.Name, c.pod.current().Name, reason), http.StatusBadRequest)
+		return
+	}
+	answer.Header().Set("Content-Type", "text/plain")
+	answer.WriteHeader(http.StatusOK)
+	if flusher, ok := answer.(http.Flusher); ok {
+		flusher.Flush()
+	}
+	_ = log.copyTo(request.Context(), answer, wanted)
+}
+
+func parseLogOptions(query url.Values) (logOptions, error) {
+	wanted := logOptions{
+		tail: -1, limit: -1,
+		follow:     query.Get("follow") == "true",
+		timestamps: query.Get("timestamps") == "true",
+	}
+	number := func(name string, to *int64) error {
+		text := query.Get(name)
+		if text == "" {
+			return nil
+		}
+		value, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || value < 0 {
+			return fmt.Errorf("%s: %q is no count", name, text)
+		}
+		*to = value
+		return nil
+	}
+	since := int64(-1)
+	if err := errors.Join(number("tailLines", &wanted.tail), number("limitBytes", &wanted.limit), number("sinceSeconds", &since)); err != nil {
+		return wanted, err
+	}
+	if since >= 0 {
+		wanted.since = time.Now().Add(-time.Duration(since) * time.Second)
+	}
+	if text := query.Get("sinceTime"); text != "" {
+		moment, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return wanted, err
+		}
+		wanted.since = moment
+	}
+	return wanted, nil
+}
+
+func (k *kubelet) serveExec(answer http.ResponseWriter, request *http.Request) {
+	found, c := k.named(answer, request)
+	if c == nil {
+		return
+	}
+	options, err := remotecommand.NewOptions(request)
+	if err != nil {
+		http.Error(answer, err.Error(), http.StatusBadRequest)
+		return
+	}
+	remotecommand.ServeExec(answer, request, executor{c}, found.current().Name, string(found.uid), c.spec.Name,
+		request.URL.Query()["command"], options, streamIdle, streamCreation, remotecommand.SupportedStreamingProtocols)
+}
+
+func (k *kubelet) servePortForward(answer http.ResponseWriter, request *http.Request) {
+	found, _ := k.named(answer, request)
+	if found == nil {
+		return
+	}
+	options, err := portforward.NewV4Options(request)
+	if err != nil {
+		http.Error(answer, err.Error(), http.StatusBadRequest)
+		return
+	}
+	portforward.ServePortForward(answer, request, forwarder{found}, found.current().Name, string(found.uid),
+		options, streamIdle, streamCreation, portforward.SupportedProtocols)
+}
+
+// serveControl lets tests do what no API does:
+//
+//	POST /pods/NAMESPACE/NAME/kill?container=NAME    SIGKILL; without a name, to all containers
+func (k *kubelet) serveControl() error {
+	if err := os.Remove(k.control); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	listener, err := net.Listen("unix", k.control)
+	if err != nil {
+		return err
+	}
+	routes := http.NewServeMux()
+	routes.HandleFunc("POST /pods/{namespace}/{pod}/kill", func(answer http.ResponseWriter, request *http.Request) {
+		found, _ := k.named(answer, request)
+		if found == nil {
+			return
+		}
+		wanted := request.URL.Query().Get("container")
+		killed := 0
+		for _, one := range append(append([]*container{}, found.main...), found.initial...) {
+			if process := one.running(); process != nil && (wanted == "" || wanted == one.spec.Name) {
+				_ = process.Process.Kill()
+				killed++
+			}
+		}
+		if killed == 0 {
+			http.Error(answer, "no such container runs", http.StatusConflict)
+			return
+		}
+		found.event(core.EventTypeWarning, "Killed", "a container was killed through the control socket")
+	})
+	go func() { _ = http.Serve(listener, routes) }()
+	return nil
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Descriptors that the outer process hands over, after the three standard ones.
+const (
+	relayDescriptor = 3
+	readyDescriptor = 4
+)
+
+// How long the cluster may take until it is ready.
+const startLimit = 3 * time.Minute
+
+// inside is process 1: it starts the programs, keeps them alive, and by ending ends everything.
+func inside(chosen settings) error {
+	syscall.CloseOnExec(relayDescriptor)
+	syscall.CloseOnExec(readyDescriptor)
+	ends := make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT)
+	relayPort := os.Getenv(insideVariable)
+	os.Unsetenv(insideVariable)
+
+	at := layout(chosen.state)
+	for _, directory := range []string{at.logs, at.pki, at.etcd, at.pods} {
+		if err := os.MkdirAll(directory, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := prepareHost(at); err != nil {
+		return err
+	}
+	if err := writeCertificates(at); err != nil {
+		return err
+	}
+	if err := writeCredentials(at, relayPort); err != nil {
+		return err
+	}
+	go reapOrphans()
+	programs := describe(chosen, at)
+	for _, one := range programs {
+		go one.keep()
+	}
+	if err := serveControl(at.control, programs); err != nil {
+		return err
+	}
+	listener, err := net.FileListener(os.NewFile(relayDescriptor, "relay"))
+	if err != nil {
+		return err
+	}
+	go relay(listener, net.JoinHostPort(kubernetesIP, apiServerPort))
+
+	limited, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	started := make(chan error, 1)
+	go func() { started <- start(limited, at, chosen.manifests, programs) }()
+	for {
+		select {
+		case err := <-started:
+			if err != nil {
+				return fmt.Errorf("the cluster did not start: %w", err)
+			}
+			ready := os.NewFile(readyDescriptor, "ready")
+			fmt.Fprintln(ready, "ready")
+			ready.Close()
+		case <-ends:
+			return nil
+		}
+	}
+}
+
+// start brings everything up, each part as soon as what it needs is there.
+func start(ctx context.Context, at places, manifests string, programs map[string]*program) error {
+	programs["etcd"].start()
+	if err := waitForPort(ctx, etcdURL[len("http://"):]); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	programs["kube-apiserver"].start()
+	cluster, err := connect(at.insideKubeconfig)
+	if err != nil {
+		return err
+	}
+	if err := cluster.ready(ctx); err != nil {
+		return fmt.Errorf("kube-apiserver: %w", err)
+	}
+	programs["kube-controller-manager"].start()
+	programs["kubelet"].start()
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return cluster.installOperator(ctx, at, manifests, programs["kuberay-operator"]) })
+	parts.Go(func() error { return cluster.nodeReady(ctx) })
+	parts.Go(func() error { return cluster.defaultAccount(ctx) })
+	return parts.Wait()
+}
+
+func waitForPort(ctx context.Context, address string) error {
+	return poll(ctx, func() error {
+		connection, err := net.DialTimeout("tcp", address, time.Second)
+		if err != nil {
+			return err
+		}
+		return connection.Close()
+	})
+}
+
+// poll asks until the answer is no error. Starting takes seconds, so it asks often.
+func poll(ctx context.Context, ask func() error) error {
+	for {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %s: %w", startLimit, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import "path/filepath"
+
+// The cluster's network. It is the same in each cluster: every one has a network of its own.
+const (
+	bridge         = "cluster"
+	nodeName       = "node"
+	nodeIP         = "10.42.0.1"
+	podCIDR        = "10.42.0.0/16"
+	serviceCIDR    = "10.43.0.0/16"
+	kubernetesIP   = "10.43.0.1"
+	apiServerPort  = "443"
+	etcdURL        = "http://127.0.0.1:2379"
+	clusterDomain  = "cluster.local"
+	operatorProbe  = "10.42.0.1:8082"
+	operatorSpace  = "kuberay"
+	serviceIssuer  = "https://kubernetes.default.svc." + clusterDomain
+	operatorPerson = "kuberay-operator"
+)
+
+// places names the files of a state directory.
+type places struct {
+	logs, pki, etcd, pods              string
+	outsideKubeconfig                  string
+	insideKubeconfig                   string
+	kubeletKubeconfig                  string
+	controllerManagerKubeconfig        string
+	operatorKubeconfig                 string
+	tokens, auditPolicy, auditLog      string
+	control, kubeletControl            string
+	resolvConf, hosts                  string
+	authority, serverCert, serverKey   string
+	kubeletCert, kubeletKey            string
+	kubeletClientCert, kubeletClientID string
+	serviceAccountKey                  string
+}
+
+func layout(state string) places {
+	at := func(parts ...string) string { return filepath.Join(append([]string{state}, parts...)...) }
+	return places{
+		logs:                        at("logs"),
+		pki:                         at("pki"),
+		etcd:                        at("etcd"),
+		pods:                        at("pods"),
+		outsideKubeconfig:           at("kubeconfig"),
+		insideKubeconfig:            at("kubeconfig-inside"),
+		kubeletKubeconfig:           at("pki", "kubelet.kubeconfig"),
+		controllerManagerKubeconfig: at("pki", "controller-manager.kubeconfig"),
+		operatorKubeconfig:          at("pki", "operator.kubeconfig"),
+		tokens:                      at("pki", "tokens.csv"),
+		auditPolicy:                 at("pki", "audit-policy.yaml"),
+		auditLog:                    at("logs", "audit.log"),
+		control:                     at("control.sock"),
+		kubeletControl:              at("kubelet.sock"),
+		resolvConf:                  at("resolv.conf"),
+		hosts:                       at("hosts"),
+		authority:                   at("pki", "ca.crt"),
+		serverCert:                  at("pki", "apiserver.crt"),
+		serverKey:                   at("pki", "apiserver.key"),
+		kubeletCert:                 at("pki", "kubelet.crt"),
+		kubeletKey:                  at("pki", "kubelet.key"),
+		kubeletClientCert:           at("pki", "apiserver-kubelet.crt"),
+		kubeletClientID:             at("pki", "apiserver-kubelet.key"),
+		serviceAccountKey:           at("pki", "service-accounts.key"),
+	}
+}

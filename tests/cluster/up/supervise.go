@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	firstPause = 100 * time.Millisecond
+	longPause  = 3 * time.Second
+	// A program that ran for this long was not caught in a loop of failed starts.
+	settled = 20 * time.Second
+)
+
+// program is one of the cluster's own, kept alive as a static pod or a systemd unit would be.
+type program struct {
+	name string
+	argv []string
+	env  []string
+	log  string
+
+	mu       sync.Mutex
+	process  *os.Process
+	wanted   bool
+	restarts int
+	wake     chan struct{}
+}
+
+// programState is what the control socket tells of a program.
+type programState struct {
+	Pid      int  `json:"pid"`
+	Running  bool `json:"running"`
+	Restarts int  `json:"restarts"`
+}
+
+func newProgram(at places, name, path string, arguments ...string) *program {
+	return &program{
+		name: name,
+		argv: append([]string{path}, arguments...),
+		log:  filepath.Join(at.logs, name+".log"),
+		wake: make(chan struct{}, 1),
+	}
+}
+
+// keep runs the program whenever it is wanted.
+func (p *program) keep() {
+	pause := firstPause
+	for {
+		p.mu.Lock()
+		wanted := p.wanted
+		p.mu.Unlock()
+		if !wanted {
+			<-p.wake
+			pause = firstPause
+			continue
+		}
+		began := time.Now()
+		if err := p.runOnce(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", p.name, err)
+		}
+		if time.Since(began) > settled {
+			pause = firstPause
+		}
+		select {
+		case <-p.wake:
+		case <-time.After(pause):
+			pause = min(2*pause, longPause)
+		}
+	}
+}
+
+func (p *program) runOnce() error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	command := exec.Command(p.argv[0], p.argv[1:]...)
+	command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/"}, p.env...)
+	command.Dir = "/"
+	command.Stdout, command.Stderr = log, log
+	p.mu.Lock()
+	if !p.wanted {
+		p.mu.Unlock()
+		return nil
+	}
+	err = command.Start()
+	if err != nil {
+		p.mu.Unlock()
+		return err
+	}
+	p.process = command.Process
+	p.mu.Unlock()
+	err = command.Wait()
+	p.mu.Lock()
+	p.process = nil
+	p.restarts++
+	asked := !p.wanted
+	p.mu.Unlock()
+	var status *exec.ExitError
+	if asked || errors.As(err, &status) && status.Sys().(syscall.WaitStatus).Signaled() {
+		return nil
+	}
+	return fmt.Errorf("ended (%v), see %s", err, p.log)
+}
+
+func (p *program) start() {
+	p.mu.Lock()
+	p.wanted = true
+	p.mu.Unlock()
+	p.poke()
+}
+
+// signal reaches the program where it runs; stop says whether it is to stay away.
+func (p *program) signal(sign syscall.Signal, stop bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted = !stop
+	if p.process != nil {
+		_ = p.process.Signal(sign)
+	}
+}
+
+func (p *program) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *program) state() programState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state := programState{Running: p.process != nil, Restarts: p.restarts}
+	if p.process != nil {
+		state.Pid = p.process.Pid
+	}
+	return state
+}
