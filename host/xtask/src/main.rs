@@ -1,8 +1,9 @@
-//! The commands of the project: `cargo xtask setup | build | demo | test | wit | wheel`.
+//! The commands of the project: `cargo xtask setup | build | demo | test | cluster | wit | wheel`.
 //!
 //! Each command does all of its own set-up, so that a fresh clone needs nothing else first.
 
 mod build;
+mod cluster;
 mod components;
 mod demo;
 mod frozen;
@@ -49,6 +50,11 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// A real Kubernetes control plane with the KubeRay operator, its pods as processes
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// The frozen texts of the contract's released versions
     Wit {
         #[command(subcommand)]
@@ -56,6 +62,18 @@ enum Command {
     },
     /// Build the wheel into dist/
     Wheel,
+}
+
+#[derive(Subcommand)]
+enum ClusterCommand {
+    /// Build the cluster's programs, those that are not in the cache yet
+    Build,
+    /// Build what is missing, start the cluster, and stop it on Ctrl-C
+    Up {
+        /// Arguments for the cluster (see `cargo xtask cluster up -- -help`)
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -95,6 +113,15 @@ fn execute(arguments: Arguments) -> Result<bool> {
             }
         }
         Command::Test { fast } => test::run(&project, &mut stages, fast),
+        Command::Cluster { command: ClusterCommand::Build } => {
+            cluster::build(&project, &mut stages);
+        }
+        Command::Cluster { command: ClusterCommand::Up { arguments } } => {
+            if cluster::build(&project, &mut stages) {
+                stages.close();
+                return cluster::replace_this_process(&project, &arguments);
+            }
+        }
         Command::Wit { command } => {
             match command {
                 WitCommand::Check => stages.run("contract", |_| frozen::check(&project.wit())),
