@@ -126,6 +126,9 @@ func (c *container) once() int {
 	began := now()
 	died := make(chan struct{})
 	c.pod.change(func() {
+		if c.state.Terminated != nil {
+			c.last = c.state
+		}
 		c.state = core.ContainerState{Running: &core.ContainerStateRunning{StartedAt: began}}
 		c.process = command
 		c.started = c.spec.StartupProbe == nil

@@ -22,7 +22,7 @@ const (
 // places names the files of a state directory.
 type places struct {
 	logs, pki, etcd, pods              string
-	outsideKubeconfig                  string
+	outsideKubeconfig, ready           string
 	insideKubeconfig                   string
 	kubeletKubeconfig                  string
 	controllerManagerKubeconfig        string
@@ -43,6 +43,7 @@ func layout(state string) places {
 		pki:                         at("pki"),
 		etcd:                        at("etcd"),
 		pods:                        at("pods"),
+		ready:                       at("ready.json"),
 		outsideKubeconfig:           at("kubeconfig"),
 		insideKubeconfig:            at("kubeconfig-inside"),
 		kubeletKubeconfig:           at("pki", "kubelet.kubeconfig"),

@@ -173,8 +173,16 @@ func tell(chosen settings, pid int, took time.Duration) {
 		Logs:             places.logs,
 		Seconds:          took.Seconds(),
 	}
+	text, err := json.Marshal(facts)
+	if err == nil {
+		// Beside the cluster's other files, for those who did not start it.
+		err = os.WriteFile(places.ready, append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", places.ready, err)
+	}
 	if chosen.json {
-		_ = json.NewEncoder(os.Stdout).Encode(facts)
+		fmt.Printf("%s\n", text)
 		return
 	}
 	enter := []string{"nsenter", "--preserve-credentials", "-U", "-n", "-m", "-p", "-i", "-u", "-t", strconv.Itoa(pid)}
@@ -183,8 +191,9 @@ func tell(chosen settings, pid int, took time.Duration) {
   from here     export KUBECONFIG=%s
   from inside   %s env KUBECONFIG=%s bash
                 (there *.svc names and pod IPs work)
+  tests         export DAGSTER_RAY_TEST_CLUSTER=%s
   logs          %s
 
 Ctrl-C stops it.
-`, facts.Seconds, facts.Kubeconfig, strings.Join(enter, " "), facts.KubeconfigInside, facts.Logs)
+`, facts.Seconds, facts.Kubeconfig, strings.Join(enter, " "), facts.KubeconfigInside, places.ready, facts.Logs)
 }
