@@ -149,8 +149,8 @@ impl<'a> Cluster<'a> {
         if directory.join(program.name).is_file() {
             return Ok(());
         }
-        let fresh = self.fresh_directory()?;
         let go = self.go(stage)?;
+        let fresh = self.fresh_directory()?;
         let stamp = match program.version_stamp {
             Some(variable) => format!(" -X {variable}=v{}", self.version(program)?),
             None => String::new(),
@@ -202,8 +202,8 @@ impl<'a> Cluster<'a> {
         if directory.join("kubelet").is_file() {
             return Ok(());
         }
-        let fresh = self.fresh_directory()?;
         let go = self.go(stage)?;
+        let fresh = self.fresh_directory()?;
         let mut build = self.go_command(&go, &self.source);
         build
             .args(["build", "-v", "-ldflags", "-s -w", "-o"])
@@ -259,8 +259,12 @@ impl<'a> Cluster<'a> {
         Ok(file)
     }
 
+    /// Only with the turn: what an interrupted build left is removed.
     fn fresh_directory(&self) -> Result<Fresh> {
-        let path = self.cache.join(format!("fresh-{}", std::process::id()));
+        let path = self.cache.join("fresh");
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
         fs::create_dir_all(&path)?;
         Ok(Fresh { path })
     }
