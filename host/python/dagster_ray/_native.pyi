@@ -11,6 +11,7 @@ class Component:
         *,
         settings: dict[str, str],
         authorities: list[str],
+        kubernetes: str | None = None,
         programs: dict[str, list[str]],
         directories: list[str],
         grants: str | None = None,
@@ -36,6 +37,14 @@ class Component:
         listener: Callable[[str], None] | None = None,
         timeout: float | None = None,
     ) -> Call: ...
+    def forward(self, namespace: str, service: str, port: int) -> Forward: ...
+
+class Forward:
+    """A local port that leads to a service of the Kubernetes cluster, until it is closed."""
+
+    @property
+    def port(self) -> int: ...
+    def close(self) -> None: ...
 
 class Call:
     """A call under way."""

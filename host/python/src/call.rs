@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::errors;
 
 /// How often a waiting caller looks for signals such as Ctrl-C.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 enum State {
     Running(RuntimeCall),

@@ -11,6 +11,7 @@ use dagster_ray_runtime::{
 use pyo3::prelude::*;
 
 use crate::call::Call;
+use crate::forward::Forward;
 use crate::{errors, process};
 
 /// A component file with what the configuration gives it. Nothing is read before the first use.
@@ -53,13 +54,14 @@ impl Component {
 #[pymethods]
 impl Component {
     #[new]
-    #[pyo3(signature = (wasm, *, settings=None, authorities=None, programs=None, directories=None, grants=None, sha256=None))]
+    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, grants=None, sha256=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         wasm: PathBuf,
         settings: Option<BTreeMap<String, String>>,
         authorities: Option<Vec<String>>,
+        kubernetes: Option<&str>,
         programs: Option<HashMap<String, Vec<String>>>,
         directories: Option<Vec<PathBuf>>,
         grants: Option<&str>,
@@ -78,10 +80,16 @@ impl Component {
             Some(text) => Narrowing::parse(text).map_err(|error| errors::load(py, &error))?,
             None => Narrowing::default(),
         };
+        let kubernetes = kubernetes
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|error| errors::invalid(py, "kubernetes", &error.to_string()))?
+            .unwrap_or_default();
         let options = BackendOptions {
             path: wasm,
             settings: settings.unwrap_or_default(),
             authorities,
+            kubernetes,
             programs: programs.unwrap_or_default().into_iter().collect(),
             directories: directories.unwrap_or_default(),
             narrowing,
@@ -132,6 +140,11 @@ impl Component {
         timeout: Option<f64>,
     ) -> PyResult<Call> {
         self.begin(py, export, arguments, listener, timeout)
+    }
+
+    /// Opens a local port that leads to a service of the Kubernetes cluster.
+    fn forward(&self, py: Python<'_>, namespace: &str, service: &str, port: u16) -> PyResult<Forward> {
+        Forward::open(py, &self.backend(py)?, namespace, service, port)
     }
 }
 

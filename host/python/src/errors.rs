@@ -1,5 +1,6 @@
 //! From the host's errors to the exceptions of `dagster_ray.errors`.
 
+use dagster_ray_runtime::capability::kubernetes::Failure;
 use dagster_ray_runtime::model::Error;
 use dagster_ray_runtime::{CallError, LoadError};
 use pyo3::exceptions::PyRuntimeError;
@@ -89,6 +90,12 @@ pub(crate) fn call(py: Python<'_>, error: &CallError) -> PyErr {
         }
     });
     raise(py, class, message, &details)
+}
+
+/// A cluster that cannot be used.
+pub(crate) fn kubernetes(py: Python<'_>, failure: &Failure) -> PyErr {
+    let (class, details) = answered(py, &failure.to_model());
+    raise(py, class, failure.to_string(), &details)
 }
 
 fn answered<'py>(py: Python<'py>, error: &Error) -> (&'static str, Bound<'py, PyDict>) {

@@ -6,6 +6,7 @@
 mod call;
 mod component;
 mod errors;
+mod forward;
 mod process;
 
 use pyo3::prelude::*;
@@ -19,6 +20,8 @@ mod _native {
     use super::component::Component;
     #[pymodule_export]
     use super::component::inspect;
+    #[pymodule_export]
+    use super::forward::Forward;
     #[pymodule_export]
     use super::process::shutdown;
 }

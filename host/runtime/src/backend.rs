@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::capability::kubernetes::{Cluster, Failure, Forward, KubernetesOptions, Services, forward};
 use crate::error::LoadError;
 use crate::host::Host;
 use crate::loader::{self, Loaded};
@@ -21,6 +25,8 @@ pub struct BackendOptions {
     pub settings: BTreeMap<String, String>,
     /// The authorities that the configuration names, with their credentials.
     pub authorities: Vec<Authority>,
+    /// The Kubernetes cluster behind `kubernetes.internal`.
+    pub kubernetes: KubernetesOptions,
     /// The commands behind the names of programs.
     pub programs: BTreeMap<String, Vec<String>>,
     /// Directories and files that may be uploaded.
@@ -71,6 +77,21 @@ impl Backend {
         &self.0.settings
     }
 
+    pub(crate) fn cluster(&self) -> (Arc<Cluster>, Services) {
+        self.0.host.clusters().of(&self.0.options.kubernetes)
+    }
+
+    /// Begins to open a local port that leads to a service of the Kubernetes cluster.
+    pub fn forward(&self, namespace: &str, service: &str, port: u16) -> Opening {
+        let (sender, outcome) = oneshot::channel();
+        let (cluster, _) = self.cluster();
+        let (namespace, service) = (namespace.to_owned(), service.to_owned());
+        let task = self.0.host.runtime().spawn(async move {
+            let _ = sender.send(forward(cluster, &namespace, &service, port).await);
+        });
+        Opening { backend: self.clone(), outcome, task }
+    }
+
     /// The component's name, digest and the names of the interfaces it exports.
     ///
     /// # Errors
@@ -118,6 +139,29 @@ impl Backend {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// A local port that is about to be opened. Dropping it gives up.
+pub struct Opening {
+    backend: Backend,
+    outcome: oneshot::Receiver<Result<Forward, Failure>>,
+    task: JoinHandle<()>,
+}
+
+impl Opening {
+    /// Waits for the port, or `most` to pass.
+    pub fn wait(&mut self, most: Duration) -> Option<Result<Forward, Failure>> {
+        self.backend.0.host.runtime().block_on(async {
+            let outcome = tokio::time::timeout(most, &mut self.outcome).await.ok()?;
+            Some(outcome.unwrap_or_else(|_| Err(Failure::Host("the port was not opened".into()))))
+        })
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -143,6 +143,7 @@ impl One {
             return Err(self.not_offered(loaded));
         }
         let _ticking = self.backend.host().tick();
+        let (cluster, services) = self.backend.cluster();
         let mut store = store::make(
             self.backend.host(),
             Ingredients {
@@ -150,6 +151,8 @@ impl One {
                 limits: &loaded.manifest.limits,
                 policy,
                 settings: self.backend.settings(),
+                cluster,
+                services,
                 reports,
                 cancel: self.cancel.clone(),
             },

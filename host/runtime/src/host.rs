@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 use wasmtime::Engine;
 
 use crate::capability::http::Clients;
+use crate::capability::kubernetes::Clusters;
 use crate::capability::processes::Programs;
 use crate::engine::{Machine, Ticking};
 use crate::error::LoadError;
@@ -15,6 +16,7 @@ struct Inner {
     machine: Machine,
     runtime: Runtime,
     clients: Clients,
+    clusters: Clusters,
     programs: Programs,
 }
 
@@ -42,6 +44,7 @@ impl Host {
             machine,
             runtime,
             clients: Clients::default(),
+            clusters: Clusters::default(),
             programs: Programs::default(),
         })))
     }
@@ -67,6 +70,10 @@ impl Host {
 
     pub(crate) fn clients(&self) -> &Clients {
         &self.0.clients
+    }
+
+    pub(crate) fn clusters(&self) -> &Clusters {
+        &self.0.clusters
     }
 
     pub(crate) fn programs(&self) -> &Programs {

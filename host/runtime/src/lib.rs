@@ -29,7 +29,7 @@ mod notice;
 mod policy;
 mod store;
 
-pub use backend::{Backend, BackendOptions};
+pub use backend::{Backend, BackendOptions, Opening};
 pub use bindings::dagster_ray::host::model;
 pub use call::{Call, CallOptions, Progress};
 pub use error::{CallError, LoadError};

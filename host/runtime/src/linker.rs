@@ -29,9 +29,7 @@ pub(crate) fn need(import: &str, grants: &Grants) -> Need {
     let granted = |granted: bool, line: &'static str| if granted { Need::Free } else { Need::Grant(line) };
     let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
     match interface {
-        "wasi:http/types" | "wasi:http/outgoing-handler" => {
-            granted(!grants.http.is_empty(), "http = [\"address\"]")
-        }
+        "wasi:http/types" | "wasi:http/outgoing-handler" => granted(has_http(grants), "http = [\"address\"]"),
         "dagster-ray:host/packages" => granted(grants.packages, "packages = true"),
         "dagster-ray:host/processes" => {
             granted(!grants.processes.is_empty(), "processes = { <program> = [[\"<first argument>\"]] }")
@@ -48,6 +46,11 @@ pub(crate) fn need(import: &str, grants: &Grants) -> Need {
         }
         _ => Need::Unknown,
     }
+}
+
+/// The Kubernetes API is reached over HTTP too.
+fn has_http(grants: &Grants) -> bool {
+    !grants.http.is_empty() || !grants.kubernetes.is_empty()
 }
 
 /// The linker for a set of grants.
@@ -68,7 +71,7 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
     wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| WasiConfig::from(&state.settings))?;
     logging::add_to_linker::<State, Own>(linker, |state| state)?;
     host::sink::add_to_linker::<State, Own>(linker, |state| state)?;
-    if !grants.http.is_empty() {
+    if has_http(grants) {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     }
     if grants.packages {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::capability::kubernetes::Rule;
 use crate::error::LoadError;
 pub use crate::limits::Limits;
 
@@ -28,8 +29,11 @@ pub use crate::limits::Limits;
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     /// Authorities that may be reached over HTTP: `address` for those that the configuration
-    /// names, or `scheme://host:port`.
+    /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` of the Kubernetes
+    /// cluster, or `scheme://host:port`.
     pub http: Vec<String>,
+    /// What may be asked of the Kubernetes API, at `http://kubernetes.internal`.
+    pub kubernetes: Vec<Rule>,
     /// Whether the directories that the configuration names may be read, to upload them.
     pub packages: bool,
     /// Programs that may be run, each with the argument lists that an invocation must begin with.
@@ -98,7 +102,7 @@ impl Manifest {
                     .file_stem()
                     .map_or_else(|| "component".into(), |stem| stem.to_string_lossy().into_owned()),
                 sha256: None,
-                grants: Grants { http: vec!["address".into()], packages: true, processes: BTreeMap::new() },
+                grants: Grants { http: vec!["address".into()], packages: true, ..Grants::default() },
                 limits: Limits::default(),
             }),
             Err(error) => Err(LoadError::Manifest { path, problem: error.to_string() }),
@@ -114,6 +118,10 @@ impl Manifest {
     pub fn narrowed(mut self, by: &Narrowing) -> Self {
         if let Some(grants) = &by.grants {
             self.grants.http.retain(|entry| grants.http.contains(entry));
+            let allowed = |rule: &Rule| -> Vec<Rule> {
+                grants.kubernetes.iter().filter_map(|by| rule.intersection(by)).collect()
+            };
+            self.grants.kubernetes = self.grants.kubernetes.iter().flat_map(allowed).collect();
             self.grants.packages &= grants.packages;
             self.grants.processes = self
                 .grants
@@ -147,6 +155,25 @@ mod tests {
             Manifest::parse("id = 'x'\n[grants]\nhtpp = ['address']", Path::new("x.toml")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("htpp") && text.contains("http"), "{text}");
+    }
+
+    #[test]
+    fn the_operator_narrows_what_may_be_asked_of_kubernetes() {
+        let manifest: Manifest = toml::from_str(
+            "id = 'x'\n[grants]\nkubernetes = [{ group = '', resources = ['pods'], verbs = ['get', 'list'] }]",
+        )
+        .unwrap();
+        let narrowing = Narrowing::parse(
+            "[grants]\nkubernetes = [{ group = '', resources = ['pods', 'secrets'], verbs = ['get'], namespaces = ['ray'] }]",
+        )
+        .unwrap();
+        let narrowed: Grants = toml::from_str(
+            "kubernetes = [{ group = '', resources = ['pods'], verbs = ['get'], namespaces = ['ray'] }]",
+        )
+        .unwrap();
+        assert_eq!(manifest.clone().narrowed(&narrowing).grants, narrowed);
+        let nothing = Narrowing::parse("[grants]\nhttp = ['address']").unwrap();
+        assert!(manifest.narrowed(&nothing).grants.kubernetes.is_empty());
     }
 
     #[test]

@@ -8,7 +8,11 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Uri};
 use serde::Deserialize;
 
+use crate::capability::kubernetes::Rule;
 use crate::manifest::Grants;
+
+/// The entry of `http` that stands for all services of the cluster.
+const CLUSTER_SERVICES: &str = "cluster-services";
 
 /// An authority that the configuration names, as JSON.
 #[derive(Debug, Clone, Deserialize)]
@@ -145,6 +149,9 @@ impl Authority {
 #[derive(Debug, Clone)]
 pub(crate) struct Policy {
     authorities: Vec<Authority>,
+    pub(crate) kubernetes: Vec<Rule>,
+    /// Whether the services of the cluster may be reached by their names.
+    pub(crate) cluster_services: bool,
     pub(crate) directories: Vec<PathBuf>,
     pub(crate) programs: BTreeMap<String, Program>,
 }
@@ -186,7 +193,13 @@ impl Policy {
         } else {
             Vec::new()
         };
-        Self { authorities, directories, programs }
+        Self {
+            authorities,
+            kubernetes: grants.kubernetes.clone(),
+            cluster_services: grants.http.iter().any(|entry| entry == CLUSTER_SERVICES),
+            directories,
+            programs,
+        }
     }
 
     pub(crate) fn authority(&self, uri: &Uri) -> Option<&Authority> {

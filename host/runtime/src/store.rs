@@ -12,6 +12,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::http::Egress;
+use crate::capability::kubernetes::{Cluster, Services};
 use crate::capability::processes::Programs;
 use crate::error::LoadError;
 use crate::host::Host;
@@ -65,6 +66,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) policy: Arc<Policy>,
     pub(crate) settings: &'a [(String, String)],
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) services: Services,
     pub(crate) reports: Reports,
     pub(crate) cancel: Cancel,
 }
@@ -87,6 +90,8 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
         egress: Egress {
             policy: from.policy,
             clients: host.clients().clone(),
+            cluster: from.cluster,
+            services: from.services,
             response_bytes: u64::from(limits.response_mib) << 20,
             denials: Vec::new(),
         },

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use dagster_ray_runtime::capability::kubernetes::KubernetesOptions;
 use dagster_ray_runtime::manifest::Narrowing;
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host,
@@ -31,6 +32,7 @@ pub struct Subject {
     folder: tempfile::TempDir,
     settings: BTreeMap<String, String>,
     authorities: Vec<Authority>,
+    kubernetes: KubernetesOptions,
     programs: BTreeMap<String, Vec<String>>,
     directories: Vec<PathBuf>,
 }
@@ -45,6 +47,7 @@ impl Subject {
             folder,
             settings: BTreeMap::new(),
             authorities: Vec::new(),
+            kubernetes: KubernetesOptions::default(),
             programs: BTreeMap::new(),
             directories: Vec::new(),
         }
@@ -66,6 +69,12 @@ impl Subject {
             verify: Default::default(),
         };
         self.authorities.push(Authority::new(options).expect("a good authority"));
+        self
+    }
+
+    /// With a kubeconfig.
+    pub fn kubeconfig(mut self, path: &Path) -> Self {
+        self.kubernetes.kubeconfig = Some(path.to_owned());
         self
     }
 
@@ -94,6 +103,7 @@ impl Subject {
                 path: self.wasm(),
                 settings: self.settings.clone(),
                 authorities: self.authorities.clone(),
+                kubernetes: self.kubernetes.clone(),
                 programs: self.programs.clone(),
                 directories: self.directories.clone(),
                 narrowing: Narrowing::default(),

@@ -7,23 +7,60 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-struct Limited {
-    incoming: Incoming,
-    room: u64,
-    limit: u64,
+/// How many bytes a body may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Room {
+    /// So many in all.
+    Body(u64),
+    /// So many in each line, and any number of lines.
+    Line(u64),
+}
+
+struct Limited<B> {
+    incoming: B,
+    left: u64,
+    room: Room,
     quiet: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
-pub(super) fn limited(incoming: Incoming, limit: u64, quiet: Duration) -> WasiBody {
-    Limited { incoming, room: limit, limit, quiet, deadline: Box::pin(sleep(quiet)) }.boxed_unsync()
+pub(crate) fn limited<B>(incoming: B, room: Room, quiet: Duration) -> WasiBody
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let (Room::Body(left) | Room::Line(left)) = room;
+    Limited { incoming, left, room, quiet, deadline: Box::pin(sleep(quiet)) }.boxed_unsync()
 }
 
-impl Body for Limited {
+impl<B> Limited<B> {
+    /// Whether so many bytes more still fit.
+    fn takes(&mut self, data: &[u8]) -> bool {
+        let fits = |left: &mut u64, length: usize| match left.checked_sub(length as u64) {
+            Some(rest) => {
+                *left = rest;
+                true
+            }
+            None => false,
+        };
+        match self.room {
+            Room::Body(_) => fits(&mut self.left, data.len()),
+            Room::Line(most) => {
+                let mut lines = data.split(|byte| *byte == b'\n');
+                let mut fit = lines.next().is_none_or(|end| fits(&mut self.left, end.len()));
+                for line in lines {
+                    self.left = most;
+                    fit &= fits(&mut self.left, line.len());
+                }
+                fit
+            }
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Limited<B> {
     type Data = Bytes;
     type Error = Error;
 
@@ -33,11 +70,11 @@ impl Body for Limited {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                let Some(room) = self.room.checked_sub(length) else {
-                    return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(self.limit)))));
-                };
-                self.room = room;
+                let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
+                if !self.takes(data) {
+                    let (Room::Body(limit) | Room::Line(limit)) = self.room;
+                    return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(limit)))));
+                }
                 let next = Instant::now() + self.quiet;
                 self.deadline.as_mut().reset(next);
                 Poll::Ready(Some(Ok(frame)))
@@ -58,5 +95,37 @@ impl Body for Limited {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(room: Room, parts: &[&'static str]) -> Result<usize, Error> {
+        let parts: Vec<_> =
+            parts.iter().map(|part| Ok::<_, Error>(Frame::data(Bytes::from(*part)))).collect();
+        let incoming = http_body_util::StreamBody::new(Parts(parts.into_iter()));
+        let body = limited(incoming, room, Duration::from_secs(1));
+        body.collect().await.map(|body| body.to_bytes().len())
+    }
+
+    struct Parts(std::vec::IntoIter<Result<Frame<Bytes>, Error>>);
+
+    impl futures_core::Stream for Parts {
+        type Item = Result<Frame<Bytes>, Error>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Ready(self.0.next())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_counted_as_a_whole_or_line_by_line() {
+        assert_eq!(read(Room::Body(6), &["abc", "def"]).await.unwrap(), 6);
+        assert!(read(Room::Body(5), &["abc", "def"]).await.is_err());
+        assert_eq!(read(Room::Line(3), &["abc\nde", "f\n", "\nabc\nabc"]).await.unwrap(), 15);
+        assert!(read(Room::Line(3), &["ab", "cd\n"]).await.is_err());
+        assert!(read(Room::Line(3), &["a\nabcd\nb"]).await.is_err());
     }
 }

@@ -167,7 +167,8 @@ impl tower_service::Service<Name> for Guarded {
     }
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// Where clouds keep their metadata services.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
@@ -175,7 +176,7 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// What went wrong, in the terms that a component decides on.
-pub(super) fn explain(error: hyper_util::client::legacy::Error) -> Error {
+pub(crate) fn explain(error: hyper_util::client::legacy::Error) -> Error {
     let connecting = error.is_connect();
     let mut source: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(cause) = source {

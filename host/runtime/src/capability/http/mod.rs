@@ -16,8 +16,10 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
-pub(crate) use self::client::Clients;
+pub(crate) use self::body::{Room, limited};
+pub(crate) use self::client::{Clients, explain, is_link_local};
 use crate::bindings::dagster_ray::host::model::Denial;
+use crate::capability::kubernetes::{self, Cluster, Refused, ServiceName, Services};
 use crate::policy::Policy;
 
 /// Longest wait for a connection.
@@ -26,12 +28,40 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// that follows a quiet stream is cut by the call's own deadline before.
 const QUIET: Duration = Duration::from_secs(600);
 
+/// How long a component waits for what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    connect: Duration,
+    first_byte: Duration,
+    pub(crate) between_bytes: Duration,
+}
+
+impl Waits {
+    fn new(asked: Option<RequestOptions>) -> Self {
+        let wait = |asked: Option<Duration>, most: Duration| {
+            asked.unwrap_or(most).clamp(Duration::from_millis(1), most)
+        };
+        Self {
+            connect: wait(asked.and_then(|asked| asked.connect_timeout), CONNECT),
+            first_byte: wait(asked.and_then(|asked| asked.first_byte_timeout), QUIET),
+            between_bytes: wait(asked.and_then(|asked| asked.between_bytes_timeout), QUIET),
+        }
+    }
+
+    /// For the head of an answer, the connection included.
+    pub(crate) fn head(&self) -> Duration {
+        self.connect.saturating_add(self.first_byte)
+    }
+}
+
 type Answer = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 /// The door through which every request of one call goes.
 pub(crate) struct Egress {
     pub(crate) policy: std::sync::Arc<Policy>,
     pub(crate) clients: Clients,
+    pub(crate) cluster: std::sync::Arc<Cluster>,
+    pub(crate) services: Services,
     pub(crate) response_bytes: u64,
     /// Refusals of this call, so that its error can name the missing grant.
     pub(crate) denials: Vec<Denial>,
@@ -42,6 +72,7 @@ impl Egress {
         let uri = request.uri();
         let target = uri.to_string();
         let grant = match (uri.scheme_str(), uri.authority()) {
+            _ if ServiceName::of(uri).is_some() => "http = [\"cluster-services\"]".to_owned(),
             (Some(scheme), Some(authority)) => format!("http = [\"{scheme}://{authority}\"]"),
             _ => "http = [\"address\"]".to_owned(),
         };
@@ -68,26 +99,51 @@ impl WasiHttpHooks for Egress {
         options: Option<RequestOptions>,
         _written: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
+        let waits = Waits::new(options);
+        let limit = self.response_bytes;
+        if kubernetes::is_meant(request.uri()) {
+            let admitted =
+                match kubernetes::admit(&self.policy.kubernetes, &request).map_err(|refused| *refused) {
+                    Ok(admitted) => admitted,
+                    Err(Refused::Malformed(response)) => return answered(async { Ok(response) }),
+                    Err(Refused::Denied(denial)) => {
+                        self.denials.push(denial);
+                        return answered(async { Err(Error::HttpRequestDenied) });
+                    }
+                };
+            let cluster = self.cluster.clone();
+            return answered(
+                async move { kubernetes::send(&cluster, admitted, request, waits, limit).await },
+            );
+        }
+        if self.policy.cluster_services && ServiceName::of(request.uri()).is_some() {
+            if let Some(authority) = self.policy.authority(request.uri()) {
+                credentials::add(authority, request.headers_mut());
+            }
+            let services = self.services.clone();
+            return answered(async move { services.send(request, waits, limit).await });
+        }
         let Some(authority) = self.policy.authority(request.uri()).cloned() else {
             self.refuse(&request);
-            return Box::new(async { Err(Error::HttpRequestDenied) });
+            return answered(async { Err(Error::HttpRequestDenied) });
         };
         credentials::add(&authority, request.headers_mut());
         let clients = self.clients.clone();
-        let limit = self.response_bytes;
-        let wait = |asked: Option<Duration>, most: Duration| {
-            asked.unwrap_or(most).clamp(Duration::from_millis(1), most)
-        };
-        let connect = wait(options.and_then(|options| options.connect_timeout), CONNECT);
-        let first_byte = wait(options.and_then(|options| options.first_byte_timeout), QUIET);
-        let between_bytes = wait(options.and_then(|options| options.between_bytes_timeout), QUIET);
-        Box::new(async move {
+        answered(async move {
             let client = clients.of(&authority.verify)?;
-            let sent = tokio::time::timeout(connect.saturating_add(first_byte), client.request(request));
-            let response = sent.await.map_err(|_| Error::HttpResponseTimeout)?.map_err(client::explain)?;
-            let response = response.map(|incoming| body::limited(incoming, limit, between_bytes));
-            let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
-            Ok((response, io))
+            let sent = tokio::time::timeout(waits.head(), client.request(request));
+            let response = sent.await.map_err(|_| Error::HttpResponseTimeout)?.map_err(explain)?;
+            Ok(response.map(|incoming| limited(incoming, Room::Body(limit), waits.between_bytes)))
         })
     }
+}
+
+/// An answer to come, with nothing left to do for the connection.
+fn answered(
+    response: impl Future<Output = Result<http::Response<WasiBody>, Error>> + Send + 'static,
+) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
+    Box::new(async move {
+        let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
+        Ok((response.await?, io))
+    })
 }

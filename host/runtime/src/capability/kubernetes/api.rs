@@ -1,0 +1,202 @@
+//! Requests to the virtual authority `kubernetes.internal`.
+
+use std::time::Instant;
+
+use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::cluster::{Access, Cluster};
+use super::failure::{self, Failure};
+use super::grant::{self, Rule};
+use super::request_info::{self, Verb};
+use crate::bindings::dagster_ray::host::model::Denial;
+use crate::capability::http::{Room, Waits, limited};
+
+const AUTHORITY: &str = "kubernetes.internal";
+/// What an API server takes: <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/server/config.go>,
+/// `MaxRequestBodyBytes`.
+const REQUEST: usize = 3 << 20;
+/// What of a component's header fields goes on. The rest is the host's business: credentials,
+/// impersonation, and everything that is about the connection.
+const PASSED_ON: [HeaderName; 5] = [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT];
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("dagster-ray-wasm/", env!("CARGO_PKG_VERSION")));
+
+/// Whether a request is for the Kubernetes API.
+pub(crate) fn is_meant(uri: &Uri) -> bool {
+    uri.scheme() == Some(&Scheme::HTTP)
+        && uri.port_u16().unwrap_or(80) == 80
+        && uri.host().is_some_and(|host| host.eq_ignore_ascii_case(AUTHORITY))
+}
+
+/// A request that may be sent.
+pub(crate) struct Admitted {
+    target: PathAndQuery,
+    is_watch: bool,
+}
+
+/// Why one may not.
+pub(crate) enum Refused {
+    /// No grant allows it.
+    Denied(Denial),
+    /// No grant could.
+    Malformed(Response<WasiBody>),
+}
+
+/// Decides on a request.
+pub(crate) fn admit(rules: &[Rule], request: &Request<WasiBody>) -> Result<Admitted, Box<Refused>> {
+    let parsed = match request_info::parse(request.method(), request.uri()) {
+        Ok(parsed) => parsed,
+        Err(malformed) => {
+            let text = format!("{AUTHORITY}: {malformed}");
+            let answer = failure::answer(StatusCode::BAD_REQUEST, "BadRequest", &text);
+            return Err(Box::new(Refused::Malformed(answer)));
+        }
+    };
+    let denied = |grant: String| {
+        Box::new(Refused::Denied(Denial {
+            capability: "kubernetes".into(),
+            target: format!("{} {}", request.method(), parsed.target),
+            grant,
+        }))
+    };
+    match &parsed.info {
+        Some(info) if rules.iter().any(|rule| rule.allows(info)) => {
+            Ok(Admitted { is_watch: info.verb == Verb::Watch, target: parsed.target })
+        }
+        Some(info) => Err(denied(grant::line(info))),
+        None if rules.is_empty() => Err(denied(
+            "kubernetes = [{ group = \"<group>\", resources = [\"<resource>\"], verbs = [\"<verb>\"] }]"
+                .into(),
+        )),
+        None => Ok(Admitted { is_watch: false, target: parsed.target }),
+    }
+}
+
+/// Sends a request that was admitted.
+pub(crate) async fn send(
+    cluster: &Cluster,
+    admitted: Admitted,
+    request: Request<WasiBody>,
+    waits: Waits,
+    response_bytes: u64,
+) -> Result<Response<WasiBody>, Error> {
+    let (parts, body) = request.into_parts();
+    let body = Limited::new(body, REQUEST)
+        .collect()
+        .await
+        .map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(_) => Error::HttpRequestBodySize(Some(REQUEST as u64)),
+        })?
+        .to_bytes();
+    let ask = || {
+        let mut request = Request::new(kube::client::Body::from(body.clone()));
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = Uri::from(admitted.target.clone());
+        *request.headers_mut() = headers(&parts.headers);
+        request
+    };
+    let exchange = async {
+        let begun = Instant::now();
+        match exchange(cluster, ask()).await {
+            // A token may have expired since the kubeconfig was read, and a request that was not
+            // let in was not carried out.
+            Err((failure @ Failure::Credentials { .. }, Some(access))) if access.made < begun => {
+                tracing::debug!("reading the kubeconfig again: {failure}");
+                exchange(cluster, ask()).await
+            }
+            other => other,
+        }
+    };
+    let response = match tokio::time::timeout(waits.head(), exchange).await {
+        Err(_) => return Err(Error::HttpResponseTimeout),
+        Ok(Ok(response)) => response,
+        Ok(Err((failure @ Failure::Lost { .. }, _))) => {
+            return Err(Error::InternalError(Some(failure.to_string())));
+        }
+        Ok(Err((failure, _))) => return Ok(failure.answer()),
+    };
+    // A watch goes on for as long as its call; each of its events is one line.
+    let room = if admitted.is_watch { Room::Line(response_bytes) } else { Room::Body(response_bytes) };
+    Ok(response.map(|body| limited(body, room, waits.between_bytes)))
+}
+
+/// One exchange. A failure comes with the client that met it, if it came so far.
+async fn exchange(
+    cluster: &Cluster,
+    request: Request<kube::client::Body>,
+) -> Result<Response<kube::client::Body>, (Failure, Option<Access>)> {
+    let access = cluster.access().await.map_err(|failure| (failure, None))?;
+    let failure = match access.client.send(request).await {
+        Ok(response) if response.status() == StatusCode::UNAUTHORIZED => Failure::Credentials {
+            place: access.place.clone(),
+            problem: failure::rejected(&message(response).await),
+        },
+        Ok(response) => return Ok(response),
+        Err(error) => access.failure(&error),
+    };
+    cluster.forget_if_stale(&access, &failure).await;
+    Err((failure, Some(access)))
+}
+
+/// What a `Status` document says.
+async fn message(response: Response<kube::client::Body>) -> String {
+    let body = Limited::new(response.into_body(), 64 << 10).collect().await;
+    let document: serde_json::Value =
+        body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok()).unwrap_or_default();
+    document["message"].as_str().unwrap_or_default().to_owned()
+}
+
+fn headers(given: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in &PASSED_ON {
+        for value in given.get_all(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept.entry(USER_AGENT).or_insert(AGENT);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_about_the_document_goes_on() {
+        let mut given = HeaderMap::new();
+        for (name, value) in [
+            ("accept", "application/json"),
+            ("content-type", "application/merge-patch+json"),
+            ("authorization", "Bearer stolen"),
+            ("impersonate-user", "system:admin"),
+            ("impersonate-extra-a", "b"),
+            ("x-remote-user", "system:admin"),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("cookie", "a=b"),
+            ("content-length", "7"),
+            ("accept-encoding", "gzip"),
+        ] {
+            given.insert(name, value.parse().unwrap());
+        }
+        let kept = headers(&given);
+        let mut names: Vec<_> = kept.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "content-type", "user-agent"]);
+    }
+
+    #[test]
+    fn the_virtual_authority_is_plain_http_on_its_own_port() {
+        let meant = |uri: &str| is_meant(&uri.parse().unwrap());
+        assert!(meant("http://kubernetes.internal/api"));
+        assert!(meant("http://Kubernetes.Internal:80/api"));
+        assert!(!meant("https://kubernetes.internal/api"));
+        assert!(!meant("http://kubernetes.internal:8080/api"));
+        assert!(!meant("http://kubernetes.internal.evil/api"));
+        assert!(!meant("http://kubernetes.internal@evil/api"));
+    }
+}

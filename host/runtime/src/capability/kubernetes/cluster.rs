@@ -1,0 +1,126 @@
+//! The clusters that a process talks to: one client for each kubeconfig and context.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::client::ClientBuilder;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::failure::Failure;
+use super::kubeconfig::{self, KubernetesOptions, Place};
+use super::services::Services;
+
+/// Longest wait for a connection to an API server.
+const CONNECT: Duration = Duration::from_secs(10);
+
+type Known = BTreeMap<KubernetesOptions, (Arc<Cluster>, Services)>;
+
+/// The clusters of a host.
+#[derive(Clone, Default)]
+pub(crate) struct Clusters(Arc<Mutex<Known>>);
+
+impl Clusters {
+    /// The cluster that the options mean. Nothing is read before its first use.
+    pub(crate) fn of(&self, options: &KubernetesOptions) -> (Arc<Cluster>, Services) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .entry(options.clone())
+            .or_insert_with(|| {
+                let cluster = Arc::new(Cluster::new(options.clone()));
+                (cluster.clone(), Services::new(cluster))
+            })
+            .clone()
+    }
+}
+
+/// A cluster, reached when it is first needed.
+pub(crate) struct Cluster {
+    options: KubernetesOptions,
+    /// The context that the first use found.
+    context: OnceLock<String>,
+    access: AsyncMutex<Option<Access>>,
+}
+
+/// A client of a cluster, and the cluster's name.
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(super) client: Client,
+    pub(super) place: Arc<Place>,
+    pub(super) made: Instant,
+}
+
+impl Access {
+    /// Whether the names of the cluster's services are names here.
+    pub(super) fn is_inside(&self) -> bool {
+        self.place.from.is_none()
+    }
+
+    pub(super) fn failure(&self, error: &kube::Error) -> Failure {
+        Failure::of(&self.place, error)
+    }
+}
+
+impl Cluster {
+    fn new(options: KubernetesOptions) -> Self {
+        Self { options, context: OnceLock::new(), access: AsyncMutex::new(None) }
+    }
+
+    /// The client, made if there is none or its certificate has expired.
+    pub(super) async fn access(&self) -> Result<Access, Failure> {
+        let mut known = self.access.lock().await;
+        if let Some(access) = known.as_ref().filter(|access| is_valid(&access.client)) {
+            return Ok(access.clone());
+        }
+        let access = self.connect().await?;
+        *known = Some(access.clone());
+        Ok(access)
+    }
+
+    /// Drops a client whose failure the kubeconfig may have an answer to by now: the next use reads
+    /// it again.
+    pub(super) async fn forget_if_stale(&self, access: &Access, failure: &Failure) {
+        if !failure.is_stale() {
+            return;
+        }
+        let mut known = self.access.lock().await;
+        if known.as_ref().is_some_and(|known| Arc::ptr_eq(&known.place, &access.place)) {
+            *known = None;
+        }
+    }
+
+    async fn connect(&self) -> Result<Access, Failure> {
+        let mut found = kubeconfig::find(&self.options, self.context.get().map(String::as_str)).await?;
+        if let Some((_, context)) = &found.place.from {
+            self.context.get_or_init(|| context.clone());
+        }
+        found.config.connect_timeout = Some(CONNECT);
+        // Whether to try again is the component's decision, which knows what it asked.
+        found.config.default_retry = false;
+        let place = Arc::new(found.place);
+        // A credential plugin is a program, and is waited for.
+        let built = tokio::task::spawn_blocking(move || {
+            ClientBuilder::try_from(found.config).map(ClientBuilder::build)
+        })
+        .await
+        .map_err(|error| Failure::Host(format!("the client could not be made: {error}")))?;
+        let client = built.map_err(|error| match Failure::of(&place, &error) {
+            // Nothing was sent yet: what is left is a kubeconfig that cannot be followed.
+            Failure::Lost { place, problem } => {
+                let file = place.from.as_ref().map_or_else(|| place.to_string(), |(file, _)| file.clone());
+                Failure::Kubeconfig { file, problem }
+            }
+            failure => failure,
+        })?;
+        tracing::info!("Kubernetes at {place}");
+        Ok(Access { client, place, made: Instant::now() })
+    }
+}
+
+fn is_valid(client: &Client) -> bool {
+    client.valid_until().as_ref().is_none_or(|until| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        until.as_second() > now.as_secs().cast_signed().saturating_add(10)
+    })
+}

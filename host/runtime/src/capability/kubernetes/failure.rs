@@ -1,0 +1,347 @@
+//! How the way to a cluster fails, and what a component is told of it.
+//!
+//! The virtual authority answers for the cluster, so a component gets a failure as the API server
+//! would put it: an HTTP status with a `Status` document. What may pass by itself is a 503; what a
+//! person has to mend is a 4xx, which nobody tries again.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use kube::client::AuthError;
+use wasmtime_wasi_http::WasiBody;
+
+use super::kubeconfig::Place;
+use crate::bindings::dagster_ray::host::model;
+
+/// Why a cluster cannot be used, or something in it not be found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// There is no access to any cluster.
+    #[error(
+        "there is no kubeconfig (looked at {looked}), and this process runs in no pod. Give `kubeconfig`, or set KUBECONFIG"
+    )]
+    NoKubeconfig {
+        /// Where one could have been.
+        looked: String,
+    },
+    /// The kubeconfig cannot be used.
+    #[error("kubeconfig {file}: {problem}")]
+    Kubeconfig {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The context is not in the kubeconfig.
+    #[error("kubeconfig {file}: {}. It has: {}. Give one of them as `context`", missing(.context), listed(.known))]
+    Context {
+        /// The file.
+        file: String,
+        /// The context that was asked for; none where the file has no current one either.
+        context: Option<String>,
+        /// The file's contexts.
+        known: Vec<String>,
+    },
+    /// The credentials cannot be had, or are not accepted.
+    #[error("{place}: {problem}. Log in to the cluster again, or choose another user in the kubeconfig")]
+    Credentials {
+        /// The cluster.
+        place: Arc<Place>,
+        /// What was said.
+        problem: String,
+    },
+    /// The API server is not who it should be.
+    #[error(
+        "{place}: its certificate is not trusted: {problem}. Check `certificate-authority` and `server` of the cluster in the kubeconfig"
+    )]
+    Certificate {
+        /// The cluster.
+        place: Arc<Place>,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The API server cannot be reached; nothing was asked of it.
+    #[error(
+        "{place}: the API server cannot be reached: {problem}. Is the cluster running, and is this its address?"
+    )]
+    Unreachable {
+        /// The cluster.
+        place: Arc<Place>,
+        /// What happened.
+        problem: String,
+    },
+    /// The connection broke after the request was sent.
+    #[error("{place}: the connection to the API server broke: {problem}")]
+    Lost {
+        /// The cluster.
+        place: Arc<Place>,
+        /// What happened.
+        problem: String,
+    },
+    /// The user may not do what the host needs for itself.
+    #[error("{place}: {message}. To allow it, add to the user's Role in namespace {namespace}: {rule}")]
+    Forbidden {
+        /// The cluster.
+        place: Arc<Place>,
+        /// The API server's own words.
+        message: String,
+        /// Where.
+        namespace: String,
+        /// The rule of a Role.
+        rule: &'static str,
+    },
+    /// The API server refused or failed otherwise.
+    #[error("{place}: HTTP {code} {reason}: {message}")]
+    Api {
+        /// The cluster.
+        place: Arc<Place>,
+        /// The HTTP status.
+        code: u16,
+        /// Its reason, in one word.
+        reason: String,
+        /// Its words.
+        message: String,
+    },
+    /// There is no such service.
+    #[error("{place}: there is no service {name} in namespace {namespace}")]
+    NoService {
+        /// The cluster.
+        place: Arc<Place>,
+        /// The service.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// The service has no port of that number.
+    #[error("{place}: the service {name} in namespace {namespace} has no port {port}. It has: {known}")]
+    NoPort {
+        /// The cluster.
+        place: Arc<Place>,
+        /// The service.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+        /// The port.
+        port: u16,
+        /// Its ports.
+        known: String,
+    },
+    /// None of the service's pods is ready.
+    #[error("{place}: no pod behind the service {name} in namespace {namespace} is ready")]
+    NoPod {
+        /// The cluster.
+        place: Arc<Place>,
+        /// The service.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// Nothing answers at the service's address.
+    #[error("nothing answers at {address}: {problem}")]
+    NotListening {
+        /// Its name and port.
+        address: String,
+        /// What happened.
+        problem: String,
+    },
+    /// A service cannot have this name.
+    #[error(
+        "no service is called {name:?} in a namespace {namespace:?}: names are labels of DNS, such as \"raycluster-head-svc\""
+    )]
+    Name {
+        /// The name.
+        name: String,
+        /// The namespace.
+        namespace: String,
+    },
+    /// The host could not do its part.
+    #[error("the host: {0}")]
+    Host(String),
+}
+
+fn missing(context: &Option<String>) -> String {
+    context
+        .as_ref()
+        .map_or_else(|| "it has no current context".into(), |name| format!("it has no context {name:?}"))
+}
+
+fn listed(known: &[String]) -> String {
+    if known.is_empty() { "none".into() } else { known.join(", ") }
+}
+
+impl Failure {
+    /// What of kube's errors a person can act on.
+    pub(super) fn of(place: &Arc<Place>, error: &kube::Error) -> Self {
+        let place = place.clone();
+        if let kube::Error::Api(status) = error {
+            return match status.code {
+                401 => Self::Credentials { place, problem: rejected(&status.message) },
+                code => {
+                    Self::Api { place, code, reason: status.reason.clone(), message: status.message.clone() }
+                }
+            };
+        }
+        let mut connecting = false;
+        let mut source: Option<&(dyn StdError + 'static)> = Some(error);
+        let mut last = error.to_string();
+        while let Some(cause) = source {
+            last = cause.to_string();
+            if let Some(auth) = cause.downcast_ref::<AuthError>() {
+                return Self::Credentials { place, problem: plugin(auth) };
+            }
+            if let Some(problem) = tls(cause) {
+                return Self::Certificate { place, problem };
+            }
+            if let Some(client) = cause.downcast_ref::<hyper_util::client::legacy::Error>() {
+                connecting |= client.is_connect();
+            }
+            source = cause.source();
+        }
+        if connecting {
+            Self::Unreachable { place, problem: last }
+        } else {
+            Self::Lost { place, problem: last }
+        }
+    }
+
+    /// Whether another try may end otherwise.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::NoPod { .. }
+            | Self::NotListening { .. }
+            | Self::NoService { .. } => true,
+            Self::Api { code, .. } => *code == 404 || *code == 429 || *code >= 500,
+            _ => false,
+        }
+    }
+
+    /// Whether a fresh start could help: the kubeconfig may have changed meanwhile.
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self, Self::Credentials { .. } | Self::Certificate { .. } | Self::Unreachable { .. })
+    }
+
+    /// Status and reason, as an API server would give them.
+    fn status(&self) -> (StatusCode, &str) {
+        match self {
+            // The request reached somebody who has no cluster for it.
+            Self::NoKubeconfig { .. } | Self::Kubeconfig { .. } | Self::Context { .. } => {
+                (StatusCode::MISDIRECTED_REQUEST, "KubeconfigUnusable")
+            }
+            Self::Certificate { .. } => (StatusCode::MISDIRECTED_REQUEST, "CertificateUntrusted"),
+            Self::Credentials { .. } => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "Forbidden"),
+            Self::NoService { .. } | Self::NoPort { .. } => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::Name { .. } => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::NoPod { .. }
+            | Self::NotListening { .. }
+            | Self::Host(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            Self::Api { code, reason, .. } => {
+                (StatusCode::from_u16(*code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), reason)
+            }
+        }
+    }
+
+    /// Itself as an answer of the API server.
+    pub(super) fn answer(&self) -> Response<WasiBody> {
+        let (status, reason) = self.status();
+        answer(status, reason, &self.to_string())
+    }
+
+    /// Itself in the contract's words.
+    pub fn to_model(&self) -> model::Error {
+        let invalid = |path: &str| {
+            model::Error::InvalidConfig(vec![model::FieldError {
+                path: path.into(),
+                problem: self.to_string(),
+                hint: None,
+            }])
+        };
+        match self {
+            Self::NoKubeconfig { .. } | Self::Kubeconfig { .. } => invalid("kubeconfig"),
+            Self::Context { .. } => invalid("context"),
+            Self::NoService { .. } | Self::NoPort { .. } => model::Error::NotFound(self.to_string()),
+            Self::Name { .. } => invalid("service"),
+            Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::NoPod { .. }
+            | Self::NotListening { .. }
+            | Self::Host(_) => model::Error::Unavailable(model::RetryHint {
+                reason: self.to_string(),
+                after_ms: None,
+                maybe_applied: matches!(self, Self::Lost { .. }),
+            }),
+            Self::Certificate { .. }
+            | Self::Credentials { .. }
+            | Self::Forbidden { .. }
+            | Self::Api { .. } => {
+                let (status, reason) = self.status();
+                model::Error::Backend(model::ApiError {
+                    status: status.as_u16(),
+                    reason: reason.into(),
+                    message: self.to_string(),
+                    details: None,
+                })
+            }
+        }
+    }
+}
+
+/// A `Status` document of the API, as an answer.
+pub(super) fn answer(status: StatusCode, reason: &str, message: &str) -> Response<WasiBody> {
+    let document = serde_json::json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": status.as_u16(),
+    });
+    let body = Full::new(Bytes::from(document.to_string())).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// What a 401 means.
+pub(super) fn rejected(message: &str) -> String {
+    let message = message.trim();
+    let said = if message.is_empty() { String::new() } else { format!(" ({message})") };
+    format!("the API server does not accept the credentials; they may have expired{said}")
+}
+
+fn plugin(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecRun { cmd, out } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let said = said.trim();
+            let from = said.char_indices().rev().nth(999).map_or(0, |(at, _)| at);
+            format!("the credential plugin failed ({}): {cmd}\n{}", out.status, &said[from..])
+        }
+        AuthError::AuthExecStart(error) => format!("the credential plugin cannot be started: {error}"),
+        other => other.to_string(),
+    }
+}
+
+fn tls(cause: &(dyn StdError + 'static)) -> Option<String> {
+    // A TLS error hides inside an I/O error, not behind it.
+    let hidden = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+    let tls = cause
+        .downcast_ref::<rustls::Error>()
+        .or_else(|| hidden.and_then(|hidden| hidden.downcast_ref::<rustls::Error>()))?;
+    match tls {
+        rustls::Error::InvalidCertificate(problem) => Some(problem.to_string()),
+        _ => None,
+    }
+}

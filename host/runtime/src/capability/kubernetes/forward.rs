@@ -1,0 +1,115 @@
+//! A local port that leads to a service of the cluster, for programs that speak no HTTP, such as
+//! Ray Client.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, copy, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::cluster::Cluster;
+use super::failure::Failure;
+use super::services::ServiceName;
+use super::stream;
+
+/// How long an accepted connection waits for a pod: as long as a head that is being replaced takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A local port that leads to a service. It is closed when this is dropped, and its connections
+/// with it.
+#[derive(Debug)]
+pub struct Forward {
+    port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Forward {
+    /// The port, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Opens a port. The service has to be there; each connection made to the port gets a stream of its
+/// own, to a pod that is ready at that moment.
+pub(crate) async fn open(cluster: Arc<Cluster>, service: ServiceName, port: u16) -> Result<Forward, Failure> {
+    // Whether it works at all is better known now than from a connection that only breaks.
+    drop(stream::open(&cluster, &service, port).await?);
+    let host = |error: io::Error| Failure::Host(format!("no local port can be opened: {error}"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(host)?;
+    let local = listener.local_addr().map_err(host)?.port();
+    let task = tokio::spawn(serve(listener, cluster, service, port));
+    Ok(Forward { port: local, task })
+}
+
+async fn serve(listener: TcpListener, cluster: Arc<Cluster>, service: ServiceName, port: u16) {
+    // Dropped with the task, which ends the connections too.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((local, _)) => {
+                    let (cluster, service) = (cluster.clone(), service.clone());
+                    connections.spawn(async move { relay(local, &cluster, &service, port).await });
+                }
+                // Too many open files, for instance; it passes.
+                Err(error) => {
+                    tracing::warn!("port-forward to {service}: {error}");
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Carries bytes until one side is done. A port-forward knows no half-closed connections: the end
+/// of one direction is the end of both.
+async fn relay(local: TcpStream, cluster: &Cluster, service: &ServiceName, port: u16) {
+    let remote = match patiently(cluster, service, port).await {
+        Ok(remote) => remote,
+        Err(failure) => {
+            tracing::warn!("port-forward to {service}:{port}: {failure}");
+            return;
+        }
+    };
+    let _ = local.set_nodelay(true);
+    let (mut from_local, mut to_local) = local.into_split();
+    let (mut from_remote, mut to_remote) = split(remote);
+    let ended = tokio::select! {
+        sent = copy(&mut from_local, &mut to_remote) => sent,
+        received = copy(&mut from_remote, &mut to_local) => received,
+    };
+    if let Err(error) = ended {
+        tracing::debug!("port-forward to {service}:{port} ended: {error}");
+    }
+    let _ = to_remote.shutdown().await;
+    let _ = to_local.shutdown().await;
+}
+
+/// A stream, waited for while what is missing may come back.
+async fn patiently(cluster: &Cluster, service: &ServiceName, port: u16) -> Result<stream::Stream, Failure> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let failure = match stream::open(cluster, service, port).await {
+            Ok(stream) => return Ok(stream),
+            Err(failure) => failure,
+        };
+        if !failure.is_transient() || tokio::time::Instant::now() + pause > deadline {
+            return Err(failure);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,194 @@
+//! Which requests to the Kubernetes API a manifest allows.
+//!
+//! ```toml
+//! [grants]
+//! kubernetes = [
+//!     { group = "ray.io", resources = ["rayclusters"], verbs = ["get", "list", "watch"] },
+//!     { group = "", resources = ["pods/log"], verbs = ["get"], namespaces = ["ray"] },
+//! ]
+//! ```
+
+use serde::Deserialize;
+
+use super::request_info::{RequestInfo, Verb};
+
+/// What may be done with some resources of one group. A component may do what one of its rules
+/// allows. There are no wildcards.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The API group; `""` is the core group.
+    pub group: String,
+    /// Resources in the plural, with their subresource where one is meant: `pods`, `pods/log`.
+    pub resources: Vec<Resource>,
+    /// What may be done with them.
+    pub verbs: Vec<Verb>,
+    /// The namespaces that it holds in. Without it, in all, and for the cluster as a whole.
+    #[serde(default)]
+    pub namespaces: Option<Vec<String>>,
+}
+
+/// A resource as a rule names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Resource(String);
+
+impl TryFrom<String> for Resource {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts: Vec<_> = text.split('/').collect();
+        let is_name = |part: &&str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if parts.len() <= 2 && parts.iter().all(is_name) {
+            return Ok(Self(text));
+        }
+        Err(format!(
+            "{text:?} is no resource: write its plural in lower case, such as \"pods\" or \"pods/log\""
+        ))
+    }
+}
+
+impl Rule {
+    /// Whether it allows a request.
+    pub(crate) fn allows(&self, info: &RequestInfo) -> bool {
+        let in_namespace = match (&self.namespaces, &info.namespace) {
+            (None, _) => true,
+            (Some(allowed), Some(namespace)) => allowed.contains(namespace),
+            // A request about all namespaces is about others too.
+            (Some(_), None) => false,
+        };
+        in_namespace
+            && self.group == info.group
+            && self.verbs.contains(&info.verb)
+            && self.resources.iter().any(|resource| resource.0 == info.resource)
+    }
+
+    /// What both allow; nothing where they have nothing in common.
+    pub(crate) fn intersection(&self, other: &Self) -> Option<Self> {
+        let namespaces = match (&self.namespaces, &other.namespaces) {
+            (None, any) | (any, None) => any.clone(),
+            (Some(own), Some(others)) => Some(common(own, others)),
+        };
+        let both = Self {
+            group: self.group.clone(),
+            resources: common(&self.resources, &other.resources),
+            verbs: common(&self.verbs, &other.verbs),
+            namespaces,
+        };
+        let is_empty = self.group != other.group
+            || both.resources.is_empty()
+            || both.verbs.is_empty()
+            || both.namespaces.as_ref().is_some_and(Vec::is_empty);
+        (!is_empty).then_some(both)
+    }
+}
+
+fn common<T: Clone + PartialEq>(own: &[T], others: &[T]) -> Vec<T> {
+    own.iter().filter(|one| others.contains(one)).cloned().collect()
+}
+
+/// The line of a manifest that would allow a request.
+pub(crate) fn line(info: &RequestInfo) -> String {
+    let namespaces =
+        info.namespace.as_ref().map_or_else(String::new, |name| format!(", namespaces = [{name:?}]"));
+    format!(
+        "kubernetes = [{{ group = {:?}, resources = [{:?}], verbs = [\"{}\"]{namespaces} }}]",
+        info.group, info.resource, info.verb
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::kubernetes::request_info;
+
+    fn rules(text: &str) -> Result<Vec<Rule>, toml::de::Error> {
+        #[derive(Deserialize)]
+        struct Grants {
+            kubernetes: Vec<Rule>,
+        }
+        toml::from_str::<Grants>(text).map(|grants| grants.kubernetes)
+    }
+
+    fn info(method: &str, path: &str) -> RequestInfo {
+        request_info::parse(&method.parse().unwrap(), &path.parse().unwrap()).unwrap().info.unwrap()
+    }
+
+    fn allowed(rules: &[Rule], method: &str, path: &str) -> bool {
+        rules.iter().any(|rule| rule.allows(&info(method, path)))
+    }
+
+    #[test]
+    fn a_rule_allows_its_verbs_on_its_resources_in_its_namespaces() {
+        let rules = rules(
+            "kubernetes = [
+                { group = 'ray.io', resources = ['rayclusters'], verbs = ['get', 'watch'] },
+                { group = '', resources = ['pods/log'], verbs = ['get'], namespaces = ['ray'] },
+            ]",
+        )
+        .unwrap();
+        let allowed = |method, path| allowed(&rules, method, path);
+        assert!(allowed("GET", "/apis/ray.io/v1/namespaces/a/rayclusters/c"));
+        assert!(allowed("GET", "/apis/ray.io/v1/rayclusters?watch=1"));
+        assert!(!allowed("GET", "/apis/ray.io/v1/rayclusters"));
+        assert!(!allowed("DELETE", "/apis/ray.io/v1/namespaces/a/rayclusters/c"));
+        assert!(!allowed("GET", "/apis/ray.io/v1/namespaces/a/rayclusters/c/status"));
+        assert!(!allowed("GET", "/apis/other.io/v1/namespaces/a/rayclusters/c"));
+        assert!(!allowed("GET", "/api/v1/namespaces/a/rayclusters/c"));
+        assert!(allowed("GET", "/api/v1/namespaces/ray/pods/p/log"));
+        assert!(!allowed("GET", "/api/v1/namespaces/ray/pods/p"));
+        assert!(!allowed("GET", "/api/v1/namespaces/other/pods/p/log"));
+    }
+
+    #[test]
+    fn a_rule_for_some_namespaces_is_none_for_all() {
+        let rules = rules(
+            "kubernetes = [{ group = '', resources = ['pods'], verbs = ['list'], namespaces = ['ray'] }]",
+        );
+        let rules = rules.unwrap();
+        assert!(allowed(&rules, "GET", "/api/v1/namespaces/ray/pods"));
+        assert!(!allowed(&rules, "GET", "/api/v1/pods"));
+    }
+
+    #[test]
+    fn the_line_of_a_denial_allows_what_was_denied_and_no_more() {
+        for (method, path) in [
+            ("GET", "/apis/ray.io/v1/namespaces/a/rayclusters?watch=1"),
+            ("DELETE", "/api/v1/namespaces/b/pods"),
+            ("POST", "/api/v1/namespaces"),
+            ("GET", "/api/v1/namespaces/c/pods/p/log"),
+        ] {
+            let info = info(method, path);
+            let granted = rules(&line(&info)).unwrap();
+            assert!(granted.iter().any(|rule| rule.allows(&info)), "{}", line(&info));
+            assert!(!allowed(&granted, "PUT", "/api/v1/namespaces/c/secrets/s"));
+        }
+    }
+
+    #[test]
+    fn wildcards_and_wrong_words_are_refused_with_what_to_write() {
+        let text = rules("kubernetes = [{ group = '', resources = ['*'], verbs = ['get'] }]").unwrap_err();
+        assert!(text.to_string().contains("pods/log"), "{text}");
+        let text =
+            rules("kubernetes = [{ group = '', resources = ['pods'], verbs = ['read'] }]").unwrap_err();
+        assert!(text.to_string().contains("deletecollection"), "{text}");
+    }
+
+    #[test]
+    fn two_rules_have_in_common_what_both_allow() {
+        let rule = |text: &str| rules(&format!("kubernetes = [{text}]")).unwrap().remove(0);
+        let own = rule("{ group = '', resources = ['pods', 'pods/log'], verbs = ['get', 'list'] }");
+        let other =
+            rule("{ group = '', resources = ['pods'], verbs = ['get', 'delete'], namespaces = ['n'] }");
+        let both = rule("{ group = '', resources = ['pods'], verbs = ['get'], namespaces = ['n'] }");
+        assert_eq!(own.intersection(&other), Some(both.clone()));
+        assert_eq!(other.intersection(&own), Some(both));
+        assert_eq!(
+            own.intersection(&rule("{ group = 'ray.io', resources = ['pods'], verbs = ['get'] }")),
+            None
+        );
+    }
+}

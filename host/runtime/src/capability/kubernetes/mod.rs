@@ -1,0 +1,41 @@
+//! Kubernetes: its API under the virtual authority `kubernetes.internal`, and the services of the
+//! cluster by their names.
+//!
+//! A component sends plain HTTP. Which cluster that is, where it lies and who the user is, the
+//! configuration says; credentials and TLS are the host's business. Each request to the API is
+//! decided on as the API server's own authorizer would, by verb, group, resource and namespace.
+
+mod api;
+mod cluster;
+mod endpoints;
+mod failure;
+mod forward;
+mod grant;
+mod kubeconfig;
+mod request_info;
+mod services;
+mod stream;
+
+use std::sync::Arc;
+
+pub use self::failure::Failure;
+pub use self::forward::Forward;
+pub use self::grant::{Resource, Rule};
+pub use self::kubeconfig::{KubernetesOptions, Place};
+pub use self::request_info::Verb;
+
+pub(crate) use self::api::{Refused, admit, is_meant, send};
+pub(crate) use self::cluster::{Cluster, Clusters};
+pub(crate) use self::services::{ServiceName, Services};
+
+/// Opens a local port that leads to a service of the cluster.
+pub(crate) async fn forward(
+    cluster: Arc<Cluster>,
+    namespace: &str,
+    service: &str,
+    port: u16,
+) -> Result<Forward, Failure> {
+    let name = ServiceName::new(service, namespace)
+        .ok_or_else(|| Failure::Name { name: service.to_owned(), namespace: namespace.to_owned() })?;
+    forward::open(cluster, name, port).await
+}

@@ -1,0 +1,137 @@
+//! A byte stream to a pod: a TCP connection inside the cluster, a port-forward outside.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::cluster::{Access, Cluster};
+use super::endpoints;
+use super::failure::Failure;
+use super::services::ServiceName;
+use crate::capability::http::is_link_local;
+
+/// Longest wait for a connection in the cluster.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Since 1.35 a port-forward is a `create` whatever the request's method, before that a `get`:
+/// <https://github.com/kubernetes/kubernetes/pull/134577>.
+const PORT_FORWARD: &str = "{ apiGroups: [\"\"], resources: [pods/portforward], verbs: [get, create] }";
+
+type Complaint = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+
+/// A stream to one port of one pod.
+pub(crate) enum Stream {
+    Direct(TcpStream),
+    Forwarded {
+        bytes: DuplexStream,
+        /// What the node says where the port cannot be used, such as that nothing listens there.
+        complaint: Option<Complaint>,
+    },
+}
+
+/// Opens a stream to a pod that is behind a service right now.
+pub(super) async fn open(cluster: &Cluster, service: &ServiceName, port: u16) -> Result<Stream, Failure> {
+    let access = cluster.access().await?;
+    if access.is_inside()
+        && let Some(stream) = direct(service, port).await
+    {
+        return stream;
+    }
+    let opened = forward(&access, service, port).await;
+    if let Err(failure) = &opened {
+        cluster.forget_if_stale(&access, failure).await;
+    }
+    opened
+}
+
+/// A connection by the service's name, where that can be resolved.
+async fn direct(service: &ServiceName, port: u16) -> Option<Result<Stream, Failure>> {
+    let found = tokio::net::lookup_host((service.host(), port)).await.ok()?;
+    let addresses: Vec<_> = found.filter(|address| !is_link_local(address.ip())).collect();
+    if addresses.is_empty() {
+        return None;
+    }
+    let connected = tokio::time::timeout(CONNECT, TcpStream::connect(addresses.as_slice())).await;
+    let problem = match connected {
+        Ok(Ok(stream)) => {
+            let _ = stream.set_nodelay(true);
+            return Some(Ok(Stream::Direct(stream)));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no connection in time".to_owned(),
+    };
+    Some(Err(Failure::NotListening { address: format!("{service}:{port}"), problem }))
+}
+
+async fn forward(access: &Access, service: &ServiceName, port: u16) -> Result<Stream, Failure> {
+    let endpoint = endpoints::ready(access, service, port).await?;
+    let pods = Api::<Pod>::namespaced(access.client.clone(), &service.namespace);
+    let mut forwarder = pods
+        .portforward(&endpoint.pod, &[endpoint.port])
+        .await
+        .map_err(|error| endpoints::refused(access, &error, &service.namespace, PORT_FORWARD))?;
+    let complaint = forwarder.take_error(endpoint.port);
+    let bytes = forwarder
+        .take_stream(endpoint.port)
+        .ok_or_else(|| Failure::Host("the port-forward has no stream".into()))?;
+    tracing::debug!(pod = endpoint.pod, port = endpoint.port, "port-forward for {}", service.host());
+    Ok(Stream::Forwarded { bytes, complaint: complaint.map(|told| Box::pin(told) as Complaint) })
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Forwarded { bytes, complaint } => {
+                if let Some(told) = complaint
+                    && let Poll::Ready(text) = told.as_mut().poll(cx)
+                {
+                    *complaint = None;
+                    if let Some(text) = text {
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionRefused, text)));
+                    }
+                }
+                Pin::new(bytes).poll_read(cx, buffer)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Forwarded { bytes: stream, .. } => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Forwarded { bytes, .. } => Pin::new(bytes).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Forwarded { bytes, .. } => Pin::new(bytes).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
