@@ -12,6 +12,8 @@ use sandbox_tests::{Subject, attack};
 
 const GRANTED: &str = "id = 'hostile'
 [grants]
+packages = true
+processes = { echo = [[]] }
 kubernetes = [
     { group = 'ray.io', resources = ['rayclusters'], verbs = ['get', 'list', 'create'], namespaces = ['ray'] },
 ]
@@ -27,8 +29,7 @@ struct Server {
 
 fn serve(token: &'static str) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server =
-        Server { url: format!("http://{}", listener.local_addr().unwrap()), heads: Arc::default() };
+    let server = Server { url: format!("http://{}", listener.local_addr().unwrap()), heads: Arc::default() };
     let heads = server.heads.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -146,10 +147,17 @@ fn credentials_are_added_behind_the_component_and_its_own_left_out() {
     let _ = kubeconfig.outcome(&format!("get-with-token {CLUSTERS}"));
     let heads = server.heads.lock().unwrap();
     assert!(heads[0].starts_with("get /apis/ray.io/v1/namespaces/ray/rayclusters http/1.1\r\n"), "{heads:?}");
-    assert!(heads[1].contains("content-type: application/json\r\ncontent-length: 2\r\n") || heads[1].contains("content-length: 2"), "{heads:?}");
+    assert!(
+        heads[1].contains("content-type: application/json\r\ncontent-length: 2\r\n")
+            || heads[1].contains("content-length: 2"),
+        "{heads:?}"
+    );
     for head in heads.iter() {
         assert!(head.contains("authorization: bearer planted"), "{head}");
-        assert!(!head.contains("impersonate") && !head.contains("x-remote") && !head.contains("stolen"), "{head}");
+        assert!(
+            !head.contains("impersonate") && !head.contains("x-remote") && !head.contains("stolen"),
+            "{head}"
+        );
         assert!(!head.contains("kubernetes.internal"), "{head}");
     }
 }
@@ -172,15 +180,27 @@ fn a_cluster_that_cannot_be_had_says_why_and_what_to_do() {
     let gone = nowhere();
     std::fs::remove_file(gone.path()).unwrap();
     let text = gone.outcome(&format!("ask GET {CLUSTERS}"));
-    assert!(text.contains("answered 421") && text.contains("KUBECONFIG") && text.contains("No such file"), "{text}");
+    assert!(
+        text.contains("answered 421") && text.contains("KUBECONFIG") && text.contains("No such file"),
+        "{text}"
+    );
 
     let other = nowhere();
-    std::fs::write(other.path(), std::fs::read_to_string(other.path()).unwrap().replace("current-context: dev", "current-context: prod")).unwrap();
+    std::fs::write(
+        other.path(),
+        std::fs::read_to_string(other.path())
+            .unwrap()
+            .replace("current-context: dev", "current-context: prod"),
+    )
+    .unwrap();
     let text = other.outcome(&format!("ask GET {CLUSTERS}"));
     assert!(text.contains("it has no context \\\"prod\\\". It has: dev"), "{text}");
 
     let text = nowhere().outcome(&format!("ask GET {CLUSTERS}"));
-    assert!(text.contains("answered 503") && text.contains("http://127.0.0.1:9/ (context dev of KUBECONFIG)"), "{text}");
+    assert!(
+        text.contains("answered 503") && text.contains("http://127.0.0.1:9/ (context dev of KUBECONFIG)"),
+        "{text}"
+    );
     assert!(text.contains("cannot be reached: Connection refused"), "{text}");
 
     let plugin = "{ exec: { apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, 'echo log in first >&2; exit 3'] } }";

@@ -124,7 +124,7 @@ mod tests {
     async fn a_body_is_counted_as_a_whole_or_line_by_line() {
         assert_eq!(read(Room::Body(6), &["abc", "def"]).await.unwrap(), 6);
         assert!(read(Room::Body(5), &["abc", "def"]).await.is_err());
-        assert_eq!(read(Room::Line(3), &["abc\nde", "f\n", "\nabc\nabc"]).await.unwrap(), 15);
+        assert_eq!(read(Room::Line(3), &["abc\nde", "f\n", "\nabc\nabc"]).await.unwrap(), 16);
         assert!(read(Room::Line(3), &["ab", "cd\n"]).await.is_err());
         assert!(read(Room::Line(3), &["a\nabcd\nb"]).await.is_err());
     }
