@@ -41,8 +41,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(('0.0.0.0', 8265), Handler).serve_forever()
 ";
 
-fn kubeconfig() -> PathBuf {
-    PathBuf::from(std::env::var_os("KUBECONFIG").expect("KUBECONFIG names a cluster"))
+/// None in a pod of the cluster.
+fn kubeconfig() -> Option<PathBuf> {
+    let path = std::env::var_os("KUBECONFIG").map(PathBuf::from);
+    assert!(
+        path.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+        "KUBECONFIG names no cluster"
+    );
+    path
+}
+
+/// The kubeconfig with something else in it.
+fn changed(change: impl FnOnce(&str) -> String) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(kubeconfig().expect("not in a pod")).unwrap();
+    std::fs::write(folder.path().join("config"), change(&text)).unwrap();
+    folder
+}
+
+fn attack_with(kubeconfig: &tempfile::TempDir, attack: &str) -> String {
+    let path = kubeconfig.path().join("config");
+    let subject = Subject::new("hostile", GRANTED).setting("attack", attack).kubeconfig(&path);
+    outcome(&subject.backend())
 }
 
 /// A namespace with a service and a pod behind it.
@@ -139,7 +159,10 @@ impl Drop for Place {
 
 fn backend(attack: &str) -> Backend {
     // The folder has to outlive the backend, which is the process.
-    let subject = Subject::new("hostile", GRANTED).setting("attack", attack).kubeconfig(&kubeconfig());
+    let mut subject = Subject::new("hostile", GRANTED).setting("attack", attack);
+    if let Some(path) = kubeconfig() {
+        subject = subject.kubeconfig(&path);
+    }
     Box::leak(Box::new(subject)).backend()
 }
 
@@ -264,4 +287,30 @@ fn a_local_port_leads_to_the_service_until_it_is_dropped() {
     drop(forward);
     assert_eq!(open.read(&mut [0; 1]).unwrap_or(0), 0);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
+fn a_user_without_rights_is_told_which_are_missing() {
+    let place = Place::with_service("rights");
+    place.reach(&backend(&format!("ask GET {}", place.url())));
+    let nobody = changed(|text| text.replacen("  user:\n", "  user:\n    as: nobody\n", 1));
+    let text = attack_with(&nobody, "ask GET http://kubernetes.internal/api/v1/namespaces/default/pods");
+    assert!(text.contains("answered 403") && text.contains("User \\\"nobody\\\" cannot list"), "{text}");
+    let text = attack_with(&nobody, &format!("ask GET {}", place.url()));
+    assert!(
+        text.contains("answered 403") && text.contains("resources: [endpointslices], verbs: [list]"),
+        "{text}"
+    );
+}
+
+#[test]
+#[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
+fn a_server_that_cannot_be_trusted_is_sent_nothing() {
+    let other = changed(|text| {
+        let kept = text.lines().filter(|line| !line.contains("certificate-authority"));
+        kept.collect::<Vec<_>>().join("\n")
+    });
+    let text = attack_with(&other, "ask GET http://kubernetes.internal/version");
+    assert!(text.contains("answered 421") && text.contains("certificate is not trusted"), "{text}");
 }

@@ -175,25 +175,27 @@ pub(crate) fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
+/// The TLS error that an error is, or that hides inside it: an I/O error names the source of what it
+/// wraps as its own, and may wrap another one.
+pub(crate) fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref() {
+        return Some(tls);
+    }
+    tls_error(error.downcast_ref::<io::Error>()?.get_ref()?)
+}
+
 /// What went wrong, in the terms that a component decides on.
 pub(crate) fn explain(error: hyper_util::client::legacy::Error) -> Error {
     let connecting = error.is_connect();
     let mut source: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(cause) = source {
-        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+        if let Some(tls) = tls_error(cause) {
             return match tls {
                 rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
                 _ => Error::TlsProtocolError,
             };
         }
         if let Some(io) = cause.downcast_ref::<io::Error>() {
-            // A TLS error hides inside an I/O error, not behind it.
-            if let Some(inner) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return match inner {
-                    rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
-                    _ => Error::TlsProtocolError,
-                };
-            }
             match io.kind() {
                 io::ErrorKind::PermissionDenied if connecting => return Error::DestinationIpProhibited,
                 io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,

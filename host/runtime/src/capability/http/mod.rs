@@ -17,7 +17,7 @@ use wasmtime_wasi_http::{
 };
 
 pub(crate) use self::body::{Room, limited};
-pub(crate) use self::client::{Clients, explain, is_link_local};
+pub(crate) use self::client::{Clients, explain, is_link_local, tls_error};
 use crate::bindings::dagster_ray::host::model::Denial;
 use crate::capability::kubernetes::{self, Cluster, Refused, ServiceName, Services};
 use crate::policy::Policy;

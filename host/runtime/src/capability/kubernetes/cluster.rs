@@ -2,18 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kube::Client;
-use kube::client::ClientBuilder;
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::client;
 use super::failure::Failure;
 use super::kubeconfig::{self, KubernetesOptions, Place};
 use super::services::Services;
-
-/// Longest wait for a connection to an API server.
-const CONNECT: Duration = Duration::from_secs(10);
 
 type Known = BTreeMap<KubernetesOptions, (Arc<Cluster>, Services)>;
 
@@ -67,10 +64,10 @@ impl Cluster {
         Self { options, context: OnceLock::new(), access: AsyncMutex::new(None) }
     }
 
-    /// The client, made if there is none or its certificate has expired.
+    /// The client, made if there is none.
     pub(super) async fn access(&self) -> Result<Access, Failure> {
         let mut known = self.access.lock().await;
-        if let Some(access) = known.as_ref().filter(|access| is_valid(&access.client)) {
+        if let Some(access) = known.as_ref() {
             return Ok(access.clone());
         }
         let access = self.connect().await?;
@@ -91,20 +88,16 @@ impl Cluster {
     }
 
     async fn connect(&self) -> Result<Access, Failure> {
-        let mut found = kubeconfig::find(&self.options, self.context.get().map(String::as_str)).await?;
+        let found = kubeconfig::find(&self.options, self.context.get().map(String::as_str)).await?;
         if let Some((_, context)) = &found.place.from {
             self.context.get_or_init(|| context.clone());
         }
-        found.config.connect_timeout = Some(CONNECT);
-        // Whether to try again is the component's decision, which knows what it asked.
-        found.config.default_retry = false;
         let place = Arc::new(found.place);
         // A credential plugin is a program, and is waited for.
-        let built = tokio::task::spawn_blocking(move || {
-            ClientBuilder::try_from(found.config).map(ClientBuilder::build)
-        })
-        .await
-        .map_err(|error| Failure::Host(format!("the client could not be made: {error}")))?;
+        let (config, proxy) = (found.config, found.proxy);
+        let built = tokio::task::spawn_blocking(move || client::make(&config, proxy))
+            .await
+            .map_err(|error| Failure::Host(format!("the client could not be made: {error}")))?;
         let client = built.map_err(|error| match Failure::of(&place, &error) {
             // Nothing was sent yet: what is left is a kubeconfig that cannot be followed.
             Failure::Lost { place, problem } => {
@@ -116,11 +109,4 @@ impl Cluster {
         tracing::info!("Kubernetes at {place}");
         Ok(Access { client, place, made: Instant::now() })
     }
-}
-
-fn is_valid(client: &Client) -> bool {
-    client.valid_until().as_ref().is_none_or(|until| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        until.as_second() > now.as_secs().cast_signed().saturating_add(10)
-    })
 }

@@ -5,7 +5,6 @@
 //! person has to mend is a 4xx, which nobody tries again.
 
 use std::error::Error as StdError;
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use super::kubeconfig::Place;
 use crate::bindings::dagster_ray::host::model;
+use crate::capability::http::tls_error;
 
 /// Why a cluster cannot be used, or something in it not be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -193,8 +193,8 @@ impl Failure {
             if let Some(auth) = cause.downcast_ref::<AuthError>() {
                 return Self::Credentials { place, problem: plugin(auth) };
             }
-            if let Some(problem) = tls(cause) {
-                return Self::Certificate { place, problem };
+            if let Some(rustls::Error::InvalidCertificate(problem)) = tls_error(cause) {
+                return Self::Certificate { place, problem: problem.to_string() };
             }
             if let Some(client) = cause.downcast_ref::<hyper_util::client::legacy::Error>() {
                 connecting |= client.is_connect();
@@ -331,17 +331,5 @@ fn plugin(error: &AuthError) -> String {
         }
         AuthError::AuthExecStart(error) => format!("the credential plugin cannot be started: {error}"),
         other => other.to_string(),
-    }
-}
-
-fn tls(cause: &(dyn StdError + 'static)) -> Option<String> {
-    // A TLS error hides inside an I/O error, not behind it.
-    let hidden = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
-    let tls = cause
-        .downcast_ref::<rustls::Error>()
-        .or_else(|| hidden.and_then(|hidden| hidden.downcast_ref::<rustls::Error>()))?;
-    match tls {
-        rustls::Error::InvalidCertificate(problem) => Some(problem.to_string()),
-        _ => None,
     }
 }

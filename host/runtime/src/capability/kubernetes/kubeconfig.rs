@@ -38,9 +38,16 @@ impl fmt::Display for Place {
     }
 }
 
+/// A proxy on the way to an API server.
+pub(super) struct Proxy {
+    pub(super) uri: http::Uri,
+    pub(super) authorization: Option<http::HeaderValue>,
+}
+
 /// A way into a cluster.
 pub(super) struct Found {
     pub(super) config: Config,
+    pub(super) proxy: Option<Proxy>,
     pub(super) place: Place,
 }
 
@@ -75,16 +82,14 @@ pub(super) async fn find(options: &KubernetesOptions, context: Option<&str>) -> 
             exec.interactive_mode = Some(ExecInteractiveMode::Never);
         }
     }
-    let has_proxy = has_proxy(&kubeconfig, &context);
+    let own_proxy = own_proxy(&kubeconfig, &context);
     let chosen = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &chosen)
+    let config = Config::from_custom_kubeconfig(kubeconfig, &chosen)
         .await
         .map_err(|error| unusable(format!("context {context}: {error}")))?;
-    if !has_proxy {
-        config.proxy_url = proxy(&config.cluster_url);
-    }
+    let proxy = proxy(own_proxy, &config.cluster_url);
     let server = config.cluster_url.to_string();
-    Ok(Found { config, place: Place { server, from: Some((file, context)) } })
+    Ok(Found { config, proxy, place: Place { server, from: Some((file, context)) } })
 }
 
 fn source(options: &KubernetesOptions) -> Result<Source, Failure> {
@@ -122,36 +127,45 @@ fn in_pod() -> Result<Found, Failure> {
         problem: format!("{error}; is automountServiceAccountToken off?"),
     })?;
     let place = Place { server: config.cluster_url.to_string(), from: None };
-    Ok(Found { config, place })
+    Ok(Found { config, proxy: None, place })
 }
 
-fn has_proxy(kubeconfig: &Kubeconfig, context: &str) -> bool {
-    let named = kubeconfig.contexts.iter().find(|known| known.name == context);
-    let cluster = named.and_then(|named| named.context.as_ref()).map(|context| &context.cluster);
-    kubeconfig
-        .clusters
-        .iter()
-        .filter(|known| Some(&known.name) == cluster)
-        .filter_map(|known| known.cluster.as_ref()?.proxy_url.as_ref())
-        .any(|url| !url.is_empty())
+/// The `proxy-url` of the context's cluster.
+fn own_proxy(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+    let named = kubeconfig.contexts.iter().find(|known| known.name == context)?;
+    let cluster = &named.context.as_ref()?.cluster;
+    let known = kubeconfig.clusters.iter().find(|known| known.name == *cluster)?;
+    known.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
 }
 
-/// The proxy that the environment names for a server, if any. kube-rs compares `NO_PROXY` with the
-/// proxy instead of the server, and Go's clients never take a proxy to this machine.
-fn proxy(server: &http::Uri) -> Option<http::Uri> {
-    let host = server.host()?.trim_matches(['[', ']']);
-    let is_here =
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    if is_here {
-        return None;
-    }
-    let found = Matcher::from_env().intercept(server)?;
-    let Some((user, password)) = found.raw_auth() else { return Some(found.uri().clone()) };
-    let mut parts = found.uri().clone().into_parts();
-    let encoded = |text: &str| {
-        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+/// The proxy to a server: the cluster's own, or the environment's. kube-rs compares `NO_PROXY` with
+/// the proxy instead of the server, and Go's clients take no proxy of the environment to this
+/// machine.
+fn proxy(own: Option<String>, server: &http::Uri) -> Option<Proxy> {
+    let matcher = match own {
+        Some(url) => Matcher::builder().all(url).build(),
+        None if is_here(server) => return None,
+        None => Matcher::from_env(),
     };
-    let authority = format!("{}:{}@{}", encoded(user), encoded(password), parts.authority?);
-    parts.authority = Some(authority.parse().ok()?);
-    http::Uri::from_parts(parts).ok()
+    let found = matcher.intercept(server)?;
+    Some(Proxy { uri: found.uri().clone(), authorization: found.basic_auth().cloned() })
+}
+
+fn is_here(server: &http::Uri) -> bool {
+    let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_of_the_cluster_is_its_own_and_has_its_own_credentials() {
+        let server = "https://127.0.0.1:6443".parse().unwrap();
+        assert!(proxy(None, &server).is_none());
+        let found = proxy(Some("http://user:secret@proxy.example:3128".into()), &server).unwrap();
+        assert_eq!(found.uri.host(), Some("proxy.example"));
+        assert_eq!(found.authorization.unwrap(), "Basic dXNlcjpzZWNyZXQ=");
+    }
 }

@@ -6,6 +6,7 @@
 //! decided on as the API server's own authorizer would, by verb, group, resource and namespace.
 
 mod api;
+mod client;
 mod cluster;
 mod endpoints;
 mod failure;

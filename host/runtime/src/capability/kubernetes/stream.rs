@@ -19,6 +19,8 @@ use crate::capability::http::is_link_local;
 
 /// Longest wait for a connection in the cluster.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Longest wait for a port-forward: two look-ups and the opening.
+const OPEN: Duration = Duration::from_secs(30);
 /// Since 1.35 a port-forward is a `create` whatever the request's method, before that a `get`:
 /// <https://github.com/kubernetes/kubernetes/pull/134577>.
 const PORT_FORWARD: &str = "{ apiGroups: [\"\"], resources: [pods/portforward], verbs: [get, create] }";
@@ -43,7 +45,13 @@ pub(super) async fn open(cluster: &Cluster, service: &ServiceName, port: u16) ->
     {
         return stream;
     }
-    let opened = forward(&access, service, port).await;
+    let opened = match tokio::time::timeout(OPEN, forward(&access, service, port)).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            let problem = format!("no port-forward to {service}:{port} within {} s", OPEN.as_secs());
+            Err(Failure::Unreachable { place: access.place.clone(), problem })
+        }
+    };
     if let Err(failure) = &opened {
         cluster.forget_if_stale(&access, failure).await;
     }

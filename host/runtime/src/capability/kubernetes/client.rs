@@ -1,0 +1,67 @@
+//! kube's client, on connections that do not wait before they send.
+//!
+//! kube's own builder leaves Nagle's algorithm on: a request on a connection that was used before
+//! then takes 40 ms longer, the peer's delayed acknowledgement, and so does each small message of a
+//! port-forward. What is here is that builder's stack without its retries.
+
+use std::time::Duration;
+
+use http::uri::Scheme;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{Body, ConfigExt};
+use kube::{Client, Config, Error};
+use tower::util::option_layer;
+use tower::{BoxError, ServiceBuilder};
+use tower_service::Service;
+
+use super::kubeconfig::Proxy;
+
+/// Longest wait for a connection to an API server.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long an unused connection is kept; cloud load balancers close theirs after a minute or more.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// A client for the configuration. It asks for a token where a credential plugin gives one, so it
+/// may take a while; it has to be made inside the runtime.
+pub(super) fn make(config: &Config, proxy: Option<Proxy>) -> Result<Client, Error> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(CONNECT));
+    http.set_nodelay(true);
+    http.set_keepalive(Some(Duration::from_secs(30)));
+    match proxy {
+        None => over(config, http),
+        Some(proxy) if proxy.uri.scheme() == Some(&Scheme::HTTP) => {
+            let mut tunnel = Tunnel::new(proxy.uri, http);
+            if let Some(value) = proxy.authorization {
+                tunnel = tunnel.with_auth(value);
+            }
+            over(config, tunnel)
+        }
+        Some(proxy) => Err(Error::ProxyProtocolUnsupported { proxy_url: Box::new(proxy.uri) }),
+    }
+}
+
+fn over<C>(config: &Config, connector: C) -> Result<Client, Error>
+where
+    C: Service<http::Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + hyper::rt::Read + hyper::rt::Write + Send + Unpin,
+    C::Future: Send,
+    C::Error: std::error::Error + Send + Sync,
+{
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let client: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .pool_timer(TokioTimer::new())
+        .build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(option_layer(config.auth_layer()?))
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(client);
+    Ok(Client::new(service, config.default_namespace.clone()))
+}
