@@ -6,6 +6,7 @@
 mod call;
 mod component;
 mod errors;
+mod objects;
 mod process;
 
 use pyo3::prelude::*;

@@ -33,6 +33,7 @@ pub(crate) fn need(import: &str, grants: &Grants) -> Need {
             granted(!grants.http.is_empty(), "http = [\"address\"]")
         }
         "dagster-ray:host/packages" => granted(grants.packages, "packages = true"),
+        "dagster-ray:host/objects" => granted(!grants.objects.is_empty(), "objects = [\"<store>\"]"),
         "dagster-ray:host/processes" => {
             granted(!grants.processes.is_empty(), "processes = { <program> = [[\"<first argument>\"]] }")
         }
@@ -73,6 +74,9 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
     }
     if grants.packages {
         host::packages::add_to_linker::<State, Own>(linker, |state| state)?;
+    }
+    if !grants.objects.is_empty() {
+        host::objects::add_to_linker::<State, Own>(linker, |state| state)?;
     }
     if !grants.processes.is_empty() {
         host::processes::add_to_linker::<State, Own>(linker, |state| state)?;

@@ -32,6 +32,9 @@ pub struct Grants {
     pub http: Vec<String>,
     /// Whether the directories that the configuration names may be read, to upload them.
     pub packages: bool,
+    /// Stores of values that may be used: `ray` for Ray's object store, `directory` for the directory
+    /// that the configuration names.
+    pub objects: Vec<String>,
     /// Programs that may be run, each with the argument lists that an invocation must begin with.
     pub processes: BTreeMap<String, Vec<Vec<String>>>,
 }
@@ -98,7 +101,7 @@ impl Manifest {
                     .file_stem()
                     .map_or_else(|| "component".into(), |stem| stem.to_string_lossy().into_owned()),
                 sha256: None,
-                grants: Grants { http: vec!["address".into()], packages: true, processes: BTreeMap::new() },
+                grants: Grants { http: vec!["address".into()], packages: true, ..Grants::default() },
                 limits: Limits::default(),
             }),
             Err(error) => Err(LoadError::Manifest { path, problem: error.to_string() }),
@@ -115,6 +118,7 @@ impl Manifest {
         if let Some(grants) = &by.grants {
             self.grants.http.retain(|entry| grants.http.contains(entry));
             self.grants.packages &= grants.packages;
+            self.grants.objects.retain(|store| grants.objects.contains(store));
             self.grants.processes = self
                 .grants
                 .processes

@@ -95,6 +95,7 @@ impl Subject {
                 settings: self.settings.clone(),
                 authorities: self.authorities.clone(),
                 programs: self.programs.clone(),
+                stores: Default::default(),
                 directories: self.directories.clone(),
                 narrowing: Narrowing::default(),
                 sha256: None,

@@ -5,6 +5,7 @@
 
 pub mod http;
 pub mod logging;
+pub mod objects;
 pub mod packages;
 pub mod processes;
 pub mod sink;
