@@ -177,7 +177,7 @@ def _address(context: Any, partition: str | None) -> dict[str, Any]:
         "partition": partition,
         "run_id": _or_empty(upstream, "run_id"),
         "step_key": _or_empty(upstream, "step_key"),
-        "output_name": context.name,
+        "output_name": _or_empty(upstream, "name"),
         "mapping_key": getattr(upstream, "mapping_key", None),
     }
 
