@@ -124,7 +124,7 @@ def _timed(work: Callable[[], Any]) -> float:
 
 
 def _readers(way: Raw | Managed) -> dict[str, float]:
-    kept = {key: ref for key, ref in way.kept.items()} if isinstance(way, Raw) else None
+    kept = dict(way.kept) if isinstance(way, Raw) else None
     readers = [Reader.remote(kept) for _ in range(READERS)]
     for key in ("warm-up", "array_of_256_MiB"):
         ray.get([reader.prepare.remote(key) for reader in readers])
