@@ -46,7 +46,9 @@ def _resources_with_values(job: dg.JobDefinition, plan: ExecutionPlan) -> set[st
 def _is_ours(definition: dg.ResourceDefinition) -> bool:
     # Before Dagster 1.10 the class cannot be told; then its module is not even loaded here.
     cls = getattr(definition, "configurable_resource_cls", None)
-    return any(base.__module__ == "dagster_ray.core.io_manager" for base in getattr(cls, "__mro__", ()))
+    return any(
+        base.__module__ == "dagster_ray.core.io_manager" for base in getattr(cls, "__mro__", ())
+    )
 
 
 __all__ = ["remove_values"]
