@@ -18,6 +18,7 @@ from dagster_ray.errors import (
     NotFoundError,
     SerializationError,
 )
+from dagster_ray.values.frames import unpack
 from ray_head import RayHead
 
 README = Path(__file__).parent / "readme"
@@ -116,7 +117,9 @@ def test_metadata_says_what_is_kept(manager: Manager) -> None:
         return np.zeros(1000)
 
     [event] = _materialize(manager(), shown).get_asset_materialization_events()
-    metadata = {name: entry.value for name, entry in event.materialization.metadata.items()}
+    metadata: dict[str, Any] = {
+        name: entry.value for name, entry in event.materialization.metadata.items()
+    }
     assert metadata["dagster-ray/key"] == "asset/shown/="
     assert metadata["dagster-ray/type"] == "numpy.ndarray"
     assert 8000 < metadata["dagster-ray/size"] < 9000
@@ -156,7 +159,9 @@ def test_partitions_in_two_dimensions(manager: Manager) -> None:
 
     @dg.asset(partitions_def=both)
     def grid(context: dg.AssetExecutionContext) -> dict:
-        return dict(context.partition_key.keys_by_dimension)
+        key = context.partition_key
+        assert isinstance(key, dg.MultiPartitionKey)
+        return dict(key.keys_by_dimension)
 
     @dg.asset(partitions_def=both)
     def after(grid: dict) -> None:
@@ -254,31 +259,25 @@ def test_two_that_write_the_same_key_leave_one_whole_value(manager: Manager) -> 
 
         _materialize(manager(), contested)
 
-    def read() -> np.ndarray:
-        return (
-            manager()
-            ._open(None)
-            .load(
-                {
-                    "asset": ["contested"],
-                    "partition": None,
-                    "run_id": "",
-                    "step_key": "",
-                    "output_name": "result",
-                    "mapping_key": None,
-                }
-            )
-        )
+    address = {
+        "asset": ["contested"],
+        "partition": None,
+        "run_id": "",
+        "step_key": "",
+        "output_name": "result",
+        "mapping_key": None,
+    }
 
-    from dagster_ray.values.frames import unpack
+    def digits() -> set[int]:
+        return set(unpack(manager()._open(None).load(address)).tolist())
 
     write(0)
     threads = [threading.Thread(target=write, args=(digit,)) for digit in range(1, 5)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        assert len(set(unpack(read()).tolist())) == 1
-    assert set(unpack(read()).tolist()) <= {1, 2, 3, 4}
+        assert len(digits()) == 1
+    assert digits() <= {1, 2, 3, 4}
 
 
 def test_a_gibibyte(manager: Manager) -> None:

@@ -3,6 +3,7 @@
 //! The edge is JSON so that a shim or a command line needs no code for each record; inside, every
 //! value is of the contract's own type.
 
+mod cluster;
 mod io;
 
 use serde::Deserialize;
@@ -34,7 +35,7 @@ impl From<Value> for Answer {
 
 /// Whether an export is lent a listener, and so can hear that its caller has given up.
 pub(crate) fn listens(export: &str) -> bool {
-    matches!(export.split_once('.'), Some(("launcher" | "executor", "terminate")))
+    matches!(export.split_once('.'), Some(("launcher" | "executor", "terminate") | ("cluster", "wait")))
 }
 
 /// How a call ends short of a result.
@@ -111,6 +112,7 @@ pub(crate) async fn call(
         Some(("describe", function)) => Ok(of_describe(store, instance, function).await?.into()),
         Some(("launcher", function)) => Ok(of_launcher(store, instance, function, arguments).await?.into()),
         Some(("executor", function)) => Ok(of_executor(store, instance, function, arguments).await?.into()),
+        Some(("cluster", function)) => Ok(cluster::call(store, instance, function, arguments).await?.into()),
         Some(("io", function)) => io::call(store, instance, function, arguments, values).await,
         _ => Err(Failure::NotOffered),
     }

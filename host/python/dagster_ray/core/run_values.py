@@ -1,6 +1,6 @@
 """What a run that succeeded leaves behind: values that nobody will load again."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -21,7 +21,8 @@ def remove_values(plan_context: PlanOrchestrationContext, plan: ExecutionPlan) -
             definition = job.resource_defs[key]
             if not _is_ours(definition):
                 continue
-            config = (plan_context.run_config or {}).get("resources", {}).get(key, {})
+            resources_config: Any = (plan_context.run_config or {}).get("resources", {})
+            config = resources_config.get(key, {})
             with dg.build_resources(
                 {key: definition}, instance=plan_context.instance, resource_config={key: config}
             ) as resources:

@@ -122,7 +122,7 @@ impl HostValue for State {
 impl HostStore for State {
     async fn open(&mut self, name: String) -> wasmtime::Result<Result<Resource<Opened>, Error>> {
         let Some(store) = self.stores.get(&name).cloned() else {
-            return Ok(Err(denied("objects", name.clone(), &grant(&name))));
+            return Ok(Err(denied("objects", name.clone(), grant(&name))));
         };
         Ok(Ok(self.table.push(Opened(store))?))
     }
