@@ -149,7 +149,7 @@ pub fn describe(cluster: &Value) -> String {
     let mut parts =
         vec![format!("state {}", object::text(cluster, "/status/state").unwrap_or("not known yet"))];
     parts.extend(object::text(cluster, "/status/reason").map(str::to_owned));
-    parts.extend(conditions(cluster).filter(|one| matters(one)).map(|one| one.text()));
+    parts.extend(conditions(cluster).filter(matters).map(|one| one.text()));
     parts.join("; ")
 }
 
