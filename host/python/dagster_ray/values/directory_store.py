@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from dagster_ray.errors import ConflictError, NotFoundError
 from dagster_ray.values import value_file
-from dagster_ray.values.entries import Entry
+from dagster_ray.values.entries import Entry, new_entry
 from dagster_ray.values.frames import Frames
 from dagster_ray.values.places import Directory, directory
 
@@ -28,15 +28,7 @@ class DirectoryStore:
         keep_until: int | None,
         attributes: Mapping[str, str],
     ) -> Entry:
-        entry: Entry = {
-            "key": key,
-            "type_name": frames.type_name,
-            "size": frames.size,
-            "stored_at": int(time.time()),
-            "keep_until": keep_until,
-            "node": None,
-            "attributes": dict(attributes),
-        }
+        entry = new_entry(key, frames, keep_until, attributes)
         if not overwrite:
             # What is over counts as not there.
             self._entry(key)

@@ -1,5 +1,6 @@
 """What a place knows of a value, and what places have in common."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypedDict
 
@@ -16,6 +17,21 @@ class Entry(TypedDict):
     keep_until: int | None
     node: str | None
     attributes: dict[str, str]
+
+
+def new_entry(
+    key: str, frames: Frames, keep_until: int | None, attributes: Mapping[str, str]
+) -> Entry:
+    """The entry of a value that is stored now."""
+    return {
+        "key": key,
+        "type_name": frames.type_name,
+        "size": frames.size,
+        "stored_at": int(time.time()),
+        "keep_until": keep_until,
+        "node": None,
+        "attributes": dict(attributes),
+    }
 
 
 class Store(Protocol):
@@ -52,4 +68,4 @@ class Store(Protocol):
         ...
 
 
-__all__ = ["Entry", "Store"]
+__all__ = ["Entry", "Store", "new_entry"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dagster_ray.errors import BackendError, ConflictError, NotFoundError, UnavailableError
-from dagster_ray.values.entries import Entry
+from dagster_ray.values.entries import Entry, new_entry
 from dagster_ray.values.frames import Frames
 
 NAMESPACE = "dagster-ray"
@@ -35,15 +35,7 @@ class RayStore:
         keep_until: int | None,
         attributes: Mapping[str, str],
     ) -> Entry:
-        entry: Entry = {
-            "key": key,
-            "type_name": frames.type_name,
-            "size": frames.size,
-            "stored_at": int(time.time()),
-            "keep_until": keep_until,
-            "node": None,
-            "attributes": dict(attributes),
-        }
+        entry = new_entry(key, frames, keep_until, attributes)
         self.connect()
         if _is_client():
             parts: list[Any] = [bytes(part) for part in frames.parts]
