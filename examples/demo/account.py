@@ -1,15 +1,20 @@
 """Asks Ray which jobs it ran, and compares that with what Dagster says."""
 
+from __future__ import annotations
+
 import logging
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from watch import Attempt, History
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 RUN_ID = "dagster/run-id"
 STEP = "dagster/op"
@@ -41,7 +46,7 @@ class Account:
         problems.extend(
             f"Ray's run worker is {job.status.value}"
             for job in self.worker
-            if job.status != JobStatus.SUCCEEDED
+            if job.status != "SUCCEEDED"
         )
         problems.extend(
             f"Ray knows no job for the step {attempt.step}, attempt {attempt.number + 1}"
@@ -67,6 +72,9 @@ def end_of_worker(address: str, run_id: str) -> str | None:
 
 def quiet_client(address: str) -> JobSubmissionClient:
     """Ray's own client, without what it has to say about itself."""
+    # Ray looks for its token settings when it is imported, and never again.
+    from ray.job_submission import JobSubmissionClient
+
     logging.getLogger("ray").setLevel(logging.ERROR)
     return JobSubmissionClient(address)
 

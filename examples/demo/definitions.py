@@ -1,7 +1,7 @@
 """Counts primes: a Dagster job whose run and whose steps are Ray jobs.
 
 Nothing in the ops knows of Ray. The run goes there because of `run_launcher` in dagster.yaml, and
-each step because of `executor_def`.
+each step because of `executor_def`. What a step returns stays in Ray, because of `io_manager`.
 """
 
 import os
@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 
 import dagster as dg
-from dagster_ray import ray_executor
+from dagster_ray import RayIOManager, ray_executor
 
 LIMIT = 300_000
 SLICES = "abc"
@@ -53,7 +53,10 @@ def report(context: dg.OpExecutionContext, primes: int) -> None:
     context.log.info(f"dear {audience}, there are {primes} primes below {LIMIT}")
 
 
-@dg.job(executor_def=ray_executor.configured({"ray": {"num_cpus": 0.25}}))
+@dg.job(
+    executor_def=ray_executor.configured({"ray": {"num_cpus": 0.25}}),
+    resource_defs={"io_manager": RayIOManager()},
+)
 def primes() -> None:
     """The whole job."""
     report(total(slices().map(count).collect()))

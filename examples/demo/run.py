@@ -8,6 +8,7 @@ Ray's own account, and nothing is left running.
 
 import argparse
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -66,6 +67,10 @@ def demonstrate(console: Console, home: Path) -> int:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         # They would win over every address, and this demo is about a Ray of its own.
         os.environ.pop(name, None)
+    # Ray asks for a token where it finds one of the user's. This one has a token of its own.
+    token = home / "ray-token"
+    token.write_text(secrets.token_hex(16))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
     with webserver(HERE / "definitions.py", home, console) as server:
         ray = f"http://127.0.0.1:{ray_port}"

@@ -31,12 +31,18 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
 
     /// Checks a step's configuration and names its job.
     pub fn plan(&self, step: &StepSpec) -> Result<StepRef, Error> {
-        Ok(self.reference(step, submission(step)?.submission_id))
+        let options = Options::merged(&step.options, &step.tags)?;
+        Ok(self.reference(step, submission(step, options)?.submission_id))
     }
 
     /// Executes a step. A job that is there and alive is used, one that has ended is not.
     pub fn launch(&self, step: &StepSpec) -> Result<StepRef, Error> {
-        let mut submission = submission(step)?;
+        self.launch_with(step, Options::merged(&step.options, &step.tags)?)
+    }
+
+    /// The same, with options that the backend has read already.
+    pub fn launch_with(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
+        let mut submission = submission(step, options)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
         let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::SubmitAgain)?;
         Ok(self.reference(step, submission_id))
@@ -68,8 +74,8 @@ fn submission_ids(steps: &[StepRef]) -> Vec<String> {
     steps.iter().map(|step| step.job.submission_id.clone()).collect()
 }
 
-fn submission(step: &StepSpec) -> Result<Submission, Error> {
-    let options = Options::merged(&step.options, &step.tags)?;
+/// The Ray job that executes a step, for its first launch.
+pub fn submission(step: &StepSpec, options: Options) -> Result<Submission, Error> {
     let origin = metadata::Origin {
         run_id: &step.run_id,
         job_name: &step.job_name,

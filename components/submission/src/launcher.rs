@@ -31,7 +31,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
 
     /// Launches or resumes a run: the attempt tells which. A job that is there and alive is used.
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
-        let mut submission = submission(run)?;
+        let mut submission = submission(run, Options::merged(&run.options, &run.tags)?)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
         let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Refuse)?;
         Ok(self.reference(&run.run_id, run.attempt, submission_id))
@@ -75,8 +75,8 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
     }
 }
 
-fn submission(run: &RunSpec) -> Result<Submission, Error> {
-    let options = Options::merged(&run.options, &run.tags)?;
+/// The Ray job that executes a run.
+pub fn submission(run: &RunSpec, options: Options) -> Result<Submission, Error> {
     let origin = metadata::Origin {
         run_id: &run.run_id,
         job_name: &run.job_name,

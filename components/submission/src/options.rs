@@ -52,10 +52,20 @@ impl Options {
     /// A key that the tag has wins, whatever its value: `0` turns a default off, and `null`
     /// goes back to what holds without configuration.
     pub fn merged(configuration: &str, tags: &Attributes) -> Result<Self, Error> {
+        Self::merged_beside(configuration, tags, &[]).map(|(options, _)| options)
+    }
+
+    /// The same for a backend that has `others` as keys of its own: what stands under those is
+    /// returned as it is, with the tag's on top.
+    pub fn merged_beside(
+        configuration: &str,
+        tags: &Attributes,
+        others: &[&str],
+    ) -> Result<(Self, Map<String, Value>), Error> {
         let mut mistakes = Vec::new();
         let mut merged = match document(configuration) {
             Ok(fields) => {
-                read::options(&fields, "", &mut mistakes);
+                read::options(&fields, "", others, &mut mistakes);
                 fields
             }
             Err(problem) => {
@@ -66,7 +76,7 @@ impl Options {
         if let Some((_, tag)) = tags.iter().find(|(name, _)| name == TAG) {
             match document(tag) {
                 Ok(fields) => {
-                    read::options(&fields, &format!("{TAG}."), &mut mistakes);
+                    read::options(&fields, &format!("{TAG}."), others, &mut mistakes);
                     merged.extend(fields);
                 }
                 Err(problem) => mistakes.push(mistake(
@@ -79,7 +89,9 @@ impl Options {
         if !mistakes.is_empty() {
             return Err(Error::InvalidConfig(mistakes));
         }
-        Ok(read::options(&merged, "", &mut Vec::new()))
+        let options = read::options(&merged, "", others, &mut Vec::new());
+        merged.retain(|key, _| others.contains(&key.as_str()));
+        Ok((options, merged))
     }
 
     /// The JSON schema of these options.

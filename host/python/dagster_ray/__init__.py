@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dagster_ray._base.resources import BaseRayResource, RayResource
     from dagster_ray.configs import Lifecycle
     from dagster_ray.core.executor import ray_executor
+    from dagster_ray.core.io_manager import RayIOManager
     from dagster_ray.core.resources import LocalRay
     from dagster_ray.core.run_launcher import RayRunLauncher
 
@@ -25,6 +26,7 @@ _HOMES = {
     "BaseRayResource": "dagster_ray._base.resources",
     "Lifecycle": "dagster_ray.configs",
     "LocalRay": "dagster_ray.core.resources",
+    "RayIOManager": "dagster_ray.core.io_manager",
     "RayResource": "dagster_ray._base.resources",
     "RayRunLauncher": "dagster_ray.core.run_launcher",
     "ray_executor": "dagster_ray.core.executor",
@@ -34,6 +36,7 @@ __all__ = [
     "BaseRayResource",
     "Lifecycle",
     "LocalRay",
+    "RayIOManager",
     "RayResource",
     "RayRunLauncher",
     "__version__",

@@ -1,6 +1,9 @@
 """The host of the components. JSON crosses in both directions, as strings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from dagster_ray.values.entries import Store
+from dagster_ray.values.frames import Frames
 
 class Component:
     """A component file, with what it is lent. Loading happens at the first use."""
@@ -14,6 +17,7 @@ class Component:
         kubernetes: str | None = None,
         programs: dict[str, list[str]],
         directories: list[str],
+        stores: Mapping[str, Store] | None = None,
         grants: str | None = None,
         sha256: str | None = None,
     ) -> None: ...
@@ -36,6 +40,7 @@ class Component:
         arguments: str,
         listener: Callable[[str], None] | None = None,
         timeout: float | None = None,
+        values: list[Frames] | None = None,
     ) -> Call: ...
     def forward(self, namespace: str, service: str, port: int) -> Forward: ...
 
@@ -51,6 +56,7 @@ class Call:
 
     def done(self) -> bool: ...
     def result(self, timeout: float | None = None) -> str: ...
+    def values(self) -> list[Frames]: ...
     def cancel(self) -> None: ...
 
 def shutdown() -> None: ...

@@ -74,7 +74,7 @@ class Backend:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._wasm = _named_component(connection.backend) if connection.backend else None
+        self._wasm = named_component(connection.backend) if connection.backend else None
         self._lock = threading.Lock()
         self._target: _Target | None = None
         self._components: dict[frozenset[str], Component] = {}
@@ -134,7 +134,7 @@ class Backend:
             "ray_token": True,
             "verify": self.connection.verify,
         }
-        return _native().Component(
+        return native().Component(
             target.wasm,
             settings=dict(target.settings),
             authorities=[json.dumps(authority)],
@@ -156,19 +156,19 @@ class Backend:
         here = self.connection.backend == "local" or known is None or known[0] == "local"
         port = self.connection.backend_config.get("dashboard_port", _LOCAL_PORT)
         if here and not (self.connection.backend == "local" and _in_ray_job()):
-            wasm = self._wasm or _built_in("local")
+            wasm = self._wasm or built_in("local")
             settings = {"address": f"http://127.0.0.1:{port}", "dashboard_port": str(port)}
         else:
             # In a Ray job the cluster is there, and it is the job's own.
             chosen = None if self.connection.backend == "local" else self._wasm
-            wasm = chosen or _built_in("existing")
+            wasm = chosen or built_in("existing")
             settings = {"address": dashboard_url(*(known or (f"http://127.0.0.1:{port}", "")))}
         url = settings["address"]
         offered = self.connection.backend_config
         if "dashboard_port" in offered:
             settings["dashboard_port"] = str(port)
         if offered.keys() - settings.keys():
-            settings |= _declared_settings(wasm, offered)
+            settings |= declared_settings(wasm, offered)
         return _Target(wasm, settings, url)
 
 
@@ -223,9 +223,9 @@ def _write_to_logging(level: str, message: str) -> None:
     logger.log(logging.getLevelName(level.upper()), message)
 
 
-def _declared_settings(wasm: str, offered: Mapping[str, Any]) -> dict[str, str]:
+def declared_settings(wasm: str, offered: Mapping[str, Any]) -> dict[str, str]:
     """Only the component knows which keys it reads once, and which with each run and step."""
-    probe = _native().Component(wasm, settings={}, authorities=[], programs={}, directories=[])
+    probe = native().Component(wasm, settings={}, authorities=[], programs={}, directories=[])
     described = json.loads(probe.call("describe.describe", "{}"))
     return {
         key: value if isinstance(value, str) else json.dumps(value)
@@ -234,7 +234,8 @@ def _declared_settings(wasm: str, offered: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _named_component(name: str) -> str:
+def named_component(name: str) -> str:
+    """The file of a component that is built in, or that a path names."""
     if name.endswith(".wasm"):
         return str(Path(name).expanduser().absolute())
     built_in = _COMPONENTS / f"{name}.wasm"
@@ -248,7 +249,8 @@ def _named_component(name: str) -> str:
     )
 
 
-def _built_in(name: str) -> str:
+def built_in(name: str) -> str:
+    """The file of a component that is built in."""
     return str(_COMPONENTS / f"{name}.wasm")
 
 
@@ -258,9 +260,10 @@ def _in_ray_job() -> bool:
 
 
 @cache
-def _native() -> Any:
-    from dagster_ray import _native as native
+def native() -> Any:
+    """The native module, which starts nothing before a component is called."""
+    from dagster_ray import _native
 
     # Programs that a component started must not outlive the process that it started them for.
-    atexit.register(native.shutdown)
-    return native
+    atexit.register(_native.shutdown)
+    return _native

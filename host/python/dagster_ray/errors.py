@@ -112,6 +112,10 @@ class ComponentLoadError(ComponentError):
     path: str | None
 
 
+class SerializationError(DagsterRayError):
+    """A value cannot be pickled, or not be unpickled where it is needed."""
+
+
 class ForkedProcessError(DagsterRayError):
     """The process was forked after the first call."""
 
@@ -129,6 +133,7 @@ __all__ = [
     "InvalidConfigError",
     "NotFoundError",
     "PermissionDeniedError",
+    "SerializationError",
     "UnavailableError",
     "UnsupportedError",
 ]

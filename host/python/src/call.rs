@@ -3,18 +3,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dagster_ray_runtime::{Backend, Call as RuntimeCall, CallError, Notice, Progress};
+use dagster_ray_runtime::{Answer, Backend, Call as RuntimeCall, CallError, Notice, Progress};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 
-use crate::errors;
+use crate::{errors, objects};
 
 /// How often a waiting caller looks for signals such as Ctrl-C.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 enum State {
     Running(RuntimeCall),
-    Done(Result<String, Arc<CallError>>),
+    Done(Result<Answer, Arc<CallError>>),
 }
 
 /// A call under way. Reports reach the listener while somebody waits, and at the latest with the
@@ -45,7 +45,7 @@ impl Call {
                     Progress::Notice(notice) => notices.push(notice),
                     Progress::Quiet => return (notices, false),
                     Progress::Ended(outcome) => {
-                        *state = State::Done(outcome.map(|value| value.to_string()).map_err(Arc::new));
+                        *state = State::Done(outcome.map_err(Arc::new));
                     }
                 }
                 if notices.len() >= 64 {
@@ -76,7 +76,7 @@ impl Call {
             State::Running(_) => None,
         });
         match outcome {
-            Some(Ok(text)) => Ok(text),
+            Some(Ok(answer)) => Ok(answer.json.to_string()),
             Some(Err(error)) => Err(errors::call(py, &error)),
             None => Err(PyTimeoutError::new_err("the call has not ended")),
         }
@@ -114,6 +114,15 @@ impl Call {
                 return self.outcome(py);
             }
         }
+    }
+
+    /// The values that the result speaks of by their place in the list.
+    fn values(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let values = py.detach(|| match &*self.lock() {
+            State::Done(Ok(answer)) => answer.values.clone(),
+            State::Done(Err(_)) | State::Running(_) => Vec::new(),
+        });
+        values.iter().filter_map(|value| objects::object(py, value)).collect()
     }
 
     /// Tells the call to stop. A call that listens cleans up first.

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use dagster_ray_runtime::capability::objects::ObjectStore;
 use dagster_ray_runtime::manifest::Narrowing;
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call as RuntimeCall, CallOptions,
@@ -12,6 +14,7 @@ use pyo3::prelude::*;
 
 use crate::call::Call;
 use crate::forward::Forward;
+use crate::objects::{self, PythonStore};
 use crate::{errors, process};
 
 /// A component file with what the configuration gives it. Nothing is read before the first use.
@@ -43,10 +46,12 @@ impl Component {
         arguments: &str,
         listener: Option<Py<PyAny>>,
         timeout: Option<f64>,
+        values: Vec<Bound<'_, PyAny>>,
     ) -> PyResult<Call> {
         let backend = self.backend(py)?;
         let timeout = timeout.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
-        let call = RuntimeCall::begin(&backend, export, arguments, CallOptions { timeout });
+        let values = values.iter().map(objects::value).collect::<PyResult<_>>()?;
+        let call = RuntimeCall::begin(&backend, export, arguments, CallOptions { timeout, values });
         Ok(Call::new(call, backend, listener))
     }
 }
@@ -54,7 +59,7 @@ impl Component {
 #[pymethods]
 impl Component {
     #[new]
-    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, grants=None, sha256=None))]
+    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, stores=None, grants=None, sha256=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -64,6 +69,7 @@ impl Component {
         kubernetes: Option<&str>,
         programs: Option<HashMap<String, Vec<String>>>,
         directories: Option<Vec<PathBuf>>,
+        stores: Option<HashMap<String, Py<PyAny>>>,
         grants: Option<&str>,
         sha256: Option<String>,
     ) -> PyResult<Self> {
@@ -92,6 +98,11 @@ impl Component {
             kubernetes,
             programs: programs.unwrap_or_default().into_iter().collect(),
             directories: directories.unwrap_or_default(),
+            stores: stores
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, store)| (name, Arc::new(PythonStore(store)) as Arc<dyn ObjectStore>))
+                .collect(),
             narrowing,
             sha256,
         };
@@ -126,11 +137,12 @@ impl Component {
         listener: Option<Py<PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<String> {
-        self.begin(py, export, arguments, listener, timeout)?.result(py, None)
+        self.begin(py, export, arguments, listener, timeout, Vec::new())?.result(py, None)
     }
 
-    /// Begins the same without waiting.
-    #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None))]
+    /// Begins the same without waiting. The arguments speak of `values` by their place in the list.
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None, values=None))]
     fn start(
         &self,
         py: Python<'_>,
@@ -138,8 +150,9 @@ impl Component {
         arguments: &str,
         listener: Option<Py<PyAny>>,
         timeout: Option<f64>,
+        values: Option<Vec<Bound<'_, PyAny>>>,
     ) -> PyResult<Call> {
-        self.begin(py, export, arguments, listener, timeout)
+        self.begin(py, export, arguments, listener, timeout, values.unwrap_or_default())
     }
 
     /// Opens a local port that leads to a service of the Kubernetes cluster.

@@ -7,6 +7,7 @@ mod call;
 mod component;
 mod errors;
 mod forward;
+mod objects;
 mod process;
 
 use pyo3::prelude::*;

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::capability::kubernetes::{Cluster, Failure, Forward, KubernetesOptions, Services, forward};
+use crate::capability::objects::ObjectStore;
 use crate::error::LoadError;
 use crate::host::Host;
 use crate::loader::{self, Loaded};
@@ -17,7 +18,7 @@ use crate::manifest::Narrowing;
 use crate::policy::{Authority, Policy};
 
 /// What the configuration says of a backend.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct BackendOptions {
     /// The component file.
     pub path: PathBuf,
@@ -29,6 +30,8 @@ pub struct BackendOptions {
     pub kubernetes: KubernetesOptions,
     /// The commands behind the names of programs.
     pub programs: BTreeMap<String, Vec<String>>,
+    /// The stores of values behind the names that a manifest can grant.
+    pub stores: BTreeMap<String, Arc<dyn ObjectStore>>,
     /// Directories and files that may be uploaded.
     pub directories: Vec<PathBuf>,
     /// What the operator allows of the manifest's grants.
@@ -90,6 +93,12 @@ impl Backend {
             let _ = sender.send(forward(cluster, &namespace, &service, port).await);
         });
         Opening { backend: self.clone(), outcome, task }
+    }
+
+    /// The stores that a manifest grants, of those that there are.
+    pub(crate) fn stores(&self, granted: &[String]) -> BTreeMap<String, Arc<dyn ObjectStore>> {
+        let stores = &self.0.options.stores;
+        granted.iter().filter_map(|name| Some((name.clone(), stores.get(name)?.clone()))).collect()
     }
 
     /// The component's name, digest and the names of the interfaces it exports.

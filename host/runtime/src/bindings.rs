@@ -11,9 +11,12 @@ wasmtime::component::bindgen!({
             import dagster-ray:host/sink@0.1.0;
             import dagster-ray:host/processes@0.1.0;
             import dagster-ray:host/packages@0.1.0;
+            import dagster-ray:host/objects@0.1.0;
             export dagster-ray:backend/describe@0.1.0;
             export dagster-ray:backend/launcher@0.1.0;
             export dagster-ray:backend/executor@0.1.0;
+            export dagster-ray:backend/cluster@0.1.0;
+            export dagster-ray:backend/io@0.1.0;
         }
     "#,
     path: [
@@ -36,5 +39,7 @@ wasmtime::component::bindgen!({
     with: {
         "dagster-ray:host/sink.listener": crate::capability::sink::Listener,
         "dagster-ray:host/packages.source": crate::capability::packages::Source,
+        "dagster-ray:host/objects.value": crate::capability::objects::Value,
+        "dagster-ray:host/objects.store": crate::capability::objects::Opened,
     },
 });

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Trap;
 
 use crate::backend::Backend;
 use crate::bindings::dagster_ray::host::model::Error;
+use crate::capability::objects::Value;
 use crate::error::CallError;
-use crate::exports::{self, Failure};
+use crate::exports::{self, Answer, Failure};
 use crate::loader::Loaded;
 use crate::notice::{Notice, Reports};
 use crate::policy::Policy;
@@ -19,17 +20,19 @@ use crate::store::{self, Cancel, Ingredients, State};
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
 /// How to call.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct CallOptions {
     /// Less time than the component's own limit.
     pub timeout: Option<Duration>,
+    /// The values that the arguments speak of by their place in this list.
+    pub values: Vec<Value>,
 }
 
 /// A call under way. Dropping it does not stop it; [`Call::cancel`] does.
 pub struct Call {
     cancel: Cancel,
     notices: mpsc::Receiver<Notice>,
-    outcome: oneshot::Receiver<Result<Value, CallError>>,
+    outcome: oneshot::Receiver<Result<Answer, CallError>>,
 }
 
 /// What a waiting caller gets.
@@ -37,7 +40,7 @@ pub enum Progress {
     /// A report of the call.
     Notice(Notice),
     /// Its end.
-    Ended(Box<Result<Value, CallError>>),
+    Ended(Box<Result<Answer, CallError>>),
     /// Nothing, in the time given.
     Quiet,
 }
@@ -54,6 +57,7 @@ impl Call {
             arguments: arguments.to_owned(),
             cancel: cancel.clone(),
             timeout: options.timeout,
+            values: options.values,
         };
         let runtime = backend.host().runtime();
         runtime.spawn(async move {
@@ -86,10 +90,10 @@ impl Call {
     ///
     /// # Errors
     /// Where the call fails, as [`CallError`] tells.
-    pub fn finish(mut self, backend: &Backend) -> Result<Value, CallError> {
+    pub fn finish(mut self, backend: &Backend) -> Result<Json, CallError> {
         loop {
             if let Progress::Ended(outcome) = self.wait(backend, Duration::from_secs(3600)) {
-                return *outcome;
+                return outcome.map(|answer| answer.json);
             }
         }
     }
@@ -101,10 +105,11 @@ struct One {
     arguments: String,
     cancel: Cancel,
     timeout: Option<Duration>,
+    values: Vec<Value>,
 }
 
 impl One {
-    async fn run(self, reports: Reports) -> Result<Value, CallError> {
+    async fn run(mut self, reports: Reports) -> Result<Answer, CallError> {
         let backend = self.backend.clone();
         // Compiling takes a good part of a second, and has no place on a thread that other calls need.
         let loaded = tokio::task::spawn_blocking(move || backend.current()).await;
@@ -122,11 +127,14 @@ impl One {
         let limits = &loaded.manifest.limits;
         let most = self.timeout.map_or(limits.wall_clock(), |asked| asked.min(limits.wall_clock()));
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
+        let values = std::mem::take(&mut self.values);
+        // Only a call that hears of its cancellation has something to do with the time.
+        let grace = if exports::listens(&self.export) { CLEAN_UP } else { Duration::ZERO };
         tokio::select! {
             biased;
-            outcome = self.call(&loaded, policy, reports) => outcome,
+            outcome = self.call(&loaded, policy, reports, values) => outcome,
             () = tokio::time::sleep(most) => Err(CallError::Deadline { component, export, seconds: most.as_secs_f64() }),
-            () = async { self.cancel.cancelled().await; tokio::time::sleep(CLEAN_UP).await } => {
+            () = async { self.cancel.cancelled().await; tokio::time::sleep(grace).await } => {
                 Err(CallError::Cancelled { component, export })
             }
         }
@@ -137,7 +145,8 @@ impl One {
         loaded: &Loaded,
         policy: std::sync::Arc<Policy>,
         reports: Reports,
-    ) -> Result<Value, CallError> {
+        values: Vec<Value>,
+    ) -> Result<Answer, CallError> {
         let interface = self.export.split('.').next().unwrap_or_default();
         if !loaded.introspection.interfaces.iter().any(|offered| offered.name() == interface) {
             return Err(self.not_offered(loaded));
@@ -153,12 +162,13 @@ impl One {
                 settings: self.backend.settings(),
                 cluster,
                 services,
+                stores: self.backend.stores(&loaded.manifest.grants.objects),
                 reports,
                 cancel: self.cancel.clone(),
             },
         )?;
         let result = match loaded.instance.instantiate_async(&mut store).await {
-            Ok(instance) => exports::call(&mut store, &instance, &self.export, &self.arguments).await,
+            Ok(instance) => exports::call(&mut store, &instance, &self.export, &self.arguments, values).await,
             Err(error) => Err(Failure::Broken(error)),
         };
         result.map_err(|failure| self.explain(failure, loaded, store.into_data()))

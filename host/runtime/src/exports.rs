@@ -3,6 +3,9 @@
 //! The edge is JSON so that a shim or a command line needs no code for each record; inside, every
 //! value is of the contract's own type.
 
+mod cluster;
+mod io;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -11,8 +14,29 @@ use wasmtime::component::{Instance, Resource};
 
 use crate::bindings::dagster_ray::host::model::{Error, JobState, JobStatus};
 use crate::bindings::exports::dagster_ray::backend::{describe, executor, launcher};
+use crate::capability::objects::Value as HostValue;
 use crate::capability::sink::Listener;
 use crate::store::State;
+
+/// What a call answers.
+#[derive(Clone)]
+pub struct Answer {
+    /// The result. A value stands in it by its place in `values`.
+    pub json: Value,
+    /// The values of the host's language that belong to it.
+    pub values: Vec<HostValue>,
+}
+
+impl From<Value> for Answer {
+    fn from(json: Value) -> Self {
+        Self { json, values: Vec::new() }
+    }
+}
+
+/// Whether an export is lent a listener, and so can hear that its caller has given up.
+pub(crate) fn listens(export: &str) -> bool {
+    matches!(export.split_once('.'), Some(("launcher" | "executor", "terminate") | ("cluster", "wait")))
+}
 
 /// How a call ends short of a result.
 pub(crate) enum Failure {
@@ -82,11 +106,14 @@ pub(crate) async fn call(
     instance: &Instance,
     export: &str,
     arguments: &str,
-) -> Result<Value, Failure> {
+    values: Vec<HostValue>,
+) -> Result<Answer, Failure> {
     match export.split_once('.') {
-        Some(("describe", function)) => of_describe(store, instance, function).await,
-        Some(("launcher", function)) => of_launcher(store, instance, function, arguments).await,
-        Some(("executor", function)) => of_executor(store, instance, function, arguments).await,
+        Some(("describe", function)) => Ok(of_describe(store, instance, function).await?.into()),
+        Some(("launcher", function)) => Ok(of_launcher(store, instance, function, arguments).await?.into()),
+        Some(("executor", function)) => Ok(of_executor(store, instance, function, arguments).await?.into()),
+        Some(("cluster", function)) => Ok(cluster::call(store, instance, function, arguments).await?.into()),
+        Some(("io", function)) => io::call(store, instance, function, arguments, values).await,
         _ => Err(Failure::NotOffered),
     }
 }

@@ -33,6 +33,7 @@ pub use backend::{Backend, BackendOptions, Opening};
 pub use bindings::dagster_ray::host::model;
 pub use call::{Call, CallOptions, Progress};
 pub use error::{CallError, LoadError};
+pub use exports::Answer;
 pub use host::Host;
 pub use introspect::{Interface, Introspection};
 pub use loader::{Inspection, inspect};

@@ -31,6 +31,7 @@ pub(crate) fn need(import: &str, grants: &Grants) -> Need {
     match interface {
         "wasi:http/types" | "wasi:http/outgoing-handler" => granted(has_http(grants), "http = [\"address\"]"),
         "dagster-ray:host/packages" => granted(grants.packages, "packages = true"),
+        "dagster-ray:host/objects" => granted(!grants.objects.is_empty(), "objects = [\"<store>\"]"),
         "dagster-ray:host/processes" => {
             granted(!grants.processes.is_empty(), "processes = { <program> = [[\"<first argument>\"]] }")
         }
@@ -76,6 +77,9 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
     }
     if grants.packages {
         host::packages::add_to_linker::<State, Own>(linker, |state| state)?;
+    }
+    if !grants.objects.is_empty() {
+        host::objects::add_to_linker::<State, Own>(linker, |state| state)?;
     }
     if !grants.processes.is_empty() {
         host::processes::add_to_linker::<State, Own>(linker, |state| state)?;

@@ -36,6 +36,9 @@ pub struct Grants {
     pub kubernetes: Vec<Rule>,
     /// Whether the directories that the configuration names may be read, to upload them.
     pub packages: bool,
+    /// Stores of values that may be used: `ray` for Ray's object store, `directory` for the directory
+    /// that the configuration names.
+    pub objects: Vec<String>,
     /// Programs that may be run, each with the argument lists that an invocation must begin with.
     pub processes: BTreeMap<String, Vec<Vec<String>>>,
 }
@@ -123,6 +126,7 @@ impl Manifest {
             };
             self.grants.kubernetes = self.grants.kubernetes.iter().flat_map(allowed).collect();
             self.grants.packages &= grants.packages;
+            self.grants.objects.retain(|store| grants.objects.contains(store));
             self.grants.processes = self
                 .grants
                 .processes

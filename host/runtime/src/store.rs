@@ -1,5 +1,6 @@
 //! What one call owns: everything here is dropped when it ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::http::Egress;
 use crate::capability::kubernetes::{Cluster, Services};
+use crate::capability::objects::ObjectStore;
 use crate::capability::processes::Programs;
 use crate::error::LoadError;
 use crate::host::Host;
@@ -51,6 +53,7 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) egress: Egress,
     pub(crate) programs: Programs,
+    pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
     pub(crate) reports: Reports,
     pub(crate) cancel: Cancel,
     pub(crate) settings: WasiConfigVariables,
@@ -68,6 +71,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) settings: &'a [(String, String)],
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) services: Services,
+    pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
     pub(crate) reports: Reports,
     pub(crate) cancel: Cancel,
 }
@@ -96,6 +100,7 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
             denials: Vec::new(),
         },
         programs: host.programs().clone(),
+        stores: from.stores,
         reports: from.reports,
         cancel: from.cancel,
         settings: from.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),

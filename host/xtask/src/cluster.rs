@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -64,6 +65,9 @@ const PROGRAMS: [Program; 4] = [
         version_stamp: None,
     },
 ];
+
+/// How old another version of our own programs has to be to be removed.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 
 /// What lies under the operator's module and is needed besides the program.
 const MANIFESTS: [&str; 2] = ["config/crd/bases", "config/rbac"];
@@ -236,14 +240,15 @@ impl<'a> Cluster<'a> {
         Ok(self.cache.join(format!("node-{}", name.get(..16).unwrap_or(&name))))
     }
 
-    /// Each edit makes a new folder. A cluster that still runs does not need its files any more.
+    /// Each edit makes a new folder. A younger one may belong to a cluster that still runs.
     fn forget_older(&self, current: &Path) -> Result<()> {
         for entry in fs::read_dir(&self.cache)? {
-            let path = entry?.path();
-            let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("node-"));
-            if ours && path != current {
-                fs::remove_dir_all(&path)
-                    .with_context(|| format!("{} could not be removed", path.display()))?;
+            let entry = entry?;
+            let ours = entry.file_name().to_string_lossy().starts_with("node-") && entry.path() != current;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if ours && age > FORGOTTEN_AFTER {
+                fs::remove_dir_all(entry.path())
+                    .with_context(|| format!("{} could not be removed", entry.path().display()))?;
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
-//! The commands of the project: `cargo xtask setup | build | demo | test | cluster | wit | wheel`.
+//! The commands of the project: `cargo xtask setup | build | demo | test | bench | cluster | wit | wheel`.
 //!
 //! Each command does all of its own set-up, so that a fresh clone needs nothing else first.
 
+mod bench;
 mod build;
 mod cluster;
 mod components;
@@ -54,6 +55,11 @@ enum Command {
     Cluster {
         #[command(subcommand)]
         command: ClusterCommand,
+    },
+    /// Set up and build, then measure what is claimed of speed, against Ray and dagster-ray
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
     },
     /// The frozen texts of the contract's released versions
     Wit {
@@ -120,6 +126,12 @@ fn execute(arguments: Arguments) -> Result<bool> {
             if cluster::build(&project, &mut stages) {
                 stages.close();
                 return cluster::replace_this_process(&project, &arguments);
+            }
+        }
+        Command::Bench { bench } => {
+            if build::run(&project, &mut stages) && bench::prepare(&project, &mut stages) {
+                stages.close();
+                return bench::replace_this_process(&project, bench);
             }
         }
         Command::Wit { command } => {

@@ -72,7 +72,7 @@ fn wanted_state(project: &Project) -> Result<String> {
 }
 
 /// `$PYTHON` where it is set, else the first of the usual names that is recent enough.
-fn find() -> Result<PathBuf> {
+pub(crate) fn find() -> Result<PathBuf> {
     if let Some(chosen) = env::var_os("PYTHON").filter(|value| !value.is_empty()) {
         let path = PathBuf::from(chosen);
         let found =

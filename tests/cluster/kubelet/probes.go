@@ -26,7 +26,7 @@ var probeClient = &http.Client{Transport: &http.Transport{
 // probe runs the container's probes until it died.
 func (c *container) probe(died <-chan struct{}) {
 	if probe := c.spec.StartupProbe; probe != nil {
-		if !c.watch(probe, died, func(passed bool) bool {
+		if !c.watch("Startup", probe, died, func(passed bool) bool {
 			if passed {
 				c.pod.change(func() {
 					c.started = true
@@ -47,7 +47,7 @@ func (c *container) probe(died <-chan struct{}) {
 		}
 	}
 	if probe := c.spec.LivenessProbe; probe != nil {
-		go c.watch(probe, died, func(passed bool) bool {
+		go c.watch("Liveness", probe, died, func(passed bool) bool {
 			if !passed {
 				c.unhealthy("liveness")
 			}
@@ -55,7 +55,7 @@ func (c *container) probe(died <-chan struct{}) {
 		})
 	}
 	if probe := c.spec.ReadinessProbe; probe != nil {
-		c.watch(probe, died, func(passed bool) bool {
+		c.watch("Readiness", probe, died, func(passed bool) bool {
 			c.pod.change(func() { c.ready = passed && c.process != nil })
 			return true
 		})
@@ -70,7 +70,7 @@ func (c *container) unhealthy(kind string) {
 
 // watch asks at the probe's pace, and tells each time the thresholds are reached. It goes on for as
 // long as whom it tells wants; it says whether the container still lived then.
-func (c *container) watch(probe *core.Probe, died <-chan struct{}, tell func(passed bool) bool) bool {
+func (c *container) watch(kind string, probe *core.Probe, died <-chan struct{}, tell func(passed bool) bool) bool {
 	pause := func(seconds int32) bool {
 		select {
 		case <-died:
@@ -100,7 +100,7 @@ func (c *container) watch(probe *core.Probe, died <-chan struct{}, tell func(pas
 			}
 		} else {
 			passes, failures = 0, failures+1
-			c.pod.event(core.EventTypeWarning, "Unhealthy", "Probe failed: "+err.Error())
+			c.pod.event(core.EventTypeWarning, "Unhealthy", kind+" probe failed: "+err.Error())
 			if failures >= max(probe.FailureThreshold, 1) && !tell(false) {
 				return true
 			}

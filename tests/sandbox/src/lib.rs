@@ -105,6 +105,7 @@ impl Subject {
                 authorities: self.authorities.clone(),
                 kubernetes: self.kubernetes.clone(),
                 programs: self.programs.clone(),
+                stores: Default::default(),
                 directories: self.directories.clone(),
                 narrowing: Narrowing::default(),
                 sha256: None,

@@ -7,7 +7,7 @@ use sandbox_tests::{Subject, attack};
 
 const SMALL: &str =
     "id = 'hostile'\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\nlog_kib = 4\n";
-const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nprocesses = { echo = [['hello']], ghost = [[]] }\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\n";
+const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [['hello']], ghost = [[]] }\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\n";
 
 fn outcome(of: &str) -> String {
     let subject = Subject::new("hostile", GRANTED).setting("attack", of);
@@ -91,6 +91,14 @@ fn other_arguments_and_other_programs_are_refused() {
     assert!(run("sh -c id").contains("processes = { sh = [[\"-c\", \"id\"]] }"));
     assert!(run("/bin/echo hello").contains("the host refused processes"));
     assert!(run("ghost").contains("the host refused processes"));
+}
+
+#[test]
+fn only_a_granted_store_is_opened() {
+    let load = |of: &str| attack(&Subject::new("hostile", GRANTED).setting("attack", &format!("load {of}")));
+    insta::assert_snapshot!(load("theirs:key"), @r#"hostile: launcher.locate: the host refused objects to theirs. To allow it, add to [grants] in the component's manifest: objects = ["theirs"]"#);
+    // Granted, and the embedding has none of that name.
+    assert!(load("ours:key").contains("the host refused objects to ours"));
 }
 
 #[test]

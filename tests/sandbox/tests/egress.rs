@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use sandbox_tests::{Subject, attack, call};
 use serde_json::json;
 
-const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 20.0\n";
+const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 20.0\n";
 
 struct Server {
     url: String,

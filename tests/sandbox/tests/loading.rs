@@ -94,7 +94,7 @@ fn an_export_that_is_not_there_lists_those_that_are() {
 fn a_changed_file_is_used_by_the_next_call() {
     let subject = Subject::new(
         "echo",
-        "id = 'subject'\n[grants]\nhttp = ['address']\npackages = true\nprocesses = { echo = [[]] }\n",
+        "id = 'subject'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n",
     )
     .setting("voice", "first");
     let backend = subject.backend();

@@ -10,8 +10,14 @@ use super::Options;
 /// Ray has options of their own for these, and refuses them among the custom ones.
 const NOT_CUSTOM: [(&str, &str); 3] = [("CPU", "num_cpus"), ("GPU", "num_gpus"), ("memory", "memory")];
 
-/// Reads an object's known keys. `prefix` goes before the paths of mistakes.
-pub(super) fn options(fields: &Map<String, Value>, prefix: &str, mistakes: &mut Vec<FieldError>) -> Options {
+/// Reads an object's known keys, and passes over the `others` that a backend reads itself. `prefix`
+/// goes before the paths of mistakes.
+pub(super) fn options(
+    fields: &Map<String, Value>,
+    prefix: &str,
+    others: &[&str],
+    mistakes: &mut Vec<FieldError>,
+) -> Options {
     let mut options = Options::default();
     let mut reader = Reader { mistakes };
     for (key, value) in fields {
@@ -25,10 +31,11 @@ pub(super) fn options(fields: &Map<String, Value>, prefix: &str, mistakes: &mut 
             "runtime_env" => options.runtime_env = reader.runtime_env(&path, value),
             "env_vars" => options.env_vars = reader.env_vars(&path, value),
             "metadata" => options.metadata = reader.strings(&path, value).into_iter().collect(),
+            other if others.contains(&other) => {}
             _ => reader.wrong(
                 &path,
                 "is not a known key".to_owned(),
-                &format!("the known keys are {}", Options::KEYS.join(", ")),
+                &format!("the known keys are {}", [&Options::KEYS, others].concat().join(", ")),
             ),
         }
     }

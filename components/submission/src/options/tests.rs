@@ -73,3 +73,17 @@ fn the_schema_has_every_key_and_no_other() {
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema.get("required").is_none());
 }
+
+#[test]
+fn a_backends_own_keys_are_left_to_it_with_the_tags_on_top() {
+    let tags = vec![(TAG.to_owned(), r#"{"image": "b"}"#.to_owned())];
+    let (options, own) =
+        Options::merged_beside(r#"{"num_cpus": 1, "image": "a"}"#, &tags, &["image"]).expect("both");
+    assert_eq!(options.num_cpus, Some(1.0));
+    assert_eq!(Value::from(own), serde_json::json!({"image": "b"}));
+    let Err(Error::InvalidConfig(found)) = Options::merged_beside(r#"{"imag": "a"}"#, &tags, &["image"])
+    else {
+        panic!();
+    };
+    assert!(found[0].hint.as_ref().is_some_and(|hint| hint.contains("num_cpus") && hint.contains("image")));
+}

@@ -1,7 +1,6 @@
 """The life of a Ray cluster as a Dagster resource, whatever the cluster is."""
 
 import os
-import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
@@ -12,11 +11,8 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_ray.configs import Lifecycle, RayDataExecutionOptions
+from dagster_ray.ray_connection import CONNECT_SECONDS, connect
 from dagster_ray.types import AnyDagsterContext
-
-# How long Ray Client connections are tried again; the client server sometimes needs a second try.
-_CONNECT_SECONDS = 120.0
-_CONNECT_PAUSE_SECONDS = 1.0
 
 _TRACING = {"RAY_PROFILING": "1", "RAY_task_events_report_interval_ms": "0"}
 
@@ -239,17 +235,7 @@ class RayResource(dg.ConfigurableResource, ABC):
         return options
 
     def _init_ray(self, options: dict[str, Any]) -> Any:
-        import ray
-
-        deadline = time.monotonic() + min(self.timeout, _CONNECT_SECONDS)
-        while True:
-            try:
-                return ray.init(address=self.ray_address, **options)
-            except ConnectionError:
-                # Without an address there is nothing out there that could come up later.
-                if self.ray_address is None or time.monotonic() >= deadline:
-                    raise
-            time.sleep(_CONNECT_PAUSE_SECONDS)
+        return connect(self.ray_address, seconds=min(self.timeout, CONNECT_SECONDS), **options)
 
     @contextmanager
     def _explained(self, context: AnyDagsterContext, verb: str) -> Generator[None, None, None]:

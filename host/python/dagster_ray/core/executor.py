@@ -15,6 +15,7 @@ from dagster._core.executor.step_delegating import StepDelegatingExecutor
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import RayExecutorConfig, flatten, schema
 from dagster_ray.core.run_launcher import RayRunLauncher
+from dagster_ray.core.run_values import remove_values
 from dagster_ray.core.spec import options_of
 from dagster_ray.core.step_handler import RayStepHandler
 from dagster_ray.errors import DagsterRayError
@@ -42,8 +43,14 @@ class RayExecutor(StepDelegatingExecutor):
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Generator[dg.DagsterEvent, Any, None]:
+        failed = False
         try:
-            yield from super().execute(plan_context, execution_plan)
+            for event in super().execute(plan_context, execution_plan):
+                failed = failed or event.is_step_failure
+                yield event
+            if not failed:
+                # One that failed may be re-executed from the step that did, and needs them.
+                remove_values(plan_context, execution_plan)
         finally:
             # Where runs may be resumed, Dagster leaves the steps of an interrupted run alone,
             # also when the interruption is a person's wish to end the run for good.

@@ -6,6 +6,7 @@
 pub mod http;
 pub mod kubernetes;
 pub mod logging;
+pub mod objects;
 pub mod packages;
 pub mod processes;
 pub mod sink;

@@ -1,0 +1,127 @@
+//! The head's pod: why it does not run, and what it wrote last.
+
+use dagster_ray_sdk::{Error, clock::Clock, http::Http};
+use serde_json::Value;
+
+use crate::kubernetes::{Kubernetes, POD, Selection, object};
+
+/// The autoscaler that KubeRay puts beside Ray tells nothing about the head's own troubles.
+const AUTOSCALER: &str = "autoscaler";
+
+/// Selects the head's pod of a cluster, by KubeRay's labels.
+#[must_use]
+pub fn selection(cluster: &str) -> Selection {
+    Selection::Labels(format!("ray.io/cluster={cluster},ray.io/node-type=head"))
+}
+
+/// What keeps a pod from running, in sentences. Nothing where it merely starts.
+#[must_use]
+pub fn troubles(pod: &Value) -> Vec<String> {
+    let name = object::name(pod);
+    let mut troubles = Vec::new();
+    for condition in object::elements(pod, "/status/conditions") {
+        let part = |name: &str| condition.get(name).and_then(Value::as_str).unwrap_or_default();
+        if part("type") == "PodScheduled" && part("status") == "False" && !part("reason").is_empty() {
+            troubles.push(format!("pod {name}: {}: {}", part("reason"), part("message")));
+        }
+    }
+    if object::text(pod, "/status/phase") == Some("Failed") {
+        let reason = object::text(pod, "/status/reason").unwrap_or("it failed");
+        troubles.push(sentence(&format!("pod {name}"), reason, object::text(pod, "/status/message")));
+    }
+    for (container, status) in containers(pod) {
+        let at = format!("pod {name}, container {container}");
+        if let Some(waiting) = status.pointer("/state/waiting") {
+            let reason = object::text(waiting, "/reason").unwrap_or_default();
+            if !matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
+                troubles.push(sentence(&at, reason, object::text(waiting, "/message")));
+            }
+        }
+        for state in ["/state/terminated", "/lastState/terminated"] {
+            let Some(ended) = status.pointer(state) else { continue };
+            let code = ended.get("exitCode").and_then(Value::as_i64).unwrap_or_default();
+            if code != 0 {
+                let reason = object::text(ended, "/reason").unwrap_or("Error");
+                troubles.push(sentence(
+                    &format!("{at} ended with exit code {code}"),
+                    reason,
+                    object::text(ended, "/message"),
+                ));
+            }
+        }
+    }
+    troubles
+}
+
+/// The last lines of each of the head's containers: pod and container, then the text.
+pub fn output<H: Http, C: Clock>(
+    kubernetes: &Kubernetes<H, C>,
+    namespace: &str,
+    cluster: &str,
+    lines: u32,
+) -> Result<Vec<(String, String)>, Error> {
+    let listed: Value = kubernetes.list(POD, namespace, &selection(cluster))?;
+    let mut found = Vec::new();
+    for pod in object::elements(&listed, "/items") {
+        let name = object::name(pod);
+        for (container, status) in containers(pod) {
+            let restarts = status.get("restartCount").and_then(Value::as_u64).unwrap_or_default();
+            let waits = status.pointer("/state/waiting").is_some();
+            if container == AUTOSCALER || (waits && restarts == 0) {
+                continue;
+            }
+            // What was restarted and waits has only its predecessor's words.
+            let text = kubernetes.log(namespace, name, container, lines, waits);
+            let text = text.unwrap_or_else(|error| format!("(cannot be read: {})", error.text()));
+            found.push((format!("{name}/{container}"), text));
+        }
+    }
+    Ok(found)
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    ["/status/initContainerStatuses", "/status/containerStatuses"]
+        .into_iter()
+        .flat_map(move |pointer| object::elements(pod, pointer))
+        .map(|status| (object::text(status, "/name").unwrap_or_default(), status))
+}
+
+fn sentence(at: &str, reason: &str, message: Option<&str>) -> String {
+    match message {
+        Some(message) => format!("{at}: {reason}: {}", message.trim()),
+        None => format!("{at}: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_that_cannot_be_had_and_a_node_that_is_not_there_are_told_and_a_start_is_not() {
+        let pod = |status: Value| json!({"metadata": {"name": "p"}, "status": status});
+        let waiting = |reason: &str| {
+            pod(
+                json!({"containerStatuses": [{"name": "ray-head", "state": {"waiting": {"reason": reason, "message": "why"}}}]}),
+            )
+        };
+        assert_eq!(
+            troubles(&waiting("ImagePullBackOff")),
+            ["pod p, container ray-head: ImagePullBackOff: why"]
+        );
+        assert!(troubles(&waiting("ContainerCreating")).is_empty());
+        let unschedulable = pod(json!({"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"},
+        ]}));
+        assert_eq!(troubles(&unschedulable), ["pod p: Unschedulable: 0/3 nodes"]);
+        let crashed = pod(json!({"containerStatuses": [{
+            "name": "ray-head",
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
+        }]}));
+        assert_eq!(troubles(&crashed).len(), 2);
+        assert!(troubles(&crashed)[1].contains("exit code 3"));
+    }
+}

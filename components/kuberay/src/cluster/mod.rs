@@ -1,0 +1,218 @@
+//! Ray clusters through KubeRay: the contract's functions on an API server and two clocks.
+
+pub mod create;
+pub mod expire;
+pub mod head;
+pub mod share;
+pub mod state;
+pub mod wait;
+
+use std::collections::BTreeMap;
+
+use dagster_ray_sdk::{Error, clock::Clock, http::Http};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    bindings::cluster::{ClusterInfo, ClusterRef, EndpointSet, Query},
+    kubernetes::{Deleted, Kind, Kubernetes, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
+    labels, leases,
+    time::{WallClock, epoch_of},
+};
+
+/// What a reference carries for this component alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Details {
+    /// The kind of the object: a RayCluster, unless a RayJob makes the cluster.
+    pub kind: String,
+    /// Milliseconds for which KubeRay may call it failed.
+    pub failure_tolerance_ms: u64,
+    /// Seconds for which one of its holders counts after it was last heard of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_ttl_s: Option<u64>,
+    /// Set where the reference was found by age: it is looked at once more before it is deleted.
+    pub only_if_unused: bool,
+}
+
+/// The contract's clusters.
+pub struct Clusters<H, C, W> {
+    pub(crate) kubernetes: Kubernetes<H, C>,
+    pub(crate) wall: W,
+    pub(crate) namespace: String,
+}
+
+/// A reference, read.
+pub(crate) struct Target {
+    pub(crate) kind: Kind,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: Option<String>,
+    pub(crate) details: Details,
+}
+
+impl Target {
+    /// What it is, for a message.
+    pub(crate) fn label(&self) -> String {
+        format!("the {} {}/{}", self.kind.kind, self.namespace, self.name)
+    }
+
+    /// Whether an object is the very one that is meant.
+    pub(crate) fn is(&self, document: &Value) -> bool {
+        self.uid.as_deref().is_none_or(|uid| uid == object::uid(document))
+    }
+}
+
+impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
+    /// Clusters on this API server, in this namespace where nobody names another.
+    pub fn new(kubernetes: Kubernetes<H, C>, wall: W, namespace: String) -> Self {
+        Self { kubernetes, wall, namespace }
+    }
+
+    /// Looks at one cluster.
+    pub fn get(&self, cluster: &ClusterRef) -> Result<ClusterInfo, Error> {
+        let target = self.target(cluster);
+        self.seen(&target).map(|document| self.info(target.kind, &document, &target.details))
+    }
+
+    /// Looks at the RayClusters of a namespace that have these labels.
+    pub fn list(&self, query: &Query) -> Result<Vec<ClusterInfo>, Error> {
+        let found = self.documents(RAY_CLUSTER, query)?;
+        Ok(found.iter().map(|document| self.info(RAY_CLUSTER, document, &Details::default())).collect())
+    }
+
+    /// Changes a cluster by a JSON merge patch, if it is still the one that is meant.
+    pub fn update(&self, cluster: &ClusterRef, patch: &str) -> Result<ClusterInfo, Error> {
+        let target = self.target(cluster);
+        let mut patch: Value = serde_json::from_str(patch)
+            .map_err(|error| Error::invalid("patch", &format!("is not JSON: {error}"), None))?;
+        if !patch.is_object() {
+            return Err(Error::invalid(
+                "patch",
+                "is not an object",
+                Some("write a JSON merge patch (RFC 7386)"),
+            ));
+        }
+        self.only_this(&mut patch, &target);
+        let changed = self.kubernetes.patch(target.kind, &target.namespace, &target.name, &patch)?;
+        Ok(self.info(target.kind, &changed, &target.details))
+    }
+
+    /// Removes a cluster. One that was found by age is spared where someone uses it since.
+    pub fn delete(&self, cluster: &ClusterRef) -> Result<(), Error> {
+        /// How often a cluster may change between a look and its removal.
+        const LOOKS: u32 = 5;
+
+        let target = self.target(cluster);
+        if !target.details.only_if_unused {
+            let meant = Precondition { uid: target.uid.clone(), resource_version: None };
+            self.kubernetes.delete(target.kind, &target.namespace, &target.name, &meant)?;
+            return Ok(());
+        }
+        for _ in 0..LOOKS {
+            let document = match self.seen(&target) {
+                Ok(document) => document,
+                Err(Error::NotFound(_)) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let held = leases::live(&document, self.wall.epoch_s());
+            if let Some(lease) = held.first() {
+                return Err(Error::Conflict(format!("{} is in use by {}", target.label(), lease.holder)));
+            }
+            let as_seen = Precondition {
+                uid: Some(object::uid(&document).to_owned()),
+                resource_version: Some(object::resource_version(&document).to_owned()),
+            };
+            match self.kubernetes.delete(target.kind, &target.namespace, &target.name, &as_seen)? {
+                Deleted::Accepted | Deleted::Gone => return Ok(()),
+                Deleted::Changed => {}
+            }
+        }
+        Err(Error::unavailable(format!("{} changes all the time", target.label()), false))
+    }
+
+    /// Where a cluster that is ready is reached.
+    pub fn endpoints(&self, cluster: &ClusterRef) -> Result<EndpointSet, Error> {
+        let target = self.target(cluster);
+        let mut document = self.seen(&target)?;
+        if target.kind == RAY_JOB {
+            let Some(name) = object::text(&document, "/status/rayClusterName") else {
+                return Err(Error::unavailable(format!("{} has no cluster yet", target.label()), false));
+            };
+            document = self.kubernetes.get(RAY_CLUSTER, &target.namespace, name)?;
+        }
+        state::endpoints(&document).ok_or_else(|| {
+            let state = state::describe(&document);
+            Error::unavailable(format!("{} is not ready: {state}", target.label()), false)
+        })
+    }
+
+    pub(crate) fn target(&self, cluster: &ClusterRef) -> Target {
+        let details: Details =
+            cluster.details.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        Target {
+            kind: if details.kind == RAY_JOB.kind { RAY_JOB } else { RAY_CLUSTER },
+            namespace: cluster.namespace.clone().unwrap_or_else(|| self.namespace.clone()),
+            name: cluster.name.clone(),
+            uid: cluster.uid.clone().filter(|uid| !uid.is_empty()),
+            details,
+        }
+    }
+
+    /// The object as it is now, if it is still the one that is meant.
+    pub(crate) fn seen(&self, target: &Target) -> Result<Value, Error> {
+        let document: Value = self.kubernetes.get(target.kind, &target.namespace, &target.name)?;
+        if target.is(&document) { Ok(document) } else { Err(replaced(target)) }
+    }
+
+    pub(crate) fn documents(&self, kind: Kind, query: &Query) -> Result<Vec<Value>, Error> {
+        let namespace = query.namespace.as_deref().unwrap_or(&self.namespace);
+        let which = Selection::Labels(labels::selector(&labels::normalised(&query.labels)));
+        let mut listed: Value = self.kubernetes.list(kind, namespace, &which)?;
+        match listed.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => Ok(items),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn only_this(&self, patch: &mut Value, target: &Target) {
+        if let Some(uid) = &target.uid {
+            patch["metadata"]["uid"] = uid.as_str().into();
+        }
+    }
+
+    pub(crate) fn reference(kind: Kind, document: &Value, details: &Details) -> ClusterRef {
+        let details = Details { kind: kind.kind.to_owned(), ..details.clone() };
+        ClusterRef {
+            name: object::name(document).to_owned(),
+            namespace: Some(object::namespace(document).to_owned()),
+            uid: Some(object::uid(document).to_owned()),
+            details: Some(json!(details).to_string()),
+        }
+    }
+
+    pub(crate) fn info(&self, kind: Kind, document: &Value, details: &Details) -> ClusterInfo {
+        let (state, reason) = if kind == RAY_JOB { state::of_job(document) } else { state::of(document) };
+        let labels: BTreeMap<&str, &str> = object::labels(document);
+        ClusterInfo {
+            cluster: Self::reference(kind, document, details),
+            state,
+            reason,
+            labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            created_at: created_at(document),
+            holders: leases::live(document, self.wall.epoch_s())
+                .into_iter()
+                .map(|lease| lease.holder)
+                .collect(),
+            document: document.to_string(),
+        }
+    }
+}
+
+pub(crate) fn created_at(document: &Value) -> u64 {
+    object::text(document, "/metadata/creationTimestamp").and_then(epoch_of).unwrap_or_default()
+}
+
+pub(crate) fn replaced(target: &Target) -> Error {
+    Error::NotFound(format!("{} is gone, and another one has its name", target.label()))
+}

@@ -1,0 +1,167 @@
+//! The exports.
+
+use dagster_ray_sdk::{
+    clock::WasiClock,
+    http::WasiHttp,
+    model::{Error, JobRef, JobStatus},
+    settings::{Settings as _, WasiSettings},
+};
+
+use crate::{
+    bindings::{
+        cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
+        describe::{self, Description, Role},
+        executor::{self, StepRef, StepSpec},
+        launcher::{self, RunRef, RunSpec, Termination},
+        pipes::{self, Followed, Position, ScriptSpec},
+    },
+    cluster::Clusters,
+    executor::Executor,
+    kubernetes::Kubernetes,
+    launcher::Launcher,
+    options::{self, ClusterOptions, DEFAULT_NAMESPACE, NAMESPACE, ScriptOptions},
+    pipes::Pipes,
+    time::HostClock,
+};
+use dagster_ray_sdk::bindings::sink::Listener;
+
+/// The backend that makes clusters and jobs through KubeRay.
+pub struct KubeRay;
+
+fn clusters() -> Result<Clusters<WasiHttp, WasiClock, HostClock>, Error> {
+    let namespace = WasiSettings.get(NAMESPACE)?.filter(|namespace| !namespace.trim().is_empty());
+    let kubernetes = Kubernetes::new(WasiHttp, WasiClock);
+    Ok(Clusters::new(kubernetes, HostClock, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())))
+}
+
+impl describe::Guest for KubeRay {
+    fn describe() -> Description {
+        Description {
+            name: "kuberay".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: "Runs, steps, scripts and Ray clusters on Kubernetes, through KubeRay 1.4 or later."
+                .to_owned(),
+            options: vec![
+                (Role::Launcher, options::job_schema()),
+                (Role::Executor, options::job_schema()),
+                (Role::Cluster, options::schema::<ClusterOptions>()),
+                (Role::Pipes, options::schema::<ScriptOptions>()),
+            ],
+            settings: vec![(
+                NAMESPACE.to_owned(),
+                format!("The namespace to make and look for things in. Without it, `{DEFAULT_NAMESPACE}`."),
+            )],
+        }
+    }
+}
+
+impl launcher::Guest for KubeRay {
+    fn launch(run: RunSpec) -> Result<RunRef, Error> {
+        Launcher::new(clusters()?).launch(&run.into()).map(Into::into)
+    }
+
+    fn resume(run: RunSpec) -> Result<RunRef, Error> {
+        Launcher::new(clusters()?).launch(&run.into()).map(Into::into)
+    }
+
+    fn locate(run_id: String, attempt: u32) -> Result<RunRef, Error> {
+        Ok(Launcher::new(clusters()?).locate(&run_id, attempt).into())
+    }
+
+    fn terminate(run: RunRef, listener: &Listener) -> Result<Termination, Error> {
+        Launcher::new(clusters()?).terminate(&run.into(), listener).map(Into::into)
+    }
+
+    fn check(runs: Vec<RunRef>) -> Result<Vec<JobStatus>, Error> {
+        let runs: Vec<_> = runs.into_iter().map(Into::into).collect();
+        Launcher::new(clusters()?).check(&runs)
+    }
+
+    fn debug_info(run: RunRef) -> Result<String, Error> {
+        Launcher::new(clusters()?).debug_info(&run.into())
+    }
+}
+
+impl executor::Guest for KubeRay {
+    fn plan(step: StepSpec) -> Result<StepRef, Error> {
+        Executor::new(clusters()?).plan(&step.into()).map(Into::into)
+    }
+
+    fn launch(step: StepSpec) -> Result<StepRef, Error> {
+        Executor::new(clusters()?).launch(&step.into()).map(Into::into)
+    }
+
+    fn check(steps: Vec<StepRef>) -> Result<Vec<JobStatus>, Error> {
+        let steps: Vec<_> = steps.into_iter().map(Into::into).collect();
+        Executor::new(clusters()?).check(&steps)
+    }
+
+    fn terminate(steps: Vec<StepRef>, listener: &Listener) -> Result<Vec<JobStatus>, Error> {
+        let steps: Vec<_> = steps.into_iter().map(Into::into).collect();
+        Executor::new(clusters()?).terminate(&steps, listener)
+    }
+}
+
+impl cluster::Guest for KubeRay {
+    fn create(spec: ClusterSpec) -> Result<Creation, Error> {
+        clusters()?.create(&spec)
+    }
+
+    fn wait(cluster: ClusterRef, timeout_ms: u64, listener: &Listener) -> Result<EndpointSet, Error> {
+        clusters()?.wait(&cluster, timeout_ms, listener)
+    }
+
+    fn get(cluster: ClusterRef) -> Result<ClusterInfo, Error> {
+        clusters()?.get(&cluster)
+    }
+
+    fn list(query: Query) -> Result<Vec<ClusterInfo>, Error> {
+        clusters()?.list(&query)
+    }
+
+    fn update(cluster: ClusterRef, patch: String) -> Result<ClusterInfo, Error> {
+        clusters()?.update(&cluster, &patch)
+    }
+
+    fn renew(cluster: ClusterRef, holder: String) -> Result<(), Error> {
+        clusters()?.renew(&cluster, &holder)
+    }
+
+    fn release(cluster: ClusterRef, holder: String) -> Result<bool, Error> {
+        clusters()?.release(&cluster, &holder)
+    }
+
+    fn delete(cluster: ClusterRef) -> Result<(), Error> {
+        clusters()?.delete(&cluster)
+    }
+
+    fn endpoints(cluster: ClusterRef) -> Result<EndpointSet, Error> {
+        clusters()?.endpoints(&cluster)
+    }
+
+    fn expired(rule: Expiry) -> Result<Vec<ClusterInfo>, Error> {
+        clusters()?.expired(&rule)
+    }
+}
+
+impl pipes::Guest for KubeRay {
+    fn launch(script: ScriptSpec, listener: &Listener) -> Result<JobRef, Error> {
+        Pipes::new(clusters()?).launch(&script, listener)
+    }
+
+    fn follow(_job: JobRef, _from: Option<Position>, _listener: &Listener) -> Result<Followed, Error> {
+        Err(Error::Unsupported("the backend kuberay does not pass on the output of scripts".to_owned()))
+    }
+
+    fn await_(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
+        Pipes::new(clusters()?).wait(&job, listener)
+    }
+
+    fn terminate(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
+        Pipes::new(clusters()?).terminate(&job, listener)
+    }
+}
+
+// A native linker does not take the names of a component's exports.
+#[cfg(target_family = "wasm")]
+crate::bindings::export_cluster_backend!(KubeRay with_types_in crate::bindings);

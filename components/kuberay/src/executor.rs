@@ -1,0 +1,317 @@
+//! Steps: a RayJob each with a cluster of its own, or Ray jobs on one cluster of their run.
+
+use std::collections::BTreeMap;
+
+use dagster_ray_jobs::JobsClient;
+use dagster_ray_sdk::{
+    Error,
+    bindings::executor::{StepRef, StepSpec},
+    clock::Clock,
+    debug,
+    http::Http,
+    model::{JobRef, JobStatus},
+    sink::{Channel, Level, Listener},
+};
+use dagster_ray_submission::{
+    environment,
+    executor::{Executor as OnRay, submission},
+    ids, look,
+    options::Options,
+    stop as rays_stop,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    bindings::cluster::{ClusterRef, ClusterSpec, Creation, Owner},
+    cluster::Clusters,
+    job::{
+        Place,
+        place::{self, Placed, Plan},
+        status::RayJob,
+        stop,
+    },
+    kubernetes::{RAY_CLUSTER, RAY_JOB, object},
+    labels,
+    manifest::Template,
+    names,
+    options::{self, JobOptions, Placement},
+    time::WallClock,
+};
+
+/// What a step's worker gets to clean up, and a little more.
+const PATIENCE_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
+/// How long the cluster of a run may take.
+const CLUSTER_MS: u64 = 900_000;
+
+/// The contract's executor.
+pub struct Executor<H, C, W> {
+    clusters: Clusters<H, C, W>,
+}
+
+/// Steps that are asked for together, with where they stand in the question.
+type Group<'s> = Vec<(usize, &'s StepRef)>;
+
+impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
+    /// An executor on the API server of these clusters.
+    pub fn new(clusters: Clusters<H, C, W>) -> Self {
+        Self { clusters }
+    }
+
+    /// Checks a step's configuration, manifest included, and names its job.
+    pub fn plan(&self, step: &StepSpec) -> Result<StepRef, Error> {
+        let (common, own) = options::job(&step.options, &step.tags)?;
+        if own.cluster == Placement::Shared {
+            let id = submission(step, common)?.submission_id;
+            let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
+            let place = Place::RayCluster {
+                namespace: self.namespace(&template, &own),
+                name: names::steps_cluster(&step.run_id),
+                uid: None,
+                dashboard: None,
+            };
+            return Ok(reference(step, place.reference(&id, None)));
+        }
+        let plan = self.own_plan(step, common, own)?;
+        plan.document("checked", 0)?;
+        Ok(self.own_reference(step, &plan, 0))
+    }
+
+    /// Executes a step. A job that is there and alive is used, one that has ended is not.
+    pub fn launch(&self, step: &StepSpec) -> Result<StepRef, Error> {
+        let (common, own) = options::job(&step.options, &step.tags)?;
+        if own.cluster == Placement::Shared {
+            return self.launch_on_shared(step, common, &own);
+        }
+        let plan = self.own_plan(step, common, own)?;
+        let mut launches = 0;
+        loop {
+            let name = names::step_job(&step.run_id, &step.step_key, &plan.submission_id(launches));
+            let document = plan.document(&name, launches)?;
+            match place::place(&self.clusters.kubernetes, &plan.namespace, &document)? {
+                Placed::Here => return Ok(self.own_reference(step, &plan, launches)),
+                Placed::Ended(_) => launches += 1,
+            }
+        }
+    }
+
+    /// The status of many steps, in their order: one request for each run and namespace, or for
+    /// each cluster that steps share.
+    pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
+        let (own, shared) = self.grouped(steps);
+        let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
+        for ((namespace, run_id), group) in own {
+            let listed = self.listed(&namespace, &run_id)?;
+            for (index, step) in group {
+                let job = place::latest(&listed, &step.job.submission_id);
+                statuses.insert(index, place::status_of(job, &step.job));
+            }
+        }
+        for group in shared {
+            let found = self.on_shared(&group, |jobs, ids| look::at(jobs, ids))?;
+            statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
+        }
+        Ok(statuses.into_values().collect())
+    }
+
+    /// Stops many steps together, removes what was made for each, and returns what they ended as.
+    pub fn terminate(&self, steps: &[StepRef], listener: &impl Listener) -> Result<Vec<JobStatus>, Error> {
+        let (own, shared) = self.grouped(steps);
+        let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
+        for ((namespace, run_id), group) in own {
+            let listed = self.listed(&namespace, &run_id)?;
+            let mut found: Vec<(usize, &RayJob)> = Vec::new();
+            for (index, step) in group {
+                match place::latest(&listed, &step.job.submission_id) {
+                    Some(job) => found.push((index, job)),
+                    None => {
+                        statuses.insert(index, place::missing(&step.job));
+                    }
+                }
+            }
+            let jobs: Vec<&RayJob> = found.iter().map(|(_, job)| *job).collect();
+            let ends = stop::all(&self.clusters.kubernetes, &jobs, PATIENCE_MS, listener)?;
+            statuses
+                .extend(found.iter().map(|(index, _)| *index).zip(ends.into_iter().map(|end| end.status)));
+        }
+        for group in shared {
+            let clock = self.clusters.kubernetes.clock();
+            let found = self.on_shared(&group, |jobs, ids| {
+                let ends = rays_stop::all(jobs, clock, ids, listener)?;
+                Ok(ends.into_iter().map(|end| end.status).collect())
+            })?;
+            statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
+        }
+        Ok(statuses.into_values().collect())
+    }
+
+    fn own_plan(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
+        let submission = submission(step, common)?;
+        let owner = Owner {
+            run_id: step.run_id.clone(),
+            step_key: Some(step.step_key.clone()),
+            resource_key: None,
+            holder: submission.submission_id.clone(),
+        };
+        Plan::new(submission, own, owner, labels::ROLE_STEP, &self.clusters.namespace)
+    }
+
+    fn own_reference(&self, step: &StepSpec, plan: &Plan, launches: u32) -> StepRef {
+        let id = plan.submission_id(launches);
+        let name = names::step_job(&step.run_id, &step.step_key, &id);
+        let place = Place::RayJob { namespace: plan.namespace.clone(), name };
+        reference(step, place.reference(&id, None))
+    }
+
+    /// Submits to the cluster of the run's steps, which the first of them makes.
+    fn launch_on_shared(&self, step: &StepSpec, common: Options, own: &JobOptions) -> Result<StepRef, Error> {
+        let cluster = self.steps_cluster(step, own)?;
+        let endpoints = self.clusters.wait(&cluster, CLUSTER_MS, &Unheard)?;
+        let jobs = self.jobs(&endpoints.dashboard_url)?;
+        let launched = OnRay::new(jobs, self.clusters.kubernetes.clock()).launch_with(step, common)?;
+        let place = Place::RayCluster {
+            namespace: cluster.namespace.unwrap_or_default(),
+            name: cluster.name,
+            uid: cluster.uid,
+            dashboard: Some(endpoints.dashboard_url),
+        };
+        let JobRef { submission_id, dashboard_url, .. } = launched.job;
+        Ok(reference(step, place.reference(&submission_id, dashboard_url)))
+    }
+
+    fn steps_cluster(&self, step: &StepSpec, own: &JobOptions) -> Result<ClusterRef, Error> {
+        let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
+        let namespace = self.namespace(&template, own);
+        let name = names::steps_cluster(&step.run_id);
+        let owner = Owner {
+            run_id: step.run_id.clone(),
+            step_key: None,
+            resource_key: None,
+            holder: holder(&step.run_id),
+        };
+        // All but the first step find it there, and need not offer one of their own.
+        match self.clusters.kubernetes.get::<Value>(RAY_CLUSTER, &namespace, &name) {
+            Ok(there) if !object::is_deleting(&there) => {
+                return Ok(Clusters::<H, C, W>::reference(RAY_CLUSTER, &there, &Default::default()));
+            }
+            Ok(_) | Err(Error::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let mut origin = vec![
+            ("dagster/job".to_owned(), step.job_name.clone()),
+            (labels::ROLE.to_owned(), labels::ROLE_STEPS.to_owned()),
+        ];
+        origin.extend(
+            step.code_location.iter().map(|place| ("dagster/code-location".to_owned(), place.clone())),
+        );
+        let manifest = json!({
+            "metadata": {
+                "labels": template.metadata.get("labels"),
+                "annotations": template.metadata.get("annotations"),
+            },
+            "spec": template.spec.get("rayClusterSpec"),
+        });
+        let spec = ClusterSpec {
+            name: Some(name),
+            owner,
+            image: own.image.clone(),
+            labels: origin,
+            env: Vec::new(),
+            options: json!({"namespace": namespace, "ray_cluster": manifest}).to_string(),
+        };
+        match self.clusters.create(&spec)? {
+            Creation::Created(cluster) | Creation::Joined(cluster) => Ok(cluster),
+        }
+    }
+
+    fn namespace(&self, template: &Template, own: &JobOptions) -> String {
+        template.namespace().or(own.namespace.as_deref()).unwrap_or(&self.clusters.namespace).to_owned()
+    }
+
+    fn jobs(&self, dashboard: &str) -> Result<JobsClient<&H, &C>, Error> {
+        JobsClient::new(dashboard, self.clusters.kubernetes.http(), self.clusters.kubernetes.clock())
+    }
+
+    fn listed(&self, namespace: &str, run_id: &str) -> Result<Vec<RayJob>, Error> {
+        place::list(&self.clusters.kubernetes, namespace, &place::selector(labels::ROLE_STEP, Some(run_id)))
+    }
+
+    /// Asks the Ray of a shared cluster. Where that cluster is gone, so are its jobs: a Ray that
+    /// cannot be asked is no proof of it, the API server's word is.
+    fn on_shared(
+        &self,
+        group: &Group<'_>,
+        ask: impl Fn(&JobsClient<&H, &C>, &[String]) -> Result<Vec<JobStatus>, Error>,
+    ) -> Result<Vec<JobStatus>, Error> {
+        let gone = || group.iter().map(|(_, step)| place::missing(&step.job)).collect();
+        let Some((_, first)) = group.first() else { return Ok(Vec::new()) };
+        let Some(Place::RayCluster { namespace, name, uid, dashboard }) = Place::of(&first.job) else {
+            return Ok(gone());
+        };
+        let ids: Vec<String> = group.iter().map(|(_, step)| step.job.submission_id.clone()).collect();
+        let cluster = ClusterRef { name, namespace: Some(namespace), uid, details: None };
+        let answer = match dashboard {
+            Some(dashboard) => self.jobs(&dashboard).and_then(|jobs| ask(&jobs, &ids)),
+            None => {
+                self.clusters.endpoints(&cluster).and_then(|at| ask(&self.jobs(&at.dashboard_url)?, &ids))
+            }
+        };
+        match answer {
+            Err(Error::NotFound(_)) => Ok(gone()),
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            Err(error) => match self.clusters.get(&cluster) {
+                Err(Error::NotFound(_)) => Ok(gone()),
+                _ => Err(error),
+            },
+            found => found,
+        }
+    }
+
+    /// The steps with jobs of their own by namespace and run, and the others by their cluster.
+    fn grouped<'s>(&self, steps: &'s [StepRef]) -> (BTreeMap<(String, String), Group<'s>>, Vec<Group<'s>>) {
+        let mut own: BTreeMap<(String, String), Group<'s>> = BTreeMap::new();
+        let mut shared: BTreeMap<String, Group<'s>> = BTreeMap::new();
+        for (index, step) in steps.iter().enumerate() {
+            let namespace = match Place::of(&step.job) {
+                Some(place @ Place::RayCluster { .. }) => {
+                    shared.entry(json!(place).to_string()).or_default().push((index, step));
+                    continue;
+                }
+                Some(Place::RayJob { namespace, .. }) => namespace,
+                None => self.clusters.namespace.clone(),
+            };
+            own.entry((namespace, step.run_id.clone())).or_default().push((index, step));
+        }
+        (own, shared.into_values().collect())
+    }
+}
+
+/// Who holds the cluster that a run's steps share.
+#[must_use]
+pub fn holder(run_id: &str) -> String {
+    ids::run(run_id, 0)
+}
+
+fn reference(step: &StepSpec, job: JobRef) -> StepRef {
+    StepRef { run_id: step.run_id.clone(), step_key: step.step_key.clone(), attempt: step.attempt, job }
+}
+
+/// A launch has nobody to report to but the host's log.
+struct Unheard;
+
+impl Listener for Unheard {
+    fn progress(&self, message: &str) {
+        debug!("{message}");
+    }
+
+    fn log(&self, _level: Level, message: &str) {
+        debug!("{message}");
+    }
+
+    fn event(&self, _kind: &str, _body: &str) {}
+
+    fn output(&self, _channel: Channel, _lines: &[Vec<u8>]) {}
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,247 @@
+//! The RayJob that a run or a step becomes.
+
+use dagster_ray_jobs::Submission;
+use dagster_ray_sdk::{
+    Error,
+    model::{Attributes, FieldError},
+};
+use serde_json::{Map, Value, json};
+
+use crate::manifest::{Template, complete_cluster, has, mistake};
+
+/// KubeRay's operator then hands the job to Ray itself. Its other modes put entrypoint and
+/// environment through a shell of the submitter's pod, which changes what is not plain.
+const HTTP_MODE: &str = "HTTPMode";
+const INTERACTIVE_MODE: &str = "InteractiveMode";
+/// A day.
+const ACTIVE_DEADLINE_S: u64 = 86_400;
+/// For how long the cluster of a job that ended can still be looked at.
+const TTL_S: u64 = 60;
+/// The longest argument or variable that Linux passes to a program (`MAX_ARG_STRLEN`).
+const LONGEST_VARIABLE: usize = 131_071;
+
+/// What follows from the run or step, with the option that it is set by.
+const OURS: [(&str, &str); 7] = [
+    ("entrypoint", "the worker's command"),
+    ("jobId", "the run or step"),
+    ("runtimeEnvYAML", "the option runtime_env"),
+    ("metadata", "the option metadata"),
+    ("entrypointNumCpus", "the option num_cpus"),
+    ("entrypointNumGpus", "the option num_gpus"),
+    ("entrypointResources", "the option resources"),
+];
+
+/// Completes a RayJob's spec with the job, and its cluster with image and environment.
+pub fn complete(template: &mut Template, submission: Submission, image: Option<&str>) -> Result<(), Error> {
+    let spec = &mut template.spec;
+    let mut mistakes: Vec<FieldError> = OURS
+        .iter()
+        .filter(|(field, _)| has(spec, field))
+        .map(|(field, by)| mistake(&at(field), &format!("is set by {by}"), Some("leave it out here")))
+        .collect();
+    if let Some(mode) = spec.get("submissionMode").filter(|mode| !mode.is_null() && **mode != HTTP_MODE) {
+        mistakes.push(mistake(
+            &at("submissionMode"),
+            &format!("is {mode}"),
+            Some("leave it out: a run or step is submitted in HTTPMode, which no shell comes between"),
+        ));
+    }
+    mistakes.extend(unfit(&submission));
+    if !mistakes.is_empty() {
+        return Err(Error::InvalidConfig(mistakes));
+    }
+
+    let Submission { entrypoint, submission_id, runtime_env, metadata, .. } = submission;
+    spec.insert("entrypoint".to_owned(), entrypoint.into());
+    spec.insert("jobId".to_owned(), submission_id.into());
+    // Every JSON document is one of YAML.
+    spec.insert("runtimeEnvYAML".to_owned(), runtime_env.to_string().into());
+    spec.insert("metadata".to_owned(), json!(metadata));
+    spec.insert("submissionMode".to_owned(), HTTP_MODE.into());
+    let amounts = [
+        ("entrypointNumCpus", submission.entrypoint_num_cpus),
+        ("entrypointNumGpus", submission.entrypoint_num_gpus),
+    ];
+    for (field, amount) in amounts {
+        spec.extend(amount.map(|amount| (field.to_owned(), amount.into())));
+    }
+    let resources = submission.entrypoint_resources.map(|resources| json!(resources).to_string());
+    spec.extend(resources.map(|text| ("entrypointResources".to_owned(), text.into())));
+    lifetime(spec);
+    cluster(spec, "ray_job.spec", image, &Vec::new())
+}
+
+/// Completes a RayJob whose driver comes from elsewhere.
+pub fn interactive(
+    spec: &mut Map<String, Value>,
+    path: &str,
+    image: Option<&str>,
+    env: &Attributes,
+) -> Result<(), Error> {
+    if let Some(mode) =
+        spec.get("submissionMode").filter(|mode| !mode.is_null() && **mode != INTERACTIVE_MODE)
+    {
+        return Err(Error::invalid(
+            &format!("{path}.spec.submissionMode"),
+            &format!("is {mode}"),
+            Some("leave it out: what is connected to is in InteractiveMode"),
+        ));
+    }
+    spec.insert("submissionMode".to_owned(), INTERACTIVE_MODE.into());
+    lifetime(spec);
+    cluster(spec, &format!("{path}.spec"), image, env)
+}
+
+/// Sees to it that nothing outlives its use: the cluster goes when the job has ended.
+pub fn lifetime(spec: &mut Map<String, Value>) {
+    let mut defaults = vec![("backoffLimit", json!(0)), ("activeDeadlineSeconds", json!(ACTIVE_DEADLINE_S))];
+    // KubeRay accepts these two neither beside a strategy of the user's, nor with a cluster that
+    // the job does not own.
+    if !has(spec, "deletionStrategy") && !has(spec, "clusterSelector") {
+        defaults.push(("shutdownAfterJobFinishes", json!(true)));
+        if matches!(spec.get("shutdownAfterJobFinishes"), None | Some(Value::Bool(true))) {
+            defaults.push(("ttlSecondsAfterFinished", json!(TTL_S)));
+        }
+    }
+    for (field, value) in defaults {
+        spec.entry(field).or_insert(value);
+    }
+}
+
+/// Completes the cluster that a RayJob makes, unless it uses one that is there.
+pub fn cluster(
+    spec: &mut Map<String, Value>,
+    path: &str,
+    image: Option<&str>,
+    env: &Attributes,
+) -> Result<(), Error> {
+    if has(spec, "clusterSelector") {
+        return Ok(());
+    }
+    let cluster = spec.entry("rayClusterSpec").or_insert_with(|| json!({}));
+    let path = format!("{path}.rayClusterSpec");
+    match cluster {
+        Value::Object(cluster) => complete_cluster(cluster, &path, image, env),
+        _ => Err(Error::invalid(&path, "is not an object", None)),
+    }
+}
+
+fn at(field: &str) -> String {
+    format!("ray_job.spec.{field}")
+}
+
+/// What a cluster that is yet to be made cannot be given.
+fn unfit(submission: &Submission) -> Vec<FieldError> {
+    let mut mistakes = Vec::new();
+    if submission.entrypoint_memory.is_some() {
+        mistakes.push(mistake(
+            "memory",
+            "cannot be reserved for the entrypoint of a RayJob",
+            Some("give the head's container memory in ray_job.spec.rayClusterSpec, or set cluster: shared"),
+        ));
+    }
+    let env = &submission.runtime_env;
+    let modules = env.get("py_modules").and_then(Value::as_array).into_iter().flatten();
+    let places = env.get("working_dir").into_iter().map(|place| ("working_dir", place));
+    for (key, place) in places.chain(modules.map(|place| ("py_modules", place))) {
+        if let Some(path) = place.as_str()
+            && !path.is_empty()
+            && !path.contains("://")
+        {
+            mistakes.push(mistake(
+                &format!("runtime_env.{key}"),
+                &format!("`{path}` is a local path, and there is no cluster yet to take it to"),
+                Some("put the code into the image, name an archive by URL, or set cluster: shared"),
+            ));
+        }
+    }
+    let variables = env.get("env_vars").and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in variables {
+        let length = name.len() + 1 + value.as_str().map_or(0, str::len);
+        if length > LONGEST_VARIABLE {
+            mistakes.push(mistake(
+                &format!("runtime_env.env_vars.{name}"),
+                &format!("takes {length} bytes, and a program can be given {LONGEST_VARIABLE}"),
+                None,
+            ));
+        }
+    }
+    mistakes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::kubernetes::RAY_JOB;
+
+    fn submission(runtime_env: Value) -> Submission {
+        Submission {
+            entrypoint: "python -m dagster \"$(printf %s \"$X\")\"".to_owned(),
+            submission_id: "dagster-run-r".to_owned(),
+            runtime_env,
+            entrypoint_num_cpus: Some(0.5),
+            entrypoint_resources: Some(BTreeMap::from([("tpu".to_owned(), 1.0)])),
+            ..Submission::default()
+        }
+    }
+
+    fn completed(manifest: Value, submission: Submission) -> Result<Map<String, Value>, Error> {
+        let mut template = Template::read(Some(manifest), RAY_JOB, "ray_job").unwrap();
+        complete(&mut template, submission, Some("i")).map(|()| template.spec)
+    }
+
+    #[test]
+    fn a_job_is_submitted_without_a_shell_and_leaves_nothing_behind() {
+        let spec = completed(json!({"spec": {"ttlSecondsAfterFinished": 5}}), submission(json!({"a": "$b"})))
+            .unwrap();
+        for (field, value) in [
+            ("submissionMode", json!("HTTPMode")),
+            ("jobId", json!("dagster-run-r")),
+            ("runtimeEnvYAML", json!("{\"a\":\"$b\"}")),
+            ("entrypointNumCpus", json!(0.5)),
+            ("entrypointResources", json!("{\"tpu\":1.0}")),
+            ("backoffLimit", json!(0)),
+            ("shutdownAfterJobFinishes", json!(true)),
+            ("ttlSecondsAfterFinished", json!(5)),
+        ] {
+            assert_eq!(spec[field], value, "{field}");
+        }
+        assert_eq!(
+            spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["image"],
+            "i"
+        );
+    }
+
+    #[test]
+    fn a_users_deletion_rules_are_not_made_invalid_and_a_cluster_that_is_there_is_kept() {
+        let rules = json!({"spec": {"deletionStrategy": {"deletionRules": []}}});
+        let spec = completed(rules, submission(json!({}))).unwrap();
+        assert!(
+            !spec.contains_key("shutdownAfterJobFinishes") && !spec.contains_key("ttlSecondsAfterFinished")
+        );
+        let there = json!({"spec": {"clusterSelector": {"ray.io/cluster": "x"}}});
+        let spec = completed(there, submission(json!({}))).unwrap();
+        assert!(!spec.contains_key("shutdownAfterJobFinishes") && !spec.contains_key("rayClusterSpec"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_told_before_anything_is_made() {
+        let mut job = submission(json!({"working_dir": ".", "env_vars": {"X": "y".repeat(131_072)}}));
+        job.entrypoint_memory = Some(1);
+        let manifest = json!({"spec": {"entrypoint": "x", "submissionMode": "K8sJobMode"}});
+        let Err(Error::InvalidConfig(mistakes)) = completed(manifest, job) else { panic!() };
+        let paths: Vec<&str> = mistakes.iter().map(|one| one.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "ray_job.spec.entrypoint",
+                "ray_job.spec.submissionMode",
+                "memory",
+                "runtime_env.working_dir",
+                "runtime_env.env_vars.X",
+            ]
+        );
+    }
+}

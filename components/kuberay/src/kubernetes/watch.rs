@@ -1,0 +1,279 @@
+//! Watching objects: one list, then one stream for as long as it lasts.
+//!
+//! A stream that ends is opened again where it stopped, and one whose place the API server has
+//! forgotten (410 Gone) begins with a new list. Neither is an error of the watch.
+
+use std::{collections::VecDeque, io::Read as _};
+
+use dagster_ray_sdk::{
+    Error,
+    clock::Clock,
+    error::from_io,
+    http::{Body, Http},
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Kind, Kubernetes, Selection, answers, object};
+
+const FIRST_PAUSE_MS: u64 = 200;
+const LONGEST_PAUSE_MS: u64 = 5_000;
+const LONGEST_STREAM_S: u64 = 3_600;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// An object is there, in this state.
+    Now(Value),
+    /// An object is gone. Its last state is told where it is known.
+    Gone(Option<Value>),
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    kind: String,
+    object: Value,
+}
+
+struct Stream {
+    body: Body,
+    unread: Vec<u8>,
+}
+
+enum Heard {
+    Nothing,
+    Line(Line),
+    End,
+}
+
+/// A watch of some objects.
+pub struct Watch<'k, H, C> {
+    kubernetes: &'k Kubernetes<H, C>,
+    kind: Kind,
+    namespace: String,
+    which: Selection,
+    resource_version: Option<String>,
+    stream: Option<Stream>,
+    waiting: VecDeque<Change>,
+    pause_ms: u64,
+    not_before_ms: u64,
+    trouble: Option<Error>,
+}
+
+impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
+    /// Nothing is asked yet.
+    pub fn new(kubernetes: &'k Kubernetes<H, C>, kind: Kind, namespace: &str, which: Selection) -> Self {
+        Self {
+            kubernetes,
+            kind,
+            namespace: namespace.to_owned(),
+            which,
+            resource_version: None,
+            stream: None,
+            waiting: VecDeque::new(),
+            pause_ms: FIRST_PAUSE_MS,
+            not_before_ms: 0,
+            trouble: None,
+        }
+    }
+
+    /// Why nothing can be seen at the moment, where that is so.
+    pub fn trouble(&self) -> Option<&Error> {
+        self.trouble.as_ref()
+    }
+
+    /// The next thing that happened, within about so many milliseconds. What is there in the
+    /// beginning is told first.
+    pub fn next(&mut self, wait_ms: u64, last_for_ms: u64) -> Result<Option<Change>, Error> {
+        let until = self.kubernetes.clock().now_ms().saturating_add(wait_ms);
+        loop {
+            if let Some(change) = self.waiting.pop_front() {
+                return Ok(Some(change));
+            }
+            let now = self.kubernetes.clock().now_ms();
+            if self.stream.is_none() && now < self.not_before_ms {
+                self.kubernetes.clock().sleep_ms(self.not_before_ms.min(until).saturating_sub(now));
+                if self.kubernetes.clock().now_ms() < self.not_before_ms {
+                    return Ok(None);
+                }
+            }
+            match self.step(until.saturating_sub(now), last_for_ms) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) if error.is_transient() => {
+                    self.stream = None;
+                    self.trouble = Some(error);
+                    self.rest();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Lists, opens or reads, whichever is next. `false` means that nothing happened in time.
+    fn step(&mut self, wait_ms: u64, last_for_ms: u64) -> Result<bool, Error> {
+        let Some(from) = self.resource_version.clone() else {
+            self.list()?;
+            return Ok(true);
+        };
+        let Some(stream) = &mut self.stream else {
+            let seconds = (last_for_ms / 1_000 + 5).min(LONGEST_STREAM_S);
+            match self.kubernetes.stream(self.kind, &self.namespace, &self.which, &from, seconds) {
+                Ok(response) => {
+                    self.stream = Some(Stream { body: response.body, unread: Vec::new() });
+                    self.trouble = None;
+                }
+                Err(Error::Backend(api)) if api.status == 410 => self.resource_version = None,
+                Err(error) => return Err(error),
+            }
+            return Ok(true);
+        };
+        match stream.hear(wait_ms)? {
+            Heard::Nothing => Ok(false),
+            Heard::End => {
+                self.stream = None;
+                self.rest();
+                Ok(true)
+            }
+            Heard::Line(line) => {
+                self.take(line)?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn list(&mut self) -> Result<(), Error> {
+        let mut listed: Value = self.kubernetes.list(self.kind, &self.namespace, &self.which)?;
+        self.resource_version = Some(object::resource_version(&listed).to_owned());
+        self.stream = None;
+        self.trouble = None;
+        let items = match listed.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            _ => Vec::new(),
+        };
+        // An empty list is news to someone who waits for one object.
+        if items.is_empty() && matches!(self.which, Selection::Name(_)) {
+            self.waiting.push_back(Change::Gone(None));
+        }
+        self.waiting.extend(items.into_iter().map(Change::Now));
+        Ok(())
+    }
+
+    fn take(&mut self, line: Line) -> Result<(), Error> {
+        if line.kind == "ERROR" {
+            let code =
+                line.object.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+            self.stream = None;
+            self.rest();
+            if code == Some(410) {
+                self.resource_version = None;
+                return Ok(());
+            }
+            let asked =
+                answers::Asked { verb: "watch", kind: self.kind, namespace: &self.namespace, name: None };
+            return Err(answers::failure(code.unwrap_or(500), None, &line.object.to_string(), &asked));
+        }
+        self.pause_ms = FIRST_PAUSE_MS;
+        let seen = object::resource_version(&line.object);
+        if !seen.is_empty() {
+            self.resource_version = Some(seen.to_owned());
+        }
+        match line.kind.as_str() {
+            "ADDED" | "MODIFIED" => self.waiting.push_back(Change::Now(line.object)),
+            "DELETED" => self.waiting.push_back(Change::Gone(Some(line.object))),
+            // BOOKMARK, which only moves the place to go on from, and what is yet to be invented.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Nothing is asked for a while, longer each time.
+    fn rest(&mut self) {
+        self.not_before_ms = self.kubernetes.clock().now_ms().saturating_add(self.pause_ms);
+        self.pause_ms = (self.pause_ms * 2).min(LONGEST_PAUSE_MS);
+    }
+}
+
+impl Stream {
+    fn hear(&mut self, wait_ms: u64) -> Result<Heard, Error> {
+        const PIECE: usize = 16 * 1024;
+
+        loop {
+            if let Some(end) = self.unread.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                return serde_json::from_slice(&line).map(Heard::Line).map_err(|error| {
+                    Error::unavailable(format!("a watch sent a line that is not JSON: {error}"), false)
+                });
+            }
+            if !self.body.ready_within(wait_ms) {
+                return Ok(Heard::Nothing);
+            }
+            let mut piece = [0; PIECE];
+            match self.body.read(&mut piece).map_err(|broken| from_io(broken, "watching"))? {
+                0 => return Ok(Heard::End),
+                count => self.unread.extend_from_slice(&piece[..count]),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dagster_ray_sdk::testing::{Act, ScriptedHttp, VirtualClock};
+
+    use super::{super::RAY_CLUSTER, *};
+
+    fn chunks(lines: &[&str]) -> Act {
+        Act::Answer { status: 200, chunks: lines.iter().map(|line| line.as_bytes().to_vec()).collect() }
+    }
+
+    #[test]
+    fn it_goes_on_where_a_stream_ended_and_lists_anew_where_the_place_is_forgotten() {
+        let http = ScriptedHttp::new([
+            Act::answer(200, r#"{"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "a"}}]}"#),
+            // A line in two pieces, a bookmark, and a broken connection.
+            Act::Break {
+                status: 200,
+                chunks: vec![
+                    br#"{"type":"MODIFIED","object":{"metadata":{"name":"a","#.to_vec(),
+                    b"\"resourceVersion\":\"6\"}}}\n{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}\n".to_vec(),
+                ],
+                error: Error::unavailable("reset", false),
+            },
+            chunks(&["{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\"}}\n"]),
+            Act::answer(200, r#"{"metadata": {"resourceVersion": "20"}, "items": []}"#),
+        ]);
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let mut watch = Watch::new(&kubernetes, RAY_CLUSTER, "ray", Selection::Name("a".to_owned()));
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            seen.extend(watch.next(1_000, 60_000).unwrap());
+        }
+        assert!(matches!(
+            (&seen[0], &seen[1], &seen[2]),
+            (Change::Now(_), Change::Now(_), Change::Gone(None))
+        ));
+        let urls: Vec<String> = http.requests().into_iter().map(|request| request.url).collect();
+        assert!(urls[1].contains("watch=1&allowWatchBookmarks=true&resourceVersion=5&timeoutSeconds=65"));
+        assert!(urls[1].contains("fieldSelector=metadata.name%3Da"));
+        assert!(urls[2].contains("resourceVersion=9"));
+        assert!(!urls[3].contains("watch"));
+    }
+
+    #[test]
+    fn what_is_forbidden_ends_it() {
+        let http = ScriptedHttp::new([
+            Act::answer(200, r#"{"metadata": {"resourceVersion": "5"}, "items": []}"#),
+            Act::answer(403, r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"no"}"#),
+        ]);
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let mut watch = Watch::new(&kubernetes, RAY_CLUSTER, "ray", Selection::Name("a".to_owned()));
+        assert_eq!(watch.next(1_000, 60_000).unwrap(), Some(Change::Gone(None)));
+        let refused = watch.next(1_000, 60_000).unwrap_err();
+        assert!(refused.text().contains("verbs: [\"watch\"]"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Runs: a RayJob each, with a cluster of its own.
+
+use std::fmt::Write as _;
+
+use dagster_ray_jobs::JobsClient;
+use dagster_ray_sdk::{
+    Error,
+    bindings::launcher::{RunRef, RunSpec, Termination},
+    clock::Clock,
+    http::Http,
+    model::{JobState, JobStatus},
+    sink::Listener,
+    warn,
+};
+use dagster_ray_submission::{debug, environment, ids, launcher::submission};
+use serde_json::Value;
+
+use crate::{
+    bindings::cluster::{Owner, Query},
+    cluster::{Clusters, head, state},
+    job::{
+        Place,
+        place::{self, Placed, Plan},
+        status::RayJob,
+        stop,
+    },
+    kubernetes::{EVENT, Kind, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
+    labels, names, options,
+    time::WallClock,
+};
+
+/// What a run's worker gets to stop its steps, and a little more.
+const PATIENCE_MS: u64 = (environment::RUN_STOP_WAIT_S as u64 + 10) * 1_000;
+const LOG_LINES: u32 = 200;
+
+/// The contract's launcher.
+pub struct Launcher<H, C, W> {
+    clusters: Clusters<H, C, W>,
+}
+
+impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
+    /// A launcher on the API server of these clusters.
+    pub fn new(clusters: Clusters<H, C, W>) -> Self {
+        Self { clusters }
+    }
+
+    /// Launches or resumes a run: the attempt tells which. A job that is there and alive is used.
+    pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
+        let (common, own) = options::job(&run.options, &run.tags)?;
+        let submission = submission(run, common)?;
+        let owner = Owner {
+            run_id: run.run_id.clone(),
+            step_key: None,
+            resource_key: None,
+            holder: submission.submission_id.clone(),
+        };
+        let plan = Plan::new(submission, own, owner, labels::ROLE_RUN, &self.clusters.namespace)?;
+        let id = plan.submission_id(0);
+        let name = names::run_job(&id);
+        match place::place(&self.clusters.kubernetes, &plan.namespace, &plan.document(&name, 0)?)? {
+            Placed::Here => Ok(reference(&run.run_id, run.attempt, plan.namespace)),
+            Placed::Ended(job) => Err(Error::Conflict(format!(
+                "the RayJob {}/{name} exists and has ended ({:?}): a new worker for the run needs a new attempt; resume the run",
+                plan.namespace,
+                job.status().state
+            ))),
+        }
+    }
+
+    /// Names the job that a launch makes in the backend's own namespace.
+    pub fn locate(&self, run_id: &str, attempt: u32) -> RunRef {
+        reference(run_id, attempt, self.clusters.namespace.clone())
+    }
+
+    /// Stops a run's job, and removes everything that was made for the run.
+    pub fn terminate(&self, run: &RunRef, listener: &impl Listener) -> Result<Termination, Error> {
+        let (namespace, name) = self.place(run);
+        let kubernetes = &self.clusters.kubernetes;
+        let termination = match kubernetes.get::<RayJob>(RAY_JOB, &namespace, &name) {
+            Err(Error::NotFound(_)) => Termination::Missing,
+            Err(error) => return Err(error),
+            Ok(job) => {
+                let ends = stop::all(kubernetes, &[&job], PATIENCE_MS, listener)?;
+                let before = ends.iter().any(|end| end.before || end.status.state == JobState::Succeeded);
+                if before { Termination::AlreadyEnded } else { Termination::Stopped }
+            }
+        };
+        // The worker stops its steps itself, unless it never ran, or was killed.
+        self.remove(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
+        self.remove(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
+        Ok(termination)
+    }
+
+    /// The status of many runs, in their order, with one request for each namespace.
+    pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
+        let kubernetes = &self.clusters.kubernetes;
+        if let [run] = runs {
+            let (namespace, name) = self.place(run);
+            return match kubernetes.get::<RayJob>(RAY_JOB, &namespace, &name) {
+                Ok(job) => Ok(vec![job.status()]),
+                Err(Error::NotFound(_)) => Ok(vec![place::missing(&run.job)]),
+                Err(error) => Err(error),
+            };
+        }
+        let mut listed: Vec<(String, Vec<RayJob>)> = Vec::new();
+        let mut statuses = Vec::new();
+        for run in runs {
+            let (namespace, _) = self.place(run);
+            if !listed.iter().any(|(known, _)| *known == namespace) {
+                let jobs = place::list(kubernetes, &namespace, &place::selector(labels::ROLE_RUN, None))?;
+                listed.push((namespace.clone(), jobs));
+            }
+            let jobs = listed.iter().find(|(known, _)| *known == namespace).map(|(_, jobs)| jobs.as_slice());
+            let job = jobs.unwrap_or_default().iter().find(|job| job.spec.job_id == run.job.submission_id);
+            statuses.push(place::status_of(job, &run.job));
+        }
+        Ok(statuses)
+    }
+
+    /// What someone who debugs this run wants to see: KubeRay's word, events, and the end of the
+    /// job's or the head's output.
+    pub fn debug_info(&self, run: &RunRef) -> Result<String, Error> {
+        let (namespace, name) = self.place(run);
+        let kubernetes = &self.clusters.kubernetes;
+        let document: Value = match kubernetes.get(RAY_JOB, &namespace, &name) {
+            Ok(document) => document,
+            Err(Error::NotFound(text)) => return Ok(format!("{text}\n")),
+            Err(error) => return Err(error),
+        };
+        let job: RayJob = serde_json::from_value(document.clone()).unwrap_or_default();
+        let status = job.status();
+        let mut text = format!("RayJob: {namespace}/{name}\n");
+        line(&mut text, "status in Ray", &job.status.job_status);
+        line(&mut text, "status in KubeRay", &job.status.job_deployment_status);
+        line(&mut text, "reason", &job.status.reason);
+        line(&mut text, "message", &status.message.unwrap_or_default());
+        line(&mut text, "cluster", &job.status.ray_cluster_name);
+        if let Some(cluster) = document.pointer("/status/rayClusterStatus") {
+            line(&mut text, "cluster's status", &state::describe(&serde_json::json!({"status": cluster})));
+        }
+        let which = Selection::Fields(format!("involvedObject.name={name}"));
+        if let Ok(events) = kubernetes.list::<Value>(EVENT, &namespace, &which) {
+            for event in object::elements(&events, "/items") {
+                let part = |pointer| object::text(event, pointer).unwrap_or_default();
+                line(&mut text, &format!("event {}", part("/reason")), part("/message"));
+            }
+        }
+        let output = job.dashboard().filter(|_| !job.status.job_status.is_empty()).map(|dashboard| {
+            let jobs = JobsClient::new(&dashboard, kubernetes.http(), kubernetes.clock())?;
+            debug::info(&jobs, &job.spec.job_id)
+        });
+        if let Some(Ok(card)) = output {
+            text.push_str(&card);
+        } else if !job.status.ray_cluster_name.is_empty()
+            && let Ok(output) = head::output(kubernetes, &namespace, &job.status.ray_cluster_name, LOG_LINES)
+        {
+            for (container, lines) in output {
+                line(&mut text, &format!("the last lines of {container}"), &format!("\n{lines}"));
+            }
+        }
+        Ok(text)
+    }
+
+    fn place(&self, run: &RunRef) -> (String, String) {
+        match Place::of(&run.job) {
+            Some(Place::RayJob { namespace, name }) => (namespace, name),
+            _ => (self.clusters.namespace.clone(), names::run_job(&run.job.submission_id)),
+        }
+    }
+
+    fn remove(&self, kind: Kind, namespace: &str, role: &str, run_id: &str) -> Result<(), Error> {
+        let labels = place::selector(role, Some(run_id)).into_iter().collect();
+        let found =
+            self.clusters.documents(kind, &Query { namespace: Some(namespace.to_owned()), labels })?;
+        for document in found {
+            let meant = Precondition { uid: Some(object::uid(&document).to_owned()), resource_version: None };
+            let name = object::name(&document);
+            // A RayJob's cluster, which has its labels too, goes with it.
+            if !object::is_owned(&document) {
+                warn!(
+                    "the {} {namespace}/{name} is left over from the run {run_id}: it is removed",
+                    kind.kind
+                );
+                self.clusters.kubernetes.delete(kind, namespace, name, &meant)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn reference(run_id: &str, attempt: u32, namespace: String) -> RunRef {
+    let id = ids::run(run_id, attempt);
+    let place = Place::RayJob { namespace, name: names::run_job(&id) };
+    RunRef { run_id: run_id.to_owned(), attempt, job: place.reference(&id, None) }
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    if !value.is_empty() {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "{name}: {value}");
+    }
+}

@@ -1,0 +1,104 @@
+//! What a component adds to the shared rules, and the macro that exports it.
+
+use dagster_ray_sdk::Error;
+
+use crate::bindings::describe::{Description, Role};
+use crate::options::Options;
+use crate::place::{Handle, Lent};
+use crate::rules::Values;
+
+/// A backend for values.
+pub trait Backend {
+    /// Its name.
+    const NAME: &str;
+    /// Its version.
+    const VERSION: &str;
+    /// What it does, in a sentence.
+    const SUMMARY: &str;
+    /// The store that its manifest grants.
+    const STORE: &str;
+}
+
+/// A backend's card.
+#[must_use]
+pub fn describe<B: Backend>() -> Description {
+    Description {
+        name: B::NAME.to_owned(),
+        version: B::VERSION.to_owned(),
+        summary: B::SUMMARY.to_owned(),
+        options: vec![(Role::Io, Options::schema())],
+        settings: Vec::new(),
+    }
+}
+
+/// Its values, with the user's options.
+///
+/// # Errors
+/// Where the options are wrong, or the store is not granted.
+pub fn values<'a, B: Backend>(options: &str) -> Result<Values<Lent, Handle<'a>>, Error> {
+    Values::new(Lent::open(B::STORE)?, options, wasip2::clocks::wall_clock::now().seconds)
+}
+
+/// A value that was loaded, for the caller to take.
+#[must_use]
+pub fn owned(handle: Handle<'_>) -> Option<dagster_ray_sdk::bindings::objects::Value> {
+    match handle {
+        Handle::Owned(value) => Some(value),
+        Handle::Borrowed(_) => None,
+    }
+}
+
+/// Exports a [`Backend`] as a component of the world `io-backend`.
+#[macro_export]
+macro_rules! export_backend {
+    ($backend:ident) => {
+        const _: () = {
+            use ::dagster_ray_sdk::bindings::{model::Error, objects::Value};
+            use $crate::{
+                backend,
+                bindings::{describe, io},
+                place::Handle,
+            };
+
+            impl describe::Guest for $backend {
+                fn describe() -> describe::Description {
+                    backend::describe::<Self>()
+                }
+            }
+
+            impl io::Guest for $backend {
+                fn save(address: io::Address, value: &Value, options: String) -> Result<io::Stored, Error> {
+                    backend::values::<Self>(&options)?.save(&address, &Handle::Borrowed(value))
+                }
+
+                fn load(address: io::Address, options: String) -> Result<Value, Error> {
+                    let loaded = backend::values::<Self>(&options)?.load(&address)?;
+                    backend::owned(loaded).ok_or_else(|| Error::Other("the store gave no value".to_owned()))
+                }
+
+                fn load_many(
+                    addresses: Vec<io::Address>,
+                    options: String,
+                ) -> Result<Vec<(String, Value)>, Error> {
+                    let loaded = backend::values::<Self>(&options)?.load_many(&addresses)?;
+                    Ok(loaded
+                        .into_iter()
+                        .filter_map(|(name, handle)| Some((name, backend::owned(handle)?)))
+                        .collect())
+                }
+
+                fn list(selection: io::Selection, options: String) -> Result<Vec<io::Stored>, Error> {
+                    backend::values::<Self>(&options)?.list(selection)
+                }
+
+                fn delete(selection: io::Selection, options: String) -> Result<u32, Error> {
+                    backend::values::<Self>(&options)?.delete(selection)
+                }
+            }
+        };
+
+        // A native linker does not take the names of a component's exports.
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::export_io_backend!($backend with_types_in $crate::bindings);
+    };
+}

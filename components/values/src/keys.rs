@@ -1,0 +1,139 @@
+//! Keys of values.
+//!
+//! A value of an asset: `asset/<part>/…/=<partition>`, with an empty partition where there is none.
+//! Any other: `run/<run id>/<step>/<output>`, with `/=<mapping key>` where the output is dynamic.
+//! Every part is escaped so that it holds neither a separator nor a sign that a file system would
+//! not take, and so that two addresses never share a key.
+
+use sha2::{Digest, Sha256};
+
+use crate::bindings::io::Address;
+
+/// Longest part, in bytes. Most file systems allow 255 for a name; a store adds a suffix.
+const PART: usize = 160;
+/// How much of a part that is too long stays readable.
+const READABLE: usize = 100;
+
+/// The beginning of the keys of all values that go with their run.
+pub const RUNS: &str = "run/";
+
+/// The key of an output.
+#[must_use]
+pub fn of(address: &Address) -> String {
+    if let Some(asset) = &address.asset {
+        let partition = address.partition.as_deref().map(escaped).unwrap_or_default();
+        return format!("{}{partition}", of_asset(asset));
+    }
+    let output = format!(
+        "{}{}/{}",
+        of_run(&address.run_id),
+        escaped(&address.step_key),
+        escaped(&address.output_name)
+    );
+    match &address.mapping_key {
+        Some(mapping) => format!("{output}/={}", escaped(mapping)),
+        None => output,
+    }
+}
+
+/// What the keys of an asset's partitions begin with.
+#[must_use]
+pub fn of_asset(parts: &[String]) -> String {
+    let parts: Vec<_> = parts.iter().map(|part| escaped(part)).collect();
+    format!("asset/{}/=", parts.join("/"))
+}
+
+/// What the keys of a run's outputs begin with.
+#[must_use]
+pub fn of_run(run_id: &str) -> String {
+    format!("{RUNS}{}/", escaped(run_id))
+}
+
+/// A part of a key: letters, digits, `_`, `-` and inner dots stay, all else is percent-encoded.
+fn escaped(part: &str) -> String {
+    if part.is_empty() {
+        return "%".to_owned();
+    }
+    let mut out = String::with_capacity(part.len());
+    for (at, byte) in part.bytes().enumerate() {
+        // A name that begins with a dot is hidden, and two of them lead out of the directory.
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (byte == b'.' && at > 0) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if out.len() > PART {
+        let digest = Sha256::digest(part.as_bytes());
+        let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        out.truncate(READABLE);
+        // `~` is never left as it is, so no part that fits can look like this one.
+        return format!("{out}~{digest}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn asset(parts: &[&str], partition: Option<&str>) -> Address {
+        Address {
+            asset: Some(parts.iter().map(|part| (*part).to_owned()).collect()),
+            partition: partition.map(str::to_owned),
+            run_id: "r".into(),
+            step_key: "s".into(),
+            output_name: "result".into(),
+            mapping_key: None,
+        }
+    }
+
+    #[test]
+    fn parts_and_partitions_are_never_mixed_up() {
+        let all = [
+            asset(&["a", "b"], None),
+            asset(&["a/b"], None),
+            asset(&["a"], Some("b")),
+            asset(&["a", "=b"], None),
+            asset(&["a"], Some("")),
+            asset(&["a", ""], None),
+            asset(&["a"], Some("..")),
+            asset(&["a"], Some("../b")),
+            asset(&["a"], Some("2024-01-01|b")),
+        ];
+        let keys: BTreeSet<_> = all.iter().map(of).collect();
+        assert_eq!(keys.len(), all.len(), "{keys:?}");
+        assert_eq!(of(&asset(&["my asset"], Some("2024-01-01"))), "asset/my%20asset/=2024-01-01");
+    }
+
+    #[test]
+    fn outputs_of_a_run_have_keys_below_it() {
+        let mut address = asset(&[], None);
+        address.asset = None;
+        address.step_key = "fan[one]".into();
+        assert_eq!(of(&address), "run/r/fan%5Bone%5D/result");
+        address.mapping_key = Some("one".into());
+        assert_eq!(of(&address), "run/r/fan%5Bone%5D/result/=one");
+    }
+
+    proptest! {
+        #[test]
+        fn two_partitions_never_share_a_key(one in ".{0,300}", other in ".{0,300}") {
+            let (first, second) = (of(&asset(&["a"], Some(&one))), of(&asset(&["a"], Some(&other))));
+            prop_assert_eq!(one == other, first == second);
+        }
+
+        #[test]
+        fn a_key_is_safe_as_a_path(part in ".{1,400}", partition in ".{0,400}") {
+            let key = of(&asset(&[&part], Some(&partition)));
+            for name in key.split('/') {
+                prop_assert!(!name.is_empty() && name.len() <= 200 && !name.starts_with('.'));
+                prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\'));
+            }
+        }
+    }
+}

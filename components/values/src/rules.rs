@@ -1,0 +1,227 @@
+//! The functions of the contract's interface `io`.
+
+use std::marker::PhantomData;
+
+use dagster_ray_sdk::Error;
+use dagster_ray_sdk::bindings::objects::Entry;
+
+use crate::bindings::io::{Address, Selection, Stored};
+use crate::options::Options;
+use crate::place::Place;
+use crate::{keys, lifetime};
+
+/// How many names an error lists before it only counts.
+const LISTED: usize = 20;
+const RUN: &str = "dagster/run-id";
+const STEP: &str = "dagster/step";
+const OUTPUT: &str = "dagster/output";
+const MAPPING: &str = "dagster/mapping-key";
+const ASSET: &str = "dagster/asset";
+const PARTITION: &str = "dagster/partition";
+
+/// Values in a place.
+pub struct Values<P, V> {
+    place: P,
+    options: Options,
+    now: u64,
+    value: PhantomData<V>,
+}
+
+impl<P: Place<V>, V> Values<P, V> {
+    /// With the user's options, at a time in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// Where the options are wrong.
+    pub fn new(place: P, options: &str, now: u64) -> Result<Self, Error> {
+        Ok(Self { place, options: Options::read(options)?, now, value: PhantomData })
+    }
+
+    /// Keeps a value.
+    ///
+    /// # Errors
+    /// Where the store refuses it.
+    pub fn save(&self, address: &Address, value: &V) -> Result<Stored, Error> {
+        let bound = lifetime::bound(address, &self.options, self.now);
+        let entry =
+            self.place.put(&keys::of(address), value, self.options.overwrite, bound, &attributes(address))?;
+        Ok(stored(entry))
+    }
+
+    /// Loads a value.
+    ///
+    /// # Errors
+    /// `not-found` where there is none; the text says what was looked for, and what is there.
+    pub fn load(&self, address: &Address) -> Result<V, Error> {
+        match self.place.get(&keys::of(address)) {
+            Err(Error::NotFound(reason)) => Err(self.missing(&[address], &reason)),
+            other => other,
+        }
+    }
+
+    /// Loads the values of many partitions, each with its partition's name.
+    ///
+    /// # Errors
+    /// As [`Values::load`], for all that are missing at once.
+    pub fn load_many(&self, addresses: &[Address]) -> Result<Vec<(String, V)>, Error> {
+        let wanted: Vec<_> = addresses.iter().map(keys::of).collect();
+        let found = self.place.stat(&wanted)?;
+        let missing: Vec<_> = addresses
+            .iter()
+            .zip(&found)
+            .filter(|(_, entry)| entry.is_none())
+            .map(|(address, _)| address)
+            .collect();
+        if !missing.is_empty() && !self.options.allow_missing_partitions {
+            return Err(self.missing(&missing, ""));
+        }
+        let present =
+            addresses.iter().zip(&wanted).zip(found).filter_map(|(pair, entry)| entry.map(|_| pair));
+        let mut values = Vec::new();
+        for (address, key) in present {
+            match self.place.get(key) {
+                Ok(value) => values.push((address.partition.clone().unwrap_or_default(), value)),
+                Err(Error::NotFound(_)) if self.options.allow_missing_partitions => {}
+                Err(Error::NotFound(reason)) => return Err(self.missing(&[address], &reason)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(values)
+    }
+
+    /// Lists what is kept.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    pub fn list(&self, selection: Selection) -> Result<Vec<Stored>, Error> {
+        Ok(self.select(selection)?.into_iter().map(stored).collect())
+    }
+
+    /// Removes what is kept.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    pub fn delete(&self, selection: Selection) -> Result<u32, Error> {
+        let keys = match selection {
+            Selection::Keys(keys) => keys,
+            other => self.select(other)?.into_iter().map(|entry| entry.key).collect(),
+        };
+        if keys.is_empty() { Ok(0) } else { self.place.delete(&keys) }
+    }
+
+    fn select(&self, selection: Selection) -> Result<Vec<Entry>, Error> {
+        match selection {
+            Selection::Runs(runs) if runs.is_empty() => self.place.list(keys::RUNS),
+            Selection::Runs(runs) => {
+                let mut found = Vec::new();
+                for run in runs {
+                    found.extend(self.place.list(&keys::of_run(&run))?);
+                }
+                Ok(found)
+            }
+            Selection::Asset(parts) => self.place.list(&keys::of_asset(&parts)),
+            Selection::Keys(keys) => Ok(self.place.stat(&keys)?.into_iter().flatten().collect()),
+            Selection::Expired(known) => {
+                let mut found = self.place.list(keys::RUNS)?;
+                found.retain(|entry| {
+                    attribute(entry, RUN)
+                        .is_some_and(|run| lifetime::is_over(run, &known, &self.options, self.now))
+                });
+                Ok(found)
+            }
+        }
+    }
+
+    /// What was looked for, and what is there instead.
+    fn missing(&self, looked_for: &[&Address], reason: &str) -> Error {
+        let Some(first) = looked_for.first() else { return Error::NotFound(reason.to_owned()) };
+        let names: Vec<_> = looked_for.iter().map(|address| name(address)).collect();
+        let keys: Vec<_> = looked_for.iter().map(|address| keys::of(address)).collect();
+        let (prefix, whole, part) = match &first.asset {
+            Some(parts) => (keys::of_asset(parts), "of this asset", PARTITION),
+            None => (keys::of_run(&first.run_id), "of this run", STEP),
+        };
+        let there: Vec<_> = match self.place.list(&prefix) {
+            Ok(entries) => entries
+                .iter()
+                .map(|entry| match (attribute(entry, part), attribute(entry, OUTPUT)) {
+                    (Some(step), Some(output)) if first.asset.is_none() => format!("{step}.{output}"),
+                    (Some(partition), _) => partition.to_owned(),
+                    _ => "the value without a partition".to_owned(),
+                })
+                .collect(),
+            Err(error) => vec![format!("(it cannot be said: {})", error.text())],
+        };
+        let there = if there.is_empty() {
+            format!(
+                "nothing {whole} is kept: it was never stored here, its time was over, or the store began anew"
+            )
+        } else {
+            format!("{whole}, this is kept: {}", listed(&there))
+        };
+        let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+        Error::NotFound(format!(
+            "there is no value for {}, key {}{reason}; {there}. Run what makes it again",
+            listed(&names),
+            listed(&keys)
+        ))
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn name(address: &Address) -> String {
+    match (&address.asset, &address.partition) {
+        (Some(asset), Some(partition)) => format!("asset {}, partition {partition}", asset.join("/")),
+        (Some(asset), None) => format!("asset {}", asset.join("/")),
+        (None, _) => {
+            let mapping = address.mapping_key.as_ref().map(|key| format!("[{key}]")).unwrap_or_default();
+            format!(
+                "output {}{mapping} of step {} in run {}",
+                address.output_name, address.step_key, address.run_id
+            )
+        }
+    }
+}
+
+fn attributes(address: &Address) -> Vec<(String, String)> {
+    let mut all = vec![
+        (RUN.to_owned(), address.run_id.clone()),
+        (STEP.to_owned(), address.step_key.clone()),
+        (OUTPUT.to_owned(), address.output_name.clone()),
+    ];
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            all.push((name.to_owned(), value));
+        }
+    };
+    add(MAPPING, address.mapping_key.clone());
+    add(ASSET, address.asset.as_ref().map(|parts| parts.join("/")));
+    add(PARTITION, address.partition.clone());
+    all
+}
+
+fn attribute<'a>(entry: &'a Entry, name: &str) -> Option<&'a str> {
+    entry.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+fn stored(entry: Entry) -> Stored {
+    let run_id =
+        entry.key.starts_with(keys::RUNS).then(|| attribute(&entry, RUN).map(str::to_owned)).flatten();
+    let mut metadata = vec![("key".to_owned(), entry.key.clone()), ("type".to_owned(), entry.info.type_name)];
+    if let Some(node) = entry.node {
+        metadata.push(("node".to_owned(), node));
+    }
+    if let Some(until) = entry.keep_until {
+        metadata.push(("kept until".to_owned(), until.to_string()));
+    }
+    Stored { key: entry.key, run_id, metadata, size: entry.info.size, stored_at: entry.stored_at }
+}
+
+#[cfg(test)]
+mod tests;

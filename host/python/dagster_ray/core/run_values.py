@@ -1,0 +1,55 @@
+"""What a run that succeeded leaves behind: values that nobody will load again."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.execution.context.system import PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+
+if TYPE_CHECKING:
+    from dagster_ray.core.io_manager import RayIOManager
+
+
+def remove_values(plan_context: PlanOrchestrationContext, plan: ExecutionPlan) -> None:
+    """Removes the values of a run from every `RayIOManager` that kept some.
+
+    Assets' values stay. It never fails the run: what stays goes by age.
+    """
+    job = plan_context.job.get_definition()
+    for key in sorted(_resources_with_values(job, plan)):
+        try:
+            definition = job.resource_defs[key]
+            if not _is_ours(definition):
+                continue
+            resources_config: Any = (plan_context.run_config or {}).get("resources", {})
+            config = resources_config.get(key, {})
+            with dg.build_resources(
+                {key: definition}, instance=plan_context.instance, resource_config={key: config}
+            ) as resources:
+                manager: RayIOManager = getattr(resources, key)
+                removed = manager.delete_values_of_run(plan_context.run_id)
+        except Exception as error:
+            plan_context.log.warning(f"{key}: the run's values could not be removed: {error}")
+        else:
+            plan_context.log.debug(f"{key}: removed {removed} values of the run.")
+
+
+def _resources_with_values(job: dg.JobDefinition, plan: ExecutionPlan) -> set[str]:
+    """The IO managers that were given outputs which are not assets'."""
+    return {
+        job.get_node(step.node_handle).output_def_named(output.name).io_manager_key
+        for step in plan.steps
+        for output in step.step_outputs
+        if output.properties.asset_key is None
+    }
+
+
+def _is_ours(definition: dg.ResourceDefinition) -> bool:
+    # Before Dagster 1.10 the class cannot be told; then its module is not even loaded here.
+    cls = getattr(definition, "configurable_resource_cls", None)
+    return any(
+        base.__module__ == "dagster_ray.core.io_manager" for base in getattr(cls, "__mro__", ())
+    )
+
+
+__all__ = ["remove_values"]

@@ -1,0 +1,104 @@
+"""The component that keeps values, called with Python objects."""
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dagster_ray.backend import built_in, declared_settings, named_component, native
+from dagster_ray.values.entries import Store
+from dagster_ray.values.frames import Frames
+
+if TYPE_CHECKING:
+    from dagster_ray._native import Component
+
+_DEFAULT = "object-store"
+
+
+class Keeper:
+    """Calls the `io` functions of a component. It may be shared between threads."""
+
+    def __init__(
+        self, backend: str | None, config: Mapping[str, Any], stores: Mapping[str, Store]
+    ) -> None:
+        self._wasm = named_component(backend) if backend else built_in(_DEFAULT)
+        self._config = dict(config)
+        self._stores = dict(stores)
+        self._lock = threading.Lock()
+        self._loaded: tuple[Component, dict[str, Any]] | None = None
+
+    def save(self, address: Mapping[str, Any], frames: Frames) -> dict[str, Any]:
+        """Keeps a value, and returns what is known of it."""
+        component, options = self._component()
+        arguments = {"address": address, "value": 0, "options": json.dumps(options)}
+        call = component.start("io.save", json.dumps(arguments), None, None, [frames])
+        return json.loads(call.result())
+
+    def load(self, address: Mapping[str, Any]) -> Frames:
+        """Loads a value."""
+        component, options = self._component()
+        arguments = {"address": address, "options": json.dumps(options)}
+        call = component.start("io.load", json.dumps(arguments))
+        call.result()
+        return call.values()[0]
+
+    def load_many(
+        self, addresses: Sequence[Mapping[str, Any]], **more: Any
+    ) -> list[tuple[str, Frames]]:
+        """Loads the values of many partitions, each with its partition's name."""
+        component, options = self._component()
+        arguments = {"addresses": addresses, "options": json.dumps(options | more)}
+        call = component.start("io.load-many", json.dumps(arguments))
+        names = json.loads(call.result())["partitions"]
+        return list(zip(names, call.values(), strict=True))
+
+    def find(self, **selection: Any) -> list[dict[str, Any]]:
+        """Lists what is kept."""
+        return self._select("list", selection)
+
+    def delete(self, **selection: Any) -> int:
+        """Removes what is kept, and says how many values that were."""
+        return self._select("delete", selection)
+
+    def _select(self, function: str, selection: Mapping[str, Any]) -> Any:
+        component, options = self._component()
+        arguments = {"selection": selection, "options": json.dumps(options)}
+        return json.loads(component.call(f"io.{function}", json.dumps(arguments)))
+
+    def _component(self) -> "tuple[Component, dict[str, Any]]":
+        with self._lock:
+            if self._loaded is None:
+                settings = declared_settings(self._wasm, self._config) if self._config else {}
+                component = native().Component(
+                    self._wasm,
+                    settings=settings,
+                    authorities=[],
+                    programs={},
+                    directories=[],
+                    stores=self._stores,
+                )
+                options = {k: v for k, v in self._config.items() if k not in settings}
+                self._loaded = component, options
+            return self._loaded
+
+
+class Occasion:
+    """Says yes at most once in a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last: float | None = None
+        self._lock = threading.Lock()
+
+    def comes(self) -> bool:
+        """Whether it is time again."""
+        with self._lock:
+            now = time.monotonic()
+            if self._last is not None and now - self._last < self._seconds:
+                return False
+            self._last = now
+            return True
+
+
+__all__ = ["Keeper", "Occasion"]

@@ -1,0 +1,200 @@
+//! `dagster-ray:host/objects`: values of the host's language, and the stores that keep them.
+//!
+//! A component names a value by its handle and a key; neither the value nor a byte of it enters the
+//! component. The stores themselves come from whoever embeds the host, because only the language
+//! that a value belongs to can serialise it.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+
+use super::denied;
+use crate::bindings::dagster_ray::host::model::Error;
+use crate::bindings::dagster_ray::host::objects::{Host, HostStore, HostValue};
+use crate::store::State;
+
+pub use crate::bindings::dagster_ray::host::objects::{Entry, ValueInfo};
+
+/// Longest key, in bytes.
+const KEY: usize = 1_024;
+/// Most keys in one request.
+const KEYS: usize = 100_000;
+
+/// A value of the host's language. The host passes it on and never looks into it.
+#[derive(Clone)]
+pub struct Value {
+    /// What a component may know of it.
+    pub info: ValueInfo,
+    /// The value itself, as its language's side of the embedding knows it.
+    pub content: Arc<dyn Any + Send + Sync>,
+}
+
+/// A place that keeps values. Its methods may block: they are called where that is allowed.
+pub trait ObjectStore: Send + Sync {
+    /// Keeps a value; whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the key is taken and `overwrite` is not set; otherwise whatever
+    /// kept the store from it.
+    fn put(
+        &self,
+        key: &str,
+        value: &Value,
+        overwrite: bool,
+        keep_until: Option<u64>,
+        attributes: &[(String, String)],
+    ) -> Result<Entry, Error>;
+
+    /// Loads a value.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where there is none.
+    fn get(&self, key: &str) -> Result<Value, Error>;
+
+    /// Looks at entries, in the order of the keys.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    fn stat(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, Error>;
+
+    /// The entries whose keys begin with a prefix, in order of key.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    fn list(&self, prefix: &str) -> Result<Vec<Entry>, Error>;
+
+    /// Removes entries, and says how many there were.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    fn delete(&self, keys: &[String]) -> Result<u32, Error>;
+}
+
+/// A store that a component has opened.
+pub struct Opened(Arc<dyn ObjectStore>);
+
+fn grant(store: &str) -> String {
+    format!("objects = [\"{store}\"]")
+}
+
+fn checked(key: &str) -> Result<(), Error> {
+    if key.is_empty() || key.len() > KEY || key.chars().any(char::is_control) {
+        return Err(Error::Other(format!(
+            "{key:?} is no key: it must have 1 to {KEY} bytes and no control characters"
+        )));
+    }
+    Ok(())
+}
+
+fn all_checked(keys: &[String]) -> Result<(), Error> {
+    if keys.len() > KEYS {
+        return Err(Error::Other(format!("{} keys in one request; at most {KEYS} are allowed", keys.len())));
+    }
+    keys.iter().try_for_each(|key| checked(key))
+}
+
+impl State {
+    /// Runs what may block on a thread where that stops nobody else.
+    async fn with_store<T: Send + 'static>(
+        &mut self,
+        store: &Resource<Opened>,
+        work: impl FnOnce(&dyn ObjectStore) -> Result<T, Error> + Send + 'static,
+    ) -> wasmtime::Result<Result<T, Error>> {
+        let store = self.table.get(store)?.0.clone();
+        Ok(tokio::task::spawn_blocking(move || work(store.as_ref())).await?)
+    }
+}
+
+impl Host for State {}
+
+impl HostValue for State {
+    async fn info(&mut self, value: Resource<Value>) -> wasmtime::Result<ValueInfo> {
+        Ok(self.table.get(&value)?.info.clone())
+    }
+
+    async fn drop(&mut self, value: Resource<Value>) -> wasmtime::Result<()> {
+        self.table.delete(value)?;
+        Ok(())
+    }
+}
+
+impl HostStore for State {
+    async fn open(&mut self, name: String) -> wasmtime::Result<Result<Resource<Opened>, Error>> {
+        let Some(store) = self.stores.get(&name).cloned() else {
+            return Ok(Err(denied("objects", name.clone(), grant(&name))));
+        };
+        Ok(Ok(self.table.push(Opened(store))?))
+    }
+
+    async fn put(
+        &mut self,
+        store: Resource<Opened>,
+        key: String,
+        value: Resource<Value>,
+        overwrite: bool,
+        keep_until: Option<u64>,
+        attributes: Vec<(String, String)>,
+    ) -> wasmtime::Result<Result<Entry, Error>> {
+        let value = self.table.get(&value)?.clone();
+        self.with_store(&store, move |store| {
+            checked(&key)?;
+            store.put(&key, &value, overwrite, keep_until, &attributes)
+        })
+        .await
+    }
+
+    async fn get(
+        &mut self,
+        store: Resource<Opened>,
+        key: String,
+    ) -> wasmtime::Result<Result<Resource<Value>, Error>> {
+        let found = self
+            .with_store(&store, move |store| {
+                checked(&key)?;
+                store.get(&key)
+            })
+            .await?;
+        match found {
+            Ok(value) => Ok(Ok(self.table.push(value)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn stat(
+        &mut self,
+        store: Resource<Opened>,
+        keys: Vec<String>,
+    ) -> wasmtime::Result<Result<Vec<Option<Entry>>, Error>> {
+        self.with_store(&store, move |store| {
+            all_checked(&keys)?;
+            store.stat(&keys)
+        })
+        .await
+    }
+
+    async fn list(
+        &mut self,
+        store: Resource<Opened>,
+        prefix: String,
+    ) -> wasmtime::Result<Result<Vec<Entry>, Error>> {
+        self.with_store(&store, move |store| store.list(&prefix)).await
+    }
+
+    async fn delete(
+        &mut self,
+        store: Resource<Opened>,
+        keys: Vec<String>,
+    ) -> wasmtime::Result<Result<u32, Error>> {
+        self.with_store(&store, move |store| {
+            all_checked(&keys)?;
+            store.delete(&keys)
+        })
+        .await
+    }
+
+    async fn drop(&mut self, store: Resource<Opened>) -> wasmtime::Result<()> {
+        self.table.delete(store)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! Calls of `io`. A value stands in the JSON as its place in the list of values that goes with it.
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use wasmtime::Store;
+use wasmtime::component::{Instance, Resource};
+
+use super::{Answer, Failure, parse};
+use crate::bindings::exports::dagster_ray::backend::io::{
+    Address, GuestIndices, RunLife, RunState, Selection, Stored,
+};
+use crate::capability::objects::Value;
+use crate::store::State;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keep {
+    address: Address,
+    value: usize,
+    options: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Load {
+    address: Address,
+    options: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoadMany {
+    addresses: Vec<Address>,
+    options: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Select {
+    selection: Selected,
+    options: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LifeState {
+    Live,
+    Succeeded,
+    Failed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Life {
+    run_id: String,
+    state: LifeState,
+    ended_at: Option<u64>,
+}
+
+impl From<Life> for RunLife {
+    fn from(life: Life) -> Self {
+        let state = match life.state {
+            LifeState::Live => RunState::Live,
+            LifeState::Succeeded => RunState::Succeeded,
+            LifeState::Failed => RunState::Failed,
+        };
+        Self { run_id: life.run_id, state, ended_at: life.ended_at }
+    }
+}
+
+/// A selection as JSON: an object with the one key that says its kind.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Selected {
+    Runs(Vec<String>),
+    Asset(Vec<String>),
+    Keys(Vec<String>),
+    Expired(Vec<Life>),
+}
+
+impl From<Selected> for Selection {
+    fn from(selected: Selected) -> Self {
+        match selected {
+            Selected::Runs(runs) => Self::Runs(runs),
+            Selected::Asset(parts) => Self::Asset(parts),
+            Selected::Keys(keys) => Self::Keys(keys),
+            Selected::Expired(known) => Self::Expired(known.into_iter().map(Into::into).collect()),
+        }
+    }
+}
+
+fn stored(stored: Stored) -> Json {
+    json!({
+        "key": stored.key,
+        "run_id": stored.run_id,
+        "metadata": stored.metadata.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "size": stored.size,
+        "stored_at": stored.stored_at,
+    })
+}
+
+fn taken(store: &mut Store<State>, value: Resource<Value>) -> Result<Value, Failure> {
+    store.data_mut().table.delete(value).map_err(|error| Failure::Broken(error.into()))
+}
+
+pub(super) async fn call(
+    store: &mut Store<State>,
+    instance: &Instance,
+    function: &str,
+    arguments: &str,
+    values: Vec<Value>,
+) -> Result<Answer, Failure> {
+    let guest = GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
+    match function {
+        "save" => {
+            let Keep { address, value, options } = parse(arguments)?;
+            let value = values
+                .get(value)
+                .cloned()
+                .ok_or_else(|| Failure::Arguments(format!("there is no value {value}")))?;
+            let table = &mut store.data_mut().table;
+            let handle = table.push(value).map_err(|error| Failure::Broken(error.into()))?;
+            let lent = Resource::new_borrow(handle.rep());
+            Ok(stored(guest.call_save(&mut *store, &address, lent, &options).await??).into())
+        }
+        "load" => {
+            let Load { address, options } = parse(arguments)?;
+            let value = guest.call_load(&mut *store, &address, &options).await??;
+            Ok(Answer { json: json!({"value": 0}), values: vec![taken(store, value)?] })
+        }
+        "load-many" => {
+            let LoadMany { addresses, options } = parse(arguments)?;
+            let loaded = guest.call_load_many(&mut *store, &addresses, &options).await??;
+            let mut names = Vec::new();
+            let mut values = Vec::new();
+            for (name, value) in loaded {
+                names.push(name);
+                values.push(taken(store, value)?);
+            }
+            Ok(Answer { json: json!({"partitions": names}), values })
+        }
+        "list" => {
+            let Select { selection, options } = parse(arguments)?;
+            let found = guest.call_list(&mut *store, &selection.into(), &options).await??;
+            Ok(found.into_iter().map(stored).collect::<Json>().into())
+        }
+        "delete" => {
+            let Select { selection, options } = parse(arguments)?;
+            Ok(Json::from(guest.call_delete(&mut *store, &selection.into(), &options).await??).into())
+        }
+        _ => Err(Failure::NotOffered),
+    }
+}

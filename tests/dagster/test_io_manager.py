@@ -1,0 +1,316 @@
+"""The IO manager, with each of the components that keep values: the same tests for both."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+from dagster_ray import RayIOManager
+from dagster_ray.errors import (
+    DagsterRayError,
+    InvalidConfigError,
+    NotFoundError,
+    SerializationError,
+)
+from dagster_ray.values.frames import unpack
+from ray_head import RayHead
+
+README = Path(__file__).parent / "readme"
+KEPT = dg.StaticPartitionsDefinition(["a", "b", "c"])
+DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-02-01")
+
+Manager = Callable[..., RayIOManager]
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    import ray
+
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module", params=["object-store", "files"])
+def manager(
+    request: pytest.FixtureRequest, ray_head: RayHead, tmp_path_factory
+) -> Iterator[Manager]:
+    """Makes IO managers of one kind that share what they keep."""
+    directory = str(tmp_path_factory.mktemp("values"))
+
+    def make(**more: Any) -> RayIOManager:
+        settings = {"backend": request.param, "address": ray_head.gcs, "directory": directory}
+        return RayIOManager(**{**settings, **more})
+
+    with connected():
+        yield make
+
+
+def _materialize(
+    manager: RayIOManager, *assets: Any, partition: str | None = None, **more: Any
+) -> dg.ExecuteInProcessResult:
+    resources = {"io_manager": manager, "ray_io_manager": manager}
+    return dg.materialize(list(assets), resources=resources, partition_key=partition, **more)
+
+
+def _passed_on(manager: RayIOManager, value: Any) -> Any:
+    """What a downstream asset gets of a value."""
+    seen = []
+
+    @dg.asset
+    def made():
+        return value
+
+    @dg.asset
+    def taken(made) -> None:
+        seen.append(made)
+
+    assert _materialize(manager, made, taken).success
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", ["values", "values_partitioned", "values_mapped"])
+def test_the_readme(manager: Manager, name: str) -> None:
+    """The three examples, as printed; the manager is given where the text makes one."""
+    names: dict[str, Any] = {"Dict": dict}
+    exec((README / f"{name}.py.txt").read_text(), names)
+    upstream = names["upstream"]
+    downstream = names.get("downstream") or names["downstream_unpartitioned"]
+    partitions = getattr(names.get("partitions_def"), "get_partition_keys", lambda: [None])()
+    for partition in partitions:
+        _materialize(manager(), upstream, partition=partition)
+    assets = (upstream.to_source_asset(), downstream)
+    for partition in partitions if downstream.partitions_def else [None]:
+        assert _materialize(manager(), *assets, partition=partition).success
+
+
+def test_frames_and_arrays(manager: Manager) -> None:
+    import pandas as pd
+    import polars as pl
+
+    frame = pd.DataFrame({"n": range(1000), "s": [str(n) for n in range(1000)]})
+    pd.testing.assert_frame_equal(_passed_on(manager(), frame), frame)
+    polars = pl.DataFrame({"n": range(1000), "s": [str(n) for n in range(1000)]})
+    assert _passed_on(manager(), polars).equals(polars)
+    fortran = np.asfortranarray(np.arange(12.0).reshape(3, 4))
+    loaded = _passed_on(manager(), {"f": fortran, "every second": np.arange(10)[::2]})
+    assert (loaded["f"] == fortran).all() and (loaded["every second"] == np.arange(10)[::2]).all()
+    assert not loaded["f"].flags.writeable
+
+
+def test_none_and_functions(manager: Manager) -> None:
+    assert _passed_on(manager(), None) is None
+    base = 40
+    assert _passed_on(manager(), lambda more: base + more)(2) == 42
+
+
+def test_metadata_says_what_is_kept(manager: Manager) -> None:
+    @dg.asset(metadata={"size": "the user's own"})
+    def shown():
+        return np.zeros(1000)
+
+    [event] = _materialize(manager(), shown).get_asset_materialization_events()
+    metadata: dict[str, Any] = {
+        name: entry.value for name, entry in event.materialization.metadata.items()
+    }
+    assert metadata["dagster-ray/key"] == "asset/shown/="
+    assert metadata["dagster-ray/type"] == "numpy.ndarray"
+    assert 8000 < metadata["dagster-ray/size"] < 9000
+    assert metadata["dagster-ray/kept until"] > time.time()
+
+
+def test_an_offset_and_a_fan_in_of_partitions(manager: Manager) -> None:
+    """The first day's window holds one partition only, and still comes as a mapping."""
+    seen: dict[str, Any] = {}
+
+    @dg.asset(partitions_def=DAYS)
+    def daily(context: dg.AssetExecutionContext) -> str:
+        return context.partition_key
+
+    window = dg.TimeWindowPartitionMapping(start_offset=-19, end_offset=0)
+
+    @dg.asset(partitions_def=DAYS, ins={"daily": dg.AssetIn(partition_mapping=window)})
+    def rolling(context: dg.AssetExecutionContext, daily: Mapping[str, str]) -> None:
+        seen[context.partition_key] = daily
+
+    @dg.asset(partitions_def=DAYS)
+    def same(context: dg.AssetExecutionContext, daily: str) -> None:
+        assert daily == context.partition_key
+
+    days = DAYS.get_partition_keys()[:20]
+    for day in days:
+        _materialize(manager(), daily, partition=day)
+    for day in (days[0], days[-1]):
+        _materialize(manager(), daily.to_source_asset(), rolling, same, partition=day)
+    assert seen[days[0]] == {days[0]: days[0]}
+    assert seen[days[-1]] == {day: day for day in days}
+
+
+def test_partitions_in_two_dimensions(manager: Manager) -> None:
+    both = dg.MultiPartitionsDefinition({"day": DAYS, "kind": KEPT})
+    key = dg.MultiPartitionKey({"day": "2026-01-02", "kind": "a"})
+
+    @dg.asset(partitions_def=both)
+    def grid(context: dg.AssetExecutionContext) -> dict:
+        key = context.partition_key
+        assert isinstance(key, dg.MultiPartitionKey)
+        return dict(key.keys_by_dimension)
+
+    @dg.asset(partitions_def=both)
+    def after(grid: dict) -> None:
+        assert grid == {"day": "2026-01-02", "kind": "a"}
+
+    assert _materialize(manager(), grid, after, partition=key).success
+
+
+def test_what_is_not_there_is_named_with_what_is(manager: Manager) -> None:
+    @dg.asset(partitions_def=KEPT, key=["deep", "source"])
+    def source(context: dg.AssetExecutionContext) -> str:
+        return context.partition_key
+
+    @dg.asset(ins={"source": dg.AssetIn(["deep", "source"])})
+    def whole(source: dict[str, str]) -> None: ...
+
+    @dg.asset(
+        ins={"source": dg.AssetIn(["deep", "source"], metadata={"allow_missing_partitions": True})}
+    )
+    def part(source: dict[str, str]) -> None:
+        assert source == {"a": "a", "b": "b"}
+
+    for partition in ("a", "b"):
+        _materialize(manager(), source, partition=partition)
+    with pytest.raises(NotFoundError) as raised:
+        _materialize(manager(), source.to_source_asset(), whole)
+    for words in ("asset deep/source, partition c", "asset/deep/source/=c", "kept: a, b"):
+        assert words in str(raised.value)
+    assert _materialize(manager(), source.to_source_asset(), part).success
+
+
+def test_what_cannot_be_pickled_names_its_asset(manager: Manager) -> None:
+    with pytest.raises(SerializationError, match=r"asset made: a value of type lock"):
+        _passed_on(manager(), threading.Lock())
+
+
+def test_an_unknown_option_is_named(manager: Manager) -> None:
+    with pytest.raises(InvalidConfigError, match=r"asset_ttl.*asset_value_seconds"):
+        _passed_on(manager(backend_config={"asset_ttl": 1}), 1)
+
+
+def test_a_value_takes_the_place_of_the_one_before_unless_told_otherwise(manager: Manager) -> None:
+    assert [_passed_on(manager(), number) for number in (1, 2)] == [1, 2]
+    with pytest.raises(DagsterRayError, match="there is a value under asset/made/="):
+        _passed_on(manager(backend_config={"overwrite": False}), 3)
+    assert _passed_on(manager(), 4) == 4
+
+
+def test_time_and_the_end_of_runs_take_values_away(manager: Manager) -> None:
+    """P41: nothing stays for ever by accident."""
+
+    @dg.op
+    def makes() -> int:
+        return 1
+
+    @dg.op
+    def takes(number: int) -> None: ...
+
+    @dg.job
+    def short():
+        takes(makes())
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        resources = {"io_manager": manager()}
+        first = short.execute_in_process(instance=instance, resources=resources).run_id
+        keeper = manager()._open(None)
+        assert [value["run_id"] for value in keeper.find(runs=[first])] == [first]
+        # The next run's first step finds that the run has ended.
+        second = manager()
+        short.execute_in_process(instance=instance, resources={"io_manager": second})
+        assert keeper.find(runs=[first]) == []
+
+    brief = manager(backend_config={"asset_value_seconds": 1})
+    assert _passed_on(brief, 1) == 1
+    time.sleep(1.1)
+    assert keeper.find(asset=["made"]) == []
+    with pytest.raises(NotFoundError):
+        keeper.load(
+            {
+                "asset": ["made"],
+                "partition": None,
+                "run_id": "",
+                "step_key": "",
+                "output_name": "result",
+                "mapping_key": None,
+            }
+        )
+
+
+def test_two_that_write_the_same_key_leave_one_whole_value(manager: Manager) -> None:
+    def write(digit: int) -> None:
+        @dg.asset(name="contested")
+        def contested():
+            return np.full(2_000_000, digit, dtype=np.int8)
+
+        _materialize(manager(), contested)
+
+    address = {
+        "asset": ["contested"],
+        "partition": None,
+        "run_id": "",
+        "step_key": "",
+        "output_name": "result",
+        "mapping_key": None,
+    }
+
+    def digits() -> set[int]:
+        return set(unpack(manager()._open(None).load(address)).tolist())
+
+    write(0)
+    threads = [threading.Thread(target=write, args=(digit,)) for digit in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert len(digits()) == 1
+    assert digits() <= {1, 2, 3, 4}
+
+
+def test_a_gibibyte(manager: Manager) -> None:
+    """More than the object store of this Ray holds."""
+    array = np.arange(1 << 27, dtype=np.int64)
+    loaded = _passed_on(manager(), array)
+    assert loaded.shape == array.shape and (loaded[:: 1 << 12] == array[:: 1 << 12]).all()
+
+
+def test_values_spill_and_come_back_whole(manager: Manager) -> None:
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition([str(n) for n in range(16)]))
+    def large(context: dg.AssetExecutionContext) -> np.ndarray:
+        return np.full(8 << 20, int(context.partition_key), dtype=np.int64)
+
+    for number in range(16):
+        _materialize(manager(), large, partition=str(number))
+
+    @dg.asset
+    def loads(large: Mapping[str, np.ndarray]) -> None:
+        assert len(large) == 16
+        for name, array in large.items():
+            assert array.nbytes == 64 << 20 and (array == int(name)).all()
+
+    assert _materialize(manager(), large.to_source_asset(), loads).success
+
+
+def test_without_a_directory_values_lie_with_the_instance(tmp_path: Path) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+
+        @dg.asset
+        def placed():
+            return 1
+
+        _materialize(RayIOManager(backend="files"), placed, instance=instance)
+        [file] = Path(instance.storage_directory(), "dagster-ray-values").rglob("*.value")
+        assert file.name == "=.value" and os.access(file, os.R_OK)

@@ -1,0 +1,251 @@
+"""Values between processes: steps that are Ray jobs, Ray Client, breaks in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster_ray.errors import NotFoundError
+from dagster_ray.values.directory_store import DirectoryStore
+from dagster_ray.values.frames import pack, unpack
+from dagster_ray.values.ray_store import NAMESPACE, REGISTRY, RayStore
+from processes import wait_for
+from ray_head import RayHead
+
+JOB = Path(__file__).parent / "code/kept.py"
+
+
+@pytest.fixture
+def store(ray_head: RayHead) -> Iterator[RayStore]:
+    import ray
+
+    def connect() -> None:
+        if not ray.is_initialized():
+            ray.init(address=ray_head.gcs, log_to_driver=False)
+
+    connect()
+    yield RayStore(connect)
+    ray.shutdown()
+
+
+def _run(
+    home: Any, ray_head: RayHead, name: str
+) -> tuple[dg.DagsterInstance, dg.JobExecutionResult]:
+    instance = home({})
+    config = {
+        "execution": {"config": {"ray": {"address": ray_head.url, "env_vars": ["KEPT_IN", "FAIL"]}}}
+    }
+    job = ReconstructableJob.for_file(str(JOB), name)
+    with dg.execute_job(job, instance=instance, run_config=config) as result:
+        return instance, result
+
+
+def _kept(store: RayStore, run_id: str) -> int:
+    return len(store.find(f"run/{run_id}/"))
+
+
+def test_steps_pass_values_on_and_a_run_that_succeeded_leaves_none(
+    home: Any, ray_head: RayHead, store: RayStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step is a Ray job of its own, that has ended before the next one loads."""
+    monkeypatch.setenv("KEPT_IN", ray_head.gcs)
+    instance, result = _run(home, ray_head, "in_ray")
+    assert result.success, [entry.message for entry in instance.all_logs(result.run_id)]
+    assert _kept(store, result.run_id) == 0
+    monkeypatch.setenv("FAIL", "1")
+    _, failed = _run(home, ray_head, "in_ray")
+    assert not failed.success
+    # For a re-execution from the step that failed.
+    assert _kept(store, failed.run_id) > 0
+
+
+def test_files_serve_the_same_job(
+    home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEPT_IN", str(tmp_path / "kept"))
+    instance, result = _run(home, ray_head, "in_files")
+    assert result.success, [entry.message for entry in instance.all_logs(result.run_id)]
+    assert (tmp_path / "kept").is_dir() and not list((tmp_path / "kept").rglob("*.value"))
+
+
+def test_the_registry_runs_no_code_of_users(store: RayStore, tmp_path: Path) -> None:
+    """W7: its process never unpickles a value, so that its class need not even be there."""
+    import numpy as np
+
+    class Tell:
+        def __reduce__(self) -> Any:
+            return (os.system, (f"echo $PPID >> {tmp_path}/loaded",))
+
+    store.put("asset/tell/=", pack({"t": Tell(), "a": np.ones(1 << 20)}), True, None, {})
+    assert not (tmp_path / "loaded").exists()
+    loaded = unpack(store.get("asset/tell/="))
+    assert (tmp_path / "loaded").read_text().split() == [str(os.getpid())]
+    assert not loaded["a"].flags.owndata and not loaded["a"].flags.writeable
+
+
+def test_a_killed_registry_begins_anew_and_says_what_is_lost(store: RayStore) -> None:
+    """W19: nothing stale, nothing silent."""
+    import ray
+
+    store.put("asset/before/=", pack(1), True, None, {})
+    registry = ray.get_actor(REGISTRY, NAMESPACE)
+    os.kill(ray.get(registry.process.remote()), signal.SIGKILL)
+    store.put("asset/after/=", pack(2), True, None, {})
+    assert unpack(store.get("asset/after/=")) == 2
+    with pytest.raises(NotFoundError, match="values are kept since"):
+        store.get("asset/before/=")
+    ray.kill(ray.get_actor(REGISTRY, NAMESPACE))
+    store.put("asset/again/=", pack(3), True, None, {})
+    assert unpack(store.get("asset/again/=")) == 3
+
+
+def test_a_writer_killed_in_the_middle_leaves_what_was_there(tmp_path: Path) -> None:
+    writer = textwrap.dedent("""
+        import sys, time
+        import numpy as np
+        from dagster_ray.values.directory_store import DirectoryStore
+        from dagster_ray.values.frames import Frames, pack
+
+        class Slow:
+            def __iter__(self):
+                whole = pack(np.ones(1 << 20)).parts
+                yield whole[0]
+                print("half", flush=True)
+                time.sleep(60)
+        store = DirectoryStore(sys.argv[1])
+        pieces = Slow()
+        store._files.write("asset/kept/=.value", pieces, True)
+    """)
+    store = DirectoryStore(str(tmp_path))
+    store.put("asset/kept/=", pack("whole"), True, None, {})
+    with subprocess.Popen(
+        [sys.executable, "-c", writer, str(tmp_path)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.readline() == b"half\n"
+        process.kill()
+    assert unpack(store.get("asset/kept/=")) == "whole"
+    [part] = tmp_path.rglob("*.part")
+    assert [entry["key"] for entry in store.find("asset/")] == ["asset/kept/="]
+    # What such a writer leaves goes once no writer can be at it any more.
+    os.utime(part, (0, 0))
+    store.find("asset/")
+    assert not part.exists()
+
+
+def test_a_step_killed_while_it_stores_leaves_what_was_there(
+    store: RayStore, ray_head: RayHead
+) -> None:
+    store.put("asset/large/=", pack("before"), True, None, {})
+    writer = textwrap.dedent("""
+        import sys
+        import numpy as np, ray
+        from dagster_ray.values.frames import pack
+        from dagster_ray.values.ray_store import RayStore
+        ray.init(address=sys.argv[1], log_to_driver=False)
+        store = RayStore(lambda: None)
+        print("go", flush=True)
+        for digit in range(1, 1000):
+            store.put("asset/large/=", pack(np.full(1 << 24, digit)), True, None, {})
+    """)
+    for delay in (0.05, 0.3, 0.7):
+        with subprocess.Popen(
+            [sys.executable, "-c", writer, ray_head.gcs], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout and process.stdout.readline() == b"go\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(delay)
+            process.kill()
+        loaded = unpack(store.get("asset/large/="))
+        assert isinstance(loaded, str) or len(set(loaded[:: 1 << 10].tolist())) == 1
+    store.delete(["asset/large/="])
+
+
+MATERIALIZE = """
+import json, os, sys
+import dagster as dg
+import numpy as np
+import ray
+from dagster_ray import LocalRay, RayIOManager
+
+@dg.asset
+def made() -> np.ndarray:
+    return np.arange(1 << 20)
+
+@dg.asset
+def taken(made: np.ndarray) -> None:
+    assert made.sum() == sum(range(1 << 20))
+
+@dg.asset(deps=[taken])
+def on_ray(ray_: dg.ResourceParam[LocalRay], made: np.ndarray) -> int:
+    return ray.get(ray.remote(lambda: 42).remote())
+
+resources = {"io_manager": RayIOManager(**json.loads(sys.argv[1]))}
+assets = [made, taken]
+if len(sys.argv) > 2:
+    assets.append(on_ray)
+    resources["ray_"] = LocalRay(ray_init_options=json.loads(sys.argv[2]))
+assert dg.materialize(assets, resources=resources).success
+print("client" if ray.util.client.ray.is_connected() else "driver")
+ray.shutdown()
+"""
+
+
+def _apart(*arguments: Any, **environment: str) -> str:
+    """Materializes in a process of its own, and says how that one was connected."""
+    done = subprocess.run(
+        [sys.executable, "-c", MATERIALIZE, *map(json.dumps, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.split()[-1]
+
+
+def test_over_ray_client(ray_head: RayHead) -> None:
+    def works() -> bool:
+        # Ray's client server fails to start now and then.
+        try:
+            return _apart({"address": ray_head.client}) == "client"
+        except AssertionError as error:
+            if "Starting Ray client server failed" not in str(error):
+                raise
+            return False
+
+    wait_for("a connection over Ray Client", works, 200)
+
+
+def test_with_local_ray_and_with_no_ray_at_all(tmp_path: Path) -> None:
+    """Also where a Ray that was killed has left its note behind: Ray alone waits for it in vain."""
+    temporary = Path("/tmp", f"dr-{os.getpid()}")
+    note = temporary / "ray" / "ray_current_cluster"
+    note.parent.mkdir(parents=True)
+    note.write_text("127.0.0.1:1")
+    own = {"RAY_TMPDIR": str(temporary), "RAY_AUTH_MODE": "disabled"}
+    try:
+        options = {"num_cpus": 2, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        assert _apart({}, options, **own) == "driver"
+    finally:
+        subprocess.run(["rm", "-rf", str(temporary)], check=True)
+
+
+def test_a_directory_behind_an_url() -> None:
+    store = DirectoryStore("memory://values")
+    store.put("asset/a/=", pack({"n": 1}), True, None, {"k": "v"})
+    store.put("asset/a/=x", pack({"n": 2}), False, None, {})
+    assert unpack(store.get("asset/a/=")) == {"n": 1}
+    assert [entry["key"] for entry in store.find("asset/a/=")] == ["asset/a/=", "asset/a/=x"]
+    assert [bool(entry) for entry in store.stat(["asset/a/=", "asset/b/="])] == [True, False]
+    assert store.delete(["asset/a/=", "asset/b/="]) == 1
+    with pytest.raises(NotFoundError):
+        store.get("asset/a/=")
