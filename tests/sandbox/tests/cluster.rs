@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 const GRANTED: &str = "id = 'hostile'
 [grants]
 packages = true
+objects = ['ray']
 processes = { echo = [[]] }
 http = ['cluster-services']
 kubernetes = [

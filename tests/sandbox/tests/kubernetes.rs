@@ -13,6 +13,7 @@ use sandbox_tests::{Subject, attack};
 const GRANTED: &str = "id = 'hostile'
 [grants]
 packages = true
+objects = ['ray']
 processes = { echo = [[]] }
 kubernetes = [
     { group = 'ray.io', resources = ['rayclusters'], verbs = ['get', 'list', 'create'], namespaces = ['ray'] },
