@@ -61,6 +61,9 @@ func network() error {
 	}
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = bridge
+	// Without one of its own a bridge takes the lowest address of its ports, so that it changes as
+	// pods come and go, and their neighbour tables lead nowhere for a while.
+	attributes.HardwareAddr = net.HardwareAddr{0x02, 0x00, 0x0a, 0x2a, 0x00, 0x01}
 	link := &netlink.Bridge{LinkAttrs: attributes}
 	if err := netlink.LinkAdd(link); err != nil {
 		return fmt.Errorf("the bridge: %w", err)
