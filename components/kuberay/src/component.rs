@@ -153,7 +153,7 @@ impl pipes::Guest for KubeRay {
         Err(Error::Unsupported("the backend kuberay does not pass on the output of scripts".to_owned()))
     }
 
-    fn await_(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
+    fn wait(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
         Pipes::new(clusters()?).wait(&job, listener)
     }
 
