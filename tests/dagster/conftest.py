@@ -11,10 +11,14 @@ import pytest
 import yaml
 from dagster import DagsterInstance
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cluster import cluster, namespace, own_cluster, pytest_addoption
 from fault_proxy import FaultProxy
 from ray_head import RayHead
+
+__all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption"]
 
 # A developer's own Ray must not get the jobs of the tests.
 for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
@@ -23,7 +27,7 @@ for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "ray_head" in getattr(item, "fixturenames", ()):
+        if {"ray_head", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

@@ -100,6 +100,10 @@ impl executor::Guest for KubeRay {
         let steps: Vec<_> = steps.into_iter().map(Into::into).collect();
         Executor::new(clusters()?).terminate(&steps, listener)
     }
+
+    fn finish(run_id: String, options: String) -> Result<(), Error> {
+        Executor::new(clusters()?).finish(&run_id, &options)
+    }
 }
 
 impl cluster::Guest for KubeRay {

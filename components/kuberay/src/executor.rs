@@ -144,6 +144,14 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         Ok(statuses.into_values().collect())
     }
 
+    /// Removes the cluster that a run's steps shared.
+    pub fn finish(&self, run_id: &str, configuration: &str) -> Result<(), Error> {
+        let (_, own) = options::job(configuration, &Vec::new())?;
+        let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
+        let namespace = self.namespace(&template, &own);
+        self.clusters.remove_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, run_id)
+    }
+
     fn own_plan(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
         let submission = submission(step, common)?;
         let owner = Owner {

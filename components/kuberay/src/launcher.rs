@@ -10,13 +10,12 @@ use dagster_ray_sdk::{
     http::Http,
     model::{JobState, JobStatus},
     sink::Listener,
-    warn,
 };
 use dagster_ray_submission::{debug, environment, ids, launcher::submission};
 use serde_json::Value;
 
 use crate::{
-    bindings::cluster::{Owner, Query},
+    bindings::cluster::Owner,
     cluster::{Clusters, head, state},
     job::{
         Place,
@@ -24,7 +23,7 @@ use crate::{
         status::RayJob,
         stop,
     },
-    kubernetes::{EVENT, Kind, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
+    kubernetes::{EVENT, RAY_CLUSTER, RAY_JOB, Selection, object},
     labels, names, options,
     time::WallClock,
 };
@@ -86,8 +85,8 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             }
         };
         // The worker stops its steps itself, unless it never ran, or was killed.
-        self.remove(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
-        self.remove(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
+        self.clusters.remove_of_run(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
+        self.clusters.remove_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
         Ok(termination)
     }
 
@@ -166,25 +165,6 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             Some(Place::RayJob { namespace, name }) => (namespace, name),
             _ => (self.clusters.namespace.clone(), names::run_job(&run.job.submission_id)),
         }
-    }
-
-    fn remove(&self, kind: Kind, namespace: &str, role: &str, run_id: &str) -> Result<(), Error> {
-        let labels = place::selector(role, Some(run_id)).into_iter().collect();
-        let found =
-            self.clusters.documents(kind, &Query { namespace: Some(namespace.to_owned()), labels })?;
-        for document in found {
-            let meant = Precondition { uid: Some(object::uid(&document).to_owned()), resource_version: None };
-            let name = object::name(&document);
-            // A RayJob's cluster, which has its labels too, goes with it.
-            if !object::is_owned(&document) {
-                warn!(
-                    "the {} {namespace}/{name} is left over from the run {run_id}: it is removed",
-                    kind.kind
-                );
-                self.clusters.kubernetes.delete(kind, namespace, name, &meant)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -123,6 +123,11 @@ macro_rules! export_backend {
                 ) -> Result<Vec<model::JobStatus>, model::Error> {
                     backend::executor::<Self>()?.terminate(&steps, listener)
                 }
+
+                // Steps on a Ray that is there share nothing that was made for them.
+                fn finish(_run_id: String, _options: String) -> Result<(), model::Error> {
+                    Ok(())
+                }
             }
         };
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_ray.address import dashboard_url, known_address
-from dagster_ray.errors import InvalidConfigError
+from dagster_ray.errors import InvalidConfigError, UnsupportedError
 
 if TYPE_CHECKING:
-    from dagster_ray._native import Call, Component
+    from dagster_ray._native import Call, Component, Forward
 
 # Takes a level (`debug`, `info`, `warning`, `error`) and a line.
 Write = Callable[[str, str], None]
@@ -37,6 +37,8 @@ class Connection:
     cookies: Mapping[str, str] = field(default_factory=dict)
     verify: bool | str = True
     backend_config: Mapping[str, Any] = field(default_factory=dict)
+    kube_config: str | None = None
+    kube_context: str | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Connection":
@@ -54,16 +56,18 @@ class Connection:
             cookies=config.get("cookies") or {},
             verify=True if verify is None else verify,
             backend_config=config.get("backend_config") or {},
+            kube_config=config.get("kube_config"),
+            kube_context=config.get("kube_context"),
         )
 
 
 @dataclass(frozen=True)
 class _Target:
-    """A component file with its settings and the one authority that they name."""
+    """A component file with its settings and the one authority that they name, if any."""
 
     wasm: str
     settings: Mapping[str, str]
-    url: str
+    url: str | None
 
 
 class Backend:
@@ -82,7 +86,13 @@ class Backend:
     @property
     def url(self) -> str:
         """The URL of Ray's dashboard."""
-        return self._resolve().url
+        url = self._resolve().url
+        if url is None:
+            raise UnsupportedError(
+                f"the backend {self.connection.backend} has no Ray of its own: each run or step "
+                "may have another"
+            )
+        return url
 
     @property
     def options(self) -> dict[str, Any]:
@@ -117,6 +127,10 @@ class Backend:
         component = self._component(directories)
         return Pending(component.start(export, json.dumps(arguments), _listener(write), timeout))
 
+    def forward(self, namespace: str, service: str, port: int) -> "Forward":
+        """Opens a local port that leads to a service of the Kubernetes cluster."""
+        return self._component(()).forward(namespace, service, port)
+
     def _component(self, directories: Iterable[str]) -> "Component":
         target = self._resolve()
         wanted = frozenset(directories)
@@ -137,7 +151,8 @@ class Backend:
         return native().Component(
             target.wasm,
             settings=dict(target.settings),
-            authorities=[json.dumps(authority)],
+            authorities=[json.dumps(authority)] if target.url else [],
+            kubernetes=json.dumps(self._kubernetes()),
             # Not the `ray` on the PATH: it may belong to another environment.
             programs={"ray": [sys.executable, "-m", "ray.scripts.scripts"]},
             directories=sorted(directories),
@@ -151,7 +166,22 @@ class Backend:
                 self._target = self._find()
             return self._target
 
+    def _kubernetes(self) -> dict[str, str]:
+        file, context = self.connection.kube_config, self.connection.kube_context
+        path = Path(file).expanduser() if file else None
+        # A launcher's configuration comes along into the pods that it makes. They have no such
+        # file, but an account of their own.
+        if path is not None and not path.exists() and in_kubernetes():
+            return {}
+        given = {"kubeconfig": str(path) if path else None, "context": context}
+        return {key: value for key, value in given.items() if value is not None}
+
     def _find(self) -> _Target:
+        offered = self.connection.backend_config
+        if self.connection.address is None and self._wasm not in (None, *_by_address()):
+            declared = _declared_settings(self._wasm)
+            if "address" not in declared:
+                return _Target(self._wasm, _texts(offered, declared), None)
         known = known_address(self.connection.address)
         here = self.connection.backend == "local" or known is None or known[0] == "local"
         port = self.connection.backend_config.get("dashboard_port", _LOCAL_PORT)
@@ -164,7 +194,6 @@ class Backend:
             wasm = chosen or built_in("existing")
             settings = {"address": dashboard_url(*(known or (f"http://127.0.0.1:{port}", "")))}
         url = settings["address"]
-        offered = self.connection.backend_config
         if "dashboard_port" in offered:
             settings["dashboard_port"] = str(port)
         if offered.keys() - settings.keys():
@@ -225,12 +254,19 @@ def _write_to_logging(level: str, message: str) -> None:
 
 def declared_settings(wasm: str, offered: Mapping[str, Any]) -> dict[str, str]:
     """Only the component knows which keys it reads once, and which with each run and step."""
+    return _texts(offered, _declared_settings(wasm))
+
+
+def _declared_settings(wasm: str) -> set[str]:
     probe = native().Component(wasm, settings={}, authorities=[], programs={}, directories=[])
-    described = json.loads(probe.call("describe.describe", "{}"))
+    return set(json.loads(probe.call("describe.describe", "{}"))["settings"])
+
+
+def _texts(offered: Mapping[str, Any], declared: Iterable[str]) -> dict[str, str]:
     return {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in offered.items()
-        if key in described["settings"]
+        if key in declared
     }
 
 
@@ -252,6 +288,16 @@ def named_component(name: str) -> str:
 def built_in(name: str) -> str:
     """The file of a component that is built in."""
     return str(_COMPONENTS / f"{name}.wasm")
+
+
+def in_kubernetes() -> bool:
+    """Whether this process runs in a pod."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def _by_address() -> tuple[str, ...]:
+    """The components that are known to need an address, and need not be asked."""
+    return built_in("existing"), built_in("local")
 
 
 def _in_ray_job() -> bool:

@@ -79,10 +79,20 @@ class RayLauncherConfig(RayExecutionConfig, RayJobSubmissionClientConfig):
 
     backend: str | None = Field(
         default=None,
-        description="`existing`, `local`, or the path of a component (`.wasm`).",
+        description="`existing`, `local`, `kuberay`, or the path of a component (`.wasm`).",
     )
     backend_config: dict[str, Any] | None = Field(
         default=None, description="What the backend understands beyond the fields here."
+    )
+    kube_config: str | None = Field(
+        default=None,
+        description=(
+            "The kubeconfig of a backend on Kubernetes. Without it: KUBECONFIG, ~/.kube/config, "
+            "the service account of this pod."
+        ),
+    )
+    kube_context: str | None = Field(
+        default=None, description="A context of the kubeconfig. Without it, the current one."
     )
     unreachable_timeout: float | None = Field(
         default=None,

@@ -214,6 +214,13 @@ struct Steps {
     steps: Vec<executor::StepRef>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Finish {
+    run_id: String,
+    options: String,
+}
+
 async fn of_executor(
     store: &mut Store<State>,
     instance: &Instance,
@@ -230,6 +237,10 @@ async fn of_executor(
             let steps = parse::<Steps>(arguments)?.steps;
             let ear = listener(store)?;
             Ok(statuses(guest.call_terminate(store, &steps, ear).await??))
+        }
+        "finish" => {
+            let Finish { run_id, options } = parse(arguments)?;
+            Ok(guest.call_finish(store, &run_id, &options).await?.map(|()| Value::Null)?)
         }
         _ => Err(Failure::NotOffered),
     }

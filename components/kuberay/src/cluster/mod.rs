@@ -9,12 +9,13 @@ pub mod wait;
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http};
+use dagster_ray_sdk::{Error, clock::Clock, http::Http, info};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     bindings::cluster::{ClusterInfo, ClusterRef, EndpointSet, Query},
+    job::place,
     kubernetes::{Deleted, Kind, Kubernetes, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
     labels, leases,
     time::{WallClock, epoch_of},
@@ -145,6 +146,26 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             let state = state::describe(&document);
             Error::unavailable(format!("{} is not ready: {state}", target.label()), false)
         })
+    }
+
+    /// Removes what was made for a run in a role, with one request where there is nothing.
+    pub(crate) fn remove_of_run(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        role: &str,
+        run_id: &str,
+    ) -> Result<(), Error> {
+        let labels = place::selector(role, Some(run_id)).into_iter().collect();
+        let found = self.documents(kind, &Query { namespace: Some(namespace.to_owned()), labels })?;
+        // A RayJob's cluster, which has its labels too, goes with it.
+        for document in found.iter().filter(|one| !object::is_owned(one) && !object::is_deleting(one)) {
+            let meant = Precondition { uid: Some(object::uid(document).to_owned()), resource_version: None };
+            let name = object::name(document);
+            info!("the {} {namespace}/{name} is removed: the run {run_id} needs it no more", kind.kind);
+            self.kubernetes.delete(kind, namespace, name, &meant)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn target(&self, cluster: &ClusterRef) -> Target {

@@ -43,11 +43,12 @@ class RayExecutor(StepDelegatingExecutor):
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Generator[dg.DagsterEvent, Any, None]:
-        failed = False
+        failed = ended = False
         try:
             for event in super().execute(plan_context, execution_plan):
                 failed = failed or event.is_step_failure
                 yield event
+            ended = True
             if not failed:
                 # One that failed may be re-executed from the step that did, and needs them.
                 remove_values(plan_context, execution_plan)
@@ -55,8 +56,17 @@ class RayExecutor(StepDelegatingExecutor):
             # Where runs may be resumed, Dagster leaves the steps of an interrupted run alone,
             # also when the interruption is a person's wish to end the run for good.
             run = plan_context.instance.get_run_by_id(plan_context.run_id)
-            if run is not None and run.status == dg.DagsterRunStatus.CANCELING:
+            canceling = run is not None and run.status == dg.DagsterRunStatus.CANCELING
+            if canceling:
                 self._stop_steps(plan_context)
+            if canceling or ended:
+                self._finish(plan_context)
+
+    def _finish(self, plan_context: PlanOrchestrationContext) -> None:
+        try:
+            self._ray_steps.finish(plan_context.run_id)
+        except DagsterRayError as error:
+            plan_context.log.warning(f"What the run's steps shared could not be removed: {error}")
 
     def _stop_steps(self, plan_context: PlanOrchestrationContext) -> None:
         try:

@@ -57,6 +57,8 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         backend: str | None = None,
         backend_config: Mapping[str, Any] | None = None,
         unreachable_timeout: float | None = None,
+        kube_config: str | None = None,
+        kube_context: str | None = None,
     ) -> None:
         self._inst_data = inst_data
         self._options = options_of(
@@ -77,6 +79,8 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             "verify": verify,
             "backend": backend,
             "backend_config": backend_config,
+            "kube_config": kube_config,
+            "kube_context": kube_context,
         }
         self.backend = Backend(Connection.from_config(connection))
         self._unreachable_timeout = (

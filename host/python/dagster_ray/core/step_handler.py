@@ -1,5 +1,6 @@
 """Dagster steps as Ray jobs, as Dagster's delegating executor asks for them."""
 
+import json
 import sys
 import time
 from collections import Counter, deque
@@ -101,6 +102,11 @@ class RayStepHandler(StepHandler):
             directories=directories,
         )
         self._steps[key] = _Step(key, attempt, ref, submit)
+
+    def finish(self, run_id: str) -> None:
+        """Lets what the run's steps shared go."""
+        options = {**self._options, **self._backend.options}
+        self._backend.call("executor.finish", {"run_id": run_id, "options": json.dumps(options)})
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         step = self._tracked(step_handler_context)

@@ -1,0 +1,138 @@
+"""Runs and steps as RayJobs, on a real control plane."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from cluster import Cluster
+from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
+from dagster._core.test_utils import create_run_for_test
+from kube_objects import allow, cluster_spec, names
+from processes import wait_for
+
+CODE = """
+import os
+
+import dagster as dg
+from dagster_ray import ray_executor
+
+
+@dg.op
+def first():
+    return os.uname().nodename
+
+
+@dg.op(tags={"dagster-ray/config": {"env_vars": ["GREETING=hello"]}})
+def second(before):
+    with open(os.path.join(os.path.dirname(__file__), "result"), "w") as result:
+        result.write(f"{before} {os.uname().nodename} {os.environ['GREETING']}")
+
+
+@dg.job(executor_def=ray_executor, resource_defs={"io_manager": dg.FilesystemIOManager()})
+def chain():
+    second(first())
+
+
+@dg.op
+def stays():
+    import time
+
+    time.sleep(600)
+
+
+@dg.job(executor_def=ray_executor)
+def waits():
+    stays()
+"""
+
+
+@pytest.fixture
+def placement() -> str:
+    return "own"
+
+
+@pytest.fixture
+def instance(
+    home, cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch, placement: str
+) -> Any:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    allow(cluster, namespace)
+    job = {"spec": {"rayClusterSpec": cluster_spec(cluster, tmp_path)}}
+    config = {
+        "backend": "kuberay",
+        "backend_config": {
+            "namespace": namespace,
+            "image": cluster.image,
+            "ray_job": job,
+            "cluster": placement,
+        },
+    }
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    return home({"run_launcher": launcher})
+
+
+def _launched(instance: dg.DagsterInstance, folder: Path, name: str) -> dg.DagsterRun:
+    file = folder / "runs.py"
+    file.write_text(CODE)
+    job = ReconstructableJob.for_file(str(file), name)
+    run = create_run_for_test(
+        instance,
+        job_name=name,
+        job_code_origin=job.get_python_origin(),
+        status=dg.DagsterRunStatus.STARTING,
+    )
+    instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+    return run
+
+
+def _end(instance: dg.DagsterInstance, run: dg.DagsterRun, seconds: float) -> str:
+    def ended() -> dg.DagsterRun | None:
+        now = instance.get_run_by_id(run.run_id)
+        health = instance.run_launcher.check_run_worker_health(run)
+        assert now and (now.is_finished or health.status == WorkerStatus.RUNNING), health
+        return now if now.is_finished else None
+
+    try:
+        return wait_for("the run", ended, seconds, 1).status.value
+    finally:
+        for entry in instance.all_logs(run.run_id):
+            print(entry.user_message or entry.message)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("placement", ["own", "shared"])
+def test_a_run_and_its_steps_have_clusters_of_their_own_or_share_one(
+    instance: dg.DagsterInstance, cluster: Cluster, namespace: str, tmp_path: Path, placement: str
+) -> None:
+    run = _launched(instance, tmp_path, "chain")
+    assert names(cluster, namespace, "rayjobs") == [f"dg-run-{run.run_id}"]
+    assert _end(instance, run, 200) == "SUCCESS"
+    first, second, greeting = (tmp_path / "result").read_text().split()
+    assert greeting == "hello"
+    assert (first == second) == (placement == "shared")
+    wait_for("no cluster but those of jobs", lambda: not _loose_clusters(cluster, namespace), 30)
+
+
+def _loose_clusters(cluster: Cluster, namespace: str) -> list[str]:
+    return [one for one in names(cluster, namespace, "rayclusters") if one.startswith("dg-steps-")]
+
+
+@pytest.mark.timeout(240)
+def test_terminating_a_run_removes_all_that_was_made_for_it(
+    instance: dg.DagsterInstance, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    run = _launched(instance, tmp_path, "waits")
+
+    def step_runs() -> bool:
+        started = dg.DagsterEventType.STEP_START
+        return bool(instance.all_logs(run.run_id, of_type=started))
+
+    wait_for("the step", step_runs, 120, 1)
+    assert len(names(cluster, namespace, "rayjobs")) == 2
+    assert instance.run_launcher.terminate(run.run_id)
+    now = instance.get_run_by_id(run.run_id)
+    assert now and now.status == dg.DagsterRunStatus.CANCELED
+    wait_for("nothing left", lambda: not names(cluster, namespace, "rayjobs"), 60)
+    wait_for("no cluster left", lambda: not names(cluster, namespace, "rayclusters"), 60)
