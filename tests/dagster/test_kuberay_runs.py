@@ -87,18 +87,17 @@ def _launched(instance: dg.DagsterInstance, folder: Path, name: str) -> dg.Dagst
     return run
 
 
-def _end(instance: dg.DagsterInstance, run: dg.DagsterRun, seconds: float) -> str:
+def _succeeds(instance: dg.DagsterInstance, run: dg.DagsterRun, seconds: float) -> bool:
     def ended() -> dg.DagsterRun | None:
         now = instance.get_run_by_id(run.run_id)
         health = instance.run_launcher.check_run_worker_health(run)
         assert now and (now.is_finished or health.status == WorkerStatus.RUNNING), health
         return now if now.is_finished else None
 
-    try:
-        return wait_for("the run", ended, seconds, 1).status.value
-    finally:
-        for entry in instance.all_logs(run.run_id):
-            print(entry.user_message or entry.message)
+    status = wait_for("the run", ended, seconds, 1).status
+    log = [entry.user_message or entry.message for entry in instance.all_logs(run.run_id)]
+    assert status == dg.DagsterRunStatus.SUCCESS, "\n".join(log)
+    return True
 
 
 @pytest.mark.timeout(300)
@@ -108,7 +107,7 @@ def test_a_run_and_its_steps_have_clusters_of_their_own_or_share_one(
 ) -> None:
     run = _launched(instance, tmp_path, "chain")
     assert names(cluster, namespace, "rayjobs") == [f"dg-run-{run.run_id}"]
-    assert _end(instance, run, 200) == "SUCCESS"
+    assert _succeeds(instance, run, 200)
     first, second, greeting = (tmp_path / "result").read_text().split()
     assert greeting == "hello"
     assert (first == second) == (placement == "shared")

@@ -121,7 +121,9 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         let path = format!("{path}.metadata.name");
         let name = name_of(spec.name.as_deref(), &template, ours, longest, &path)?;
 
-        labels.insert(labels::RUN_ID.to_owned(), labels::value(&spec.owner.run_id));
+        if !spec.owner.run_id.is_empty() {
+            labels.insert(labels::RUN_ID.to_owned(), labels::value(&spec.owner.run_id));
+        }
         labels.entry(labels::ROLE.to_owned()).or_insert_with(|| labels::ROLE_CLUSTER.to_owned());
         if let Some(key) = &spec.owner.resource_key {
             labels.entry(labels::RESOURCE_KEY.to_owned()).or_insert_with(|| labels::value(key));

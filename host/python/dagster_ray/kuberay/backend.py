@@ -1,0 +1,27 @@
+"""The component behind the KubeRay resources, clients and jobs."""
+
+from dagster_ray.backend import Backend, Connection
+
+
+class KubeRay(Backend):
+    """Calls the component `kuberay`, or another one that makes clusters."""
+
+    def __init__(
+        self,
+        *,
+        kube_config: str | None = None,
+        kube_context: str | None = None,
+        namespace: str | None = None,
+        backend: str = "kuberay",
+    ) -> None:
+        super().__init__(
+            Connection(
+                backend=backend,
+                backend_config={} if namespace is None else {"namespace": namespace},
+                kube_config=kube_config,
+                kube_context=kube_context,
+            )
+        )
+
+
+__all__ = ["KubeRay"]

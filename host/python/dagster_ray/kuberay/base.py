@@ -1,0 +1,234 @@
+"""What all resources have in common whose cluster KubeRay makes."""
+
+import json
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PrivateAttr
+
+from dagster_ray._base.resources import RayResource
+from dagster_ray.backend import Write, in_kubernetes
+from dagster_ray.configs import Lifecycle
+from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.configs import deployment_name
+from dagster_ray.types import AnyDagsterContext
+
+if TYPE_CHECKING:
+    from dagster_ray._native import Forward
+
+# The run tag with the image of the code location.
+_IMAGE_TAG = "dagster/image"
+# The component's own deadline is the one that explains itself; this one is for a component that
+# forgets it.
+_GRACE_SECONDS = 60.0
+
+
+class BaseKubeRayResource(RayResource):
+    """A Ray cluster that KubeRay makes for a step."""
+
+    image: str | None = Field(
+        default=None,
+        description="The image of all containers that name none. Default: the tag dagster/image.",
+    )
+    deployment_name: str = Field(
+        default_factory=deployment_name, description="The Dagster deployment, for the labels."
+    )
+    failure_tolerance_timeout: float = Field(
+        default=0.0, description="Seconds for which KubeRay may call the cluster failed."
+    )
+    poll_interval: float = Field(
+        default=1.0, description="Not used: a cluster is watched. Here for older configurations."
+    )
+    log_cluster_conditions: bool = Field(
+        default=True, description="Log the cluster's conditions while waiting for it."
+    )
+    backend: str = Field(
+        default="kuberay", description="`kuberay`, or the path of a component (`.wasm`)."
+    )
+
+    _ref: dict[str, Any] | None = PrivateAttr(default=None)
+    _endpoints: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _forwards: dict[int, "Forward"] = PrivateAttr(default_factory=dict)
+    _kuberay: KubeRay | None = PrivateAttr(default=None)
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(**_with_lifecycle(data, type(self)))
+
+    @property
+    @abstractmethod
+    def namespace(self) -> str:
+        """The namespace of the cluster."""
+
+    @abstractmethod
+    def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
+        """What the component is asked for, as its schema has it."""
+
+    @property
+    def host(self) -> str:
+        if self._host is None:
+            raise RuntimeError(f"{self.display_name} is not ready: call `wait` first")
+        return self._host
+
+    @property
+    def name(self) -> str:
+        if self._name is None:
+            raise RuntimeError("the cluster has no name yet: call `create` first")
+        return self._name
+
+    @property
+    def display_name(self) -> str:
+        if self._ref is None:
+            return f"a new {self._kind}"
+        return f"{self._kind} {self._ref['namespace']}/{self._ref['name']}"
+
+    @property
+    def ray_address(self) -> str:
+        host, port = self._reached(self.redis_port)
+        return f"ray://{host}:{port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        host, port = self._reached(self.dashboard_port)
+        return f"http://{host}:{port}"
+
+    def resolve_hostname(self, service_name: str, namespace: str) -> str:
+        """The host of a service of the cluster, for a process in the cluster. Override it where
+        the cluster's names end otherwise."""
+        return f"{service_name}.{namespace}.svc.cluster.local"
+
+    def get_k8s_labels(self, context: AnyDagsterContext) -> dict[str, str]:
+        """The labels of what is made. The component makes them fit what Kubernetes accepts."""
+        return self.get_dagster_tags(context)
+
+    def get_dagster_tags(self, context: AnyDagsterContext) -> dict[str, str]:
+        tags = {"dagster/deployment": self.deployment_name, **super().get_dagster_tags(context)}
+        key = _resource_key(context)
+        return tags if key is None else {**tags, "dagster/resource-key": key}
+
+    def get_image(self, context: AnyDagsterContext) -> str | None:
+        """The image of the containers that name none."""
+        return self.image or (context.run.tags.get(_IMAGE_TAG) if context.run else None)
+
+    def create(self, context: AnyDagsterContext) -> None:
+        run_id = context.run.run_id if context.run else ""
+        spec = {
+            "name": None,
+            "owner": {
+                "run_id": run_id,
+                "step_key": None,
+                "resource_key": _resource_key(context),
+                "holder": self._holder(context),
+            },
+            "image": self.get_image(context),
+            "labels": [list(pair) for pair in self.get_k8s_labels(context).items()],
+            "env": [list(pair) for pair in self.get_env_vars_to_inject().items()],
+            "options": json.dumps(
+                {
+                    **self._options(context),
+                    "failure_tolerance_seconds": self.failure_tolerance_timeout,
+                }
+            ),
+        }
+        creation = self._called(context, "cluster.create", {"spec": spec})
+        [(how, ref)] = creation.items()
+        self._creation_verb = "Using" if how == "joined" else "Created"
+        self._ref, self._name = ref, ref["name"]
+
+    def wait(self, context: AnyDagsterContext) -> None:
+        arguments = {"cluster": self._ref, "timeout_ms": int(self.timeout * 1000)}
+        self._endpoints = self._called(
+            context, "cluster.wait", arguments, timeout=self.timeout + _GRACE_SECONDS
+        )
+        if in_kubernetes():
+            service, namespace, *_ = self._endpoints["host"].split(".")
+            self._host = self.resolve_hostname(service, namespace)
+        else:
+            self._host = "127.0.0.1"
+
+    def delete(self, context: AnyDagsterContext) -> None:
+        self._called(context, "cluster.delete", {"cluster": self._ref})
+
+    def cleanup(self, context: AnyDagsterContext, exception: BaseException | None) -> None:
+        try:
+            super().cleanup(context, exception)
+        finally:
+            while self._forwards:
+                self._forwards.popitem()[1].close()
+
+    @property
+    def _kind(self) -> str:
+        return "RayCluster"
+
+    @property
+    def _calls(self) -> KubeRay:
+        if self._kuberay is None:
+            self._kuberay = self._new_backend()
+        return self._kuberay
+
+    @abstractmethod
+    def _new_backend(self) -> KubeRay:
+        """The component, with the access to Kubernetes that the client resource names."""
+
+    def _called(
+        self,
+        context: AnyDagsterContext,
+        export: str,
+        arguments: dict[str, Any],
+        *,
+        timeout: float | None = None,
+    ) -> Any:
+        return self._calls.call(export, arguments, self._writer(context), timeout=timeout)
+
+    def _writer(self, context: AnyDagsterContext) -> Write:
+        log = self._log(context)
+
+        def write(level: str, message: str) -> None:
+            if not self.log_cluster_conditions and level == "info":
+                level = "debug"
+            getattr(log, level, log.info)(message)
+
+        return write
+
+    def _holder(self, context: AnyDagsterContext) -> str:
+        run_id = context.run.run_id if context.run else ""
+        return f"{run_id}-{self.resource_uid}"
+
+    def _reached(self, port: int) -> tuple[str, int]:
+        """Where a port of the head is reached: outside the cluster, on this machine."""
+        if in_kubernetes():
+            return self.host, port
+        if port not in self._forwards:
+            service, namespace, *_ = self._endpoints["host"].split(".")
+            self._forwards[port] = self._calls.forward(namespace, service, port)
+        return "127.0.0.1", self._forwards[port].port
+
+
+def _with_lifecycle(data: dict[str, Any], cls: type[RayResource]) -> dict[str, Any]:
+    """Reads the names that came before `lifecycle`, and says what is left open: Dagster would take
+    the defaults of :class:`Lifecycle`, not those of the resource."""
+    older = {"skip_init": "connect", "skip_setup": "create", "skip_cleanup": "cleanup"}
+    given = {name: data[name] for name in older if name in data}
+    lifecycle = data.get("lifecycle")
+    if lifecycle is None:
+        lifecycle = cls.model_fields["lifecycle"].get_default(call_default_factory=True)
+    if isinstance(lifecycle, Lifecycle):
+        lifecycle = lifecycle.model_dump()
+    changes: dict[str, Any] = {
+        older[name]: "never" if name == "skip_cleanup" else False
+        for name, skipped in given.items()
+        if skipped
+    }
+    rest = {key: value for key, value in data.items() if key not in older}
+    return {**rest, "lifecycle": Lifecycle(**{**lifecycle, **changes})}
+
+
+def _resource_key(context: AnyDagsterContext) -> str | None:
+    """The key under which Dagster knows the resource that is set up, where it can be told."""
+    definitions = getattr(context, "all_resource_defs", None)
+    wanted = getattr(context, "resource_def", None)
+    if not definitions or wanted is None:
+        return None
+    return next((key for key, found in definitions.items() if found is wanted), None)
+
+
+__all__ = ["BaseKubeRayResource"]

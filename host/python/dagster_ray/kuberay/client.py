@@ -1,0 +1,226 @@
+"""Clients for KubeRay's objects, and the resources that hold them."""
+
+import json
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import dagster as dg
+from pydantic import Field
+
+from dagster_ray.errors import InvalidConfigError, NotFoundError
+from dagster_ray.kuberay.backend import KubeRay
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+    from typing_extensions import Self
+
+_DASHBOARD_PORT = 8265
+_CLIENT_PORT = 10001
+
+
+class _Client:
+    """What can be done with one kind of object."""
+
+    _kind: ClassVar[str]
+    _option: ClassVar[str]
+
+    def __init__(
+        self,
+        kube_config: str | None = None,
+        kube_context: str | None = None,
+        *,
+        config_file: str | None = None,
+        context: str | None = None,
+    ) -> None:
+        self._access = {
+            "kube_config": kube_config or config_file,
+            "kube_context": kube_context or context,
+        }
+        self._backends: dict[str, KubeRay] = {}
+
+    @property
+    def client(self) -> "Self":
+        """Itself: code for earlier releases asks the resource for its client."""
+        return self
+
+    def backend_for(self, name: str = "kuberay") -> KubeRay:
+        """A component with this client's access to Kubernetes."""
+        if name not in self._backends:
+            self._backends[name] = KubeRay(**self._access, backend=name)
+        return self._backends[name]
+
+    def get(self, name: str, namespace: str) -> dict[str, Any]:
+        """The object, or `{}` where there is none."""
+        try:
+            return _document(self._call("cluster.get", cluster=self._ref(name, namespace)))
+        except NotFoundError:
+            return {}
+
+    def create(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+        """Makes an object from its manifest."""
+        manifest = {key: body[key] for key in ("metadata", "spec") if key in body}
+        owner = {"run_id": "", "step_key": None, "resource_key": None, "holder": uuid.uuid4().hex}
+        spec = {
+            "name": None,
+            "owner": owner,
+            "image": None,
+            "labels": [],
+            "env": [],
+            "options": json.dumps({"namespace": namespace, self._option: manifest}),
+        }
+        [ref] = self._call("cluster.create", spec=spec).values()
+        return self.get(ref["name"], ref["namespace"])
+
+    def delete(self, name: str, namespace: str) -> None:
+        """Removes the object. One that is gone already is no error."""
+        self._call("cluster.delete", cluster=self._ref(name, namespace))
+
+    def update(self, name: str, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes the object by a merge patch (RFC 7386)."""
+        cluster = self._ref(name, namespace)
+        return _document(self._call("cluster.update", cluster=cluster, patch=json.dumps(body)))
+
+    def get_status(self, name: str, namespace: str) -> dict[str, Any]:
+        """What KubeRay says of the object now; `{}` where it has not said anything yet."""
+        return self.get(name, namespace).get("status") or {}
+
+    def wait_until_ready(
+        self, name: str, namespace: str, timeout: float = 600.0
+    ) -> tuple[str, dict[str, Any]]:
+        """Waits until the cluster can be used: its head service's name, and its endpoints."""
+        endpoints = self._call(
+            "cluster.wait", cluster=self._ref(name, namespace), timeout_ms=int(timeout * 1000)
+        )
+        return endpoints["host"].split(".")[0], endpoints
+
+    def _call(self, export: str, **arguments: Any) -> Any:
+        return self.backend_for().call(export, arguments)
+
+    def _ref(self, name: str, namespace: str) -> dict[str, Any]:
+        details = json.dumps({"kind": self._kind})
+        return {"name": name, "namespace": namespace, "uid": None, "details": details}
+
+
+class RayClusterClient(_Client):
+    """RayClusters."""
+
+    _kind = "RayCluster"
+    _option = "ray_cluster"
+
+    def list(self, namespace: str, label_selector: str = "") -> dict[str, Any]:
+        """The RayClusters of a namespace that have these labels (`a=b,c=d`), below `items`."""
+        query = {"namespace": namespace, "labels": labels_of(label_selector)}
+        found = self._call("cluster.list", query=query)
+        return {"items": [_document(info) for info in found]}
+
+    @contextmanager
+    def port_forward(self, name: str, namespace: str) -> Generator[tuple[int, int], None, None]:
+        """Local ports that lead to the head's dashboard and to its Ray Client server."""
+        endpoints = self._call("cluster.endpoints", cluster=self._ref(name, namespace))
+        service, where, *_ = endpoints["host"].split(".")
+        dashboard = self.backend_for().forward(where, service, _DASHBOARD_PORT)
+        try:
+            ray_client = self.backend_for().forward(where, service, _CLIENT_PORT)
+            try:
+                yield dashboard.port, ray_client.port
+            finally:
+                ray_client.close()
+        finally:
+            dashboard.close()
+
+    @contextmanager
+    def job_submission_client(
+        self, name: str, namespace: str
+    ) -> Generator["JobSubmissionClient", None, None]:
+        """Ray's own client for the jobs of a cluster."""
+        from ray.job_submission import JobSubmissionClient
+
+        with self.port_forward(name, namespace) as (port, _):
+            yield JobSubmissionClient(f"http://127.0.0.1:{port}")
+
+
+class RayJobClient(_Client):
+    """RayJobs."""
+
+    _kind = "RayJob"
+    _option = "ray_job"
+
+    def get_ray_cluster_name(self, name: str, namespace: str) -> str | None:
+        """The RayCluster that the job made, once there is one."""
+        return self.get_status(name, namespace).get("rayClusterName") or None
+
+
+class _ClientResource(dg.ConfigurableResource):
+    """The access to Kubernetes, as the configuration names it."""
+
+    kube_context: str | None = Field(
+        default=None, description="A context of the kubeconfig. Without it, the current one."
+    )
+    kube_config: str | None = Field(
+        default=None,
+        description="The kubeconfig. Without it: KUBECONFIG, ~/.kube/config, this pod's account.",
+    )
+
+    def __init__(self, **data: Any) -> None:
+        if "kubeconfig_file" in data:
+            data["kube_config"] = data.pop("kubeconfig_file")
+        super().__init__(**data)
+
+
+class KubeRayClusterClientResource(_ClientResource):
+    """Gives steps a :class:`RayClusterClient`."""
+
+    @property
+    def client(self) -> RayClusterClient:
+        """The client, for code that asks the resource for it."""
+        return RayClusterClient(self.kube_config, self.kube_context)
+
+    def create_resource(self, context: dg.InitResourceContext) -> Any:
+        return self.client
+
+
+class KubeRayJobClientResource(_ClientResource):
+    """Gives steps a :class:`RayJobClient`."""
+
+    @property
+    def client(self) -> RayJobClient:
+        """The client, for code that asks the resource for it."""
+        return RayJobClient(self.kube_config, self.kube_context)
+
+    def create_resource(self, context: dg.InitResourceContext) -> Any:
+        return self.client
+
+
+# The names of earlier releases.
+KubeRayClient = KubeRayClusterClientResource
+RayClusterClientResource = KubeRayClusterClientResource
+
+
+def labels_of(selector: str) -> list[list[str]]:
+    """The labels that a selector such as `a=b,c=d` names."""
+    labels = []
+    for part in filter(None, (part.strip() for part in selector.split(","))):
+        key, equals, value = part.replace("==", "=").partition("=")
+        if not equals or key.endswith("!") or not key:
+            raise InvalidConfigError(
+                f"label_selector: {part!r} is not of the form key=value; write `a=b,c=d`",
+                fields=[{"path": "label_selector", "problem": f"{part!r}", "hint": "key=value"}],
+            )
+        labels.append([key.strip(), value.strip()])
+    return labels
+
+
+def _document(info: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(info["document"])
+
+
+__all__ = [
+    "KubeRayClient",
+    "KubeRayClusterClientResource",
+    "KubeRayJobClientResource",
+    "RayClusterClient",
+    "RayClusterClientResource",
+    "RayJobClient",
+]

@@ -1,0 +1,141 @@
+"""A RayCluster for a step, or shared between many."""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from dagster_ray.configs import Lifecycle
+from dagster_ray.errors import DagsterRayError
+from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.base import BaseKubeRayResource
+from dagster_ray.kuberay.client import KubeRayClusterClientResource, RayClusterClient
+from dagster_ray.kuberay.configs import ClusterSharing, RayClusterConfig
+from dagster_ray.types import AnyDagsterContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Which tag each switch of `match_dagster_labels` stands for.
+_MATCHED = {
+    "code_location": "dagster/code-location",
+    "resource_key": "dagster/resource-key",
+    "git_sha": "dagster/git-sha",
+    "run_id": "dagster/run-id",
+}
+
+
+class KubeRayCluster(BaseKubeRayResource):
+    """Makes a RayCluster for the step, connects to it with Ray Client, and removes it after."""
+
+    lifecycle: Lifecycle = Field(default_factory=lambda: Lifecycle(cleanup="always"))
+    ray_cluster: RayClusterConfig = Field(
+        default_factory=RayClusterConfig, description="The RayCluster to make."
+    )
+    cluster_sharing: ClusterSharing = Field(
+        default_factory=ClusterSharing, description="Whether steps share a cluster, and which do."
+    )
+    # Dagster's own type knows a client or its resource, but no factory of one.
+    client: dg.ResourceDependency[RayClusterClient] = Field(
+        default_factory=KubeRayClusterClientResource
+    )  # type: ignore
+
+    _heartbeat: "_Heartbeat | None" = PrivateAttr(default=None)
+    _released: bool = PrivateAttr(default=False)
+
+    @property
+    def namespace(self) -> str:
+        if self._ref is not None:
+            return self._ref["namespace"]
+        return self.ray_cluster.namespace or "ray"
+
+    def get_image(self, context: AnyDagsterContext) -> str | None:
+        return self.ray_cluster.image or super().get_image(context)
+
+    def get_sharing_labels(self, context: AnyDagsterContext) -> dict[str, str]:
+        """The labels that a cluster must have to be joined."""
+        wanted = self.cluster_sharing.match_dagster_labels
+        tags = self.get_dagster_tags(context)
+        labels = {
+            tag: tags[tag]
+            for switch, tag in _MATCHED.items()
+            if getattr(wanted, switch) and tag in tags
+        }
+        return {**labels, **(self.cluster_sharing.match_labels or {})}
+
+    def on_create(self, context: AnyDagsterContext) -> None:
+        super().on_create(context)
+        heartbeat = self.cluster_sharing.heartbeat
+        if self.cluster_sharing.enabled and heartbeat.enabled:
+            self._heartbeat = _Heartbeat(
+                lambda: self._held(context, "cluster.renew"),
+                heartbeat.refresh_seconds,
+                self._log(context),
+            )
+
+    def cleanup(self, context: AnyDagsterContext, exception: BaseException | None) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        try:
+            super().cleanup(context, exception)
+        finally:
+            # A lease that nobody needs must not keep a cluster, whatever the policy says.
+            if self.cluster_sharing.enabled and self.created and not self._released:
+                self._release(context)
+
+    def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
+        options: dict[str, Any] = {"ray_cluster": self.ray_cluster.manifest()}
+        if self.cluster_sharing.enabled:
+            options["sharing"] = {
+                "match_labels": self.get_sharing_labels(context),
+                "ttl_seconds": int(self.cluster_sharing.ttl_seconds),
+                "delete_when_released": self.lifecycle.cleanup == "always",
+            }
+        return options
+
+    def _delete(self, context: AnyDagsterContext) -> bool:
+        if not self.cluster_sharing.enabled:
+            return super()._delete(context)
+        return self._release(context)
+
+    def _release(self, context: AnyDagsterContext) -> bool:
+        self._released = True
+        return self._held(context, "cluster.release")
+
+    def _held(self, context: AnyDagsterContext, export: str) -> Any:
+        return self._called(
+            context, export, {"cluster": self._ref, "holder": self._holder(context)}
+        )
+
+    def _new_backend(self) -> KubeRay:
+        return self.client.backend_for(self.backend)
+
+
+class _Heartbeat:
+    """Says again and again that a shared cluster is in use, until it is stopped."""
+
+    def __init__(self, renew: "Callable[[], Any]", seconds: float, log: Any) -> None:
+        self._renew = renew
+        self._seconds = seconds
+        self._log = log
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="dagster-ray-lock-heartbeat", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns once no renewal is under way: one that came late would take the lease back."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            try:
+                self._renew()
+            except DagsterRayError as error:
+                self._log.warning(f"The claim on the shared cluster was not renewed: {error}")
+
+
+__all__ = ["KubeRayCluster"]

@@ -1,0 +1,265 @@
+"""What users write of KubeRay's custom resources, in Python's spelling or KubeRay's own.
+
+The documents hold what the user wrote and nothing else: the component completes them.
+"""
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import dagster as dg
+from packaging.version import InvalidVersion, Version
+from pydantic import Field, model_validator
+
+_TOKEN_SINCE = Version("2.52.0")
+_KUBERNETES_TOKEN_SINCE = Version("2.55.0")
+# Fields whose name in KubeRay does not follow from ours.
+_SPELLED = {"runtime_env_yaml": "runtimeEnvYAML", "runtimeEnvYaml": "runtimeEnvYAML"}
+
+in_k8s = "KUBERNETES_SERVICE_HOST" in os.environ
+"""Whether this process runs in a pod."""
+
+
+def deployment_name() -> str:
+    """The Dagster+ deployment that this process belongs to, `dev` outside Dagster+."""
+    if os.environ.get("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT") == "1":
+        branch = os.environ.get("DAGSTER_CLOUD_GIT_BRANCH")
+        if branch:
+            return branch
+    return os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME") or "dev"
+
+
+class _Part(dg.PermissiveConfig):
+    """A part of a manifest. Fields that are not listed are passed on to KubeRay."""
+
+    def document(self) -> dict[str, Any]:
+        """The part in KubeRay's spelling, without what was not given."""
+        found: dict[str, Any] = {}
+        for name, value in dict(self).items():
+            if value is None:
+                continue
+            key = _SPELLED.get(name) or _camel(name)
+            if key in found:
+                raise ValueError(f"{key} is given twice, in two spellings: keep one")
+            found[key] = value.document() if isinstance(value, _Part) else value
+        return found
+
+
+class AuthOptions(_Part):
+    """How clients of a cluster prove who they are."""
+
+    mode: Literal["token", "disabled"] = "token"
+    secret_name: str | None = None
+    enable_k8s_token_auth: bool | None = None
+
+
+class RayClusterUpgradeStrategy(_Part):
+    """What KubeRay does with a cluster whose manifest changes."""
+
+    type: Literal["Recreate", "None"]
+
+
+class RayClusterSpec(_Part):
+    """The spec of a RayCluster."""
+
+    suspend: bool | None = None
+    managed_by: str | None = None
+    autoscaler_options: dict[str, Any] | None = None
+    head_service_annotations: dict[str, str] | None = None
+    enable_in_tree_autoscaling: bool | None = None
+    gcs_fault_tolerance_options: dict[str, Any] | None = None
+    head_group_spec: dict[str, Any] | None = None
+    ray_version: str | None = None
+    worker_group_specs: list[dict[str, Any]] | None = None
+    auth_options: AuthOptions | None = None
+    upgrade_strategy: RayClusterUpgradeStrategy | None = None
+
+    @model_validator(mode="after")
+    def _check_auth(self) -> "RayClusterSpec":
+        auth = self.auth_options
+        if auth is None:
+            return self
+        by_kubernetes = bool(auth.enable_k8s_token_auth)
+        if by_kubernetes and auth.mode != "token":
+            raise ValueError("auth_options.enable_k8s_token_auth needs auth_options.mode: token")
+        if by_kubernetes and auth.secret_name:
+            raise ValueError(
+                "auth_options.secret_name has no place beside enable_k8s_token_auth: leave one out"
+            )
+        if auth.mode == "token":
+            since = _KUBERNETES_TOKEN_SINCE if by_kubernetes else _TOKEN_SINCE
+            _check_version(self.ray_version, since)
+        return self
+
+
+class RayJobSpec(_Part):
+    """The spec of a RayJob."""
+
+    active_deadline_seconds: int | None = None
+    pre_running_deadline_seconds: int | None = None
+    backoff_limit: int | None = None
+    ray_cluster_spec: RayClusterSpec | None = None
+    submitter_pod_template: dict[str, Any] | None = None
+    submitter_config: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    cluster_selector: dict[str, str] | None = None
+    managed_by: str | None = None
+    deletion_strategy: dict[str, Any] | None = None
+    runtime_env_yaml: str | None = None
+    job_id: str | None = None
+    submission_mode: Literal["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"] | None = (
+        None
+    )
+    entrypoint_resources: str | None = None
+    entrypoint_num_cpus: float | None = None
+    entrypoint_memory: float | None = None
+    entrypoint_num_gpus: float | None = None
+    ttl_seconds_after_finished: int | None = None
+    shutdown_after_job_finishes: bool | None = None
+    suspend: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_auth(self) -> "RayJobSpec":
+        auth = self.ray_cluster_spec.auth_options if self.ray_cluster_spec else None
+        if auth is not None and auth.enable_k8s_token_auth:
+            raise ValueError("a RayJob cannot use auth_options.enable_k8s_token_auth")
+        return self
+
+
+class InteractiveRayJobSpec(RayJobSpec):
+    """The spec of a RayJob whose driver comes from elsewhere."""
+
+    submission_mode: Literal["InteractiveMode"] = "InteractiveMode"  # type: ignore[assignment]
+
+
+class RayClusterConfig(dg.Config):
+    """A RayCluster. What belongs to its spec may be written here as well."""
+
+    kind: str = "RayCluster"
+    api_version: str = "ray.io/v1"
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: RayClusterSpec = Field(default_factory=RayClusterSpec)
+    image: str | None = Field(default=None, description="The image of containers that name none.")
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**_folded(given))
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace that it names."""
+        return self.metadata.get("namespace")
+
+    def manifest(self) -> dict[str, Any]:
+        """What the user wrote, in KubeRay's spelling."""
+        return _manifest(self.metadata, self.spec)
+
+
+class RayJobConfig(dg.Config):
+    """A RayJob."""
+
+    kind: str = "RayJob"
+    api_version: str = "ray.io/v1"
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: RayJobSpec = Field(default_factory=RayJobSpec)
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace that it names."""
+        return self.metadata.get("namespace")
+
+    def manifest(self) -> dict[str, Any]:
+        """What the user wrote, in KubeRay's spelling."""
+        return _manifest(self.metadata, self.spec)
+
+
+class InteractiveRayJobConfig(RayJobConfig):
+    """A RayJob whose driver comes from elsewhere."""
+
+    spec: InteractiveRayJobSpec = Field(  # type: ignore[assignment]
+        default_factory=InteractiveRayJobSpec
+    )
+
+
+class MatchDagsterLabels(dg.Config):
+    """Which of Dagster's labels a cluster must have to be joined."""
+
+    cluster_sharing: bool = True
+    code_location: bool = True
+    resource_key: bool = True
+    git_sha: bool = True
+    run_id: bool = False
+
+
+class ClusterSharingHeartbeat(dg.Config):
+    """How a holder says that it still uses a shared cluster."""
+
+    enabled: bool = True
+    refresh_seconds: float = 10.0
+
+
+class ClusterSharing(dg.Config):
+    """Whether steps share a cluster, and which do."""
+
+    enabled: bool = False
+    match_dagster_labels: MatchDagsterLabels = Field(default_factory=MatchDagsterLabels)
+    match_labels: dict[str, str] | None = None
+    ttl_seconds: float = Field(
+        default=1800.0, description="Seconds for which a silent holder counts as one."
+    )
+    heartbeat: ClusterSharingHeartbeat = Field(default_factory=ClusterSharingHeartbeat)
+
+    @model_validator(mode="after")
+    def _check_heartbeat(self) -> "ClusterSharing":
+        beat = self.heartbeat
+        if self.enabled and beat.enabled and beat.refresh_seconds * 2 > self.ttl_seconds:
+            warnings.warn(
+                f"cluster_sharing: a claim that holds for {self.ttl_seconds:g} s and is renewed "
+                f"every {beat.refresh_seconds:g} s runs out if one renewal is late; make "
+                "ttl_seconds at least twice heartbeat.refresh_seconds",
+                stacklevel=2,
+            )
+        return self
+
+
+def _folded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Moves what stands at the top to where KubeRay has it."""
+    flat = {key: value for key, value in given.items() if key in RayClusterSpec.model_fields}
+    rest = {key: value for key, value in given.items() if key not in flat}
+    if flat:
+        spec = dict(rest.get("spec") or {})
+        twice = sorted(key for key in flat if spec.get(key) is not None)
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: given both at the top and in `spec`")
+        rest["spec"] = {**spec, **flat}
+    if "namespace" in rest:
+        rest["metadata"] = {"namespace": rest.pop("namespace"), **(rest.get("metadata") or {})}
+    return rest
+
+
+def _manifest(metadata: Mapping[str, Any], spec: _Part) -> dict[str, Any]:
+    given = {key: value for key, value in metadata.items() if value is not None}
+    return {"metadata": given, "spec": spec.document()}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word[:1].upper() + word[1:] for word in rest)
+
+
+def _check_version(written: str | None, since: Version) -> None:
+    needed = f"token authentication needs ray_version {since} or later"
+    if not written:
+        raise ValueError(f"{needed}: write the version of the image as ray_version")
+    try:
+        version = Version(written)
+    except InvalidVersion:
+        raise ValueError(f"{needed}, and {written!r} is not a version") from None
+    if version < since:
+        raise ValueError(f"{needed}, and it is {written}")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DEFAULT_DEPLOYMENT_NAME":
+        return deployment_name()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,57 @@
+"""A RayJob whose driver is the step: KubeRay's InteractiveMode."""
+
+import json
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from dagster_ray.configs import Lifecycle
+from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.base import BaseKubeRayResource
+from dagster_ray.kuberay.client import KubeRayJobClientResource, RayJobClient
+from dagster_ray.kuberay.configs import InteractiveRayJobConfig
+from dagster_ray.types import AnyDagsterContext
+
+
+class KubeRayInteractiveJob(BaseKubeRayResource):
+    """Makes a RayJob for the step and connects to its cluster; KubeRay removes the cluster."""
+
+    lifecycle: Lifecycle = Field(default_factory=lambda: Lifecycle(cleanup="on_exception"))
+    ray_job: InteractiveRayJobConfig = Field(
+        default_factory=InteractiveRayJobConfig, description="The RayJob to make."
+    )
+    # Dagster's own type knows a client or its resource, but no factory of one.
+    client: dg.ResourceDependency[RayJobClient] = Field(default_factory=KubeRayJobClientResource)  # type: ignore
+
+    @property
+    def namespace(self) -> str:
+        if self._ref is not None:
+            return self._ref["namespace"]
+        return self.ray_job.namespace or "ray"
+
+    @property
+    def cluster_name(self) -> str:
+        """The name of the RayCluster that the job made."""
+        info = self._calls.call("cluster.get", {"cluster": self._ref})
+        return json.loads(info["document"])["status"]["rayClusterName"]
+
+    def connect(self, context: AnyDagsterContext) -> Any:
+        connection = super().connect(context)
+        # KubeRay follows the job of this id from now on, and cleans up when it ends.
+        patch = {"spec": {"jobId": self.runtime_job_id}}
+        self._called(context, "cluster.update", {"cluster": self._ref, "patch": json.dumps(patch)})
+        return connection
+
+    def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
+        return {"ray_job": self.ray_job.manifest()}
+
+    @property
+    def _kind(self) -> str:
+        return "RayJob"
+
+    def _new_backend(self) -> KubeRay:
+        return self.client.backend_for(self.backend)
+
+
+__all__ = ["KubeRayInteractiveJob"]

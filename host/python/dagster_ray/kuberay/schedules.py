@@ -1,0 +1,11 @@
+"""A cleanup every night."""
+
+import dagster as dg
+
+from dagster_ray.kuberay.jobs import cleanup_old_ray_clusters
+
+cleanup_kuberay_clusters_daily = dg.ScheduleDefinition(
+    name="cleanup_old_ray_clusters_daily", job=cleanup_old_ray_clusters, cron_schedule="0 0 * * *"
+)
+
+__all__ = ["cleanup_kuberay_clusters_daily"]

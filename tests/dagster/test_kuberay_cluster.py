@@ -1,0 +1,352 @@
+"""Clusters for steps, on a real control plane."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from cluster import Cluster
+from dagster_ray import Lifecycle
+from dagster_ray.errors import BackendError, InvalidConfigError, NotFoundError
+from dagster_ray.kuberay import (
+    ClusterSharing,
+    KubeRayCluster,
+    KubeRayClusterClientResource,
+    KubeRayInteractiveJob,
+    KubeRayJobClientResource,
+    RayClusterConfig,
+    cleanup_old_ray_clusters,
+)
+from dagster_ray.kuberay.configs import InteractiveRayJobConfig
+from kube_objects import cluster_spec, names
+from processes import wait_for
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> KubeRayClusterClientResource:
+    return KubeRayClusterClientResource(kube_config=str(cluster.kubeconfig))
+
+
+def _resource(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource, /, **more: Any
+) -> KubeRayCluster:
+    config = RayClusterConfig(metadata={"namespace": namespace}, spec=cluster_spec(cluster))
+    given = {"image": cluster.image, "ray_cluster": config, "client": client}
+    return KubeRayCluster(**{**given, **more})
+
+
+def _run(resource: Any, body: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
+    @dg.op(required_resource_keys={"ray_cluster"})
+    def uses(context: dg.OpExecutionContext) -> Any:
+        return body(context.resources.ray_cluster) if body else None
+
+    @dg.job(resource_defs={"ray_cluster": resource})
+    def job() -> None:
+        uses()
+
+    return job.execute_in_process(**options)
+
+
+def _refusal(resource: Any) -> BaseException | None:
+    """What a resource raises as it is set up, out of what Dagster wraps it in."""
+    with pytest.raises(dg.DagsterError) as raised:
+        _run(resource)
+    return raised.value.__cause__
+
+
+def test_an_asset_computes_on_a_cluster_that_is_gone_afterwards(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def body(resource: KubeRayCluster) -> int:
+        import ray
+
+        document = cluster.custom.get_namespaced_custom_object(
+            "ray.io", "v1", namespace, "rayclusters", resource.name
+        )
+        seen.update(document["metadata"]["labels"])
+        square: Any = ray.remote(_squared)
+        value, node = ray.get(square.remote(7))
+        assert node.startswith(resource.name)
+        return value
+
+    tags = {"dagster/user": "Jane Döe <jane@example.org>"}
+    result = _run(_resource(cluster, namespace, client), body, tags=tags)
+    assert result.output_for_node("uses") == 49
+    assert seen["dagster/run-id"] == result.run_id
+    assert seen["dagster/user"] == "Jane-D-e-jane-at-example.org"
+    assert names(cluster, namespace, "rayclusters") == []
+
+
+def test_an_interactive_job_follows_its_driver(cluster: Cluster, namespace: str) -> None:
+    config = InteractiveRayJobConfig(
+        metadata={"namespace": namespace}, spec={"ray_cluster_spec": cluster_spec(cluster)}
+    )
+    resource = KubeRayInteractiveJob(
+        image=cluster.image,
+        ray_job=config,
+        client=KubeRayJobClientResource(kube_config=str(cluster.kubeconfig)),
+    )
+
+    def body(resource: KubeRayInteractiveJob) -> str:
+        import ray
+
+        assert resource.cluster_name.startswith(resource.name)
+        assert ray.get(ray.put(1)) == 1
+        return resource.name
+
+    name = _run(resource, body).output_for_node("uses")
+
+    def ended() -> bool:
+        job = cluster.custom.get_namespaced_custom_object(
+            "ray.io", "v1", namespace, "rayjobs", name
+        )
+        return job["status"].get("jobDeploymentStatus") == "Complete"
+
+    wait_for("the job's end", ended, 60)
+
+
+def test_steps_that_start_together_share_one_cluster(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    sharing = ClusterSharing(enabled=True, match_labels={"team": "ours"})
+    lifecycle = Lifecycle(connect=False)
+    sizes: list[int] = []
+
+    def step(_: int) -> str:
+        resource = _resource(
+            cluster, namespace, client, cluster_sharing=sharing, lifecycle=lifecycle
+        )
+
+        def body(resource: KubeRayCluster) -> str:
+            sizes.append(len(names(cluster, namespace, "rayclusters")))
+            time.sleep(3)
+            return resource.name
+
+        return _run(resource, body).output_for_node("uses")
+
+    with ThreadPoolExecutor(20) as pool:
+        used = set(pool.map(step, range(20)))
+    assert len(used) == 1 and set(sizes) == {1}
+    wait_for("the last to let go", lambda: not names(cluster, namespace, "rayclusters"), 20)
+
+
+def test_bad_input_is_told_before_anything_is_made(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource, tmp_path: Path
+) -> None:
+    def refused(kind: type[Exception], *parts: str, **more: Any) -> None:
+        error = _refusal(_resource(cluster, namespace, client, **more))
+        assert isinstance(error, kind), repr(error)
+        for part in parts:
+            assert part in str(error), error
+
+    refused(InvalidConfigError, "image", "dagster/image", image=None)
+    spec = {**cluster_spec(cluster), "workers": 3}
+    config = RayClusterConfig(metadata={"namespace": namespace}, spec=spec)
+    refused(InvalidConfigError, "spec.workers", ray_cluster=config)
+    config = RayClusterConfig(metadata={"namespace": namespace, "name": "a" * 54})
+    refused(InvalidConfigError, "54 characters", ray_cluster=config)
+    config = RayClusterConfig(metadata={"namespace": "nowhere"}, spec=cluster_spec(cluster))
+    refused(NotFoundError, "the namespace nowhere does not exist", ray_cluster=config)
+    missing = KubeRayClusterClientResource(kube_config=str(tmp_path / "none"))
+    refused(Exception, str(tmp_path / "none"), client=missing)
+    assert names(cluster, namespace, "rayclusters") == []
+
+
+def test_a_head_that_cannot_start_tells_why(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    resource = _resource(cluster, namespace, client, image="does-not-exist:1", timeout=10)
+    error = _refusal(resource)
+    assert isinstance(error, BackendError), repr(error)
+    for part in ("is not ready after 10 s", "ImagePull", "does-not-exist:1"):
+        assert part in str(error), error
+    assert names(cluster, namespace, "rayclusters") == []
+
+
+def _squared(x: int) -> tuple[int, str]:
+    return x * x, os.uname().nodename
+
+
+KILLED = """
+    import os, signal, sys, threading, time
+    sys.path[:0] = {path!r}
+    import dagster as dg
+    from dagster_ray.kuberay import KubeRayCluster, KubeRayClusterClientResource, RayClusterConfig
+    from dagster_ray.kuberay import base
+
+    stage = {stage!r}
+
+    class Dies(KubeRayCluster):
+        def _called(self, context, export, arguments, **options):
+            if export == stage.removeprefix("before "):
+                if stage.startswith("before"):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if export == "cluster.wait":
+                    threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            answer = super()._called(context, export, arguments, **options)
+            if export == stage:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return answer
+
+        def on_connect(self, context):
+            if stage == "connected":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    @dg.op(required_resource_keys={{"ray_cluster"}})
+    def uses(context):
+        pass
+
+    config = RayClusterConfig(metadata={{"namespace": {namespace!r}}}, spec={spec!r})
+    client = KubeRayClusterClientResource(kube_config={kubeconfig!r})
+
+    @dg.job(resource_defs={{"ray_cluster": Dies(image="i", ray_cluster=config, client=client)}})
+    def job():
+        uses()
+
+    with dg.DagsterInstance.from_config({home!r}) as instance:
+        job.execute_in_process(instance=instance)
+"""
+
+
+@pytest.mark.timeout(240)
+def test_what_a_killed_process_leaves_is_cleaned_up_and_nothing_else(
+    home,
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+) -> None:
+    instance: dg.DagsterInstance = home({})
+    path = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "cluster")]
+    stages = (
+        *("before cluster.create", "cluster.create", "cluster.wait", "connected"),
+        *("before cluster.delete", "cluster.delete"),
+    )
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(KILLED).format(
+                    path=path,
+                    stage=stage,
+                    namespace=namespace,
+                    spec=cluster_spec(cluster),
+                    kubeconfig=str(cluster.kubeconfig),
+                    home=instance.root_directory,
+                ),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for stage in stages
+    ]
+    assert [process.wait(150) for process in started] == [-signal.SIGKILL] * len(stages)
+    left = names(cluster, namespace, "rayclusters")
+    assert len(left) >= 3, left
+
+    # Dagster's run monitoring finds the runs whose process died; here it is told.
+    with dg.DagsterInstance.from_config(str(instance.root_directory)) as seen:
+        runs = seen.get_runs()
+        assert len(runs) == len(stages)
+        for run in runs:
+            seen.report_run_failed(run)
+        held = _held_by_a_starting_run(seen, cluster, namespace, client)
+        config = {"namespace": namespace, "older_than_seconds": 0}
+        job = cleanup_old_ray_clusters
+        result = job.execute_in_process(
+            run_config={"ops": {"cleanup_kuberay_clusters_op": {"config": config}}},
+            resources={"raycluster_client": client},
+            instance=seen,
+        )
+        assert result.success
+    wait_for("cleaned up", lambda: names(cluster, namespace, "rayclusters") == [held], 30)
+    pods = cluster.core
+    wait_for(
+        "pods gone",
+        lambda: all(
+            pod.metadata.labels.get("ray.io/cluster") == held
+            for pod in pods.list_namespaced_pod(namespace).items
+        ),
+        60,
+    )
+
+
+def _held_by_a_starting_run(
+    instance: dg.DagsterInstance,
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+) -> str:
+    from dagster._core.test_utils import create_run_for_test
+
+    run = create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.STARTING)
+    body = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": {"name": "in-use", "labels": {"dagster/run-id": run.run_id}},
+        "spec": {**cluster_spec(cluster), "suspend": True},
+    }
+    container = body["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    container["image"] = cluster.image
+    cluster.custom.create_namespaced_custom_object("ray.io", "v1", namespace, "rayclusters", body)
+    return "in-use"
+
+
+def test_waiting_costs_a_handful_of_requests(
+    own_cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    def asked() -> int:
+        return len(own_cluster.requests("dagster-ray"))
+
+    before = asked()
+    lifecycle = Lifecycle(connect=False, cleanup="never")
+    _run(_resource(own_cluster, namespace, client, lifecycle=lifecycle))
+    # One to make it, and no more than five to wait, however long that takes.
+    assert asked() - before <= 6
+
+
+def test_a_wait_outlives_the_api_server_and_the_operator(
+    own_cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        lifecycle = Lifecycle(connect=False)
+        run = pool.submit(_run, _resource(own_cluster, namespace, client, lifecycle=lifecycle))
+        wait_for("the cluster", lambda: names(own_cluster, namespace, "rayclusters"), 30)
+        own_cluster.restart_operator()
+        own_cluster.restart_apiserver()
+        assert run.result(120).success
+
+
+def test_a_cluster_that_somebody_deletes_ends_the_wait(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        lifecycle = Lifecycle(connect=False)
+        run = pool.submit(_refusal, _resource(cluster, namespace, client, lifecycle=lifecycle))
+        [name] = wait_for("the cluster", lambda: names(cluster, namespace, "rayclusters"), 30)
+        cluster.custom.delete_namespaced_custom_object(
+            "ray.io", "v1", namespace, "rayclusters", name
+        )
+        error = run.result(30)
+        assert isinstance(error, NotFoundError) and "deleted while it" in str(error)
+
+
+def test_the_manifest_is_the_users_and_stays_as_it_was(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    spec = cluster_spec(cluster)
+    before = json.dumps(spec)
+    lifecycle = Lifecycle(wait=False)
+    for _ in range(2):
+        _run(_resource(cluster, namespace, client, lifecycle=lifecycle))
+    assert json.dumps(spec) == before

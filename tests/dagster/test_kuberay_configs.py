@@ -1,0 +1,85 @@
+"""What users write of KubeRay's documents, in every spelling that there is."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_ray.errors import InvalidConfigError
+from dagster_ray.kuberay import KubeRayCluster, RayClusterConfig, RayClusterSpec, RayJobSpec
+from dagster_ray.kuberay.client import labels_of
+from dagster_ray.kuberay.configs import AuthOptions, deployment_name
+
+GROUPS = [{"groupName": "w", "replicas": 1, "template": {"snake_case": None}}]
+
+
+def test_flat_and_nested_are_the_same_and_nothing_of_the_users_changes() -> None:
+    before = repr(GROUPS)
+    flat = RayClusterConfig(
+        enable_in_tree_autoscaling=True,  # type: ignore[call-arg]
+        worker_group_specs=GROUPS,
+        namespace="ours",
+    )
+    spec = RayClusterSpec(enable_in_tree_autoscaling=True, worker_group_specs=GROUPS)
+    nested = RayClusterConfig(metadata={"namespace": "ours", "name": None}, spec=spec)
+    assert flat.manifest() == nested.manifest()
+    assert flat.manifest() == {
+        "metadata": {"namespace": "ours"},
+        "spec": {"enableInTreeAutoscaling": True, "workerGroupSpecs": GROUPS},
+    }
+    assert repr(GROUPS) == before
+
+
+def test_what_is_not_listed_is_passed_on_in_one_spelling() -> None:
+    spec: dict[str, Any] = {"headGroupSpec": {"a": 1}, "new_field_of_kuberay": [], "suspend": False}
+    assert RayClusterSpec(**spec).document() == {
+        "headGroupSpec": {"a": 1},
+        "newFieldOfKuberay": [],
+        "suspend": False,
+    }
+    assert RayJobSpec(runtimeEnvYaml="a: 1").document() == {"runtimeEnvYAML": "a: 1"}
+    with pytest.raises(ValueError, match="headGroupSpec is given twice"):
+        RayClusterSpec(headGroupSpec={}, head_group_spec={}).document()  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="suspend: given both"):
+        RayClusterConfig(suspend=True, spec={"suspend": True})  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [(None, "write the version"), ("2.51.0", "2.52.0 or later"), ("nightly", "not a version")],
+)
+def test_token_authentication_needs_a_ray_that_has_it(version: str | None, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        RayClusterSpec(ray_version=version, auth_options=AuthOptions())
+    RayClusterSpec(ray_version="2.52.0", auth_options=AuthOptions())
+
+
+def test_a_deployment_outside_a_branch_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT", raising=False)
+    monkeypatch.setenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", "prod")
+    monkeypatch.setenv("DAGSTER_CLOUD_GIT_BRANCH", "feature")
+    assert deployment_name() == "prod"
+    monkeypatch.setenv("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT", "1")
+    assert deployment_name() == "feature"
+
+
+def test_the_names_before_lifecycle_still_count() -> None:
+    resource = KubeRayCluster(skip_init=True, skip_cleanup=True)
+    assert (resource.lifecycle.connect, resource.lifecycle.cleanup) == (False, "never")
+    assert resource.lifecycle.create
+
+
+def test_a_selector_that_is_not_of_labels_is_told() -> None:
+    assert labels_of("a=b, c==d") == [["a", "b"], ["c", "d"]]
+    with pytest.raises(InvalidConfigError, match="a in \\(b\\)"):
+        labels_of("a in (b)")
+
+
+def test_deleting_needs_one_way_to_say_what() -> None:
+    from dagster_ray.kuberay.ops import DeleteKubeRayClustersConfig
+
+    for given in ({}, {"match_labels": {"a": "b"}, "cluster_names": ["c"]}):
+        with pytest.raises(ValueError, match="either `clusters` or `match_labels`"):
+            DeleteKubeRayClustersConfig(**given)
+    assert dg.RunConfig(
+        {"delete_kuberay_clusters_op": DeleteKubeRayClustersConfig(cluster_names=["c"])}
+    )
