@@ -13,6 +13,7 @@ mod python;
 mod setup;
 mod stages;
 mod test;
+mod test_cluster;
 mod wheel;
 
 use std::process::ExitCode;

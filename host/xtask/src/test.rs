@@ -1,15 +1,24 @@
 //! `cargo xtask test`: every check and every test.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::build;
+use crate::cluster;
 use crate::frozen;
 use crate::project::Project;
 use crate::stages::Stages;
+use crate::test_cluster::{self, TestCluster};
 
 /// The Python folders that are checked, all by the rules of the package.
-const PYTHON: [&str; 5] =
-    ["--config", "host/python/pyproject.toml", "host/python", "tests/dagster", "examples"];
+const PYTHON: [&str; 7] = [
+    "--config",
+    "host/python/pyproject.toml",
+    "host/python",
+    "tests/dagster",
+    "tests/cluster",
+    "tests/bench",
+    "examples",
+];
 
 /// Runs all of it. A check that fails does not keep the others from running; only what is built
 /// on a failed build is left out.
@@ -39,15 +48,35 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
     });
     stages.run("pyright", |stage| stage.execute(&mut project.program(project.venv_program("pyright"))));
     licences(project, stages);
+    let cluster = if fast {
+        stages.skip("cluster", "--fast");
+        None
+    } else if cluster::build(project, stages) {
+        TestCluster::start(project, stages)
+    } else {
+        None
+    };
     stages.run("cargo test", |stage| stage.execute(&mut project.cargo(&["test", "--locked", "--workspace"])));
+    if let Some(cluster) = &cluster {
+        // They want a cluster, and so are not run where somebody only calls `cargo test`.
+        stages.run("cargo test on the cluster", |stage| {
+            let tests = ["test", "--locked", "--workspace", "--test", "cluster", "--", "--ignored"];
+            stage.execute(project.cargo(&tests).env("KUBECONFIG", &cluster.kubeconfig))
+        });
+        stages.run("pytest tests/cluster", |stage| {
+            let mut pytest = pytest(project, "tests/cluster");
+            stage.execute(pytest.env(test_cluster::VARIABLE, &cluster.ready))
+        });
+    }
     stages.run("pytest", |stage| {
-        let mut pytest = project.program(project.venv_program("python"));
-        pytest.args(["-m", "pytest", "tests/dagster"]);
+        let mut pytest = pytest(project, "tests/dagster");
         if fast {
             pytest.args(["-m", "not slow"]);
         }
+        pytest.envs(cluster.iter().map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
         stage.execute(&mut pytest)
     });
+    drop(cluster);
     if fast {
         stages.skip("demo", "--fast");
     } else {
@@ -55,6 +84,12 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
             stage.execute(project.program(project.venv_program("python")).arg("examples/demo/run.py"))
         });
     }
+}
+
+fn pytest(project: &Project, folder: &str) -> Command {
+    let mut command = project.program(project.venv_program("python"));
+    command.args(["-m", "pytest", folder]);
+    command
 }
 
 /// cargo-deny needs minutes to install and the network to know the advisories, so it is used
