@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import dagster as dg
 import pytest
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.kuberay import KubeRayCluster, RayClusterConfig, RayClusterSpec, RayJobSpec
@@ -63,7 +62,8 @@ def test_a_deployment_outside_a_branch_keeps_its_name(monkeypatch: pytest.Monkey
 
 
 def test_the_names_before_lifecycle_still_count() -> None:
-    resource = KubeRayCluster(skip_init=True, skip_cleanup=True)
+    older: dict[str, Any] = {"skip_init": True, "skip_cleanup": True}
+    resource = KubeRayCluster(**older)
     assert (resource.lifecycle.connect, resource.lifecycle.cleanup) == (False, "never")
     assert resource.lifecycle.create
 
