@@ -35,7 +35,8 @@ def test_what_is_not_listed_is_passed_on_in_one_spelling() -> None:
         "newFieldOfKuberay": [],
         "suspend": False,
     }
-    assert RayJobSpec(runtimeEnvYaml="a: 1").document() == {"runtimeEnvYAML": "a: 1"}
+    job: dict[str, Any] = {"runtimeEnvYaml": "a: 1"}
+    assert RayJobSpec(**job).document() == {"runtimeEnvYAML": "a: 1"}
     with pytest.raises(ValueError, match="headGroupSpec is given twice"):
         RayClusterSpec(headGroupSpec={}, head_group_spec={}).document()  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="suspend: given both"):
@@ -80,6 +81,4 @@ def test_deleting_needs_one_way_to_say_what() -> None:
     for given in ({}, {"match_labels": {"a": "b"}, "cluster_names": ["c"]}):
         with pytest.raises(ValueError, match="either `clusters` or `match_labels`"):
             DeleteKubeRayClustersConfig(**given)
-    assert dg.RunConfig(
-        {"delete_kuberay_clusters_op": DeleteKubeRayClustersConfig(cluster_names=["c"])}
-    )
+    assert DeleteKubeRayClustersConfig(cluster_names=["c"])
