@@ -222,7 +222,6 @@ impl<H: Http, C: Clock, W: WallClock, L: Listener> Wait<'_, H, C, W, L> {
     fn tell(&mut self, about: &str, level: Level, text: &str) {
         if self.is_news(about, text) {
             self.listener.log(level, text);
-            self.listener.progress(text);
         }
     }
 
