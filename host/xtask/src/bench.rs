@@ -12,12 +12,14 @@ use crate::python;
 use crate::stages::{Stage, Stages};
 
 /// The package that this project replaces, as it is compared with.
-const THEIRS: &str = "dagster-ray==0.4.8";
+const THEIRS: &str = "dagster-ray[kuberay]==0.4.8";
 
 #[derive(Clone, Copy, Subcommand)]
 pub(crate) enum Bench {
     /// Values: store and load, against Ray itself and dagster-ray from PyPI
     Io,
+    /// Waiting for a cluster: requests and delay, against dagster-ray from PyPI
+    Kuberay,
 }
 
 /// Makes what a bench needs: an environment for the package that it compares with.
@@ -29,12 +31,14 @@ pub(crate) fn prepare(project: &Project, stages: &mut Stages) -> bool {
 pub(crate) fn replace_this_process(project: &Project, bench: Bench) -> Result<bool> {
     let script = match bench {
         Bench::Io => "tests/bench/io/run.py",
+        Bench::Kuberay => "tests/bench/kuberay/run.py",
     };
     let error = project
         .program(project.venv_program("python"))
         .arg(project.root().join(script))
         .arg(project.venv_program("python"))
         .arg(theirs(project))
+        .env("PYTHONPATH", project.root().join("tests/cluster"))
         .exec();
     Err(error).context("the bench could not be started")
 }

@@ -1,0 +1,120 @@
+"""Compares waiting for a RayCluster with `dagster-ray` of PyPI, in one run on one control plane.
+
+`python run.py OURS THEIRS`: the interpreters of the two environments, with tests/cluster on the
+path. An observer of its own
+watches the clusters, and tells when KubeRay wrote that one is ready.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import manifests
+from cluster import RUNNING, Cluster, RunningCluster, from_facts
+from kubernetes import client, watch
+
+MEASURE = Path(__file__).with_name("measure.py")
+TIMES = 5
+# What is asked to make and to remove a cluster is not part of the wait for it.
+OTHER_VERBS = ("create", "delete")
+
+
+class Observer(threading.Thread):
+    """Notes when each cluster of a namespace was first seen as ready."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        super().__init__(daemon=True)
+        self.ready: dict[str, float] = {}
+        api = cluster.api()
+        api.user_agent = "observer"
+        self._list = client.CustomObjectsApi(api).list_namespaced_custom_object
+        self._namespace = namespace
+
+    def run(self) -> None:
+        where = ("ray.io", "v1", self._namespace, "rayclusters")
+        for event in watch.Watch().stream(self._list, *where):
+            status = event["object"].get("status") or {}
+            if status.get("state") == "ready" and (status.get("head") or {}).get("serviceIP"):
+                self.ready.setdefault(event["object"]["metadata"]["name"], time.time())
+
+
+def measured(cluster: Cluster, interpreter: str, name: str, agent: str) -> dict[str, list[float]]:
+    print(f"measuring {name} …", file=sys.stderr, flush=True)
+    namespace = f"bench-{name}-{os.getpid()}"
+    cluster.core.create_namespace({"metadata": {"name": namespace}})
+    observer = Observer(cluster, namespace)
+    observer.start()
+    spec = json.dumps(manifests.ray_cluster_spec(cluster.image))
+    arguments = (str(cluster.kubeconfig), namespace, cluster.image, spec, str(TIMES))
+    done = subprocess.run(
+        [interpreter, str(MEASURE), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+        # Where this script's own modules are is not for the packages that are measured.
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    cluster.core.delete_namespace(namespace)
+    asked = [
+        event
+        for event in cluster.requests(agent)
+        if (event.get("objectRef") or {}).get("namespace") == namespace
+        and event["verb"] not in OTHER_VERBS
+    ]
+    return {
+        "delays": [one["told"] - observer.ready[one["name"]] for one in told],
+        "requests": [len(asked) / len(told)],
+    }
+
+
+def compare(cluster: Cluster, ours: str, theirs: str) -> None:
+    mine = measured(cluster, ours, "ours", "dagster-ray-wasm")
+    other = measured(cluster, theirs, "theirs", "OpenAPI-Generator")
+    fast, slow = (statistics.median(results["delays"]) for results in (mine, other))
+    few, many = (results["requests"][0] for results in (mine, other))
+    rows = [
+        ("", "ours", "dagster-ray", "theirs / ours"),
+        ("API requests to wait for one cluster", f"{few:.1f}", f"{many:.1f}", f"{many / few:.1f}"),
+        (
+            "from ready to told, median",
+            *(f"{1000 * delay:.0f} ms" for delay in (fast, slow)),
+            f"{slow / max(fast, 0.001):.0f}",
+        ),
+        (
+            f"the same, least and most of {TIMES}",
+            *(
+                f"{1000 * min(results['delays']):.0f} to {1000 * max(results['delays']):.0f} ms"
+                for results in (mine, other)
+            ),
+            "",
+        ),
+    ]
+    widths = [max(len(line[place]) for line in rows) for place in range(len(rows[0]))]
+    for line in rows:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def main() -> None:
+    ours, theirs = sys.argv[1:3]
+    if running := os.environ.get(RUNNING):
+        compare(from_facts(json.loads(Path(running).read_text())), ours, theirs)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        started = RunningCluster(Path(folder) / "cluster.log")
+        try:
+            compare(started.cluster(), ours, theirs)
+        finally:
+            started.stop()
+
+
+if __name__ == "__main__":
+    main()
