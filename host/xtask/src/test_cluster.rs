@@ -37,10 +37,9 @@ impl TestCluster {
     }
 
     fn begin(project: &Project, stage: &mut Stage) -> Result<Self> {
-        let this = std::env::current_exe().context("the path of this program is not known")?;
+        // Not this program itself: the build before may have put another in its place.
         let mut process = project
-            .program(this)
-            .args(["cluster", "up", "--", "-json", "-until-eof"])
+            .cargo(&["xtask", "cluster", "up", "--", "-json", "-until-eof"])
             // It ends with its standard input, and so with this process, however that ends.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
