@@ -32,7 +32,7 @@ const BEFORE_EVENTS_MS: u64 = 10_000;
 const REPLICA_FAILURE_MS: u64 = 30_000;
 /// Lines of output for the log, and for the error.
 const LOG_LINES: u32 = 200;
-const TOLD_LINES: usize = 12;
+const TOLD_LINES: usize = 30;
 
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Waits until a cluster can be used.
