@@ -2,11 +2,17 @@
 
 from typing import Any
 
+import dagster as dg
 import pytest
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.kuberay import KubeRayCluster, RayClusterConfig, RayClusterSpec, RayJobSpec
 from dagster_ray.kuberay.client import labels_of
-from dagster_ray.kuberay.configs import AuthOptions, deployment_name
+from dagster_ray.kuberay.configs import (
+    AuthOptions,
+    InteractiveRayJobConfig,
+    InteractiveRayJobSpec,
+    deployment_name,
+)
 
 GROUPS = [{"groupName": "w", "replicas": 1, "template": {"snake_case": None}}]
 
@@ -41,6 +47,39 @@ def test_what_is_not_listed_is_passed_on_in_one_spelling() -> None:
         RayClusterSpec(headGroupSpec={}, head_group_spec={}).document()  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="suspend: given both"):
         RayClusterConfig(suspend=True, spec={"suspend": True})  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="namespace: given both"):
+        RayClusterConfig(namespace="a", metadata={"namespace": "b"})  # type: ignore[call-arg]
+
+
+def test_kuberays_own_spelling_is_checked_as_ours_is() -> None:
+    own: dict[str, Any] = {"submissionMode": "InteractiveMode"}
+    assert InteractiveRayJobSpec(**own).document() == own
+    with pytest.raises(ValueError, match="InteractiveMode"):
+        InteractiveRayJobSpec(submissionMode="HTTPMode")  # type: ignore[call-arg]
+    auth: dict[str, Any] = {"mode": "token", "enableK8sTokenAuth": True}
+    cluster: dict[str, Any] = {"rayVersion": "2.55.0", "authOptions": auth}
+    assert RayClusterSpec(**cluster).document() == cluster
+    with pytest.raises(ValueError, match="a RayJob cannot use"):
+        RayJobSpec(rayClusterSpec=cluster)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="newField is given twice"):
+        RayClusterSpec(new_field=1, newField=2)  # type: ignore[call-arg]
+
+
+def test_a_configuration_from_the_launchpad_is_the_same_as_one_from_python() -> None:
+    seen: list[dict[str, Any]] = []
+
+    @dg.op
+    def takes(config: InteractiveRayJobConfig) -> None:
+        seen.append(config.manifest())
+
+    @dg.job
+    def job() -> None:
+        takes()  # pyright: ignore[reportCallIssue]
+
+    spec = {"submissionMode": "InteractiveMode", "rayClusterSpec": {"headGroupSpec": {"a": None}}}
+    written: dict[str, Any] = {"metadata": {"namespace": "ours"}, "spec": spec}
+    job.execute_in_process(run_config={"ops": {"takes": {"config": written}}})
+    assert seen == [InteractiveRayJobConfig(**written).manifest()] == [written]
 
 
 @pytest.mark.parametrize(

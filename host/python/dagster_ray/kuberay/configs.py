@@ -33,17 +33,37 @@ def deployment_name() -> str:
 class _Part(dg.PermissiveConfig):
     """A part of a manifest. Fields that are not listed are passed on to KubeRay."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_one_spelling(cls, given: Any) -> Any:
+        # A field in KubeRay's spelling has to pass the same checks as one in ours.
+        if not isinstance(given, Mapping):
+            return given
+        fields = {_key(name): name for name in cls.model_fields}
+        found: dict[str, Any] = {}
+        for name, value in given.items():
+            key = _key(name)
+            own = fields.get(key, key)
+            if own in found and cls._says(own, value) and cls._says(own, found[own]):
+                raise ValueError(f"{key} is given twice, in two spellings: keep one")
+            if own not in found or cls._says(own, value):
+                found[own] = value
+        return found
+
+    @classmethod
+    def _says(cls, name: str, value: Any) -> bool:
+        """Whether a value is more than Dagster fills in by itself."""
+        field = cls.model_fields.get(name)
+        usual = field.get_default(call_default_factory=True) if field else None
+        return value is not None and value != usual
+
     def document(self) -> dict[str, Any]:
         """The part in KubeRay's spelling, without what was not given."""
-        found: dict[str, Any] = {}
-        for name, value in dict(self).items():
-            if value is None:
-                continue
-            key = _SPELLED.get(name) or _camel(name)
-            if key in found:
-                raise ValueError(f"{key} is given twice, in two spellings: keep one")
-            found[key] = value.document() if isinstance(value, _Part) else value
-        return found
+        return {
+            _key(name): value.document() if isinstance(value, _Part) else value
+            for name, value in dict(self).items()
+            if value is not None
+        }
 
 
 class AuthOptions(_Part):
@@ -232,8 +252,12 @@ def _folded(given: Mapping[str, Any]) -> dict[str, Any]:
         if twice:
             raise ValueError(f"{', '.join(twice)}: given both at the top and in `spec`")
         rest["spec"] = {**spec, **flat}
-    if "namespace" in rest:
-        rest["metadata"] = {"namespace": rest.pop("namespace"), **(rest.get("metadata") or {})}
+    namespace = rest.pop("namespace", None)
+    if namespace is not None:
+        metadata = dict(rest.get("metadata") or {})
+        if metadata.get("namespace") not in (None, namespace):
+            raise ValueError("namespace: given both at the top and in `metadata`, and not the same")
+        rest["metadata"] = {**metadata, "namespace": namespace}
     return rest
 
 
@@ -242,7 +266,10 @@ def _manifest(metadata: Mapping[str, Any], spec: _Part) -> dict[str, Any]:
     return {"metadata": given, "spec": spec.document()}
 
 
-def _camel(name: str) -> str:
+def _key(name: str) -> str:
+    """KubeRay's name of a field."""
+    if name in _SPELLED:
+        return _SPELLED[name]
     head, *rest = name.split("_")
     return head + "".join(word[:1].upper() + word[1:] for word in rest)
 
