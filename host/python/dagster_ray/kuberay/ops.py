@@ -8,12 +8,12 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from dagster_ray.configs import DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR
-from dagster_ray.errors import ConflictError, DagsterRayError
+from dagster_ray.errors import ConflictError, DagsterRayError, NotFoundError
 from dagster_ray.kuberay.client import RayClusterClient, labels_of
 
 _EXPIRATION_SECONDS = "14400"
 # Every status of a run that may still need its cluster.
-_LIVE = [
+LIVE = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.MANAGED,
     dg.DagsterRunStatus.QUEUED,
@@ -58,6 +58,9 @@ class CleanupKubeRayClustersConfig(dg.Config):
 
     namespace: str = "ray"
     label_selector: str = Field(default="", description="Labels that must match: `a=b,c=d`.")
+    labels: dict[str, str] | None = Field(
+        default=None, description="Labels that must match too, where a value may hold a comma."
+    )
     older_than_seconds: int = Field(
         default_factory=expiration_seconds,
         description="Seconds after which a cluster of a run that is over is given up.",
@@ -90,7 +93,7 @@ def cleanup_kuberay_clusters_op(
     raycluster_client: dg.ResourceParam[RayClusterClient],
 ) -> None:
     """Removes the clusters that no run needs any more."""
-    labels = labels_of(config.label_selector)
+    labels = [*labels_of(config.label_selector), *map(list, (config.labels or {}).items())]
     found = expired(
         context.instance, raycluster_client, config.namespace, labels, config.older_than_seconds
     )
@@ -105,7 +108,7 @@ def expired(
     older_than_seconds: int,
 ) -> list[dict[str, Any]]:
     """What is known of the clusters that nobody needs any more."""
-    live = instance.get_run_ids(dg.RunsFilter(statuses=_LIVE))
+    live = instance.get_run_ids(dg.RunsFilter(statuses=LIVE))
     rule = {
         "query": {"namespace": namespace, "labels": labels},
         "live_runs": list(live),
@@ -124,6 +127,8 @@ def _delete(
         try:
             client.backend_for().call("cluster.delete", {"cluster": ref})
             context.log.info(f"Deleted {label}.")
+        except NotFoundError:
+            context.log.info(f"{label} is gone already.")
         except ConflictError as error:
             # Somebody uses it since it was found.
             context.log.info(f"Kept {label}: {error}")

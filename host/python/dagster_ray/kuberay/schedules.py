@@ -8,4 +8,7 @@ cleanup_kuberay_clusters_daily = dg.ScheduleDefinition(
     name="cleanup_old_ray_clusters_daily", job=cleanup_old_ray_clusters, cron_schedule="0 0 * * *"
 )
 
-__all__ = ["cleanup_kuberay_clusters_daily"]
+# By the name of its job.
+cleanup_old_ray_clusters_schedule = cleanup_kuberay_clusters_daily
+
+__all__ = ["cleanup_kuberay_clusters_daily", "cleanup_old_ray_clusters_schedule"]

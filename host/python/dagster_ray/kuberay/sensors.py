@@ -6,43 +6,60 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dagster_ray.configs import DAGSTER_RAY_NAMESPACES_ENV_VAR
+from dagster_ray.errors import DagsterRayError
 from dagster_ray.kuberay.client import RayClusterClient
-from dagster_ray.kuberay.jobs import delete_kuberay_clusters
-from dagster_ray.kuberay.ops import DeleteKubeRayClustersConfig, expiration_seconds, expired
+from dagster_ray.kuberay.jobs import cleanup_old_ray_clusters
+from dagster_ray.kuberay.ops import LIVE, CleanupKubeRayClustersConfig, expired
 
 _EVERY_SECONDS = 300
 _CODE_LOCATION = "dagster/code-location"
+# What tells the cleanup runs of one namespace and code location from all others.
+_CLEANS = "dagster-ray/cleans"
 
 
 @dg.sensor(
-    job=delete_kuberay_clusters,
+    job=cleanup_old_ray_clusters,
     minimum_interval_seconds=_EVERY_SECONDS,
     default_status=dg.DefaultSensorStatus.STOPPED,
 )
 def cleanup_expired_kuberay_clusters(
     context: dg.SensorEvaluationContext, raycluster_client: dg.ResourceParam[RayClusterClient]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Asks for one run for each namespace that has such clusters."""
+    """Asks for one run for each namespace that has such clusters.
+
+    The run looks for itself: until it starts, what was found here may be in use again, or another
+    cluster may have its name.
+    """
     namespaces = os.environ.get(DAGSTER_RAY_NAMESPACES_ENV_VAR, "ray").split(",")
-    location = context.code_location_origin
-    labels = [[_CODE_LOCATION, location.location_name]] if location else []
-    nothing = True
-    for namespace in filter(None, map(str.strip, namespaces)):
-        found = expired(
-            context.instance, raycluster_client, namespace, labels, expiration_seconds()
-        )
-        refs = [
-            {"name": info["cluster"]["name"], "namespace": info["cluster"]["namespace"]}
-            for info in found
-        ]
-        if refs:
-            nothing = False
-            config = DeleteKubeRayClustersConfig(namespace=namespace, clusters=refs)  # type: ignore[arg-type]
-            yield dg.RunRequest(
-                run_config=dg.RunConfig({"delete_kuberay_clusters_op": config}),
+    origin = context.code_location_origin
+    labels = {_CODE_LOCATION: origin.location_name} if origin else {}
+    requested = False
+    failed: DagsterRayError | None = None
+    for namespace in dict.fromkeys(filter(None, map(str.strip, namespaces))):
+        tags = {_CLEANS: f"{namespace} {labels.get(_CODE_LOCATION, '')}".strip()}
+        if context.instance.get_run_ids(dg.RunsFilter(statuses=LIVE, tags=tags), limit=1):
+            continue
+        config = CleanupKubeRayClustersConfig(namespace=namespace, labels=labels)
+        query = [[key, value] for key, value in labels.items()]
+        try:
+            found = expired(
+                context.instance, raycluster_client, namespace, query, config.older_than_seconds
             )
-    if nothing:
-        yield dg.SkipReason("No cluster is left over.")
+        except DagsterRayError as error:
+            # One namespace that cannot be read must not keep the others from being cleaned.
+            context.log.error(f"The namespace {namespace} could not be looked at: {error}")
+            failed = failed or error
+            continue
+        if found:
+            requested = True
+            yield dg.RunRequest(
+                run_config=dg.RunConfig({"cleanup_kuberay_clusters_op": config}), tags=tags
+            )
+    if requested:
+        return
+    if failed is not None:
+        raise failed
+    yield dg.SkipReason("No cluster is left over, or a cleanup is under way.")
 
 
 __all__ = ["cleanup_expired_kuberay_clusters"]
