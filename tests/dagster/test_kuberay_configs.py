@@ -44,7 +44,7 @@ def test_what_is_not_listed_is_passed_on_in_one_spelling() -> None:
     job: dict[str, Any] = {"runtimeEnvYaml": "a: 1"}
     assert RayJobSpec(**job).document() == {"runtimeEnvYAML": "a: 1"}
     with pytest.raises(ValueError, match="headGroupSpec is given twice"):
-        RayClusterSpec(headGroupSpec={}, head_group_spec={}).document()  # type: ignore[call-arg]
+        RayClusterSpec(headGroupSpec={"a": 1}, head_group_spec={}).document()  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="suspend: given both"):
         RayClusterConfig(suspend=True, spec={"suspend": True})  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="namespace: given both"):

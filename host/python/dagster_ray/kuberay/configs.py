@@ -33,29 +33,18 @@ def deployment_name() -> str:
 class _Part(dg.PermissiveConfig):
     """A part of a manifest. Fields that are not listed are passed on to KubeRay."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _in_one_spelling(cls, given: Any) -> Any:
+    def __init__(self, **given: Any) -> None:
         # A field in KubeRay's spelling has to pass the same checks as one in ours.
-        if not isinstance(given, Mapping):
-            return given
-        fields = {_key(name): name for name in cls.model_fields}
+        ours = {_key(name): name for name in type(self).model_fields}
         found: dict[str, Any] = {}
         for name, value in given.items():
-            key = _key(name)
-            own = fields.get(key, key)
-            if own in found and cls._says(own, value) and cls._says(own, found[own]):
-                raise ValueError(f"{key} is given twice, in two spellings: keep one")
-            if own not in found or cls._says(own, value):
+            own = ours.get(_key(name), _key(name))
+            # Dagster fills in defaults, in our spelling.
+            if value != found.get(own) and None not in (value, found.get(own)):
+                raise ValueError(f"{_key(name)} is given twice, in two spellings: keep one")
+            if found.get(own) is None:
                 found[own] = value
-        return found
-
-    @classmethod
-    def _says(cls, name: str, value: Any) -> bool:
-        """Whether a value is more than Dagster fills in by itself."""
-        field = cls.model_fields.get(name)
-        usual = field.get_default(call_default_factory=True) if field else None
-        return value is not None and value != usual
+        super().__init__(**found)
 
     def document(self) -> dict[str, Any]:
         """The part in KubeRay's spelling, without what was not given."""
