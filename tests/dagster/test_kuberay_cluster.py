@@ -74,7 +74,12 @@ def test_an_asset_computes_on_a_cluster_that_is_gone_afterwards(
             "ray.io", "v1", namespace, "rayclusters", resource.name
         )
         seen.update(document["metadata"]["labels"])
-        square: Any = ray.remote(_squared)
+
+        # Within, so that it travels along: the cluster does not have this module.
+        def squared(x: int) -> tuple[int, str]:
+            return x * x, os.uname().nodename
+
+        square: Any = ray.remote(squared)
         value, node = ray.get(square.remote(7))
         assert node.startswith(resource.name)
         return value
@@ -171,10 +176,6 @@ def test_a_head_that_cannot_start_tells_why(
     for part in ("is not ready after 10 s", "ImagePull", "does-not-exist:1"):
         assert part in str(error), error
     assert names(cluster, namespace, "rayclusters") == []
-
-
-def _squared(x: int) -> tuple[int, str]:
-    return x * x, os.uname().nodename
 
 
 KILLED = """
