@@ -107,6 +107,8 @@ pub(crate) fn replace_this_process(project: &Project, arguments: &[String]) -> R
         .arg(cluster.cache.join(format!("state-{}", std::process::id())))
         .arg("-python-prefix")
         .arg(project.venv())
+        .arg("-visible")
+        .arg(project.root())
         .arg("-program")
         .arg(format!("kubelet={}", own.join("kubelet").display()));
     for program in &PROGRAMS {

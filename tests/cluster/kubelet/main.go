@@ -35,6 +35,7 @@ type config struct {
 	kubernetesIP    string
 	domain          string
 	pythonPrefix    string
+	visible         string
 	cpus            string
 	memory          string
 	gpus            string
@@ -70,6 +71,7 @@ func main() {
 	flag.StringVar(&chosen.kubernetesIP, "kubernetes-ip", "", "address of the service kubernetes")
 	flag.StringVar(&chosen.domain, "domain", "cluster.local", "domain of the cluster's names")
 	flag.StringVar(&chosen.pythonPrefix, "python-prefix", "", "the Python environment that stands for every image")
+	flag.StringVar(&chosen.visible, "visible", "", "a directory that every container sees, wherever it lies")
 	flag.StringVar(&chosen.cpus, "cpus", "16", "CPUs that pods may ask for together")
 	flag.StringVar(&chosen.memory, "memory", "64Gi", "memory that pods may ask for together")
 	flag.StringVar(&chosen.gpus, "gpus", "0", "nvidia.com/gpu that pods may ask for together")

@@ -305,6 +305,10 @@ func (p *pod) mounts(c *container, values map[string]string) ([]bindMount, error
 		}
 		mounts = append(mounts, bindMount{Source: path, Target: own.target})
 	}
+	if p.k.visible != "" {
+		// It may lie in a directory that a container has for itself.
+		mounts = append(mounts, bindMount{Source: p.k.visible, Target: p.k.visible, ReadOnly: true})
+	}
 	mounts = append(mounts, bindMount{Target: "/dev/shm", Tmpfs: "mode=1777,size=64m"})
 	for _, name := range []string{"hosts", "resolv.conf", "hostname"} {
 		mounts = append(mounts, bindMount{Source: filepath.Join(p.directory, "etc", name), Target: "/etc/" + name})

@@ -21,6 +21,7 @@ type settings struct {
 	programs     map[string]string
 	manifests    string
 	pythonPrefix string
+	visible      string
 	port         int
 	cpus         string
 	memory       string
@@ -46,6 +47,7 @@ func main() {
 	})
 	flag.StringVar(&chosen.manifests, "manifests", "", "the config directory of the KubeRay operator's module: its CRDs and its role")
 	flag.StringVar(&chosen.pythonPrefix, "python-prefix", "", "the Python environment that stands for every image")
+	flag.StringVar(&chosen.visible, "visible", "", "a directory that every container sees, wherever it lies; the Python environment is in it")
 	flag.IntVar(&chosen.port, "port", 0, "port on 127.0.0.1 that leads to the API server; 0 chooses one")
 	flag.StringVar(&chosen.cpus, "cpus", "16", "the node's CPUs, as the scheduler counts them")
 	flag.StringVar(&chosen.memory, "memory", "64Gi", "the node's memory, as the scheduler counts it")
@@ -91,7 +93,7 @@ func (chosen *settings) check() error {
 	if _, err := os.Stat(filepath.Join(chosen.pythonPrefix, "bin", "python")); err != nil {
 		return fmt.Errorf("-python-prefix has no bin/python: %w", err)
 	}
-	for _, hidden := range []string{"/tmp/", "/run/", "/dev/"} {
+	for _, hidden := range []string{"/run/", "/dev/"} {
 		if strings.HasPrefix(chosen.pythonPrefix+"/", hidden) {
 			return fmt.Errorf("-python-prefix must not lie under %s: each container has its own", hidden)
 		}

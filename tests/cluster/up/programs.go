@@ -67,6 +67,7 @@ func describe(chosen settings, at places) map[string]*program {
 			"-kubernetes-ip="+kubernetesIP,
 			"-domain="+clusterDomain,
 			"-python-prefix="+chosen.pythonPrefix,
+			"-visible="+chosen.visible,
 			"-cpus="+chosen.cpus,
 			"-memory="+chosen.memory,
 			"-gpus="+chosen.gpus,
