@@ -17,7 +17,7 @@ from dagster_ray.errors import NotFoundError
 from dagster_ray.values.directory_store import DirectoryStore
 from dagster_ray.values.frames import pack, unpack
 from dagster_ray.values.ray_store import NAMESPACE, REGISTRY, RayStore
-from processes import wait_for
+from processes import command_lines, wait_for
 from ray_head import RayHead
 
 JOB = Path(__file__).parent / "code/kept.py"
@@ -102,7 +102,11 @@ def test_a_killed_registry_begins_anew_and_says_what_is_lost(store: RayStore) ->
     assert unpack(store.get("asset/after/=")) == 2
     with pytest.raises(NotFoundError, match="values are kept since"):
         store.get("asset/before/=")
-    ray.kill(ray.get_actor(REGISTRY, NAMESPACE))
+    registry = ray.get_actor(REGISTRY, NAMESPACE)
+    process = ray.get(registry.process.remote())
+    ray.kill(registry)
+    # Ray kills it a moment later, and until then it takes what is soon lost.
+    wait_for("its end", lambda: process not in command_lines())
     store.put("asset/again/=", pack(3), True, None, {})
     assert unpack(store.get("asset/again/=")) == 3
 
