@@ -63,7 +63,7 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
             let tests = ["test", "--locked", "--workspace", "--test", "cluster", "--", "--ignored"];
             stage.execute(project.cargo(&tests).env("KUBECONFIG", &cluster.kubeconfig))
         });
-        stages.run("pytest tests/cluster", |stage| {
+        stages.run("pytest of the cluster", |stage| {
             let mut pytest = pytest(project, "tests/cluster");
             stage.execute(pytest.env(test_cluster::VARIABLE, &cluster.ready))
         });
