@@ -45,6 +45,18 @@ def stays():
 @dg.job(executor_def=ray_executor)
 def waits():
     stays()
+
+
+@dg.op
+def takes_a_while():
+    import time
+
+    time.sleep(15)
+
+
+@dg.job(executor_def=ray_executor)
+def goes_on():
+    takes_a_while()
 """
 
 
@@ -118,17 +130,51 @@ def _loose_clusters(cluster: Cluster, namespace: str) -> list[str]:
     return [one for one in names(cluster, namespace, "rayclusters") if one.startswith("dg-steps-")]
 
 
+def _step_started(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    started = dg.DagsterEventType.STEP_START
+    wait_for("the step", lambda: instance.all_logs(run.run_id, of_type=started), 120, 1)
+
+
+@pytest.mark.timeout(300)
+def test_a_run_outlives_the_api_server_and_the_operator(
+    instance: dg.DagsterInstance, own_cluster: Cluster, tmp_path: Path
+) -> None:
+    run = _launched(instance, tmp_path, "goes_on")
+    _step_started(instance, run)
+    own_cluster.restart_operator()
+    own_cluster.restart_apiserver()
+    assert _succeeds(instance, run, 150)
+
+
+@pytest.mark.timeout(300)
+def test_a_step_whose_head_is_killed_fails_with_the_reason(
+    instance: dg.DagsterInstance, own_cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    run = _launched(instance, tmp_path, "waits")
+    _step_started(instance, run)
+    [head] = [
+        pod.metadata.name
+        for pod in own_cluster.core.list_namespaced_pod(namespace).items
+        if pod.metadata.name.startswith("dg-step-")
+    ]
+    own_cluster.kill_containers(namespace, head)
+
+    def ended() -> dg.DagsterRun | None:
+        now = instance.get_run_by_id(run.run_id)
+        return now if now and now.is_finished else None
+
+    assert wait_for("the run's end", ended, 200, 1).status == dg.DagsterRunStatus.FAILURE
+    [failure] = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    assert "Ray" in str(failure.get_dagster_event().step_failure_data.error), failure
+
+
 @pytest.mark.timeout(240)
 def test_terminating_a_run_removes_all_that_was_made_for_it(
     instance: dg.DagsterInstance, cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     run = _launched(instance, tmp_path, "waits")
 
-    def step_runs() -> bool:
-        started = dg.DagsterEventType.STEP_START
-        return bool(instance.all_logs(run.run_id, of_type=started))
-
-    wait_for("the step", step_runs, 120, 1)
+    _step_started(instance, run)
     assert len(names(cluster, namespace, "rayjobs")) == 2
     assert instance.run_launcher.terminate(run.run_id)
     now = instance.get_run_by_id(run.run_id)
