@@ -167,14 +167,48 @@ def test_a_run_is_terminated_with_its_steps(deployment: Deployment, ray_head: Ra
     """L4: run and steps are stopped in Ray, and the ops get the time to clean up."""
     marks = _marks(deployment, "terminated")
     config = {"config": {"marks": str(marks)}}
-    run_id = deployment.launch("long", {"one": config, "two": config})
-    wait_for("both steps", lambda: len(list(marks.glob("*.started"))) == 2, 90)
+    names = {"one", "two", "beside"}
+    run_id = deployment.launch("long", dict.fromkeys(names, config))
+    wait_for("all steps", lambda: len(list(marks.glob("*.started"))) == 3, 90)
     deployment.terminate(run_id)
     deployment.wait_until(run_id, DagsterRunStatus.CANCELED, 60)
     jobs = ray_head.jobs(run_id)
     assert len(jobs) == 3
     assert {job["status"] for job in jobs.values()} <= {"STOPPED", "FAILED", "SUCCEEDED"}
-    assert {path.name for path in marks.glob("*.cleaned")} == {"one.cleaned", "two.cleaned"}
+    assert {path.stem for path in marks.glob("*.cleaned")} == names
+
+
+def test_a_run_that_is_kept_off_ray(deployment: Deployment, ray_head: RayHead) -> None:
+    """Only its steps are Ray jobs, and it can be asked about and terminated as any other."""
+    marks = _marks(deployment, "off-ray")
+    tags = {"dagster-ray/config": json.dumps({"enabled": False})}
+    config = {"config": {"marks": str(marks)}}
+    run_id = deployment.launch("succeeds", {"works": config}, tags)
+    deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
+    assert (marks / "worked").read_text() == " ", "none of the launcher's variables"
+    assert not ray_head.jobs(run_id)
+
+    run_id = deployment.launch("survives", {"waits_for_word": config}, tags)
+    wait_for("the step", lambda: (marks / "starts").exists(), 90)
+    [step] = ray_head.jobs(run_id)
+    assert step.startswith("dagster-step-")
+    run = deployment.instance.get_run_by_id(run_id)
+    assert run
+    health = deployment.instance.run_launcher.check_run_worker_health(run)
+    assert health.status == WorkerStatus.RUNNING
+    deployment.terminate(run_id)
+    deployment.wait_until(run_id, DagsterRunStatus.CANCELED, 60)
+    assert ray_head.jobs(run_id)[step]["status"] in ("STOPPED", "FAILED")
+
+
+def test_a_tag_that_says_neither_yes_nor_no_fails_the_run(
+    deployment: Deployment, ray_head: RayHead
+) -> None:
+    run_id = deployment.launch("fails", tags={"dagster-ray/config": '{"enabled": "no"}'})
+    deployment.wait_until(run_id, DagsterRunStatus.FAILURE)
+    told = "\n".join(entry.to_json() for entry in deployment.instance.all_logs(run_id))
+    assert "dagster-ray/config.enabled" in told and "write true or false" in told
+    assert not ray_head.jobs(run_id)
 
 
 def test_a_run_is_terminated_before_its_job_starts(

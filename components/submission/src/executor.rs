@@ -76,6 +76,7 @@ fn submission_ids(steps: &[StepRef]) -> Vec<String> {
 
 /// The Ray job that executes a step, for its first launch.
 pub fn submission(step: &StepSpec, options: Options) -> Result<Submission, Error> {
+    options.check_enabled()?;
     let origin = metadata::Origin {
         run_id: &step.run_id,
         job_name: &step.job_name,
@@ -147,5 +148,17 @@ mod tests {
         assert!(executor.jobs.calls().is_empty());
         assert_eq!(executor.launch(&step("load[x]", "{}")).expect("a reference").job, planned.job);
         assert!(executor.plan(&step("a", "not json")).is_err());
+    }
+
+    #[test]
+    fn what_is_not_enabled_is_not_submitted() {
+        let executor = Executor::new(FakeRay::default(), VirtualClock::default());
+        for (tag, part) in [(r#"{"enabled": false}"#, "is false"), (r#"{"enabled": "no"}"#, "not a boolean")]
+        {
+            let told = executor.launch(&step("a", tag)).expect_err("a refusal").text();
+            assert!(told.contains("enabled") && told.contains(part), "{told}");
+        }
+        assert!(executor.jobs.calls().is_empty());
+        executor.launch(&step("a", r#"{"enabled": null}"#)).expect("a reference");
     }
 }

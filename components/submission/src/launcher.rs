@@ -77,6 +77,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
 
 /// The Ray job that executes a run.
 pub fn submission(run: &RunSpec, options: Options) -> Result<Submission, Error> {
+    options.check_enabled()?;
     let origin = metadata::Origin {
         run_id: &run.run_id,
         job_name: &run.job_name,

@@ -21,6 +21,9 @@ pub const TAG: &str = "dagster-ray/config";
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Options {
+    /// Whether Ray executes this at all. Where it does not, the host finds another place, and asks
+    /// no component.
+    pub enabled: Option<bool>,
     /// CPUs to reserve for the worker. Ray reserves none where nothing is said.
     #[schemars(range(min = 0))]
     pub num_cpus: Option<f64>,
@@ -44,8 +47,8 @@ pub struct Options {
 
 impl Options {
     /// The keys that there are.
-    pub const KEYS: [&str; 7] =
-        ["num_cpus", "num_gpus", "memory", "resources", "runtime_env", "env_vars", "metadata"];
+    pub const KEYS: [&str; 8] =
+        ["enabled", "num_cpus", "num_gpus", "memory", "resources", "runtime_env", "env_vars", "metadata"];
 
     /// Reads the configuration and the tag that overrides it.
     ///
@@ -92,6 +95,15 @@ impl Options {
         let options = read::options(&merged, "", others, &mut Vec::new());
         merged.retain(|key, _| others.contains(&key.as_str()));
         Ok((options, merged))
+    }
+
+    /// Refuses what is not meant for Ray.
+    pub(crate) fn check_enabled(&self) -> Result<(), Error> {
+        if self.enabled != Some(false) {
+            return Ok(());
+        }
+        let hint = "leave it to Dagster, or set enabled to true";
+        Err(Error::invalid("enabled", "is false, and this was given to Ray all the same", Some(hint)))
     }
 
     /// The JSON schema of these options.

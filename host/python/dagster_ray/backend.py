@@ -185,7 +185,7 @@ class Backend:
         known = known_address(self.connection.address)
         here = self.connection.backend == "local" or known is None or known[0] == "local"
         port = self.connection.backend_config.get("dashboard_port", _LOCAL_PORT)
-        if here and not (self.connection.backend == "local" and _in_ray_job()):
+        if here and not (self.connection.backend == "local" and in_ray_job()):
             wasm = self._wasm or built_in("local")
             settings = {"address": f"http://127.0.0.1:{port}", "dashboard_port": str(port)}
         else:
@@ -300,7 +300,8 @@ def _by_address() -> tuple[str, ...]:
     return built_in("existing"), built_in("local")
 
 
-def _in_ray_job() -> bool:
+def in_ray_job() -> bool:
+    """Whether this process, or one above it, is the driver of a Ray job."""
     # Ray sets it for the driver of each submitted job.
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 

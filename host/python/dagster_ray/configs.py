@@ -54,6 +54,13 @@ class RayJobSubmissionClientConfig(Config):
 class RayExecutionConfig(Config):
     """What a Ray job needs. The tag `dagster-ray/config` overrides it field by field."""
 
+    enabled: bool | None = Field(
+        default=None,
+        description=(
+            "Whether Ray executes it (true). What Ray does not, Dagster does: a run as without a "
+            "run launcher, a step in a process beside the run's worker."
+        ),
+    )
     runtime_env: dict[str, Any] | None = Field(default=None, description="Ray runtime environment.")
     env_vars: list[str] | None = Field(
         default=None,

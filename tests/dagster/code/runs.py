@@ -11,7 +11,7 @@ from steps import cleans_up
 
 @dg.op(config_schema={"marks": str})
 def works(context: dg.OpExecutionContext) -> None:
-    environment = f"{os.environ['DAGSTER_RUN_JOB_NAME']} {os.environ.get('PLANET', '')}"
+    environment = f"{os.environ.get('DAGSTER_RUN_JOB_NAME', '')} {os.environ.get('PLANET', '')}"
     (Path(context.op_config["marks"]) / "worked").write_text(environment)
 
 
@@ -34,6 +34,7 @@ def fails():
 def long():
     cleans_up.alias("one")()
     cleans_up.alias("two")()
+    cleans_up.alias("beside").tag({"dagster-ray/config": '{"enabled": false}'})()
 
 
 @dg.op(config_schema={"marks": str})

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster_ray import ray_executor
@@ -160,3 +162,44 @@ def lonely():
 @dg.job(executor_def=ray_executor)
 def single():
     quick()
+
+
+def _off_ray(op: dg.OpDefinition, name: str) -> Any:
+    return op.alias(name).tag({"dagster-ray/config": '{"enabled": false}'})
+
+
+@dg.op
+def says_where(before: int) -> list[int]:
+    return [os.getpid(), int("RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ)]
+
+
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
+def succeeds_at_last(context: dg.OpExecutionContext, before: list[int]) -> int:
+    if context.retry_number == 0:
+        raise RuntimeError("the first try fails")
+    return os.getpid()
+
+
+@dg.job(executor_def=ray_executor)
+def mixed():
+    one = quick()
+    says_where.alias("on_ray").tag({"dagster-ray/config": '{"enabled": true}'})(one)
+    _off_ray(succeeds_at_last, "again")(_off_ray(says_where, "beside")(one))
+
+
+@dg.op
+def exits() -> None:
+    sys.stderr.write("the licence server is away\n")
+    sys.stderr.flush()
+    os._exit(3)
+
+
+@dg.job(executor_def=ray_executor)
+def failing_beside():
+    for op in (fails, dies, leaves, exits):
+        _off_ray(op, op.name)()
+
+
+@dg.job(executor_def=ray_executor)
+def staying_beside():
+    _off_ray(cleans_up, "cleans_up")()

@@ -24,6 +24,7 @@ pub(super) fn options(
         let path = format!("{prefix}{key}");
         match key.as_str() {
             _ if value.is_null() && Options::KEYS.contains(&key.as_str()) => {}
+            "enabled" => options.enabled = reader.flag(&path, value),
             "num_cpus" => options.num_cpus = reader.quantity(&path, value),
             "num_gpus" => options.num_gpus = reader.quantity(&path, value),
             "memory" => options.memory = reader.bytes(&path, value),
@@ -61,6 +62,13 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn wrong(&mut self, path: &str, problem: String, hint: &str) {
         self.mistakes.push(super::mistake(path, problem, hint));
+    }
+
+    fn flag(&mut self, path: &str, value: &Value) -> Option<bool> {
+        if value.as_bool().is_none() {
+            self.wrong(path, format!("is {}, not a boolean", kind(value)), "write true or false");
+        }
+        value.as_bool()
     }
 
     fn quantity(&mut self, path: &str, value: &Value) -> Option<f64> {

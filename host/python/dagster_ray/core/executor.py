@@ -1,7 +1,7 @@
 """The executor that gives each step to Ray."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -14,6 +14,7 @@ from dagster._core.executor.step_delegating import StepDelegatingExecutor
 
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import RayExecutorConfig, flatten, schema
+from dagster_ray.core.off_ray import ProcessStepHandler, StepRouter
 from dagster_ray.core.run_launcher import RayRunLauncher
 from dagster_ray.core.run_values import remove_values
 from dagster_ray.core.spec import options_of
@@ -30,20 +31,24 @@ _UNREACHABLE_TIMEOUT = 600.0
 class RayExecutor(StepDelegatingExecutor):
     """Dagster's delegating executor, which also stops the steps of a run that is canceled."""
 
-    def __init__(self, step_handler: RayStepHandler, **kwargs: Any) -> None:
+    def __init__(
+        self, step_handler: RayStepHandler, options: Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        processes = ProcessStepHandler()
         super().__init__(
-            step_handler,
+            StepRouter(step_handler, processes, options),
             sleep_seconds=None if _POLL_VARIABLE in os.environ else _POLL_SECONDS,
             check_step_health_interval_seconds=_HEALTH_SECONDS,
             should_verify_step=True,
             **kwargs,
         )
         self._ray_steps = step_handler
+        self._processes = processes
 
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Generator[dg.DagsterEvent, Any, None]:
-        failed = ended = False
+        failed = ended = interrupted = False
         try:
             for event in super().execute(plan_context, execution_plan):
                 failed = failed or event.is_step_failure
@@ -52,15 +57,27 @@ class RayExecutor(StepDelegatingExecutor):
             if not failed:
                 # One that failed may be re-executed from the step that did, and needs them.
                 remove_values(plan_context, execution_plan)
+        except dg.DagsterExecutionInterruptedError:
+            interrupted = True
+            raise
         finally:
-            # Where runs may be resumed, Dagster leaves the steps of an interrupted run alone,
-            # also when the interruption is a person's wish to end the run for good.
-            run = plan_context.instance.get_run_by_id(plan_context.run_id)
-            canceling = run is not None and run.status == dg.DagsterRunStatus.CANCELING
-            if canceling:
-                self._stop_steps(plan_context)
-            if canceling or ended:
-                self._finish(plan_context)
+            if not ended:
+                self._processes.interrupt(as_worker=interrupted)
+            try:
+                self._end(plan_context, ended)
+            finally:
+                # A step that has told how it went may still clean up.
+                self._processes.join()
+
+    def _end(self, plan_context: PlanOrchestrationContext, ended: bool) -> None:
+        # Where runs may be resumed, Dagster leaves the steps of an interrupted run alone, also
+        # when the interruption is a person's wish to end the run for good.
+        run = plan_context.instance.get_run_by_id(plan_context.run_id)
+        canceling = run is not None and run.status == dg.DagsterRunStatus.CANCELING
+        if canceling:
+            self._stop_steps(plan_context)
+        if canceling or ended:
+            self._finish(plan_context)
 
     def _finish(self, plan_context: PlanOrchestrationContext) -> None:
         try:
@@ -93,7 +110,7 @@ class RayExecutor(StepDelegatingExecutor):
     requirements=multiple_process_executor_requirements(),
 )
 def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
-    """Submits each step as a Ray job of its own."""
+    """Submits each step as a Ray job of its own, unless its tag keeps it off Ray."""
     given = dict(init_context.executor_config)
     max_concurrent: Any = given.pop("max_concurrent", None)
     limits: Any = given.pop("tag_concurrency_limits", None)
@@ -101,11 +118,11 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
     config = flatten(given)
     backend = _backend(init_context, config)
     silence = config.get("unreachable_timeout")
-    handler = RayStepHandler(
-        backend, options_of(config), _UNREACHABLE_TIMEOUT if silence is None else silence
-    )
+    options = options_of(config)
+    handler = RayStepHandler(backend, options, _UNREACHABLE_TIMEOUT if silence is None else silence)
     return RayExecutor(
         handler,
+        options,
         retries=RetryMode.from_config(retries) or RetryMode.ENABLED,
         max_concurrent=max_concurrent or None,
         tag_concurrency_limits=limits,

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import (
     CheckRunHealthResult,
+    DefaultRunLauncher,
     LaunchRunContext,
     ResumeRunContext,
     RunLauncher,
@@ -23,6 +24,7 @@ from typing_extensions import Self
 
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import RayLauncherConfig, flatten, schema
+from dagster_ray.core.off_ray import is_for_ray
 from dagster_ray.core.spec import options_of, worker_spec
 from dagster_ray.errors import DagsterRayError
 
@@ -37,7 +39,7 @@ _ENDED = {"succeeded", "failed", "stopped"}
 
 
 class RayRunLauncher(RunLauncher, ConfigurableClass):
-    """Submits each run as a Ray job of its own."""
+    """Submits each run as a Ray job of its own, unless its tag keeps it off Ray."""
 
     def __init__(
         self,
@@ -59,10 +61,12 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         unreachable_timeout: float | None = None,
         kube_config: str | None = None,
         kube_context: str | None = None,
+        enabled: bool | None = None,
     ) -> None:
         self._inst_data = inst_data
         self._options = options_of(
             {
+                "enabled": enabled,
                 "metadata": metadata,
                 "env_vars": None if env_vars is None else list(env_vars),
                 "runtime_env": runtime_env,
@@ -89,7 +93,13 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         # Since when Ray could not be asked about a run, on this process's monotonic clock.
         self._unreachable_since: dict[str, float] = {}
         self._lock = threading.Lock()
+        # For the runs that are kept off Ray.
+        self._dagsters = DefaultRunLauncher()
         super().__init__()
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        super().register_instance(instance)
+        self._dagsters.register_instance(instance)
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
@@ -131,12 +141,17 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        self._submit(context.dagster_run, ExecuteRunArgs, "launch", 0)
+        if self._is_on_ray(context.dagster_run):
+            self._submit(context.dagster_run, ExecuteRunArgs, "launch", 0)
+        else:
+            self._dagsters.launch_run(context)
 
     def resume_run(self, context: ResumeRunContext) -> None:
-        self._submit(
-            context.dagster_run, ResumeRunArgs, "resume", context.resume_attempt_number or 0
-        )
+        run, attempt = context.dagster_run, context.resume_attempt_number or 0
+        if self._is_on_ray(run):
+            self._submit(run, ResumeRunArgs, "resume", attempt)
+        else:
+            self._dagsters.resume_run(context)
 
     def _submit(
         self,
@@ -179,6 +194,8 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
+        if not self._is_on_ray(run):
+            return self._dagsters.terminate(run_id)
         self._instance.report_run_canceling(run)
         ref = self._reference(run)
         try:
@@ -198,7 +215,13 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             self._instance.report_run_canceled(run)
         return True
 
+    def join(self, timeout: int = 30) -> None:
+        self._dagsters.join(timeout)
+
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        if not self._is_on_ray(run):
+            # Nobody can be asked: the code server looks after its runs itself.
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "Dagster's own run launcher has it.")
         ref = self._reference(run)
         submission_id = ref["job"]["submission_id"]
         try:
@@ -253,7 +276,13 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     def get_run_worker_debug_info(
         self, run: dg.DagsterRun, include_container_logs: bool | None = True
     ) -> str | None:
+        if not self._is_on_ray(run):
+            return self._dagsters.get_run_worker_debug_info(run, include_container_logs)
         return self.backend.call("launcher.debug-info", {"run": self._reference(run)})
+
+    def _is_on_ray(self, run: dg.DagsterRun) -> bool:
+        # What was given to Ray stays Ray's, whatever the configuration says by now.
+        return RUN_REF_TAG in run.tags or is_for_ray(self._options, run.tags)
 
     def _reference(self, run: dg.DagsterRun) -> dict[str, Any]:
         # The caller's run may be older than the launch.

@@ -12,6 +12,7 @@ from dagster_ray.configs import USER_DEFINED_RAY_KEY
 
 # What of a configuration belongs to each run and step. The rest says how Ray is reached.
 _OPTIONS = (
+    "enabled",
     "num_cpus",
     "num_gpus",
     "memory",
@@ -40,7 +41,7 @@ def worker_spec(
     """What the specs of runs and steps have in common, and the directories that they name."""
     tags = dict(tags)
     config = {**options, **_with_env_vars(options)}
-    override = _parsed(tags.get(USER_DEFINED_RAY_KEY))
+    override = parsed(tags.get(USER_DEFINED_RAY_KEY))
     if override is not None:
         override = {**override, **_with_env_vars(override)}
         tags[USER_DEFINED_RAY_KEY] = json.dumps(override)
@@ -57,7 +58,7 @@ def worker_spec(
     return spec, local_directories(*environments)
 
 
-def _parsed(tag: str | None) -> dict[str, Any] | None:
+def parsed(tag: str | None) -> dict[str, Any] | None:
     """The tag as a document; one that is none is left for the component to complain about."""
     try:
         document = json.loads(tag) if tag is not None else None

@@ -76,7 +76,7 @@ class RayStepHandler(StepHandler):
         return "RayStepHandler"
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
-        key, attempt = _identity(step_handler_context)
+        key, attempt = identity(step_handler_context)
         step_context = step_handler_context.get_step_context(key)
         self._pass_lines_on(step_context)
         spec, directories = self._spec(step_handler_context)
@@ -149,7 +149,7 @@ class RayStepHandler(StepHandler):
 
     def stop_all(self, instance: DagsterInstance, run_id: str) -> list[str]:
         """Stops every step that has not reported its end, and returns their submission ids."""
-        reported = _reports(instance, run_id)
+        reported = reports(instance, run_id)
         running = [step for step in self._steps.values() if reported[step.key] <= step.attempt]
         deadline = time.monotonic() + _PENDING_SUBMIT_SECONDS
         for step in running:
@@ -169,7 +169,7 @@ class RayStepHandler(StepHandler):
         return [step.ref["job"]["submission_id"] for step in running]
 
     def _spec(self, context: StepHandlerContext) -> tuple[dict[str, Any], set[str]]:
-        key, attempt = _identity(context)
+        key, attempt = identity(context)
         args = context.execute_step_args
         spec, directories = worker_spec(
             context.dagster_run,
@@ -187,7 +187,7 @@ class RayStepHandler(StepHandler):
 
     def _tracked(self, context: StepHandlerContext) -> _Step:
         """The step as this process knows it, or as an earlier worker of the run submitted it."""
-        key, attempt = _identity(context)
+        key, attempt = identity(context)
         step = self._steps.get(key)
         if step is None or step.attempt != attempt:
             step = self._steps[key] = _Step(key, attempt, self._plan(self._spec(context)[0]))
@@ -254,7 +254,7 @@ class RayStepHandler(StepHandler):
         if state not in _ENDED:
             return CheckStepHealthResult.healthy()
         run_id = context.dagster_run.run_id
-        if _reports(context.instance, run_id)[step.key] > step.attempt:
+        if reports(context.instance, run_id)[step.key] > step.attempt:
             return CheckStepHealthResult.healthy()
         if state == "succeeded" and not step.awaits_event:
             # The event log may be read from a replica that lags behind.
@@ -289,7 +289,7 @@ class RayStepHandler(StepHandler):
             getattr(step_context.log, level)(message)
 
 
-def _identity(context: StepHandlerContext) -> tuple[str, int]:
+def identity(context: StepHandlerContext) -> tuple[str, int]:
     """The key of the one step that Dagster asks about, and how often it was retried."""
     args = context.execute_step_args
     [key] = args.step_keys_to_execute or []
@@ -297,7 +297,7 @@ def _identity(context: StepHandlerContext) -> tuple[str, int]:
     return key, state.get_retry_state().get_attempt_count(key) if state else 0
 
 
-def _reports(instance: DagsterInstance, run_id: str) -> Counter[str]:
+def reports(instance: DagsterInstance, run_id: str) -> Counter[str]:
     """How many attempts of each step have told Dagster how they ended."""
     entries = instance.all_logs(run_id, of_type=_REPORTS)
     return Counter(entry.step_key for entry in entries if entry.step_key)

@@ -1,0 +1,96 @@
+"""Steps that a tag keeps off Ray."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableJob
+from processes import command_lines, free_port, kill, wait_for
+from ray_head import RayHead
+
+JOBS = Path(__file__).parent / "code/steps.py"
+RUN = """
+    import dagster as dg
+    from dagster._core.definitions.reconstruct import ReconstructableJob
+
+    with dg.DagsterInstance.from_config({home!r}) as instance:
+        job = ReconstructableJob.for_file({jobs!r}, "staying_beside")
+        dg.execute_job(job, instance=instance, run_config={config!r})
+"""
+
+
+@contextmanager
+def _executed(
+    instance: dg.DagsterInstance, job: str, address: str, **config: object
+) -> Iterator[dg.JobExecutionResult]:
+    settings = {"ray": {"address": address, **config}}
+    with dg.execute_job(
+        ReconstructableJob.for_file(str(JOBS), job),
+        instance=instance,
+        run_config={"execution": {"config": settings}},
+        raise_on_error=False,
+    ) as result:
+        yield result
+
+
+def test_steps_on_ray_and_beside_the_run_belong_to_one_run(home, ray_head: RayHead) -> None:
+    with _executed(home({}), "mixed", ray_head.url, num_cpus=0) as result:
+        assert result.success
+        assert result.output_for_node("on_ray")[1] == 1
+        beside, in_ray = result.output_for_node("beside")
+        assert in_ray == 0
+        # Processes of their own, one for each try.
+        assert len({os.getpid(), beside, result.output_for_node("again")}) == 3
+        jobs = ray_head.jobs(result.run_id).values()
+    assert {job["metadata"]["dagster/op"] for job in jobs} == {"quick", "on_ray"}
+
+
+def test_a_tag_brings_a_step_back_to_ray(home, ray_head: RayHead) -> None:
+    with _executed(home({}), "mixed", ray_head.url, enabled=False) as result:
+        assert result.success
+        assert result.output_for_node("on_ray")[1] == 1
+        [job] = ray_head.jobs(result.run_id).values()
+    assert job["metadata"]["dagster/op"] == "on_ray"
+
+
+def test_a_process_that_ends_badly_fails_its_step_with_the_reason(home) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with _executed(home({}), "failing_beside", nobody) as result:
+        told = {
+            event.step_key: event.step_failure_data.error.to_string()
+            for event in result.get_step_failure_events()
+            if event.step_failure_data.error
+        }
+    assert "this op cannot do it" in told["fails"]
+    assert "was ended by SIGKILL" in told["dies"]
+    assert "ended with exit code 0 without reporting" in told["leaves"]
+    assert "exit code 3" in told["exits"] and "the licence server is away" in told["exits"]
+
+
+def test_a_worker_that_is_killed_takes_such_a_step_along(home, tmp_path: Path) -> None:
+    instance: dg.DagsterInstance = home({})
+    config = {
+        "execution": {"config": {"address": f"http://127.0.0.1:{free_port()}"}},
+        "ops": {"cleans_up": {"config": {"marks": str(tmp_path)}}},
+    }
+    code = RUN.format(home=instance.root_directory, jobs=str(JOBS), config=config)
+    before = set(command_lines())
+    worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+
+    def steps() -> list[int]:
+        lines = command_lines().items()
+        return [pid for pid, line in lines if "api execute_step" in line and pid not in before]
+
+    try:
+        wait_for("the step", lambda: (tmp_path / "cleans_up.started").exists(), 60)
+        assert len(steps()) == 1
+    finally:
+        kill(worker.pid)
+        worker.wait()
+    wait_for("no step", lambda: not steps(), 30)
+    assert (tmp_path / "cleans_up.cleaned").exists(), "it had no time to clean up"
