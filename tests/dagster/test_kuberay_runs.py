@@ -1,5 +1,6 @@
 """Runs and steps as RayJobs, on a real control plane."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from kube_objects import allow, cluster_spec, names
 from processes import wait_for
 
 CODE = """
+import json
 import os
+from pathlib import Path
 
 import dagster as dg
 from dagster_ray import ray_executor
+
+HERE = Path(__file__).parent
 
 
 @dg.op
@@ -26,8 +31,8 @@ def first():
 
 @dg.op(tags={"dagster-ray/config": {"env_vars": ["GREETING=hello"]}})
 def second(before):
-    with open(os.path.join(os.path.dirname(__file__), "result"), "w") as result:
-        result.write(f"{before} {os.uname().nodename} {os.environ['GREETING']}")
+    told = f"{before} {os.uname().nodename} {os.environ['GREETING']}"
+    (HERE / "result").write_text(told)
 
 
 @dg.job(executor_def=ray_executor, resource_defs={"io_manager": dg.FilesystemIOManager()})
@@ -57,6 +62,21 @@ def takes_a_while():
 @dg.job(executor_def=ray_executor)
 def goes_on():
     takes_a_while()
+
+
+def says_where(context):
+    told = os.uname().nodename, os.environ.get("FROM_THE_MANIFEST", "nothing")
+    (HERE / context.op_handle.name).write_text(" ".join(told))
+
+
+OWN = HERE / "own.json"
+OWN_TAG = {"dagster-ray/config": OWN.read_text()} if OWN.exists() else {}
+
+
+@dg.job(executor_def=ray_executor)
+def differ():
+    dg.op(name="as_all")(says_where)()
+    dg.op(name="with_its_own", tags=OWN_TAG)(says_where)()
 """
 
 
@@ -124,6 +144,37 @@ def test_a_run_and_its_steps_have_clusters_of_their_own_or_share_one(
     assert greeting == "hello"
     assert (first == second) == (placement == "shared")
     wait_for("no cluster but those of jobs", lambda: not _loose_clusters(cluster, namespace), 30)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("placement", ["shared"])
+def test_one_op_has_a_manifest_of_its_own(
+    instance: dg.DagsterInstance, cluster: Cluster, namespace: str, tmp_path: Path, placement: str
+) -> None:
+    spec = cluster_spec(cluster, tmp_path)
+    [container] = spec["headGroupSpec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": "FROM_THE_MANIFEST", "value": "this"}]
+    container["resources"]["requests"]["memory"] = "3Gi"
+    container["resources"]["limits"]["memory"] = "3Gi"
+    manifest = {"metadata": {"labels": {"team": "models"}}, "spec": {"rayClusterSpec": spec}}
+    own = {"cluster": "own", "ray_job": manifest}
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    run = _launched(instance, tmp_path, "differ")
+    assert _succeeds(instance, run, 250)
+
+    # A RayJob for the run and one for the op; the other op is on the cluster that the run's steps
+    # share.
+    jobs = cluster.custom.list_namespaced_custom_object("ray.io", "v1", namespace, "rayjobs")
+    [own_job] = [job for job in jobs["items"] if job["metadata"]["name"] != f"dg-run-{run.run_id}"]
+    assert len(jobs["items"]) == 2
+    assert own_job["metadata"]["labels"]["team"] == "models"
+    assert own_job["metadata"]["labels"]["dagster/op"] == "with_its_own"
+    pod = own_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["memory"] == "3Gi"
+    node, variable = (tmp_path / "with_its_own").read_text().split()
+    assert node.startswith("dg-step-") and variable == "this"
+    node, variable = (tmp_path / "as_all").read_text().split()
+    assert node.startswith("dg-steps-") and variable == "nothing"
 
 
 def _loose_clusters(cluster: Cluster, namespace: str) -> list[str]:
