@@ -17,8 +17,15 @@ pub fn command_line(command: &WorkerCommand) -> Result<String, Error> {
         ));
     }
     let words = command.argv.iter().map(String::as_str);
-    let mut line = shlex::try_join(words)
-        .map_err(|_| Error::invalid("command.argv", "holds a NUL character, which no argument can", None))?;
+    // Ray tells every process of a job to end, and waits until each is gone. A shell in between goes
+    // first and leaves the worker to the container's first process, which may never collect it: Ray
+    // would wait for the whole time that it gives a job.
+    let mut line = String::from("exec ");
+    line.push_str(
+        &shlex::try_join(words).map_err(|_| {
+            Error::invalid("command.argv", "holds a NUL character, which no argument can", None)
+        })?,
+    );
     if command.payload.is_some() {
         line.push_str(&format!(" \"$(printf %s \"${PAYLOAD_VARIABLE}\" | base64 -d)\""));
     }
@@ -89,6 +96,15 @@ mod tests {
         assert_eq!(through_shell(&["run"], Some(payload)), ["run", payload]);
         let line = command_line(&command(&["dagster"], Some("s3cret"))).expect("a command line");
         assert!(!line.contains("s3cret") && !line.contains(&STANDARD.encode("s3cret")));
+    }
+
+    #[test]
+    fn no_shell_is_left_beside_the_worker() {
+        let command = command(&["sh", "-c", "echo $PPID"], Some("x"));
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(command_line(&command).expect("a command line")).envs(super::payload(&command));
+        let said = shell.output().expect("a shell").stdout;
+        assert_eq!(String::from_utf8_lossy(&said).trim(), std::process::id().to_string());
     }
 
     #[test]
