@@ -96,12 +96,8 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
         })
     };
     match code {
-        401 => refused(
-            "Unauthorized",
-            format!(
-                "{label}: the API server does not accept the credentials of the kubeconfig or the service account; have they expired? ({said})"
-            ),
-        ),
+        // The host has the credentials, and has said what is wrong with them.
+        401 => refused("Unauthorized", format!("{label}: {said}")),
         403 => refused(
             "Forbidden",
             format!(
