@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster_ray import kuberay
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.kuberay import KubeRayCluster, RayClusterConfig, RayClusterSpec, RayJobSpec
 from dagster_ray.kuberay.client import labels_of
@@ -15,6 +16,13 @@ from dagster_ray.kuberay.configs import (
 )
 
 GROUPS = [{"groupName": "w", "replicas": 1, "template": {"snake_case": None}}]
+
+
+def test_every_name_that_is_offered_can_be_imported() -> None:
+    for name in kuberay.__all__:
+        assert getattr(kuberay, name) is not None, name
+    assert set(kuberay.__all__) == set(kuberay._HOMES)
+    assert deployment_name() == kuberay.DEFAULT_DEPLOYMENT_NAME
 
 
 def test_flat_and_nested_are_the_same_and_nothing_of_the_users_changes() -> None:

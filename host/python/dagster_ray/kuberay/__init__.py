@@ -12,30 +12,56 @@ if TYPE_CHECKING:
         RayClusterClientResource,
         RayJobClient,
     )
-    from dagster_ray.kuberay.cluster import KubeRayCluster
+    from dagster_ray.kuberay.cluster import (
+        KubeRayCluster,
+    )
     from dagster_ray.kuberay.configs import (
+        DEFAULT_DEPLOYMENT_NAME,
+        AuthOptions,
         ClusterSharing,
         ClusterSharingHeartbeat,
+        InteractiveRayJobConfig,
+        InteractiveRayJobSpec,
         MatchDagsterLabels,
         RayClusterConfig,
         RayClusterSpec,
+        RayClusterUpgradeStrategy,
         RayJobConfig,
         RayJobSpec,
         in_k8s,
     )
-    from dagster_ray.kuberay.interactive_job import KubeRayInteractiveJob
+    from dagster_ray.kuberay.interactive_job import (
+        KubeRayInteractiveJob,
+    )
     from dagster_ray.kuberay.jobs import (
         cleanup_kuberay_clusters,
         cleanup_old_ray_clusters,
         delete_kuberay_clusters,
     )
-    from dagster_ray.kuberay.ops import cleanup_kuberay_clusters_op, delete_kuberay_clusters_op
-    from dagster_ray.kuberay.schedules import cleanup_kuberay_clusters_daily
-    from dagster_ray.kuberay.sensors import cleanup_expired_kuberay_clusters
+    from dagster_ray.kuberay.ops import (
+        CleanupKubeRayClustersConfig,
+        DeleteKubeRayClustersConfig,
+        RayClusterRef,
+        cleanup_kuberay_clusters_op,
+        delete_kuberay_clusters_op,
+    )
+    from dagster_ray.kuberay.schedules import (
+        cleanup_kuberay_clusters_daily,
+        cleanup_old_ray_clusters_schedule,
+    )
+    from dagster_ray.kuberay.sensors import (
+        cleanup_expired_kuberay_clusters,
+    )
 
 _HOMES = {
+    "AuthOptions": "configs",
+    "CleanupKubeRayClustersConfig": "ops",
     "ClusterSharing": "configs",
     "ClusterSharingHeartbeat": "configs",
+    "DEFAULT_DEPLOYMENT_NAME": "configs",
+    "DeleteKubeRayClustersConfig": "ops",
+    "InteractiveRayJobConfig": "configs",
+    "InteractiveRayJobSpec": "configs",
     "KubeRayClient": "client",
     "KubeRayCluster": "cluster",
     "KubeRayClusterClientResource": "client",
@@ -45,7 +71,9 @@ _HOMES = {
     "RayClusterClient": "client",
     "RayClusterClientResource": "client",
     "RayClusterConfig": "configs",
+    "RayClusterRef": "ops",
     "RayClusterSpec": "configs",
+    "RayClusterUpgradeStrategy": "configs",
     "RayJobClient": "client",
     "RayJobConfig": "configs",
     "RayJobSpec": "configs",
@@ -54,14 +82,21 @@ _HOMES = {
     "cleanup_kuberay_clusters_daily": "schedules",
     "cleanup_kuberay_clusters_op": "ops",
     "cleanup_old_ray_clusters": "jobs",
+    "cleanup_old_ray_clusters_schedule": "schedules",
     "delete_kuberay_clusters": "jobs",
     "delete_kuberay_clusters_op": "ops",
     "in_k8s": "configs",
 }
 
 __all__ = [
+    "DEFAULT_DEPLOYMENT_NAME",
+    "AuthOptions",
+    "CleanupKubeRayClustersConfig",
     "ClusterSharing",
     "ClusterSharingHeartbeat",
+    "DeleteKubeRayClustersConfig",
+    "InteractiveRayJobConfig",
+    "InteractiveRayJobSpec",
     "KubeRayClient",
     "KubeRayCluster",
     "KubeRayClusterClientResource",
@@ -71,7 +106,9 @@ __all__ = [
     "RayClusterClient",
     "RayClusterClientResource",
     "RayClusterConfig",
+    "RayClusterRef",
     "RayClusterSpec",
+    "RayClusterUpgradeStrategy",
     "RayJobClient",
     "RayJobConfig",
     "RayJobSpec",
@@ -80,6 +117,7 @@ __all__ = [
     "cleanup_kuberay_clusters_daily",
     "cleanup_kuberay_clusters_op",
     "cleanup_old_ray_clusters",
+    "cleanup_old_ray_clusters_schedule",
     "delete_kuberay_clusters",
     "delete_kuberay_clusters_op",
     "in_k8s",
