@@ -11,7 +11,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.test_utils import create_run_for_test
-from dagster_ray.errors import ConflictError, DagsterRayError, NotFoundError, UnavailableError
+from dagster_ray.errors import ConflictError, DagsterRayError, UnavailableError
 from dagster_ray.kuberay import (
     cleanup_expired_kuberay_clusters,
     cleanup_old_ray_clusters,
@@ -36,6 +36,7 @@ class Component:
     ) -> None:
         self.found = found
         self.refusals = refusals
+        self.gone = {"gone"}
         self.rules: list[dict[str, Any]] = []
         self.deleted: list[dict[str, Any]] = []
 
@@ -50,7 +51,8 @@ class Component:
             return [{"cluster": ref} for ref in self.found.get(namespace, [])]
         assert export == "cluster.delete"
         self.deleted.append(arguments["cluster"])
-        return self._refuse(arguments["cluster"]["name"])
+        self._refuse(arguments["cluster"]["name"])
+        return arguments["cluster"]["name"] not in self.gone
 
     def _refuse(self, name: str) -> None:
         if name in self.refusals:
@@ -103,14 +105,15 @@ def test_a_run_that_is_not_over_keeps_its_clusters_whatever_it_waits_for() -> No
     assert rule["query"]["namespace"] == "ray" and rule["older_than_s"] == 14_400
 
 
-def test_one_that_cannot_be_deleted_does_not_keep_the_others() -> None:
+def test_one_that_cannot_be_deleted_does_not_keep_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     refs = [_ref(name) for name in ("broken", "in-use", "gone", "last")]
     component = Component(
         {"ray": refs},
         {
             "broken": UnavailableError("the API server is away"),
             "in-use": ConflictError("in use by another"),
-            "gone": NotFoundError("gone"),
         },
     )
     with pytest.raises(dg.Failure) as raised:
@@ -119,7 +122,7 @@ def test_one_that_cannot_be_deleted_does_not_keep_the_others() -> None:
     # Only what should have been deleted and was not is a failure.
     assert str(raised.value.description) == "could not be deleted: ray/broken"
 
-    component = Component({}, {"gone": NotFoundError("gone")})
+    component = Component({})
     config = {"clusters": [{"name": "gone"}, {"name": "far", "namespace": "away"}]}
     config["cluster_names"] = ["older"]  # type: ignore[list-item]
     result = delete_kuberay_clusters.execute_in_process(
@@ -128,6 +131,9 @@ def test_one_that_cannot_be_deleted_does_not_keep_the_others() -> None:
     )
     assert result.success
     assert component.deleted == [_ref("gone"), _ref("far", "away"), _ref("older")]
+    told = capsys.readouterr().err
+    assert "Deleted away/far." in told and "ray/gone is gone already." in told
+    assert "Deleted ray/gone" not in told
 
 
 def test_what_the_sensor_found_is_looked_at_again_before_it_is_deleted(

@@ -135,7 +135,7 @@ impl cluster::Guest for KubeRay {
         clusters()?.release(&cluster, &holder)
     }
 
-    fn delete(cluster: ClusterRef) -> Result<(), Error> {
+    fn delete(cluster: ClusterRef) -> Result<bool, Error> {
         clusters()?.delete(&cluster)
     }
 

@@ -76,44 +76,57 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         self.seen(&target).map(|document| self.info(target.kind, &document, &target.details))
     }
 
-    /// Looks at the RayClusters of a namespace that have these labels.
+    /// Looks at the RayClusters of a namespace that have these labels, or at its RayJobs.
     pub fn list(&self, query: &Query) -> Result<Vec<ClusterInfo>, Error> {
-        let found = self.documents(RAY_CLUSTER, query)?;
-        Ok(found.iter().map(|document| self.info(RAY_CLUSTER, document, &Details::default())).collect())
+        let kind = match query.kind.as_deref() {
+            None | Some("RayCluster") => RAY_CLUSTER,
+            Some("RayJob") => RAY_JOB,
+            Some(other) => {
+                let problem = format!("is {other:?}");
+                return Err(Error::invalid("query.kind", &problem, Some("write RayCluster or RayJob")));
+            }
+        };
+        let found = self.documents(kind, query)?;
+        Ok(found.iter().map(|document| self.info(kind, document, &Details::default())).collect())
     }
 
-    /// Changes a cluster by a JSON merge patch, if it is still the one that is meant.
+    /// Changes a cluster by a JSON merge patch or a JSON patch, if it is still the one that is meant.
     pub fn update(&self, cluster: &ClusterRef, patch: &str) -> Result<ClusterInfo, Error> {
         let target = self.target(cluster);
         let mut patch: Value = serde_json::from_str(patch)
             .map_err(|error| Error::invalid("patch", &format!("is not JSON: {error}"), None))?;
-        if !patch.is_object() {
-            return Err(Error::invalid(
-                "patch",
-                "is not an object",
-                Some("write a JSON merge patch (RFC 7386)"),
-            ));
+        match &mut patch {
+            Value::Object(_) => self.only_this(&mut patch, &target),
+            Value::Array(steps) => {
+                let uid = target.uid.iter();
+                steps
+                    .splice(..0, uid.map(|uid| json!({"op": "test", "path": "/metadata/uid", "value": uid})));
+            }
+            _ => {
+                let hint = "write a JSON merge patch (RFC 7386), or the list that is a JSON patch (RFC 6902)";
+                return Err(Error::invalid("patch", "is neither an object nor a list", Some(hint)));
+            }
         }
-        self.only_this(&mut patch, &target);
         let changed = self.kubernetes.patch(target.kind, &target.namespace, &target.name, &patch)?;
         Ok(self.info(target.kind, &changed, &target.details))
     }
 
-    /// Removes a cluster. One that was found by age is spared where someone uses it since.
-    pub fn delete(&self, cluster: &ClusterRef) -> Result<(), Error> {
+    /// Removes a cluster, and tells whether it was there. One that was found by age is spared where
+    /// someone uses it since.
+    pub fn delete(&self, cluster: &ClusterRef) -> Result<bool, Error> {
         /// How often a cluster may change between a look and its removal.
         const LOOKS: u32 = 5;
 
         let target = self.target(cluster);
         if !target.details.only_if_unused {
             let meant = Precondition { uid: target.uid.clone(), resource_version: None };
-            self.kubernetes.delete(target.kind, &target.namespace, &target.name, &meant)?;
-            return Ok(());
+            let deleted = self.kubernetes.delete(target.kind, &target.namespace, &target.name, &meant)?;
+            return Ok(deleted == Deleted::Accepted);
         }
         for _ in 0..LOOKS {
             let document = match self.seen(&target) {
                 Ok(document) => document,
-                Err(Error::NotFound(_)) => return Ok(()),
+                Err(Error::NotFound(_)) => return Ok(false),
                 Err(error) => return Err(error),
             };
             let held = leases::live(&document, self.wall.epoch_s());
@@ -125,7 +138,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 resource_version: Some(object::resource_version(&document).to_owned()),
             };
             match self.kubernetes.delete(target.kind, &target.namespace, &target.name, &as_seen)? {
-                Deleted::Accepted | Deleted::Gone => return Ok(()),
+                Deleted::Accepted => return Ok(true),
+                Deleted::Gone => return Ok(false),
                 Deleted::Changed => {}
             }
         }
@@ -157,7 +171,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         run_id: &str,
     ) -> Result<(), Error> {
         let labels = place::selector(role, Some(run_id)).into_iter().collect();
-        let found = self.documents(kind, &Query { namespace: Some(namespace.to_owned()), labels })?;
+        let found =
+            self.documents(kind, &Query { namespace: Some(namespace.to_owned()), labels, kind: None })?;
         // A RayJob's cluster, which has its labels too, goes with it.
         for document in found.iter().filter(|one| !object::is_owned(one) && !object::is_deleting(one)) {
             let meant = Precondition { uid: Some(object::uid(document).to_owned()), resource_version: None };

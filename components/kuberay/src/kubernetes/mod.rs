@@ -176,13 +176,15 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         }
     }
 
-    /// Changes an object by a JSON merge patch (RFC 7386).
+    /// Changes an object by a JSON merge patch (RFC 7386), or by the steps of a JSON patch (RFC 6902).
     ///
-    /// A patch that carries `metadata.uid` only fits that very object, and one that carries
+    /// A merge patch that carries `metadata.uid` only fits that very object, and one that carries
     /// `metadata.resourceVersion` only the state in which it was seen: [`Error::Conflict`] otherwise.
     pub fn patch(&self, kind: Kind, namespace: &str, name: &str, patch: &Value) -> Result<Value, Error> {
+        let media =
+            if patch.is_array() { "application/json-patch+json" } else { "application/merge-patch+json" };
         let request = Request::new(Method::Patch, at(kind, namespace, name))
-            .header("content-type", "application/merge-patch+json")
+            .header("content-type", media)
             .body(patch.to_string());
         self.ask(&request, &Asked { verb: "patch", kind, namespace, name: Some(name) })
     }

@@ -137,8 +137,8 @@ class RayResource(dg.ConfigurableResource, ABC):
             self.data_execution_options.apply()
         return self._context
 
-    def delete(self, context: AnyDagsterContext) -> None:
-        """Removes the cluster."""
+    def delete(self, context: AnyDagsterContext) -> bool | None:
+        """Removes the cluster. `False`: it was gone already."""
 
     def on_create(self, context: AnyDagsterContext) -> None:
         """Called once the cluster was made."""
@@ -215,8 +215,7 @@ class RayResource(dg.ConfigurableResource, ABC):
 
     def _delete(self, context: AnyDagsterContext) -> bool:
         """Removes the cluster, and tells whether there was anything to remove."""
-        self.delete(context)
-        return True
+        return self.delete(context) is not False
 
     def _disconnect(self) -> None:
         self._context.disconnect()

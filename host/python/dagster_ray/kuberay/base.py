@@ -145,8 +145,8 @@ class BaseKubeRayResource(RayResource):
         else:
             self._host = "127.0.0.1"
 
-    def delete(self, context: AnyDagsterContext) -> None:
-        self._called(context, "cluster.delete", {"cluster": self._ref})
+    def delete(self, context: AnyDagsterContext) -> bool:
+        return self._called(context, "cluster.delete", {"cluster": self._ref})
 
     def cleanup(self, context: AnyDagsterContext, exception: BaseException | None) -> None:
         try:

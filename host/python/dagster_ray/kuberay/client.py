@@ -1,23 +1,30 @@
 """Clients for KubeRay's objects, and the resources that hold them."""
 
 import json
+import time
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import dagster as dg
 from pydantic import Field
 
-from dagster_ray.errors import InvalidConfigError, NotFoundError
+from dagster_ray.errors import BackendError, CallTimeoutError, InvalidConfigError, NotFoundError
 from dagster_ray.kuberay.backend import KubeRay
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
     from typing_extensions import Self
 
+T = TypeVar("T")
+
 _DASHBOARD_PORT = 8265
 _CLIENT_PORT = 10001
+# What KubeRay says of a RayJob (`jobDeploymentStatus`), and Ray of its job (`jobStatus`).
+_FAILED = {"Failed", "ValidationFailed"}
+_READY = {"Waiting", "Running", "Complete"}
+_STARTED = {"RUNNING", "SUCCEEDED", "STOPPED", "FAILED"}
 
 
 class _Client:
@@ -58,6 +65,12 @@ class _Client:
         except NotFoundError:
             return {}
 
+    def list(self, namespace: str, label_selector: str = "") -> dict[str, Any]:
+        """The objects of a namespace that have these labels (`a=b,c=d`), below `items`."""
+        labels = labels_of(label_selector)
+        query = {"namespace": namespace, "labels": labels, "kind": self._kind}
+        return {"items": [_document(info) for info in self._call("cluster.list", query=query)]}
+
     def create(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
         """Makes an object from its manifest."""
         manifest = {key: body[key] for key in ("metadata", "spec") if key in body}
@@ -82,6 +95,14 @@ class _Client:
         cluster = self._ref(name, namespace)
         return _document(self._call("cluster.update", cluster=cluster, patch=json.dumps(body)))
 
+    def update_json_patch(
+        self, name: str, namespace: str, body: Iterable[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Changes the object by the steps of a JSON patch (RFC 6902)."""
+        patch = json.dumps([dict(step) for step in body])
+        cluster = self._ref(name, namespace)
+        return _document(self._call("cluster.update", cluster=cluster, patch=patch))
+
     def get_status(self, name: str, namespace: str) -> dict[str, Any]:
         """What KubeRay says of the object now; `{}` where it has not said anything yet."""
         return self.get(name, namespace).get("status") or {}
@@ -94,6 +115,34 @@ class _Client:
             "cluster.wait", cluster=self._ref(name, namespace), timeout_ms=int(timeout * 1000)
         )
         return endpoints["host"].split(".")[0], endpoints
+
+    def wait_until_exists(
+        self, name: str, namespace: str, timeout: float = 60.0, poll_interval: float = 1.0
+    ) -> dict[str, Any]:
+        """The object, as soon as there is one."""
+        what = f"the {self._kind} {namespace}/{name}"
+        return _awaited(what, lambda: self.get(name, namespace), timeout, poll_interval)
+
+    def wait_for_service_endpoints(
+        self,
+        service_name: str,
+        namespace: str,
+        poll_interval: float = 1.0,
+        timeout: float = 600.0,
+    ) -> None:
+        """Waits until the service of a cluster's head leads to a head that is ready."""
+        deadline = time.monotonic() + timeout
+        clusters = RayClusterClient(**self._access)
+
+        def made() -> str | None:
+            for cluster in clusters.list(namespace)["items"]:
+                head = cluster.get("status", {}).get("head", {})
+                if head.get("serviceName") == service_name:
+                    return cluster["metadata"]["name"]
+            return None
+
+        name = _awaited(f"the service {namespace}/{service_name}", made, timeout, poll_interval)
+        clusters.wait_until_ready(name, namespace, max(deadline - time.monotonic(), 0.0))
 
     def _call(self, export: str, **arguments: Any) -> Any:
         return self.backend_for().call(export, arguments)
@@ -108,12 +157,6 @@ class RayClusterClient(_Client):
 
     _kind = "RayCluster"
     _option = "ray_cluster"
-
-    def list(self, namespace: str, label_selector: str = "") -> dict[str, Any]:
-        """The RayClusters of a namespace that have these labels (`a=b,c=d`), below `items`."""
-        query = {"namespace": namespace, "labels": labels_of(label_selector)}
-        found = self._call("cluster.list", query=query)
-        return {"items": [_document(info) for info in found]}
 
     @contextmanager
     def port_forward(self, name: str, namespace: str) -> Generator[tuple[int, int], None, None]:
@@ -150,6 +193,69 @@ class RayJobClient(_Client):
     def get_ray_cluster_name(self, name: str, namespace: str) -> str | None:
         """The RayCluster that the job made, once there is one."""
         return self.get_status(name, namespace).get("rayClusterName") or None
+
+    def get_job_submission_id(self, name: str, namespace: str) -> str | None:
+        """The id of the job in Ray, once KubeRay has chosen it."""
+        return self.get_status(name, namespace).get("jobId") or None
+
+    @property
+    def ray_cluster_client(self) -> RayClusterClient:
+        """A client for the clusters of the jobs."""
+        return RayClusterClient(**self._access)
+
+    def raise_if_deployment_failed(self, name: str, namespace: str) -> dict[str, Any]:
+        """Raises where KubeRay has given the job up, and returns its status where it has not."""
+        status = self.get_status(name, namespace)
+        state = status.get("jobDeploymentStatus")
+        if state in _FAILED:
+            said = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
+            raise BackendError(
+                f"the RayJob {namespace}/{name} is {state}" + (f": {said}" if said else ""),
+                reason=status.get("reason") or state,
+            )
+        return status
+
+    def wait_until_deployment_ready(
+        self, name: str, namespace: str, timeout: float = 600.0, poll_interval: float = 1.0
+    ) -> dict[str, Any]:
+        """Waits until the job's cluster is there: the job's status."""
+
+        def ready() -> dict[str, Any] | None:
+            status = self.raise_if_deployment_failed(name, namespace)
+            return status if status.get("jobDeploymentStatus") in _READY else None
+
+        what = f"the cluster of the RayJob {namespace}/{name}"
+        return _awaited(what, ready, timeout, poll_interval)
+
+    def wait_until_running(
+        self,
+        name: str,
+        namespace: str,
+        timeout: float = 600.0,
+        poll_interval: float = 1.0,
+        terminate_on_timeout: bool = True,
+    ) -> dict[str, Any]:
+        """Waits until Ray has started the job: the job's status."""
+
+        def running() -> dict[str, Any] | None:
+            status = self.raise_if_deployment_failed(name, namespace)
+            return status if status.get("jobStatus") in _STARTED else None
+
+        try:
+            return _awaited(f"the RayJob {namespace}/{name}", running, timeout, poll_interval)
+        except CallTimeoutError:
+            if terminate_on_timeout and not self.terminate(name, namespace):
+                self.delete(name, namespace)
+            raise
+
+    def terminate(self, name: str, namespace: str) -> bool:
+        """Stops the job in Ray, and leaves the object to KubeRay. `False`: Ray does not have it."""
+        status = self.get_status(name, namespace)
+        cluster, job = status.get("rayClusterName"), status.get("jobId")
+        if not cluster or not job or not status.get("jobStatus"):
+            return False
+        with self.ray_cluster_client.job_submission_client(cluster, namespace) as jobs:
+            return jobs.stop_job(job)
 
 
 class _ClientResource(dg.ConfigurableResource):
@@ -210,6 +316,18 @@ def labels_of(selector: str) -> list[list[str]]:
             )
         labels.append([key.strip(), value.strip()])
     return labels
+
+
+def _awaited(what: str, look: Callable[[], T | None], timeout: float, poll_interval: float) -> T:
+    """What `look` gives, once it gives something."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() >= deadline:
+            raise CallTimeoutError(f"{what}: not there after {timeout:g} s", seconds=timeout)
+        time.sleep(poll_interval)
 
 
 def _document(info: Mapping[str, Any]) -> dict[str, Any]:

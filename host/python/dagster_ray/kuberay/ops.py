@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from dagster_ray.configs import DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR
-from dagster_ray.errors import ConflictError, DagsterRayError, NotFoundError
+from dagster_ray.errors import ConflictError, DagsterRayError
 from dagster_ray.kuberay.client import RayClusterClient, labels_of
 
 _EXPIRATION_SECONDS = "14400"
@@ -76,7 +76,8 @@ def delete_kuberay_clusters_op(
     """Removes clusters. One that is gone already is no error."""
     kuberay = raycluster_client.backend_for()
     if config.match_labels:
-        query = {"namespace": config.namespace, "labels": [*map(list, config.match_labels.items())]}
+        labels = [*map(list, config.match_labels.items())]
+        query = {"namespace": config.namespace, "labels": labels, "kind": None}
         refs = [info["cluster"] for info in kuberay.call("cluster.list", {"query": query})]
     else:
         named = [(one.name, one.namespace or config.namespace) for one in config.clusters or []]
@@ -110,7 +111,7 @@ def expired(
     """What is known of the clusters that nobody needs any more."""
     live = instance.get_run_ids(dg.RunsFilter(statuses=LIVE))
     rule = {
-        "query": {"namespace": namespace, "labels": labels},
+        "query": {"namespace": namespace, "labels": labels, "kind": None},
         "live_runs": list(live),
         "older_than_s": older_than_seconds,
     }
@@ -125,10 +126,8 @@ def _delete(
     for ref in refs:
         label = f"{ref['namespace']}/{ref['name']}"
         try:
-            client.backend_for().call("cluster.delete", {"cluster": ref})
-            context.log.info(f"Deleted {label}.")
-        except NotFoundError:
-            context.log.info(f"{label} is gone already.")
+            was_there = client.backend_for().call("cluster.delete", {"cluster": ref})
+            context.log.info(f"Deleted {label}." if was_there else f"{label} is gone already.")
         except ConflictError as error:
             # Somebody uses it since it was found.
             context.log.info(f"Kept {label}: {error}")

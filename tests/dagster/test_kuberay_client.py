@@ -1,0 +1,61 @@
+"""The clients for KubeRay's objects, on a real control plane."""
+
+import manifests
+import pytest
+from cluster import Cluster
+from dagster_ray.errors import CallTimeoutError, DagsterRayError
+from dagster_ray.kuberay import RayJobClient
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> RayJobClient:
+    return RayJobClient(str(cluster.kubeconfig))
+
+
+def _job(cluster: Cluster, namespace: str, name: str, **spec: object) -> None:
+    body = manifests.ray_job(name, cluster.image, "sleep 600")
+    body["metadata"]["labels"] = {"team": "ours"}
+    body["spec"] |= {"submissionMode": "HTTPMode", **spec}
+    cluster.custom.create_namespaced_custom_object("ray.io", "v1", namespace, "rayjobs", body)
+
+
+def test_a_job_is_waited_for_changed_and_stopped(
+    cluster: Cluster, namespace: str, client: RayJobClient
+) -> None:
+    with pytest.raises(CallTimeoutError, match="there after"):
+        client.wait_until_exists("long", namespace, timeout=0.1, poll_interval=0.05)
+    _job(cluster, namespace, "long")
+    assert client.wait_until_exists("long", namespace)["spec"]["entrypoint"] == "sleep 600"
+    [listed] = client.list(namespace, "team=ours")["items"]
+    assert listed["metadata"]["name"] == "long"
+    assert client.list(namespace, "team=theirs")["items"] == []
+
+    step = {"op": "replace", "path": "/metadata/labels/team", "value": "theirs"}
+    changed = client.update_json_patch("long", namespace, [step])
+    assert changed["metadata"]["labels"]["team"] == "theirs"
+    unmet = {"op": "test", "path": "/metadata/labels/team", "value": "ours"}
+    with pytest.raises(DagsterRayError):
+        client.update_json_patch("long", namespace, [unmet, {**step, "value": "nobody's"}])
+    assert client.get("long", namespace)["metadata"]["labels"]["team"] == "theirs"
+
+    assert not client.terminate("long", namespace), "Ray does not have it yet"
+    status = client.wait_until_deployment_ready("long", namespace, 120, 0.5)
+    clusters = client.ray_cluster_client
+    made = clusters.get(status["rayClusterName"], namespace)
+    service = made["status"]["head"]["serviceName"]
+    client.wait_for_service_endpoints(service, namespace, timeout=60)
+    assert client.wait_until_running("long", namespace, 60, 0.5)["jobStatus"] == "RUNNING"
+    job = client.get_job_submission_id("long", namespace)
+    with clusters.job_submission_client(status["rayClusterName"], namespace) as jobs:
+        assert client.terminate("long", namespace)
+        assert job and jobs.get_job_status(job) in ("RUNNING", "STOPPED")
+    # The object is KubeRay's to remove.
+    assert client.get("long", namespace)
+
+
+def test_a_job_that_kuberay_refuses_ends_the_wait_with_its_reason(
+    cluster: Cluster, namespace: str, client: RayJobClient
+) -> None:
+    _job(cluster, namespace, "wrong", backoffLimit=-1)
+    with pytest.raises(DagsterRayError, match=r"is ValidationFailed: .*backoffLimit"):
+        client.wait_until_running("wrong", namespace, 30, 0.5)
