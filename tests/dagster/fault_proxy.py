@@ -2,6 +2,7 @@
 
 import http.client
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.connections = 0
         self.faults: list[Fault] = []
+        # Streams that `cut` has broken.
+        self.cuts = 0
+        self._streams: set[socket.socket] = set()
         self._lock = threading.Lock()
         proxy = self
 
@@ -71,6 +75,17 @@ class FaultProxy:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def cut(self) -> None:
+        """Breaks every stream that is open."""
+        with self._lock:
+            streams = set(self._streams)
+        for stream in streams:
+            try:
+                stream.shutdown(socket.SHUT_RDWR)
+                self.cuts += 1
+            except OSError:
+                continue
 
     @contextmanager
     def failing(
@@ -117,6 +132,9 @@ class FaultProxy:
             headers = {k: v for k, v in request.headers.items() if k.lower() != "connection"}
             upstream.request(request.method, request.path, body or None, headers)
             answer = upstream.getresponse()
+            if request.path.startswith("/api/v0/logs/stream") and answer.status == 200:
+                self._stream(handler, answer)
+                return
             content = answer.read()
         finally:
             upstream.close()
@@ -125,6 +143,24 @@ class FaultProxy:
             handler.connection.close()
             return
         self._answer(handler, answer.status, answer.getheaders(), content)
+
+    def _stream(self, handler: BaseHTTPRequestHandler, answer: http.client.HTTPResponse) -> None:
+        handler.close_connection = True
+        with self._lock:
+            self._streams.add(handler.connection)
+        try:
+            handler.send_response(answer.status)
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+            while piece := answer.read1(1 << 16):
+                handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            handler.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            # Whoever listened has gone, or was cut off.
+            return
+        finally:
+            with self._lock:
+                self._streams.discard(handler.connection)
 
     def _answer(
         self,

@@ -77,12 +77,13 @@ class RayHead:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
-    def jobs(self, run_id: str) -> dict[str, dict[str, Any]]:
-        """The submitted jobs of a Dagster run, by submission id."""
+    def jobs(self, run_id: str | None = None) -> dict[str, dict[str, Any]]:
+        """The submitted jobs, of a Dagster run or all, by submission id."""
         return {
             job["submission_id"]: job
             for job in self.request("/api/jobs/")
-            if (job.get("metadata") or {}).get("dagster/run-id") == run_id
+            if job.get("submission_id")
+            and run_id in (None, (job.get("metadata") or {}).get("dagster/run-id"))
         }
 
     def stop_job(self, submission_id: str) -> None:

@@ -149,12 +149,17 @@ impl cluster::Guest for KubeRay {
 }
 
 impl pipes::Guest for KubeRay {
+    fn plan(script: ScriptSpec) -> Result<JobRef, Error> {
+        Pipes::new(clusters()?).plan(&script)
+    }
+
     fn launch(script: ScriptSpec, listener: &Listener) -> Result<JobRef, Error> {
         Pipes::new(clusters()?).launch(&script, listener)
     }
 
-    fn follow(_job: JobRef, _from: Option<Position>, _listener: &Listener) -> Result<Followed, Error> {
-        Err(Error::Unsupported("the backend kuberay does not pass on the output of scripts".to_owned()))
+    fn follow(job: JobRef, from: Option<Position>, listener: &Listener) -> Result<Followed, Error> {
+        let reached = Pipes::new(clusters()?).follow(&job, from.as_deref(), listener)?;
+        Ok(Followed { position: reached.position.to_string(), complete: reached.complete })
     }
 
     fn wait(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {

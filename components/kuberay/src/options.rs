@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{
-    Error,
-    model::{Attributes, FieldError},
-};
+use dagster_ray_sdk::{Error, model::Attributes};
 use dagster_ray_submission::options as common;
+pub use dagster_ray_submission::options::fields::{document, read, schema};
+pub use dagster_ray_submission::scripts::ScriptOptions as Parameters;
 use schemars::JsonSchema;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The backend's setting, and the key of each role, with the namespace.
@@ -99,6 +98,8 @@ pub struct ScriptOptions {
     /// The RayJob, with `metadata` and `spec` as KubeRay documents them.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub ray_job: Option<Value>,
+    /// Parameters of a Ray job. They win over what the manifest says in their place.
+    pub parameters: Option<Parameters>,
     /// The runtime environment, in place of the manifest's `runtimeEnvYAML`.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub runtime_env: Option<Map<String, Value>>,
@@ -116,36 +117,6 @@ pub fn job(configuration: &str, tags: &Attributes) -> Result<(common::Options, J
     Ok((shared, options))
 }
 
-/// The options of a cluster or a script.
-pub fn document<T: DeserializeOwned>(configuration: &str) -> Result<T, Error> {
-    if configuration.trim().is_empty() {
-        return read(Map::new());
-    }
-    match serde_json::from_str(configuration) {
-        Ok(Value::Object(fields)) => read(fields),
-        Ok(Value::Null) => read(Map::new()),
-        Ok(_) => Err(Error::invalid("options", "are not an object", Some("write {} for none"))),
-        Err(error) => Err(Error::invalid("options", &format!("are not JSON: {error}"), None)),
-    }
-}
-
-/// Reads each field by itself, so that every mistake is found, and told with its name.
-fn read<T: DeserializeOwned>(mut fields: Map<String, Value>) -> Result<T, Error> {
-    // What is null is as good as not there.
-    fields.retain(|_, value| !value.is_null());
-    let mut mistakes = Vec::new();
-    for (key, value) in &fields {
-        let alone = Map::from_iter([(key.clone(), value.clone())]);
-        if let Err(error) = serde_json::from_value::<T>(alone.into()) {
-            mistakes.push(FieldError { path: key.clone(), problem: error.to_string(), hint: None });
-        }
-    }
-    if !mistakes.is_empty() {
-        return Err(Error::InvalidConfig(mistakes));
-    }
-    serde_json::from_value(fields.into()).map_err(|error| Error::invalid("options", &error.to_string(), None))
-}
-
 /// The schema of a launcher's or an executor's options.
 #[must_use]
 pub fn job_schema() -> String {
@@ -159,12 +130,6 @@ pub fn job_schema() -> String {
         whole.insert(part.to_owned(), all.into());
     }
     Value::from(whole).to_string()
-}
-
-/// The schema of one type of options.
-#[must_use]
-pub fn schema<T: JsonSchema>() -> String {
-    schemars::schema_for!(T).to_value().to_string()
 }
 
 #[cfg(test)]

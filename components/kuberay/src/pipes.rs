@@ -1,14 +1,21 @@
 //! External scripts as RayJobs.
 
+use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
     http::Http,
     model::{JobRef, JobStatus},
-    random,
     sink::Listener,
+    warn,
 };
-use dagster_ray_submission::{environment, metadata, status as ray};
+use dagster_ray_submission::{
+    environment,
+    follow::{self, Reached},
+    metadata,
+    scripts::{open_session, position},
+    status as ray,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -27,13 +34,28 @@ use crate::{
     labels,
     manifest::{Template, has, name_of},
     names,
-    options::{self, ScriptOptions},
+    options::{self, Parameters, ScriptOptions},
     time::WallClock,
 };
 
 const PATIENCE_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
 const SLICE_MS: u64 = 200;
 const STREAM_MS: u64 = 1_800_000;
+
+/// A script's RayJob, before anybody has seen it.
+struct Written {
+    namespace: String,
+    name: String,
+    id: String,
+    document: Value,
+}
+
+impl Written {
+    fn reference(&self) -> JobRef {
+        let (namespace, name) = (self.namespace.clone(), self.name.clone());
+        Place::RayJob { namespace, name }.reference(&self.id, None)
+    }
+}
 
 /// The contract's Pipes.
 pub struct Pipes<H, C, W> {
@@ -46,8 +68,30 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         Self { clusters }
     }
 
+    /// Checks a script's configuration and names its RayJob.
+    pub fn plan(&self, script: &ScriptSpec) -> Result<JobRef, Error> {
+        Ok(self.written(script)?.reference())
+    }
+
     /// Makes the RayJob of a script.
     pub fn launch(&self, script: &ScriptSpec, listener: &impl Listener) -> Result<JobRef, Error> {
+        let job = self.written(script)?;
+        if listener.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        match place::place(&self.clusters.kubernetes, &job.namespace, &job.document)? {
+            Placed::Here => {
+                listener.progress(&format!("made the RayJob {}/{}", job.namespace, job.name));
+                Ok(job.reference())
+            }
+            Placed::Ended(_) => Err(Error::Conflict(format!(
+                "the RayJob {}/{} exists and has ended; leave its name out, or delete it",
+                job.namespace, job.name
+            ))),
+        }
+    }
+
+    fn written(&self, script: &ScriptSpec) -> Result<Written, Error> {
         let options: ScriptOptions = options::document(&script.options)?;
         let mut template = Template::read(options.ray_job, RAY_JOB, "ray_job")?;
         let namespace = template
@@ -55,14 +99,17 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
             .or(options.namespace.as_deref())
             .unwrap_or(&self.clusters.namespace)
             .to_owned();
-        let nonce = random::hex(8);
         let name = name_of(
             None,
             &template,
-            || format!("dg-script-{nonce}"),
+            || format!("dg-script-{}", script.nonce),
             names::LONGEST_JOB,
             "ray_job.metadata.name",
         )?;
+        let mut env = options.runtime_env;
+        if let Some(parameters) = options.parameters {
+            env = apply(&mut template.spec, parameters)?.or(env);
+        }
         let spec = &mut template.spec;
         if !has(spec, "entrypoint") {
             return Err(Error::invalid(
@@ -71,7 +118,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
                 Some("write the command to run"),
             ));
         }
-        open_session(spec, options.runtime_env, script)?;
+        runtime_env(spec, env, script)?;
         let id = spec.get("jobId").and_then(Value::as_str).unwrap_or(&name).to_owned();
         spec.insert("jobId".to_owned(), id.as_str().into());
         manifest::lifetime(spec);
@@ -87,21 +134,54 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         origin.insert(labels::RUN_ID.to_owned(), labels::value(&script.run_id));
         origin.insert(labels::ROLE.to_owned(), labels::ROLE_SCRIPT.to_owned());
         let mut notes = annotations(&owner, None, true);
-        notes.insert(metadata::LAUNCH.to_owned(), nonce.into());
+        notes.insert(metadata::LAUNCH.to_owned(), script.nonce.as_str().into());
         let document = template.document(RAY_JOB, &namespace, &name, origin, notes);
-        match place::place(&self.clusters.kubernetes, &namespace, &document)? {
-            Placed::Here => {
-                listener.progress(&format!("made the RayJob {namespace}/{name}"));
-                Ok(Place::RayJob { namespace, name }.reference(&id, None))
+        Ok(Written { namespace, name, id, document })
+    }
+
+    /// Passes a script's output on, as soon as its cluster has a dashboard.
+    pub fn follow(
+        &self,
+        job: &JobRef,
+        from: Option<&str>,
+        listener: &impl Listener,
+    ) -> Result<Reached, Error> {
+        let from = position(from)?;
+        let Some(dashboard) = self.dashboard(job, listener)? else {
+            return Ok(Reached { position: from, complete: true });
+        };
+        let kubernetes = &self.clusters.kubernetes;
+        let jobs = JobsClient::new(&dashboard, kubernetes.http(), kubernetes.clock())?;
+        follow::follow(&jobs, kubernetes.clock(), &job.submission_id, from, listener)
+    }
+
+    /// Where the job's Ray is reached, once it has the job; nothing where it ends before.
+    fn dashboard(&self, job: &JobRef, listener: &impl Listener) -> Result<Option<String>, Error> {
+        self.watch(job, listener, |found| {
+            let is_there = !found.status.job_status.is_empty();
+            let over = ray::is_over(found.status().state);
+            match found.dashboard() {
+                Some(dashboard) if is_there => Some(Some(dashboard)),
+                _ => over.then_some(None),
             }
-            Placed::Ended(_) => Err(Error::Conflict(format!(
-                "the RayJob {namespace}/{name} exists and has ended; leave its name out, or delete it"
-            ))),
-        }
+        })
+        .map(Option::flatten)
     }
 
     /// Waits until a script's RayJob has ended.
     pub fn wait(&self, job: &JobRef, listener: &impl Listener) -> Result<JobStatus, Error> {
+        let ended = self
+            .watch(job, listener, |found| Some(found.status()).filter(|status| ray::is_over(status.state)))?;
+        Ok(ended.unwrap_or_else(|| place::missing(job)))
+    }
+
+    /// Looks at the RayJob whenever it changes, until there is what is looked for, or no RayJob.
+    fn watch<T>(
+        &self,
+        job: &JobRef,
+        listener: &impl Listener,
+        look_for: impl Fn(&RayJob) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
         let (namespace, name) = place_of(job)?;
         let which = Selection::Name(name);
         let mut watch = Watch::new(&self.clusters.kubernetes, RAY_JOB, &namespace, which);
@@ -112,14 +192,14 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
             }
             let document = match watch.next(SLICE_MS, STREAM_MS)? {
                 None => continue,
-                Some(Change::Gone(_)) => return Ok(place::missing(job)),
+                Some(Change::Gone(_)) => return Ok(None),
                 Some(Change::Now(document)) => document,
             };
             let found: RayJob = serde_json::from_value(document).unwrap_or_default();
-            let status = found.status();
-            if ray::is_over(status.state) {
-                return Ok(status);
+            if let Some(it) = look_for(&found) {
+                return Ok(Some(it));
             }
+            let status = found.status();
             let text = status.message.unwrap_or_else(|| format!("{:?}", status.state));
             if text != told {
                 listener.progress(&text);
@@ -148,8 +228,40 @@ fn place_of(job: &JobRef) -> Result<(String, String), Error> {
     }
 }
 
-/// Puts what opens the Pipes session into the runtime environment, over what is there.
-fn open_session(
+/// Puts parameters of a Ray job where KubeRay has them, and returns the runtime environment.
+///
+/// The API server takes resources as a JSON text (KubeRay API, `RayJobSpec`).
+fn apply(spec: &mut Map<String, Value>, parameters: Parameters) -> Result<Option<Map<String, Value>>, Error> {
+    if parameters.entrypoint_label_selector.is_some() {
+        return Err(Error::invalid(
+            "parameters.entrypoint_label_selector",
+            "has no place in a RayJob",
+            Some("use entrypoint_resources, and give the group of the node such a resource"),
+        ));
+    }
+    let metadata = (!parameters.metadata.is_empty()).then(|| json!(parameters.metadata));
+    let resources = parameters.entrypoint_resources.map(|all| json!(all).to_string().into());
+    let fields = [
+        ("entrypoint", parameters.entrypoint.map(Value::from)),
+        ("jobId", parameters.submission_id.map(Value::from)),
+        ("metadata", metadata),
+        ("entrypointNumCpus", parameters.entrypoint_num_cpus.map(Value::from)),
+        ("entrypointNumGpus", parameters.entrypoint_num_gpus.map(Value::from)),
+        ("entrypointMemory", parameters.entrypoint_memory.map(Value::from)),
+        ("entrypointResources", resources),
+    ];
+    for (name, value) in fields {
+        let Some(value) = value else { continue };
+        if has(spec, name) && spec.get(name) != Some(&value) {
+            warn!("ray_job.spec.{name} is overwritten by the parameters of the job");
+        }
+        spec.insert(name.to_owned(), value);
+    }
+    Ok((!parameters.runtime_env.is_empty()).then_some(parameters.runtime_env))
+}
+
+/// Puts what opens the Pipes session into the runtime environment.
+fn runtime_env(
     spec: &mut Map<String, Value>,
     runtime_env: Option<Map<String, Value>>,
     script: &ScriptSpec,
@@ -170,15 +282,7 @@ fn open_session(
             }
         },
     };
-    let variables = env.entry("env_vars").or_insert_with(|| json!({}));
-    let Value::Object(variables) = variables else {
-        return Err(Error::invalid(
-            "runtime_env.env_vars",
-            "is not an object",
-            Some("write names with strings"),
-        ));
-    };
-    variables.extend(script.bootstrap.iter().map(|(name, value)| (name.clone(), value.as_str().into())));
+    open_session(&mut env, script.bootstrap.iter().cloned())?;
     spec.insert("runtimeEnvYAML".to_owned(), Value::from(env).to_string().into());
     Ok(())
 }

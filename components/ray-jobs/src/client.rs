@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     Job, Submission, Version,
     answers::accept,
+    logs::{self, Follow, Followed, Next},
     packages::{self, HostPackages, PackageRules, Packages},
 };
 
@@ -48,6 +49,18 @@ pub trait RayJobs {
 
     /// A job's whole output so far: `GET /api/jobs/{id}/logs`.
     fn logs(&self, id: &str) -> Result<String, Error>;
+
+    /// Passes on a job's output over one connection, each line once and in order.
+    ///
+    /// `next` is asked about once a second what to do; it can look at the job and listen to its
+    /// own caller. An error means that following did not begin.
+    fn follow_logs(
+        &self,
+        id: &str,
+        follow: &Follow,
+        next: &mut dyn FnMut() -> Next,
+        deliver: &mut dyn FnMut(Vec<Vec<u8>>),
+    ) -> Result<Followed, Error>;
 
     /// Uploads the local directories and files that a runtime environment names, and puts their
     /// `gcs://` URIs in their places. What is uploaded already is not sent again.
@@ -247,6 +260,16 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
 
         let logs: Logs = self.ask(&Request::get(self.job_path(id, "/logs")), Some(&no_job(id)))?;
         Ok(logs.logs)
+    }
+
+    fn follow_logs(
+        &self,
+        id: &str,
+        follow: &Follow,
+        next: &mut dyn FnMut() -> Next,
+        deliver: &mut dyn FnMut(Vec<Vec<u8>>),
+    ) -> Result<Followed, Error> {
+        logs::follow(self, id, follow, next, deliver)
     }
 
     fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {

@@ -2,7 +2,8 @@
 //!
 //! `GET /api/v0/logs/stream?submission_id=…&lines=-1&interval=…` sends the driver's whole log
 //! from its start and whatever is appended to it, in pieces that end anywhere, and does not end
-//! when the job does. The head answers only once there is something in the log.
+//! when the job does. The head answers only once there is something in the log. What has ended is
+//! read with `GET /api/v0/logs/file?…`, which does end.
 
 use std::io::Read;
 
@@ -15,6 +16,12 @@ use dagster_ray_sdk::{
 
 use crate::{JobsClient, answers::accept};
 
+const LOOK_MS: u64 = 1_000;
+const QUIET_MS: u64 = 2_000;
+/// A line longer than this is passed on in parts: it has to fit into the component's memory, and
+/// into one call of the host.
+const LONGEST_LINE: usize = 8 << 20;
+
 /// How to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Follow {
@@ -22,13 +29,15 @@ pub struct Follow {
     pub from: u64,
     /// How often Ray looks for more, in milliseconds.
     pub interval_ms: u64,
+    /// Whether the job has ended, so that its log is all there.
+    pub has_ended: bool,
     /// How long to wait for a log that has nothing in it yet.
     pub first_byte_ms: u64,
 }
 
 impl Default for Follow {
     fn default() -> Self {
-        Self { from: 0, interval_ms: 500, first_byte_ms: 30_000 }
+        Self { from: 0, interval_ms: 100, has_ended: false, first_byte_ms: 2_000 }
     }
 }
 
@@ -81,7 +90,15 @@ impl Lines {
             rest = &rest[end + 1..];
         }
         self.partial.extend_from_slice(rest);
+        if self.partial.len() >= LONGEST_LINE {
+            lines.push(std::mem::take(&mut self.partial));
+        }
         lines
+    }
+
+    /// How many bytes stand after the last line end.
+    fn waiting(&self) -> u64 {
+        self.partial.len() as u64
     }
 
     /// What stands after the last line end, where there is anything.
@@ -90,93 +107,94 @@ impl Lines {
     }
 }
 
-impl<H: Http, C: Clock, P> JobsClient<H, C, P> {
-    /// Passes on a job's output over one connection, each line once and in order.
-    ///
-    /// `next` is asked about once a second what to do; it can look at the job and listen to its
-    /// own caller. An error means that following did not begin.
-    pub fn follow_logs(
-        &self,
-        submission_id: &str,
-        follow: &Follow,
-        next: &mut dyn FnMut() -> Next,
-        deliver: &mut dyn FnMut(Vec<Vec<u8>>),
-    ) -> Result<Followed, Error> {
-        const LOOK_MS: u64 = 1_000;
-
-        let request = Request::get(format!(
-            "{}/api/v0/logs/stream?submission_id={}&lines=-1&interval={}.{:03}",
-            self.address,
-            url::encode(submission_id),
-            follow.interval_ms / 1_000,
-            follow.interval_ms % 1_000
-        ))
-        // A quiet job sends nothing for as long as it likes.
-        .timeouts(Timeouts {
-            first_byte_ms: Some(follow.first_byte_ms),
-            between_bytes_ms: Some(7 * 24 * 3_600_000),
-            ..Timeouts::default()
-        });
-        let response = self.http.send(request.clone())?;
-        let mut body = accept(response, request.method, &request.label(), None)?.body;
-
-        // Ray looks once an interval: after two of them without a byte there is no more.
-        let quiet_ms = follow.interval_ms * 2 + LOOK_MS;
-        let mut lines = Lines::default();
-        let mut skip = follow.from;
-        let mut position = follow.from;
-        let mut piece = vec![0; 64 * 1024];
-        let mut looked = self.clock.now_ms();
-        let mut wish = Next::Go;
-        let end = loop {
-            let patience = if wish == Next::Drain { quiet_ms } else { LOOK_MS };
-            let ready = body.ready_within(patience);
-            if !ready && wish == Next::Drain {
-                break End::Complete;
-            }
-            if ready {
-                match body.read(&mut piece) {
-                    Ok(0) if wish == Next::Drain || next() == Next::Drain => break End::Complete,
-                    Ok(0) => {
-                        break End::Broken(Error::unavailable(
-                            "Ray ended the stream of a job's log early",
-                            false,
-                        ));
-                    }
-                    Ok(count) => {
-                        let known = usize::try_from(skip).map_or(count, |skip| skip.min(count));
-                        skip -= known as u64;
-                        let whole = lines.push(&piece[known..count]);
-                        position += whole.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
-                        if !whole.is_empty() {
-                            deliver(whole);
-                        }
-                    }
-                    Err(broken) => break End::Broken(error::from_io(broken, "following a job's log")),
-                }
-            }
-            let now = self.clock.now_ms();
-            if wish == Next::Go && (!ready || now.saturating_sub(looked) >= LOOK_MS) {
-                looked = now;
-                wish = next();
-            }
-            if wish == Next::Stop {
-                break End::Stopped;
-            }
-        };
-        if end == End::Complete
-            && let Some(tail) = lines.finish()
-        {
-            position += tail.len() as u64;
-            deliver(vec![tail]);
-        }
-        Ok(Followed { position, end })
+/// Follows over one connection: see [`crate::RayJobs::follow_logs`].
+pub(crate) fn follow<H: Http, C: Clock, P>(
+    client: &JobsClient<H, C, P>,
+    submission_id: &str,
+    follow: &Follow,
+    next: &mut dyn FnMut() -> Next,
+    deliver: &mut dyn FnMut(Vec<Vec<u8>>),
+) -> Result<Followed, Error> {
+    let id = url::encode(submission_id);
+    // Ray asks for a node, and then takes the one that the job ran on.
+    let query = format!("node_id=any&submission_id={id}&lines=-1");
+    let address = &client.address;
+    let request = if follow.has_ended {
+        Request::get(format!("{address}/api/v0/logs/file?{query}"))
+    } else {
+        let (seconds, rest) = (follow.interval_ms / 1_000, follow.interval_ms % 1_000);
+        Request::get(format!("{address}/api/v0/logs/stream?{query}&interval={seconds}.{rest:03}"))
     }
+    // A quiet job sends nothing for as long as it likes.
+    .timeouts(Timeouts {
+        first_byte_ms: Some(follow.first_byte_ms),
+        between_bytes_ms: Some(7 * 24 * 3_600_000),
+        ..Timeouts::default()
+    });
+    let response = client.http.send(request.clone())?;
+    let mut body = accept(response, request.method, &request.label(), None)?.body;
+
+    // Ray looks once an interval. An agent that is busy may be late by much more.
+    let quiet_ms = follow.interval_ms * 2 + QUIET_MS;
+    let mut lines = Lines::default();
+    let mut skip = follow.from;
+    let mut read = follow.from;
+    let mut piece = vec![0; 64 * 1024];
+    let mut looked = client.clock.now_ms();
+    let mut wish = Next::Go;
+    let end = loop {
+        let patience = if wish == Next::Drain { quiet_ms } else { LOOK_MS };
+        let ready = body.ready_within(patience);
+        if !ready && wish == Next::Drain {
+            break End::Complete;
+        }
+        if ready {
+            match body.read(&mut piece) {
+                Ok(0) if follow.has_ended || wish == Next::Drain || next() == Next::Drain => {
+                    break End::Complete;
+                }
+                Ok(0) => {
+                    break End::Broken(Error::unavailable(
+                        "Ray ended the stream of a job's log early",
+                        false,
+                    ));
+                }
+                Ok(count) => {
+                    let known = usize::try_from(skip).map_or(count, |skip| skip.min(count));
+                    skip -= known as u64;
+                    read += (count - known) as u64;
+                    let whole = lines.push(&piece[known..count]);
+                    if !whole.is_empty() {
+                        deliver(whole);
+                    }
+                }
+                Err(broken) => break End::Broken(error::from_io(broken, "following a job's log")),
+            }
+        }
+        let now = client.clock.now_ms();
+        if wish == Next::Go && (!ready || now.saturating_sub(looked) >= LOOK_MS) {
+            looked = now;
+            wish = next();
+        }
+        if wish == Next::Stop {
+            break End::Stopped;
+        }
+    };
+    // A stream that broke within what was known before has delivered nothing new.
+    let mut position = read - lines.waiting();
+    if end == End::Complete
+        && let Some(tail) = lines.finish()
+    {
+        position = read;
+        deliver(vec![tail]);
+    }
+    Ok(Followed { position, end })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RayJobs as _;
     use dagster_ray_sdk::testing::{Act, ScriptedHttp, VirtualClock};
     use proptest::prelude::*;
 

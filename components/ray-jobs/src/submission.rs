@@ -29,4 +29,7 @@ pub struct Submission {
     /// Custom resources that the entrypoint reserves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint_resources: Option<BTreeMap<String, f64>>,
+    /// Labels of the node that the entrypoint runs on. Ray 2.49 or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint_label_selector: Option<BTreeMap<String, String>>,
 }

@@ -38,5 +38,5 @@ wit_bindgen::generate!({
 });
 
 pub use dagster_ray::host::{model, objects, packages, processes, sink};
-pub use exports::dagster_ray::backend::{describe, executor, launcher};
+pub use exports::dagster_ray::backend::{describe, executor, launcher, pipes};
 pub use wasi::{config::store as config_store, logging::logging};

@@ -7,7 +7,12 @@ use dagster_ray_sdk::{
     clock::WasiClock,
 };
 
-use crate::{executor::Executor, launcher::Launcher, options::Options};
+use crate::{
+    executor::Executor,
+    launcher::Launcher,
+    options::{Options, fields},
+    scripts::{ScriptOptions, Scripts},
+};
 
 /// A backend that submits Ray jobs.
 pub trait Backend {
@@ -36,7 +41,11 @@ pub fn describe<B: Backend>() -> Description {
         name: B::NAME.to_owned(),
         version: B::VERSION.to_owned(),
         summary: B::SUMMARY.to_owned(),
-        options: [Role::Launcher, Role::Executor].map(|role| (role, Options::schema())).to_vec(),
+        options: vec![
+            (Role::Launcher, Options::schema()),
+            (Role::Executor, Options::schema()),
+            (Role::Pipes, fields::schema::<ScriptOptions>()),
+        ],
         settings: B::SETTINGS.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect(),
     }
 }
@@ -61,12 +70,22 @@ pub fn ready_executor<B: Backend>() -> Result<Executor<JobsClient, WasiClock>, E
     B::ray_to_submit_to().map(|jobs| Executor::new(jobs, WasiClock))
 }
 
+/// Its scripts.
+pub fn scripts<B: Backend>() -> Result<Scripts<JobsClient, WasiClock>, Error> {
+    B::ray().map(|jobs| Scripts::new(jobs, WasiClock))
+}
+
+/// Its scripts, once jobs can be submitted.
+pub fn ready_scripts<B: Backend>() -> Result<Scripts<JobsClient, WasiClock>, Error> {
+    B::ray_to_submit_to().map(|jobs| Scripts::new(jobs, WasiClock))
+}
+
 /// Exports a [`Backend`] as a component of the world `run-backend`.
 #[macro_export]
 macro_rules! export_backend {
     ($backend:ident) => {
         const _: () = {
-            use ::dagster_ray_sdk::bindings::{describe, executor, launcher, model, sink::Listener};
+            use ::dagster_ray_sdk::bindings::{describe, executor, launcher, model, pipes, sink::Listener};
             use $crate::backend;
 
             impl describe::Guest for $backend {
@@ -127,6 +146,38 @@ macro_rules! export_backend {
                 // Steps on a Ray that is there share nothing that was made for them.
                 fn finish(_run_id: String, _options: String) -> Result<(), model::Error> {
                     Ok(())
+                }
+            }
+
+            impl pipes::Guest for $backend {
+                fn plan(script: pipes::ScriptSpec) -> Result<model::JobRef, model::Error> {
+                    backend::scripts::<Self>()?.plan(&script)
+                }
+
+                fn launch(
+                    script: pipes::ScriptSpec,
+                    listener: &Listener,
+                ) -> Result<model::JobRef, model::Error> {
+                    backend::ready_scripts::<Self>()?.launch(&script, listener)
+                }
+
+                fn follow(
+                    job: model::JobRef,
+                    from: Option<pipes::Position>,
+                    listener: &Listener,
+                ) -> Result<pipes::Followed, model::Error> {
+                    backend::scripts::<Self>()?.follow(&job, from.as_deref(), listener)
+                }
+
+                fn wait(job: model::JobRef, listener: &Listener) -> Result<model::JobStatus, model::Error> {
+                    backend::scripts::<Self>()?.wait(&job, listener)
+                }
+
+                fn terminate(
+                    job: model::JobRef,
+                    listener: &Listener,
+                ) -> Result<model::JobStatus, model::Error> {
+                    backend::scripts::<Self>()?.terminate(&job, listener)
                 }
             }
         };

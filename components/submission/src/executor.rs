@@ -98,6 +98,7 @@ pub fn submission(step: &StepSpec, options: Options) -> Result<Submission, Error
         entrypoint_num_gpus: options.num_gpus,
         entrypoint_memory: options.memory,
         entrypoint_resources: options.resources,
+        entrypoint_label_selector: None,
     })
 }
 

@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
 };
 
-use dagster_ray_jobs::{Job, RayJobs, Submission, Version};
+use dagster_ray_jobs::{
+    Job, RayJobs, Submission, Version,
+    logs::{End, Follow, Followed, Lines, Next},
+};
 use dagster_ray_sdk::Error;
 use serde_json::Value;
 
@@ -33,6 +36,8 @@ pub(crate) struct FakeRay {
     status_of_new: RefCell<Option<String>>,
     fail_reads: Cell<bool>,
     stops_until_ended: RefCell<BTreeMap<String, u32>>,
+    log: RefCell<Vec<String>>,
+    streams: Cell<usize>,
 }
 
 impl FakeRay {
@@ -41,6 +46,7 @@ impl FakeRay {
             submission_id: Some(id.to_owned()),
             status: status.to_owned(),
             entrypoint: "python -m dagster".to_owned(),
+            driver_node_id: (status != "PENDING").then(|| "node".to_owned()),
             ..Job::default()
         };
         self.jobs.borrow_mut().insert(id.to_owned(), job);
@@ -58,6 +64,11 @@ impl FakeRay {
 
     pub(crate) fn status_of_new(&self, status: &str) {
         *self.status_of_new.borrow_mut() = Some(status.to_owned());
+    }
+
+    /// The log of every job: each part is cut off by a broken connection, but the last.
+    pub(crate) fn write_log(&self, parts: &[&str]) {
+        *self.log.borrow_mut() = parts.iter().map(|part| (*part).to_owned()).collect();
     }
 
     pub(crate) fn fail_reads(&self, fail: bool) {
@@ -173,6 +184,41 @@ impl RayJobs for FakeRay {
     fn logs(&self, id: &str) -> Result<String, Error> {
         self.read(format!("logs {id}"))?;
         Ok((1..=300).map(|line| format!("line {line}\n")).collect())
+    }
+
+    fn follow_logs(
+        &self,
+        id: &str,
+        follow: &Follow,
+        next: &mut dyn FnMut() -> Next,
+        deliver: &mut dyn FnMut(Vec<Vec<u8>>),
+    ) -> Result<Followed, Error> {
+        self.read(format!("follow {id}"))?;
+        let log = self.log.borrow();
+        if log.is_empty() {
+            return Err(Error::unavailable("500", false));
+        }
+        let opened = (self.streams.get() + 1).min(log.len());
+        self.streams.set(opened);
+        let all = log[..opened].concat();
+        let from = usize::try_from(follow.from).expect("a position");
+        let mut lines = Lines::default();
+        let whole = lines.push(&all.as_bytes()[from..]);
+        let mut position = follow.from + whole.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+        if !whole.is_empty() {
+            deliver(whole);
+        }
+        if next() == Next::Stop {
+            return Ok(Followed { position, end: End::Stopped });
+        }
+        if opened < log.len() {
+            return Ok(Followed { position, end: End::Broken(Error::unavailable("reset", false)) });
+        }
+        if let Some(tail) = lines.finish() {
+            position += tail.len() as u64;
+            deliver(vec![tail]);
+        }
+        Ok(Followed { position, end: End::Complete })
     }
 
     fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {

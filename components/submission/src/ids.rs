@@ -22,6 +22,12 @@ pub fn step(run_id: &str, step_key: &str, attempt: u32) -> String {
     with_attempt(format!("dagster-step-{run_id}-{}", slug(step_key)), attempt)
 }
 
+/// The submission id of a script.
+#[must_use]
+pub fn script(run_id: &str, nonce: &str) -> String {
+    format!("dagster-pipes-{run_id}-{nonce}")
+}
+
 /// The submission id of the `n`-th further launch under the same name.
 #[must_use]
 pub fn again(base: &str, n: u32) -> String {

@@ -17,6 +17,8 @@ use crate::{
     submit::{self, OnEnded},
 };
 
+const RESUME: &str = "a new worker for the run needs a new attempt; resume the run";
+
 /// The contract's launcher, on a Ray and a clock.
 pub struct Launcher<J, C> {
     jobs: J,
@@ -33,7 +35,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let mut submission = submission(run, Options::merged(&run.options, &run.tags)?)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
-        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Refuse)?;
+        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Refuse(RESUME))?;
         Ok(self.reference(&run.run_id, run.attempt, submission_id))
     }
 
@@ -98,6 +100,7 @@ pub fn submission(run: &RunSpec, options: Options) -> Result<Submission, Error> 
         entrypoint_num_gpus: options.num_gpus,
         entrypoint_memory: options.memory,
         entrypoint_resources: options.resources,
+        entrypoint_label_selector: None,
     })
 }
 

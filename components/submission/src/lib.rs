@@ -6,7 +6,8 @@
 //! - [`submit`]: handing a job to Ray once, whatever happens to the answers.
 //! - [`status`], [`look`]: what became of jobs.
 //! - [`stop`], [`withdrawal`]: ending jobs, also those that never started.
-//! - [`launcher`], [`executor`], [`debug`]: the contract's functions, on any [`RayJobs`].
+//! - [`follow`]: a job's output, whatever happens to the connection.
+//! - [`launcher`], [`executor`], [`scripts`], [`debug`]: the contract's functions, on any [`RayJobs`].
 //! - [`backend`]: what a component adds to all this, and the macro that exports it.
 //!
 //! [`RayJobs`]: dagster_ray_jobs::RayJobs
@@ -16,11 +17,13 @@ pub mod debug;
 pub mod entrypoint;
 pub mod environment;
 pub mod executor;
+pub mod follow;
 pub mod ids;
 pub mod launcher;
 pub mod look;
 pub mod metadata;
 pub mod options;
+pub mod scripts;
 pub mod status;
 pub mod stop;
 pub mod submit;

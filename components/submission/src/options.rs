@@ -3,6 +3,7 @@
 //! The same keys stand in the configuration of launcher and executor, and in the tag
 //! [`TAG`], which overrides them field by field. All mistakes in both are reported at once.
 
+pub mod fields;
 mod read;
 
 use std::collections::BTreeMap;

@@ -12,8 +12,8 @@ use crate::{ids, metadata};
 /// What to do where a job of the name has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnEnded {
-    /// Refuse: starting the work a second time is somebody else's decision.
-    Refuse,
+    /// Refuse, and say this: starting the work a second time is somebody else's decision.
+    Refuse(&'static str),
     /// Submit under the next free name: the job belongs to an earlier worker.
     SubmitAgain,
 }
@@ -42,13 +42,15 @@ pub fn submit(
         submission.submission_id = ids::again(&first, launches);
         match place(jobs, clock, &submission)? {
             Placed::Here => return Ok(submission.submission_id),
-            Placed::Ended(job) if on_ended == OnEnded::Refuse => {
-                return Err(Error::Conflict(format!(
-                    "the Ray job {} exists and has ended ({}): a new worker for the run needs a new attempt; resume the run",
-                    submission.submission_id, job.status
-                )));
-            }
-            Placed::Ended(_) => launches += 1,
+            Placed::Ended(job) => match on_ended {
+                OnEnded::SubmitAgain => launches += 1,
+                OnEnded::Refuse(advice) => {
+                    return Err(Error::Conflict(format!(
+                        "the Ray job {} exists and has ended ({}): {advice}",
+                        submission.submission_id, job.status
+                    )));
+                }
+            },
         }
     }
 }
@@ -118,12 +120,12 @@ mod tests {
     fn a_passing_refusal_is_tried_again_and_a_lasting_one_ends_as_unavailable() {
         let ray = FakeRay::default();
         ray.answer_submits([Answer::Refused, Answer::Dropped, Answer::Refused]);
-        assert!(hand_over(&ray, OnEnded::Refuse).is_ok());
+        assert!(hand_over(&ray, OnEnded::Refuse("no")).is_ok());
         assert_eq!(ray.submitted().len(), 4);
 
         let ray = FakeRay::default();
         ray.answer_submits(std::iter::repeat_n(Answer::Dropped, 20));
-        assert!(matches!(hand_over(&ray, OnEnded::Refuse), Err(Error::Unavailable(_))));
+        assert!(matches!(hand_over(&ray, OnEnded::Refuse("no")), Err(Error::Unavailable(_))));
         assert!(ray.submitted().len() < 10);
     }
 
@@ -131,7 +133,7 @@ mod tests {
     fn a_mistake_in_the_request_is_not_tried_again() {
         let ray = FakeRay::default();
         ray.answer_submits([Answer::Invalid]);
-        assert!(matches!(hand_over(&ray, OnEnded::Refuse), Err(Error::Backend(_))));
+        assert!(matches!(hand_over(&ray, OnEnded::Refuse("no")), Err(Error::Backend(_))));
         assert_eq!(ray.submitted().len(), 1);
     }
 
@@ -139,7 +141,7 @@ mod tests {
     fn a_live_job_of_the_name_is_adopted() {
         let ray = FakeRay::default();
         ray.add("dagster-step-r-s", "PENDING");
-        assert_eq!(hand_over(&ray, OnEnded::Refuse).expect("a job"), "dagster-step-r-s");
+        assert_eq!(hand_over(&ray, OnEnded::Refuse("no")).expect("a job"), "dagster-step-r-s");
     }
 
     #[test]
@@ -147,7 +149,7 @@ mod tests {
         let ray = FakeRay::default();
         ray.add("dagster-step-r-s", "FAILED");
         ray.add("dagster-step-r-s-again1", "STOPPED");
-        let refused = hand_over(&ray, OnEnded::Refuse);
+        let refused = hand_over(&ray, OnEnded::Refuse("no"));
         assert!(matches!(refused, Err(Error::Conflict(text)) if text.contains("dagster-step-r-s")));
         assert_eq!(hand_over(&ray, OnEnded::SubmitAgain).expect("a job"), "dagster-step-r-s-again2");
     }

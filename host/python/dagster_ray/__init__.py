@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dagster_ray.configs import Lifecycle
     from dagster_ray.core.executor import ray_executor
     from dagster_ray.core.io_manager import RayIOManager
+    from dagster_ray.core.pipes import (
+        PipesRayJobClient,
+        PipesRayJobMessageReader,
+    )
     from dagster_ray.core.resources import LocalRay
     from dagster_ray.core.run_launcher import RayRunLauncher
 
@@ -26,6 +30,8 @@ _HOMES = {
     "BaseRayResource": "dagster_ray._base.resources",
     "Lifecycle": "dagster_ray.configs",
     "LocalRay": "dagster_ray.core.resources",
+    "PipesRayJobClient": "dagster_ray.core.pipes",
+    "PipesRayJobMessageReader": "dagster_ray.core.pipes",
     "RayIOManager": "dagster_ray.core.io_manager",
     "RayResource": "dagster_ray._base.resources",
     "RayRunLauncher": "dagster_ray.core.run_launcher",
@@ -36,6 +42,8 @@ __all__ = [
     "BaseRayResource",
     "Lifecycle",
     "LocalRay",
+    "PipesRayJobClient",
+    "PipesRayJobMessageReader",
     "RayIOManager",
     "RayResource",
     "RayRunLauncher",

@@ -1,4 +1,7 @@
-"""The host of the components. JSON crosses in both directions, as strings."""
+"""The host of the components. JSON crosses in both directions, as strings.
+
+A listener is called with a report as JSON, or with a channel and bytes of a script's output.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -31,14 +34,14 @@ class Component:
         self,
         export: str,
         arguments: str,
-        listener: Callable[[str], None] | None = None,
+        listener: Callable[..., None] | None = None,
         timeout: float | None = None,
     ) -> str: ...
     def start(
         self,
         export: str,
         arguments: str,
-        listener: Callable[[str], None] | None = None,
+        listener: Callable[..., None] | None = None,
         timeout: float | None = None,
         values: list[Frames] | None = None,
     ) -> Call: ...

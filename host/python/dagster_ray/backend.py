@@ -16,8 +16,12 @@ from dagster_ray.address import dashboard_url, known_address
 from dagster_ray.errors import InvalidConfigError, UnsupportedError
 
 if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
     from dagster_ray._native import Call, Component, Forward
 
+# Takes a channel (`stdout`, `stderr`) and whole lines of a script's output.
+Output = Callable[[str, bytes], None]
 # Takes a level (`debug`, `info`, `warning`, `error`) and a line.
 Write = Callable[[str, str], None]
 
@@ -106,12 +110,14 @@ class Backend:
         arguments: Mapping[str, Any],
         write: Write | None = None,
         *,
+        output: Output | None = None,
         directories: Iterable[str] = (),
         timeout: float | None = None,
     ) -> Any:
         """Calls an export and waits for its answer."""
         component = self._component(directories)
-        answer = component.call(export, json.dumps(arguments), _listener(write), timeout)
+        listener = _listener(write, output)
+        answer = component.call(export, json.dumps(arguments), listener, timeout)
         return json.loads(answer)
 
     def start(
@@ -126,6 +132,17 @@ class Backend:
         """Calls an export without waiting for its answer."""
         component = self._component(directories)
         return Pending(component.start(export, json.dumps(arguments), _listener(write), timeout))
+
+    def submission_client(self) -> "JobSubmissionClient":
+        """Ray's own client for the same Ray."""
+        from ray.job_submission import JobSubmissionClient
+
+        return JobSubmissionClient(
+            self.url,
+            headers=dict(self.connection.headers) or None,
+            cookies=dict(self.connection.cookies) or None,
+            verify=self.connection.verify,
+        )
 
     def forward(self, namespace: str, service: str, port: int) -> "Forward":
         """Opens a local port that leads to a service of the Kubernetes cluster."""
@@ -232,14 +249,15 @@ def local_directories(*runtime_envs: Any) -> set[str]:
     return found
 
 
-def _listener(write: Write | None) -> Callable[[str], None] | None:
-    def receive(text: str) -> None:
+def _listener(write: Write | None, output: Output | None = None) -> Callable[..., None]:
+    def receive(text: str, lines: bytes | None = None) -> None:
+        if lines is not None:
+            # Then the text is the channel.
+            if output is not None:
+                output(text, lines)
+            return
         report = json.loads(text)
-        kind = report.get("kind")
-        if kind == "output":
-            for line in report["lines"]:
-                target("info", line)
-        elif kind == "event":
+        if report.get("kind") == "event":
             target("debug", f"{report['event']}: {report['body']}")
         else:
             target(report.get("level", "info"), report["message"])

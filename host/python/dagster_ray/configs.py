@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from dagster import Config
+from dagster import Config, DagsterRun
 from pydantic import Field
 
 from dagster_ray.errors import InvalidConfigError
@@ -178,3 +178,12 @@ def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
             ],
         )
     return {**flat, **nested}
+
+
+def run_tags(run: DagsterRun | None) -> dict[str, str]:
+    """What says which run something on Ray belongs to."""
+    if run is None:
+        return {}
+    tags = {"dagster/run-id": run.run_id, "dagster/job": run.job_name}
+    # Dagster 1.9 does not have it yet.
+    return tags | dict(getattr(run, "dagster_execution_info", {}))

@@ -112,6 +112,15 @@ class ComponentLoadError(ComponentError):
     path: str | None
 
 
+class ScriptFailedError(DagsterRayError, RuntimeError):
+    """A script ended otherwise than well. ``state`` is `failed`, `stopped` or `missing`."""
+
+    _detail_names = ("state", "error_type", "exit_code")
+    state: str | None
+    error_type: str | None
+    exit_code: int | None
+
+
 class SerializationError(DagsterRayError):
     """A value cannot be pickled, or not be unpickled where it is needed."""
 
@@ -133,6 +142,7 @@ __all__ = [
     "InvalidConfigError",
     "NotFoundError",
     "PermissionDeniedError",
+    "ScriptFailedError",
     "SerializationError",
     "UnavailableError",
     "UnsupportedError",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use dagster_ray_runtime::{Answer, Backend, Call as RuntimeCall, CallError, Notice, Progress};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::{errors, objects};
 
@@ -58,8 +59,15 @@ impl Call {
     fn tell(&self, py: Python<'_>, notices: Vec<Notice>) -> PyResult<()> {
         let Some(listener) = &self.listener else { return Ok(()) };
         for notice in notices {
-            let text = serde_json::to_string(&notice).unwrap_or_default();
-            listener.call1(py, (text,))?;
+            match notice {
+                Notice::Output { channel, text } => {
+                    listener.call1(py, (channel, PyBytes::new(py, &text)))?;
+                }
+                other => {
+                    let text = serde_json::to_string(&other).unwrap_or_default();
+                    listener.call1(py, (text,))?;
+                }
+            }
         }
         Ok(())
     }

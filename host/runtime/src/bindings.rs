@@ -16,6 +16,7 @@ wasmtime::component::bindgen!({
             export dagster-ray:backend/launcher@0.1.0;
             export dagster-ray:backend/executor@0.1.0;
             export dagster-ray:backend/cluster@0.1.0;
+            export dagster-ray:backend/pipes@0.1.0;
             export dagster-ray:backend/io@0.1.0;
         }
     "#,

@@ -12,7 +12,7 @@ use crate::capability::objects::Value;
 use crate::error::CallError;
 use crate::exports::{self, Answer, Failure};
 use crate::loader::Loaded;
-use crate::notice::{Notice, Reports};
+use crate::notice::{Notice, Reports, Waiting};
 use crate::policy::Policy;
 use crate::store::{self, Cancel, Ingredients, State};
 
@@ -31,7 +31,7 @@ pub struct CallOptions {
 /// A call under way. Dropping it does not stop it; [`Call::cancel`] does.
 pub struct Call {
     cancel: Cancel,
-    notices: mpsc::Receiver<Notice>,
+    notices: mpsc::Receiver<Waiting>,
     outcome: oneshot::Receiver<Result<Answer, CallError>>,
 }
 
@@ -77,7 +77,7 @@ impl Call {
         backend.host().runtime().block_on(async {
             tokio::select! {
                 biased;
-                Some(notice) = self.notices.recv() => Progress::Notice(notice),
+                Some((notice, _)) = self.notices.recv() => Progress::Notice(notice),
                 outcome = &mut self.outcome => Progress::Ended(Box::new(outcome.unwrap_or_else(|_| {
                     Err(CallError::Cancelled { component: "host".into(), export: "shutdown".into() })
                 }))),
@@ -125,7 +125,8 @@ impl One {
             }
         };
         let limits = &loaded.manifest.limits;
-        let most = self.timeout.map_or(limits.wall_clock(), |asked| asked.min(limits.wall_clock()));
+        let limit = limits.wall_clock(exports::lasts(&self.export));
+        let most = self.timeout.map_or(limit, |asked| asked.min(limit));
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         let values = std::mem::take(&mut self.values);
         // Only a call that hears of its cancellation has something to do with the time.

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod io;
+mod pipes;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,7 +36,19 @@ impl From<Value> for Answer {
 
 /// Whether an export is lent a listener, and so can hear that its caller has given up.
 pub(crate) fn listens(export: &str) -> bool {
-    matches!(export.split_once('.'), Some(("launcher" | "executor", "terminate") | ("cluster", "wait")))
+    matches!(
+        export.split_once('.'),
+        Some(
+            ("launcher" | "executor", "terminate")
+                | ("cluster", "wait")
+                | ("pipes", "launch" | "follow" | "wait" | "terminate")
+        )
+    )
+}
+
+/// Whether an export goes on for as long as a user's script does.
+pub(crate) fn lasts(export: &str) -> bool {
+    matches!(export, "pipes.follow" | "pipes.wait")
 }
 
 /// How a call ends short of a result.
@@ -82,18 +95,18 @@ fn state(state: JobState) -> &'static str {
     }
 }
 
+fn status(status: JobStatus) -> Value {
+    json!({
+        "submission_id": status.submission_id,
+        "state": state(status.state),
+        "message": status.message,
+        "error_type": status.error_type,
+        "exit_code": status.exit_code,
+    })
+}
+
 fn statuses(all: Vec<JobStatus>) -> Value {
-    all.into_iter()
-        .map(|status| {
-            json!({
-                "submission_id": status.submission_id,
-                "state": state(status.state),
-                "message": status.message,
-                "error_type": status.error_type,
-                "exit_code": status.exit_code,
-            })
-        })
-        .collect()
+    all.into_iter().map(status).collect()
 }
 
 fn listener(store: &mut Store<State>) -> Result<Resource<Listener>, Failure> {
@@ -113,6 +126,7 @@ pub(crate) async fn call(
         Some(("launcher", function)) => Ok(of_launcher(store, instance, function, arguments).await?.into()),
         Some(("executor", function)) => Ok(of_executor(store, instance, function, arguments).await?.into()),
         Some(("cluster", function)) => Ok(cluster::call(store, instance, function, arguments).await?.into()),
+        Some(("pipes", function)) => Ok(pipes::call(store, instance, function, arguments).await?.into()),
         Some(("io", function)) => io::call(store, instance, function, arguments, values).await,
         _ => Err(Failure::NotOffered),
     }

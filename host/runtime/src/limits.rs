@@ -21,6 +21,8 @@ pub struct Limits {
     pub transfer_mib: u32,
     /// Wall clock of one call, in seconds. A caller may ask for less.
     pub call_seconds: f64,
+    /// Wall clock of one call that goes on for as long as a script does, in seconds.
+    pub follow_seconds: f64,
     /// Bytes of an HTTP response's body, in MiB.
     pub response_mib: u32,
     /// Bytes of log lines and reports of one call, in KiB; what goes beyond is dropped and counted.
@@ -38,6 +40,7 @@ impl Default for Limits {
             handles: 1_024,
             transfer_mib: 16,
             call_seconds: 600.0,
+            follow_seconds: 7.0 * 86_400.0,
             response_mib: 256,
             log_kib: 1_024,
             stderr_kib: 16,
@@ -55,6 +58,7 @@ impl Limits {
             handles: self.handles.min(by.handles),
             transfer_mib: self.transfer_mib.min(by.transfer_mib),
             call_seconds: self.call_seconds.min(by.call_seconds),
+            follow_seconds: self.follow_seconds.min(by.follow_seconds),
             response_mib: self.response_mib.min(by.response_mib),
             log_kib: self.log_kib.min(by.log_kib),
             stderr_kib: self.stderr_kib.min(by.stderr_kib),
@@ -74,7 +78,8 @@ impl Limits {
             .build()
     }
 
-    pub(crate) fn wall_clock(&self) -> Duration {
-        Duration::from_secs_f64(self.call_seconds.clamp(0.001, 1e9))
+    pub(crate) fn wall_clock(&self, follows: bool) -> Duration {
+        let seconds = if follows { self.follow_seconds } else { self.call_seconds };
+        Duration::from_secs_f64(seconds.clamp(0.001, 1e9))
     }
 }

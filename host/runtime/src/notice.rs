@@ -1,7 +1,9 @@
 //! What a call tells its caller while it goes on.
 
-use serde::Serialize;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// A report of a call under way. As JSON, it is an object with a `kind`.
 #[derive(Debug, Clone, Serialize, PartialEq)]
@@ -30,8 +32,9 @@ pub enum Notice {
     Output {
         /// `stdout` or `stderr`.
         channel: &'static str,
-        /// The lines; bytes that are not UTF-8 are replaced.
-        lines: Vec<String>,
+        /// Whole lines, each with its end. As JSON, bytes that are not UTF-8 are replaced.
+        #[serde(serialize_with = "replaced")]
+        text: Vec<u8>,
     },
 }
 
@@ -45,20 +48,30 @@ impl Notice {
     }
 }
 
+fn replaced<S: Serializer>(text: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(text))
+}
+
+/// Bytes of output that may wait for a slow caller.
+const OUTPUT_WAITING: usize = 4 << 20;
 /// Notices that may wait for a slow caller. A component that reports more is held back.
 const WAITING: usize = 256;
 
+/// A notice that nobody has taken yet, with the room that it takes.
+pub(crate) type Waiting = (Notice, Option<OwnedSemaphorePermit>);
+
 /// Where a call's notices go, and how much room is left for them.
 pub(crate) struct Reports {
-    sender: mpsc::Sender<Notice>,
+    sender: mpsc::Sender<Waiting>,
+    output: Arc<Semaphore>,
     room: usize,
     dropped: usize,
 }
 
 impl Reports {
-    pub(crate) fn channel(bytes: usize) -> (Self, mpsc::Receiver<Notice>) {
+    pub(crate) fn channel(bytes: usize) -> (Self, mpsc::Receiver<Waiting>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { sender, room: bytes, dropped: 0 }, receiver)
+        (Self { sender, output: Arc::new(Semaphore::new(OUTPUT_WAITING)), room: bytes, dropped: 0 }, receiver)
     }
 
     /// Passes a notice on. What goes beyond the byte limit is dropped: a component must not fill
@@ -70,12 +83,19 @@ impl Reports {
             if self.dropped == 1 {
                 let message =
                     "the component reports more than its limit `log_kib` allows; the rest is dropped".into();
-                let _ = self.sender.send(Notice::Log { level: "warning", message }).await;
+                let _ = self.sender.send((Notice::Log { level: "warning", message }, None)).await;
             }
             return;
         }
         self.room -= size;
         // A caller that has gone away listens no more, which is no error of the component.
-        let _ = self.sender.send(notice).await;
+        let _ = self.sender.send((notice, None)).await;
+    }
+
+    /// Passes output on. However much there is, it arrives; the component is held back meanwhile.
+    pub(crate) async fn output(&mut self, channel: &'static str, text: Vec<u8>) {
+        let room = u32::try_from(text.len().min(OUTPUT_WAITING)).unwrap_or(u32::MAX);
+        let permit = self.output.clone().acquire_many_owned(room).await.ok();
+        let _ = self.sender.send((Notice::Output { channel, text }, permit)).await;
     }
 }

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from dagster_ray.configs import Lifecycle, RayDataExecutionOptions
+from dagster_ray.configs import Lifecycle, RayDataExecutionOptions, run_tags
 from dagster_ray.ray_connection import CONNECT_SECONDS, connect
 from dagster_ray.types import AnyDagsterContext
 
@@ -173,12 +173,7 @@ class RayResource(dg.ConfigurableResource, ABC):
 
     def get_dagster_tags(self, context: AnyDagsterContext) -> dict[str, str]:
         """What says where the cluster comes from."""
-        run = context.run
-        if run is None:
-            return {}
-        tags = {"dagster/run-id": run.run_id, "dagster/job": run.job_name}
-        # Dagster 1.9 does not have it yet.
-        return tags | dict(getattr(run, "dagster_execution_info", {}))
+        return run_tags(context.run)
 
     def get_env_vars_to_inject(self) -> dict[str, str]:
         """Environment variables for every process on Ray."""

@@ -8,10 +8,20 @@ if TYPE_CHECKING:
     from dagster_ray.configs import Lifecycle
     from dagster_ray.core.executor import ray_executor
     from dagster_ray.core.io_manager import RayIOManager
+    from dagster_ray.core.pipes import PipesRayJobClient, PipesRayJobMessageReader
     from dagster_ray.core.resources import LocalRay
     from dagster_ray.core.run_launcher import RayRunLauncher
 
-__all__ = ["Lifecycle", "LocalRay", "RayIOManager", "RayResource", "RayRunLauncher", "ray_executor"]
+__all__ = [
+    "Lifecycle",
+    "LocalRay",
+    "PipesRayJobClient",
+    "PipesRayJobMessageReader",
+    "RayIOManager",
+    "RayResource",
+    "RayRunLauncher",
+    "ray_executor",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -118,15 +118,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     @property
     def client(self) -> "JobSubmissionClient":
         """Ray's own client for the same Ray, for code that wants to look around there."""
-        from ray.job_submission import JobSubmissionClient
-
-        connection = self.backend.connection
-        return JobSubmissionClient(
-            self.backend.url,
-            headers=dict(connection.headers) or None,
-            cookies=dict(connection.cookies) or None,
-            verify=connection.verify,
-        )
+        return self.backend.submission_client()
 
     @property
     def supports_check_run_worker_health(self) -> bool:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         cleanup_kuberay_clusters_op,
         delete_kuberay_clusters_op,
     )
+    from dagster_ray.kuberay.pipes import PipesKubeRayJobClient
     from dagster_ray.kuberay.schedules import (
         cleanup_kuberay_clusters_daily,
         cleanup_old_ray_clusters_schedule,
@@ -68,6 +69,7 @@ _HOMES = {
     "KubeRayInteractiveJob": "interactive_job",
     "KubeRayJobClientResource": "client",
     "MatchDagsterLabels": "configs",
+    "PipesKubeRayJobClient": "pipes",
     "RayClusterClient": "client",
     "RayClusterClientResource": "client",
     "RayClusterConfig": "configs",
@@ -103,6 +105,7 @@ __all__ = [
     "KubeRayInteractiveJob",
     "KubeRayJobClientResource",
     "MatchDagsterLabels",
+    "PipesKubeRayJobClient",
     "RayClusterClient",
     "RayClusterClientResource",
     "RayClusterConfig",

@@ -43,8 +43,12 @@ impl HostListener for State {
             Channel::Stdout => "stdout",
             Channel::Stderr => "stderr",
         };
-        let lines = lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-        self.reports.send(Notice::Output { channel, lines }).await;
+        let mut text = Vec::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
+        for line in lines {
+            text.extend(line);
+            text.push(b'\n');
+        }
+        self.reports.output(channel, text).await;
         Ok(())
     }
 

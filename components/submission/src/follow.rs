@@ -1,0 +1,192 @@
+//! A job's output, whatever happens to the connection.
+
+use std::cell::Cell;
+
+use dagster_ray_jobs::{
+    RayJobs,
+    logs::{End, Follow, Next},
+};
+use dagster_ray_sdk::{
+    Error,
+    clock::Clock,
+    sink::{Channel, Listener},
+    warn,
+};
+
+/// How long Ray may be out of reach before the caller is asked whether to go on.
+const PATIENCE_MS: u64 = 600_000;
+const FIRST_WAIT_MS: u64 = 200;
+const LONGEST_WAIT_MS: u64 = 2_000;
+/// Streams of a job that has ended which may break without anything new.
+const LAST_TRIES: u32 = 5;
+
+/// How far following came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Bytes that have been passed on.
+    pub position: u64,
+    /// Whether that is all.
+    pub complete: bool,
+}
+
+/// Passes a job's output on, each line once and in order, from a position until the job has ended
+/// and everything was said.
+///
+/// A broken connection is made again, and what came before it is skipped. Ray merges a job's
+/// standard error into its standard output.
+pub fn follow(
+    jobs: &impl RayJobs,
+    clock: &impl Clock,
+    submission_id: &str,
+    from: u64,
+    listener: &impl Listener,
+) -> Result<Reached, Error> {
+    let mut position = from;
+    let mut reached_at = clock.now_ms();
+    let mut wait = FIRST_WAIT_MS;
+    let mut fruitless = 0;
+    let mut has_ended = false;
+    loop {
+        let delivered = Cell::new(false);
+        let mut next = || {
+            if listener.cancelled() {
+                return Next::Stop;
+            }
+            match jobs.get(submission_id) {
+                Ok(job) if !job.has_ended() => Next::Go,
+                Ok(_) | Err(Error::NotFound(_)) => Next::Drain,
+                // A dashboard that is away says nothing about the job.
+                Err(_) => Next::Go,
+            }
+        };
+        let mut deliver = |lines: Vec<Vec<u8>>| {
+            delivered.set(true);
+            listener.output(Channel::Stdout, &lines);
+        };
+        let how = Follow { from: position, has_ended, ..Follow::default() };
+        let broken = match jobs.follow_logs(submission_id, &how, &mut next, &mut deliver) {
+            Ok(followed) => {
+                position = followed.position;
+                reached_at = clock.now_ms();
+                match followed.end {
+                    End::Complete => return Ok(Reached { position, complete: true }),
+                    End::Stopped => return Err(Error::Cancelled),
+                    End::Broken(error) => error,
+                }
+            }
+            // The head says so, too, of a log that has nothing in it yet.
+            Err(error) if passes(&error) => error,
+            Err(error) => return Err(error),
+        };
+        if listener.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if delivered.get() {
+            (wait, fruitless) = (FIRST_WAIT_MS, 0);
+        }
+        match jobs.get(submission_id) {
+            Ok(job) if job.has_ended() => {
+                // What never started has no log to stream.
+                fruitless += if job.driver_node_id.is_none() { LAST_TRIES } else { 1 };
+                has_ended = true;
+            }
+            Ok(_) => reached_at = clock.now_ms(),
+            Err(Error::NotFound(_)) => return Ok(Reached { position, complete: true }),
+            Err(error) if !passes(&error) => return Err(error),
+            Err(_) => {}
+        }
+        if fruitless >= LAST_TRIES {
+            return last(jobs, submission_id, position, &broken, listener);
+        }
+        if clock.now_ms().saturating_sub(reached_at) >= PATIENCE_MS {
+            return Ok(Reached { position, complete: false });
+        }
+        clock.sleep_ms(wait);
+        wait = (wait * 3 / 2).min(LONGEST_WAIT_MS);
+    }
+}
+
+/// What can be had of the output of a job that has ended and whose log is not streamed: it wrote
+/// none, it never started, or its node is gone.
+fn last(
+    jobs: &impl RayJobs,
+    submission_id: &str,
+    position: u64,
+    broken: &Error,
+    listener: &impl Listener,
+) -> Result<Reached, Error> {
+    if position > 0 {
+        let text = format!(
+            "the last output of {submission_id} may be missing: it has ended, and its log broke off ({})",
+            broken.text()
+        );
+        listener.log(dagster_ray_sdk::sink::Level::Warning, &text);
+        return Ok(Reached { position, complete: true });
+    }
+    let text = match jobs.logs(submission_id) {
+        Ok(text) => text,
+        Err(error) => {
+            warn!("the output of {submission_id} cannot be read: {}", error.text());
+            return Ok(Reached { position, complete: true });
+        }
+    };
+    let lines: Vec<Vec<u8>> = text.lines().map(|line| line.as_bytes().to_vec()).collect();
+    if !lines.is_empty() {
+        listener.output(Channel::Stdout, &lines);
+    }
+    Ok(Reached { position: text.len() as u64, complete: true })
+}
+
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::NotFound(_) => true,
+        Error::Backend(api) => api.status >= 500,
+        other => other.is_transient(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dagster_ray_sdk::testing::{RecordingListener, VirtualClock};
+
+    use super::*;
+    use crate::fake::FakeRay;
+
+    fn texts(listener: &RecordingListener) -> Vec<String> {
+        listener.lines.borrow().iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_again_and_again_yields_each_line_once() {
+        let ray = FakeRay::default();
+        ray.add("j", "SUCCEEDED");
+        ray.write_log(&["one\ntw", "o\nth", "", "ree\nfour"]);
+        let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
+        let reached = follow(&ray, &clock, "j", 0, &listener).expect("the end");
+        assert_eq!(texts(&listener), ["one", "two", "three", "four"]);
+        assert_eq!(reached, Reached { position: 18, complete: true });
+    }
+
+    #[test]
+    fn a_job_without_a_stream_is_read_once_it_has_ended() {
+        let ray = FakeRay::default();
+        ray.add("j", "FAILED");
+        let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
+        assert!(follow(&ray, &clock, "j", 0, &listener).expect("the end").complete);
+        assert_eq!(listener.lines.borrow().len(), 300);
+    }
+
+    #[test]
+    fn a_caller_that_gives_up_is_obeyed_also_while_ray_is_away() {
+        let ray = FakeRay::default();
+        ray.fail_reads(true);
+        let listener = RecordingListener::default();
+        listener.cancelled.set(true);
+        let clock = VirtualClock::default();
+        assert!(matches!(follow(&ray, &clock, "j", 0, &listener), Err(Error::Cancelled)));
+        listener.cancelled.set(false);
+        let reached = follow(&ray, &clock, "j", 7, &listener).expect("a position");
+        assert_eq!(reached, Reached { position: 7, complete: false });
+        assert!(clock.now_ms() >= PATIENCE_MS);
+    }
+}

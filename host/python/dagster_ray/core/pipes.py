@@ -1,0 +1,139 @@
+"""Dagster Pipes on a Ray cluster that is there, or on this machine's."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from dagster import (
+    PipesClient,
+    PipesContextInjector,
+    PipesEnvContextInjector,
+    PipesMessageReader,
+)
+from dagster._core.definitions.resource_annotation import TreatAsResourceParam
+from dagster._core.pipes.client import PipesClientCompletedInvocation
+
+from dagster_ray._base.messages import PipesRayJobMessageReader
+from dagster_ray._base.pipes import Context, Script, run_session
+from dagster_ray.backend import Backend, Connection, local_directories
+from dagster_ray.configs import run_tags
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+    from typing_extensions import NotRequired
+
+PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY = "ray_address"
+PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY = "ray_job_id"
+
+
+class SubmitJobParams(TypedDict):
+    """The parameters of Ray's ``JobSubmissionClient.submit_job``."""
+
+    entrypoint: str
+    runtime_env: "NotRequired[dict[str, Any] | None]"
+    metadata: "NotRequired[dict[str, str] | None]"
+    submission_id: "NotRequired[str | None]"
+    entrypoint_num_cpus: "NotRequired[int | float | None]"
+    entrypoint_num_gpus: "NotRequired[int | float | None]"
+    entrypoint_memory: "NotRequired[int | None]"
+    entrypoint_resources: "NotRequired[dict[str, float] | None]"
+    entrypoint_label_selector: "NotRequired[dict[str, str] | None]"
+
+
+class PipesRayJobClient(PipesClient, TreatAsResourceParam):
+    """Runs scripts as Ray jobs, and passes on what they report and print.
+
+    ``create_cluster_if_needed``, ``timeout`` and ``poll_interval`` are accepted for the code that
+    has them: a backend starts what it needs, and nothing is polled.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        create_cluster_if_needed: bool = False,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        cookies: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        context_injector: PipesContextInjector | None = None,
+        message_reader: PipesMessageReader | None = None,
+        forward_termination: bool = True,
+        timeout: float = 600,
+        poll_interval: float = 1,
+        *,
+        backend: str | None = None,
+        backend_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._metadata = dict(metadata or {})
+        self._context_injector = context_injector or PipesEnvContextInjector()
+        self._message_reader = message_reader or PipesRayJobMessageReader()
+        self._forward_termination = forward_termination
+        self._connection = Connection(
+            backend=backend,
+            address=address,
+            headers=headers or {},
+            cookies=cookies or {},
+            verify=verify,
+            backend_config=backend_config or {},
+        )
+
+    @classmethod
+    def _is_dagster_maintained(cls) -> bool:
+        return False
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The component that runs the scripts."""
+        return Backend(self._connection)
+
+    @cached_property
+    def client(self) -> "JobSubmissionClient":
+        """Ray's own client for the same Ray, for code that wants to look around there."""
+        return self.backend.submission_client()
+
+    def get_dagster_tags(self, context: Context) -> dict[str, str]:
+        """What is attached to each job, to tell where it comes from."""
+        return run_tags(context.run)
+
+    def run(  # type: ignore[override]
+        self,
+        *,
+        context: Context,
+        submit_job_params: SubmitJobParams,
+        extras: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> PipesClientCompletedInvocation:
+        """Runs a script to its end. What it was given is not changed."""
+        options: dict[str, Any] = dict(submit_job_params)
+        if self._metadata:
+            options["metadata"] = {**(options.get("metadata") or {}), **self._metadata}
+
+        def launched(script: Script) -> dict[str, Any]:
+            return {
+                PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY: script.job["submission_id"],
+                PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY: self.backend.url,
+            }
+
+        session, script = run_session(
+            self.backend,
+            context,
+            context_injector=self._context_injector,
+            message_reader=self._message_reader,
+            extras={**(extra or {}), **(extras or {})},
+            labels=self.get_dagster_tags(context),
+            options=options,
+            directories=local_directories(options.get("runtime_env")),
+            forward_termination=self._forward_termination,
+            launched=launched,
+            what="the Ray job",
+        )
+        return PipesClientCompletedInvocation(session, metadata=script.metadata())
+
+
+__all__ = [
+    "PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY",
+    "PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY",
+    "PipesRayJobClient",
+    "PipesRayJobMessageReader",
+    "SubmitJobParams",
+]

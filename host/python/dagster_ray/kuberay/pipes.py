@@ -1,0 +1,148 @@
+"""Dagster Pipes on Ray clusters that KubeRay makes for the script."""
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import yaml
+from dagster import (
+    PipesClient,
+    PipesContextInjector,
+    PipesEnvContextInjector,
+    PipesMessageReader,
+)
+from dagster._core.definitions.resource_annotation import TreatAsResourceParam
+from dagster._core.pipes.client import PipesClientCompletedInvocation
+
+from dagster_ray._base.messages import PipesRayJobMessageReader
+from dagster_ray._base.pipes import Context, Script, run_session
+from dagster_ray.backend import local_directories
+from dagster_ray.configs import run_tags
+from dagster_ray.core.pipes import SubmitJobParams
+from dagster_ray.errors import InvalidConfigError
+from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.client import RayJobClient
+from dagster_ray.kuberay.configs import deployment_name
+
+# The second is how the README of earlier versions spelled it.
+_RUNTIME_ENV_KEYS = ("runtimeEnvYAML", "runtimeEnvYaml")
+
+
+class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
+    """Runs scripts as RayJobs, and passes on what they report and print.
+
+    The API server and Ray's dashboard are reached from outside the cluster as from inside, so that
+    ``port_forward`` and what says how to reach the dashboard (``address``, ``headers``,
+    ``verify``, ``cookies``) are accepted and not needed. Nothing is polled, and how long a cluster
+    may take to start is the RayJob's own ``preRunningDeadlineSeconds``: ``timeout`` and
+    ``poll_interval`` are accepted, too.
+    """
+
+    def __init__(
+        self,
+        client: RayJobClient | None = None,
+        context_injector: PipesContextInjector | None = None,
+        message_reader: PipesMessageReader | None = None,
+        forward_termination: bool = True,
+        timeout: float = 600,
+        poll_interval: float = 1,
+        port_forward: bool = False,
+        address: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        cookies: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        backend: str = "kuberay",
+    ) -> None:
+        self.client = client or RayJobClient()
+        self._context_injector = context_injector or PipesEnvContextInjector()
+        self._message_reader = message_reader or PipesRayJobMessageReader()
+        self._forward_termination = forward_termination
+        self._metadata = dict(metadata or {})
+        self._name = backend
+
+    @classmethod
+    def _is_dagster_maintained(cls) -> bool:
+        return False
+
+    @cached_property
+    def backend(self) -> KubeRay:
+        """The component that runs the scripts."""
+        return self.client.backend_for(self._name)
+
+    def get_dagster_tags(self, context: Context) -> dict[str, str]:
+        """What is attached to each RayJob, to tell where it comes from."""
+        return {"dagster/deployment": deployment_name(), **run_tags(context.run)}
+
+    def run(  # type: ignore[override]
+        self,
+        *,
+        context: Context,
+        submit_job_params: SubmitJobParams | None = None,
+        ray_job: Mapping[str, Any] | None = None,
+        extras: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+        address: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str | None = None,
+        cookies: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> PipesClientCompletedInvocation:
+        """Runs a script to its end. What it was given is not changed."""
+        if submit_job_params is None and ray_job is None:
+            raise InvalidConfigError(
+                "submit_job_params, ray_job: neither says what to run; give the RayJob's manifest "
+                "as ray_job, or the parameters of Ray's submit_job as submit_job_params"
+            )
+        options = _options(submit_job_params, ray_job)
+        labels = {**self.get_dagster_tags(context), **self._metadata, **(metadata or {})}
+
+        def launched(script: Script) -> dict[str, Any]:
+            return {"ray_job_id": script.job["submission_id"]}
+
+        session, script = run_session(
+            self.backend,
+            context,
+            context_injector=self._context_injector,
+            message_reader=self._message_reader,
+            extras={**(extra or {}), **(extras or {})},
+            labels=labels,
+            options=options,
+            directories=local_directories(options.get("runtime_env")),
+            forward_termination=self._forward_termination,
+            launched=launched,
+            what="the RayJob",
+        )
+        return PipesClientCompletedInvocation(session, metadata=script.metadata())
+
+
+def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if params is not None:
+        options["parameters"] = dict(params)
+    if ray_job is None:
+        return options
+    manifest = options["ray_job"] = copy.deepcopy(dict(ray_job))
+    spec = manifest.get("spec")
+    if isinstance(spec, dict):
+        for key in _RUNTIME_ENV_KEYS:
+            if spec.get(key) is not None:
+                options["runtime_env"] = _parsed(key, spec[key])
+            spec.pop(key, None)
+    return options
+
+
+def _parsed(key: str, written: Any) -> Any:
+    """The component reads no YAML."""
+    try:
+        document = yaml.safe_load(written) if isinstance(written, str) else written
+    except yaml.YAMLError as error:
+        raise InvalidConfigError(f"ray_job.spec.{key}: is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidConfigError(
+            f"ray_job.spec.{key}: is {type(document).__name__}, not a mapping; write for example "
+            "'pip: [dagster-pipes]'"
+        )
+    return document

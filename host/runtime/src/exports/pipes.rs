@@ -1,0 +1,65 @@
+//! Calls of `pipes`.
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use wasmtime::Store;
+use wasmtime::component::Instance;
+
+use super::{Failure, listener, parse, status, to_json};
+use crate::bindings::dagster_ray::host::model::JobRef;
+use crate::bindings::exports::dagster_ray::backend::pipes::{GuestIndices, ScriptSpec};
+use crate::store::State;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Script {
+    script: ScriptSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Follow {
+    job: JobRef,
+    #[serde(default)]
+    from: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Of {
+    job: JobRef,
+}
+
+pub(super) async fn call(
+    store: &mut Store<State>,
+    instance: &Instance,
+    function: &str,
+    arguments: &str,
+) -> Result<Json, Failure> {
+    let guest = GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
+    match function {
+        "plan" => to_json(guest.call_plan(store, &parse::<Script>(arguments)?.script).await??),
+        "launch" => {
+            let script = parse::<Script>(arguments)?.script;
+            let ear = listener(store)?;
+            to_json(guest.call_launch(store, &script, ear).await??)
+        }
+        "follow" => {
+            let Follow { job, from } = parse(arguments)?;
+            let ear = listener(store)?;
+            let followed = guest.call_follow(store, &job, from.as_ref(), ear).await??;
+            Ok(json!({"position": followed.position, "complete": followed.complete}))
+        }
+        "wait" => {
+            let job = parse::<Of>(arguments)?.job;
+            let ear = listener(store)?;
+            Ok(status(guest.call_wait(store, &job, ear).await??))
+        }
+        "terminate" => {
+            let job = parse::<Of>(arguments)?.job;
+            let ear = listener(store)?;
+            Ok(status(guest.call_terminate(store, &job, ear).await??))
+        }
+        _ => Err(Failure::NotOffered),
+    }
+}

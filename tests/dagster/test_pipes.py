@@ -1,0 +1,369 @@
+"""Scripts on a real Ray that report back through Dagster Pipes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_ray import PipesRayJobClient
+from dagster_ray._base.messages import PipesRayJobMessageReader
+from dagster_ray.errors import InvalidConfigError, ScriptFailedError
+from fault_proxy import Fault, FaultProxy
+from processes import wait_for
+from ray_head import RayHead
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Write:
+    """Writes a script, and returns the command that runs it."""
+
+    def write(body: str) -> str:
+        file = tmp_path / f"script-{len(list(tmp_path.iterdir()))}.py"
+        file.write_text(textwrap.dedent(body))
+        return f"{sys.executable} {file}"
+
+    return write
+
+
+def _run(
+    client: PipesRayJobClient,
+    params: dict[str, Any],
+    *,
+    instance: dg.DagsterInstance | None = None,
+    checked: bool = False,
+    **more: Any,
+) -> tuple[dg.ExecuteInProcessResult, list[Any]]:
+    custom: list[Any] = []
+
+    checks = [dg.AssetCheckSpec("fine", asset="scripted")] if checked else None
+
+    @dg.asset(check_specs=checks)
+    def scripted(context: dg.AssetExecutionContext):
+        done = client.run(context=context, submit_job_params=params, **more)  # type: ignore[arg-type]
+        custom.extend(done.get_custom_messages())
+        return done.get_results()
+
+    job = dg.Definitions(assets=[scripted]).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=instance)
+    return result, custom
+
+
+ALL_SORTS = """
+    import sys
+    from dagster_pipes import open_dagster_pipes
+
+    with open_dagster_pipes() as context:
+        assert context.get_extra("param") == "value"
+        context.log.info("Hello from Ray Pipes!")
+        print("plain line")
+        print("an error line", file=sys.stderr)
+        context.report_asset_materialization(
+            metadata={"some_metric": {"raw_value": 57, "type": "int"}}, data_version="alpha"
+        )
+        context.report_asset_check("fine", passed=True)
+        context.report_custom_message({"answer": 42})
+"""
+
+
+def test_all_that_a_script_can_report(
+    ray_head: RayHead, script: Write, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    params = {
+        "entrypoint": script(ALL_SORTS),
+        "metadata": {"team": "x", "dagster/run-id": "theirs"},
+        "runtime_env": {"env_vars": {"SPEED": "1"}},
+    }
+    before = json.dumps(params)
+    client = PipesRayJobClient(address=ray_head.url)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        result, custom = _run(
+            client, params, instance=instance, checked=True, extra={"param": "value"}
+        )
+        assert json.dumps(params) == before, "the caller's dictionary"
+        [event] = result.asset_materializations_for_node("scripted")
+        assert event.metadata["some_metric"].value == 57
+        assert event.tags is not None and event.tags["dagster/data_version"] == "alpha"
+        job = str(event.metadata["Ray Job ID"].value)
+        assert str(event.metadata["Ray Dashboard"].value).endswith(f"/#/jobs/{job}")
+        assert result.get_asset_check_evaluations()[0].passed
+        assert custom == [{"answer": 42}]
+        logged = [entry.user_message for entry in instance.all_logs(result.run_id)]
+        assert "Hello from Ray Pipes!" in logged
+    out = capfd.readouterr().out
+    assert "plain line\n" in out and "an error line\n" in out
+    assert "__dagster_pipes" not in out
+    known = ray_head.jobs(result.run_id)
+    assert list(known) == [job] and known[job]["metadata"]["team"] == "x"
+
+
+def test_one_client_serves_many_runs_also_at_the_same_time(
+    ray_head: RayHead, script: Write
+) -> None:
+    client = PipesRayJobClient(address=ray_head.url)
+    params = {"entrypoint": script(ALL_SORTS)}
+    random.seed(0)
+    answers: list[Any] = []
+
+    def one() -> None:
+        random.seed(0)
+        answers.append(_run(client, params, checked=True, extras={"param": "value"})[1])
+
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    one()
+    assert answers == [[{"answer": 42}]] * 4
+
+
+def test_a_failure_comes_with_the_scripts_traceback(
+    ray_head: RayHead, script: Write, tmp_path: Path
+) -> None:
+    body = """
+        from dagster_pipes import open_dagster_pipes
+
+        with open_dagster_pipes():
+            raise ValueError("the moon is full")
+    """
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        client = PipesRayJobClient(address=ray_head.url)
+        with pytest.raises(ScriptFailedError, match="failed") as failure:
+            _run(client, {"entrypoint": script(body)}, instance=instance)
+        [run] = instance.get_runs()
+        told = [
+            entry.dagster_event.engine_event_data.error
+            for entry in instance.all_logs(run.run_id)
+            if entry.dagster_event and entry.dagster_event.is_engine_event
+        ]
+        assert any(error and "the moon is full" in error.message for error in told)
+    assert failure.value.state == "failed"
+
+
+def test_wrong_parameters_are_all_told_and_nothing_is_submitted(ray_head: RayHead) -> None:
+    before = len(ray_head.jobs())
+    with pytest.raises(InvalidConfigError) as refusal:
+        _run(
+            PipesRayJobClient(address=ray_head.url),
+            {"entrypoint": 3, "entrypont": "x", "entrypoint_num_cpus": "two"},
+        )
+    assert {field["path"] for field in refusal.value.fields or []} == {
+        "entrypoint",
+        "entrypoint_num_cpus",
+        "entrypont",
+    }
+    assert len(ray_head.jobs()) == before
+
+
+# What C programs and progress bars do to a stream: blocks cut anywhere, unfinished lines before a
+# message, lines of a mebibyte, bytes that are no UTF-8.
+TORTURE = """
+    import os, sys
+    from dagster_pipes import open_dagster_pipes
+
+    with open_dagster_pipes() as context:
+        for number in range({messages}):
+            if number % 10 == 0:
+                os.write(2, b"\\rprogress %d%%" % number)
+            context.report_custom_message(number)
+            for plain in range({lines}):
+                os.write(1, b"line %d.%d\\n" % (number, plain))
+        os.write(1, b"\\xff\\xfe broken\\n" + b"x" * (1 << 20) + b"\\n")
+        context.report_custom_message("last")
+        os.write(1, b"no line end")
+"""
+
+
+def _torture(script: Write, messages: int, lines: int) -> dict[str, Any]:
+    return {"entrypoint": script(TORTURE.format(messages=messages, lines=lines))}
+
+
+def _whole(custom: list[Any], out: bytes, messages: int, lines: int) -> None:
+    assert custom == [*range(messages), "last"]
+    found = [line for line in out.split(b"\n") if line.startswith(b"line ")]
+    assert found == [b"line %d.%d" % (n, p) for n in range(messages) for p in range(lines)]
+    assert b"\xff\xfe broken\n" in out and b"x" * (1 << 20) in out
+    assert b"no line end" in out
+
+
+def test_nothing_is_lost_and_nothing_comes_twice(
+    ray_head: RayHead, script: Write, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    params = _torture(script, 2_000, 20)
+    _, custom = _run(PipesRayJobClient(address=ray_head.url), params)
+    _whole(custom, capfdbinary.readouterr().out, 2_000, 20)
+
+
+def test_a_connection_that_is_cut_every_second_changes_nothing(
+    ray_head: RayHead,
+    proxy: FaultProxy,
+    script: Write,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    body = TORTURE.replace(
+        "for plain in", "import time; time.sleep(0.02)\n            for plain in"
+    )
+    params = {"entrypoint": script(body.format(messages=300, lines=5))}
+    done = threading.Event()
+
+    def cut() -> None:
+        while not done.wait(1.0):
+            proxy.cut()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        _, custom = _run(PipesRayJobClient(address=proxy.url), params)
+    finally:
+        done.set()
+        cutter.join()
+    assert proxy.cuts >= 3
+    _whole(custom, capfdbinary.readouterr().out, 300, 5)
+
+
+def test_a_dashboard_that_is_away_for_20_seconds_changes_nothing(
+    ray_head: RayHead,
+    proxy: FaultProxy,
+    script: Write,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    body = TORTURE.replace(
+        "for plain in", "import time; time.sleep(0.05)\n            for plain in"
+    )
+    params = {"entrypoint": script(body.format(messages=200, lines=3))}
+
+    def away() -> None:
+        time.sleep(4)
+        proxy.faults += [Fault("GET", ".*", 503), Fault("POST", ".*", 503)]
+        proxy.cut()
+        time.sleep(20)
+        proxy.faults.clear()
+
+    trouble = threading.Thread(target=away)
+    trouble.start()
+    _, custom = _run(PipesRayJobClient(address=proxy.url), params)
+    trouble.join()
+    _whole(custom, capfdbinary.readouterr().out, 200, 3)
+
+
+INTERRUPTED = """
+import sys
+import dagster as dg
+from dagster_ray import PipesRayJobClient
+
+
+@dg.asset
+def scripted(context: dg.AssetExecutionContext):
+    client = PipesRayJobClient(address={address!r})
+    print("BEGIN", flush=True)
+    return client.run(
+        context=context,
+        submit_job_params={{"entrypoint": {entrypoint!r}, "metadata": {{"mark": {mark!r}}}}},
+    ).get_results()
+
+
+if __name__ == "__main__":
+    dg.materialize([scripted])
+"""
+
+
+def test_an_interrupt_at_any_moment_leaves_nothing_running(
+    ray_head: RayHead, script: Write, tmp_path: Path
+) -> None:
+    entrypoint = script("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
+    moments = random.Random(7)
+    left: list[str] = []
+    for number in range(8):
+        mark = f"interrupted-{number}-{os.getpid()}"
+        file = tmp_path / f"interrupted_{number}.py"
+        file.write_text(INTERRUPTED.format(address=ray_head.url, entrypoint=entrypoint, mark=mark))
+        process = subprocess.Popen(
+            [sys.executable, str(file)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"BEGIN\n"
+        time.sleep(moments.uniform(0, 4))
+        process.send_signal(signal.SIGINT)
+        process.stdout.close()
+        process.wait(60)
+
+        def running(mark: str = mark) -> list[str]:
+            return [
+                name
+                for name, job in ray_head.jobs().items()
+                if (job.get("metadata") or {}).get("mark") == mark
+                and job["status"] in ("PENDING", "RUNNING")
+            ]
+
+        left += running()
+    assert not left
+
+
+def test_terminating_the_run_stops_the_job_once(
+    ray_head: RayHead, proxy: FaultProxy, script: Write, tmp_path: Path
+) -> None:
+    entrypoint = script("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
+    file = tmp_path / "interrupted.py"
+    file.write_text(INTERRUPTED.format(address=proxy.url, entrypoint=entrypoint, mark="once"))
+    process = subprocess.Popen([sys.executable, str(file)])
+
+    def status() -> set[str]:
+        jobs = ray_head.jobs().values()
+        return {job["status"] for job in jobs if (job.get("metadata") or {}).get("mark") == "once"}
+
+    wait_for("the script", lambda: status() == {"RUNNING"}, 60)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert status() == {"STOPPED"}
+    assert time.monotonic() - began < 20
+    assert sum(request.path.endswith("/stop") for request in proxy.requests) == 1
+
+
+def test_messages_are_found_wherever_they_stand() -> None:
+    message = {"__dagster_pipes_version": "0.1", "method": "log", "params": {"message": "ü {"}}
+    other_order = {"method": "x", "params": {"a": 1}, "__dagster_pipes_version": "0.1"}
+    received: list[Any] = []
+
+    class Handler:
+        def handle_message(self, message: Any) -> None:
+            received.append(message)
+
+    receive = PipesRayJobMessageReader().receiver(Handler())  # type: ignore[arg-type]
+    text = json.dumps(message)
+    lines = [
+        text,
+        "\r 50%|#####" + text,
+        text + text,
+        json.dumps(other_order),
+        'not one: {"__dagster_pipes_version": ',
+        json.dumps(message, ensure_ascii=False) + " tail",
+    ]
+    receive("stdout", "".join(f"{line}\n" for line in lines).encode())
+    assert received == [message, message, message, message, other_order, message]
+
+
+def test_other_readers_and_injectors_still_serve(
+    ray_head: RayHead, script: Write, tmp_path: Path
+) -> None:
+    client = PipesRayJobClient(
+        address=ray_head.url,
+        context_injector=dg.PipesFileContextInjector(str(tmp_path / "context")),
+        message_reader=dg.PipesFileMessageReader(str(tmp_path / "messages")),
+    )
+    _, custom = _run(
+        client, {"entrypoint": script(ALL_SORTS)}, checked=True, extras={"param": "value"}
+    )
+    assert custom == [{"answer": 42}]
