@@ -114,7 +114,7 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
                 PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY: self.backend.url,
             }
 
-        session, script = run_session(
+        return run_session(
             self.backend,
             context,
             context_injector=self._context_injector,
@@ -127,7 +127,6 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
             launched=launched,
             what="the Ray job",
         )
-        return PipesClientCompletedInvocation(session, metadata=script.metadata())
 
 
 __all__ = [

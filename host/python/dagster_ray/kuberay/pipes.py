@@ -102,7 +102,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         def launched(script: Script) -> dict[str, Any]:
             return {"ray_job_id": script.job["submission_id"]}
 
-        session, script = run_session(
+        return run_session(
             self.backend,
             context,
             context_injector=self._context_injector,
@@ -115,7 +115,6 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
             launched=launched,
             what="the RayJob",
         )
-        return PipesClientCompletedInvocation(session, metadata=script.metadata())
 
 
 def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) -> dict[str, Any]:

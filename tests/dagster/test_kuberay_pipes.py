@@ -1,0 +1,156 @@
+"""Scripts as RayJobs on the real control plane."""
+
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from cluster import Cluster
+from dagster_ray.errors import InvalidConfigError, ScriptFailedError
+from dagster_ray.kuberay import PipesKubeRayJobClient, RayJobClient
+from kube_objects import cluster_spec, names
+from processes import wait_for
+
+README = Path(__file__).parent / "readme"
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> PipesKubeRayJobClient:
+    return PipesKubeRayJobClient(RayJobClient(kube_config=str(cluster.kubeconfig)))
+
+
+def _entrypoint(folder: Path, body: str) -> str:
+    file = folder / "script.py"
+    file.write_text(textwrap.dedent(body))
+    return f"{sys.executable} {file}"
+
+
+def _ray_job(
+    cluster: Cluster, namespace: str, folder: Path, entrypoint: str | None, **spec: Any
+) -> dict[str, Any]:
+    made: dict[str, Any] = {"rayClusterSpec": cluster_spec(cluster, folder), **spec}
+    if entrypoint is not None:
+        made["entrypoint"] = entrypoint
+    return {"metadata": {"namespace": namespace}, "spec": made}
+
+
+def _run(
+    client: PipesKubeRayJobClient, cluster: Cluster, **asked: Any
+) -> tuple[dg.ExecuteInProcessResult, list[Any]]:
+    custom: list[Any] = []
+
+    @dg.asset
+    def scripted(context: dg.AssetExecutionContext):
+        done = client.run(context=context, **asked)
+        custom.extend(done.get_custom_messages())
+        return done.get_results()
+
+    job = dg.Definitions(assets=[scripted]).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(tags={"dagster/image": cluster.image}), custom
+
+
+@pytest.mark.timeout(200)
+def test_the_readmes_example(cluster: Cluster, tmp_path: Path, monkeypatch: Any) -> None:
+    from test_kuberay_readme import with_namespace
+
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    with_namespace(cluster, "ray")
+    script = tmp_path / "my_script.py"
+    script.write_text((README / "kuberay_pipes_script.py.txt").read_text())
+    text = (README / "kuberay_pipes.py.txt").read_text()
+    spec = cluster_spec(cluster, tmp_path)
+    # What stands for the user's own: the script's path, and the groups of the cluster.
+    for printed, ours in {
+        "python /app/my_script.py": f"{sys.executable} {script}",
+        '"headGroupSpec": {...}': f'"headGroupSpec": {spec["headGroupSpec"]!r}',
+        "[...]": "[]",
+    }.items():
+        assert printed in text
+        text = text.replace(printed, ours)
+    space: dict[str, Any] = {}
+    exec(compile(text, "pipes_example.py", "exec"), space)
+    job = space["definitions"].resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(tags={"dagster/image": cluster.image})
+    [event] = result.asset_materializations_for_node("my_asset")
+    assert event.metadata["some_metric"].value == 57
+    assert event.tags["dagster/data_version"] == "alpha"
+
+
+@pytest.mark.timeout(200)
+def test_messages_and_output_come_whole_and_once(
+    client: PipesKubeRayJobClient,
+    cluster: Cluster,
+    namespace: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    body = """
+        import os
+        from dagster_pipes import open_dagster_pipes
+
+        with open_dagster_pipes() as context:
+            assert os.environ["SPEED"] == "1"
+            for number in range(500):
+                context.report_custom_message(number)
+                print("line", number)
+    """
+    parameters = {
+        "entrypoint": _entrypoint(tmp_path, body),
+        "entrypoint_num_cpus": 0.5,
+        "metadata": {"team": "x"},
+    }
+    # The spelling of the earlier README.
+    spelled = {"runtimeEnvYaml": yaml.safe_dump({"env_vars": {"SPEED": "1"}})}
+    ray_job = _ray_job(cluster, namespace, tmp_path, None, **spelled)
+    before = repr((parameters, ray_job))
+    result, custom = _run(client, cluster, submit_job_params=parameters, ray_job=ray_job)
+    assert repr((parameters, ray_job)) == before
+    assert custom == list(range(500))
+    out = capfd.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("line ")] == [
+        f"line {number}" for number in range(500)
+    ]
+    [event] = result.asset_materializations_for_node("scripted")
+    assert str(event.metadata["RayJob"].value).startswith(f"{namespace}/dg-script-")
+
+
+@pytest.mark.timeout(200)
+def test_a_script_that_fails_says_why_and_one_that_is_stopped_leaves_nothing(
+    client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    entrypoint = _entrypoint(tmp_path, "raise SystemExit(3)")
+    with pytest.raises(ScriptFailedError) as failure:
+        _run(client, cluster, ray_job=_ray_job(cluster, namespace, tmp_path, entrypoint))
+    assert failure.value.state == "failed"
+
+    class GivesUp(Exception):
+        pass
+
+    class Reader(dg.PipesFileMessageReader):
+        """Breaks off as soon as the job is there."""
+
+        def on_launched(self, params: Any) -> None:
+            raise GivesUp
+
+    quits = PipesKubeRayJobClient(client.client, message_reader=Reader(str(tmp_path / "messages")))
+    endless = _entrypoint(tmp_path, "import time; time.sleep(600)")
+    with pytest.raises(GivesUp):
+        _run(quits, cluster, ray_job=_ray_job(cluster, namespace, tmp_path, endless))
+    running = names(cluster, namespace, "rayjobs")
+    # The failed one stays for as long as its ttl says.
+    assert len(running) == 1
+
+
+def test_neither_a_manifest_nor_parameters_is_told(
+    client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidConfigError, match="ray_job"):
+        _run(client, cluster)
+    wrong = _ray_job(cluster, namespace, tmp_path, "true", runtimeEnvYAML="[not: closed")
+    with pytest.raises(InvalidConfigError, match="runtimeEnvYAML: is not YAML"):
+        _run(client, cluster, ray_job=wrong)
+    assert names(cluster, namespace, "rayjobs") == []
+    wait_for("no cluster", lambda: not names(cluster, namespace, "rayclusters"), 30)
