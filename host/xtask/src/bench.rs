@@ -20,6 +20,8 @@ pub(crate) enum Bench {
     Io,
     /// Waiting for a cluster: requests and delay, against dagster-ray from PyPI
     Kuberay,
+    /// Pipes: lines per second and delay, against dagster-ray from PyPI
+    Pipes,
 }
 
 /// Makes what a bench needs: an environment for the package that it compares with.
@@ -32,6 +34,7 @@ pub(crate) fn replace_this_process(project: &Project, bench: Bench) -> Result<bo
     let script = match bench {
         Bench::Io => "tests/bench/io/run.py",
         Bench::Kuberay => "tests/bench/kuberay/run.py",
+        Bench::Pipes => "tests/bench/pipes/run.py",
     };
     let error = project
         .program(project.venv_program("python"))
