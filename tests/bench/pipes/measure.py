@@ -46,7 +46,7 @@ with open_dagster_pipes() as context:
 def main() -> None:
     from dagster_ray import PipesRayJobClient
 
-    ray.init(include_dashboard=True, num_cpus=2, log_to_driver=False)
+    ray.init(address="local", include_dashboard=True, num_cpus=2, log_to_driver=False)
     address = f"http://{ray._private.worker._global_node.webui_url}"  # type: ignore[union-attr]
     folder = Path(tempfile.mkdtemp())
     client = PipesRayJobClient(address=address)
