@@ -21,6 +21,8 @@ use super::status::RayJob;
 use crate::kubernetes::{Kubernetes, Precondition, RAY_JOB};
 
 const LOOK_MS: u64 = 500;
+/// Ray's word for a job that waits for its resources.
+const PENDING: &str = "PENDING";
 /// A dashboard that fails so often in a row is gone.
 const FAILURES: u32 = 4;
 /// How long KubeRay may take to let go of a RayJob.
@@ -52,7 +54,8 @@ pub fn all<H: Http, C: Clock>(
     let mut open: BTreeMap<usize, (String, u32)> = jobs
         .iter()
         .enumerate()
-        .filter(|(index, job)| ends[*index].status.state == JobState::Running && !job.is_deleting())
+        // KubeRay looks at Ray every few seconds only: what it calls pending may run by now.
+        .filter(|(index, job)| !ends[*index].before && !job.is_deleting())
         .filter_map(|(index, job)| Some((index, (job_url(job)?, 0))))
         .collect();
 
@@ -61,11 +64,14 @@ pub fn all<H: Http, C: Clock>(
         open.keys().copied().collect::<Vec<_>>().into_iter().zip(kubernetes.http().send_all(stops))
     {
         if let Err(error) = succeeded(answer) {
+            open.remove(&index);
+            if ends[index].status.state != JobState::Running {
+                continue;
+            }
             listener.log(
                 Level::Warning,
                 &format!("{} is deleted without a stop: {}", jobs[index].metadata.name, error.text()),
             );
-            open.remove(&index);
         }
     }
     let until = kubernetes.clock().now_ms().saturating_add(patience_ms);
@@ -106,6 +112,10 @@ fn look<H: Http, C: Clock>(
             Ok(job) if job.has_ended() => {
                 let id = ends[index].status.submission_id.clone();
                 ends[index].status = ray::of(&id, &job);
+                open.remove(&index);
+            }
+            // Ray cannot stop what it has not started, and there is nothing to clean up.
+            Ok(job) if job.status == PENDING => {
                 open.remove(&index);
             }
             Ok(_) => {}
