@@ -2,10 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +19,6 @@ from dagster_ray.kuberay import (
     KubeRayInteractiveJob,
     KubeRayJobClientResource,
     RayClusterConfig,
-    cleanup_old_ray_clusters,
 )
 from dagster_ray.kuberay.configs import InteractiveRayJobConfig
 from kube_objects import cluster_spec, names
@@ -176,131 +171,6 @@ def test_a_head_that_cannot_start_tells_why(
     for part in ("is not ready after 10 s", "ImagePull", "does-not-exist:1"):
         assert part in str(error), error
     assert names(cluster, namespace, "rayclusters") == []
-
-
-KILLED = """
-    import os, signal, sys, threading, time
-    sys.path[:0] = {path!r}
-    import dagster as dg
-    from dagster_ray.kuberay import KubeRayCluster, KubeRayClusterClientResource, RayClusterConfig
-    from dagster_ray.kuberay import base
-
-    stage = {stage!r}
-
-    class Dies(KubeRayCluster):
-        def _called(self, context, export, arguments, **options):
-            if export == stage.removeprefix("before "):
-                if stage.startswith("before"):
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if export == "cluster.wait":
-                    threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
-            answer = super()._called(context, export, arguments, **options)
-            if export == stage:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return answer
-
-        def on_connect(self, context):
-            if stage == "connected":
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    @dg.op(required_resource_keys={{"ray_cluster"}})
-    def uses(context):
-        pass
-
-    config = RayClusterConfig(metadata={{"namespace": {namespace!r}}}, spec={spec!r})
-    client = KubeRayClusterClientResource(kube_config={kubeconfig!r})
-
-    @dg.job(resource_defs={{"ray_cluster": Dies(image="i", ray_cluster=config, client=client)}})
-    def job():
-        uses()
-
-    with dg.DagsterInstance.from_config({home!r}) as instance:
-        job.execute_in_process(instance=instance)
-"""
-
-
-@pytest.mark.timeout(240)
-def test_what_a_killed_process_leaves_is_cleaned_up_and_nothing_else(
-    home,
-    cluster: Cluster,
-    namespace: str,
-    client: KubeRayClusterClientResource,
-) -> None:
-    instance: dg.DagsterInstance = home({})
-    path = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "cluster")]
-    stages = (
-        *("before cluster.create", "cluster.create", "cluster.wait", "connected"),
-        *("before cluster.delete", "cluster.delete"),
-    )
-    started = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                textwrap.dedent(KILLED).format(
-                    path=path,
-                    stage=stage,
-                    namespace=namespace,
-                    spec=cluster_spec(cluster),
-                    kubeconfig=str(cluster.kubeconfig),
-                    home=instance.root_directory,
-                ),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for stage in stages
-    ]
-    assert [process.wait(150) for process in started] == [-signal.SIGKILL] * len(stages)
-    left = names(cluster, namespace, "rayclusters")
-    assert len(left) >= 3, left
-
-    # Dagster's run monitoring finds the runs whose process died; here it is told.
-    with dg.DagsterInstance.from_config(str(instance.root_directory)) as seen:
-        runs = seen.get_runs()
-        assert len(runs) == len(stages)
-        for run in runs:
-            seen.report_run_failed(run)
-        held = _held_by_a_starting_run(seen, cluster, namespace, client)
-        config = {"namespace": namespace, "older_than_seconds": 0}
-        job = cleanup_old_ray_clusters
-        result = job.execute_in_process(
-            run_config={"ops": {"cleanup_kuberay_clusters_op": {"config": config}}},
-            resources={"raycluster_client": client},
-            instance=seen,
-        )
-        assert result.success
-    wait_for("cleaned up", lambda: names(cluster, namespace, "rayclusters") == [held], 30)
-    pods = cluster.core
-    wait_for(
-        "pods gone",
-        lambda: all(
-            pod.metadata.labels.get("ray.io/cluster") == held
-            for pod in pods.list_namespaced_pod(namespace).items
-        ),
-        60,
-    )
-
-
-def _held_by_a_starting_run(
-    instance: dg.DagsterInstance,
-    cluster: Cluster,
-    namespace: str,
-    client: KubeRayClusterClientResource,
-) -> str:
-    from dagster._core.test_utils import create_run_for_test
-
-    run = create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.STARTING)
-    body = {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayCluster",
-        "metadata": {"name": "in-use", "labels": {"dagster/run-id": run.run_id}},
-        "spec": {**cluster_spec(cluster), "suspend": True},
-    }
-    container = body["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
-    container["image"] = cluster.image
-    cluster.custom.create_namespaced_custom_object("ray.io", "v1", namespace, "rayclusters", body)
-    return "in-use"
 
 
 def test_waiting_costs_a_handful_of_requests(

@@ -1,0 +1,176 @@
+"""What is left of clusters whose process is gone, and how it is found, on a real control plane."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from cluster import Cluster
+from dagster._core.test_utils import create_run_for_test
+from dagster_ray.kuberay import (
+    KubeRayClusterClientResource,
+    cleanup_old_ray_clusters,
+)
+from kube_objects import cluster_spec, names
+from processes import wait_for
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> KubeRayClusterClientResource:
+    return KubeRayClusterClientResource(kube_config=str(cluster.kubeconfig))
+
+
+KILLED = """
+    import os, signal, sys, threading, time
+    sys.path[:0] = {path!r}
+    import dagster as dg
+    from dagster_ray import Lifecycle
+    from dagster_ray.kuberay import (
+        InteractiveRayJobConfig,
+        KubeRayCluster,
+        KubeRayClusterClientResource,
+        KubeRayInteractiveJob,
+        KubeRayJobClientResource,
+        RayClusterConfig,
+    )
+
+    stage = {stage!r}
+
+    class Dies({resource}):
+        def _called(self, context, export, arguments, **options):
+            if export == stage.removeprefix("before "):
+                if stage.startswith("before"):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if export == "cluster.wait":
+                    threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            answer = super()._called(context, export, arguments, **options)
+            if export == stage:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return answer
+
+        def on_connect(self, context):
+            if stage == "connected":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    @dg.op(required_resource_keys={{"ray_cluster"}})
+    def uses(context):
+        pass
+
+    metadata, spec = {{"namespace": {namespace!r}}}, {spec!r}
+    if Dies.__base__ is KubeRayCluster:
+        wanted = {{"ray_cluster": RayClusterConfig(metadata=metadata, spec=spec)}}
+        client = KubeRayClusterClientResource(kube_config={kubeconfig!r})
+    else:
+        spec = {{"ray_cluster_spec": spec}}
+        wanted = {{"ray_job": InteractiveRayJobConfig(metadata=metadata, spec=spec)}}
+        client = KubeRayJobClientResource(kube_config={kubeconfig!r})
+    resource = Dies(image="i", lifecycle=Lifecycle(cleanup="always"), client=client, **wanted)
+
+    @dg.job(resource_defs={{"ray_cluster": resource}})
+    def job():
+        uses()
+
+    with dg.DagsterInstance.from_config({home!r}) as instance:
+        job.execute_in_process(instance=instance)
+"""
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("resource", "plural", "connecting"),
+    [
+        ("KubeRayCluster", "rayclusters", ("connected",)),
+        # KubeRay is told whom to follow between the connection and its use.
+        ("KubeRayInteractiveJob", "rayjobs", ("before cluster.update", "connected")),
+    ],
+)
+def test_what_a_killed_process_leaves_is_cleaned_up_and_nothing_else(
+    home,
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+    resource: str,
+    plural: str,
+    connecting: tuple[str, ...],
+) -> None:
+    instance: dg.DagsterInstance = home({})
+    path = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "cluster")]
+    stages = (
+        *("before cluster.create", "cluster.create", "cluster.wait", *connecting),
+        *("before cluster.delete", "cluster.delete"),
+    )
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(KILLED).format(
+                    path=path,
+                    resource=resource,
+                    stage=stage,
+                    namespace=namespace,
+                    spec=cluster_spec(cluster),
+                    kubeconfig=str(cluster.kubeconfig),
+                    home=instance.root_directory,
+                ),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for stage in stages
+    ]
+    assert [process.wait(150) for process in started] == [-signal.SIGKILL] * len(stages)
+    left = names(cluster, namespace, plural)
+    assert len(left) >= 3, left
+
+    # Dagster's run monitoring finds the runs whose process died; here it is told.
+    with dg.DagsterInstance.from_config(str(instance.root_directory)) as seen:
+        runs = seen.get_runs()
+        assert len(runs) == len(stages)
+        for run in runs:
+            seen.report_run_failed(run)
+        held = _held_by_a_starting_run(seen, cluster, namespace)
+        config = {"namespace": namespace, "older_than_seconds": 0}
+        job = cleanup_old_ray_clusters
+        result = job.execute_in_process(
+            run_config={"ops": {"cleanup_kuberay_clusters_op": {"config": config}}},
+            resources={"raycluster_client": client},
+            instance=seen,
+        )
+        assert result.success
+    wait_for("no job", lambda: not names(cluster, namespace, "rayjobs"), 30)
+    wait_for("cleaned up", lambda: names(cluster, namespace, "rayclusters") == [held], 30)
+    pods = cluster.core
+    wait_for(
+        "pods gone",
+        lambda: all(
+            pod.metadata.labels.get("ray.io/cluster") == held
+            for pod in pods.list_namespaced_pod(namespace).items
+        ),
+        60,
+    )
+
+
+def _held_by_a_starting_run(
+    instance: dg.DagsterInstance,
+    cluster: Cluster,
+    namespace: str,
+) -> str:
+    run = create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.STARTING)
+    _made(cluster, namespace, "in-use", {"dagster/run-id": run.run_id})
+    return "in-use"
+
+
+def _made(cluster: Cluster, namespace: str, name: str, labels: dict[str, str]) -> None:
+    body = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {**cluster_spec(cluster), "suspend": True},
+    }
+    container = body["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    container["image"] = cluster.image
+    cluster.custom.create_namespaced_custom_object("ray.io", "v1", namespace, "rayclusters", body)
