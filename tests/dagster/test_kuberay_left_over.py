@@ -5,13 +5,16 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from cluster import Cluster
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 from dagster._core.test_utils import create_run_for_test
 from dagster_ray.kuberay import (
     KubeRayClusterClientResource,
+    cleanup_expired_kuberay_clusters,
     cleanup_old_ray_clusters,
 )
 from kube_objects import cluster_spec, names
@@ -174,3 +177,47 @@ def _made(cluster: Cluster, namespace: str, name: str, labels: dict[str, str]) -
     container = body["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     container["image"] = cluster.image
     cluster.custom.create_namespaced_custom_object("ray.io", "v1", namespace, "rayclusters", body)
+
+
+def test_the_sensor_has_the_clusters_removed_that_no_run_needs(
+    home,
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", namespace)
+    monkeypatch.setenv("DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS", "0")
+    instance: dg.DagsterInstance = home({})
+    over, under_way = (
+        create_run_for_test(instance, job_name="job", status=status).run_id
+        for status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED)
+    )
+    ours = {"dagster/code-location": "my-team-etl-at-prod"}
+    _made(cluster, namespace, "left-over", {"dagster/run-id": over, **ours})
+    _made(cluster, namespace, "in-use", {"dagster/run-id": under_way, **ours})
+    _made(cluster, namespace, "of-others", {"dagster/run-id": over})
+    resources = {"raycluster_client": client}
+
+    def tick() -> list[Any]:
+        context = dg.build_sensor_context(instance=instance, resources=resources)
+        # W16: no label can have this value.
+        context._code_location_origin = RegisteredCodeLocationOrigin("my team/etl@prod")
+        answer: Any = cleanup_expired_kuberay_clusters(context)
+        return list(answer)
+
+    [request] = tick()
+    assert isinstance(request, dg.RunRequest)
+    # A sensor only asks.
+    kept = ["in-use", "of-others"]
+    assert names(cluster, namespace, "rayclusters") == sorted([*kept, "left-over"])
+    result = cleanup_old_ray_clusters.execute_in_process(
+        run_config=request.run_config,
+        tags=dict(request.tags),
+        resources=resources,
+        instance=instance,
+    )
+    assert result.success
+    wait_for("removed", lambda: names(cluster, namespace, "rayclusters") == kept, 30)
+    [skipped] = tick()
+    assert isinstance(skipped, dg.SkipReason)
