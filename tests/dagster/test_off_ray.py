@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob
-from processes import command_lines, free_port, kill, wait_for
+from processes import command_lines, descendants, free_port, kill, wait_for
 from ray_head import RayHead
 
 JOBS = Path(__file__).parent / "code/steps.py"
@@ -79,18 +79,14 @@ def test_a_worker_that_is_killed_takes_such_a_step_along(home, tmp_path: Path) -
         "ops": {"cleans_up": {"config": {"marks": str(tmp_path)}}},
     }
     code = RUN.format(home=instance.root_directory, jobs=str(JOBS), config=config)
-    before = set(command_lines())
     worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
-
-    def steps() -> list[int]:
-        lines = command_lines().items()
-        return [pid for pid, line in lines if "api execute_step" in line and pid not in before]
-
     try:
         wait_for("the step", lambda: (tmp_path / "cleans_up.started").exists(), 60)
-        assert len(steps()) == 1
+        lines = command_lines()
+        below = descendants(worker.pid)
+        [step] = [pid for pid in below if "api execute_step" in lines.get(pid, "")]
     finally:
         kill(worker.pid)
         worker.wait()
-    wait_for("no step", lambda: not steps(), 30)
+    wait_for("no step", lambda: "api execute_step" not in command_lines().get(step, ""), 30)
     assert (tmp_path / "cleans_up.cleaned").exists(), "it had no time to clean up"
