@@ -1,4 +1,4 @@
-"""Becomes the program of its arguments, once its life is tied to that of the process named first.
+"""Runs the program of its arguments, and ends it with the process named first.
 
 It is a program of its own, and imports nothing of the package: it stands between a step's worker
 and its start.
@@ -7,21 +7,50 @@ and its start.
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_WATCHED = {signal.SIGTERM, signal.SIGCHLD}
+
+
+def _end_with_parent() -> None:
+    """Has the system send SIGTERM once the thread that started this process has ended.
+
+    It (`man 2 PR_SET_PDEATHSIG`) is sent again for each thread that the child is handed on to, so a
+    worker that is killed sends it many times, and the second would break into a step's cleaning
+    up. So one process stays between, and passes on one.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _begin() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+    _end_with_parent()
 
 
 def main() -> None:
-    """Execs the rest of the arguments."""
+    """Waits for the program, and ends as it did."""
     parent, *argv = sys.argv[1:]
-    if sys.platform == "linux":
-        # A worker that is killed cannot stop its steps, and what resumes the run knows nothing of
-        # them. The wish outlives the exec.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != int(parent):
-            sys.exit("the worker that started this step has ended")
-    os.execvp(argv[0], argv)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    _end_with_parent()
+    if os.getppid() != int(parent):
+        sys.exit("the worker that started this step has ended")
+    # The signals are blocked and this process has one thread, so nothing happens between.
+    program = subprocess.Popen(argv, preexec_fn=_begin)
+    told = False
+    while (code := program.poll()) is None:
+        if signal.sigwait(_WATCHED) is signal.SIGTERM and not told:
+            told = True
+            program.send_signal(signal.SIGTERM)
+    if code < 0:
+        # What waits for this process shall see how the program ended.
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
