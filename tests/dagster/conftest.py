@@ -5,7 +5,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,16 +29,16 @@ for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"ray_head", "cluster"} & set(getattr(item, "fixturenames", ())):
+        if {"ray_head", "unwatched_ray_head", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session")
-def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+@contextmanager
+def _started(log: Path, **how: Any) -> Iterator[RayHead]:
     # Ray's socket paths must stay short.
     root = Path(tempfile.mkdtemp(prefix="dr-", dir="/tmp"))
     before = dict(os.environ)
-    head = RayHead(root, tmp_path_factory.getbasetemp() / "ray-head.log")
+    head = RayHead(root, log, **how)
     os.environ.update(head.environment)
     yield head
     os.environ.clear()
@@ -46,11 +48,23 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
     assert not left, left
 
 
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+    with _started(tmp_path_factory.getbasetemp() / "ray-head.log") as head:
+        yield head
+
+
+@pytest.fixture
+def unwatched_ray_head(tmp_path: Path) -> Iterator[RayHead]:
+    """One of the test's own, whose parts can be killed and started again."""
+    with _started(tmp_path / "unwatched-ray-head.log", watched=False) as head:
+        yield head
+
+
 @pytest.fixture
 def proxy(ray_head: RayHead) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(ray_head.url)
-    yield proxy
-    proxy.close()
+    with FaultProxy.before(ray_head.url) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -39,8 +39,6 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.connections = 0
         self.faults: list[Fault] = []
-        # Streams that `cut` has broken.
-        self.cuts = 0
         self._streams: set[socket.socket] = set()
         self._lock = threading.Lock()
         proxy = self
@@ -72,6 +70,15 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
+    @classmethod
+    @contextmanager
+    def before(cls, upstream: str) -> "Iterator[FaultProxy]":
+        proxy = cls(upstream)
+        try:
+            yield proxy
+        finally:
+            proxy.close()
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -83,7 +90,6 @@ class FaultProxy:
         for stream in streams:
             try:
                 stream.shutdown(socket.SHUT_RDWR)
-                self.cuts += 1
             except OSError:
                 continue
 

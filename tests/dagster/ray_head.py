@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +16,8 @@ from processes import command_lines, descendants, free_port, kill, wait_for
 class RayHead:
     """A Ray head on free ports, with a directory and a token of its own."""
 
-    def __init__(self, root: Path, log: Path) -> None:
+    def __init__(self, root: Path, log: Path, *, watched: bool = True) -> None:
+        """`watched`: where one of Ray's processes ends, all end."""
         self.root = root
         self.token_path = root / "token"
         self.token = secrets.token_hex(16)
@@ -38,7 +38,8 @@ class RayHead:
         self.gcs = f"127.0.0.1:{ports['port']}"
         self.client = f"ray://127.0.0.1:{ports['ray-client-server-port']}"
         command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+            *(["--block"] if watched else []),
             *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1"),
             *("--dashboard-port", str(self.port), "--temp-dir", str(root / "ray")),
             # Logical ones: the examples ask for more than this machine has.
@@ -64,7 +65,7 @@ class RayHead:
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_path)}
 
     def _answers(self) -> bool:
-        assert self.process.poll() is None, f"Ray did not start: see {self._log.name}"
+        assert not self.process.poll(), f"Ray did not start: see {self._log.name}"
         try:
             return bool(self.request("/api/jobs/") is not None)
         except OSError:
@@ -89,10 +90,27 @@ class RayHead:
     def stop_job(self, submission_id: str) -> None:
         self.request(f"/api/jobs/{submission_id}/stop", "POST")
 
+    def restart_dashboard(self) -> None:
+        """Kills Ray's dashboard, and starts it again two seconds later."""
+        [dashboard] = [
+            Path(f"/proc/{pid}")
+            for pid, line in command_lines().items()
+            if str(self.root / "ray") in line and "dashboard/dashboard.py" in line
+        ]
+        command = (dashboard / "cmdline").read_bytes().split(b"\0")[:-1]
+        pairs = (dashboard / "environ").read_bytes().split(b"\0")
+        environment = dict(pair.split(b"=", 1) for pair in pairs if b"=" in pair)
+        kill(int(dashboard.name))
+        time.sleep(2)
+        subprocess.Popen(
+            command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True
+        )
+        wait_for("Ray's dashboard", self._answers, 90)
+
     def stop(self) -> list[str]:
         """Ends everything of this Ray, and returns what would not end."""
         ours = descendants(self.process.pid)
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
