@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dagster_ray.errors import InvalidConfigError, ScriptFailedError
 from dagster_ray.kuberay import PipesKubeRayJobClient, RayJobClient
 from kube_objects import cluster_spec, names
 from processes import wait_for
+from torture import TORTURE, comes_whole
 
 README = Path(__file__).parent / "readme"
 
@@ -115,6 +117,33 @@ def test_messages_and_output_come_whole_and_once(
     ]
     [event] = result.asset_materializations_for_node("scripted")
     assert str(event.metadata["RayJob"].value).startswith(f"{namespace}/dg-script-")
+
+
+@pytest.mark.timeout(300)
+def test_a_port_forward_that_breaks_changes_nothing(
+    client: PipesKubeRayJobClient,
+    own_cluster: Cluster,
+    namespace: str,
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    begun, done = tmp_path / "begun", threading.Event()
+    body = textwrap.dedent(TORTURE.format(messages=300, lines=3, pause=0.05))
+    entrypoint = _entrypoint(tmp_path, f"open({str(begun)!r}, 'w')\n{body}")
+
+    def broken() -> None:
+        wait_for("the script", begun.exists, 120)
+        # Each connection to a pod goes through the API server, and ends with it.
+        own_cluster.restart_apiserver()
+        done.set()
+
+    trouble = threading.Thread(target=broken, daemon=True)
+    trouble.start()
+    _, custom = _run(
+        client, own_cluster, ray_job=_ray_job(own_cluster, namespace, tmp_path, entrypoint)
+    )
+    assert done.is_set()
+    comes_whole(custom, capfdbinary.readouterr().out, 300, 3)
 
 
 @pytest.mark.timeout(200)

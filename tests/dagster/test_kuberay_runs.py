@@ -1,7 +1,6 @@
 """Runs and steps as RayJobs, on a real control plane."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -233,10 +232,7 @@ def test_terminating_a_run_removes_all_that_was_made_for_it(
 
     _step_started(instance, run)
     assert len(names(cluster, namespace, "rayjobs")) == 2
-    started = time.monotonic()
     assert instance.run_launcher.terminate(run.run_id)
-    # Step and run end as soon as they can: their own time is 30 s for the step, 60 s for the run.
-    assert time.monotonic() - started < 25
     assert (tmp_path / "cleaned").exists(), "the step had no time to clean up"
     now = instance.get_run_by_id(run.run_id)
     assert now and now.status == dg.DagsterRunStatus.CANCELED

@@ -23,6 +23,7 @@ from dagster_ray.errors import InvalidConfigError, ScriptFailedError
 from fault_proxy import Fault, FaultProxy
 from processes import wait_for
 from ray_head import RayHead
+from torture import TORTURE, comes_whole
 
 Write = Callable[[str], str]
 # What happens while a script runs, until it is done.
@@ -171,35 +172,8 @@ def test_wrong_parameters_are_all_told_and_nothing_is_submitted(ray_head: RayHea
     assert len(ray_head.jobs()) == before
 
 
-# What C programs and progress bars do to a stream: blocks cut anywhere, unfinished lines before a
-# message, lines of a mebibyte, bytes that are no UTF-8.
-TORTURE = """
-    import os, sys
-    from dagster_pipes import open_dagster_pipes
-
-    with open_dagster_pipes() as context:
-        for number in range({messages}):
-            if number % 10 == 0:
-                os.write(2, b"\\rprogress %d%%" % number)
-            context.report_custom_message(number)
-            for plain in range({lines}):
-                os.write(1, b"line %d.%d\\n" % (number, plain))
-        os.write(1, b"\\xff\\xfe broken\\n" + b"x" * (1 << 20) + b"\\n")
-        context.report_custom_message("last")
-        os.write(1, b"no line end")
-"""
-
-
 def _torture(script: Write, messages: int, lines: int) -> dict[str, Any]:
-    return {"entrypoint": script(TORTURE.format(messages=messages, lines=lines))}
-
-
-def _whole(custom: list[Any], out: bytes, messages: int, lines: int) -> None:
-    assert custom == [*range(messages), "last"]
-    found = [line for line in out.split(b"\n") if line.startswith(b"line ")]
-    assert found == [b"line %d.%d" % (n, p) for n in range(messages) for p in range(lines)]
-    assert b"\xff\xfe broken\n" in out and b"x" * (1 << 20) in out
-    assert b"no line end" in out
+    return {"entrypoint": script(TORTURE.format(messages=messages, lines=lines, pause=0))}
 
 
 def test_nothing_is_lost_nothing_comes_twice_and_nothing_is_kept_in_memory(
@@ -211,7 +185,7 @@ def test_nothing_is_lost_nothing_comes_twice_and_nothing_is_kept_in_memory(
     before = _peak_afresh()
     _, custom = _run(client, _torture(script, 200_000, 5))
     assert _peak() - before < 50 << 20
-    _whole(custom, capfdbinary.readouterr().out, 200_000, 5)
+    comes_whole(custom, capfdbinary.readouterr().out, 200_000, 5)
 
 
 def _peak_afresh() -> int:
@@ -270,8 +244,7 @@ def _comes_whole_despite(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     # About 12 seconds, so that each trouble finds it at work.
-    slow = "import time; time.sleep(0.04)\n            for plain in"
-    body = TORTURE.replace("for plain in", slow).format(messages=300, lines=3)
+    body = TORTURE.format(messages=300, lines=3, pause=0.04)
     done = threading.Event()
     thread = threading.Thread(target=trouble, args=(ray, proxy, done))
     thread.start()
@@ -281,7 +254,7 @@ def _comes_whole_despite(
         done.set()
         thread.join()
     assert len(proxy.seen("GET", "/api/v0/logs/stream.*")) > 1, "the stream was never broken"
-    _whole(custom, capfdbinary.readouterr().out, 300, 3)
+    comes_whole(custom, capfdbinary.readouterr().out, 300, 3)
 
 
 INTERRUPTED = """
