@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
 
 use crate::backend::Backend;
 use crate::bindings::dagster_ray::host::model::Error;
 use crate::capability::objects::Value;
 use crate::error::CallError;
 use crate::exports::{self, Answer, Failure};
+use crate::limits::Limits;
 use crate::loader::Loaded;
 use crate::notice::{Notice, Reports, Waiting};
 use crate::policy::Policy;
@@ -49,7 +51,7 @@ impl Call {
     /// Begins a call: `interface.function`, with a JSON object of its parameters by name.
     pub fn begin(backend: &Backend, export: &str, arguments: &str, options: CallOptions) -> Self {
         let cancel = Cancel::default();
-        let (reports, notices) = Reports::channel(1 << 20);
+        let (reports, notices) = Reports::channel();
         let (sender, outcome) = oneshot::channel();
         let one = One {
             backend: backend.clone(),
@@ -164,7 +166,7 @@ impl One {
                 cluster,
                 services,
                 stores: self.backend.stores(&loaded.manifest.grants.objects),
-                reports,
+                reports: reports.with_room((loaded.manifest.limits.log_kib as usize) << 10),
                 cancel: self.cancel.clone(),
             },
         )?;
@@ -203,7 +205,7 @@ impl One {
             Failure::Broken(error) => CallError::Trap {
                 component,
                 export,
-                reason: reason(&error),
+                reason: reason(&error, &loaded.manifest.limits),
                 stderr: String::from_utf8_lossy(&state.stderr.contents()).into_owned(),
             },
         }
@@ -211,11 +213,14 @@ impl One {
 }
 
 /// Why a component trapped, in words, with the function that did it.
-fn reason(error: &wasmtime::Error) -> String {
-    let what = match error.downcast_ref::<Trap>() {
-        Some(Trap::UnreachableCodeReached) => "it panicked or aborted".to_owned(),
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
+fn reason(error: &wasmtime::Error, limits: &Limits) -> String {
+    let what = match (error.downcast_ref::<Trap>(), error.downcast_ref::<ResourceTableError>()) {
+        (Some(Trap::UnreachableCodeReached), _) => "it panicked or aborted".to_owned(),
+        (Some(trap), _) => trap.to_string(),
+        (None, Some(ResourceTableError::Full)) => {
+            format!("it holds more than the {} handles that its limit `handles` allows", limits.handles)
+        }
+        (None, _) => error.root_cause().to_string(),
     };
     let frames =
         error.downcast_ref::<wasmtime::WasmBacktrace>().map(|trace| trace.frames()).unwrap_or_default();

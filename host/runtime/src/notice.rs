@@ -39,10 +39,11 @@ pub enum Notice {
 }
 
 impl Notice {
+    /// What it costs of the room for reports: an empty line has its price, too.
     fn size(&self) -> usize {
         match self {
-            Self::Log { message, .. } | Self::Progress { message } => message.len(),
-            Self::Event { event, body } => event.len() + body.len(),
+            Self::Log { message, .. } | Self::Progress { message } => FRAME + message.len(),
+            Self::Event { event, body } => FRAME + event.len() + body.len(),
             Self::Output { .. } => 0,
         }
     }
@@ -52,6 +53,8 @@ fn replaced<S: Serializer>(text: &[u8], serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(&String::from_utf8_lossy(text))
 }
 
+/// Bytes that a report costs beside its text.
+const FRAME: usize = 16;
 /// Bytes of output that may wait for a slow caller.
 const OUTPUT_WAITING: usize = 4 << 20;
 /// Notices that may wait for a slow caller. A component that reports more is held back.
@@ -69,9 +72,15 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    pub(crate) fn channel(bytes: usize) -> (Self, mpsc::Receiver<Waiting>) {
+    /// A channel with no room yet: a component's limits are known once it is loaded.
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<Waiting>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { sender, output: Arc::new(Semaphore::new(OUTPUT_WAITING)), room: bytes, dropped: 0 }, receiver)
+        (Self { sender, output: Arc::new(Semaphore::new(OUTPUT_WAITING)), room: 0, dropped: 0 }, receiver)
+    }
+
+    pub(crate) fn with_room(mut self, bytes: usize) -> Self {
+        self.room = bytes;
+        self
     }
 
     /// Passes a notice on. What goes beyond the byte limit is dropped: a component must not fill

@@ -1,0 +1,79 @@
+//! More of something than the host takes: it ends at the limit, as an error or as a part left out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+use std::time::Duration;
+
+use dagster_ray_runtime::{Call, CallOptions, Notice, Progress};
+use sandbox_tests::{Subject, attack, call};
+use serde_json::json;
+
+const TIGHT: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nmemory_mib = 32\ncall_seconds = 2.0\nstderr_kib = 1\nlog_kib = 4\nhandles = 64\ntransfer_mib = 1\n";
+
+fn outcome(of: &str) -> String {
+    attack(&Subject::new("hostile", TIGHT).setting("attack", of))
+}
+
+#[test]
+fn a_flood_of_standard_error_is_cut() {
+    let text = outcome("stderr");
+    assert!(text.len() < 4096, "{} bytes", text.len());
+}
+
+#[test]
+fn a_flood_of_log_lines_is_cut_and_says_so() {
+    for flood in ["log", "log-empty"] {
+        let subject = Subject::new("hostile", TIGHT).setting("attack", flood);
+        let backend = subject.backend();
+        let arguments = json!({"run_id": "r", "attempt": 0}).to_string();
+        let mut call = Call::begin(&backend, "launcher.locate", &arguments, CallOptions::default());
+        let mut lines = Vec::new();
+        loop {
+            match call.wait(&backend, Duration::from_secs(10)) {
+                Progress::Notice(Notice::Log { message, .. }) => lines.push(message),
+                Progress::Ended(_) => break,
+                _ => panic!("{flood}: neither a line nor the end"),
+            }
+        }
+        let last = lines.pop().unwrap();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(last, @"the component reports more than its limit `log_kib` allows; the rest is dropped");
+        }
+        assert!(lines.len() <= 256 && lines.iter().map(String::len).sum::<usize>() <= 4096, "{flood}");
+        assert!(lines.iter().all(|line| line.contains("flood") || line.is_empty()));
+    }
+}
+
+#[test]
+fn a_text_larger_than_a_call_may_move_is_not_copied() {
+    for of in ["log-line", "text"] {
+        let text = outcome(of);
+        assert!(text.contains("the component failed") && text.len() < 4096, "{of}: {text:.400}");
+    }
+}
+
+#[test]
+fn an_export_whose_answer_is_too_large_fails_alone() {
+    let subject = Subject::new("hostile", TIGHT);
+    let backend = subject.backend();
+    let reference = json!({"run_id": "r", "attempt": 0, "job": {"submission_id": "s"}});
+    let error = call(&backend, "launcher.debug-info", &json!({"run": reference})).unwrap_err().to_string();
+    assert!(error.contains("the component failed"), "{error:.400}");
+    assert!(error.len() < 4096, "{error:.400}");
+    assert_eq!(call(&backend, "launcher.check", &json!({"runs": []})).unwrap(), json!([]));
+}
+
+#[test]
+fn more_handles_than_granted_are_not_given() {
+    insta::assert_snapshot!(outcome("handles"), @"hostile: launcher.locate: the component failed: it holds more than the 64 handles that its limit `handles` allows (in dagster-ray:backend/launcher@0.1.0#locate)");
+}
+
+#[test]
+fn a_gibibyte_of_randomness_is_not_made() {
+    insta::assert_snapshot!(outcome("random"), @"hostile: launcher.locate: the component failed: requested len 1073741824 exceeds limit 65536 (in dagster-ray:backend/launcher@0.1.0#locate)");
+}
+
+#[test]
+fn a_sleep_of_a_day_ends_with_the_deadline() {
+    insta::assert_snapshot!(outcome("sleep"), @"hostile: launcher.locate: not finished within 2 s, and stopped");
+}
