@@ -97,6 +97,9 @@ pub enum LoadError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The cassette to record to or to answer from cannot be used.
+    #[error(transparent)]
+    Cassette(#[from] crate::capability::http::cassette::CassetteError),
     /// wasmtime refused.
     #[error("the WebAssembly engine: {0}")]
     Engine(String),
@@ -119,6 +122,7 @@ impl LoadError {
             | Self::Ungranted { path, .. }
             | Self::Unknown { path, .. }
             | Self::Manifest { path, .. } => Some(path),
+            Self::Cassette(error) => Some(&error.path),
             Self::Engine(_) => None,
         }
     }

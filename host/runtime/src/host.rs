@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use wasmtime::Engine;
 
-use crate::capability::http::Clients;
+use crate::capability::http::cassette::{CassetteMode, Tape};
+use crate::capability::http::{Clients, Door, Intercept};
 use crate::capability::kubernetes::Clusters;
 use crate::capability::processes::Programs;
 use crate::engine::{Machine, Ticking};
@@ -16,8 +17,18 @@ struct Inner {
     machine: Machine,
     runtime: Runtime,
     clients: Clients,
+    door: Door,
     clusters: Clusters,
     programs: Programs,
+}
+
+/// What a host does besides running components. Nothing, mostly.
+#[derive(Clone, Default)]
+pub struct HostOptions {
+    /// Records what components ask over HTTP, or answers them from such a record.
+    pub cassette: Option<CassetteMode>,
+    /// Sees what components ask over HTTP, and can make it fail.
+    pub intercept: Option<Arc<dyn Intercept>>,
 }
 
 /// The host of a process. Clones are the same host.
@@ -33,6 +44,16 @@ impl Host {
     /// # Errors
     /// Where the machine does not let it: no memory, no threads.
     pub fn start() -> Result<Self, LoadError> {
+        Self::start_with(HostOptions::default())
+    }
+
+    /// The same, with somebody at the door.
+    ///
+    /// # Errors
+    /// As [`Host::start`], and where the cassette cannot be used.
+    pub fn start_with(options: HostOptions) -> Result<Self, LoadError> {
+        let HostOptions { cassette, intercept } = options;
+        let tape = cassette.as_ref().map(Tape::open).transpose()?;
         let machine = Machine::start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -44,6 +65,7 @@ impl Host {
             machine,
             runtime,
             clients: Clients::default(),
+            door: Door { intercept, tape },
             clusters: Clusters::default(),
             programs: Programs::default(),
         })))
@@ -70,6 +92,10 @@ impl Host {
 
     pub(crate) fn clients(&self) -> &Clients {
         &self.0.clients
+    }
+
+    pub(crate) fn door(&self) -> &Door {
+        &self.0.door
     }
 
     pub(crate) fn clusters(&self) -> &Clusters {

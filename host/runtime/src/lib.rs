@@ -34,7 +34,7 @@ pub use bindings::dagster_ray::host::model;
 pub use call::{Call, CallOptions, Progress};
 pub use error::{CallError, LoadError};
 pub use exports::Answer;
-pub use host::Host;
+pub use host::{Host, HostOptions};
 pub use introspect::{Interface, Introspection};
 pub use loader::{Inspection, inspect};
 pub use notice::Notice;

@@ -96,6 +96,7 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
             clients: host.clients().clone(),
             cluster: from.cluster,
             services: from.services,
+            door: host.door().clone(),
             response_bytes: u64::from(limits.response_mib) << 20,
             denials: Vec::new(),
         },

@@ -98,6 +98,40 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Limited<B> {
     }
 }
 
+struct Cut {
+    incoming: WasiBody,
+    left: u64,
+}
+
+/// A body whose connection breaks after so many bytes.
+pub(crate) fn cut(incoming: WasiBody, after: u64) -> WasiBody {
+    Cut { incoming, left: after }.boxed_unsync()
+}
+
+impl Body for Cut {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Err(trailers) => trailers,
+            Ok(mut data) => {
+                data.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+                self.left -= data.len() as u64;
+                Frame::data(data)
+            }
+        })))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,14 @@ pub(super) fn add(authority: &Authority, headers: &mut HeaderMap) {
     }
 }
 
+/// What would be added: the values alone.
+pub(super) fn of(authority: &Authority) -> Vec<String> {
+    let mut values: Vec<String> =
+        authority.headers.iter().filter_map(|(_, value)| value.to_str().ok().map(str::to_owned)).collect();
+    values.extend(authority.ray_token.then(ray_token).flatten());
+    values
+}
+
 /// Ray's token, from where Ray's own client takes it, in its order: `RAY_AUTH_TOKEN`, the file that
 /// `RAY_AUTH_TOKEN_PATH` names, `~/.ray/auth_token`. It is read for each request, because a local
 /// head that was just started has just written it.

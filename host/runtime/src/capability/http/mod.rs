@@ -4,8 +4,11 @@
 //! component has let go of the request, so that it never sees one.
 
 mod body;
+pub mod cassette;
 mod client;
 mod credentials;
+mod door;
+mod intercept;
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,6 +21,9 @@ use wasmtime_wasi_http::{
 
 pub(crate) use self::body::{Room, limited};
 pub(crate) use self::client::{Clients, explain, is_link_local, tls_error};
+pub(crate) use self::door::Door;
+use self::door::{Route, answered};
+pub use self::intercept::{Fate, Intercept};
 use crate::bindings::dagster_ray::host::model::Denial;
 use crate::capability::kubernetes::{self, Cluster, Refused, ServiceName, Services};
 use crate::policy::Policy;
@@ -54,6 +60,7 @@ impl Waits {
     }
 }
 
+type Refusal = Result<http::Response<WasiBody>, Error>;
 type Answer = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 /// The door through which every request of one call goes.
@@ -62,6 +69,7 @@ pub(crate) struct Egress {
     pub(crate) clients: Clients,
     pub(crate) cluster: std::sync::Arc<Cluster>,
     pub(crate) services: Services,
+    pub(crate) door: Door,
     pub(crate) response_bytes: u64,
     /// Refusals of this call, so that its error can name the missing grant.
     pub(crate) denials: Vec<Denial>,
@@ -80,6 +88,33 @@ impl Egress {
     }
 }
 
+impl Egress {
+    /// Decides on a request. One that is refused has its answer already.
+    fn route(&mut self, request: &http::Request<WasiBody>) -> Result<Route, Box<Refusal>> {
+        if kubernetes::is_meant(request.uri()) {
+            return match kubernetes::admit(&self.policy.kubernetes, request).map_err(|refused| *refused) {
+                Ok(admitted) => Ok(Route::Kubernetes(self.cluster.clone(), admitted)),
+                Err(Refused::Malformed(response)) => Err(Box::new(Ok(response))),
+                Err(Refused::Denied(denial)) => {
+                    self.denials.push(denial);
+                    Err(Box::new(Err(Error::HttpRequestDenied)))
+                }
+            };
+        }
+        let authority = self.policy.authority(request.uri()).cloned();
+        if self.policy.cluster_services && ServiceName::of(request.uri()).is_some() {
+            return Ok(Route::Service(self.services.clone(), authority));
+        }
+        match authority {
+            Some(authority) => Ok(Route::Authority(self.clients.clone(), authority)),
+            None => {
+                self.refuse(request);
+                Err(Box::new(Err(Error::HttpRequestDenied)))
+            }
+        }
+    }
+}
+
 impl WasiHttpHooks for Egress {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         (self.forbidden_header_filter())(name)
@@ -95,55 +130,17 @@ impl WasiHttpHooks for Egress {
 
     fn send_request(
         &mut self,
-        mut request: http::Request<WasiBody>,
+        request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _written: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
         let waits = Waits::new(options);
         let limit = self.response_bytes;
-        if kubernetes::is_meant(request.uri()) {
-            let admitted =
-                match kubernetes::admit(&self.policy.kubernetes, &request).map_err(|refused| *refused) {
-                    Ok(admitted) => admitted,
-                    Err(Refused::Malformed(response)) => return answered(async { Ok(response) }),
-                    Err(Refused::Denied(denial)) => {
-                        self.denials.push(denial);
-                        return answered(async { Err(Error::HttpRequestDenied) });
-                    }
-                };
-            let cluster = self.cluster.clone();
-            return answered(
-                async move { kubernetes::send(&cluster, admitted, request, waits, limit).await },
-            );
-        }
-        if self.policy.cluster_services && ServiceName::of(request.uri()).is_some() {
-            if let Some(authority) = self.policy.authority(request.uri()) {
-                credentials::add(authority, request.headers_mut());
-            }
-            let services = self.services.clone();
-            return answered(async move { services.send(request, waits, limit).await });
-        }
-        let Some(authority) = self.policy.authority(request.uri()).cloned() else {
-            self.refuse(&request);
-            return answered(async { Err(Error::HttpRequestDenied) });
+        let route = match self.route(&request) {
+            Ok(route) => route,
+            Err(refused) => return answered(async move { *refused }),
         };
-        credentials::add(&authority, request.headers_mut());
-        let clients = self.clients.clone();
-        answered(async move {
-            let client = clients.of(&authority.verify)?;
-            let sent = tokio::time::timeout(waits.head(), client.request(request));
-            let response = sent.await.map_err(|_| Error::HttpResponseTimeout)?.map_err(explain)?;
-            Ok(response.map(|incoming| limited(incoming, Room::Body(limit), waits.between_bytes)))
-        })
+        let door = self.door.clone();
+        answered(async move { door.pass(route, request, waits, limit).await })
     }
-}
-
-/// An answer to come, with nothing left to do for the connection.
-fn answered(
-    response: impl Future<Output = Result<http::Response<WasiBody>, Error>> + Send + 'static,
-) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
-    Box::new(async move {
-        let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
-        Ok((response.await?, io))
-    })
 }

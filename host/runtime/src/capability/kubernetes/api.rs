@@ -37,6 +37,13 @@ pub(crate) struct Admitted {
     is_watch: bool,
 }
 
+impl Admitted {
+    /// Whether its answer goes on for as long as it is listened to.
+    pub(crate) fn is_watch(&self) -> bool {
+        self.is_watch
+    }
+}
+
 /// Why one may not.
 pub(crate) enum Refused {
     /// No grant allows it.

@@ -25,7 +25,7 @@ pub use self::grant::{Resource, Rule};
 pub use self::kubeconfig::{KubernetesOptions, Place};
 pub use self::request_info::Verb;
 
-pub(crate) use self::api::{Refused, admit, is_meant, send};
+pub(crate) use self::api::{Admitted, Refused, admit, is_meant, send};
 pub(crate) use self::cluster::{Cluster, Clusters};
 pub(crate) use self::services::{ServiceName, Services};
 

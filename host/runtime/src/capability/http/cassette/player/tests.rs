@@ -1,0 +1,105 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+
+fn asked(method: &str, url: &str, body: Option<serde_json::Value>) -> Asked {
+    Asked { method: method.into(), url: url.into(), headers: BTreeMap::new(), body: body.map(Content::Json) }
+}
+
+fn exchange(request: Asked, answer: &str) -> Exchange {
+    let body = Some(Content::Text(answer.into()));
+    let response = Answered { status: 200, headers: BTreeMap::new(), body, parts: Vec::new(), end: None };
+    Exchange { process: 0, request, response: Some(response), error: None }
+}
+
+fn player(exchanges: Vec<Exchange>) -> Player {
+    Player::new(Cassette::new(exchanges))
+}
+
+fn text(played: Played) -> String {
+    match played {
+        Played::Answer { parts, .. } => {
+            parts.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
+        }
+        Played::Error(broken) => broken.kind,
+        Played::Missing(text) => text,
+    }
+}
+
+#[test]
+fn a_poll_gets_the_answers_in_their_order_and_the_last_one_again() {
+    let get = || asked("GET", "http://h/a?x=1&y=2", None);
+    let player = player(vec![exchange(get(), "one"), exchange(get(), "two")]);
+    let again = || text(player.answer(&asked("GET", "http://h/a?y=2&x=1", None)));
+    assert_eq!([again(), again(), again()], ["one", "two", "two"]);
+}
+
+#[test]
+fn a_change_is_answered_as_often_as_it_was_recorded_and_no_more() {
+    let post = || asked("POST", "http://h/a", Some(json!({"n": 1})));
+    let player = player(vec![exchange(post(), "made")]);
+    assert_eq!(text(player.answer(&post())), "made");
+    assert!(text(player.answer(&post())).contains("once more"));
+    assert_eq!(player.missing().len(), 1);
+}
+
+#[test]
+fn looking_more_often_than_before_does_not_show_what_a_change_led_to() {
+    let get = || asked("GET", "http://h/job", None);
+    let stop = || asked("POST", "http://h/job/stop", None);
+    let player = player(vec![exchange(get(), "running"), exchange(stop(), "ok"), exchange(get(), "stopped")]);
+    assert_eq!(text(player.answer(&get())), "running");
+    assert_eq!(text(player.answer(&get())), "running");
+    player.answer(&stop());
+    assert_eq!(text(player.answer(&get())), "stopped");
+}
+
+#[test]
+fn ids_of_another_session_stand_for_the_recorded_ones() {
+    let (old, new) = ("0b1c4f1e-6c0d-4b86-9a53-6d2f1c1f2a10", "11111111-6c0d-4b86-9a53-6d2f1c1f2a11");
+    let job = |run: &str, nonce: &str| json!({"submission_id": format!("run-{run}"), "metadata": {"launch": nonce}});
+    let player = player(vec![
+        exchange(asked("POST", "http://h/jobs", Some(job(old, "0123456789abcdef"))), "made"),
+        exchange(
+            asked("GET", &format!("http://h/jobs/run-{old}"), None),
+            &job(old, "0123456789abcdef").to_string(),
+        ),
+    ]);
+    player.answer(&asked("POST", "http://h/jobs", Some(job(new, "fedcba9876543210"))));
+    let found = text(player.answer(&asked("GET", &format!("http://h/jobs/run-{new}"), None)));
+    assert_eq!(found, job(new, "fedcba9876543210").to_string());
+}
+
+#[test]
+fn what_was_never_recorded_is_named_with_the_nearest_and_what_differs() {
+    let player = player(vec![
+        exchange(asked("POST", "http://h/api/jobs/", Some(json!({"cpus": 1}))), "made"),
+        exchange(asked("GET", "http://h/api/version", None), "2"),
+    ]);
+    let told = text(player.answer(&asked("POST", "http://h/api/jobs/", Some(json!({"cpus": 2})))));
+    insta::assert_snapshot!(told, @"the cassette has no POST http://h/api/jobs/; nearest: POST http://h/api/jobs/ (its body differs at cpus); GET http://h/api/version");
+    assert!(text(player.answer(&asked("GET", "http://other/api/version", None))).contains("http://other"));
+}
+
+#[tokio::test]
+async fn a_stream_comes_in_its_parts_and_stays_open_where_it_was_let_go() {
+    let part = |after_ms, text: &str| content::part(after_ms, text.as_bytes());
+    let response = Answered {
+        status: 200,
+        headers: BTreeMap::new(),
+        body: None,
+        parts: vec![part(0, "one\n"), part(200, "two\n")],
+        end: Some(End::Open),
+    };
+    let request = asked("GET", "http://h/logs", None);
+    let exchange = Exchange { process: 0, request: request.clone(), response: Some(response), error: None };
+    let mut body = player(vec![exchange]).play(&request).await.unwrap().into_body();
+    let began = std::time::Instant::now();
+    let mut next = async || body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(next().await, "one\n");
+    assert_eq!(next().await, "two\n");
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    assert!(tokio::time::timeout(Duration::from_millis(50), next()).await.is_err());
+}

@@ -1,0 +1,225 @@
+//! Writing down what goes through the door.
+//!
+//! Each process appends to a file of its own in one directory, a line for each exchange as soon as
+//! it is over: what a process has recorded stays, however it ends.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::conditions::GIVEN_UP;
+use super::format::{Answered, Asked, Broken, CassetteError, End, Exchange, Line};
+use super::scrub::Scrub;
+use super::{asked, content};
+
+/// A shorter pause is none.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a body that are kept. What comes after is passed on, and not recorded.
+const LARGEST: usize = 16 << 20;
+/// The headers of an answer that a component may decide by.
+const KEPT: [&str; 4] = ["content-type", "location", "retry-after", "etag"];
+
+/// A directory that this process records into.
+#[derive(Debug)]
+pub(crate) struct Recorder(Mutex<File>);
+
+impl Recorder {
+    /// Begins a file of this process in the directory, which is made where it is not there.
+    pub(super) fn open(directory: &Path) -> Result<Self, CassetteError> {
+        let wrong = |problem: String| CassetteError::new(directory, problem);
+        if directory.is_file() || directory.extension().is_some_and(|extension| extension == "json") {
+            return Err(wrong(
+                "every process of a session records into a file of its own, so this has to be a directory. Name \
+                 one, or let `dagster-ray record --to FILE -- COMMAND` make one file of it"
+                    .into(),
+            ));
+        }
+        std::fs::create_dir_all(directory).map_err(|error| wrong(error.to_string()))?;
+        let name = format!("{}-{}.jsonl", microseconds(), std::process::id());
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            // What users ask of their services is nobody else's business.
+            .mode(0o600)
+            .open(directory.join(name))
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(Self(Mutex::new(file)))
+    }
+
+    pub(super) async fn record<F>(
+        self: Arc<Self>,
+        request: Request<Bytes>,
+        scrub: Scrub,
+        send: impl FnOnce(Request<Bytes>) -> F,
+    ) -> Result<Response<WasiBody>, Error>
+    where
+        F: Future<Output = Result<Response<WasiBody>, Error>>,
+    {
+        let mut taking = Taking::new(self, asked(&request, &scrub), scrub);
+        match send(request).await {
+            Err(error) => {
+                taking.error = Some(Broken::of(&error));
+                Err(error)
+            }
+            Ok(response) => {
+                taking.head = Some((response.status().as_u16(), kept(response.headers(), &taking.scrub)));
+                taking.last = Instant::now();
+                Ok(response.map(|body| Tee { body, taking }.boxed_unsync()))
+            }
+        }
+    }
+
+    fn write(&self, line: &Line) {
+        let Ok(mut text) = serde_json::to_string(line) else { return };
+        text.push('\n');
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.write_all(text.as_bytes()) {
+            tracing::error!("an exchange is not recorded: {error}");
+        }
+    }
+}
+
+fn microseconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn kept(headers: &HeaderMap, scrub: &Scrub) -> BTreeMap<String, String> {
+    KEPT.iter()
+        .filter_map(|name| Some(((*name).to_owned(), scrub.text(headers.get(*name)?.to_str().ok()?))))
+        .collect()
+}
+
+/// An exchange under way. It is written when it is dropped, whatever it came to.
+struct Taking {
+    recorder: Arc<Recorder>,
+    at: u64,
+    request: Asked,
+    scrub: Scrub,
+    head: Option<(u16, BTreeMap<String, String>)>,
+    error: Option<Broken>,
+    body: Vec<u8>,
+    /// Where a pause was, and how long.
+    pauses: Vec<(usize, Duration)>,
+    last: Instant,
+    end: Option<End>,
+}
+
+impl Taking {
+    fn new(recorder: Arc<Recorder>, request: Asked, scrub: Scrub) -> Self {
+        Self {
+            recorder,
+            at: microseconds(),
+            request,
+            scrub,
+            head: None,
+            error: None,
+            body: Vec::new(),
+            pauses: Vec::new(),
+            last: Instant::now(),
+            end: Some(End::Open),
+        }
+    }
+
+    fn take(&mut self, data: &[u8]) {
+        if self.body.len() + data.len() > LARGEST {
+            return;
+        }
+        let pause = self.last.elapsed();
+        if pause >= PAUSE {
+            self.pauses.push((self.body.len(), pause));
+        }
+        self.body.extend_from_slice(data);
+        self.last = Instant::now();
+    }
+
+    fn answered(&mut self, status: u16, headers: BTreeMap<String, String>) -> Answered {
+        let cuts: Vec<usize> = self.pauses.iter().map(|(at, _)| *at).collect();
+        let (body, cuts) = self.scrub.body(&self.body, &cuts, self.end.is_none());
+        let mut answered = Answered { status, headers, body: None, parts: Vec::new(), end: self.end.take() };
+        if cuts.iter().all(|cut| *cut == 0) || cuts.iter().all(|cut| *cut == body.len()) {
+            answered.body = (!body.is_empty()).then(|| content::of_bytes(body));
+            return answered;
+        }
+        let (mut from, mut after) = (0, Duration::ZERO);
+        for (to, pause) in cuts.into_iter().zip(self.pauses.iter().map(|(_, pause)| *pause)) {
+            if to > from {
+                answered.parts.push(content::part(rounded(after), &body[from..to]));
+                after = Duration::ZERO;
+            }
+            from = to;
+            after += pause;
+        }
+        if from < body.len() {
+            answered.parts.push(content::part(rounded(after), &body[from..]));
+        }
+        answered
+    }
+}
+
+fn rounded(pause: Duration) -> u64 {
+    u64::try_from((pause.as_millis() + 50) / 100 * 100).unwrap_or(u64::MAX)
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        let response = self.head.take().map(|(status, headers)| self.answered(status, headers));
+        if response.is_none() && self.error.is_none() {
+            self.error = Some(Broken { kind: GIVEN_UP.to_owned(), reason: None });
+        }
+        let (request, error) = (self.request.clone(), self.error.take());
+        let exchange = Exchange { process: 0, request, response, error };
+        self.recorder.write(&Line { at: self.at, exchange });
+    }
+}
+
+/// A body that is passed on and taken down.
+struct Tee {
+    body: WasiBody,
+    taking: Taking,
+}
+
+impl Body for Tee {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.taking.take(data);
+                }
+            }
+            Some(Err(_)) => self.taking.end = Some(End::Broken),
+            None => self.taking.end = None,
+        }
+        if self.body.is_end_stream() && self.taking.end == Some(End::Open) {
+            self.taking.end = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
