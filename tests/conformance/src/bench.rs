@@ -1,0 +1,316 @@
+//! A component on the bench: called like any other, with its network and its store in the kit's
+//! hands.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::capability::objects::{ObjectStore, Value};
+use dagster_ray_runtime::manifest::Manifest;
+use dagster_ray_runtime::model::Error;
+use dagster_ray_runtime::{
+    Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, HostOptions,
+    LoadError, Notice, Progress,
+};
+use http::StatusCode;
+use serde_json::{Map, Value as Json, json};
+
+use crate::memory_store::MemoryStore;
+use crate::network::{Network, Seen, Weather};
+use crate::outcome::{Verdict, differs, not_applicable};
+use crate::schema::Schema;
+use crate::specs::SECRET;
+use crate::subject::Subject;
+
+/// The address of a Ray that is not there: every request to it is answered by the kit.
+const NOWHERE: &str = "http://conformance.invalid:8265";
+/// How long the kit waits for one call.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How long for one that follows a script.
+pub(crate) const SCRIPT: Duration = Duration::from_secs(300);
+
+/// A component on the bench.
+pub(crate) struct Bench {
+    backend: Backend,
+    /// The same without any setting.
+    bare: Backend,
+    component: String,
+    exports: Vec<&'static str>,
+    network: Arc<Network>,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) has_service: bool,
+    description: OnceCell<Option<Json>>,
+    options: BTreeMap<String, Map<String, Json>>,
+    leaks: RefCell<Vec<String>>,
+    left: RefCell<Vec<(&'static str, Json)>>,
+    pub(crate) live: crate::rules::Live,
+}
+
+/// What a call came to.
+pub(crate) struct Called {
+    pub(crate) export: String,
+    pub(crate) result: Result<Json, CallError>,
+    pub(crate) values: Vec<Value>,
+    pub(crate) notices: Vec<Notice>,
+}
+
+impl Bench {
+    pub(crate) fn new(subject: &Subject) -> Result<Self, LoadError> {
+        let network = Arc::new(Network::default());
+        let host = Host::start_with(HostOptions {
+            cassette: subject.cassette.clone(),
+            intercept: Some(network.clone()),
+        })?;
+        let store = Arc::new(MemoryStore::default());
+        let mut options = subject.backend.clone();
+        for name in Manifest::of(&options.path)?.grants.objects {
+            options.stores.entry(name).or_insert_with(|| store.clone() as Arc<dyn ObjectStore>);
+        }
+        let bare = Backend::new(
+            host.clone(),
+            BackendOptions {
+                path: options.path.clone(),
+                narrowing: options.narrowing.clone(),
+                sha256: options.sha256.clone(),
+                ..BackendOptions::default()
+            },
+        );
+        let (component, _, exports) = bare.describe()?;
+        let mut bench = Self {
+            backend: bare.clone(),
+            bare,
+            component,
+            exports,
+            network,
+            store,
+            has_service: subject.has_service,
+            description: OnceCell::new(),
+            options: subject.options.clone(),
+            leaks: RefCell::default(),
+            left: RefCell::default(),
+            live: crate::rules::Live::default(),
+        };
+        if !bench.has_service {
+            bench.give_an_address(&mut options);
+        }
+        bench.backend = Backend::new(host, options);
+        Ok(bench)
+    }
+
+    /// Something to ask, for a component that has to have an address. Nothing is ever sent there.
+    fn give_an_address(&self, options: &mut BackendOptions) {
+        let settings = self.description().and_then(|card| card.get("settings").cloned());
+        let reads = |key: &str| settings.as_ref().is_some_and(|all| all.get(key).is_some());
+        if reads("address") {
+            options.settings.entry("address".to_owned()).or_insert_with(|| NOWHERE.to_owned());
+        }
+        for url in [NOWHERE, "http://127.0.0.1:8265"] {
+            let made = serde_json::from_value::<AuthorityOptions>(json!({"url": url}));
+            if let Some(authority) = made.ok().and_then(|made| Authority::new(made).ok()) {
+                options.authorities.push(authority);
+            }
+        }
+    }
+
+    pub(crate) fn component(&self) -> String {
+        self.component.clone()
+    }
+
+    pub(crate) fn exports(&self, interface: &str) -> bool {
+        self.exports.contains(&interface)
+    }
+
+    pub(crate) fn exported(&self) -> &[&'static str] {
+        &self.exports
+    }
+
+    /// The component's card; none where it has none.
+    pub(crate) fn description(&self) -> Option<&Json> {
+        let card = self.description.get_or_init(|| {
+            if !self.exports("describe") {
+                return None;
+            }
+            self.offline(Fate::Refuse);
+            self.call_bare("describe.describe").result.ok()
+        });
+        card.as_ref()
+    }
+
+    /// The schema of an interface's options, where it publishes one.
+    pub(crate) fn schema(&self, interface: &str) -> Option<Schema> {
+        let text = self.description()?.get("options")?.get(interface)?;
+        match text {
+            Json::String(text) => Schema::new(text).ok(),
+            document => Schema::new(&document.to_string()).ok(),
+        }
+    }
+
+    /// The options that an interface's specs begin with.
+    pub(crate) fn options(&self, interface: &str) -> Map<String, Json> {
+        self.options.get(interface).cloned().unwrap_or_default()
+    }
+
+    /// From now on each request meets this, and none goes out.
+    pub(crate) fn offline(&self, fate: Fate) {
+        self.network.set(Weather::All(fate));
+    }
+
+    /// From now on each request is answered with this status.
+    pub(crate) fn answering(&self, status: StatusCode) {
+        self.offline(Fate::Answer(status, "as the conformance kit wants it".to_owned()));
+    }
+
+    /// From now on the network is like this.
+    pub(crate) fn weather(&self, weather: Weather) {
+        self.network.set(weather);
+    }
+
+    /// The requests since the network changed.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.network.seen()
+    }
+
+    /// Calls an export.
+    pub(crate) fn call(&self, export: &str, arguments: &Json) -> Called {
+        self.call_with(&self.backend, export, arguments, Vec::new())
+    }
+
+    /// Calls an export with values.
+    pub(crate) fn call_values(&self, export: &str, arguments: &Json, values: Vec<Value>) -> Called {
+        self.call_with(&self.backend, export, arguments, values)
+    }
+
+    /// Calls an export without parameters, of a component without settings.
+    pub(crate) fn call_bare(&self, export: &str) -> Called {
+        self.call_with(&self.bare, export, &json!({}), Vec::new())
+    }
+
+    fn call_with(&self, backend: &Backend, export: &str, arguments: &Json, values: Vec<Value>) -> Called {
+        let options = CallOptions { timeout: Some(PATIENCE), values };
+        let mut call = Call::begin(backend, export, &arguments.to_string(), options);
+        let began = Instant::now();
+        let mut notices = Vec::new();
+        let (result, values) = loop {
+            match call.wait(backend, Duration::from_secs(1)) {
+                Progress::Notice(notice) => notices.push(notice),
+                Progress::Ended(outcome) => match *outcome {
+                    Ok(answer) => break (Ok(answer.json), answer.values),
+                    Err(error) => break (Err(error), Vec::new()),
+                },
+                Progress::Quiet => {
+                    if export.starts_with("pipes.") && began.elapsed() > SCRIPT {
+                        call.cancel();
+                    }
+                }
+            }
+        };
+        let called = Called { export: export.to_owned(), result, values, notices };
+        self.look_for_leaks(&called);
+        called
+    }
+
+    fn look_for_leaks(&self, called: &Called) {
+        let mut said: Vec<String> = Vec::new();
+        if let Err(error) = &called.result {
+            said.push(error.to_string());
+        }
+        for notice in &called.notices {
+            match notice {
+                Notice::Log { message, .. } | Notice::Progress { message } => said.push(message.clone()),
+                _ => {}
+            }
+        }
+        if let Some(text) = said.into_iter().find(|text| text.contains(SECRET)) {
+            self.leaks.borrow_mut().push(format!("{}: {text}", called.export));
+        }
+    }
+
+    /// What calls of an interface said that holds a planted secret.
+    pub(crate) fn leak_of(&self, interface: &str) -> Option<String> {
+        let prefix = format!("{interface}.");
+        self.leaks.borrow().iter().find(|leak| leak.starts_with(&prefix)).cloned()
+    }
+
+    /// Something to stop or remove when all is done, by this call.
+    pub(crate) fn leave(&self, export: &'static str, arguments: Json) {
+        self.left.borrow_mut().push((export, arguments));
+    }
+
+    /// Stops and removes what rules left.
+    pub(crate) fn clean_up(&self) {
+        self.weather(Weather::Fair);
+        for (export, arguments) in self.left.take() {
+            let _ = self.call(export, &arguments);
+        }
+    }
+}
+
+impl Called {
+    /// Its answer.
+    pub(crate) fn answer(&self) -> Verdict<Json> {
+        match &self.result {
+            Ok(answer) => Ok(answer.clone()),
+            Err(CallError::Answered { error, .. }) if let Error::Unsupported(text) = error.as_ref() => {
+                Err(not_applicable(text.clone()))
+            }
+            Err(error) => Err(differs(format!("{} answers", self.export), error.to_string())),
+        }
+    }
+
+    /// The error of the contract that it answered with.
+    pub(crate) fn error(&self, expected: &str) -> Verdict<Error> {
+        match &self.result {
+            Err(CallError::Answered { error, .. }) => match error.as_ref() {
+                Error::Unsupported(text) => Err(not_applicable(text.clone())),
+                error => Ok(error.clone()),
+            },
+            other => Err(differs(format!("{}: {expected}", self.export), self.text_of(other))),
+        }
+    }
+
+    /// What it came to, in words.
+    pub(crate) fn text(&self) -> String {
+        self.text_of(&self.result)
+    }
+
+    fn text_of(&self, result: &Result<Json, CallError>) -> String {
+        match result {
+            Ok(answer) => format!("{} answered {answer}", self.export),
+            Err(CallError::Answered { error, .. }) => format!("{}: {}", self.export, describe(error)),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// The bytes of the output that it passed on.
+    pub(crate) fn output(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for notice in &self.notices {
+            if let Notice::Output { text, .. } = notice {
+                all.extend_from_slice(text);
+            }
+        }
+        all
+    }
+}
+
+/// An error by the name of its case.
+pub(crate) fn describe(error: &Error) -> String {
+    match error {
+        Error::InvalidConfig(fields) => {
+            let fields: Vec<_> =
+                fields.iter().map(|field| format!("`{}` {}", field.path, field.problem)).collect();
+            format!("invalid-config: {}", fields.join("; "))
+        }
+        Error::NotFound(text) => format!("not-found: {text}"),
+        Error::Conflict(text) => format!("conflict: {text}"),
+        Error::Denied(denial) => format!("denied: {} {}", denial.capability, denial.target),
+        Error::Unavailable(hint) => format!("unavailable: {}", hint.reason),
+        Error::Timeout(ms) => format!("timeout after {ms} ms"),
+        Error::Cancelled => "cancelled".to_owned(),
+        Error::Unsupported(text) => format!("unsupported: {text}"),
+        Error::Backend(api) => format!("backend: {} {}: {}", api.status, api.reason, api.message),
+        Error::Other(text) => format!("other: {text}"),
+    }
+}

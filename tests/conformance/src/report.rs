@@ -1,0 +1,90 @@
+//! All that was found, for people and for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::outcome::Outcome;
+
+/// What one rule came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The interface that the rule is about.
+    pub interface: &'static str,
+    /// The rule.
+    pub rule: &'static str,
+    /// Why there is such a rule.
+    pub reason: &'static str,
+    /// What it came to.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interface, rule, .. } = self;
+        match &self.outcome {
+            Outcome::Passed => write!(f, "passed   {interface}: {rule}"),
+            Outcome::Differs { expected, came } => {
+                write!(
+                    f,
+                    "DIFFERS  {interface}: {rule}\n           expected: {expected}\n           came:     {came}"
+                )?;
+                write!(f, "\n           why:      {}", self.reason)
+            }
+            Outcome::NotApplicable { reason } => write!(f, "n/a      {interface}: {rule} ({reason})"),
+            Outcome::Skipped { reason } => write!(f, "skipped  {interface}: {rule} ({reason})"),
+        }
+    }
+}
+
+/// What all rules came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The component's name.
+    pub component: String,
+    /// Whether no rule found a difference.
+    pub conforms: bool,
+    /// What each rule came to.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    pub(crate) fn new(component: String, findings: Vec<Finding>) -> Self {
+        let conforms = !findings.iter().any(|one| matches!(one.outcome, Outcome::Differs { .. }));
+        Self { component, conforms, findings }
+    }
+
+    /// Whether no rule found a difference.
+    pub fn conforms(&self) -> bool {
+        self.conforms
+    }
+
+    /// How many rules passed, differ, do not apply, were skipped.
+    pub fn counts(&self) -> [usize; 4] {
+        let mut counts = [0; 4];
+        for finding in &self.findings {
+            counts[match finding.outcome {
+                Outcome::Passed => 0,
+                Outcome::Differs { .. } => 1,
+                Outcome::NotApplicable { .. } => 2,
+                Outcome::Skipped { .. } => 3,
+            }] += 1;
+        }
+        counts
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        let [passed, differ, apart, skipped] = self.counts();
+        write!(
+            f,
+            "{}: {passed} passed, {differ} differ, {apart} do not apply, {skipped} skipped",
+            self.component
+        )
+    }
+}

@@ -1,0 +1,358 @@
+//! Rules of `executor`.
+
+use dagster_ray_runtime::capability::http::Fate;
+use http::StatusCode;
+use serde_json::{Map, Value as Json, json};
+
+use super::Needs::{Nothing, Service};
+use super::{
+    Rule, eventually, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, jobs, options,
+    status,
+};
+use crate::bench::{Bench, Called};
+use crate::network::Weather;
+use crate::outcome::{Verdict, expect, not_applicable};
+use crate::specs::{self, TAG, Work};
+
+const EXECUTOR: &str = "executor";
+const RUN: &str = "8c1f7a52-0000-4000-8000-000000000002";
+
+pub(super) const RULES: [Rule; 18] = [
+    Rule {
+        interface: EXECUTOR,
+        name: "an option that it does not know is refused by its name, before anything is asked",
+        reason: "a misspelt key would be passed over, and the step get less than was asked for",
+        needs: Nothing,
+        run: |bench| options::unknown_key(bench, EXECUTOR, |options| plan(bench, options)),
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "an option of the wrong type is refused by its name, before anything is asked",
+        reason: "a plan is what Dagster asks before a step begins",
+        needs: Nothing,
+        run: |bench| options::wrong_values(bench, EXECUTOR, |options| plan(bench, options)),
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "the tag dagster-ray/config wins over the options, field by field, 0 included",
+        reason: "one op turns off with it what the others need",
+        needs: Nothing,
+        run: |bench| options::tag(bench, EXECUTOR, |options, tag| launch(bench, options, tag)),
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "a step is planned without a request, twice alike",
+        reason: "a plan is asked for before each launch, and after a crash",
+        needs: Nothing,
+        run: planned,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "steps, attempts and runs have jobs of different names",
+        reason: "mapped steps differ by a few characters, and each has to execute",
+        needs: Nothing,
+        run: names,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "no request is made to check or to terminate no step",
+        reason: "Dagster asks every few seconds",
+        needs: Nothing,
+        run: none,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "a service that answers 500 makes no step missing",
+        reason: "a step whose job is missing is failed",
+        needs: Nothing,
+        run: |bench| away(bench, Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into())),
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "a connection that breaks makes no step missing",
+        reason: "a step whose job is missing is failed",
+        needs: Nothing,
+        run: |bench| away(bench, Fate::Reset),
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "no text in a step makes it trap",
+        reason: "step keys hold mapping keys, which are whatever users' data is",
+        needs: Nothing,
+        run: texts,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "no options and no reference make it trap",
+        reason: "a trap is a defect, and tells a user nothing",
+        needs: Nothing,
+        run: anything,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "a launch makes the job that was planned, and repeated finds it",
+        reason: "the worker of a run may be restarted, and a step must not execute twice",
+        needs: Service,
+        run: repeated,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "a launch whose answer is lost leads to one job",
+        reason: "networks break after a request as often as before",
+        needs: Service,
+        run: lost,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "a step whose job has ended gets a new one, and its old reference leads there",
+        reason: "the job that ended belongs to an earlier worker of the run",
+        needs: Service,
+        run: again,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "steps are checked in their order, and what is not there is missing",
+        reason: "Dagster puts a status to a step by its place",
+        needs: Service,
+        run: order,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "more steps are not more requests",
+        reason: "a run has hundreds under way, and asks for all of them at once",
+        needs: Service,
+        run: batch,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "terminated steps end, in their order; to do it again is no error",
+        reason: "an interrupted run stops all of its steps, and waits for them",
+        needs: Service,
+        run: terminate,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "a run can be finished twice, and when nothing was made for it",
+        reason: "the end of a run is told by whoever sees it",
+        needs: Service,
+        run: finish,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "no error and no log line holds what a step's environment holds",
+        reason: "they end up in Dagster's event log, which more people read",
+        needs: Nothing,
+        run: |bench| expect_no_leak(bench, EXECUTOR),
+    },
+];
+
+fn plan(bench: &Bench, options: &Map<String, Json>) -> Called {
+    bench.call("executor.plan", &json!({"step": specs::step(RUN, "step", Work::Brief, options)}))
+}
+
+fn launch(bench: &Bench, options: &Map<String, Json>, tag: Option<&Json>) -> Called {
+    let mut spec = specs::step(RUN, "step", Work::Brief, options);
+    if let Some(tag) = tag {
+        spec["tags"] = json!([["team", "conformance"], [TAG, tag.to_string()]]);
+    }
+    bench.call("executor.launch", &json!({"step": spec}))
+}
+
+fn plan_of(bench: &Bench, spec: &Json) -> Verdict<Json> {
+    bench.call("executor.plan", &json!({"step": spec})).answer()
+}
+
+fn planned(bench: &Bench) -> Verdict {
+    bench.offline(Fate::Refuse);
+    let spec = specs::step(RUN, "load[2026-01-01]", Work::Brief, &bench.options(EXECUTOR));
+    let (first, second) = (plan_of(bench, &spec)?, plan_of(bench, &spec)?);
+    expect(first == second, "the same plan twice", || format!("{first}, then {second}"))?;
+    expect_no_request(bench, "a step is planned")
+}
+
+fn names(bench: &Bench) -> Verdict {
+    bench.offline(Fate::Refuse);
+    let options = bench.options(EXECUTOR);
+    let (long, longer) = (format!("{}a", "k".repeat(300)), format!("{}b", "k".repeat(300)));
+    let mut ids = Vec::new();
+    for key in ["load", "load[a]", "load[b]", "load_a", "load.a", &long, &longer] {
+        for (run, attempt) in [(RUN, 0), (RUN, 1), ("8c1f7a52-0000-4000-8000-000000000003", 0)] {
+            let mut spec = specs::step(run, key, Work::Brief, &options);
+            spec["attempt"] = attempt.into();
+            ids.push(job_id(&plan_of(bench, &spec)?).to_owned());
+        }
+    }
+    ids.sort_unstable();
+    let twice: Vec<_> =
+        ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].as_str()).collect();
+    expect(twice.is_empty(), "a name for each", || format!("twice: {}", twice.join(", ")))
+}
+
+fn none(bench: &Bench) -> Verdict {
+    bench.offline(Fate::Refuse);
+    for export in ["executor.check", "executor.terminate"] {
+        let answer = bench.call(export, &json!({"steps": []})).answer()?;
+        expect(answer == json!([]), "no status", || answer.to_string())?;
+    }
+    expect_no_request(bench, "no step is checked")
+}
+
+fn away(bench: &Bench, fate: Fate) -> Verdict {
+    bench.offline(fate);
+    let options = bench.options(EXECUTOR);
+    let one = plan_of(bench, &specs::step(RUN, "one", Work::Brief, &options))?;
+    let two = plan_of(bench, &specs::step(RUN, "two", Work::Brief, &options))?;
+    for steps in [json!([one]), json!([one, two])] {
+        let called = bench.call("executor.check", &json!({"steps": steps}));
+        if bench.seen().is_empty() && called.result.is_ok() {
+            return Err(not_applicable("it asks nobody for the status of steps"));
+        }
+        expect_unavailable(&called, "a status that cannot be had")?;
+    }
+    Ok(())
+}
+
+fn texts(bench: &Bench) -> Verdict {
+    for export in ["executor.plan", "executor.launch"] {
+        hostile::texts(bench, export, |text| {
+            let mut step = specs::step(text, text, Work::Brief, &bench.options(EXECUTOR));
+            step["job_name"] = text.into();
+            step["tags"] = json!([[text, text]]);
+            step["command"]["argv"] = json!([text, text]);
+            step["command"]["env"] = json!([[text, text]]);
+            json!({"step": step})
+        })?;
+    }
+    hostile::texts(bench, "executor.finish", |text| json!({"run_id": text, "options": "{}"}))
+}
+
+fn anything(bench: &Bench) -> Verdict {
+    for export in ["executor.plan", "executor.launch"] {
+        hostile::anything(bench, export, |any| {
+            let mut step = specs::step(&any.text, &any.text, Work::Brief, &Map::new());
+            step["options"] = any.options.clone().into();
+            step["tags"] = any.tags.clone();
+            json!({"step": step})
+        })?;
+    }
+    let reference = |any: &hostile::Anything| {
+        let job = json!({"submission_id": any.text, "dashboard_url": any.text, "details": any.details});
+        json!({"run_id": any.text, "step_key": any.text, "attempt": 3, "job": job})
+    };
+    for export in ["executor.check", "executor.terminate"] {
+        hostile::anything(bench, export, |any| json!({"steps": [reference(any), reference(any)]}))?;
+    }
+    hostile::anything(bench, "executor.finish", |any| json!({"run_id": any.text, "options": any.options}))
+}
+
+fn repeated(bench: &Bench) -> Verdict {
+    for (spec, reference) in jobs::steps(bench)? {
+        let planned = plan_of(bench, &spec)?;
+        expect(job_id(&planned) == job_id(&reference), job_id(&planned), || job_id(&reference).to_owned())?;
+        let again = bench.call("executor.launch", &json!({"step": spec})).answer()?;
+        expect(job_id(&again) == job_id(&reference), job_id(&reference), || job_id(&again).to_owned())?;
+    }
+    Ok(())
+}
+
+fn lost(bench: &Bench) -> Verdict {
+    let spec = specs::step(&specs::run_id(), "step", Work::Long, &bench.options(EXECUTOR));
+    let planned = plan_of(bench, &spec)?;
+    bench.leave("executor.terminate", json!({"steps": [planned]}));
+    bench.weather(Weather::LostAnswer);
+    let launched = bench.call("executor.launch", &json!({"step": spec}));
+    if !bench.seen().iter().any(|one| one.method != http::Method::GET) {
+        launched.answer()?;
+        return Err(not_applicable("it launches without a request"));
+    }
+    let reference = match launched.answer() {
+        Ok(reference) => reference,
+        Err(_) => bench.call("executor.launch", &json!({"step": spec})).answer()?,
+    };
+    expect(job_id(&reference) == job_id(&planned), job_id(&planned), || job_id(&reference).to_owned())
+}
+
+fn state_of(bench: &Bench, reference: &Json) -> Verdict<(String, String)> {
+    let found = bench.call("executor.check", &json!({"steps": [reference]})).answer()?;
+    let (id, state) = status(&found, 0);
+    Ok((id.to_owned(), state.to_owned()))
+}
+
+fn again(bench: &Bench) -> Verdict {
+    let run_id = specs::run_id();
+    let brief = specs::step(&run_id, "again", Work::Brief, &bench.options(EXECUTOR));
+    let first = bench.call("executor.launch", &json!({"step": brief})).answer()?;
+    bench.leave("executor.terminate", json!({"steps": [first]}));
+    eventually("a brief step succeeds", || {
+        let (_, state) = state_of(bench, &first)?;
+        if matches!(state.as_str(), "failed" | "stopped" | "missing") {
+            return Err(crate::outcome::differs("succeeded", state));
+        }
+        Ok(if state == "succeeded" { Ok(()) } else { Err(state) })
+    })?;
+    let long = specs::step(&run_id, "again", Work::Long, &bench.options(EXECUTOR));
+    let second = bench.call("executor.launch", &json!({"step": long})).answer()?;
+    bench.leave("executor.terminate", json!({"steps": [second]}));
+    expect(job_id(&second) != job_id(&first), "a new job", || job_id(&second).to_owned())?;
+    let (id, state) = state_of(bench, &first)?;
+    let alive = matches!(state.as_str(), "pending" | "running");
+    expect(id == job_id(&second) && alive, &format!("{} under way", job_id(&second)), || {
+        format!("{id}, {state}")
+    })
+}
+
+fn order(bench: &Bench) -> Verdict {
+    let steps = jobs::steps(bench)?;
+    let [(_, one), (_, two)] = steps.as_slice() else { return Ok(()) };
+    let spec = specs::step(&specs::run_id(), "nobody", Work::Brief, &bench.options(EXECUTOR));
+    let nobody = plan_of(bench, &spec)?;
+    let found = bench.call("executor.check", &json!({"steps": [two, nobody, one]})).answer()?;
+    let all: Vec<(&str, &str)> = (0..3).map(|at| status(&found, at)).collect();
+    let alive = |state: &str| matches!(state, "pending" | "running");
+    expect(
+        alive(all[0].1) && all[1].1 == "missing" && alive(all[2].1),
+        "under way, missing, under way",
+        || format!("{}, {}, {}", all[0].1, all[1].1, all[2].1),
+    )?;
+    let ids = [job_id(two), job_id(one)];
+    expect([all[0].0, all[2].0] == ids, &ids.join(", "), || format!("{}, {}", all[0].0, all[2].0))
+}
+
+fn batch(bench: &Bench) -> Verdict {
+    let steps = jobs::steps(bench)?;
+    let requests = |count: usize| {
+        bench.weather(Weather::Fair);
+        let asked: Vec<&Json> = steps.iter().map(|(_, reference)| reference).cycle().take(count).collect();
+        bench.call("executor.check", &json!({"steps": asked})).answer()?;
+        Ok(bench.seen().len())
+    };
+    let (few, many) = (requests(2)?, requests(20)?);
+    expect(many <= few, &format!("{few} requests for 20 steps, as for 2"), || many.to_string())
+}
+
+fn terminate(bench: &Bench) -> Verdict {
+    let steps = jobs::steps(bench)?;
+    let references: Vec<&Json> = steps.iter().map(|(_, reference)| reference).collect();
+    let arguments = json!({"steps": references});
+    let ended = bench.call("executor.terminate", &arguments).answer()?;
+    for (at, reference) in references.iter().enumerate() {
+        let (id, state) = status(&ended, at);
+        expect(id == job_id(reference), job_id(reference), || id.to_owned())?;
+        expect(state == "stopped", "stopped", || state.to_owned())?;
+    }
+    let again = bench.call("executor.terminate", &arguments).answer()?;
+    for at in 0..references.len() {
+        let (_, state) = status(&again, at);
+        expect(matches!(state, "stopped" | "missing"), "stopped, as before", || state.to_owned())?;
+    }
+    Ok(())
+}
+
+fn finish(bench: &Bench) -> Verdict {
+    let options = Json::Object(bench.options(EXECUTOR)).to_string();
+    let run_id = specs::run_id();
+    for _ in 0..2 {
+        bench.call("executor.finish", &json!({"run_id": run_id, "options": options})).answer()?;
+    }
+    Ok(())
+}

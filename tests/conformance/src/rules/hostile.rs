@@ -1,0 +1,75 @@
+//! Arguments that no Dagster sends, and that no component may trap on.
+
+use dagster_ray_runtime::CallError;
+use fastrand::Rng;
+use http::StatusCode;
+use serde_json::{Map, Value as Json, json};
+
+use super::expect_no_trap;
+use crate::bench::Bench;
+use crate::outcome::{Outcome, Verdict};
+use crate::specs::{TAG, any_json, any_text, hostile_texts};
+
+/// So many documents for each export.
+const ROUNDS: usize = 24;
+/// The same ones each time.
+const SEED: u64 = 0x5eed;
+
+/// Calls an export with arguments made of each hostile text.
+pub(super) fn texts(bench: &Bench, export: &str, arguments: impl Fn(&str) -> Json) -> Verdict {
+    for text in hostile_texts() {
+        bench.answering(StatusCode::BAD_REQUEST);
+        let shown: String = text.chars().take(40).collect();
+        expect_no_trap(&bench.call(export, &arguments(&text)), &format!("{export} with the text {shown:?}"))?;
+    }
+    Ok(())
+}
+
+/// Calls an export with options, a tag and texts that could be anything.
+pub(super) fn anything(bench: &Bench, export: &str, arguments: impl Fn(&Anything) -> Json) -> Verdict {
+    let mut random = Rng::with_seed(SEED);
+    for round in 0..ROUNDS {
+        let anything =
+            Anything::new(&mut random, &bench.options(export.split('.').next().unwrap_or_default()));
+        bench.answering(StatusCode::BAD_REQUEST);
+        let called = bench.call(export, &arguments(&anything));
+        if let Err(CallError::Arguments { problem, .. }) = &called.result {
+            return Err(Outcome::Skipped { reason: format!("the kit's own arguments are wrong: {problem}") });
+        }
+        expect_no_trap(&called, &format!("{export}, round {round}: {}", arguments(&anything)))?;
+    }
+    Ok(())
+}
+
+/// What a spec is filled with.
+pub(super) struct Anything {
+    pub(super) options: String,
+    pub(super) tags: Json,
+    pub(super) text: String,
+    pub(super) details: Json,
+}
+
+impl Anything {
+    fn new(random: &mut Rng, base: &Map<String, Json>) -> Self {
+        let mut document = any_json(random, 4);
+        if let Json::Object(fields) = &mut document {
+            fields.extend(base.clone());
+        }
+        let options = match random.u32(0..4) {
+            0 => any_text(random),
+            _ => document.to_string(),
+        };
+        let tag = if random.bool() { any_json(random, 3).to_string() } else { any_text(random) };
+        let details = match random.u32(0..3) {
+            0 => Json::Null,
+            1 => Json::String(any_text(random)),
+            _ => Json::String(any_json(random, 3).to_string()),
+        };
+        Self {
+            options,
+            tags: json!([[TAG, tag], [any_text(random), any_text(random)]]),
+            text: any_text(random),
+            details,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Rules of `io`, on a store in memory.
+
+use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::model::Error;
+use serde_json::{Map, Value as Json, json};
+
+use super::Needs::Nothing;
+use super::{Rule, expect_no_leak, hostile, options};
+use crate::bench::{Bench, Called, describe};
+use crate::memory_store::{now, text, value};
+use crate::outcome::{Verdict, differs, expect};
+
+const IO: &str = "io";
+const RUN: &str = "8c1f7a52-0000-4000-8000-000000000005";
+
+pub(super) const RULES: [Rule; 13] = [
+    Rule {
+        interface: IO,
+        name: "an option that it does not know is refused by its name, before anything is kept",
+        reason: "a misspelt key would be passed over, and a value outlive its time",
+        needs: Nothing,
+        run: |bench| options::unknown_key(bench, IO, |options| save_with(bench, options)),
+    },
+    Rule {
+        interface: IO,
+        name: "an option of the wrong type is refused by its name, before anything is kept",
+        reason: "a value that is kept by a wrong rule is found missing much later",
+        needs: Nothing,
+        run: |bench| options::wrong_values(bench, IO, |options| save_with(bench, options)),
+    },
+    Rule {
+        interface: IO,
+        name: "what was saved is loaded, and the value is the same one",
+        reason: "a step gets what the one before it made",
+        needs: Nothing,
+        run: round,
+    },
+    Rule {
+        interface: IO,
+        name: "a value that is not there is not-found, and the error names its key",
+        reason: "somebody has to find out which step has to run again",
+        needs: Nothing,
+        run: missing,
+    },
+    Rule {
+        interface: IO,
+        name: "a second value takes the place of the first",
+        reason: "a step that is retried saves again",
+        needs: Nothing,
+        run: overwrite,
+    },
+    Rule {
+        interface: IO,
+        name: "outputs, mapping keys, steps, runs and partitions have keys of their own",
+        reason: "one would overwrite the other",
+        needs: Nothing,
+        run: keys,
+    },
+    Rule {
+        interface: IO,
+        name: "an asset is found by every run, and an output by its own run alone",
+        reason: "an asset outlives the run that made it",
+        needs: Nothing,
+        run: assets,
+    },
+    Rule {
+        interface: IO,
+        name: "many partitions are loaded in their order, each with its name",
+        reason: "a mapping of partitions to values is what the step gets",
+        needs: Nothing,
+        run: many,
+    },
+    Rule {
+        interface: IO,
+        name: "what is listed of a run or an asset is what is deleted, and nothing else",
+        reason: "cleaning up after one run must not take what another needs",
+        needs: Nothing,
+        run: delete,
+    },
+    Rule {
+        interface: IO,
+        name: "the values of runs that succeeded or are forgotten are given up, of live ones never",
+        reason: "stores fill up, and a run under way needs its values",
+        needs: Nothing,
+        run: expired,
+    },
+    Rule {
+        interface: IO,
+        name: "no text in an address makes it trap",
+        reason: "partitions and mapping keys are whatever users' data is",
+        needs: Nothing,
+        run: texts,
+    },
+    Rule {
+        interface: IO,
+        name: "no options make it trap",
+        reason: "a trap is a defect, and tells a user nothing",
+        needs: Nothing,
+        run: anything,
+    },
+    Rule {
+        interface: IO,
+        name: "no error and no log line holds a value",
+        reason: "values are users' data",
+        needs: Nothing,
+        run: |bench| expect_no_leak(bench, IO),
+    },
+];
+
+fn output(run_id: &str, step: &str, name: &str, mapping: Option<&str>) -> Json {
+    json!({
+        "asset": null, "partition": null, "run_id": run_id, "step_key": step, "output_name": name,
+        "mapping_key": mapping,
+    })
+}
+
+fn asset(run_id: &str, parts: &[&str], partition: Option<&str>) -> Json {
+    json!({
+        "asset": parts, "partition": partition, "run_id": run_id, "step_key": "make", "output_name": "result",
+        "mapping_key": null,
+    })
+}
+
+fn options_text(bench: &Bench) -> String {
+    Json::Object(bench.options(IO)).to_string()
+}
+
+fn begin(bench: &Bench) {
+    bench.offline(Fate::Refuse);
+    bench.store.clear();
+}
+
+fn save_with(bench: &Bench, options: &Map<String, Json>) -> Called {
+    let options = Json::Object(options.clone()).to_string();
+    let arguments = json!({"address": output(RUN, "step", "result", None), "value": 0, "options": options});
+    bench.call_values("io.save", &arguments, vec![value("kept")])
+}
+
+fn save(bench: &Bench, address: &Json, content: &str) -> Verdict<Json> {
+    let arguments = json!({"address": address, "value": 0, "options": options_text(bench)});
+    bench.call_values("io.save", &arguments, vec![value(content)]).answer()
+}
+
+fn load(bench: &Bench, address: &Json) -> Called {
+    bench.call("io.load", &json!({"address": address, "options": options_text(bench)}))
+}
+
+fn loaded(bench: &Bench, address: &Json) -> Verdict<String> {
+    let called = load(bench, address);
+    called.answer()?;
+    called.values.first().and_then(text).ok_or_else(|| differs("the value that was saved", "another one"))
+}
+
+fn select(bench: &Bench, export: &str, selection: &Json) -> Verdict<Json> {
+    bench.call(export, &json!({"selection": selection, "options": options_text(bench)})).answer()
+}
+
+fn round(bench: &Bench) -> Verdict {
+    begin(bench);
+    let address = output(RUN, "step", "result", None);
+    let stored = save(bench, &address, "one")?;
+    let came = loaded(bench, &address)?;
+    expect(came == "one", "the value that was saved", || came.clone())?;
+    let key = stored["key"].as_str().unwrap_or_default();
+    expect(!key.is_empty(), "a key", || stored.to_string())?;
+    let kept = bench.store.keys();
+    expect(kept.iter().any(|one| one == key), key, || kept.join(", "))
+}
+
+fn missing(bench: &Bench) -> Verdict {
+    begin(bench);
+    let address = output(RUN, "step", "result", None);
+    let stored = save(bench, &address, "one")?;
+    let key = stored["key"].as_str().unwrap_or_default().to_owned();
+    bench.store.clear();
+    match load(bench, &address).error("`not-found`")? {
+        Error::NotFound(text) if text.contains(&key) => Ok(()),
+        other => Err(differs(format!("`not-found` that names {key}"), describe(&other))),
+    }
+}
+
+fn overwrite(bench: &Bench) -> Verdict {
+    begin(bench);
+    let address = asset(RUN, &["a"], None);
+    save(bench, &address, "one")?;
+    save(bench, &address, "two")?;
+    let came = loaded(bench, &address)?;
+    expect(came == "two", "the second value", || came.clone())
+}
+
+fn keys(bench: &Bench) -> Verdict {
+    begin(bench);
+    let other = "8c1f7a52-0000-4000-8000-000000000006";
+    let addresses = [
+        output(RUN, "step", "result", None),
+        output(RUN, "step", "other", None),
+        output(RUN, "step", "result", Some("a")),
+        output(RUN, "step", "result", Some("b")),
+        output(RUN, "step[a]", "result", None),
+        output(RUN, "step/result", "a", None),
+        output(other, "step", "result", None),
+        asset(RUN, &["a", "b"], None),
+        asset(RUN, &["a/b"], None),
+        asset(RUN, &["a"], Some("b")),
+        asset(RUN, &["a"], Some("b|c")),
+        asset(RUN, &["a"], Some("B")),
+    ];
+    for (at, address) in addresses.iter().enumerate() {
+        save(bench, address, &at.to_string())?;
+    }
+    for (at, address) in addresses.iter().enumerate() {
+        let came = loaded(bench, address)?;
+        expect(came == at.to_string(), &format!("what was saved for {address}"), || {
+            let by = came.parse().ok().and_then(|at: usize| addresses.get(at));
+            by.map_or_else(String::new, |by| format!("what was saved for {by}"))
+        })?;
+    }
+    Ok(())
+}
+
+fn assets(bench: &Bench) -> Verdict {
+    begin(bench);
+    let other = "8c1f7a52-0000-4000-8000-000000000006";
+    save(bench, &asset(RUN, &["a"], None), "asset")?;
+    let came = loaded(bench, &asset(other, &["a"], None))?;
+    expect(came == "asset", "the asset, for another run", || came.clone())?;
+    save(bench, &output(RUN, "step", "result", None), "output")?;
+    match load(bench, &output(other, "step", "result", None)).error("`not-found` for another run")? {
+        Error::NotFound(_) => Ok(()),
+        error => Err(differs("`not-found` for another run's output", describe(&error))),
+    }
+}
+
+fn many(bench: &Bench) -> Verdict {
+    begin(bench);
+    let names = ["2026-01-02", "2026-01-01", "2026-01-03"];
+    let addresses: Vec<Json> = names.iter().map(|name| asset(RUN, &["a"], Some(name))).collect();
+    for (name, address) in names.iter().zip(&addresses) {
+        save(bench, address, name)?;
+    }
+    let arguments = json!({"addresses": addresses, "options": options_text(bench)});
+    let called = bench.call("io.load-many", &arguments);
+    let answer = called.answer()?;
+    expect(answer["partitions"] == json!(names), &names.join(", "), || answer["partitions"].to_string())?;
+    let came: Vec<String> = called.values.iter().filter_map(text).collect();
+    expect(came == names, "the value of each", || came.join(", "))
+}
+
+fn delete(bench: &Bench) -> Verdict {
+    begin(bench);
+    let other = "8c1f7a52-0000-4000-8000-000000000006";
+    save(bench, &output(RUN, "one", "result", None), "1")?;
+    save(bench, &output(RUN, "two", "result", None), "2")?;
+    save(bench, &output(other, "one", "result", None), "3")?;
+    save(bench, &asset(RUN, &["a"], Some("p")), "4")?;
+    save(bench, &asset(RUN, &["a"], Some("q")), "5")?;
+    save(bench, &asset(RUN, &["ab"], None), "6")?;
+    let of_run = json!({"runs": [RUN]});
+    let of_asset = json!({"asset": ["a"]});
+    let count = |answer: &Json| answer.as_array().map_or(0, Vec::len);
+    for (selection, name) in [(&of_run, "the run"), (&of_asset, "the asset")] {
+        let found = count(&select(bench, "io.list", selection)?);
+        expect(found == 2, &format!("the 2 values of {name}"), || found.to_string())?;
+    }
+    let all = count(&select(bench, "io.list", &json!({"runs": []}))?);
+    expect(all == 3, "the 3 values of all runs, without assets", || all.to_string())?;
+    for (selection, name) in [(&of_run, "the run"), (&of_asset, "the asset")] {
+        let removed = select(bench, "io.delete", selection)?;
+        expect(removed == 2, &format!("2 removed of {name}"), || removed.to_string())?;
+        let again = select(bench, "io.delete", selection)?;
+        expect(again == 0, &format!("0 removed of {name}, the second time"), || again.to_string())?;
+    }
+    let left = bench.store.keys();
+    expect(left.len() == 2, "the other run's value and the other asset", || left.join(", "))
+}
+
+fn expired(bench: &Bench) -> Verdict {
+    begin(bench);
+    for run in ["live", "succeeded", "failed", "forgotten"] {
+        save(bench, &output(run, "step", "result", None), run)?;
+    }
+    save(bench, &asset("forgotten", &["a"], None), "asset")?;
+    let life = |run: &str, ended: Option<u64>| json!({"run_id": run, "state": run, "ended_at": ended});
+    let ended = now().saturating_sub(60);
+    let known = [life("live", None), life("succeeded", Some(ended)), life("failed", Some(ended))];
+    let found = select(bench, "io.list", &json!({"expired": known}))?;
+    let mut runs: Vec<&str> =
+        found.as_array().into_iter().flatten().filter_map(|one| one["run_id"].as_str()).collect();
+    runs.sort_unstable();
+    // How long a failed run keeps its values for a second try is the backend's decision.
+    runs.retain(|run| *run != "failed");
+    expect(runs == ["forgotten", "succeeded"], "forgotten, succeeded", || runs.join(", "))?;
+    select(bench, "io.delete", &json!({"expired": known}))?;
+    loaded(bench, &output("live", "step", "result", None))?;
+    loaded(bench, &asset(RUN, &["a"], None))?;
+    Ok(())
+}
+
+fn texts(bench: &Bench) -> Verdict {
+    begin(bench);
+    hostile::texts(bench, "io.load", |text| {
+        let address = json!({
+            "asset": [text, text], "partition": text, "run_id": text, "step_key": text, "output_name": text,
+            "mapping_key": text,
+        });
+        json!({"address": address, "options": options_text(bench)})
+    })?;
+    hostile::texts(
+        bench,
+        "io.list",
+        |text| json!({"selection": {"runs": [text]}, "options": options_text(bench)}),
+    )?;
+    hostile::texts(
+        bench,
+        "io.delete",
+        |text| json!({"selection": {"keys": [text]}, "options": options_text(bench)}),
+    )
+}
+
+fn anything(bench: &Bench) -> Verdict {
+    begin(bench);
+    hostile::anything(
+        bench,
+        "io.load",
+        |any| json!({"address": output(&any.text, &any.text, &any.text, Some(&any.text)), "options": any.options}),
+    )?;
+    hostile::anything(
+        bench,
+        "io.list",
+        |any| json!({"selection": {"asset": [any.text]}, "options": any.options}),
+    )
+}

@@ -1,0 +1,313 @@
+//! Rules of `launcher`.
+
+use dagster_ray_runtime::capability::http::Fate;
+use http::StatusCode;
+use serde_json::{Map, Value as Json, json};
+
+use super::Needs::{Nothing, Service};
+use super::{
+    Rule, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, jobs, options, status,
+};
+use crate::bench::{Bench, Called};
+use crate::network::Weather;
+use crate::outcome::{Verdict, expect};
+use crate::specs::{self, TAG, Work};
+
+const LAUNCHER: &str = "launcher";
+
+pub(super) const RULES: [Rule; 18] = [
+    Rule {
+        interface: LAUNCHER,
+        name: "an option that it does not know is refused by its name, before anything is asked",
+        reason: "a misspelt key would be passed over, and the run get less than was asked for",
+        needs: Nothing,
+        run: |bench| options::unknown_key(bench, LAUNCHER, |options| launch(bench, options, None)),
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "an option of the wrong type is refused by its name, before anything is asked",
+        reason: "a run that cannot be meant must not begin",
+        needs: Nothing,
+        run: |bench| options::wrong_values(bench, LAUNCHER, |options| launch(bench, options, None)),
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "the tag dagster-ray/config wins over the options, field by field, 0 included",
+        reason: "users turn a default off for one run with it",
+        needs: Nothing,
+        run: |bench| options::tag(bench, LAUNCHER, |options, tag| launch(bench, options, tag)),
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a run is located without a request",
+        reason: "whoever lost a reference may have lost the network too",
+        needs: Nothing,
+        run: locate,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "attempts of a run, and runs, have jobs of different names",
+        reason: "a resumed run must not be taken for the worker that died",
+        needs: Nothing,
+        run: names,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "no request is made to check no run",
+        reason: "Dagster's monitoring asks every few seconds",
+        needs: Nothing,
+        run: check_none,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a service that answers 500 makes no run missing",
+        reason: "Dagster fails a run whose job is missing",
+        needs: Nothing,
+        run: |bench| away(bench, Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into())),
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a connection that breaks makes no run missing",
+        reason: "Dagster fails a run whose job is missing",
+        needs: Nothing,
+        run: |bench| away(bench, Fate::Reset),
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "no text in a run makes it trap",
+        reason: "job names, tags and paths are whatever users write",
+        needs: Nothing,
+        run: texts,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "no options and no reference make it trap",
+        reason: "a trap is a defect, and tells a user nothing",
+        needs: Nothing,
+        run: anything,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a launch makes the job that was located",
+        reason: "a launch whose answer never came can still be stopped",
+        needs: Service,
+        run: located,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a repeated launch finds the job that is there",
+        reason: "daemons restart, and a run must not execute twice",
+        needs: Service,
+        run: repeated,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a launch whose answer is lost leads to one job",
+        reason: "networks break after a request as often as before",
+        needs: Service,
+        run: lost,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a resumed run gets a job of its own",
+        reason: "the one that died keeps its name and its logs",
+        needs: Service,
+        run: resume,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "runs are checked in their order, and what is not there is missing",
+        reason: "Dagster puts a status to a run by its place",
+        needs: Service,
+        run: order,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "more runs are not more requests",
+        reason: "a deployment has hundreds, and asks for all of them at once",
+        needs: Service,
+        run: batch,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a terminated run ends, and says how; to do it again is no error",
+        reason: "Dagster waits for the end, and users click twice",
+        needs: Service,
+        run: terminate,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "no error and no log line holds what a run's environment holds",
+        reason: "they end up in Dagster's event log, which more people read",
+        needs: Nothing,
+        run: |bench| expect_no_leak(bench, LAUNCHER),
+    },
+];
+
+fn launch(bench: &Bench, options: &Map<String, Json>, tag: Option<&Json>) -> Called {
+    let mut spec = specs::run("8c1f7a52-0000-4000-8000-000000000001", 0, Work::Brief, options);
+    if let Some(tag) = tag {
+        spec["tags"] = json!([["team", "conformance"], [TAG, tag.to_string()]]);
+    }
+    bench.call("launcher.launch", &json!({"run": spec}))
+}
+
+fn at(bench: &Bench, run_id: &str, attempt: u32) -> Verdict<Json> {
+    bench.call("launcher.locate", &json!({"run_id": run_id, "attempt": attempt})).answer()
+}
+
+fn locate(bench: &Bench) -> Verdict {
+    bench.offline(Fate::Refuse);
+    at(bench, &specs::run_id(), 0)?;
+    expect_no_request(bench, "a run is located")
+}
+
+fn names(bench: &Bench) -> Verdict {
+    bench.offline(Fate::Refuse);
+    let (one, other) = (specs::run_id(), specs::run_id());
+    let all = [at(bench, &one, 0)?, at(bench, &one, 1)?, at(bench, &one, 2)?, at(bench, &other, 0)?];
+    let ids: Vec<&str> = all.iter().map(job_id).collect();
+    let distinct = ids.iter().collect::<std::collections::BTreeSet<_>>().len() == ids.len();
+    expect(distinct, "four names", || ids.join(", "))
+}
+
+fn check_none(bench: &Bench) -> Verdict {
+    bench.offline(Fate::Refuse);
+    let answer = bench.call("launcher.check", &json!({"runs": []})).answer()?;
+    expect(answer == json!([]), "no status", || answer.to_string())?;
+    expect_no_request(bench, "no run is checked")
+}
+
+fn away(bench: &Bench, fate: Fate) -> Verdict {
+    bench.offline(fate);
+    let one = at(bench, &specs::run_id(), 0)?;
+    let two = at(bench, &specs::run_id(), 0)?;
+    for runs in [json!([one]), json!([one, two])] {
+        let called = bench.call("launcher.check", &json!({"runs": runs}));
+        if bench.seen().is_empty() && called.result.is_ok() {
+            return Err(crate::outcome::not_applicable("it asks nobody for the status of runs"));
+        }
+        expect_unavailable(&called, "a status that cannot be had")?;
+    }
+    Ok(())
+}
+
+fn texts(bench: &Bench) -> Verdict {
+    hostile::texts(bench, "launcher.launch", |text| {
+        let mut run = specs::run(text, 0, Work::Brief, &bench.options(LAUNCHER));
+        run["job_name"] = text.into();
+        run["code_location"] = text.into();
+        run["tags"] = json!([[text, text]]);
+        run["command"]["argv"] = json!([text, text]);
+        run["command"]["env"] = json!([[text, text]]);
+        json!({"run": run})
+    })?;
+    hostile::texts(bench, "launcher.locate", |text| json!({"run_id": text, "attempt": u32::MAX}))
+}
+
+fn anything(bench: &Bench) -> Verdict {
+    for export in ["launcher.launch", "launcher.resume"] {
+        hostile::anything(bench, export, |any| {
+            let mut run = specs::run(&any.text, 1, Work::Brief, &Map::new());
+            run["options"] = any.options.clone().into();
+            run["tags"] = any.tags.clone();
+            json!({"run": run})
+        })?;
+    }
+    let reference = |any: &hostile::Anything| {
+        let job = json!({"submission_id": any.text, "dashboard_url": any.text, "details": any.details});
+        json!({"run_id": any.text, "attempt": 3, "job": job})
+    };
+    hostile::anything(bench, "launcher.check", |any| json!({"runs": [reference(any), reference(any)]}))?;
+    hostile::anything(bench, "launcher.debug-info", |any| json!({"run": reference(any)}))?;
+    hostile::anything(bench, "launcher.terminate", |any| json!({"run": reference(any)}))
+}
+
+fn located(bench: &Bench) -> Verdict {
+    let (spec, reference) = jobs::run(bench)?;
+    let run_id = spec["run_id"].as_str().unwrap_or_default();
+    let located = at(bench, run_id, 0)?;
+    expect(job_id(&located) == job_id(&reference), job_id(&located), || job_id(&reference).to_owned())
+}
+
+fn repeated(bench: &Bench) -> Verdict {
+    let (spec, reference) = jobs::run(bench)?;
+    let again = bench.call("launcher.launch", &json!({"run": spec})).answer()?;
+    expect(job_id(&again) == job_id(&reference), job_id(&reference), || job_id(&again).to_owned())
+}
+
+fn lost(bench: &Bench) -> Verdict {
+    let spec = specs::run(&specs::run_id(), 0, Work::Long, &bench.options(LAUNCHER));
+    let located = at(bench, spec["run_id"].as_str().unwrap_or_default(), 0)?;
+    bench.leave("launcher.terminate", json!({"run": located}));
+    bench.weather(Weather::LostAnswer);
+    let launched = bench.call("launcher.launch", &json!({"run": spec}));
+    if !bench.seen().iter().any(|one| one.method != http::Method::GET) {
+        launched.answer()?;
+        return Err(crate::outcome::not_applicable("it launches without a request"));
+    }
+    // It may say that it does not know, and then the caller asks again.
+    let reference = match launched.answer() {
+        Ok(reference) => reference,
+        Err(_) => bench.call("launcher.launch", &json!({"run": spec})).answer()?,
+    };
+    expect(job_id(&reference) == job_id(&located), job_id(&located), || job_id(&reference).to_owned())?;
+    let found = bench.call("launcher.check", &json!({"runs": [reference]})).answer()?;
+    let (_, state) = status(&found, 0);
+    expect(matches!(state, "pending" | "running"), "one job under way", || state.to_owned())
+}
+
+fn resume(bench: &Bench) -> Verdict {
+    let (spec, reference) = jobs::run(bench)?;
+    let mut again = spec.clone();
+    again["attempt"] = 1.into();
+    let resumed = bench.call("launcher.resume", &json!({"run": again})).answer()?;
+    bench.leave("launcher.terminate", json!({"run": resumed}));
+    expect(job_id(&resumed) != job_id(&reference), "another job", || job_id(&resumed).to_owned())?;
+    let located = at(bench, spec["run_id"].as_str().unwrap_or_default(), 1)?;
+    expect(job_id(&located) == job_id(&resumed), job_id(&located), || job_id(&resumed).to_owned())
+}
+
+fn order(bench: &Bench) -> Verdict {
+    let (_, reference) = jobs::run(bench)?;
+    let nobody = at(bench, &specs::run_id(), 0)?;
+    let found = bench.call("launcher.check", &json!({"runs": [nobody, reference, nobody]})).answer()?;
+    let states: Vec<&str> = (0..3).map(|at| status(&found, at).1).collect();
+    let alive = matches!(states[1], "pending" | "running");
+    expect(
+        states[0] == "missing" && alive && states[2] == "missing",
+        "missing, pending or running, missing",
+        || states.join(", "),
+    )?;
+    let ids: Vec<&str> = (0..3).map(|at| status(&found, at).0).collect();
+    expect(ids[1] == job_id(&reference), "the id of each job in its place", || ids.join(", "))?;
+    let alone = bench.call("launcher.check", &json!({"runs": [nobody]})).answer()?;
+    expect(status(&alone, 0).1 == "missing", "missing", || status(&alone, 0).1.to_owned())
+}
+
+fn batch(bench: &Bench) -> Verdict {
+    let (_, reference) = jobs::run(bench)?;
+    let requests = |count: usize| {
+        bench.weather(Weather::Fair);
+        let runs = vec![reference.clone(); count];
+        bench.call("launcher.check", &json!({"runs": runs})).answer()?;
+        Ok(bench.seen().len())
+    };
+    let (few, many) = (requests(2)?, requests(20)?);
+    expect(many <= few, &format!("{few} requests for 20 runs, as for 2"), || many.to_string())
+}
+
+fn terminate(bench: &Bench) -> Verdict {
+    let (_, reference) = jobs::run(bench)?;
+    let end = |run: &Json| bench.call("launcher.terminate", &json!({"run": run})).answer();
+    let first = end(&reference)?;
+    expect(first == "stopped", "stopped", || first.to_string())?;
+    let found = bench.call("launcher.check", &json!({"runs": [reference]})).answer()?;
+    let (_, state) = status(&found, 0);
+    // What was made for the run alone is removed, and the job's record may be among it.
+    expect(matches!(state, "stopped" | "missing"), "stopped", || state.to_owned())?;
+    let second = end(&reference)?;
+    expect(second == "already-ended" || second == "missing", "already-ended", || second.to_string())?;
+    let never = end(&at(bench, &specs::run_id(), 0)?)?;
+    expect(never == "missing", "missing for a run that never was", || never.to_string())
+}

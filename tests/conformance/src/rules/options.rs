@@ -1,0 +1,111 @@
+//! What interfaces that take `options` have in common.
+
+use dagster_ray_runtime::model::Error;
+use serde_json::{Map, Value as Json, json};
+
+use super::expect_no_request;
+use crate::bench::{Bench, Called};
+use crate::network::Seen;
+use crate::outcome::{Verdict, differs, expect, not_applicable};
+use crate::schema::{Schema, UNKNOWN, with};
+use crate::specs::TAG;
+
+fn schema(bench: &Bench, interface: &str) -> Verdict<Schema> {
+    bench.schema(interface).ok_or_else(|| not_applicable("it publishes no schema of these options"))
+}
+
+/// The error names the mistake, and nothing was asked of anybody.
+fn expect_invalid(bench: &Bench, called: &Called, key: &str) -> Verdict {
+    let expected = format!("`invalid-config` that names `{key}`");
+    match called.error(&expected)? {
+        Error::InvalidConfig(fields)
+            if fields.iter().any(|field| field.path.contains(key) || field.problem.contains(key)) => {}
+        other => return Err(differs(expected, crate::bench::describe(&other))),
+    }
+    expect_no_request(bench, &format!("the mistake in `{key}` is found"))
+}
+
+/// A key that the schema does not know is refused by its name.
+pub(super) fn unknown_key(
+    bench: &Bench,
+    interface: &str,
+    call: impl Fn(&Map<String, Json>) -> Called,
+) -> Verdict {
+    let options = with(&bench.options(interface), UNKNOWN, &json!(1));
+    if schema(bench, interface)?.accepts(&options) {
+        return Err(not_applicable("its schema allows keys that it does not know"));
+    }
+    bench.answering(http::StatusCode::BAD_REQUEST);
+    expect_invalid(bench, &call(&options), UNKNOWN)
+}
+
+/// A value that the schema refuses is refused by the name of its key.
+pub(super) fn wrong_values(
+    bench: &Bench,
+    interface: &str,
+    call: impl Fn(&Map<String, Json>) -> Called,
+) -> Verdict {
+    let options = bench.options(interface);
+    let mistakes = schema(bench, interface)?.mistakes(&options);
+    if mistakes.is_empty() {
+        return Err(not_applicable("its schema takes any value for each key"));
+    }
+    for (key, wrong) in mistakes {
+        bench.answering(http::StatusCode::BAD_REQUEST);
+        expect_invalid(bench, &call(&with(&options, &key, &wrong)), &key)?;
+    }
+    Ok(())
+}
+
+/// The configuration in the tag wins over the options, field by field, and `0` is a value like any
+/// other: what is sent for the two together is what is sent for what they come to.
+pub(super) fn tag(
+    bench: &Bench,
+    interface: &str,
+    call: impl Fn(&Map<String, Json>, Option<&Json>) -> Called,
+) -> Verdict {
+    let options = bench.options(interface);
+    let numbers = schema(bench, interface)?.numbers(&options);
+    let [first, others @ ..] = numbers.as_slice() else {
+        return Err(not_applicable("none of its options is a number"));
+    };
+    let sent = |options: &Map<String, Json>, tag: Option<&Json>| {
+        bench.answering(http::StatusCode::BAD_REQUEST);
+        call(options, tag);
+        changes(&bench.seen())
+    };
+    let mut base = with(&options, first, &json!(7));
+    if let Some(second) = others.first() {
+        base.insert(second.clone(), json!(7));
+    }
+    let overridden = with(&base, first, &json!(0));
+    let expected = sent(&overridden, None);
+    if expected.is_empty() || expected == sent(&base, None) {
+        return Err(not_applicable("what it sends first does not show its options"));
+    }
+    let came = sent(&base, Some(&json!({first.clone(): 0})));
+    expect(came == expected, &format!("the tag {TAG} with {first} = 0 to send {}", show(&expected)), || {
+        show(&came)
+    })
+}
+
+/// What was sent to change something, without what is drawn anew each time.
+fn changes(seen: &[Seen]) -> Vec<String> {
+    let changing = seen.iter().filter(|one| one.method != http::Method::GET);
+    changing.map(|one| steady(&String::from_utf8_lossy(&one.body))).collect()
+}
+
+/// A text without the long hexadecimal runs that nonces are.
+fn steady(text: &str) -> String {
+    let mut steady = String::new();
+    for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let is_nonce = bare.len() >= 12 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+        steady.push_str(if is_nonce { "…" } else { word });
+    }
+    steady
+}
+
+fn show(sent: &[String]) -> String {
+    sent.first().map_or_else(|| "nothing".to_owned(), Clone::clone)
+}

@@ -1,0 +1,324 @@
+//! Rules of `pipes`.
+
+use std::cell::Cell;
+
+use dagster_ray_runtime::capability::http::Fate;
+use http::StatusCode;
+use serde_json::{Map, Value as Json, json};
+
+use super::Needs::{Nothing, Service};
+use super::{Rule, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, options, status};
+use crate::bench::Bench;
+use crate::network::Weather;
+use crate::outcome::{Verdict, differs, expect, not_applicable};
+use crate::specs;
+
+const PIPES: &str = "pipes";
+const RUN: &str = "8c1f7a52-0000-4000-8000-000000000004";
+const NONCE: &str = "c0ffee123456";
+/// Lines of a script that says much.
+const LINES: usize = 200;
+
+pub(super) const RULES: [Rule; 14] = [
+    Rule {
+        interface: PIPES,
+        name: "an option that it does not know is refused by its name, before anything is asked",
+        reason: "a misspelt key would be passed over, and the script run without it",
+        needs: Nothing,
+        run: |bench| {
+            options::unknown_key(bench, PIPES, |options| {
+                bench.call("pipes.plan", &json!({"script": specs::script_with(RUN, NONCE, options)}))
+            })
+        },
+    },
+    Rule {
+        interface: PIPES,
+        name: "an option of the wrong type is refused by its name, before anything is asked",
+        reason: "a script that cannot be meant must not begin",
+        needs: Nothing,
+        run: |bench| {
+            options::wrong_values(bench, PIPES, |options| {
+                bench.call("pipes.plan", &json!({"script": specs::script_with(RUN, NONCE, options)}))
+            })
+        },
+    },
+    Rule {
+        interface: PIPES,
+        name: "a script is planned without a request, and another nonce names another job",
+        reason: "what was planned can be stopped although nothing came back from its launch",
+        needs: Nothing,
+        run: plan,
+    },
+    Rule {
+        interface: PIPES,
+        name: "a service that is away is unavailable, and ends no script",
+        reason: "a script goes on while Ray's dashboard restarts",
+        needs: Nothing,
+        run: away,
+    },
+    Rule {
+        interface: PIPES,
+        name: "no text in a script makes it trap",
+        reason: "entrypoints, labels and environments are whatever users write",
+        needs: Nothing,
+        run: texts,
+    },
+    Rule {
+        interface: PIPES,
+        name: "no options and no reference make it trap",
+        reason: "a trap is a defect, and tells a user nothing",
+        needs: Nothing,
+        run: anything,
+    },
+    Rule {
+        interface: PIPES,
+        name: "a script is waited for, and its success has exit code 0",
+        reason: "the asset is materialised when its script has succeeded",
+        needs: Service,
+        run: success,
+    },
+    Rule {
+        interface: PIPES,
+        name: "a script that fails has failed, with its exit code",
+        reason: "the asset must fail, and the code tells people why",
+        needs: Service,
+        run: failure,
+    },
+    Rule {
+        interface: PIPES,
+        name: "each line is passed on once and in order, as the bytes it is, also the last without an end",
+        reason: "Dagster's messages are lines among others, and none may be lost or doubled",
+        needs: Service,
+        run: lines,
+    },
+    Rule {
+        interface: PIPES,
+        name: "a connection that breaks again and again loses no line and doubles none",
+        reason: "scripts run for hours, and networks do not",
+        needs: Service,
+        run: cut,
+    },
+    Rule {
+        interface: PIPES,
+        name: "from where it came to, following says nothing twice",
+        reason: "a process that is restarted goes on where it was",
+        needs: Service,
+        run: resumed,
+    },
+    Rule {
+        interface: PIPES,
+        name: "a launch whose answer is lost leads to one job",
+        reason: "networks break after a request as often as before",
+        needs: Service,
+        run: lost,
+    },
+    Rule {
+        interface: PIPES,
+        name: "a terminated script ends, and says how; to do it again is no error",
+        reason: "a canceled run must not leave its scripts behind",
+        needs: Service,
+        run: terminate,
+    },
+    Rule {
+        interface: PIPES,
+        name: "no error and no log line holds what opens the session",
+        reason: "they end up in Dagster's event log, which more people read",
+        needs: Nothing,
+        run: |bench| expect_no_leak(bench, PIPES),
+    },
+];
+
+fn spec(bench: &Bench, run_id: &str, nonce: &str, python: &str) -> Verdict<Json> {
+    specs::script(bench, run_id, nonce, python)
+        .map(|script| json!({"script": script}))
+        .ok_or_else(|| not_applicable("its options have no `entrypoint` that the kit knows"))
+}
+
+fn plan(bench: &Bench) -> Verdict {
+    bench.offline(Fate::Refuse);
+    let one = spec(bench, RUN, NONCE, "print(1)")?;
+    let first = bench.call("pipes.plan", &one).answer()?;
+    let second = bench.call("pipes.plan", &one).answer()?;
+    expect(first == second, "the same plan twice", || format!("{first}, then {second}"))?;
+    let other = bench.call("pipes.plan", &spec(bench, RUN, "badcafe12345", "print(1)")?).answer()?;
+    expect(job_id(&other) != job_id(&first), "another job", || job_id(&other).to_owned())?;
+    expect_no_request(bench, "a script is planned")
+}
+
+fn away(bench: &Bench) -> Verdict {
+    bench.answering(StatusCode::INTERNAL_SERVER_ERROR);
+    let job = bench.call("pipes.plan", &spec(bench, RUN, NONCE, "print(1)")?).answer()?;
+    let called = bench.call("pipes.wait", &json!({"job": job}));
+    if bench.seen().is_empty() && called.result.is_ok() {
+        return Err(not_applicable("it asks nobody for the status of scripts"));
+    }
+    expect_unavailable(&called, "a script that cannot be looked at")
+}
+
+fn texts(bench: &Bench) -> Verdict {
+    for export in ["pipes.plan", "pipes.launch"] {
+        hostile::texts(bench, export, |text| {
+            let spec = specs::script(bench, text, NONCE, text);
+            let mut script = spec.unwrap_or_else(|| specs::script_with(text, NONCE, &bench.options(PIPES)));
+            script["step_key"] = text.into();
+            script["nonce"] = text.into();
+            script["bootstrap"] = json!([[text, text]]);
+            script["labels"] = json!([[text, text]]);
+            script["image"] = text.into();
+            json!({"script": script})
+        })?;
+    }
+    Ok(())
+}
+
+fn anything(bench: &Bench) -> Verdict {
+    for export in ["pipes.plan", "pipes.launch"] {
+        hostile::anything(bench, export, |any| {
+            let mut script = specs::script_with(&any.text, &any.text, &Map::new());
+            script["options"] = any.options.clone().into();
+            json!({"script": script})
+        })?;
+    }
+    let job = |any: &hostile::Anything| json!({"submission_id": any.text, "dashboard_url": null, "details": any.details});
+    hostile::anything(bench, "pipes.follow", |any| json!({"job": job(any), "from": any.text}))?;
+    hostile::anything(bench, "pipes.wait", |any| json!({"job": job(any)}))?;
+    hostile::anything(bench, "pipes.terminate", |any| json!({"job": job(any)}))
+}
+
+/// Launches a script and waits for its end.
+fn finished(bench: &Bench, python: &str) -> Verdict<(Json, Json)> {
+    let job =
+        bench.call("pipes.launch", &spec(bench, &specs::run_id(), &specs::nonce(), python)?).answer()?;
+    bench.leave("pipes.terminate", json!({"job": job}));
+    let status = bench.call("pipes.wait", &json!({"job": job})).answer()?;
+    Ok((job, status))
+}
+
+fn success(bench: &Bench) -> Verdict {
+    let (_, ended) = finished(bench, "print('done')")?;
+    expect(
+        status(&ended, 0).1 == "succeeded" && ended["exit_code"].as_i64().is_none_or(|code| code == 0),
+        "succeeded, with exit code 0",
+        || ended.to_string(),
+    )
+}
+
+fn failure(bench: &Bench) -> Verdict {
+    let (_, ended) = finished(bench, "raise SystemExit(3)")?;
+    expect(status(&ended, 0).1 == "failed", "failed", || ended.to_string())?;
+    match ended["exit_code"].as_i64() {
+        Some(3) => Ok(()),
+        None => Err(not_applicable("what it runs scripts with tells no exit code")),
+        Some(other) => Err(differs("exit code 3", other.to_string())),
+    }
+}
+
+/// What the script says that says much, and what has to come of it.
+fn much() -> (String, Vec<Vec<u8>>) {
+    let python = format!(
+        "import sys; w = sys.stdout.buffer.write; [w(b'line %d of many\\n' % n) for n in range({LINES})]; \
+         w(bytes([255, 254, 10])); w(bytes([10])); w(b'the last one')"
+    );
+    let mut lines: Vec<Vec<u8>> = (0..LINES).map(|n| format!("line {n} of many").into_bytes()).collect();
+    lines.push(vec![255, 254]);
+    lines.push(Vec::new());
+    lines.push(b"the last one".to_vec());
+    (python, lines)
+}
+
+/// Of the output, the lines that are the script's own: Ray may say something before them.
+fn own(output: &[u8]) -> Vec<Vec<u8>> {
+    let text = output.strip_suffix(b"\n").unwrap_or(output);
+    let lines: Vec<Vec<u8>> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let first = lines.iter().position(|line| line.starts_with(b"line 0 of")).unwrap_or(0);
+    lines[first..].to_vec()
+}
+
+/// The first place at which two lists of lines differ.
+fn difference(expected: &[Vec<u8>], came: &[Vec<u8>]) -> Option<String> {
+    let show = |line: Option<&Vec<u8>>| match line {
+        Some(line) => format!("{:?}", String::from_utf8_lossy(line)),
+        None => "nothing".to_owned(),
+    };
+    let at = (0..expected.len().max(came.len())).find(|at| expected.get(*at) != came.get(*at))?;
+    Some(format!(
+        "{} lines, of which line {at} is {} and not {}",
+        came.len(),
+        show(came.get(at)),
+        show(expected.get(at))
+    ))
+}
+
+fn follow_and_compare(bench: &Bench, job: &Json, expected: &[Vec<u8>]) -> Verdict<Json> {
+    let called = bench.call("pipes.follow", &json!({"job": job}));
+    let reached = called.answer()?;
+    expect(reached["complete"] == true, "a complete output", || reached.to_string())?;
+    match difference(expected, &own(&called.output())) {
+        None => Ok(reached),
+        Some(text) => Err(differs(format!("{} lines as they were written", expected.len()), text)),
+    }
+}
+
+fn lines(bench: &Bench) -> Verdict {
+    let (python, expected) = much();
+    let script = spec(bench, &specs::run_id(), &specs::nonce(), &python)?;
+    let job = bench.call("pipes.launch", &script).answer()?;
+    bench.leave("pipes.terminate", json!({"job": job}));
+    follow_and_compare(bench, &job, &expected)?;
+    Ok(())
+}
+
+fn cut(bench: &Bench) -> Verdict {
+    let (python, expected) = much();
+    let (job, _) = finished(bench, &python)?;
+    bench.weather(Weather::Cut { times: 3, after: 1_500 });
+    follow_and_compare(bench, &job, &expected)?;
+    if bench.seen().is_empty() {
+        return Err(not_applicable("it follows without a request"));
+    }
+    Ok(())
+}
+
+fn resumed(bench: &Bench) -> Verdict {
+    let (python, expected) = much();
+    let (job, _) = finished(bench, &python)?;
+    let reached = follow_and_compare(bench, &job, &expected)?;
+    let again = bench.call("pipes.follow", &json!({"job": job, "from": reached["position"]}));
+    again.answer()?;
+    let said = again.output();
+    expect(said.is_empty(), "nothing more", || String::from_utf8_lossy(&said).into_owned())
+}
+
+fn lost(bench: &Bench) -> Verdict {
+    let script = spec(bench, &specs::run_id(), &specs::nonce(), "import time; time.sleep(600)")?;
+    let planned = bench.call("pipes.plan", &script).answer()?;
+    bench.leave("pipes.terminate", json!({"job": planned}));
+    bench.weather(Weather::LostAnswer);
+    let launched = bench.call("pipes.launch", &script);
+    let changes = Cell::new(0);
+    for seen in bench.seen() {
+        if seen.method != http::Method::GET && seen.status.is_some_and(|status| status.is_success()) {
+            changes.set(changes.get() + 1);
+        }
+    }
+    if changes.get() == 0 {
+        launched.answer()?;
+        return Err(not_applicable("it launches without a request"));
+    }
+    let job = match launched.answer() {
+        Ok(job) => job,
+        Err(_) => bench.call("pipes.launch", &script).answer()?,
+    };
+    expect(job_id(&job) == job_id(&planned), job_id(&planned), || job_id(&job).to_owned())
+}
+
+fn terminate(bench: &Bench) -> Verdict {
+    let script = spec(bench, &specs::run_id(), &specs::nonce(), "import time; time.sleep(600)")?;
+    let job = bench.call("pipes.launch", &script).answer()?;
+    bench.leave("pipes.terminate", json!({"job": job}));
+    let ended = bench.call("pipes.terminate", &json!({"job": job})).answer()?;
+    expect(status(&ended, 0).1 == "stopped", "stopped", || ended.to_string())?;
+    let again = bench.call("pipes.terminate", &json!({"job": job})).answer()?;
+    let state = status(&again, 0).1;
+    expect(matches!(state, "stopped" | "missing"), "stopped, as before", || state.to_owned())
+}

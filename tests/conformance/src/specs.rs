@@ -1,0 +1,194 @@
+//! Runs, steps, scripts and clusters to ask for.
+
+use fastrand::Rng;
+use serde_json::{Map, Value as Json, json};
+
+use crate::bench::Bench;
+
+/// What every spec holds in the places where secrets are, and no error may say.
+pub(crate) const SECRET: &str = "planted-secret-d41d8c";
+/// The tag with which a run or an op overrides the configuration.
+pub(crate) const TAG: &str = "dagster-ray/config";
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work {
+    /// It ends at once.
+    Brief,
+    /// It goes on for minutes.
+    Long,
+}
+
+impl Work {
+    fn command(self) -> Json {
+        let code = match self {
+            Self::Brief => "print('done')",
+            Self::Long => "import time; time.sleep(600)",
+        };
+        json!({
+            "argv": ["python", "-c", code],
+            "payload": SECRET,
+            "env": [["CONFORMANCE_TOKEN", SECRET]],
+        })
+    }
+}
+
+/// An id as Dagster makes one, for a run.
+pub(crate) fn run_id() -> String {
+    let random = Rng::new().u128(..);
+    // A UUID of version 4.
+    let random = random & !(0xf000 << 64 | 0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
+    let hex = format!("{random:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// What tells a script from others.
+pub(crate) fn nonce() -> String {
+    run_id().replace('-', "").chars().take(12).collect()
+}
+
+fn text(options: &Map<String, Json>) -> String {
+    Json::Object(options.clone()).to_string()
+}
+
+/// A run.
+pub(crate) fn run(run_id: &str, attempt: u32, work: Work, options: &Map<String, Json>) -> Json {
+    json!({
+        "run_id": run_id,
+        "attempt": attempt,
+        "job_name": "conformance",
+        "code_location": "conformance.py",
+        "command": work.command(),
+        "tags": [["team", "conformance"]],
+        "options": text(options),
+    })
+}
+
+/// A step.
+pub(crate) fn step(run_id: &str, key: &str, work: Work, options: &Map<String, Json>) -> Json {
+    json!({
+        "run_id": run_id,
+        "step_key": key,
+        "attempt": 0,
+        "job_name": "conformance",
+        "code_location": "conformance.py",
+        "command": work.command(),
+        "tags": [["team", "conformance"]],
+        "options": text(options),
+    })
+}
+
+/// A script that runs this Python, in whichever of the usual forms the backend's schema has.
+pub(crate) fn script(bench: &Bench, run_id: &str, nonce: &str, python: &str) -> Option<Json> {
+    let mut options = bench.options("pipes");
+    let entrypoint = format!("python -c \"{python}\"");
+    let schema = bench.schema("pipes");
+    let has = |key: &str| schema.as_ref().is_some_and(|schema| schema.has(key));
+    if has("entrypoint") {
+        options.insert("entrypoint".to_owned(), entrypoint.into());
+    } else if has("parameters") {
+        options.insert("parameters".to_owned(), json!({"entrypoint": entrypoint}));
+    } else {
+        return None;
+    }
+    Some(script_with(run_id, nonce, &options))
+}
+
+/// A script with these options.
+pub(crate) fn script_with(run_id: &str, nonce: &str, options: &Map<String, Json>) -> Json {
+    json!({
+        "run_id": run_id,
+        "step_key": "script",
+        "attempt": 0,
+        "nonce": nonce,
+        "bootstrap": [["DAGSTER_PIPES_CONTEXT", SECRET], ["DAGSTER_PIPES_MESSAGES", SECRET]],
+        "labels": [["dagster/run-id", run_id]],
+        "image": null,
+        "options": text(options),
+    })
+}
+
+/// A cluster.
+pub(crate) fn cluster(run_id: &str, holder: &str, options: &Map<String, Json>) -> Json {
+    json!({
+        "name": null,
+        "owner": {"run_id": run_id, "step_key": null, "resource_key": "cluster", "holder": holder},
+        "image": null,
+        "labels": [["conformance", run_id]],
+        "env": [["CONFORMANCE_TOKEN", SECRET]],
+        "options": text(options),
+    })
+}
+
+/// A reference to a job that nobody made, of a run or, with a step's key, of a step.
+pub(crate) fn nobody(run_id: &str, step_key: Option<&str>) -> Json {
+    let job = json!({"submission_id": format!("nobody-{run_id}"), "dashboard_url": null, "details": null});
+    match step_key {
+        None => json!({"run_id": run_id, "attempt": 0, "job": job}),
+        Some(key) => json!({"run_id": run_id, "step_key": key, "attempt": 0, "job": job}),
+    }
+}
+
+/// Texts that break what does not expect them.
+pub(crate) fn hostile_texts() -> Vec<String> {
+    vec![
+        String::new(),
+        "'; rm -rf \"$HOME\" #`$(id)`\\".to_owned(),
+        "two\nlines\r\n\tand a tab".to_owned(),
+        "🦀 crème brûlée \u{202e}left \u{0}null".to_owned(),
+        "../../../etc/passwd?x=1&y=2#z%00".to_owned(),
+        "x".repeat(10_000),
+    ]
+}
+
+/// A document that could be anything.
+pub(crate) fn any_json(random: &mut Rng, depth: u32) -> Json {
+    let most = if depth == 0 { 5 } else { 7 };
+    match random.u32(0..most) {
+        0 => Json::Null,
+        1 => random.bool().into(),
+        2 => [0, -1, 1, i64::MAX, i64::MIN][random.usize(0..5)].into(),
+        3 => [0.5, -0.0, 1e308, 1e-308][random.usize(0..4)].into(),
+        4 => any_text(random).into(),
+        5 => (0..random.usize(0..4)).map(|_| any_json(random, depth - 1)).collect(),
+        _ => (0..random.usize(0..4)).map(|_| (any_text(random), any_json(random, depth - 1))).collect(),
+    }
+}
+
+/// A text that could be anything.
+pub(crate) fn any_text(random: &mut Rng) -> String {
+    const WORDS: [&str; 16] = [
+        "",
+        "num_cpus",
+        "num_gpus",
+        "runtime_env",
+        "env_vars",
+        "metadata",
+        "entrypoint",
+        "ray_cluster",
+        "spec",
+        "resources",
+        "a=b",
+        "=",
+        "{}",
+        "[",
+        "\u{0}",
+        "é",
+    ];
+    let words: Vec<_> = (0..random.usize(1..4)).map(|_| WORDS[random.usize(0..WORDS.len())]).collect();
+    words.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_is_a_uuid_of_version_4() {
+        let id = run_id();
+        let parts: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert!(id[14..].starts_with('4') && "89ab".contains(&id[19..20]), "{id}");
+        assert_ne!(run_id(), id);
+    }
+}

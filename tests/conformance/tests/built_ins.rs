@@ -1,0 +1,92 @@
+//! The kit on the components of this repository: what comes with the package satisfies every rule
+//! that can be tried without a service, and what was made to break some is told which.
+
+#![allow(clippy::expect_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use dagster_ray_conformance::{Outcome, Report, Subject, check};
+use dagster_ray_runtime::capability::http::cassette::CassetteMode;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders below the root")
+}
+
+fn file(folder: &str, name: &str) -> PathBuf {
+    let file = root().join(folder).join(format!("{name}.wasm"));
+    assert!(file.exists(), "{} is not there: run `cargo xtask build` first", file.display());
+    file
+}
+
+fn built_in(name: &str) -> Subject {
+    Subject::new(file("host/python/dagster_ray/components", name))
+}
+
+fn checked(subject: &Subject) -> Report {
+    check(subject, &mut |_| ()).expect("the component loads")
+}
+
+/// At least so many rules were tried, and nothing differed.
+fn conforms(subject: &Subject, at_least: usize) {
+    let report = checked(subject);
+    let [passed, ..] = report.counts();
+    assert!(report.conforms(), "{report}");
+    assert!(passed >= at_least, "only {passed} passed:\n{report}");
+}
+
+#[test]
+fn existing_conforms_as_far_as_it_goes_without_a_ray() {
+    conforms(&built_in("existing"), 30);
+}
+
+#[test]
+fn kuberay_conforms_as_far_as_it_goes_without_a_cluster() {
+    conforms(&built_in("kuberay"), 30);
+}
+
+#[test]
+fn local_conforms_as_far_as_it_goes_without_a_ray() {
+    conforms(&built_in("local"), 20);
+}
+
+#[test]
+fn files_conforms() {
+    conforms(&built_in("files"), 17);
+}
+
+#[test]
+fn object_store_conforms() {
+    conforms(&built_in("object-store"), 17);
+}
+
+/// What differs, without what is random in it.
+fn differences(name: &str) -> String {
+    let report = checked(&Subject::new(file("target/fixtures", name)));
+    let found = report.findings.iter().filter(|one| matches!(one.outcome, Outcome::Differs { .. }));
+    let text: Vec<String> = found.map(ToString::to_string).collect();
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter("[0-9a-f]{32}", "<hex>");
+    text.join("\n")
+}
+
+#[test]
+fn a_component_that_answers_anything_is_told_what_it_lacks() {
+    insta::assert_snapshot!(differences("echo"));
+}
+
+#[test]
+fn a_careless_component_is_told_each_rule_that_it_breaks() {
+    insta::assert_snapshot!(differences("careless"));
+}
+
+#[test]
+fn existing_conforms_to_every_rule_on_a_recorded_ray() {
+    let mut subject = built_in("existing");
+    subject.has_service = true;
+    subject.cassette = Some(CassetteMode::Replay(root().join("tests/conformance/cassettes/existing.json")));
+    let address = "http://127.0.0.1:8265";
+    subject.backend.settings.insert("address".to_owned(), address.to_owned());
+    let authority = serde_json::from_value(serde_json::json!({"url": address})).expect("options");
+    subject.backend.authorities.push(dagster_ray_runtime::Authority::new(authority).expect("an authority"));
+    conforms(&subject, 45);
+}
