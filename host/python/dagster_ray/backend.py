@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,7 @@ class Connection:
     backend_config: Mapping[str, Any] = field(default_factory=dict)
     kube_config: str | None = None
     kube_context: str | None = None
+    backend_programs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Connection":
@@ -62,6 +63,7 @@ class Connection:
             backend_config=config.get("backend_config") or {},
             kube_config=config.get("kube_config"),
             kube_context=config.get("kube_context"),
+            backend_programs=config.get("backend_programs") or {},
         )
 
 
@@ -170,8 +172,7 @@ class Backend:
             settings=dict(target.settings),
             authorities=[json.dumps(authority)] if target.url else [],
             kubernetes=json.dumps(self._kubernetes()),
-            # Not the `ray` on the PATH: it may belong to another environment.
-            programs={"ray": [sys.executable, "-m", "ray.scripts.scripts"]},
+            programs=self._programs(),
             directories=sorted(directories),
             grants=None,
             sha256=None,
@@ -182,6 +183,14 @@ class Backend:
             if self._target is None:
                 self._target = self._find()
             return self._target
+
+    def _programs(self) -> dict[str, list[str]]:
+        # Not those on the PATH: they may belong to another environment.
+        known = {"python": [sys.executable], "ray": [sys.executable, "-m", "ray.scripts.scripts"]}
+        return known | {
+            name: _command(name, command)
+            for name, command in self.connection.backend_programs.items()
+        }
 
     def _kubernetes(self) -> dict[str, str]:
         file, context = self.connection.kube_config, self.connection.kube_context
@@ -268,6 +277,18 @@ def _listener(write: Write | None, output: Output | None = None) -> Callable[...
 
 def _write_to_logging(level: str, message: str) -> None:
     logger.log(logging.getLevelName(level.upper()), message)
+
+
+def _command(name: str, command: Any) -> list[str]:
+    whole = isinstance(command, Sequence) and all(isinstance(word, str) for word in command)
+    if whole and command and not isinstance(command, str):
+        return list(command)
+    path, hint = f"backend_programs.{name}", "a list such as [/usr/bin/python3]"
+    problem = f"{command!r} is no command"
+    raise InvalidConfigError(
+        f"{path}: {problem}; write its file, and the arguments that go first, as {hint}",
+        fields=[{"path": path, "problem": problem, "hint": hint}],
+    )
 
 
 def declared_settings(wasm: str, offered: Mapping[str, Any]) -> dict[str, str]:

@@ -91,6 +91,14 @@ class RayLauncherConfig(RayExecutionConfig, RayJobSubmissionClientConfig):
     backend_config: dict[str, Any] | None = Field(
         default=None, description="What the backend understands beyond the fields here."
     )
+    backend_programs: dict[str, list[str]] | None = Field(
+        default=None,
+        description=(
+            "The commands behind the programs that the backend's manifest grants it, each with the "
+            "arguments that go first. `python` is this interpreter, and `ray` its Ray, unless they "
+            "are named here."
+        ),
+    )
     kube_config: str | None = Field(
         default=None,
         description=(

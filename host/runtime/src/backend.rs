@@ -6,16 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use dagster_ray_policy::manifest::{Manifest, Narrowing};
+use dagster_ray_policy::{Authority, LoadError, Policy};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::capability::kubernetes::{Cluster, Failure, Forward, KubernetesOptions, Services, forward};
 use crate::capability::objects::ObjectStore;
-use crate::error::LoadError;
 use crate::host::Host;
 use crate::loader::{self, Loaded};
-use crate::manifest::Narrowing;
-use crate::policy::{Authority, Policy};
 
 /// What the configuration says of a backend.
 #[derive(Clone, Default)]
@@ -116,7 +115,7 @@ impl Backend {
     pub(crate) fn current(&self) -> Result<(Arc<Loaded>, Arc<Policy>), LoadError> {
         let options = &self.0.options;
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let manifest = crate::manifest::Manifest::path_of(&options.path);
+        let manifest = Manifest::path_of(&options.path);
         let mut tries = 0;
         loop {
             let stamp = stamp(&options.path).map_err(|error| LoadError::Unreadable {

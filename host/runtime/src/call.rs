@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dagster_ray_policy::{Limits, Policy};
 use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Trap;
@@ -12,10 +13,8 @@ use crate::bindings::dagster_ray::host::model::Error;
 use crate::capability::objects::Value;
 use crate::error::CallError;
 use crate::exports::{self, Answer, Failure};
-use crate::limits::Limits;
 use crate::loader::Loaded;
 use crate::notice::{Notice, Reports, Waiting};
-use crate::policy::Policy;
 use crate::store::{self, Cancel, Ingredients, State};
 
 /// How long a call that has been told of its cancellation may clean up before it is cut off.

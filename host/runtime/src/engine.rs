@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine};
 
-use crate::error::LoadError;
+use dagster_ray_policy::LoadError;
+
+use crate::error::refused;
 
 /// How often a running guest yields to the host. A deadline is late by this much at the most.
 const TICK: Duration = Duration::from_millis(10);
@@ -52,7 +54,7 @@ impl Drop for Ticking {
 
 impl Machine {
     pub(crate) fn start() -> Result<Self, LoadError> {
-        let engine = Engine::new(&config()).map_err(LoadError::engine)?;
+        let engine = Engine::new(&config()).map_err(refused)?;
         let active = Arc::new(Active { calls: AtomicUsize::new(0), ticker: std::sync::OnceLock::new() });
         let (weak, counted) = (engine.weak(), active.clone());
         let ticker = std::thread::Builder::new()
@@ -70,7 +72,7 @@ impl Machine {
                     }
                 }
             })
-            .map_err(|error| LoadError::engine(error.into()))?;
+            .map_err(|error| refused(error.into()))?;
         let _ = active.ticker.set(ticker.thread().clone());
         Ok(Self { engine, active })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dagster_ray_policy::LoadError;
 use tokio::runtime::Runtime;
 use wasmtime::Engine;
 
@@ -11,7 +12,7 @@ use crate::capability::http::{Clients, Door, Intercept};
 use crate::capability::kubernetes::Clusters;
 use crate::capability::processes::Programs;
 use crate::engine::{Machine, Ticking};
-use crate::error::LoadError;
+use crate::error::refused;
 
 struct Inner {
     machine: Machine,
@@ -60,7 +61,7 @@ impl Host {
             .thread_name("dagster-ray")
             .enable_all()
             .build()
-            .map_err(|error| LoadError::engine(error.into()))?;
+            .map_err(|error| refused(error.into()))?;
         Ok(Self(Arc::new(Inner {
             machine,
             runtime,

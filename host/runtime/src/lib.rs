@@ -20,22 +20,19 @@ mod engine;
 mod error;
 mod exports;
 mod host;
-mod introspect;
-mod limits;
 mod linker;
 mod loader;
-pub mod manifest;
 mod notice;
-mod policy;
 mod store;
 
 pub use backend::{Backend, BackendOptions, Opening};
 pub use bindings::dagster_ray::host::model;
 pub use call::{Call, CallOptions, Progress};
-pub use error::{CallError, LoadError};
+pub use dagster_ray_policy::{
+    Authority, AuthorityOptions, Inspection, Interface, Introspection, LoadError, PolicyError, inspect,
+    manifest,
+};
+pub use error::CallError;
 pub use exports::Answer;
 pub use host::{Host, HostOptions};
-pub use introspect::{Interface, Introspection};
-pub use loader::{Inspection, inspect};
 pub use notice::Notice;
-pub use policy::{Authority, AuthorityOptions, PolicyError};

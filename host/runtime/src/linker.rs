@@ -1,58 +1,20 @@
 //! Which imports a component is linked with: those that every component may have, and those that
 //! its manifest grants. What is not linked cannot be called.
 
+use dagster_ray_policy::manifest::Grants;
+use dagster_ray_policy::needs_http;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
-use wasmtime_wasi::p2::bindings::{cli, random};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sockets};
 use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_config::WasiConfig;
 
 use crate::bindings::dagster_ray::host;
 use crate::bindings::wasi::logging::logging;
-use crate::manifest::Grants;
 use crate::store::State;
-
-/// What an import needs in order to be linked.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Nothing.
-    Free,
-    /// This line under `[grants]`.
-    Grant(&'static str),
-    /// It cannot be had.
-    Unknown,
-}
-
-/// What an import needs, given the grants that are there.
-pub(crate) fn need(import: &str, grants: &Grants) -> Need {
-    let granted = |granted: bool, line: &'static str| if granted { Need::Free } else { Need::Grant(line) };
-    let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
-    match interface {
-        "wasi:http/types" | "wasi:http/outgoing-handler" => granted(has_http(grants), "http = [\"address\"]"),
-        "dagster-ray:host/packages" => granted(grants.packages, "packages = true"),
-        "dagster-ray:host/objects" => granted(!grants.objects.is_empty(), "objects = [\"<store>\"]"),
-        "dagster-ray:host/processes" => {
-            granted(!grants.processes.is_empty(), "processes = { <program> = [[\"<first argument>\"]] }")
-        }
-        "dagster-ray:host/model" | "dagster-ray:host/sink" | "wasi:logging/logging" | "wasi:config/store" => {
-            Need::Free
-        }
-        other
-            if ["wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:cli/"]
-                .iter()
-                .any(|free| other.starts_with(free)) =>
-        {
-            Need::Free
-        }
-        _ => Need::Unknown,
-    }
-}
-
-/// The Kubernetes API is reached over HTTP too.
-fn has_http(grants: &Grants) -> bool {
-    !grants.http.is_empty() || !grants.kubernetes.is_empty()
-}
 
 /// The linker for a set of grants.
 pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
@@ -69,10 +31,11 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
     cli::terminal_stdin::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::terminal_stdout::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::terminal_stderr::add_to_linker::<State, WasiCli>(linker, State::cli)?;
+    link_empty(linker)?;
     wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| WasiConfig::from(&state.settings))?;
     logging::add_to_linker::<State, Own>(linker, |state| state)?;
     host::sink::add_to_linker::<State, Own>(linker, |state| state)?;
-    if has_http(grants) {
+    if needs_http(grants) {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     }
     if grants.packages {
@@ -85,4 +48,21 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
         host::processes::add_to_linker::<State, Own>(linker, |state| state)?;
     }
     Ok(())
+}
+
+/// Links what [`EMPTY`] names. What it comes to is in the state's context, where nothing is allowed.
+fn link_empty(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
+    filesystem::types::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
+    sockets::instance_network::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::network::add_to_linker::<State, WasiSockets>(
+        linker,
+        &sockets::network::LinkOptions::default(),
+        State::sockets,
+    )?;
+    sockets::ip_name_lookup::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::tcp::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::udp_create_socket::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::udp::add_to_linker::<State, WasiSockets>(linker, State::sockets)
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dagster_ray_policy::{Limits, LoadError, Policy};
 use tokio::sync::Notify;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Store, StoreLimits};
+use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -16,11 +17,8 @@ use crate::capability::http::Egress;
 use crate::capability::kubernetes::{Cluster, Services};
 use crate::capability::objects::ObjectStore;
 use crate::capability::processes::Programs;
-use crate::error::LoadError;
 use crate::host::Host;
-use crate::limits::Limits;
 use crate::notice::Reports;
-use crate::policy::Policy;
 
 /// Whether the caller has given up.
 #[derive(Clone, Default)]
@@ -81,6 +79,17 @@ const HEADERS: usize = 64 << 10;
 /// Bytes of randomness that one request may ask for.
 const RANDOM: u64 = 64 << 10;
 
+/// No environment, no arguments, no directory, no socket, no look-up of names. All of that is the
+/// default, too, but what concerns the network does not depend on somebody else's defaults.
+fn without_world() -> WasiCtxBuilder {
+    let mut wasi = WasiCtx::builder();
+    wasi.allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .socket_addr_check(|_, _| Box::pin(async { false }));
+    wasi
+}
+
 pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, LoadError> {
     let limits = from.limits;
     let mut table = ResourceTable::new();
@@ -105,10 +114,10 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
         reports: from.reports,
         cancel: from.cancel,
         settings: from.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-        wasi: WasiCtx::builder().stderr(stderr.clone()).max_random_size(RANDOM).build(),
+        wasi: without_world().stderr(stderr.clone()).max_random_size(RANDOM).build(),
         stderr,
         http,
-        limits: limits.store(),
+        limits: store_limits(limits),
     };
     let mut store = Store::new(host.engine(), state);
     store.limiter(|state| &mut state.limits);
@@ -117,6 +126,19 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     Ok(store)
+}
+
+fn store_limits(limits: &Limits) -> StoreLimits {
+    let count = limits.instances as usize;
+    StoreLimitsBuilder::new()
+        .memory_size((limits.memory_mib as usize) << 20)
+        .table_elements(limits.table_elements as usize)
+        .instances(count)
+        .tables(count)
+        .memories(count)
+        // A guest that cannot grow its memory mostly aborts without a word.
+        .trap_on_grow_failure(true)
+        .build()
 }
 
 impl WasiView for State {

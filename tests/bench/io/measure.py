@@ -1,7 +1,8 @@
-"""Measures one way to keep values: `python measure.py raw|ours|theirs`. Prints JSON, in seconds.
+"""Measures one way to keep values: `python measure.py raw|asked|ours|theirs`. Prints JSON.
 
-Each way gets a Ray of its own with the same settings. It runs in the environment of the package
-that it measures, so it imports that package and nothing else of this project.
+Times are in seconds. Each way gets a Ray of its own with the same settings. It runs in the
+environment of the package that it measures, so it imports that package and nothing else of this
+project.
 """
 
 import json
@@ -45,6 +46,38 @@ class Raw:
         return ray.get(self.kept[key])
 
 
+@ray.remote(num_cpus=0)
+class Holder:
+    """Holds references, and hands them to whoever asks."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, list[Any]] = {}
+
+    def keep(self, key: str, reference: list[Any]) -> None:
+        # In a list: Ray would put the value itself in the place of a reference.
+        self._kept[key] = reference
+
+    def find(self, key: str) -> list[Any]:
+        return self._kept[key]
+
+
+class Asked:
+    """Ray itself, where the reader is not the process that stored: it has to ask for the
+    reference, as every step does. Nothing that keeps values in Ray can take less."""
+
+    def __init__(self, holder: Any = None) -> None:
+        self.holder = holder or Holder.remote()
+
+    def prepare(self, key: str) -> None:
+        """Nothing."""
+
+    def store(self, key: str, value: Any) -> None:
+        ray.get(self.holder.keep.remote(key, [ray.put(value)]))
+
+    def load(self, key: str) -> Any:
+        return ray.get(ray.get(self.holder.find.remote(key))[0])
+
+
 class Managed:
     """An IO manager, called as Dagster calls it."""
 
@@ -69,12 +102,16 @@ class Managed:
         return self.manager.load_input(self._contexts[key][1])
 
 
+Way = Raw | Asked | Managed
+
+
 @ray.remote(num_cpus=0)
 class Reader:
     """A process that loads values, as each of Dagster's steps is one."""
 
-    def __init__(self, kept: dict[str, Any] | None) -> None:
-        self._way = Managed() if kept is None else Raw(kept)
+    def __init__(self, name: str, kept: dict[str, Any], holder: Any) -> None:
+        ways = {"raw": lambda: Raw(kept), "asked": lambda: Asked(holder)}
+        self._way = ways.get(name, Managed)()
 
     def prepare(self, key: str) -> None:
         self._way.prepare(key)
@@ -88,7 +125,7 @@ class Reader:
 
 
 def measure(name: str) -> dict[str, Any]:
-    way: Raw | Managed = Raw() if name == "raw" else Managed()
+    way: Way = {"raw": Raw, "asked": Asked}.get(name, Managed)()
     way.prepare("warm-up")
     way.store("warm-up", np.arange(10))
     way.load("warm-up")
@@ -110,7 +147,10 @@ def measure(name: str) -> dict[str, Any]:
             "first load": first,
             "load": statistics.median(loads),
         }
-    results["readers"] = _readers(way)
+        if isinstance(value, np.ndarray):
+            reads = [_timed(lambda key=key: way.load(key).sum()) for _ in range(times)]
+            results[case]["read"] = statistics.median(reads)
+    results["readers"] = _readers(name, way)
     results["registry"] = _registry_bytes(name)
     return results
 
@@ -123,9 +163,10 @@ def _timed(work: Callable[[], Any]) -> float:
     return seconds
 
 
-def _readers(way: Raw | Managed) -> dict[str, float]:
-    kept = dict(way.kept) if isinstance(way, Raw) else None
-    readers = [Reader.remote(kept) for _ in range(READERS)]
+def _readers(name: str, way: Way) -> dict[str, float]:
+    kept = dict(way.kept) if isinstance(way, Raw) else {}
+    holder = way.holder if isinstance(way, Asked) else None
+    readers = [Reader.remote(name, kept, holder) for _ in range(READERS)]
     for key in ("warm-up", "array_of_256_MiB"):
         ray.get([reader.prepare.remote(key) for reader in readers])
     ray.get([reader.load.remote("warm-up") for reader in readers])

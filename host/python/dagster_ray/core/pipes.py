@@ -1,6 +1,6 @@
 """Dagster Pipes on a Ray cluster that is there, or on this machine's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -63,6 +63,7 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
         *,
         backend: str | None = None,
         backend_config: Mapping[str, Any] | None = None,
+        backend_programs: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._metadata = dict(metadata or {})
         self._context_injector = context_injector or PipesEnvContextInjector()
@@ -75,6 +76,7 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
             cookies=cookies or {},
             verify=verify,
             backend_config=backend_config or {},
+            backend_programs=backend_programs or {},
         )
 
     @classmethod

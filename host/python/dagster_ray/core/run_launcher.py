@@ -62,6 +62,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         kube_config: str | None = None,
         kube_context: str | None = None,
         enabled: bool | None = None,
+        backend_programs: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._inst_data = inst_data
         self._options = options_of(
@@ -85,6 +86,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             "backend_config": backend_config,
             "kube_config": kube_config,
             "kube_context": kube_context,
+            "backend_programs": backend_programs,
         }
         self.backend = Backend(Connection.from_config(connection))
         self._unreachable_timeout = (

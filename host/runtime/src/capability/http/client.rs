@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use dagster_ray_policy::Verify;
+use dagster_ray_policy::address::is_link_local;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,8 +19,6 @@ use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use wasmtime_wasi_http::{Error, WasiBody};
-
-use crate::policy::Verify;
 
 pub(super) type Connector = HttpsConnector<HttpConnector<Guarded>>;
 
@@ -164,14 +164,6 @@ impl tower_service::Service<Name> for Guarded {
             }
             Ok(kept.into_iter())
         })
-    }
-}
-
-/// Where clouds keep their metadata services.
-pub(crate) fn is_link_local(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
+use dagster_ray_policy::Authority;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-
-use crate::policy::Authority;
 
 pub(super) fn add(authority: &Authority, headers: &mut HeaderMap) {
     for (name, value) in &authority.headers {

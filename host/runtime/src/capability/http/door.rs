@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dagster_ray_policy::Authority;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -15,7 +16,6 @@ use super::client::{Clients, explain};
 use super::intercept::{Fate, Intercept};
 use super::{Waits, credentials};
 use crate::capability::kubernetes::{self, Admitted, Cluster, Services};
-use crate::policy::Authority;
 
 /// Who sees requests on their way out. Mostly nobody does, and then they are not held up.
 #[derive(Clone, Default)]

@@ -13,6 +13,8 @@ mod intercept;
 use std::future::Future;
 use std::time::Duration;
 
+use dagster_ray_policy::Policy;
+use dagster_ray_policy::kubernetes::ServiceName;
 use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use wasmtime_wasi_http::{
@@ -20,13 +22,12 @@ use wasmtime_wasi_http::{
 };
 
 pub(crate) use self::body::{Room, limited};
-pub(crate) use self::client::{Clients, explain, is_link_local, tls_error};
+pub(crate) use self::client::{Clients, explain, tls_error};
 pub(crate) use self::door::Door;
 use self::door::{Route, answered};
 pub use self::intercept::{Fate, Intercept};
 use crate::bindings::dagster_ray::host::model::Denial;
-use crate::capability::kubernetes::{self, Cluster, Refused, ServiceName, Services};
-use crate::policy::Policy;
+use crate::capability::kubernetes::{self, Cluster, Refused, Services};
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(30);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use dagster_ray_policy::kubernetes::{Rule, Verb, grant, request_info};
 use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
@@ -10,8 +11,6 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::cluster::{Access, Cluster};
 use super::failure::{self, Failure};
-use super::grant::{self, Rule};
-use super::request_info::{self, Verb};
 use crate::bindings::dagster_ray::host::model::Denial;
 use crate::capability::http::{Room, Waits, limited};
 

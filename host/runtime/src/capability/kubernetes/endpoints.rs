@@ -7,7 +7,7 @@ use kube::api::ListParams;
 
 use super::cluster::Access;
 use super::failure::Failure;
-use super::services::ServiceName;
+use dagster_ray_policy::kubernetes::ServiceName;
 
 const LOOK_UP: &str = "{ apiGroups: [\"\"], resources: [services], verbs: [get] }, \
     { apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list] }";

@@ -11,8 +11,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::cluster::Cluster;
 use super::failure::Failure;
-use super::services::ServiceName;
 use super::stream;
+use dagster_ray_policy::kubernetes::ServiceName;
 
 /// How long an accepted connection waits for a pod: as long as a head that is being replaced takes.
 const PATIENCE: Duration = Duration::from_secs(30);

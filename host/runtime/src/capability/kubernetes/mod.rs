@@ -11,23 +11,22 @@ mod cluster;
 mod endpoints;
 mod failure;
 mod forward;
-mod grant;
 mod kubeconfig;
-mod request_info;
 mod services;
 mod stream;
 
 use std::sync::Arc;
 
+use dagster_ray_policy::kubernetes::ServiceName;
+pub use dagster_ray_policy::kubernetes::{Resource, Rule, Verb};
+
 pub use self::failure::Failure;
 pub use self::forward::Forward;
-pub use self::grant::{Resource, Rule};
 pub use self::kubeconfig::{KubernetesOptions, Place};
-pub use self::request_info::Verb;
 
 pub(crate) use self::api::{Admitted, Refused, admit, is_meant, send};
 pub(crate) use self::cluster::{Cluster, Clusters};
-pub(crate) use self::services::{ServiceName, Services};
+pub(crate) use self::services::Services;
 
 /// Opens a local port that leads to a service of the cluster.
 pub(crate) async fn forward(

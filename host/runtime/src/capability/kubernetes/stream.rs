@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use super::cluster::{Access, Cluster};
 use super::endpoints;
 use super::failure::Failure;
-use super::services::ServiceName;
-use crate::capability::http::is_link_local;
+use dagster_ray_policy::address::is_link_local;
+use dagster_ray_policy::kubernetes::ServiceName;
 
 /// Longest wait for a connection in the cluster.
 const CONNECT: Duration = Duration::from_secs(10);

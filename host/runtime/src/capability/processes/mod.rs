@@ -32,9 +32,9 @@ impl State {
             return Err(denied("processes", shown(), wanted()));
         }
         let Some((file, first)) = program.command.split_first() else {
+            let name = &command.program;
             return Err(Error::NotFound(format!(
-                "the program {} has no path in the configuration",
-                command.program
+                "the program {name} is granted, but the configuration does not say which file it is: add backend_programs: {{{name}: [/path/of/{name}]}}"
             )));
         };
         let mut line = std::process::Command::new(file);

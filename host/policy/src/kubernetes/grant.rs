@@ -53,7 +53,7 @@ impl TryFrom<String> for Resource {
 
 impl Rule {
     /// Whether it allows a request.
-    pub(crate) fn allows(&self, info: &RequestInfo) -> bool {
+    pub fn allows(&self, info: &RequestInfo) -> bool {
         let in_namespace = match (&self.namespaces, &info.namespace) {
             (None, _) => true,
             (Some(allowed), Some(namespace)) => allowed.contains(namespace),
@@ -67,7 +67,7 @@ impl Rule {
     }
 
     /// What both allow; nothing where they have nothing in common.
-    pub(crate) fn intersection(&self, other: &Self) -> Option<Self> {
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
         let namespaces = match (&self.namespaces, &other.namespaces) {
             (None, any) | (any, None) => any.clone(),
             (Some(own), Some(others)) => Some(common(own, others)),
@@ -91,7 +91,7 @@ fn common<T: Clone + PartialEq>(own: &[T], others: &[T]) -> Vec<T> {
 }
 
 /// The line of a manifest that would allow a request.
-pub(crate) fn line(info: &RequestInfo) -> String {
+pub fn line(info: &RequestInfo) -> String {
     let namespaces =
         info.namespace.as_ref().map_or_else(String::new, |name| format!(", namespaces = [{name:?}]"));
     format!(
@@ -103,7 +103,7 @@ pub(crate) fn line(info: &RequestInfo) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capability::kubernetes::request_info;
+    use crate::kubernetes::request_info;
 
     fn rules(text: &str) -> Result<Vec<Rule>, toml::de::Error> {
         #[derive(Deserialize)]

@@ -54,8 +54,12 @@ pub struct Introspection {
     pub exports: Vec<String>,
 }
 
-/// Reads a component's type, after checking that the whole file is valid.
-pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Introspection, LoadError> {
+/// Reads a component's type, after checking that the whole file is valid. The path is for messages.
+///
+/// # Errors
+/// Where the bytes are no whole component, or one of another version of the contract, or one
+/// without any export that the host could call.
+pub fn read(path: &Path, bytes: &[u8]) -> Result<Introspection, LoadError> {
     let not = |problem: String| LoadError::NotAComponent { path: path.to_owned(), problem };
     let broken = |error: wasmparser::BinaryReaderError| {
         not(format!(

@@ -54,36 +54,43 @@ impl fmt::Display for Verb {
 
 /// What a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RequestInfo {
-    pub(crate) verb: Verb,
-    /// Empty for the core group.
-    pub(crate) group: String,
-    pub(crate) version: String,
-    /// With its subresource: `pods`, `pods/log`.
-    pub(crate) resource: String,
-    /// None where the request is about the whole cluster.
-    pub(crate) namespace: Option<String>,
-    pub(crate) name: Option<String>,
+pub struct RequestInfo {
+    /// What it does.
+    pub verb: Verb,
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The version of the group.
+    pub version: String,
+    /// The resource, with its subresource: `pods`, `pods/log`.
+    pub resource: String,
+    /// The namespace; none where the request is about the whole cluster.
+    pub namespace: Option<String>,
+    /// The object; none where the request is about a collection.
+    pub name: Option<String>,
 }
 
 /// A request that can be decided on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Parsed {
-    /// None for `GET /version`, the one path without a resource.
-    pub(crate) info: Option<RequestInfo>,
+pub struct Parsed {
+    /// What it is about; none for `GET /version`, the one path without a resource.
+    pub info: Option<RequestInfo>,
     /// What is sent.
-    pub(crate) target: PathAndQuery,
+    pub target: PathAndQuery,
 }
 
 /// Why a request cannot be decided on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
+pub enum Malformed {
+    /// Two readers could read its path differently.
     #[error("the path {0:?} {1}")]
     Path(String, &'static str),
+    /// Two readers could read its query differently.
     #[error("the query {0:?} {1}")]
     Query(String, &'static str),
+    /// The method means nothing to the API.
     #[error("the API has no verb for {0}")]
     Method(Method),
+    /// It is about no resource.
     #[error(
         "the path {0:?} names no resource; write /api/<version>/… or /apis/<group>/<version>/…. Of the other paths only GET /version is served"
     )]
@@ -91,7 +98,10 @@ pub(crate) enum Malformed {
 }
 
 /// Reads a request.
-pub(crate) fn parse(method: &Method, uri: &Uri) -> Result<Parsed, Malformed> {
+///
+/// # Errors
+/// Where it is about no resource, or two readers could read it differently.
+pub fn parse(method: &Method, uri: &Uri) -> Result<Parsed, Malformed> {
     let segments = segments(uri.path())?;
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     let non_resource = || Malformed::NonResource(uri.path().to_owned());

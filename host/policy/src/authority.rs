@@ -1,5 +1,4 @@
-//! What a loaded component may really reach: its manifest's grants, applied to the authorities,
-//! directories and programs that the configuration names.
+//! Whom a component may speak to: scheme, host and port, and what the host adds to a request.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,12 +6,6 @@ use std::path::PathBuf;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Uri};
 use serde::Deserialize;
-
-use crate::capability::kubernetes::Rule;
-use crate::manifest::Grants;
-
-/// The entry of `http` that stands for all services of the cluster.
-const CLUSTER_SERVICES: &str = "cluster-services";
 
 /// An authority that the configuration names, as JSON.
 #[derive(Debug, Clone, Deserialize)]
@@ -76,7 +69,7 @@ pub enum PolicyError {
 
 /// A scheme with a host and a port, to compare.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Origin {
+pub struct Origin {
     scheme: Scheme,
     host: String,
     port: u16,
@@ -84,7 +77,7 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// The origin that a request really goes to; none where it has no scheme or host.
-    pub(crate) fn of(uri: &Uri) -> Option<Self> {
+    pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme()?.clone();
         let port = uri.port_u16().unwrap_or(if scheme == Scheme::HTTPS { 443 } else { 80 });
         Some(Self { scheme, host: uri.host()?.trim_end_matches('.').to_ascii_lowercase(), port })
@@ -100,10 +93,14 @@ impl std::fmt::Display for Origin {
 /// An authority that may be reached, with what the host adds to requests to it.
 #[derive(Debug, Clone)]
 pub struct Authority {
-    pub(crate) origin: Origin,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) ray_token: bool,
-    pub(crate) verify: Verify,
+    /// Where it is.
+    pub origin: Origin,
+    /// Header fields for every request to it, cookies included.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether Ray's own token is sent, where there is one.
+    pub ray_token: bool,
+    /// How its certificate is checked.
+    pub verify: Verify,
 }
 
 impl Authority {
@@ -139,112 +136,9 @@ impl Authority {
         Ok(Self { origin, headers, ray_token: options.ray_token, verify: options.verify })
     }
 
-    fn named(entry: &str) -> Option<Self> {
+    /// The authority that an entry of a manifest names; none where it is no URL.
+    pub fn named(entry: &str) -> Option<Self> {
         let origin = Origin::of(&entry.parse().ok()?)?;
         Some(Self { origin, headers: Vec::new(), ray_token: false, verify: Verify::default() })
-    }
-}
-
-/// What a component may reach.
-#[derive(Debug, Clone)]
-pub(crate) struct Policy {
-    authorities: Vec<Authority>,
-    pub(crate) kubernetes: Vec<Rule>,
-    /// Whether the services of the cluster may be reached by their names.
-    pub(crate) cluster_services: bool,
-    pub(crate) directories: Vec<PathBuf>,
-    pub(crate) programs: BTreeMap<String, Program>,
-}
-
-/// A program that may be run.
-#[derive(Debug, Clone)]
-pub(crate) struct Program {
-    pub(crate) command: Vec<String>,
-    pub(crate) prefixes: Vec<Vec<String>>,
-}
-
-impl Policy {
-    pub(crate) fn new(
-        grants: &Grants,
-        named: &[Authority],
-        directories: &[PathBuf],
-        programs: &BTreeMap<String, Vec<String>>,
-    ) -> Self {
-        let mut authorities = Vec::new();
-        for entry in &grants.http {
-            if entry == "address" {
-                authorities.extend(named.iter().cloned());
-            } else if let Some(authority) = Authority::named(entry) {
-                // An authority that the configuration names too comes with its credentials.
-                let known = named.iter().find(|known| known.origin == authority.origin).cloned();
-                authorities.push(known.unwrap_or(authority));
-            }
-        }
-        let programs = grants
-            .processes
-            .iter()
-            .filter_map(|(name, prefixes)| {
-                let command = programs.get(name)?.clone();
-                Some((name.clone(), Program { command, prefixes: prefixes.clone() }))
-            })
-            .collect();
-        let directories = if grants.packages {
-            directories.iter().filter_map(|path| path.canonicalize().ok()).collect()
-        } else {
-            Vec::new()
-        };
-        Self {
-            authorities,
-            kubernetes: grants.kubernetes.clone(),
-            cluster_services: grants.http.iter().any(|entry| entry == CLUSTER_SERVICES),
-            directories,
-            programs,
-        }
-    }
-
-    pub(crate) fn authority(&self, uri: &Uri) -> Option<&Authority> {
-        let origin = Origin::of(uri)?;
-        self.authorities.iter().find(|authority| authority.origin == origin)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn authority(url: &str) -> Result<Authority, PolicyError> {
-        Authority::new(AuthorityOptions {
-            url: url.into(),
-            headers: BTreeMap::new(),
-            cookies: BTreeMap::new(),
-            ray_token: false,
-            verify: Verify::default(),
-        })
-    }
-
-    #[test]
-    fn an_authority_is_scheme_host_and_port() {
-        let grants = Grants { http: vec!["address".into()], ..Grants::default() };
-        let policy = Policy::new(
-            &grants,
-            &[authority("http://Head.example:8265/base").unwrap()],
-            &[],
-            &BTreeMap::new(),
-        );
-        let allowed = |uri: &str| policy.authority(&uri.parse().unwrap()).is_some();
-        assert!(allowed("http://head.example:8265/api/jobs/"));
-        assert!(allowed("http://HEAD.example.:8265/"));
-        assert!(!allowed("https://head.example:8265/"));
-        assert!(!allowed("http://head.example:8266/"));
-        assert!(!allowed("http://head.example/"));
-        assert!(!allowed("http://head.example.evil:8265/"));
-        assert!(!allowed("http://head.example:8265@evil:8265/"));
-    }
-
-    #[test]
-    fn a_wrong_scheme_says_what_to_write() {
-        let text = authority("ray://head:10001").unwrap_err().to_string();
-        assert!(text.contains("ray") && text.contains("http://host:port"), "{text}");
-        assert!(authority("head:8265").is_err());
     }
 }

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::capability::kubernetes::Rule;
 use crate::error::LoadError;
+use crate::kubernetes::Rule;
 pub use crate::limits::Limits;
 
 /// What a component may import, and on what.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use wasmtime::{StoreLimits, StoreLimitsBuilder};
 
 /// A component's limits. Each has a default; a manifest or the operator can lower or raise it.
 #[derive(Debug, Clone, Deserialize, PartialEq)]
@@ -50,7 +49,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The lower of each.
-    pub(crate) fn narrowed(&self, by: &Self) -> Self {
+    pub fn narrowed(&self, by: &Self) -> Self {
         Self {
             memory_mib: self.memory_mib.min(by.memory_mib),
             table_elements: self.table_elements.min(by.table_elements),
@@ -65,20 +64,8 @@ impl Limits {
         }
     }
 
-    pub(crate) fn store(&self) -> StoreLimits {
-        let count = self.instances as usize;
-        StoreLimitsBuilder::new()
-            .memory_size((self.memory_mib as usize) << 20)
-            .table_elements(self.table_elements as usize)
-            .instances(count)
-            .tables(count)
-            .memories(count)
-            // A guest that cannot grow its memory mostly aborts without a word.
-            .trap_on_grow_failure(true)
-            .build()
-    }
-
-    pub(crate) fn wall_clock(&self, follows: bool) -> Duration {
+    /// The longest that a call may take; one that `follows` goes on for as long as a script does.
+    pub fn wall_clock(&self, follows: bool) -> Duration {
         let seconds = if follows { self.follow_seconds } else { self.call_seconds };
         Duration::from_secs_f64(seconds.clamp(0.001, 1e9))
     }

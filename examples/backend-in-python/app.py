@@ -1,0 +1,175 @@
+"""Dagster runs, steps and scripts as commands of the service in ``../command-runner``.
+
+A class for each interface that the world exports, called like it. What they share: ``service``
+speaks with the service, ``options`` reads what users write, ``jobs`` names jobs and makes them from
+a worker's command.
+"""
+
+import json
+
+import jobs
+import options
+from componentize_py_types import Err
+from service import SETTINGS, Service, sleep
+from wit_world import exports
+from wit_world.exports.describe import Description, Role
+from wit_world.exports.executor import StepRef, StepSpec
+from wit_world.exports.launcher import RunRef, RunSpec, Termination
+from wit_world.exports.pipes import Followed, ScriptSpec
+from wit_world.imports.model import (
+    Error_Cancelled,
+    JobRef,
+    JobState,
+    JobStatus,
+)
+from wit_world.imports.sink import Channel, Listener
+
+# How much output someone who debugs is shown.
+_TAIL = 16 << 10
+# How often a quiet script's caller is asked whether he is still there.
+_QUIET_SECONDS = 0.5
+_LOOK_SECONDS = 0.5
+
+
+class Describe(exports.Describe):
+    def describe(self) -> Description:
+        return Description(
+            name="command-runner",
+            version="0.1.0",
+            summary="Runs, steps and scripts as commands of a command runner.",
+            options=[
+                (Role.LAUNCHER, json.dumps(options.WORKER_SCHEMA)),
+                (Role.EXECUTOR, json.dumps(options.WORKER_SCHEMA)),
+                (Role.PIPES, json.dumps(options.SCRIPT_SCHEMA)),
+            ],
+            settings=list(SETTINGS.items()),
+        )
+
+
+class Launcher(exports.Launcher):
+    def launch(self, run: RunSpec) -> RunRef:
+        service = Service.configured()
+        chosen = options.of_worker(run.options, run.tags)
+        labels = {"dagster/run-id": run.run_id, "dagster/job": run.job_name}
+        spec = jobs.of_worker(run.command, chosen, labels)
+        started = service.start(jobs.run_id(run.run_id, run.attempt), spec)
+        return RunRef(run.run_id, run.attempt, service.reference(started["id"]))
+
+    def resume(self, run: RunSpec) -> RunRef:
+        return self.launch(run)
+
+    def locate(self, run_id: str, attempt: int) -> RunRef:
+        reference = Service.configured().reference(jobs.run_id(run_id, attempt))
+        return RunRef(run_id, attempt, reference)
+
+    def terminate(self, run: RunRef, listener: Listener) -> Termination:
+        service = Service.configured()
+        id = run.job.submission_id
+        state = service.look([id])[0].state
+        if state == JobState.MISSING:
+            return Termination.MISSING
+        if state != JobState.RUNNING:
+            return Termination.ALREADY_ENDED
+        service.stop([id], listener)
+        return Termination.STOPPED
+
+    def check(self, runs: list[RunRef]) -> list[JobStatus]:
+        return Service.configured().look([run.job.submission_id for run in runs])
+
+    def debug_info(self, run: RunRef) -> str:
+        service = Service.configured()
+        id = run.job.submission_id
+        state = service.look([id])[0].state
+        tail = b""
+        with service.output(id, 0) as output:
+            # The stream of a job that runs does not end.
+            while data := output.read(_QUIET_SECONDS):
+                tail = (tail + data)[-_TAIL:]
+        return f"{id}: {state.name}\nThe end of its output:\n{tail.decode(errors='replace')}"
+
+
+class Executor(exports.Executor):
+    def plan(self, step: StepSpec) -> StepRef:
+        self._spec(step)
+        return self._reference(step, Service.configured())
+
+    def launch(self, step: StepSpec) -> StepRef:
+        service = Service.configured()
+        spec = self._spec(step)
+        reference = self._reference(step, service)
+        id = reference.job.submission_id
+        found = service.start(id, spec)
+        is_ours = found["labels"].get(jobs.LAUNCH) == spec["labels"][jobs.LAUNCH]
+        if found["state"] != "running" and not is_ours:
+            # It belongs to an earlier worker of the run, which was resumed since.
+            service.forget(id)
+            service.start(id, spec)
+        return reference
+
+    def check(self, steps: list[StepRef]) -> list[JobStatus]:
+        return Service.configured().look([step.job.submission_id for step in steps])
+
+    def terminate(self, steps: list[StepRef], listener: Listener) -> list[JobStatus]:
+        return Service.configured().stop([step.job.submission_id for step in steps], listener)
+
+    def finish(self, run_id: str, options: str) -> None:
+        """The steps of a run share nothing that was made for them."""
+
+    def _spec(self, step: StepSpec) -> jobs.Spec:
+        chosen = options.of_worker(step.options, step.tags)
+        labels = {
+            "dagster/run-id": step.run_id,
+            "dagster/job": step.job_name,
+            "dagster/step-key": step.step_key,
+        }
+        return jobs.of_worker(step.command, chosen, labels)
+
+    def _reference(self, step: StepSpec, service: Service) -> StepRef:
+        id = jobs.step_id(step.run_id, step.step_key, step.attempt)
+        return StepRef(step.run_id, step.step_key, step.attempt, service.reference(id))
+
+
+class Pipes(exports.Pipes):
+    def plan(self, script: ScriptSpec) -> JobRef:
+        options.of_script(script.options)
+        return Service.configured().reference(jobs.script_id(script.run_id, script.nonce))
+
+    def launch(self, script: ScriptSpec, listener: Listener) -> JobRef:
+        service = Service.configured()
+        chosen = options.of_script(script.options)
+        spec = jobs.of_script(chosen, dict(script.bootstrap), dict(script.labels))
+        if listener.cancelled():
+            raise Err(Error_Cancelled())
+        started = service.start(jobs.script_id(script.run_id, script.nonce), spec)
+        return service.reference(started["id"])
+
+    def follow(self, job: JobRef, from_: str | None, listener: Listener) -> Followed:
+        position, begun = int(from_ or 0), b""
+        with Service.configured().output(job.submission_id, position) as output:
+            while not output.ended:
+                if listener.cancelled():
+                    raise Err(Error_Cancelled())
+                try:
+                    begun += output.read(_QUIET_SECONDS)
+                except Err:
+                    # The caller goes on from the position.
+                    return Followed(str(position), complete=False)
+                # A line counts as passed on once it is whole.
+                whole, end, begun = begun.rpartition(b"\n")
+                if end:
+                    listener.output(Channel.STDOUT, whole.split(b"\n"))
+                    position += len(whole) + 1
+        if begun:
+            listener.output(Channel.STDOUT, [begun])
+        return Followed(str(position + len(begun)), complete=True)
+
+    def wait(self, job: JobRef, listener: Listener) -> JobStatus:
+        service = Service.configured()
+        while (status := service.look([job.submission_id])[0]).state == JobState.RUNNING:
+            if listener.cancelled():
+                raise Err(Error_Cancelled())
+            sleep(_LOOK_SECONDS)
+        return status
+
+    def terminate(self, job: JobRef, listener: Listener) -> JobStatus:
+        return Service.configured().stop([job.submission_id], listener)[0]

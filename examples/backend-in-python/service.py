@@ -1,0 +1,159 @@
+"""The service: its requests, and what they answer."""
+
+import json
+from typing import Any, Self
+
+import http_client
+from componentize_py_types import Err
+from http_client import Response
+from options import invalid
+from wit_world.imports import monotonic_clock, store
+from wit_world.imports.model import (
+    ApiError,
+    Error_Backend,
+    Error_Cancelled,
+    Error_NotFound,
+    Error_Timeout,
+    Error_Unavailable,
+    JobRef,
+    JobState,
+    JobStatus,
+)
+from wit_world.imports.sink import Listener
+
+# What is read from the configuration once, and not with each run or step.
+SETTINGS = {
+    "address": "The URL of the service, such as http://127.0.0.1:8099.",
+    "stop_grace_seconds": "How long a job may take to end before it is killed. Default: 30.",
+}
+
+_TRIES = 5
+_FIRST_WAIT_SECONDS = 0.2
+# How many jobs are asked for at once: their ids stand in the URL.
+_AT_ONCE = 100
+_LOOK_SECONDS = 0.3
+# How much longer than its grace the end of a job is waited for.
+_PATIENCE_SECONDS = 30
+_STATES = {
+    "running": JobState.RUNNING,
+    "succeeded": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+    "stopped": JobState.STOPPED,
+}
+
+
+class Service:
+    """The service that the configuration names."""
+
+    def __init__(self, address: str, grace_seconds: float) -> None:
+        self._address = address.rstrip("/")
+        self._grace_seconds = grace_seconds
+
+    @classmethod
+    def configured(cls) -> Self:
+        address = store.get("address")
+        if address is None:
+            invalid("address", "is missing", "write the service's URL, http://host:port")
+        given = store.get("stop_grace_seconds")
+        try:
+            grace = 30.0 if given is None else float(given)
+        except ValueError:
+            grace = -1.0
+        if not 0 <= grace < 86_400:
+            invalid("stop_grace_seconds", f"is {given}", "write a number of seconds")
+        return cls(address, grace)
+
+    def reference(self, id: str) -> JobRef:
+        return JobRef(id, dashboard_url=f"{self._address}/jobs/{id}", details=None)
+
+    def start(self, id: str, spec: dict[str, Any]) -> dict[str, Any]:
+        """Starts a job, or finds the one that has its id."""
+        return self._ask("PUT", f"/jobs/{id}", spec)
+
+    def forget(self, id: str) -> None:
+        try:
+            self._ask("DELETE", f"/jobs/{id}")
+        except Err as error:
+            _pass_over_missing(error)
+
+    def look(self, ids: list[str]) -> list[JobStatus]:
+        """The status of each, in their order."""
+        known: dict[str, JobStatus] = {}
+        for first in range(0, len(ids), _AT_ONCE):
+            some = ",".join(ids[first : first + _AT_ONCE])
+            for job in self._ask("GET", f"/jobs?ids={some}"):
+                known[job["id"]] = _status(job)
+        missing = JobState.MISSING
+        return [known.get(id) or JobStatus(id, missing, None, None, None) for id in ids]
+
+    def stop(self, ids: list[str], listener: Listener) -> list[JobStatus]:
+        """Stops jobs, all at the same time, and returns their ends."""
+        for id in ids:
+            try:
+                self._ask("POST", f"/jobs/{id}/stop", {"grace_seconds": self._grace_seconds})
+            except Err as error:
+                _pass_over_missing(error)
+        patience = self._grace_seconds + _PATIENCE_SECONDS
+        deadline = monotonic_clock.now() + int(patience * 1e9)
+        while True:
+            statuses = self.look(ids)
+            if all(status.state != JobState.RUNNING for status in statuses):
+                return statuses
+            if listener.cancelled():
+                raise Err(Error_Cancelled())
+            if monotonic_clock.now() >= deadline:
+                raise Err(Error_Timeout(int(patience * 1000)))
+            sleep(_LOOK_SECONDS)
+
+    def output(self, id: str, position: int) -> Response:
+        """Its output from a byte on, as a stream that ends with the job."""
+        return self._send("GET", f"/jobs/{id}/output?from={position}")
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        with self._send(method, path, body) as response:
+            return json.loads(response.read_all())
+
+    def _send(self, method: str, path: str, body: Any = None) -> Response:
+        """Every request can be repeated: it finds what an earlier one did."""
+        data = b"" if body is None else json.dumps(body).encode()
+        wait = _FIRST_WAIT_SECONDS
+        for left in reversed(range(_TRIES)):
+            try:
+                response = http_client.send(method, self._address + path, data)
+            except Err as error:
+                if not left or not isinstance(error.value, Error_Unavailable):
+                    raise
+            else:
+                if not left or response.status < 500:
+                    return _succeeded(response)
+                response.close()
+            sleep(wait)
+            wait *= 2
+        raise AssertionError("unreachable")
+
+
+def sleep(seconds: float) -> None:
+    """The interpreter's own `time.sleep` works too; this one is the contract's."""
+    with monotonic_clock.subscribe_duration(int(seconds * 1e9)) as pollable:
+        pollable.block()
+
+
+def _status(job: dict[str, Any]) -> JobStatus:
+    code = job["exit_code"]
+    state = _STATES.get(job["state"], JobState.UNKNOWN)
+    return JobStatus(job["id"], state, f"exit code {code}" if code else None, None, code)
+
+
+def _succeeded(response: Response) -> Response:
+    if 200 <= response.status < 300:
+        return response
+    with response:
+        text = response.read_all().decode(errors="replace")
+    if response.status == 404:
+        raise Err(Error_NotFound(text))
+    raise Err(Error_Backend(ApiError(response.status, "Refused", text, None)))
+
+
+def _pass_over_missing(error: Err[Any]) -> None:
+    if not isinstance(error.value, Error_NotFound):
+        raise error

@@ -1,0 +1,122 @@
+//! Jobs of the service: how they are called, and what they execute.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::bindings::dagster_ray::host::model::{Error, WorkerCommand};
+use crate::bindings::wasi::random::random::get_random_u64;
+use crate::options::{Options, ScriptOptions, invalid};
+
+/// The label that tells one launch from another.
+pub(crate) const LAUNCH: &str = "launch";
+/// Where a worker's last argument travels. The service shows command lines to all who may ask.
+const ARGUMENT: &str = "DAGSTER_WORKER_ARGUMENT";
+const LONGEST_KEY: usize = 80;
+
+/// What the service is asked to execute.
+#[derive(Debug, Serialize)]
+pub(crate) struct Spec {
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    directory: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A run's job.
+pub(crate) fn of_run(run_id: &str, attempt: u32) -> String {
+    with_attempt(format!("dagster-run-{run_id}"), attempt)
+}
+
+/// A step's job.
+pub(crate) fn of_step(run_id: &str, step_key: &str, attempt: u32) -> String {
+    with_attempt(format!("dagster-step-{run_id}-{}", slug(step_key)), attempt)
+}
+
+/// A script's job.
+pub(crate) fn of_script(run_id: &str, nonce: &str) -> String {
+    format!("dagster-pipes-{run_id}-{nonce}")
+}
+
+fn with_attempt(name: String, attempt: u32) -> String {
+    if attempt == 0 { name } else { format!("{name}.{attempt}") }
+}
+
+/// A step's key may hold any character. What does not fit into an id is replaced, and a hash of
+/// the whole tells it from its likes.
+fn slug(key: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if key.len() <= LONGEST_KEY && key.chars().all(fits) {
+        return key.to_owned();
+    }
+    let plain: String = key.chars().take(LONGEST_KEY).map(|c| if fits(c) { c } else { '_' }).collect();
+    // FNV-1a.
+    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{plain}-{hash:016x}")
+}
+
+impl Spec {
+    /// A worker of Dagster.
+    pub(crate) fn of_worker(
+        command: &WorkerCommand,
+        options: Options,
+        labels: &[(&str, &str)],
+    ) -> Result<Self, Error> {
+        let mut env = BTreeMap::new();
+        for entry in &options.env_vars {
+            let Some((name, value)) = entry.split_once('=') else {
+                return Err(invalid("env_vars", &format!("`{entry}` has no value"), "write KEY=VALUE"));
+            };
+            env.insert(name.to_owned(), value.to_owned());
+        }
+        // What the worker needs wins over what the user wants.
+        env.extend(command.env.iter().cloned());
+        let mut argv = command.argv.clone();
+        if let Some(payload) = &command.payload {
+            env.insert(ARGUMENT.to_owned(), payload.clone());
+            let shell = ["sh", "-c", &format!(r#"exec "$@" "${ARGUMENT}""#), "sh"].map(str::to_owned);
+            argv.splice(0..0, shell);
+        }
+        Ok(Self { argv, env, directory: options.directory, labels: labelled(labels) })
+    }
+
+    /// A script that reports back through Dagster Pipes.
+    pub(crate) fn of_script(
+        options: ScriptOptions,
+        bootstrap: &[(String, String)],
+        labels: &[(String, String)],
+    ) -> Self {
+        let mut env = options.runtime_env.env_vars;
+        env.extend(bootstrap.iter().cloned());
+        let mut all = options.metadata;
+        all.extend(labels.iter().cloned());
+        all.extend(labelled(&[]));
+        let argv = ["sh", "-c", &options.entrypoint].map(str::to_owned).to_vec();
+        Self { argv, env, directory: options.directory, labels: all }
+    }
+}
+
+fn labelled(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let launch = format!("{:016x}", get_random_u64());
+    let own = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    own.chain([(LAUNCH.to_owned(), launch)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_steps_have_different_jobs() {
+        let long = "x".repeat(81);
+        let ids = [("a[b]", 0), ("a_b_", 0), ("a", 0), ("a", 1), ("a-1", 0), (&long, 0), (&long[1..], 0)]
+            .map(|(key, attempt)| of_step("r", key, attempt));
+        for (index, id) in ids.iter().enumerate() {
+            assert!(!ids[..index].contains(id), "{id} twice");
+            assert!(id.len() <= 200 && !id.contains('['), "{id}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `dagster-ray call`: one export of a component, as Dagster would call it.
+
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::calling;
+use crate::component::{self, COMPONENT_HELP};
+use crate::connection::Connection;
+use crate::context::Context;
+use crate::exit::{Exit, Usage};
+
+/// Call one function of a component, under the same policy as in Dagster
+///
+/// The answer goes to standard output, as JSON (a text as it is); what the component reports
+/// meanwhile goes to standard error.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dagster-ray call kuberay describe.describe
+  dagster-ray call existing launcher.locate '{\"run_id\": \"8f3c\", \"attempt\": 0}' \\
+      --address http://ray-head:8265
+  dagster-ray call ./mine.wasm launcher.launch @run.json --setting voice=test --timeout 30")]
+pub(crate) struct Arguments {
+    #[arg(help = COMPONENT_HELP)]
+    component: String,
+    /// What to call, such as launcher.check
+    #[arg(value_name = "INTERFACE.FUNCTION")]
+    export: String,
+    /// Its parameters by name, as a JSON object, or @FILE with it, or - for standard input
+    #[arg(default_value = "{}", hide_default_value = true)]
+    arguments: String,
+    /// Give up after so many seconds. The component's own limit holds too
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
+    if !arguments.export.contains('.') {
+        let hint = format!(
+            "{:?} is no function: write interface.function, such as launcher.check. `dagster-ray inspect {}` shows which interfaces there are",
+            arguments.export, arguments.component
+        );
+        return Err(Usage(hint).into());
+    }
+    let parameters = parameters(&arguments.arguments)?;
+    let found = component::find(context, &arguments.component)?;
+    let backend = arguments.connection.backend(context, found)?;
+    let answer = calling::call(context, &backend, &arguments.export, &parameters, arguments.timeout)?.json;
+    context.output.result(&answer, |out| match &answer {
+        Value::String(text) => writeln!(out, "{text}"),
+        other => writeln!(out, "{other:#}"),
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The parameters that the argument stands for.
+pub(crate) fn parameters(argument: &str) -> anyhow::Result<String> {
+    let (source, text) = match argument {
+        "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+            ("standard input", text)
+        }
+        _ => match argument.strip_prefix('@') {
+            Some(file) => {
+                let text = std::fs::read_to_string(file).with_context(|| format!("{file} cannot be read"))?;
+                (file, text)
+            }
+            None => ("the argument", argument.to_owned()),
+        },
+    };
+    match serde_json::from_str::<Value>(&text) {
+        Ok(Value::Object(_)) => Ok(text),
+        Ok(_) => Err(Usage(format!(
+            "{source} is JSON, but no object: write the parameters by name, such as '{{\"runs\": []}}'"
+        ))
+        .into()),
+        Err(error) => Err(Usage(format!("{source} is no JSON: {error}")).into()),
+    }
+}
+
+/// A time in seconds.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write a number of seconds, such as 30".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}

@@ -1,0 +1,107 @@
+//! What a component is lent for a call: the same things that Dagster's configuration names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use dagster_ray_registry::Found;
+use dagster_ray_runtime::capability::kubernetes::KubernetesOptions;
+use dagster_ray_runtime::manifest::Narrowing;
+use dagster_ray_runtime::{Authority, AuthorityOptions, Backend, BackendOptions};
+
+use crate::context::Context;
+use crate::exit::Usage;
+
+/// The options of every command that calls a component.
+#[derive(clap::Args)]
+#[command(next_help_heading = "What the component is lent")]
+pub(crate) struct Connection {
+    /// The Ray dashboard that the grant `address` stands for, such as http://ray-head:8265
+    #[arg(long, value_name = "URL")]
+    address: Option<String>,
+    /// A header that the host adds to requests to the address; the component doesn't see it
+    #[arg(long = "header", value_name = "NAME=VALUE", requires = "address", value_parser = pair)]
+    headers: Vec<(String, String)>,
+    /// A cookie that the host adds to requests to the address
+    #[arg(long = "cookie", value_name = "NAME=VALUE", requires = "address", value_parser = pair)]
+    cookies: Vec<(String, String)>,
+    /// Certificates to trust at the address: a PEM file, or `false` to check none
+    #[arg(long, value_name = "FILE", requires = "address")]
+    verify: Option<String>,
+    /// A setting that the component reads (`dagster-ray call … describe.describe` lists them)
+    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = pair)]
+    settings: Vec<(String, String)>,
+    /// The kubeconfig file. Without it: KUBECONFIG, ~/.kube/config, the pod's service account
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig, instead of its current one
+    #[arg(long = "kube-context", value_name = "NAME")]
+    kube_context: Option<String>,
+    /// A directory or file that may be uploaded
+    #[arg(long = "directory", value_name = "PATH")]
+    directories: Vec<PathBuf>,
+    /// A TOML file with [grants] and [limits] that narrow the component's manifest
+    #[arg(long, value_name = "FILE")]
+    narrow: Option<PathBuf>,
+}
+
+impl Connection {
+    /// The component with what these options lend it.
+    ///
+    /// # Errors
+    /// Where an option cannot be meant, or the engine cannot be started.
+    pub(crate) fn backend(&self, context: &mut Context, found: Found) -> anyhow::Result<Backend> {
+        let mut settings: BTreeMap<_, _> = self.settings.iter().cloned().collect();
+        let mut authorities = Vec::new();
+        if let Some(address) = &self.address {
+            authorities.push(self.authority(address)?);
+            settings.entry("address".to_owned()).or_insert_with(|| address.clone());
+        }
+        let narrowing = match &self.narrow {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("--narrow {} cannot be read", path.display()))?;
+                Narrowing::parse(&text)?
+            }
+            None => Narrowing::default(),
+        };
+        let options = BackendOptions {
+            path: found.path,
+            sha256: found.sha256,
+            settings,
+            authorities,
+            narrowing,
+            kubernetes: KubernetesOptions {
+                kubeconfig: self.kubeconfig.clone(),
+                context: self.kube_context.clone(),
+            },
+            programs: BTreeMap::from([("ray".to_owned(), context.installation.ray.clone())]),
+            directories: self.directories.clone(),
+            ..BackendOptions::default()
+        };
+        Ok(Backend::new(context.host()?, options))
+    }
+
+    fn authority(&self, address: &str) -> anyhow::Result<Authority> {
+        let document = serde_json::json!({
+            "url": address,
+            "headers": self.headers.iter().cloned().collect::<BTreeMap<_, _>>(),
+            "cookies": self.cookies.iter().cloned().collect::<BTreeMap<_, _>>(),
+            "ray_token": true,
+            "verify": match self.verify.as_deref() {
+                None | Some("true") => serde_json::Value::Bool(true),
+                Some("false") => serde_json::Value::Bool(false),
+                Some(file) => file.into(),
+            },
+        });
+        let options: AuthorityOptions = serde_json::from_value(document)?;
+        Ok(Authority::new(options).map_err(|error| Usage(error.to_string()))?)
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}

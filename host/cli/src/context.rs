@@ -1,0 +1,67 @@
+//! What every command is given.
+
+use std::path::{Path, PathBuf};
+
+use dagster_ray_runtime::{Host, LoadError};
+
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+
+/// What belongs to the package that the command came with.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    /// The folder with the built-in components.
+    pub components: PathBuf,
+    /// The command that runs Ray's own command line, for components that may start Ray.
+    pub ray: Vec<String>,
+}
+
+impl Installation {
+    /// That of a program without a Python package around it: the components in the folder that
+    /// `DAGSTER_RAY_COMPONENTS` names, beside the program, or in the source tree.
+    pub fn of_program() -> Self {
+        let named = std::env::var_os("DAGSTER_RAY_COMPONENTS").filter(|value| !value.is_empty());
+        let beside = std::env::current_exe()
+            .ok()
+            .and_then(|program| Some(program.parent()?.join("components")))
+            .filter(|folder| folder.is_dir());
+        let built = || Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("python/dagster_ray/components");
+        let components = named.map(PathBuf::from).or(beside).unwrap_or_else(built);
+        Self { components, ray: vec!["ray".into()] }
+    }
+}
+
+/// What every command is given.
+pub(crate) struct Context {
+    /// Where its words go.
+    pub(crate) output: Output,
+    /// Whether the user has given up.
+    pub(crate) interrupt: Interrupt,
+    /// What the command came with.
+    pub(crate) installation: Installation,
+    host: Option<Host>,
+}
+
+impl Context {
+    pub(crate) fn new(output: Output, interrupt: Interrupt, installation: Installation) -> Self {
+        Self { output, interrupt, installation, host: None }
+    }
+
+    /// The host of this process, started when it is first needed.
+    ///
+    /// # Errors
+    /// Where the engine cannot be started.
+    pub(crate) fn host(&mut self) -> Result<Host, LoadError> {
+        match &self.host {
+            Some(host) => Ok(host.clone()),
+            None => Ok(self.host.insert(Host::start()?).clone()),
+        }
+    }
+
+    /// Stops what components have started.
+    pub(crate) fn close(&mut self) {
+        if let Some(host) = self.host.take() {
+            host.shutdown(std::time::Duration::from_secs(15));
+        }
+    }
+}

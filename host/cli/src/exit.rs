@@ -1,0 +1,98 @@
+//! How a command ends, as a number that a script can go by.
+
+use std::process::ExitCode;
+
+use dagster_ray_runtime::{CallError, LoadError};
+
+/// Shown under every `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    what was asked about failed, or could not be done
+  2    the command was written wrongly
+  3    the component could not be loaded
+  4    the component answered with an error, or trapped
+  130  interrupted";
+
+/// The end of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// What was asked about failed.
+    Failed,
+    /// The command was written wrongly.
+    Usage,
+    /// The component could not be loaded.
+    Load,
+    /// The component answered with an error, or trapped.
+    Component,
+    /// The user gave up.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Load => 3,
+            Self::Component => 4,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The end that an error stands for.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        for cause in error.chain() {
+            if cause.is::<Usage>() {
+                return Self::Usage;
+            }
+            if cause.is::<Interrupted>() {
+                return Self::Interrupted;
+            }
+            if cause.is::<LoadError>() {
+                return Self::Load;
+            }
+            match cause.downcast_ref::<CallError>() {
+                Some(CallError::Load(_)) => return Self::Load,
+                Some(CallError::Arguments { .. }) => return Self::Usage,
+                Some(_) => return Self::Component,
+                None => {}
+            }
+        }
+        Self::Failed
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// An argument that cannot be meant. The text says what to write instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// The user pressed Ctrl-C.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_under_a_context_keeps_its_code() {
+        let error = anyhow::Error::from(Usage("x".into())).context("while reading");
+        assert_eq!(Exit::of(&error), Exit::Usage);
+        let load = CallError::Load(LoadError::Engine("x".into()));
+        assert_eq!(Exit::of(&anyhow::Error::from(load).context("calling")), Exit::Load);
+        assert_eq!(Exit::of(&anyhow::anyhow!("the disk is full")), Exit::Failed);
+    }
+}

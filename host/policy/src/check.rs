@@ -1,0 +1,150 @@
+//! A component file against its manifest, before anything of it is compiled.
+//!
+//! The order is size, digest, whole parse, contract version, imports against grants: each check is
+//! cheaper than the next, and nothing of a file that fails one is used. The size is looked at first
+//! only so that no endless file is read; the digest is of the very bytes that are used.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::LoadError;
+use crate::imports::{Need, need};
+use crate::introspect::{self, Introspection};
+use crate::manifest::{Manifest, Narrowing};
+
+/// Largest component file, in bytes. One made of Python is about 18 MB.
+pub const LARGEST: u64 = 64 << 20;
+
+/// What can be known of a component file without compiling it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// Its name in messages.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its sha256, in hexadecimal.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// The interfaces of the contract that it exports.
+    pub exports: Vec<&'static str>,
+    /// All that it imports.
+    pub imports: Vec<String>,
+    /// Its manifest, or where none was found.
+    pub manifest: PathBuf,
+}
+
+/// A component that may be compiled.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Its manifest, narrowed by the operator.
+    pub manifest: Manifest,
+    /// Its sha256, in hexadecimal.
+    pub digest: String,
+    /// What it imports and exports.
+    pub introspection: Introspection,
+}
+
+/// Reads a component file with its manifest, and checks both.
+///
+/// # Errors
+/// Where a check fails, as [`LoadError`] tells.
+pub fn check(path: &Path, narrowing: &Narrowing, pinned: Option<&str>) -> Result<Checked, LoadError> {
+    let bytes = read(path)?;
+    check_bytes(path, bytes, Manifest::of(path)?, narrowing, pinned)
+}
+
+/// Checks a component whose file and manifest have been read. The path is for messages.
+///
+/// # Errors
+/// Where a check fails, as [`LoadError`] tells.
+pub fn check_bytes(
+    path: &Path,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+    narrowing: &Narrowing,
+    pinned: Option<&str>,
+) -> Result<Checked, LoadError> {
+    let manifest = manifest.narrowed(narrowing);
+    let manifest_path = Manifest::path_of(path);
+    let digest = hex(&Sha256::digest(&bytes));
+    let pins = [
+        (manifest.sha256.as_deref(), manifest_path.display().to_string()),
+        (pinned, "the configuration".to_owned()),
+    ];
+    for (expected, pinned_by) in pins {
+        if let Some(expected) = expected
+            && !expected.eq_ignore_ascii_case(&digest)
+        {
+            let (path, expected) = (path.to_owned(), expected.to_owned());
+            return Err(LoadError::Digest { path, found: digest, expected, pinned_by });
+        }
+    }
+    let introspection = introspect::read(path, &bytes)?;
+    for import in &introspection.imports {
+        match need(import, &manifest.grants) {
+            Need::Free => {}
+            Need::Grant(grant) => {
+                return Err(LoadError::Ungranted {
+                    path: path.to_owned(),
+                    import: import.clone(),
+                    manifest: manifest_path,
+                    grant: grant.to_owned(),
+                });
+            }
+            Need::Unknown => {
+                return Err(LoadError::Unknown { path: path.to_owned(), import: import.clone() });
+            }
+        }
+    }
+    Ok(Checked { bytes, manifest, digest, introspection })
+}
+
+/// Looks at a component file without compiling it.
+///
+/// # Errors
+/// Where the file could not be loaded either.
+pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
+    let Checked { bytes, manifest, digest, introspection } = check(path, &Narrowing::default(), None)?;
+    Ok(Inspection {
+        name: manifest.id,
+        path: path.to_owned(),
+        digest,
+        size: bytes.len(),
+        exports: introspection.interfaces.iter().map(|interface| interface.name()).collect(),
+        imports: introspection.imports,
+        manifest: Manifest::path_of(path),
+    })
+}
+
+/// A whole file, if it is a file and no larger than a component may be.
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let unreadable = |problem: String| LoadError::Unreadable { path: path.to_owned(), problem };
+    let too_large = |size| LoadError::TooLarge { path: path.to_owned(), size, limit: LARGEST };
+    // Opening a pipe would wait for its other end.
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(unreadable("this is no file".into()));
+    }
+    if metadata.len() > LARGEST {
+        return Err(too_large(metadata.len()));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    // It may have grown since.
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+    match bytes.len() as u64 {
+        size if size > LARGEST => Err(too_large(size)),
+        _ => Ok(bytes),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,9 @@
+//! What is asked of Kubernetes, and which of it is granted.
+
+pub mod grant;
+pub mod request_info;
+mod service;
+
+pub use self::grant::{Resource, Rule};
+pub use self::request_info::{RequestInfo, Verb};
+pub use self::service::ServiceName;

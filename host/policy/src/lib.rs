@@ -1,0 +1,30 @@
+//! The rules of the host, without the means to break them: what a component file is, what its
+//! manifest grants, and whether a request is within it.
+//!
+//! Nothing here opens a connection, runs code or knows of wasmtime, so that every rule can be tested
+//! and fuzzed by itself, and a tool can check a component without an engine.
+//!
+//! - [`check`]: a component file against its manifest, before anything is compiled.
+//! - [`manifest`]: what a component may do, and how much of everything.
+//! - [`introspect`]: what a component imports and exports.
+//! - [`Policy`]: what a loaded component may reach.
+//! - [`kubernetes`]: what a request asks of the Kubernetes API, and which rule allows it.
+
+pub mod address;
+mod authority;
+mod check;
+mod error;
+mod imports;
+pub mod introspect;
+pub mod kubernetes;
+mod limits;
+pub mod manifest;
+mod policy;
+
+pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
+pub use check::{Checked, Inspection, LARGEST, check, check_bytes, inspect};
+pub use error::LoadError;
+pub use imports::{Need, need, needs_http};
+pub use introspect::{Interface, Introspection};
+pub use limits::Limits;
+pub use policy::{Policy, Program};
