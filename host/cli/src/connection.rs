@@ -51,6 +51,20 @@ impl Connection {
     /// # Errors
     /// Where an option cannot be meant, or the engine cannot be started.
     pub(crate) fn backend(&self, context: &mut Context, found: Found) -> anyhow::Result<Backend> {
+        let options = self.options(context, found)?;
+        Ok(Backend::new(context.host()?, options))
+    }
+
+    /// Whether an option names something that the component is to talk to.
+    pub(crate) fn names_a_service(&self) -> bool {
+        self.address.is_some() || self.kubeconfig.is_some() || self.kube_context.is_some()
+    }
+
+    /// The same before there is a host.
+    ///
+    /// # Errors
+    /// Where an option cannot be meant.
+    pub(crate) fn options(&self, context: &Context, found: Found) -> anyhow::Result<BackendOptions> {
         let mut settings: BTreeMap<_, _> = self.settings.iter().cloned().collect();
         let mut authorities = Vec::new();
         if let Some(address) = &self.address {
@@ -65,7 +79,7 @@ impl Connection {
             }
             None => Narrowing::default(),
         };
-        let options = BackendOptions {
+        Ok(BackendOptions {
             path: found.path,
             sha256: found.sha256,
             settings,
@@ -78,8 +92,7 @@ impl Connection {
             programs: BTreeMap::from([("ray".to_owned(), context.installation.ray.clone())]),
             directories: self.directories.clone(),
             ..BackendOptions::default()
-        };
-        Ok(Backend::new(context.host()?, options))
+        })
     }
 
     fn authority(&self, address: &str) -> anyhow::Result<Authority> {

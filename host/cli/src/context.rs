@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dagster_ray_runtime::{Host, LoadError};
+use dagster_ray_runtime::{Host, HostOptions, LoadError};
 
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -54,7 +54,10 @@ impl Context {
     pub(crate) fn host(&mut self) -> Result<Host, LoadError> {
         match &self.host {
             Some(host) => Ok(host.clone()),
-            None => Ok(self.host.insert(Host::start()?).clone()),
+            None => {
+                let host = Host::start_with(HostOptions::of_environment()?)?;
+                Ok(self.host.insert(host).clone())
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! script are both [`run`].
 
 mod calling;
+mod cassette;
 mod commands;
 mod component;
 mod connection;

@@ -3,8 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use dagster_ray_runtime::capability::http::cassette::CassetteMode;
-use dagster_ray_runtime::{Host, HostOptions, LoadError};
+use dagster_ray_runtime::{Host, HostOptions};
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -19,18 +18,6 @@ static HOST: Mutex<Option<Own>> = Mutex::new(None);
 /// How long started programs may take to end when the process does.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// `record:<directory>` or `replay:<file>`: what components ask over HTTP is recorded, or answered
-/// from a record.
-const CASSETTE: &str = "DAGSTER_RAY_CASSETTE";
-
-fn start() -> Result<Host, LoadError> {
-    let cassette = match std::env::var(CASSETTE) {
-        Ok(text) if !text.is_empty() => Some(text.parse::<CassetteMode>()?),
-        _ => None,
-    };
-    Host::start_with(HostOptions { cassette, intercept: None })
-}
-
 /// The host of this very process.
 pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
     let made = py.detach(|| {
@@ -38,7 +25,7 @@ pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
         match own.as_ref() {
             Some(own) if own.pid == std::process::id() => Ok(Some(own.host.clone())),
             Some(_) => Ok(None),
-            None => start().map(|host| {
+            None => HostOptions::of_environment().and_then(Host::start_with).map(|host| {
                 *own = Some(Own { pid: std::process::id(), host: host.clone() });
                 Some(host)
             }),

@@ -32,6 +32,23 @@ pub struct HostOptions {
     pub intercept: Option<Arc<dyn Intercept>>,
 }
 
+/// `record:<directory>` or `replay:<file>`.
+const CASSETTE: &str = "DAGSTER_RAY_CASSETTE";
+
+impl HostOptions {
+    /// What the environment asks for: a cassette, by `DAGSTER_RAY_CASSETTE`.
+    ///
+    /// # Errors
+    /// Where the variable says neither to record nor to replay.
+    pub fn of_environment() -> Result<Self, LoadError> {
+        let cassette = match std::env::var(CASSETTE) {
+            Ok(text) if !text.is_empty() => Some(text.parse::<CassetteMode>()?),
+            _ => None,
+        };
+        Ok(Self { cassette, intercept: None })
+    }
+}
+
 /// The host of a process. Clones are the same host.
 ///
 /// It starts threads, so it is made on first use and never before a fork: in a forked child its

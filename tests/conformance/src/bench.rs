@@ -1,7 +1,7 @@
 //! A component on the bench: called like any other, with its network and its store in the kit's
 //! hands.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,8 +43,10 @@ pub(crate) struct Bench {
     pub(crate) has_service: bool,
     description: OnceCell<Option<Json>>,
     options: BTreeMap<String, Map<String, Json>>,
+    stop: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     leaks: RefCell<Vec<String>>,
     left: RefCell<Vec<(&'static str, Json)>>,
+    is_cleaning: Cell<bool>,
     pub(crate) live: crate::rules::Live,
 }
 
@@ -88,8 +90,10 @@ impl Bench {
             has_service: subject.has_service,
             description: OnceCell::new(),
             options: subject.options.clone(),
+            stop: subject.stop.clone(),
             leaks: RefCell::default(),
             left: RefCell::default(),
+            is_cleaning: Cell::new(false),
             live: crate::rules::Live::default(),
         };
         if !bench.has_service {
@@ -200,7 +204,8 @@ impl Bench {
                     Err(error) => break (Err(error), Vec::new()),
                 },
                 Progress::Quiet => {
-                    if export.starts_with("pipes.") && began.elapsed() > SCRIPT {
+                    let is_late = export.starts_with("pipes.") && began.elapsed() > SCRIPT;
+                    if is_late || (!self.is_cleaning.get() && self.stop.as_ref().is_some_and(|stop| stop())) {
                         call.cancel();
                     }
                 }
@@ -240,6 +245,7 @@ impl Bench {
 
     /// Stops and removes what rules left.
     pub(crate) fn clean_up(&self) {
+        self.is_cleaning.set(true);
         self.weather(Weather::Fair);
         for (export, arguments) in self.left.take() {
             let _ = self.call(export, &arguments);

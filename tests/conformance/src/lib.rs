@@ -31,7 +31,8 @@ pub use subject::Subject;
 
 use dagster_ray_runtime::LoadError;
 
-/// Runs every rule on a component. `watch` hears of each as it is done.
+/// Runs every rule on a component. `watch` hears of each as it is done. Where the subject is stopped,
+/// the report ends early.
 ///
 /// # Errors
 /// Where the component cannot be loaded. What it does wrong after that is in the report.
@@ -39,6 +40,9 @@ pub fn check(subject: &Subject, watch: &mut dyn FnMut(&Finding)) -> Result<Repor
     let bench = bench::Bench::new(subject)?;
     let mut findings = Vec::new();
     for rule in rules::all() {
+        if subject.is_stopped() {
+            break;
+        }
         let outcome = rules::apply(&bench, &rule);
         let finding = Finding { interface: rule.interface, rule: rule.name, reason: rule.reason, outcome };
         watch(&finding);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dagster_ray_runtime::BackendOptions;
 use dagster_ray_runtime::capability::http::cassette::CassetteMode;
@@ -19,6 +20,8 @@ pub struct Subject {
     pub options: BTreeMap<String, Map<String, Json>>,
     /// Records what is asked and answered, or answers from such a record.
     pub cassette: Option<CassetteMode>,
+    /// Says whether to stop early. What rules have made is removed then, too.
+    pub stop: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Subject {
@@ -26,5 +29,9 @@ impl Subject {
     pub fn new(file: impl Into<PathBuf>) -> Self {
         let backend = BackendOptions { path: file.into(), ..BackendOptions::default() };
         Self { backend, ..Self::default() }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop())
     }
 }

@@ -84,7 +84,7 @@ fn existing_conforms_to_every_rule_on_a_recorded_ray() {
     let mut subject = built_in("existing");
     subject.has_service = true;
     subject.cassette = Some(CassetteMode::Replay(root().join("tests/conformance/cassettes/existing.json")));
-    let address = "http://127.0.0.1:8265";
+    let address = "http://127.0.0.1:8265"; // Where it was recorded, and where nobody listens now.
     subject.backend.settings.insert("address".to_owned(), address.to_owned());
     let authority = serde_json::from_value(serde_json::json!({"url": address})).expect("options");
     subject.backend.authorities.push(dagster_ray_runtime::Authority::new(authority).expect("an authority"));

@@ -5,9 +5,12 @@
 //! `dagster-ray --help` says of it.
 
 mod call;
+mod check;
 mod completions;
 mod components;
 mod inspect;
+mod record;
+mod replay;
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -34,5 +37,8 @@ commands! {
     Components => components,
     Inspect => inspect,
     Call => call,
+    Check => check,
+    Record => record,
+    Replay => replay,
     Completions => completions,
 }

@@ -1,0 +1,158 @@
+//! `dagster-ray check`: whether a component keeps the contract's promises.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use dagster_ray_conformance::{Finding, Outcome, Report, Subject};
+use dagster_ray_runtime::capability::http::cassette::{Cassette, CassetteMode};
+use dagster_ray_runtime::{Authority, inspect};
+use serde_json::Value;
+
+use crate::cassette;
+use crate::component::{self, COMPONENT_HELP};
+use crate::connection::Connection;
+use crate::context::Context;
+use crate::exit::{Exit, Interrupted, Usage};
+use crate::output::{BAD, FAINT, HEADING};
+
+/// Check a component against what every backend must satisfy
+///
+/// Without an address, a kubeconfig or a cassette, only the rules are tried that need no service;
+/// nothing is sent anywhere. With one, runs, steps and scripts of the kit's own are launched there,
+/// and stopped again. Exit code 1 says that something differs.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dagster-ray check ./mine.wasm
+  dagster-ray check existing --address http://127.0.0.1:8265
+  dagster-ray check existing --address http://127.0.0.1:8265 --record existing.json
+  dagster-ray check existing --cassette existing.json
+  dagster-ray check kuberay --kube-context test --options options.json
+
+options.json holds options to begin with, by interface:
+  {\"cluster\": {\"ray_cluster\": {\"spec\": …}}, \"launcher\": {\"namespace\": \"test\"}}")]
+pub(crate) struct Arguments {
+    #[arg(help = COMPONENT_HELP)]
+    component: String,
+    /// Answer from this cassette, without a network
+    #[arg(long, value_name = "FILE", conflicts_with = "record")]
+    cassette: Option<PathBuf>,
+    /// Record what is asked and answered into this cassette
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Options to begin with, by interface, in a JSON file
+    #[arg(long, value_name = "FILE")]
+    options: Option<PathBuf>,
+    /// What the component talks to is there, although no option names it
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
+    let found = component::find(context, &arguments.component)?;
+    let asks = inspect(&found.path)?.imports.iter().any(|import| import.starts_with("wasi:http/"));
+    let mut subject = Subject {
+        backend: arguments.connection.options(context, found)?,
+        has_service: arguments.live || arguments.connection.names_a_service() || !asks,
+        ..Subject::default()
+    };
+    if let Some(file) = &arguments.options {
+        subject.options = options(file)?;
+    }
+    if let Some(file) = &arguments.cassette {
+        replay(&mut subject, file)?;
+    }
+    let recording = match &arguments.record {
+        Some(file) => {
+            let directory = cassette::directory()?;
+            subject.cassette = Some(CassetteMode::Record(directory.path().to_owned()));
+            Some((directory, file))
+        }
+        None => None,
+    };
+    let interrupt = context.interrupt.clone();
+    subject.stop = Some(Arc::new(move || interrupt.is_raised()));
+
+    let progress = context.output.progress(format!("checking {}", arguments.component));
+    let report = dagster_ray_conformance::check(&subject, &mut |finding: &Finding| {
+        progress.set(format!("{}: {}", finding.interface, finding.rule));
+    })?;
+    drop(progress);
+    if let Some((directory, file)) = recording {
+        let count = cassette::put_together(directory.path(), file)?;
+        context.output.note(format_args!("{count} requests are recorded in {}", file.display()));
+    }
+    if context.interrupt.is_raised() {
+        return Err(Interrupted.into());
+    }
+    context.output.result(&report, |out| write!(out, "{}", Table(&report)))?;
+    Ok(if report.conforms() { Exit::Done } else { Exit::Failed })
+}
+
+fn options(
+    file: &Path,
+) -> anyhow::Result<std::collections::BTreeMap<String, serde_json::Map<String, Value>>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("--options {} cannot be read", file.display()))?;
+    serde_json::from_str(&text).map_err(|error| {
+        let form = "write an object of options for each interface, such as {\"launcher\": {\"num_cpus\": 1}}";
+        Usage(format!("--options {}: {error}; {form}", file.display())).into()
+    })
+}
+
+/// Answers from a cassette; the address is the recorded one, where none is given.
+fn replay(subject: &mut Subject, file: &Path) -> anyhow::Result<()> {
+    let recorded = Cassette::read(file)?;
+    subject.has_service = true;
+    subject.cassette = Some(CassetteMode::Replay(file.to_owned()));
+    let origin = recorded.exchanges.iter().find_map(|exchange| {
+        let (scheme, rest) = exchange.request.url.split_once("://")?;
+        let authority = rest.split('/').next()?;
+        let is_ray = authority != "kubernetes.internal" && !authority.contains(".svc");
+        is_ray.then(|| format!("{scheme}://{authority}"))
+    });
+    if let Some(origin) = origin
+        && subject.backend.authorities.is_empty()
+    {
+        let options = serde_json::from_value(serde_json::json!({"url": origin}))?;
+        subject.backend.authorities.push(Authority::new(options)?);
+        subject.backend.settings.entry("address".to_owned()).or_insert(origin);
+    }
+    Ok(())
+}
+
+/// The report for a person: a line for each rule, and under those that differ, how.
+struct Table<'a>(&'a Report);
+
+impl std::fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut interface = "";
+        for finding in &self.0.findings {
+            if finding.interface != interface {
+                interface = finding.interface;
+                writeln!(f, "{HEADING}{interface}{HEADING:#}")?;
+            }
+            match &finding.outcome {
+                Outcome::Passed => writeln!(f, "  passed   {}", finding.rule)?,
+                Outcome::Differs { expected, came } => {
+                    writeln!(f, "  {BAD}differs{BAD:#}  {}", finding.rule)?;
+                    writeln!(f, "             expected: {expected}")?;
+                    writeln!(f, "             came:     {came}")?;
+                    writeln!(f, "             why:      {}", finding.reason)?;
+                }
+                Outcome::NotApplicable { reason } => {
+                    writeln!(f, "  {FAINT}n/a      {} ({reason}){FAINT:#}", finding.rule)?;
+                }
+                Outcome::Skipped { reason } => {
+                    writeln!(f, "  {FAINT}skipped  {} ({reason}){FAINT:#}", finding.rule)?;
+                }
+            }
+        }
+        let [passed, differ, apart, skipped] = self.0.counts();
+        let component = &self.0.component;
+        writeln!(f, "{component}: {passed} passed, {differ} differ, {apart} do not apply, {skipped} skipped")
+    }
+}

@@ -1,0 +1,42 @@
+//! `dagster-ray replay`: a command whose components are answered from a record.
+
+use std::path::PathBuf;
+
+use dagster_ray_runtime::capability::http::cassette::Cassette;
+
+use crate::cassette;
+use crate::context::Context;
+use crate::exit::Exit;
+
+/// Run a command whose components are answered from a cassette, without a network
+///
+/// Run ids and other ids may differ from the recorded ones. A request that was not recorded fails,
+/// with an error that names it and the nearest ones that were.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dagster-ray replay cassette.json -- dagster asset materialize -m my_module --select report
+  dagster-ray replay tests/report.json -- pytest tests/test_report.py
+
+`dagster-ray record` makes a cassette.")]
+pub(crate) struct Arguments {
+    /// The cassette, as `dagster-ray record` wrote it
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The command with its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
+    // What is wrong with it is better known now than from the command's first request.
+    Cassette::read(&arguments.file)?;
+    let mut value = std::ffi::OsString::from("replay:");
+    value.push(std::path::absolute(&arguments.file)?);
+    let status = cassette::run(&arguments.command, &value)?;
+    if !status.success() {
+        context.output.warn(format_args!("the command failed: {status}"));
+        return Ok(Exit::Failed);
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,147 @@
+"""The conformance kit and cassettes, against a real Ray and without one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray_head import RayHead
+
+ROOT = Path(__file__).parents[2]
+COMMAND = ROOT / "target/debug/dagster-ray"
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(COMMAND), *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    report = json.loads(done.stdout)
+    return {f"{one['interface']}: {one['rule']}": one["outcome"] for one in report["findings"]}
+
+
+def test_existing_conforms_on_a_real_ray_and_replays_alike(
+    ray_head: RayHead, tmp_path: Path
+) -> None:
+    cassette = tmp_path / "existing.json"
+    live = run("--json", "check", "existing", "--address", ray_head.url, "--record", cassette)
+    assert live.returncode == 0, live.stdout + live.stderr
+    assert list(outcomes(live).values()).count("passed") > 40
+
+    text = cassette.read_text()
+    for secret in (ray_head.token, "planted-secret"):
+        assert secret not in text
+
+    # Nobody listens there any more as far as this process is told, and no token leads there.
+    nowhere = tmp_path / "no-token"
+    replayed = run(
+        *("--json", "check", "existing", "--cassette", cassette),
+        RAY_AUTH_TOKEN_PATH=str(nowhere),
+    )
+    assert outcomes(replayed) == outcomes(live), replayed.stdout + replayed.stderr
+
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+
+from dagster import AssetExecutionContext, asset, materialize
+from dagster_ray import PipesRayJobClient
+
+client = PipesRayJobClient(address=sys.argv[1])
+
+
+@asset
+def report(context: AssetExecutionContext):
+    return client.run(
+        context=context,
+        submit_job_params={
+            "entrypoint": f"{sys.executable} {sys.argv[2]}",
+            "runtime_env": {"env_vars": {"PASSWORD": "planted-secret-of-a-user"}},
+        },
+        extras={"rows": 7},
+    ).get_materialize_result()
+
+
+result = materialize([report])
+[event] = result.asset_materializations_for_node("report")
+print("ROWS", event.metadata["rows"].value, flush=True)
+"""
+
+REPORTS = """
+from dagster_pipes import open_dagster_pipes
+
+with open_dagster_pipes() as pipes:
+    pipes.report_asset_materialization(metadata={"rows": pipes.get_extra("rows")})
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> tuple[Path, Path]:
+    session, external = tmp_path / "session.py", tmp_path / "external.py"
+    session.write_text(SCRIPT)
+    external.write_text(REPORTS)
+    return session, external
+
+
+def test_a_recorded_pipes_session_replays_without_a_ray(
+    ray_head: RayHead, tmp_path: Path, scripts: tuple[Path, Path]
+) -> None:
+    cassette = tmp_path / "session.json"
+    command = [sys.executable, scripts[0], ray_head.url, scripts[1]]
+    recorded = run("record", "--to", cassette, "--", *command)
+    assert recorded.returncode == 0, recorded.stdout + recorded.stderr
+    assert "ROWS 7" in recorded.stdout
+    text = cassette.read_text()
+    assert "report_asset_materialization" in text
+    for secret in (ray_head.token, "planted-secret-of-a-user"):
+        assert secret not in text
+
+    # Another run id, another nonce, and a Ray that would not let it in.
+    asked = len(ray_head.jobs())
+    replayed = run("replay", cassette, "--", *command, RAY_AUTH_TOKEN_PATH=str(tmp_path / "none"))
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert "ROWS 7" in replayed.stdout
+    assert len(ray_head.jobs()) == asked
+
+
+def test_a_request_that_was_never_recorded_is_named(tmp_path: Path) -> None:
+    cassette = tmp_path / "empty.json"
+    cassette.write_text('{"version": 1, "exchanges": []}')
+    done = run(
+        *("call", "existing", "launcher.check", "--address", "http://nowhere:8265"),
+        '{"runs": [{"run_id": "r", "attempt": 0, "job": {"submission_id": "s"}}]}',
+        DAGSTER_RAY_CASSETTE=f"replay:{cassette}",
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "no GET http://nowhere:8265/api/jobs/s" in done.stderr
+
+
+def test_what_cannot_be_a_cassette_says_what_to_write(tmp_path: Path) -> None:
+    file = tmp_path / "cassette.json"
+    file.write_text("{}")
+    for value, said in {
+        "tape.json": "record:<directory> or replay:<file>",
+        f"record:{file}": "dagster-ray record --to FILE",
+        f"replay:{file}": "no version",
+        f"replay:{tmp_path / 'absent.json'}": "absent.json",
+    }.items():
+        wasm = ROOT / "host/python/dagster_ray/components/existing.wasm"
+        call = f"from dagster_ray._native import Component; Component({str(wasm)!r}).name"
+        done = subprocess.run(
+            [sys.executable, "-c", call],
+            env={**os.environ, "DAGSTER_RAY_CASSETTE": value},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0
+        assert said in done.stderr, done.stderr
