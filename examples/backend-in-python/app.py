@@ -81,10 +81,11 @@ class Launcher(exports.Launcher):
         id = run.job.submission_id
         state = service.look([id])[0].state
         tail = b""
-        with service.output(id, 0) as output:
-            # The stream of a job that runs does not end.
-            while data := output.read(_QUIET_SECONDS):
-                tail = (tail + data)[-_TAIL:]
+        if output := service.output(id, 0):
+            with output:
+                # The stream of a job that runs does not end.
+                while data := output.read(_QUIET_SECONDS):
+                    tail = (tail + data)[-_TAIL:]
         return f"{id}: {state.name}\nThe end of its output:\n{tail.decode(errors='replace')}"
 
 
@@ -144,8 +145,14 @@ class Pipes(exports.Pipes):
         return service.reference(started["id"])
 
     def follow(self, job: JobRef, from_: str | None, listener: Listener) -> Followed:
-        position, begun = int(from_ or 0), b""
-        with Service.configured().output(job.submission_id, position) as output:
+        try:
+            position, begun = int(from_ or 0), b""
+        except ValueError:
+            options.invalid("from", "is no position", "pass what `follow` returned")
+        output = Service.configured().output(job.submission_id, position)
+        if output is None:
+            return Followed(str(position), complete=True)
+        with output:
             while not output.ended:
                 if listener.cancelled():
                     raise Err(Error_Cancelled())

@@ -15,44 +15,47 @@ LAUNCH = "launch"
 
 # Where a worker's last argument travels. The service shows command lines to all who may ask.
 _ARGUMENT = "DAGSTER_WORKER_ARGUMENT"
-_LONGEST_KEY = 80
+_LONGEST_NAME = 60
+_ID = re.compile("[A-Za-z0-9._-]{1,200}")
 
 
 def run_id(run_id: str, attempt: int) -> str:
     """A run's job."""
-    return _with_attempt(f"dagster-run-{run_id}", attempt)
+    return f"dagster-run-{_slug(run_id)}.{attempt}"
 
 
 def step_id(run_id: str, step_key: str, attempt: int) -> str:
     """A step's job."""
-    return _with_attempt(f"dagster-step-{run_id}-{_slug(step_key)}", attempt)
+    return f"dagster-step-{_slug(run_id)}.{_slug(step_key)}.{attempt}"
 
 
 def script_id(run_id: str, nonce: str) -> str:
     """A script's job."""
-    return f"dagster-pipes-{run_id}-{nonce}"
+    return f"dagster-pipes-{_slug(run_id)}.{_slug(nonce)}"
 
 
-def _with_attempt(name: str, attempt: int) -> str:
-    return f"{name}.{attempt}" if attempt else name
+def is_id(text: str) -> bool:
+    """What the service takes as an id."""
+    return _ID.fullmatch(text) is not None
 
 
-def _slug(key: str) -> str:
+def _slug(name: str) -> str:
     """A step's key may hold any character.
 
     What does not fit into an id is replaced, and a hash of the whole tells it from its likes.
     """
-    plain = re.sub("[^A-Za-z0-9_-]", "_", key[:_LONGEST_KEY])
-    return plain if plain == key else f"{plain}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    plain = re.sub("[^A-Za-z0-9_-]", "_", name[:_LONGEST_NAME])
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def of_worker(command: WorkerCommand, options: Spec, labels: dict[str, str]) -> Spec:
     """A worker of Dagster."""
     env = {}
-    for entry in options.get("env_vars", []):
+    for place, entry in enumerate(options.get("env_vars", [])):
         name, separator, value = entry.partition("=")
         if not separator:
-            invalid("env_vars", f"{entry!r} has no value", "write KEY=VALUE")
+            # Not the entry itself: it may hold a secret, and errors are shown to many.
+            invalid(f"env_vars[{place}]", "has no `=`", "write KEY=VALUE")
         env[name] = value
     # What the worker needs wins over what the user wants.
     env.update(command.env)

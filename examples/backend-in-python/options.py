@@ -69,8 +69,10 @@ def of_script(options: str) -> dict[str, Any]:
 def _object(path: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
-        invalid(path, f"is no JSON: {error}", "write {} for nothing")
+        # Half of a surrogate pair is JSON, but no text that could be passed on.
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        value = None
     if not isinstance(value, dict):
         invalid(path, "is no JSON object", "write {} for nothing")
     # What is null is as good as not there.
@@ -87,16 +89,18 @@ def _checked(fields: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 def _mistakes(path: str, value: Any, schema: dict[str, Any]):
     """As much of JSON Schema as the schemas above use."""
     if not isinstance(value, _TYPES[schema["type"]]):
-        yield FieldError(path, f"is {value!r}", f"write a JSON {schema['type']}")
+        kind = type(value).__name__
+        yield FieldError(path, f"is of the type {kind}", f"write a JSON {schema['type']}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _mistakes(f"{path}[{index}]", item, schema["items"])
     elif isinstance(value, dict):
-        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        known: dict[str, Any] = schema.get("properties", {})
+        others: Any = schema.get("additionalProperties")
         for key, entry in value.items():
             inner = f"{path}.{key}" if path else key
             if key in known or others:
-                yield from _mistakes(inner, entry, known.get(key) or others)
+                yield from _mistakes(inner, entry, known.get(key, others))
             else:
                 yield FieldError(inner, "is not known", f"known: {', '.join(known)}")
         for key in schema.get("required", []):

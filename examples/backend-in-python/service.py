@@ -6,6 +6,7 @@ from typing import Any, Self
 import http_client
 from componentize_py_types import Err
 from http_client import Response
+from jobs import is_id
 from options import invalid
 from wit_world.imports import monotonic_clock, store
 from wit_world.imports.model import (
@@ -27,8 +28,8 @@ SETTINGS = {
     "stop_grace_seconds": "How long a job may take to end before it is killed. Default: 30.",
 }
 
-_TRIES = 5
-_FIRST_WAIT_SECONDS = 0.2
+_TRIES = 4
+_FIRST_WAIT_SECONDS = 0.25
 # How many jobs are asked for at once: their ids stand in the URL.
 _AT_ONCE = 100
 _LOOK_SECONDS = 0.3
@@ -68,19 +69,20 @@ class Service:
 
     def start(self, id: str, spec: dict[str, Any]) -> dict[str, Any]:
         """Starts a job, or finds the one that has its id."""
-        return self._ask("PUT", f"/jobs/{id}", spec)
+        return self._ask("PUT", _path(id), spec)
 
     def forget(self, id: str) -> None:
         try:
-            self._ask("DELETE", f"/jobs/{id}")
+            self._ask("DELETE", _path(id))
         except Err as error:
             _pass_over_missing(error)
 
     def look(self, ids: list[str]) -> list[JobStatus]:
         """The status of each, in their order."""
         known: dict[str, JobStatus] = {}
-        for first in range(0, len(ids), _AT_ONCE):
-            some = ",".join(ids[first : first + _AT_ONCE])
+        asked = [id for id in ids if is_id(id)]
+        for first in range(0, len(asked), _AT_ONCE):
+            some = ",".join(asked[first : first + _AT_ONCE])
             for job in self._ask("GET", f"/jobs?ids={some}"):
                 known[job["id"]] = _status(job)
         missing = JobState.MISSING
@@ -90,7 +92,7 @@ class Service:
         """Stops jobs, all at the same time, and returns their ends."""
         for id in ids:
             try:
-                self._ask("POST", f"/jobs/{id}/stop", {"grace_seconds": self._grace_seconds})
+                self._ask("POST", f"{_path(id)}/stop", {"grace_seconds": self._grace_seconds})
             except Err as error:
                 _pass_over_missing(error)
         patience = self._grace_seconds + _PATIENCE_SECONDS
@@ -105,9 +107,13 @@ class Service:
                 raise Err(Error_Timeout(int(patience * 1000)))
             sleep(_LOOK_SECONDS)
 
-    def output(self, id: str, position: int) -> Response:
-        """Its output from a byte on, as a stream that ends with the job."""
-        return self._send("GET", f"/jobs/{id}/output?from={position}")
+    def output(self, id: str, position: int) -> Response | None:
+        """Its output from a byte on, as a stream that ends with the job. None if there is none."""
+        try:
+            return self._send("GET", f"{_path(id)}/output?from={position}")
+        except Err as error:
+            _pass_over_missing(error)
+            return None
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         with self._send(method, path, body) as response:
@@ -136,6 +142,13 @@ def sleep(seconds: float) -> None:
     """The interpreter's own `time.sleep` works too; this one is the contract's."""
     with monotonic_clock.subscribe_duration(int(seconds * 1e9)) as pollable:
         pollable.block()
+
+
+def _path(id: str) -> str:
+    """A reference comes from a tag, which users can edit: what is no id goes into no URL."""
+    if not is_id(id):
+        raise Err(Error_NotFound(f"there is no job {id!r}"))
+    return f"/jobs/{id}"
 
 
 def _status(job: dict[str, Any]) -> JobStatus:

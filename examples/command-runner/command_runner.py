@@ -128,7 +128,7 @@ class Jobs:
                 return self._jobs[id], False
             try:
                 job = Job(id, spec, self._directory / f"{id}.log")
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise Refused(HTTPStatus.BAD_REQUEST, f"it cannot be started: {error}") from error
             self._jobs[id] = job
             return job, True

@@ -12,7 +12,8 @@ use crate::options::{Options, ScriptOptions, invalid};
 pub(crate) const LAUNCH: &str = "launch";
 /// Where a worker's last argument travels. The service shows command lines to all who may ask.
 const ARGUMENT: &str = "DAGSTER_WORKER_ARGUMENT";
-const LONGEST_KEY: usize = 80;
+const LONGEST_NAME: usize = 60;
+const LONGEST_ID: usize = 200;
 
 /// What the service is asked to execute.
 #[derive(Debug, Serialize)]
@@ -26,33 +27,35 @@ pub(crate) struct Spec {
 
 /// A run's job.
 pub(crate) fn of_run(run_id: &str, attempt: u32) -> String {
-    with_attempt(format!("dagster-run-{run_id}"), attempt)
+    format!("dagster-run-{}.{attempt}", slug(run_id))
 }
 
 /// A step's job.
 pub(crate) fn of_step(run_id: &str, step_key: &str, attempt: u32) -> String {
-    with_attempt(format!("dagster-step-{run_id}-{}", slug(step_key)), attempt)
+    format!("dagster-step-{}.{}.{attempt}", slug(run_id), slug(step_key))
 }
 
 /// A script's job.
 pub(crate) fn of_script(run_id: &str, nonce: &str) -> String {
-    format!("dagster-pipes-{run_id}-{nonce}")
+    format!("dagster-pipes-{}.{}", slug(run_id), slug(nonce))
 }
 
-fn with_attempt(name: String, attempt: u32) -> String {
-    if attempt == 0 { name } else { format!("{name}.{attempt}") }
+/// What the service takes as an id.
+pub(crate) fn is_id(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(fits)
 }
 
 /// A step's key may hold any character. What does not fit into an id is replaced, and a hash of
 /// the whole tells it from its likes.
-fn slug(key: &str) -> String {
+fn slug(name: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if key.len() <= LONGEST_KEY && key.chars().all(fits) {
-        return key.to_owned();
+    if name.len() <= LONGEST_NAME && name.chars().all(fits) {
+        return name.to_owned();
     }
-    let plain: String = key.chars().take(LONGEST_KEY).map(|c| if fits(c) { c } else { '_' }).collect();
+    let plain: String = name.chars().take(LONGEST_NAME).map(|c| if fits(c) { c } else { '_' }).collect();
     // FNV-1a.
-    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     format!("{plain}-{hash:016x}")
@@ -66,9 +69,10 @@ impl Spec {
         labels: &[(&str, &str)],
     ) -> Result<Self, Error> {
         let mut env = BTreeMap::new();
-        for entry in &options.env_vars {
+        for (place, entry) in options.env_vars.iter().enumerate() {
+            // Not the entry itself: it may hold a secret, and errors are shown to many.
             let Some((name, value)) = entry.split_once('=') else {
-                return Err(invalid("env_vars", &format!("`{entry}` has no value"), "write KEY=VALUE"));
+                return Err(invalid(&format!("env_vars[{place}]"), "has no `=`", "write KEY=VALUE"));
             };
             env.insert(name.to_owned(), value.to_owned());
         }
@@ -111,12 +115,13 @@ mod tests {
 
     #[test]
     fn different_steps_have_different_jobs() {
-        let long = "x".repeat(81);
-        let ids = [("a[b]", 0), ("a_b_", 0), ("a", 0), ("a", 1), ("a-1", 0), (&long, 0), (&long[1..], 0)]
-            .map(|(key, attempt)| of_step("r", key, attempt));
+        let long = "x".repeat(300);
+        let keys = ["a[b]", "a_b_", "a", "a.1", "", "../x?y", &long, &long[1..]];
+        let mut ids: Vec<String> = keys.iter().map(|key| of_step(&long, key, u32::MAX)).collect();
+        ids.extend([of_step("r", "a", 1), of_step("r", "a-1", 0), of_step("r-a", "1", 0)]);
         for (index, id) in ids.iter().enumerate() {
             assert!(!ids[..index].contains(id), "{id} twice");
-            assert!(id.len() <= 200 && !id.contains('['), "{id}");
+            assert!(is_id(id), "{id}");
         }
     }
 }

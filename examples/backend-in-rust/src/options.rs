@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn a_tag_wins_key_by_key() {
         let tags = [(TAG.to_owned(), r#"{"directory": "/b", "enabled": null}"#.to_owned())];
-        let options = of_worker(r#"{"directory": "/a", "env_vars": ["A=1"], "enabled": true}"#, &tags).unwrap();
+        let options =
+            of_worker(r#"{"directory": "/a", "env_vars": ["A=1"], "enabled": true}"#, &tags).unwrap();
         assert_eq!((options.directory.as_deref(), options.env_vars.len()), (Some("/b"), 1));
     }
 

@@ -31,7 +31,13 @@ impl Guest for Backend {
 
     fn follow(job: JobRef, from: Option<Position>, listener: &Listener) -> Result<Followed, Error> {
         let service = Service::configured()?;
-        let from = from.and_then(|from| from.parse().ok()).unwrap_or(0);
+        let from = match from.as_deref().map(str::parse) {
+            None => 0,
+            Some(Ok(from)) => from,
+            Some(Err(_)) => {
+                return Err(options::invalid("from", "is no position", "pass what `follow` returned"));
+            }
+        };
         let mut lines = Lines { position: from, begun: Vec::new() };
         let reached = |lines: &Lines, complete| Followed { position: lines.position.to_string(), complete };
         let Some(output) = service.output(&job.submission_id, from)? else {

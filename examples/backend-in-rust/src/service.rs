@@ -12,7 +12,7 @@ use crate::bindings::wasi::clocks::monotonic_clock::{now, subscribe_duration};
 use crate::bindings::wasi::config::store;
 use crate::bindings::wasi::http::types::Method;
 use crate::http::{self, Response};
-use crate::job::Spec;
+use crate::job::{self, Spec};
 use crate::options::invalid;
 
 /// What is read from the configuration once, and not with each run or step.
@@ -21,8 +21,8 @@ pub(crate) const SETTINGS: [(&str, &str); 2] = [
     ("stop_grace_seconds", "How long a job may take to end before it is killed. Default: 30."),
 ];
 
-const TRIES: u32 = 5;
-const FIRST_WAIT_MS: u64 = 200;
+const TRIES: u32 = 4;
+const FIRST_WAIT_MS: u64 = 250;
 /// How many jobs are asked for at once: their ids stand in the URL.
 const AT_ONCE: usize = 100;
 const LOOK_MS: u64 = 300;
@@ -78,9 +78,11 @@ impl Service {
         };
         let grace_seconds = match setting("stop_grace_seconds") {
             None => 30.0,
-            Some(text) => text.parse().ok().filter(|seconds| (0.0..86_400.0).contains(seconds)).ok_or_else(
-                || invalid("stop_grace_seconds", &format!("is {text}"), "write a number of seconds"),
-            )?,
+            Some(text) => {
+                text.parse().ok().filter(|seconds| (0.0..86_400.0).contains(seconds)).ok_or_else(|| {
+                    invalid("stop_grace_seconds", &format!("is {text}"), "write a number of seconds")
+                })?
+            }
         };
         Ok(Self { address: address.trim_end_matches('/').to_owned(), grace_seconds })
     }
@@ -93,17 +95,18 @@ impl Service {
     /// Starts a job, or finds the one that has its id.
     pub(crate) fn start(&self, id: &str, spec: &Spec) -> Result<Job, Error> {
         let body = serde_json::to_vec(spec).map_err(|error| Error::Other(error.to_string()))?;
-        parsed(&self.ask(&Method::Put, &format!("/jobs/{id}"), &body)?)
+        parsed(&self.ask_about(&Method::Put, id, "", &body)?)
     }
 
     pub(crate) fn forget(&self, id: &str) -> Result<(), Error> {
-        found(self.ask(&Method::Delete, &format!("/jobs/{id}"), &[])).map(|_| ())
+        found(self.ask_about(&Method::Delete, id, "", &[])).map(|_| ())
     }
 
     /// The status of each, in their order.
     pub(crate) fn look(&self, ids: &[String]) -> Result<Vec<JobStatus>, Error> {
         let mut known = BTreeMap::new();
-        for some in ids.chunks(AT_ONCE) {
+        let asked: Vec<&str> = ids.iter().map(String::as_str).filter(|id| job::is_id(id)).collect();
+        for some in asked.chunks(AT_ONCE) {
             let answer = self.ask(&Method::Get, &format!("/jobs?ids={}", some.join(",")), &[])?;
             let jobs: Vec<Job> = parsed(&answer)?;
             known.extend(jobs.into_iter().map(|job| (job.id.clone(), job)));
@@ -119,7 +122,7 @@ impl Service {
     pub(crate) fn stop(&self, ids: &[String], listener: &Listener) -> Result<Vec<JobStatus>, Error> {
         let body = json!({"grace_seconds": self.grace_seconds}).to_string();
         for id in ids {
-            found(self.ask(&Method::Post, &format!("/jobs/{id}/stop"), body.as_bytes()))?;
+            found(self.ask_about(&Method::Post, id, "/stop", body.as_bytes()))?;
         }
         let patience_ms = ((self.grace_seconds + PATIENCE_SECONDS) * 1000.0) as u64;
         let deadline = now() + patience_ms * 1_000_000;
@@ -140,7 +143,15 @@ impl Service {
 
     /// Its output from a byte on, as a stream that ends with the job. None where there is no job.
     pub(crate) fn output(&self, id: &str, from: u64) -> Result<Option<Response>, Error> {
-        found(self.ask(&Method::Get, &format!("/jobs/{id}/output?from={from}"), &[]))
+        found(self.ask_about(&Method::Get, id, &format!("/output?from={from}"), &[]))
+    }
+
+    /// A reference comes from a tag, which users can edit: what is no id goes into no URL.
+    fn ask_about(&self, method: &Method, id: &str, what: &str, body: &[u8]) -> Result<Response, Error> {
+        if !job::is_id(id) {
+            return Err(Error::NotFound(format!("there is no job {id:?}")));
+        }
+        self.ask(method, &format!("/jobs/{id}{what}"), body)
     }
 
     /// Every request can be repeated: it finds what an earlier one did.

@@ -37,6 +37,9 @@ pub(crate) struct Connection {
     /// A context of the kubeconfig, instead of its current one
     #[arg(long = "kube-context", value_name = "NAME")]
     kube_context: Option<String>,
+    /// The file behind a program that the manifest grants. Without it: python3, ray
+    #[arg(long = "program", value_name = "NAME=FILE", value_parser = pair)]
+    programs: Vec<(String, String)>,
     /// A directory or file that may be uploaded
     #[arg(long = "directory", value_name = "PATH")]
     directories: Vec<PathBuf>,
@@ -79,6 +82,8 @@ impl Connection {
             }
             None => Narrowing::default(),
         };
+        let mut programs = context.installation.programs.clone();
+        programs.extend(self.programs.iter().map(|(name, file)| (name.clone(), vec![file.clone()])));
         Ok(BackendOptions {
             path: found.path,
             sha256: found.sha256,
@@ -89,7 +94,7 @@ impl Connection {
                 kubeconfig: self.kubeconfig.clone(),
                 context: self.kube_context.clone(),
             },
-            programs: BTreeMap::from([("ray".to_owned(), context.installation.ray.clone())]),
+            programs,
             directories: self.directories.clone(),
             ..BackendOptions::default()
         })

@@ -1,5 +1,6 @@
 //! What every command is given.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dagster_ray_runtime::{Host, HostOptions, LoadError};
@@ -12,8 +13,9 @@ use crate::output::Output;
 pub struct Installation {
     /// The folder with the built-in components.
     pub components: PathBuf,
-    /// The command that runs Ray's own command line, for components that may start Ray.
-    pub ray: Vec<String>,
+    /// The commands behind the programs that a component may be granted: `python`, and `ray` for
+    /// Ray's own command line.
+    pub programs: BTreeMap<String, Vec<String>>,
 }
 
 impl Installation {
@@ -27,7 +29,9 @@ impl Installation {
             .filter(|folder| folder.is_dir());
         let built = || Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("python/dagster_ray/components");
         let components = named.map(PathBuf::from).or(beside).unwrap_or_else(built);
-        Self { components, ray: vec!["ray".into()] }
+        let programs = [("python", "python3"), ("ray", "ray")];
+        let programs = programs.map(|(name, file)| (name.to_owned(), vec![file.to_owned()]));
+        Self { components, programs: programs.into() }
     }
 }
 

@@ -9,6 +9,7 @@ mod check;
 mod completions;
 mod components;
 mod inspect;
+mod new;
 mod record;
 mod replay;
 
@@ -40,5 +41,6 @@ commands! {
     Check => check,
     Record => record,
     Replay => replay,
+    New => new,
     Completions => completions,
 }

@@ -1,0 +1,255 @@
+//! `dagster-ray new`: a project for a backend of one's own.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::exit::{Exit, Usage};
+use crate::output::FAINT;
+
+mod contract;
+
+/// Start a project for a backend of your own
+///
+/// It builds as it is, and is a backend that works without any service: runs and steps are processes
+/// of the machine that Dagster is on.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dagster-ray new my-backend --language rust
+  dagster-ray new my-backend --language python --into ~/backends")]
+pub(crate) struct Arguments {
+    /// The backend's name: lower-case letters, digits and single dashes
+    name: String,
+    /// The language it is written in
+    #[arg(long, value_enum)]
+    language: Language,
+    /// The folder that the project's folder is made in
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    into: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Language {
+    /// Small and fast; needs cargo
+    Rust,
+    /// As quick to write as Dagster code; needs componentize-py
+    Python,
+}
+
+/// A file's place in the project, and its text. `{{name}}` and `{{file}}` stand for the project's.
+type Template = (&'static str, &'static str);
+
+macro_rules! template {
+    ($path:literal) => {
+        include_str!(concat!("../../templates/", $path))
+    };
+}
+
+const SHARED: [Template; 2] =
+    [("wit/world.wit", template!("world.wit")), ("{{file}}.toml", template!("manifest.toml"))];
+
+const RUST: [Template; 6] = [
+    (".gitignore", template!("rust/gitignore")),
+    ("Cargo.lock", template!("rust/Cargo.lock")),
+    ("Cargo.toml", template!("rust/Cargo.toml")),
+    ("README.md", template!("rust/README.md")),
+    ("src/lib.rs", template!("rust/src/lib.rs")),
+    ("src/options.rs", template!("rust/src/options.rs")),
+];
+
+const PYTHON: [Template; 5] = [
+    (".gitignore", template!("python/gitignore")),
+    ("README.md", template!("python/README.md")),
+    ("app.py", template!("python/app.py")),
+    ("options.py", template!("python/options.py")),
+    ("requirements.txt", template!("python/requirements.txt")),
+];
+
+impl Language {
+    fn templates(self) -> &'static [Template] {
+        match self {
+            Self::Rust => &RUST,
+            Self::Python => &PYTHON,
+        }
+    }
+
+    fn commands(self, file: &str) -> Vec<String> {
+        match self {
+            Self::Rust => vec![
+                "rustup target add wasm32-wasip2".to_owned(),
+                "cargo build --release --target wasm32-wasip2".to_owned(),
+                format!("cp target/wasm32-wasip2/release/{file}.wasm ."),
+            ],
+            Self::Python => vec![
+                "pip install -r requirements.txt".to_owned(),
+                format!("componentize-py -d wit -w backend componentize app -o {file}.wasm"),
+            ],
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Made {
+    folder: PathBuf,
+    component: PathBuf,
+    files: Vec<String>,
+    commands: Vec<String>,
+}
+
+pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
+    let Arguments { name, language, into } = arguments;
+    check(&name)?;
+    let folder = std::path::absolute(&into)?.join(&name);
+    let file = name.replace('-', "_");
+    let files = files(language, &name, &file);
+    make(&folder, &files)?;
+    let mut commands = vec![format!("cd {}", into.join(&name).display())];
+    commands.extend(language.commands(&file));
+    commands.push(format!("dagster-ray inspect ./{file}.wasm"));
+    let made = Made {
+        component: folder.join(format!("{file}.wasm")),
+        folder,
+        files: files.into_iter().map(|(path, _)| path).collect(),
+        commands,
+    };
+    context.output.result(&made, |out| {
+        writeln!(
+            out,
+            "made {} {FAINT}({} files){FAINT:#}; next:\n",
+            made.folder.display(),
+            made.files.len()
+        )?;
+        for command in &made.commands {
+            writeln!(out, "  {command}")?;
+        }
+        writeln!(out, "\nand where Dagster's code or dagster.yaml names a backend:\n")?;
+        writeln!(out, "  backend: {}", made.component.display())
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A name that is one for a crate, a file and a component alike.
+fn check(name: &str) -> Result<(), Usage> {
+    let word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let begins = name.starts_with(|first: char| first.is_ascii_lowercase());
+    if !begins || !name.split('-').all(word) || name.len() > 64 {
+        return Err(Usage(format!(
+            "the name {name:?} cannot be used: write lower-case letters, digits and single dashes, a letter first, such as my-backend"
+        )));
+    }
+    if RESERVED.split_whitespace().any(|reserved| reserved == name) {
+        return Err(Usage(format!(
+            "the name {name:?} means something else to Rust, Python or dagster-ray: write another, such as my-{name}"
+        )));
+    }
+    Ok(())
+}
+
+/// Names that cargo or Python cannot take, of those that [`check`] would let pass, and the names of
+/// what is built in.
+const RESERVED: &str = "abstract alloc app as async await become box break build const continue core \
+    crate deps do dyn else enum examples existing extern false files final fn for gen if impl in \
+    incremental kuberay let local loop macro match mod move mut object-store options override priv \
+    proc-macro pub ref return self simulated static std struct super test trait true try type typeof \
+    unsafe unsized use virtual where while yield";
+
+fn files(language: Language, name: &str, file: &str) -> Vec<(String, String)> {
+    let filled = |text: &str| text.replace("{{name}}", name).replace("{{file}}", file);
+    let own = language.templates().iter().chain(&SHARED);
+    let mut files: Vec<_> = own.map(|(path, text)| (filled(path), filled(text))).collect();
+    files.extend(contract::FILES.iter().map(|(path, text)| (format!("wit/deps/{path}"), (*text).to_owned())));
+    files.sort();
+    files
+}
+
+/// Makes the folder whole, or not at all.
+fn make(folder: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
+    let taken = || {
+        Usage(format!(
+            "{} is there already, and nothing is written over it: choose another name, or another folder with --into",
+            folder.display()
+        ))
+    };
+    if folder.symlink_metadata().is_ok() {
+        return Err(taken().into());
+    }
+    let begun = folder.with_extension("new");
+    let cannot = || format!("the project cannot be made in {}", folder.display());
+    fs::create_dir(&begun).with_context(cannot)?;
+    let written = write(&begun, files).and_then(|()| fs::rename(&begun, folder));
+    if written.is_err() {
+        // What is half made helps nobody. That it cannot be removed either is not the news.
+        let _ = fs::remove_dir_all(&begun);
+    }
+    match written {
+        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory) => {
+            Err(taken().into())
+        }
+        other => other.with_context(cannot),
+    }
+}
+
+fn write(folder: &Path, files: &[(String, String)]) -> io::Result<()> {
+    for (path, text) in files {
+        let path = folder.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, text)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_some_tool_would_choke_on_is_refused_with_one_that_works() {
+        for good in ["a", "my-backend", "b2", "x-2"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "a--b", "2a", "My", "my_backend", "../x", "a b", "ä", "fn", "local"] {
+            let text = check(bad).unwrap_err().to_string();
+            assert!(text.contains("such as my-"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_project_is_made_whole_or_not_at_all_and_never_over_another() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("mine");
+        let files = files(Language::Rust, "mine", "mine");
+        make(&folder, &files).unwrap();
+        assert!(files.iter().all(|(path, text)| fs::read_to_string(folder.join(path)).unwrap() == *text));
+        fs::write(folder.join("src/lib.rs"), "my own").unwrap();
+        assert!(make(&folder, &files).unwrap_err().is::<Usage>());
+        assert_eq!(fs::read_to_string(folder.join("src/lib.rs")).unwrap(), "my own");
+
+        let impossible = [("a".to_owned(), String::new()), ("a/b".to_owned(), String::new())];
+        assert!(make(&root.path().join("other"), &impossible).is_err());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "nothing half-made stays");
+    }
+
+    #[test]
+    fn no_placeholder_is_left() {
+        for language in [Language::Rust, Language::Python] {
+            for (path, text) in files(language, "my-name", "my_name") {
+                assert!(
+                    !path.contains("{{") && !text.contains("{{name") && !text.contains("{{file"),
+                    "{path}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The backend {{name}}: Dagster runs and steps as processes of the machine that Dagster is on.
+//!
+//! It works as it is. To bring Dagster to infrastructure of your own, put its requests where this
+//! file calls [`processes`].
+
+// Natively the exports are not called, only tested.
+#![cfg_attr(not(target_family = "wasm"), allow(dead_code))]
+
+mod options;
+
+wit_bindgen::generate!({ world: "backend", generate_all });
+
+use dagster_ray::host::model::{Error, JobRef, JobState, JobStatus, WorkerCommand};
+use dagster_ray::host::processes::{self, Command, Outcome, State};
+use dagster_ray::host::sink::Listener;
+use exports::dagster_ray::backend::describe::{self, Description, Role};
+use exports::dagster_ray::backend::executor::{self, StepRef, StepSpec};
+use exports::dagster_ray::backend::launcher::{self, RunRef, RunSpec, Termination};
+use wasi::logging::logging::{Level, log};
+
+use options::Options;
+
+/// The component. Each call gets a fresh instance: what has to last is a record, such as a `JobRef`.
+struct Backend;
+
+// A native linker cannot name a component's exports.
+#[cfg(target_family = "wasm")]
+export!(Backend);
+
+impl describe::Guest for Backend {
+    fn describe() -> Description {
+        Description {
+            name: "{{name}}".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: "Runs and steps as processes of this machine.".to_owned(),
+            options: vec![
+                (Role::Launcher, options::schema()),
+                (Role::Executor, options::schema()),
+            ],
+            settings: vec![(options::GRACE.to_owned(), options::GRACE_IS.to_owned())],
+        }
+    }
+}
+
+impl launcher::Guest for Backend {
+    fn launch(run: RunSpec) -> Result<RunRef, Error> {
+        let options = options::merged(&run.options, &run.tags)?;
+        let name = run_name(&run.run_id, run.attempt);
+        // A launch can be repeated, because its answer was lost: it finds what is there.
+        if matches!(processes::look(&name), State::Absent) {
+            start(&name, &run.command, options)?;
+        }
+        Ok(RunRef {
+            run_id: run.run_id,
+            attempt: run.attempt,
+            job: launched(name),
+        })
+    }
+
+    fn resume(run: RunSpec) -> Result<RunRef, Error> {
+        Self::launch(run)
+    }
+
+    fn locate(run_id: String, attempt: u32) -> Result<RunRef, Error> {
+        let job = job(run_name(&run_id, attempt));
+        Ok(RunRef {
+            run_id,
+            attempt,
+            job,
+        })
+    }
+
+    fn terminate(run: RunRef, _listener: &Listener) -> Result<Termination, Error> {
+        let name = run.job.submission_id;
+        match processes::look(&name) {
+            State::Running(_) => {
+                processes::stop(&name, options::grace_ms()?)?;
+                Ok(Termination::Stopped)
+            }
+            State::Ended(_) => Ok(Termination::AlreadyEnded),
+            State::Absent if run.job.details.is_none() => Ok(Termination::Missing),
+            State::Absent => Err(Error::NotFound(format!(
+                "{name} was started by another process of Dagster, and only that one can stop it"
+            ))),
+        }
+    }
+
+    fn check(runs: Vec<RunRef>) -> Result<Vec<JobStatus>, Error> {
+        Ok(runs
+            .into_iter()
+            .map(|run| look(run.job.submission_id))
+            .collect())
+    }
+
+    fn debug_info(run: RunRef) -> Result<String, Error> {
+        let status = look(run.job.submission_id);
+        Ok(format!(
+            "{}: {:?}\n{}",
+            status.submission_id,
+            status.state,
+            status.message.unwrap_or_default()
+        ))
+    }
+}
+
+impl executor::Guest for Backend {
+    fn plan(step: StepSpec) -> Result<StepRef, Error> {
+        let options = options::merged(&step.options, &step.tags)?;
+        command(&step.command, options)?;
+        let name = step_name(&step);
+        Ok(reference(step, job(name)))
+    }
+
+    fn launch(step: StepSpec) -> Result<StepRef, Error> {
+        let options = options::merged(&step.options, &step.tags)?;
+        let name = step_name(&step);
+        match start(&name, &step.command, options) {
+            // It runs already.
+            Ok(()) | Err(Error::Conflict(_)) => Ok(reference(step, launched(name))),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check(steps: Vec<StepRef>) -> Result<Vec<JobStatus>, Error> {
+        Ok(steps
+            .into_iter()
+            .map(|step| look(step.job.submission_id))
+            .collect())
+    }
+
+    fn terminate(steps: Vec<StepRef>, _listener: &Listener) -> Result<Vec<JobStatus>, Error> {
+        let grace = options::grace_ms()?;
+        let mut statuses = Vec::new();
+        for step in steps {
+            let mut status = look(step.job.submission_id);
+            if status.state == JobState::Running {
+                let outcome = processes::stop(&status.submission_id, grace)?;
+                status = JobStatus {
+                    state: JobState::Stopped,
+                    exit_code: outcome.exit_code,
+                    ..status
+                };
+            }
+            statuses.push(status);
+        }
+        Ok(statuses)
+    }
+
+    fn finish(_run_id: String, _options: String) -> Result<(), Error> {
+        // The steps of a run share nothing that was made for them.
+        Ok(())
+    }
+}
+
+fn run_name(run_id: &str, attempt: u32) -> String {
+    format!("run:{run_id}:{attempt}")
+}
+
+/// A name is a function of what it names, so that a lost reference can be made again.
+fn step_name(step: &StepSpec) -> String {
+    format!("step:{}:{}:{}", step.run_id, step.step_key, step.attempt)
+}
+
+fn start(name: &str, worker: &WorkerCommand, options: Options) -> Result<(), Error> {
+    let pid = processes::start(name, &command(worker, options)?)?;
+    log(Level::Info, "{{name}}", &format!("{name} is process {pid}"));
+    Ok(())
+}
+
+/// The worker's command: Dagster's own command line, for the program that the manifest grants.
+fn command(worker: &WorkerCommand, options: Options) -> Result<Command, Error> {
+    let Some(at) = worker.argv.iter().position(|word| word == "api") else {
+        return Err(Error::Unsupported(format!(
+            "the command {:?} is none of Dagster's",
+            worker.argv
+        )));
+    };
+    let mut args = vec!["-m".to_owned(), "dagster".to_owned()];
+    args.extend(worker.argv.iter().skip(at).cloned());
+    args.extend(worker.payload.clone());
+    // What the worker needs comes last, and wins.
+    let env = options
+        .env_vars
+        .into_iter()
+        .chain(worker.env.iter().cloned())
+        .collect();
+    Ok(Command {
+        program: "python".to_owned(),
+        args,
+        env,
+    })
+}
+
+fn job(name: String) -> JobRef {
+    JobRef {
+        submission_id: name,
+        dashboard_url: None,
+        details: None,
+    }
+}
+
+/// The details tell it from what was only named, and never launched.
+fn launched(name: String) -> JobRef {
+    JobRef {
+        details: Some(r#"{"launched": true}"#.to_owned()),
+        ..job(name)
+    }
+}
+
+fn reference(step: StepSpec, job: JobRef) -> StepRef {
+    StepRef {
+        run_id: step.run_id,
+        step_key: step.step_key,
+        attempt: step.attempt,
+        job,
+    }
+}
+
+fn look(name: String) -> JobStatus {
+    let (state, message, exit_code) = match processes::look(&name) {
+        State::Running(_) => (JobState::Running, None, None),
+        State::Ended(Outcome {
+            exit_code: Some(0), ..
+        }) => (JobState::Succeeded, None, Some(0)),
+        State::Ended(outcome) => (JobState::Failed, Some(outcome.output), outcome.exit_code),
+        State::Absent => (JobState::Missing, None, None),
+    };
+    JobStatus {
+        submission_id: name,
+        state,
+        message,
+        error_type: None,
+        exit_code,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_run_by_the_program_that_the_manifest_grants() {
+        let worker = WorkerCommand {
+            argv: ["/usr/bin/python3", "-m", "dagster", "api", "execute_run"]
+                .map(str::to_owned)
+                .to_vec(),
+            payload: Some("{}".to_owned()),
+            env: vec![("A".to_owned(), "the worker's".to_owned())],
+        };
+        let options = Options {
+            env_vars: vec![("A".to_owned(), "the user's".to_owned())],
+        };
+        let command = command(&worker, options).ok().unwrap();
+        assert_eq!(command.args, ["-m", "dagster", "api", "execute_run", "{}"]);
+        assert_eq!(command.env.last().unwrap().1, "the worker's");
+    }
+}
