@@ -5,7 +5,7 @@ use dagster_ray_sdk::{
     Error,
     clock::Clock,
     http::Http,
-    model::{JobRef, JobStatus},
+    model::{Attributes, JobRef, JobStatus},
     sink::Listener,
     warn,
 };
@@ -118,7 +118,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
                 Some("write the command to run"),
             ));
         }
-        runtime_env(spec, env, script)?;
+        runtime_env(spec, env, &script.bootstrap)?;
         let id = spec.get("jobId").and_then(Value::as_str).unwrap_or(&name).to_owned();
         spec.insert("jobId".to_owned(), id.as_str().into());
         manifest::lifetime(spec);
@@ -260,17 +260,33 @@ fn apply(spec: &mut Map<String, Value>, parameters: Parameters) -> Result<Option
     Ok((!parameters.runtime_env.is_empty()).then_some(parameters.runtime_env))
 }
 
-/// Puts what opens the Pipes session into the runtime environment.
-fn runtime_env(
+/// Where a RayJob's spec has its runtime environment: KubeRay's own spelling, and the one that the
+/// README of earlier versions had.
+const RUNTIME_ENV: [&str; 2] = ["runtimeEnvYAML", "runtimeEnvYaml"];
+
+/// Puts what opens the Pipes session into the runtime environment: the option, or what the spec has
+/// in its place in either spelling.
+///
+/// # Errors
+/// Where the spec says it twice, or in YAML that is not JSON, or `env_vars` are not an object.
+pub fn runtime_env(
     spec: &mut Map<String, Value>,
     runtime_env: Option<Map<String, Value>>,
-    script: &ScriptSpec,
+    bootstrap: &Attributes,
 ) -> Result<(), Error> {
-    // The README of earlier versions spelled it so.
-    let written = spec.remove("runtimeEnvYaml").or_else(|| spec.remove("runtimeEnvYAML"));
+    let written = match RUNTIME_ENV.map(|spelling| spec.remove(spelling).filter(|text| !text.is_null())) {
+        [Some(one), Some(other)] if one != other => {
+            return Err(Error::invalid(
+                "ray_job.spec.runtimeEnvYaml",
+                "says something else than runtimeEnvYAML",
+                Some("leave one of them out"),
+            ));
+        }
+        [one, other] => one.or(other),
+    };
     let mut env = match (runtime_env, written) {
         (Some(env), _) => env,
-        (None, None | Some(Value::Null)) => Map::new(),
+        (None, None) => Map::new(),
         (None, Some(written)) => match written.as_str().map(serde_json::from_str) {
             Some(Ok(Value::Object(env))) => env,
             _ => {
@@ -282,7 +298,41 @@ fn runtime_env(
             }
         },
     };
-    open_session(&mut env, script.bootstrap.iter().cloned())?;
+    open_session(&mut env, bootstrap.iter().cloned())?;
     spec.insert("runtimeEnvYAML".to_owned(), Value::from(env).to_string().into());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(spec: Value) -> Result<Value, Error> {
+        let Value::Object(mut spec) = spec else { panic!("{spec}") };
+        let bootstrap = vec![("DAGSTER_PIPES_CONTEXT".to_owned(), "c".to_owned())];
+        runtime_env(&mut spec, None, &bootstrap)?;
+        assert_eq!(spec.len(), 1, "{spec:?}");
+        Ok(serde_json::from_str(spec["runtimeEnvYAML"].as_str().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_runtime_environment_is_found_in_either_spelling_also_beside_an_empty_one() {
+        let text = r#"{"pip": ["x"], "env_vars": null}"#;
+        for spec in [
+            json!({"runtimeEnvYAML": text}),
+            json!({"runtimeEnvYaml": text}),
+            json!({"runtimeEnvYAML": text, "runtimeEnvYaml": null}),
+            json!({"runtimeEnvYAML": text, "runtimeEnvYaml": text}),
+        ] {
+            let env = written(spec.clone()).unwrap();
+            assert_eq!(env["pip"], json!(["x"]), "{spec}");
+            assert_eq!(env["env_vars"]["DAGSTER_PIPES_CONTEXT"], "c", "{spec}");
+        }
+    }
+
+    #[test]
+    fn two_runtime_environments_are_one_too_many() {
+        let error = written(json!({"runtimeEnvYAML": "{}", "runtimeEnvYaml": r#"{"pip": []}"#})).unwrap_err();
+        assert!(error.text().contains("runtimeEnvYaml"), "{}", error.text());
+    }
 }

@@ -183,7 +183,8 @@ impl RayJobs for FakeRay {
 
     fn logs(&self, id: &str) -> Result<String, Error> {
         self.read(format!("logs {id}"))?;
-        Ok((1..=300).map(|line| format!("line {line}\n")).collect())
+        // One of them ends as a progress bar's does.
+        Ok((1..=300).map(|line| format!("line {line}{}\n", if line == 7 { "\r" } else { "" })).collect())
     }
 
     fn follow_logs(

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use dagster_ray_jobs::{
     RayJobs,
-    logs::{End, Follow, Next},
+    logs::{End, Follow, Lines, Next},
 };
 use dagster_ray_sdk::{
     Error,
@@ -130,9 +130,11 @@ fn last(
             return Ok(Reached { position, complete: true });
         }
     };
-    let lines: Vec<Vec<u8>> = text.lines().map(|line| line.as_bytes().to_vec()).collect();
-    if !lines.is_empty() {
-        listener.output(Channel::Stdout, &lines);
+    let mut lines = Lines::default();
+    let mut whole = lines.push(text.as_bytes());
+    whole.extend(lines.finish());
+    if !whole.is_empty() {
+        listener.output(Channel::Stdout, &whole);
     }
     Ok(Reached { position: text.len() as u64, complete: true })
 }
@@ -168,12 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn a_job_without_a_stream_is_read_once_it_has_ended() {
+    fn a_job_without_a_stream_is_read_once_it_has_ended_and_its_lines_are_cut_as_a_streams() {
         let ray = FakeRay::default();
         ray.add("j", "FAILED");
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
         assert!(follow(&ray, &clock, "j", 0, &listener).expect("the end").complete);
-        assert_eq!(listener.lines.borrow().len(), 300);
+        let texts = texts(&listener);
+        assert_eq!((texts.len(), texts[6].as_str(), texts[7].as_str()), (300, "line 7\r", "line 8"));
     }
 
     #[test]

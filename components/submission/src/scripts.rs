@@ -121,7 +121,10 @@ pub fn open_session(
     env: &mut Map<String, Value>,
     bootstrap: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(), Error> {
-    let variables = env.entry("env_vars").or_insert_with(|| json!({}));
+    let variables = env.entry("env_vars").or_insert(Value::Null);
+    if variables.is_null() {
+        *variables = json!({});
+    }
     let Value::Object(variables) = variables else {
         return Err(Error::invalid(
             "runtime_env.env_vars",

@@ -112,7 +112,11 @@ impl Manifest {
         }
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, LoadError> {
+    /// Reads a manifest. The path is for messages.
+    ///
+    /// # Errors
+    /// Where the text is not TOML, or has a key that is not known.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, LoadError> {
         toml::from_str(text)
             .map_err(|error| LoadError::Manifest { path: path.to_owned(), problem: error.to_string() })
     }

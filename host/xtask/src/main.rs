@@ -1,4 +1,4 @@
-//! The commands of the project: `cargo xtask setup | build | demo | test | bench | cluster | wit | wheel`.
+//! The commands of the project: `cargo xtask setup | build | demo | test | fuzz | bench | cluster | wit | wheel`.
 //!
 //! Each command does all of its own set-up, so that a fresh clone needs nothing else first.
 
@@ -8,6 +8,7 @@ mod cluster;
 mod components;
 mod demo;
 mod frozen;
+mod fuzz;
 mod project;
 mod python;
 mod setup;
@@ -48,10 +49,12 @@ enum Command {
     },
     /// Set up and build, then run every check and every test
     Test {
-        /// Leave out the tests marked slow, and the demo
+        /// Leave out the tests marked slow, the fuzzing and the demo
         #[arg(long)]
         fast: bool,
     },
+    /// Build the fuzz targets and run each for a while, two at a time
+    Fuzz(fuzz::Fuzz),
     /// A real Kubernetes control plane with the KubeRay operator, its pods as processes
     Cluster {
         #[command(subcommand)]
@@ -120,6 +123,7 @@ fn execute(arguments: Arguments) -> Result<bool> {
             }
         }
         Command::Test { fast } => test::run(&project, &mut stages, fast),
+        Command::Fuzz(fuzz) => fuzz::run(&project, &mut stages, &fuzz),
         Command::Cluster { command: ClusterCommand::Build } => {
             cluster::build(&project, &mut stages);
         }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use crate::build;
 use crate::cluster;
 use crate::frozen;
+use crate::fuzz::{self, Fuzz};
 use crate::project::Project;
 use crate::stages::Stages;
 use crate::test_cluster::{self, TestCluster};
@@ -20,6 +21,9 @@ const PYTHON: [&str; 7] = [
     "examples",
 ];
 
+/// How long each fuzz target runs: long enough to reach all code from the committed inputs.
+const FUZZ_SECONDS: u32 = 30;
+
 /// Runs all of it. A check that fails does not keep the others from running; only what is built
 /// on a failed build is left out.
 pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
@@ -30,6 +34,8 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
     stages.run("contract", |_| frozen::check(&project.wit()));
     stages.run("format", |stage| {
         stage.execute(&mut project.cargo(&["fmt", "--all", "--check"]))?;
+        let fuzz = ["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
+        stage.execute(&mut project.cargo(&fuzz))?;
         stage.execute(project.program(project.venv_program("ruff")).args(["format", "--check"]).args(PYTHON))
     });
     stages.run("clippy", |stage| {
@@ -57,6 +63,11 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
         None
     };
     stages.run("cargo test", |stage| stage.execute(&mut project.cargo(&["test", "--locked", "--workspace"])));
+    if fast {
+        stages.skip("fuzz", "--fast");
+    } else {
+        fuzz::run(project, stages, &Fuzz { target: None, seconds: FUZZ_SECONDS });
+    }
     if let Some(cluster) = &cluster {
         // They want a cluster, and so are not run where somebody only calls `cargo test`.
         stages.run("cargo test on the cluster", |stage| {

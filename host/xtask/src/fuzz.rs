@@ -1,0 +1,244 @@
+//! `cargo xtask fuzz`: the targets of `tests/fuzz`, each for a while, two at a time.
+//!
+//! What cargo-fuzz does on a nightly toolchain is done here on the pinned one: the compiler's own
+//! instructions for coverage are a stable option, and libFuzzer comes as a crate. The address
+//! sanitizer, which is not stable, is left out: the code under test is safe Rust.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::project::Project;
+use crate::stages::{Stage, Stages};
+
+/// Counts what is executed, and tells libFuzzer what is compared with what: the flags that cargo-fuzz
+/// gives to the compiler, but for the sanitizer.
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0";
+/// How many run at one time.
+const AT_ONCE: usize = 2;
+/// How long one input may take, in seconds. All of them take microseconds.
+const LONGEST_INPUT: u32 = 10;
+/// What a target may use of memory, in MiB.
+const MEMORY: u32 = 1_024;
+/// How much of an input is shown, in bytes. The whole is in its file.
+const SHOWN: usize = 400;
+
+/// What to fuzz, and for how long.
+#[derive(Args)]
+pub(crate) struct Fuzz {
+    /// A file of tests/fuzz/fuzz_targets, without its ending; all of them where none is named
+    pub(crate) target: Option<String>,
+    /// How long each target runs, in seconds
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    pub(crate) seconds: u32,
+}
+
+/// Builds all targets and runs those that are asked for.
+pub(crate) fn run(project: &Project, stages: &mut Stages, fuzz: &Fuzz) {
+    let place = Place::new(project);
+    let mut built = None;
+    let chosen = place.chosen(fuzz.target.as_deref());
+    stages.run("fuzz build", |stage| {
+        chosen.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        built = Some(place.build(project, stage)?);
+        Ok(())
+    });
+    if let (Some(programs), Ok(targets)) = (built, chosen) {
+        stages.run("fuzz", |stage| place.run(project, stage, &programs, targets, fuzz.seconds));
+    }
+}
+
+/// Where everything lies.
+struct Place {
+    /// The crate.
+    source: PathBuf,
+    /// What is built, and what running it leaves behind.
+    target: PathBuf,
+}
+
+impl Place {
+    fn new(project: &Project) -> Self {
+        Self { source: project.root().join("tests/fuzz"), target: project.target().join("fuzz") }
+    }
+
+    /// The targets that are asked for.
+    fn chosen(&self, target: Option<&str>) -> Result<VecDeque<String>> {
+        let folder = self.source.join("fuzz_targets");
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&folder).with_context(|| format!("{} has no targets", folder.display()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "rs")
+                && let Some(name) = path.file_stem()
+            {
+                all.push(name.to_string_lossy().into_owned());
+            }
+        }
+        all.sort_unstable();
+        match target {
+            None => Ok(all.into()),
+            Some(target) if all.iter().any(|name| name == target) => Ok([target.to_owned()].into()),
+            Some(target) => bail!("there is no target {target}. The targets are: {}", all.join(", ")),
+        }
+    }
+
+    /// Builds the targets, and returns the folder of their programs.
+    fn build(&self, project: &Project, stage: &mut Stage) -> Result<PathBuf> {
+        let host = host(project)?;
+        let mut cargo = project.cargo(&["build", "--locked", "--release", "--bins", "--target", &host]);
+        // With a target named, build scripts and macros are built without the flags.
+        cargo.arg("--manifest-path").arg(self.source.join("Cargo.toml"));
+        cargo.arg("--target-dir").arg(&self.target).env("RUSTFLAGS", FLAGS);
+        stage.execute(&mut cargo)?;
+        Ok(self.target.join(host).join("release"))
+    }
+
+    fn run(
+        &self,
+        project: &Project,
+        stage: &mut Stage,
+        programs: &Path,
+        mut waiting: VecDeque<String>,
+        seconds: u32,
+    ) -> Result<()> {
+        let mut under_way: Vec<Running> = Vec::new();
+        let mut failed = Vec::new();
+        while !(waiting.is_empty() && under_way.is_empty()) {
+            while under_way.len() < AT_ONCE
+                && let Some(target) = waiting.pop_front()
+            {
+                stage.note(&format!("{target}: {seconds} s"))?;
+                under_way.push(self.start(project, programs, target, seconds)?);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            for mut running in std::mem::take(&mut under_way) {
+                match running.child.try_wait().context("a target got lost")? {
+                    None => under_way.push(running),
+                    Some(status) => {
+                        let log = fs::read_to_string(&running.log).unwrap_or_default();
+                        stage.note(&summary(&running.target, &log))?;
+                        if !status.success() {
+                            stage.note(&failure(project, programs, &running, status, &log))?;
+                            failed.push(running.target.clone());
+                        }
+                    }
+                }
+            }
+        }
+        match failed.as_slice() {
+            [] => Ok(()),
+            failed => bail!("an input was found that breaks {}", failed.join(", ")),
+        }
+    }
+
+    fn start(&self, project: &Project, programs: &Path, target: String, seconds: u32) -> Result<Running> {
+        let own = |kind: &str| -> Result<PathBuf> {
+            let folder = self.target.join(kind).join(&target);
+            fs::create_dir_all(&folder).with_context(|| format!("{} could not be made", folder.display()))?;
+            Ok(folder)
+        };
+        let (found, crashes) = (own("corpus")?, own("crashes")?);
+        let log = self.target.join(format!("{target}.log"));
+        let output = File::create(&log).with_context(|| format!("{} could not be written", log.display()))?;
+        let mut command = project.program(programs.join(&target));
+        command.args([
+            format!("-max_total_time={seconds}"),
+            format!("-timeout={LONGEST_INPUT}"),
+            format!("-rss_limit_mb={MEMORY}"),
+            format!("-artifact_prefix={}/", crashes.display()),
+            "-print_final_stats=1".to_owned(),
+        ]);
+        let dictionary = self.source.join("dictionaries").join(format!("{target}.dict"));
+        if dictionary.is_file() {
+            command.arg(format!("-dict={}", dictionary.display()));
+        }
+        // What is found goes into the first folder; what is committed is only read.
+        command.arg(&found).arg(self.source.join("corpus").join(&target));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("the log could not be shared")?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("{target} could not be started"))?;
+        Ok(Running { target, child, log })
+    }
+}
+
+/// A target under way. One that is left behind by an error is ended with it.
+struct Running {
+    target: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, and need not be.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the compiler builds for where nothing else is said.
+fn host(project: &Project) -> Result<String> {
+    let mut rustc: Command = project.program("rustc");
+    let output = rustc.arg("-vV").output().context("rustc could not be run")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
+}
+
+/// How much a target did, from what libFuzzer printed.
+fn summary(target: &str, log: &str) -> String {
+    let executions = log.lines().rev().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    let covered = log.lines().rev().find_map(|line| line.split_once("cov: ")?.1.split(' ').next());
+    format!(
+        "{target}: {} executions, {} edges covered",
+        executions.map_or("?", str::trim),
+        covered.unwrap_or("?")
+    )
+}
+
+/// What broke, on which input, and how to see it again.
+fn failure(project: &Project, programs: &Path, running: &Running, status: ExitStatus, log: &str) -> String {
+    let Running { target, log: at, .. } = running;
+    let shown = |path: &Path| path.strip_prefix(project.root()).unwrap_or(path).display().to_string();
+    let said: Vec<_> = log
+        .lines()
+        .skip_while(|line| !(line.contains("panicked at") || line.contains("ERROR: libFuzzer")))
+        .take(8)
+        .collect();
+    let Some(input) =
+        log.lines().rev().find_map(|line| Some(PathBuf::from(line.split_once("Test unit written to ")?.1)))
+    else {
+        return format!("{target} ended with {status}; what it printed is in {}", shown(at));
+    };
+    let bytes = fs::read(&input).unwrap_or_default();
+    format!(
+        "{target} breaks on an input of {} bytes: {}\n  input:  {}\n  again:  {} {}\n{}",
+        bytes.len(),
+        shown(&input),
+        bytes[..bytes.len().min(SHOWN)].escape_ascii(),
+        shown(&programs.join(target)),
+        shown(&input),
+        said.join("\n"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libfuzzer_prints_is_summed_up() {
+        let log = "#2\tINITED cov: 12 ft: 13 corp: 1/1b\n#9\tDONE   cov: 99 ft: 1 corp: 2/2b lim: 4\nstat::number_of_executed_units: 9\n";
+        assert_eq!(summary("x", log), "x: 9 executions, 99 edges covered");
+        assert_eq!(summary("x", ""), "x: ? executions, ? edges covered");
+    }
+}

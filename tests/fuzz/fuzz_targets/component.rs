@@ -1,0 +1,263 @@
+//! A component file: what the loader says of it is what it imports and exports, nothing loads whose
+//! imports are not granted, and bytes that are none are refused in words.
+//!
+//! Input that begins as WebAssembly does is the file itself. Other input describes a file, which is
+//! made and then damaged.
+#![no_main]
+
+use std::path::Path;
+
+use dagster_ray_policy::manifest::{Manifest, Narrowing};
+use dagster_ray_policy::{LoadError, Need, check_bytes, introspect, need};
+use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
+use wasm_encoder::{
+    Component, ComponentExportKind, ComponentExportSection, ComponentImportSection, ComponentInstanceSection,
+    ComponentTypeRef, ComponentTypeSection, InstanceType, NestedComponentSection,
+};
+
+const NAMES: [&str; 14] = [
+    "dagster-ray:backend/",
+    "dagster-ray:host/",
+    "dagster-ray:other/",
+    "dagster-ray-x:backend/",
+    "other:backend/",
+    "wasi:http/",
+    "wasi:io/",
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:random/",
+    "wasi:filesystem/",
+    "wasi:sockets/",
+    "wasi:config/",
+    "wasi:logging/",
+];
+const INTERFACES: [&str; 20] = [
+    "describe",
+    "launcher",
+    "executor",
+    "cluster",
+    "pipes",
+    "io",
+    "launcher-x",
+    "types",
+    "outgoing-handler",
+    "incoming-handler",
+    "packages",
+    "objects",
+    "processes",
+    "kubernetes",
+    "model",
+    "sink",
+    "store",
+    "logging",
+    "streams",
+    "tcp",
+];
+const VERSIONS: [&str; 9] =
+    ["", "@0.1.0", "@0.1.17", "@0.10.0", "@0.2.0", "@1.0.0", "@0.1.0-rc.1", "@0.2.12", "@11.1.0"];
+
+#[derive(Debug, Clone, Copy)]
+struct Name(usize, usize, usize);
+
+impl<'a> Arbitrary<'a> for Name {
+    fn arbitrary(source: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
+        let [package, interface, version]: [u8; 3] = source.arbitrary()?;
+        Ok(Self(
+            usize::from(package) % NAMES.len(),
+            usize::from(interface) % INTERFACES.len(),
+            usize::from(version) % VERSIONS.len(),
+        ))
+    }
+}
+
+impl Name {
+    fn text(self) -> String {
+        format!("{}{}{}", NAMES[self.0], INTERFACES[self.1], VERSIONS[self.2])
+    }
+}
+
+#[derive(Debug, Arbitrary)]
+struct Described {
+    imports: Vec<Name>,
+    exports: Vec<Name>,
+    /// What a component within it imports and exports, which is its own business.
+    nested: Option<(Vec<Name>, Vec<Name>)>,
+    nested_is_first: bool,
+    granted: [bool; 5],
+    pinned: Option<bool>,
+    changed: Vec<(u16, u8)>,
+    cut: Option<u16>,
+}
+
+fuzz_target!(|data: &[u8]| {
+    if data.starts_with(b"\0asm") {
+        look(data);
+        return;
+    }
+    let mut source = arbitrary::Unstructured::new(data);
+    let Ok(described) = Described::arbitrary(&mut source) else { return };
+    let (imports, exports) = (names(&described.imports), names(&described.exports));
+    let mut bytes = component(&imports, &exports, &described);
+    if described.changed.is_empty() && described.cut.is_none() {
+        whole(bytes, &imports, &exports, &described);
+        return;
+    }
+    for (at, byte) in &described.changed {
+        let at = usize::from(*at) % bytes.len();
+        bytes[at] ^= byte;
+    }
+    if let Some(cut) = described.cut {
+        bytes.truncate(usize::from(cut) % bytes.len());
+    }
+    look(&bytes);
+});
+
+/// Names once each, since a second of the same name makes no component.
+fn names(of: &[Name]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in of.iter().map(|name| name.text()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn component(imports: &[String], exports: &[String], described: &Described) -> Vec<u8> {
+    let nested = described.nested.as_ref().map(|(imports, exports)| plain(&names(imports), &names(exports)));
+    let mut component = Component::new();
+    let place = |component: &mut Component| {
+        if let Some(nested) = &nested {
+            component.section(&NestedComponentSection(nested));
+        }
+    };
+    if described.nested_is_first {
+        place(&mut component);
+    }
+    sections(&mut component, imports, exports);
+    if !described.nested_is_first {
+        place(&mut component);
+    }
+    component.finish()
+}
+
+fn plain(imports: &[String], exports: &[String]) -> Component {
+    let mut component = Component::new();
+    sections(&mut component, imports, exports);
+    component
+}
+
+fn sections(component: &mut Component, imports: &[String], exports: &[String]) {
+    let mut types = ComponentTypeSection::new();
+    types.instance(&InstanceType::new());
+    component.section(&types);
+    let mut section = ComponentImportSection::new();
+    for name in imports {
+        section.import(name.as_str(), ComponentTypeRef::Instance(0));
+    }
+    component.section(&section);
+    let mut instances = ComponentInstanceSection::new();
+    instances.export_items(Vec::<(&str, ComponentExportKind, u32)>::new());
+    component.section(&instances);
+    let own = imports.len().try_into().expect("few imports");
+    let mut section = ComponentExportSection::new();
+    for name in exports {
+        section.export(name.as_str(), ComponentExportKind::Instance, own, None);
+    }
+    component.section(&section);
+}
+
+/// The kinds of grants, each given or not.
+fn manifest(granted: [bool; 5]) -> Manifest {
+    let [http, kubernetes, packages, objects, processes] = granted;
+    let text = format!(
+        "id = 'x'\n[grants]\nhttp = {}\nkubernetes = {}\npackages = {packages}\nobjects = {}\n[grants.processes]\n{}",
+        if http { "['address']" } else { "[]" },
+        if kubernetes { "[{ group = '', resources = ['pods'], verbs = ['get'] }]" } else { "[]" },
+        if objects { "['ray']" } else { "[]" },
+        if processes { "ray = [['start']]" } else { "" },
+    );
+    Manifest::parse(&text, Path::new("x.toml")).expect("a manifest")
+}
+
+/// A file that nothing is wrong with, as a file.
+fn whole(bytes: Vec<u8>, imports: &[String], exports: &[String], described: &Described) {
+    let path = Path::new("x.wasm");
+    let is_other = |name: &String| {
+        name.starts_with("dagster-ray:")
+            && name.split_once('@').is_some_and(|(_, version)| !version.starts_with("0.1."))
+    };
+    let is_backend = |name: &String| {
+        let interface = name.strip_prefix("dagster-ray:backend/").and_then(|name| name.split_once('@'));
+        interface.is_some_and(|(interface, _)| {
+            ["describe", "launcher", "executor", "cluster", "pipes", "io"].contains(&interface)
+        })
+    };
+    match introspect::read(path, &bytes) {
+        Ok(read) => {
+            assert_eq!((read.imports.as_slice(), read.exports.as_slice()), (imports, exports));
+            assert!(!imports.iter().chain(exports).any(is_other));
+            let interfaces = exports.iter().filter_map(|name| {
+                is_backend(name).then(|| name.split(['/', '@']).nth(1).expect("an interface"))
+            });
+            assert!(interfaces.clone().count() > 0);
+            let found: Vec<_> = read.interfaces.iter().map(|interface| interface.name()).collect();
+            assert!(interfaces.clone().all(|interface| found.contains(&interface)));
+            assert!(found.iter().all(|found| interfaces.clone().any(|interface| interface == *found)));
+        }
+        Err(LoadError::Contract { found, .. }) => assert!(is_other(&found)),
+        Err(LoadError::NoBackend { .. }) => assert!(!exports.iter().any(is_backend)),
+        Err(other) => panic!("{other}: {imports:?} {exports:?}"),
+    }
+
+    let manifest = manifest(described.granted);
+    let pinned = described.pinned.map(|right| {
+        let digest = match check_bytes(path, bytes.clone(), every(), &Narrowing::default(), Some("0")) {
+            Err(LoadError::Digest { found, .. }) => found,
+            other => panic!("a wrong digest was taken: {other:?}"),
+        };
+        if right { digest.to_uppercase() } else { format!("0{}", &digest[..63]) }
+    });
+    match check_bytes(path, bytes.clone(), manifest.clone(), &Narrowing::default(), pinned.as_deref()) {
+        Ok(checked) => {
+            assert_ne!(described.pinned, Some(false));
+            assert_eq!(checked.bytes, bytes);
+            assert!(imports.iter().all(|name| need(name, &manifest.grants) == Need::Free));
+            let [http, kubernetes, packages, objects, processes] = described.granted;
+            for (interface, granted) in [
+                ("wasi:http/", http || kubernetes),
+                ("dagster-ray:host/packages", packages),
+                ("dagster-ray:host/objects", objects),
+                ("dagster-ray:host/processes", processes),
+            ] {
+                assert!(granted || !imports.iter().any(|name| name.starts_with(interface)), "{interface}");
+            }
+            assert!(!imports.iter().any(|name| name.starts_with("other:")));
+        }
+        Err(LoadError::Digest { .. }) => assert_eq!(described.pinned, Some(false)),
+        Err(LoadError::Ungranted { import, .. }) => {
+            assert!(matches!(need(&import, &manifest.grants), Need::Grant(_)));
+            assert_ne!(need(&import, &every().grants), Need::Unknown, "a grant would help");
+        }
+        Err(LoadError::Unknown { import, .. }) => assert_eq!(need(&import, &every().grants), Need::Unknown),
+        Err(_) => {}
+    }
+}
+
+fn every() -> Manifest {
+    manifest([true; 5])
+}
+
+/// A file of which nothing is known: what is refused is refused in words, and what loads has all that
+/// it needs.
+fn look(bytes: &[u8]) {
+    let manifest = manifest([false; 5]);
+    let grants = manifest.grants.clone();
+    match check_bytes(Path::new("x.wasm"), bytes.to_vec(), manifest, &Narrowing::default(), None) {
+        Ok(checked) => {
+            assert!(!checked.introspection.interfaces.is_empty());
+            assert!(checked.introspection.imports.iter().all(|name| need(name, &grants) == Need::Free));
+        }
+        Err(error) => assert!(error.to_string().contains("x.wasm"), "{error}"),
+    }
+}

@@ -1,0 +1,94 @@
+//! The command line of a job, as a shell would read it: what comes out is the argv that went in.
+#![no_main]
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use dagster_ray_sdk::{Error, model::WorkerCommand};
+use dagster_ray_submission::entrypoint::{PAYLOAD_VARIABLE, command_line, payload};
+use libfuzzer_sys::{arbitrary, fuzz_target};
+
+#[derive(Debug, arbitrary::Arbitrary)]
+struct Input {
+    argv: Vec<String>,
+    payload: Option<String>,
+}
+
+fuzz_target!(|input: Input| {
+    let command = WorkerCommand { argv: input.argv.clone(), payload: input.payload.clone(), env: Vec::new() };
+    let variable = payload(&command);
+    let carried = variable.map(|(name, text)| {
+        assert_eq!(name, PAYLOAD_VARIABLE);
+        String::from_utf8(STANDARD.decode(text).expect("base64")).expect("text")
+    });
+    assert_eq!(carried, input.payload);
+
+    let impossible = input.argv.is_empty() || input.argv.iter().any(|word| word.contains('\0'));
+    match command_line(&command) {
+        Err(Error::InvalidConfig(_)) => assert!(impossible),
+        Err(other) => panic!("{other:?}"),
+        Ok(line) => {
+            assert!(!impossible);
+            // Exactly this text is what the shell may act upon.
+            let handed_on = format!(" \"$(printf %s \"${PAYLOAD_VARIABLE}\" | base64 -d)\"");
+            let plain = match &input.payload {
+                Some(_) => line.strip_suffix(&handed_on).expect("the payload goes last"),
+                None => &line,
+            };
+            let (exec, arguments) = plain.split_once(' ').expect("exec and a program");
+            assert_eq!(exec, "exec");
+            assert_eq!(words(arguments), input.argv, "{line}");
+        }
+    }
+});
+
+/// The words that a POSIX shell makes of a line in which it is given nothing to act upon.
+///
+/// After "Token Recognition" and "Quoting" of the Shell Command Language (POSIX.1-2024, 2.2 and 2.3).
+/// Anything that would be an operator, an expansion, a pattern or a comment is an error.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            ' ' => words.extend(word.take()),
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next() {
+                        Some('\'') => break,
+                        Some(other) => word.push(other),
+                        None => panic!("a single quote is open: {line}"),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next() {
+                        Some('"') => break,
+                        Some('\\') => match characters.next() {
+                            Some(escaped @ ('$' | '`' | '"' | '\\')) => word.push(escaped),
+                            Some('\n') => {}
+                            Some(other) => word.extend(['\\', other]),
+                            None => panic!("a double quote is open: {line}"),
+                        },
+                        Some('$' | '`' | '!') => panic!("the shell would expand: {line}"),
+                        Some(other) => word.push(other),
+                        None => panic!("a double quote is open: {line}"),
+                    }
+                }
+            }
+            '\\' => match characters.next() {
+                Some('\n') => {}
+                Some(other) => word.get_or_insert_default().push(other),
+                None => panic!("a backslash escapes nothing: {line}"),
+            },
+            '~' | '#' if word.is_none() => panic!("the shell would act on {character}: {line}"),
+            '\n' | '\t' | '|' | '&' | ';' | '<' | '>' | '(' | ')' | '$' | '`' | '*' | '?' | '[' | '{'
+            | '}' | '!' => panic!("the shell would act on {character:?}: {line}"),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    words
+}

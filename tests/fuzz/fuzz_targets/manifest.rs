@@ -1,0 +1,70 @@
+//! A manifest and an operator's part, as any text: they are read or refused in words, and what is
+//! left of the manifest is never more than either allows.
+//!
+//! The text is cut at the first NUL: the manifest, then the operator's part.
+#![no_main]
+
+use std::path::Path;
+
+use dagster_ray_policy::manifest::{Grants, Limits, Manifest, Narrowing};
+use dagster_ray_policy::{LoadError, Policy};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let (manifest, narrowing) = text.split_once('\0').unwrap_or((text, ""));
+    let manifest = match Manifest::parse(manifest, Path::new("component.toml")) {
+        Ok(manifest) => Some(manifest),
+        Err(LoadError::Manifest { path, problem }) => {
+            assert_eq!(path, Path::new("component.toml"));
+            assert!(!problem.is_empty());
+            None
+        }
+        Err(other) => panic!("{other}"),
+    };
+    let narrowing = Narrowing::parse(narrowing).map_err(|error| assert!(!error.to_string().is_empty()));
+    let Some(manifest) = manifest else { return };
+    usable(&manifest);
+    let Ok(narrowing) = narrowing else { return };
+    let narrowed = manifest.clone().narrowed(&narrowing);
+    usable(&narrowed);
+    no_more(&narrowed.grants, &manifest.grants);
+    if let Some(grants) = &narrowing.grants {
+        no_more(&narrowed.grants, grants);
+    }
+    lower(&narrowed.limits, &manifest.limits);
+    let again = narrowed.clone().narrowed(&narrowing);
+    assert_eq!(again.grants, narrowed.grants, "narrowing once is narrowing for good");
+});
+
+/// What follows from a manifest can be worked out, whatever stands in it.
+fn usable(manifest: &Manifest) {
+    let _ = Policy::new(&manifest.grants, &[], &[], &Default::default());
+    for follows in [false, true] {
+        assert!(!manifest.limits.wall_clock(follows).is_zero());
+    }
+}
+
+fn no_more(less: &Grants, more: &Grants) {
+    assert!(less.http.iter().all(|entry| more.http.contains(entry)));
+    assert!(less.objects.iter().all(|store| more.objects.contains(store)));
+    assert!(more.packages || !less.packages);
+    for rule in &less.kubernetes {
+        // What a rule has in common with one that covers it is all of it.
+        let covers = |of: &_| rule.intersection(of).as_ref() == Some(rule);
+        assert!(more.kubernetes.iter().any(covers), "{rule:?}");
+    }
+    for (program, prefixes) in &less.processes {
+        let allowed = more.processes.get(program).expect("the program is granted");
+        assert!(prefixes.iter().all(|longer| allowed.iter().any(|prefix| longer.starts_with(prefix))));
+    }
+}
+
+fn lower(less: &Limits, more: &Limits) {
+    assert!(less.memory_mib <= more.memory_mib && less.table_elements <= more.table_elements);
+    assert!(less.instances <= more.instances && less.handles <= more.handles);
+    assert!(less.transfer_mib <= more.transfer_mib && less.response_mib <= more.response_mib);
+    assert!(less.log_kib <= more.log_kib && less.stderr_kib <= more.stderr_kib);
+    for follows in [false, true] {
+        assert!(less.wall_clock(follows) <= more.wall_clock(follows));
+    }
+}

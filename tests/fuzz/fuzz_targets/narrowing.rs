@@ -1,0 +1,197 @@
+//! What an operator leaves of a manifest, asked request by request: what is allowed afterwards was
+//! allowed by both before.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use dagster_ray_policy::kubernetes::{RequestInfo, Verb};
+use dagster_ray_policy::manifest::{Grants, Manifest, Narrowing};
+use dagster_ray_policy::{Policy, needs_http};
+use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
+
+const HTTP: [&str; 6] = [
+    "address",
+    "cluster-services",
+    "https://a.example:443",
+    "https://A.example",
+    "http://a.example:443",
+    "http://10.0.0.1:80",
+];
+const GROUPS: [&str; 3] = ["", "ray.io", "batch"];
+const RESOURCES: [&str; 4] = ["pods", "pods/log", "rayclusters", "secrets"];
+const VERBS: [(&str, Verb); 8] = [
+    ("get", Verb::Get),
+    ("list", Verb::List),
+    ("watch", Verb::Watch),
+    ("create", Verb::Create),
+    ("update", Verb::Update),
+    ("patch", Verb::Patch),
+    ("delete", Verb::Delete),
+    ("deletecollection", Verb::DeleteCollection),
+];
+const NAMESPACES: [&str; 3] = ["ray", "ray-2", "kube-system"];
+const STORES: [&str; 2] = ["ray", "directory"];
+const PROGRAMS: [&str; 3] = ["ray", "sh", "ray2"];
+const WORDS: [&str; 4] = ["start", "--head", "stop", ""];
+
+/// Some of a list, by index.
+type Some8<const N: usize> = Vec<Index<N>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Index<const N: usize>(usize);
+
+impl<'a, const N: usize> Arbitrary<'a> for Index<N> {
+    fn arbitrary(source: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
+        Ok(Self(usize::from(source.arbitrary::<u8>()?) % N))
+    }
+}
+
+#[derive(Debug, Arbitrary)]
+struct RuleText {
+    group: Index<3>,
+    resources: Some8<4>,
+    verbs: Some8<8>,
+    namespaces: Option<Some8<3>>,
+}
+
+#[derive(Debug, Arbitrary)]
+struct GrantsText {
+    http: Some8<6>,
+    kubernetes: Vec<RuleText>,
+    packages: bool,
+    objects: Some8<2>,
+    processes: BTreeMap<Index<3>, Vec<Some8<4>>>,
+}
+
+#[derive(Debug, Arbitrary)]
+struct Input {
+    manifest: GrantsText,
+    operator: Option<GrantsText>,
+    memory: (u16, Option<u16>),
+    seconds: (u16, Option<u16>),
+}
+
+fuzz_target!(|input: Input| {
+    let limits = |memory: Option<u16>, seconds: Option<u16>| {
+        let mut text = String::from("[limits]\n");
+        let _ = memory.map(|memory| writeln!(text, "memory_mib = {}", u32::from(memory) + 1));
+        let _ = seconds.map(|seconds| writeln!(text, "call_seconds = {}.5", seconds));
+        text
+    };
+    let (memory, seconds) = (input.memory, input.seconds);
+    let own = format!("id = 'x'\n{}{}", input.manifest.toml(), limits(Some(memory.0), Some(seconds.0)));
+    let operators =
+        input.operator.as_ref().map(GrantsText::toml).unwrap_or_default() + &limits(memory.1, seconds.1);
+    let manifest = Manifest::parse(&own, Path::new("x.toml")).expect(&own);
+    let narrowing = Narrowing::parse(&operators).expect(&operators);
+    let narrowed = manifest.clone().narrowed(&narrowing);
+
+    assert!(narrowed.limits.memory_mib <= manifest.limits.memory_mib);
+    assert!(narrowed.limits.call_seconds <= manifest.limits.call_seconds);
+    if let Some(most) = memory.1 {
+        assert!(narrowed.limits.memory_mib <= u32::from(most) + 1);
+    }
+    match &narrowing.grants {
+        None => assert_eq!(narrowed.grants, manifest.grants, "what the operator does not name stays"),
+        Some(by) => {
+            requests(&narrowed.grants, &manifest.grants, by);
+            programs(&narrowed.grants, &manifest.grants, by);
+            authorities(&narrowed.grants, &manifest.grants, by);
+            assert_eq!(narrowed.grants.packages, manifest.grants.packages && by.packages);
+            for store in STORES.map(str::to_owned) {
+                let held = |grants: &Grants| grants.objects.contains(&store);
+                assert_eq!(held(&narrowed.grants), held(&manifest.grants) && held(by));
+            }
+        }
+    }
+});
+
+impl GrantsText {
+    fn toml(&self) -> String {
+        let mut text = String::from("[grants]\n");
+        let _ = writeln!(text, "http = {:?}", some(&self.http, &HTTP));
+        let _ = writeln!(text, "packages = {}", self.packages);
+        let _ = writeln!(text, "objects = {:?}", some(&self.objects, &STORES));
+        let rules: Vec<_> = self.kubernetes.iter().map(RuleText::toml).collect();
+        let _ = writeln!(text, "kubernetes = [{}]", rules.join(", "));
+        let _ = writeln!(text, "[grants.processes]");
+        for (program, prefixes) in &self.processes {
+            let prefixes: Vec<_> = prefixes.iter().map(|prefix| some(prefix, &WORDS)).collect();
+            let _ = writeln!(text, "{} = {prefixes:?}", PROGRAMS[program.0]);
+        }
+        text
+    }
+}
+
+impl RuleText {
+    fn toml(&self) -> String {
+        let verbs: Vec<_> = self.verbs.iter().map(|verb| VERBS[verb.0].0).collect();
+        let namespaces = self
+            .namespaces
+            .as_ref()
+            .map(|names| format!(", namespaces = {:?}", some(names, &NAMESPACES)))
+            .unwrap_or_default();
+        format!(
+            "{{ group = {:?}, resources = {:?}, verbs = {verbs:?}{namespaces} }}",
+            GROUPS[self.group.0],
+            some(&self.resources, &RESOURCES)
+        )
+    }
+}
+
+fn some<const N: usize>(indices: &[Index<N>], of: &[&'static str; N]) -> Vec<&'static str> {
+    indices.iter().map(|index| of[index.0]).collect()
+}
+
+/// A request is allowed afterwards just where both allowed it.
+fn requests(left: &Grants, own: &Grants, by: &Grants) {
+    let namespaces = NAMESPACES.map(|name| Some(name.to_owned())).into_iter().chain([None]);
+    for namespace in namespaces {
+        for (group, resource) in
+            GROUPS.iter().flat_map(|group| RESOURCES.map(move |resource| (*group, resource)))
+        {
+            for (_, verb) in VERBS {
+                let info = RequestInfo {
+                    verb,
+                    group: group.to_owned(),
+                    version: "v1".to_owned(),
+                    resource: resource.to_owned(),
+                    namespace: namespace.clone(),
+                    name: None,
+                };
+                let allows = |grants: &Grants| grants.kubernetes.iter().any(|rule| rule.allows(&info));
+                assert_eq!(allows(left), allows(own) && allows(by), "{info:?}");
+            }
+        }
+    }
+}
+
+/// An invocation that may run afterwards could run before, by either.
+fn programs(left: &Grants, own: &Grants, by: &Grants) {
+    for (program, prefixes) in &left.processes {
+        for prefix in prefixes {
+            let longer: Vec<String> = prefix.iter().cloned().chain(["more".to_owned()]).collect();
+            for arguments in [prefix, &longer] {
+                for grants in [own, by] {
+                    let allowed = grants.processes.get(program).into_iter().flatten();
+                    assert!(allowed.into_iter().any(|prefix| arguments.starts_with(prefix)));
+                }
+            }
+        }
+    }
+}
+
+/// An authority that may be reached afterwards could be reached before, by either.
+fn authorities(left: &Grants, own: &Grants, by: &Grants) {
+    assert!(!needs_http(left) || (needs_http(own) && needs_http(by)));
+    let policy = |grants| Policy::new(grants, &[], &[], &BTreeMap::new());
+    let (left, own, by) = (policy(left), policy(own), policy(by));
+    assert!(!left.cluster_services || (own.cluster_services && by.cluster_services));
+    for uri in ["https://a.example/x", "https://A.example.:443", "http://a.example:443/", "http://10.0.0.1"] {
+        let uri = uri.parse().expect("a URI");
+        let reaches = |policy: &Policy| policy.authority(&uri).is_some();
+        assert!(!reaches(&left) || (reaches(&own) && reaches(&by)), "{uri}");
+    }
+}

@@ -1,0 +1,289 @@
+//! A runtime environment on its way from the configuration and the tag to Ray: what is said last
+//! wins, key by key, nothing is lost, and local paths become URIs of packages.
+//!
+//! The text is cut at each NUL: the configuration, the tag, a RayJob's spec, an ignore file.
+#![no_main]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use dagster_ray_jobs::Submission;
+use dagster_ray_jobs::packages::{File, PackageRules, Packages, Source, Store, Writer, prepare};
+use dagster_ray_kuberay::kubernetes::RAY_JOB;
+use dagster_ray_kuberay::{job, manifest::Template, pipes};
+use dagster_ray_sdk::{Error, model::Attributes};
+use dagster_ray_submission::environment;
+use dagster_ray_submission::options::{Options, TAG};
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Map, Value, json};
+
+fuzz_target!(|text: &str| {
+    let mut parts = text.split('\0');
+    let mut part = || parts.next().unwrap_or_default();
+    let (configuration, tag, spec, ignored) = (part(), part(), part(), part());
+    if let Some(options) = options(configuration, tag) {
+        let built = built(&options);
+        prepared(&built, ignored);
+        rayjob(built, spec);
+    }
+    script(configuration, spec);
+});
+
+fn read(configuration: &str, tag: Option<&str>) -> Option<Options> {
+    let tags = tag.map(|tag| (TAG.to_owned(), tag.to_owned())).into_iter().collect();
+    match Options::merged(configuration, &tags) {
+        Ok(options) => Some(options),
+        Err(error) => {
+            refused(&error);
+            None
+        }
+    }
+}
+
+/// A mistake is said with the place where it stands.
+fn refused(error: &Error) {
+    let Error::InvalidConfig(mistakes) = error else { panic!("{error:?}") };
+    assert!(!mistakes.is_empty());
+    assert!(mistakes.iter().all(|mistake| !mistake.path.is_empty() && !mistake.problem.is_empty()));
+}
+
+/// The options, where both texts hold some: key by key the tag's, or else the configuration's.
+fn options(configuration: &str, tag: &str) -> Option<Options> {
+    let (own, over) = (read(configuration, None), read(tag, None));
+    let merged = read(configuration, Some(tag));
+    // Each by itself is wrong just where the whole is.
+    let (Some(own), Some(over)) = (&own, &over) else {
+        assert_eq!(merged, None);
+        return own;
+    };
+    let merged = merged.expect("both are right");
+    let named: Map<String, Value> = serde_json::from_str(tag).unwrap_or_default();
+    let from = |key: &str| if named.contains_key(key) { over } else { own };
+    let expected = Options {
+        enabled: from("enabled").enabled,
+        num_cpus: from("num_cpus").num_cpus,
+        num_gpus: from("num_gpus").num_gpus,
+        memory: from("memory").memory,
+        resources: from("resources").resources.clone(),
+        runtime_env: from("runtime_env").runtime_env.clone(),
+        env_vars: from("env_vars").env_vars.clone(),
+        metadata: from("metadata").metadata.clone(),
+    };
+    assert_eq!(merged, expected);
+    Some(merged)
+}
+
+/// The runtime environment of a job: what the user said, with the worker's variables on top.
+fn built(options: &Options) -> Value {
+    let lowest = [(environment::STOP_WAIT, "60".to_owned())];
+    let highest = [(environment::JOB_NAME.to_owned(), "job".to_owned())];
+    let built = environment::build(options, lowest, highest);
+    let variables = built["env_vars"].as_object().expect("variables");
+    assert_eq!(variables[environment::JOB_NAME], "job");
+    assert!(variables.values().all(Value::is_string), "Ray takes strings only: {variables:?}");
+    let chosen: BTreeMap<_, _> = options.env_vars.iter().cloned().collect();
+    for (name, value) in chosen.iter().filter(|(name, _)| *name != environment::JOB_NAME) {
+        assert_eq!(variables[name], value.as_str());
+    }
+    assert_eq!(without_variables(&built), without_variables(&Value::from(options.runtime_env.clone())));
+    built
+}
+
+fn without_variables(env: &Value) -> Map<String, Value> {
+    let mut env = env.as_object().cloned().unwrap_or_default();
+    env.remove("env_vars");
+    env
+}
+
+/// A directory and some files, by the names under which they can be opened.
+struct Disk(BTreeMap<String, Vec<u8>>);
+
+struct Opened {
+    name: String,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Disk {
+    fn new(ignored: &str) -> Self {
+        let file = |path: &str, content: &str| (path.to_owned(), content.as_bytes().to_vec());
+        Self(BTreeMap::from([
+            file("project/.gitignore", ignored),
+            file("project/a/.rayignore", ignored),
+            file("project/a/b.py", "b"),
+            file("project/a/c/d.txt", "d"),
+            file("project/ü [x].csv", ""),
+            file("module.py", "m"),
+            file("wheel-1-py3-none-any.whl", "w"),
+            file("archive.tar.gz", "t"),
+            file("archive.zip", "PK\u{5}\u{6}"),
+        ]))
+    }
+}
+
+impl Packages for Disk {
+    fn open(&self, path: &str) -> Result<Box<dyn Source>, Error> {
+        let name = path.trim_end_matches('/');
+        let files: BTreeMap<_, _> = match self.0.get(name) {
+            Some(content) => BTreeMap::from([(name.to_owned(), content.clone())]),
+            None => self
+                .0
+                .iter()
+                .filter_map(|(path, content)| {
+                    let below = path.strip_prefix(name)?.strip_prefix('/')?;
+                    Some((below.to_owned(), content.clone()))
+                })
+                .collect(),
+        };
+        if files.is_empty() {
+            return Err(Error::NotFound(path.to_owned()));
+        }
+        Ok(Box::new(Opened { name: name.to_owned(), files }))
+    }
+}
+
+impl Source for Opened {
+    fn is_directory(&self) -> bool {
+        !self.files.contains_key(&self.name)
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn files(&self) -> Result<Vec<File>, Error> {
+        let file = |(path, content): (&String, &Vec<u8>)| File {
+            path: path.clone(),
+            size: content.len() as u64,
+            mode: 0o644,
+            empty_directory: false,
+        };
+        Ok(self.files.iter().map(file).collect())
+    }
+
+    fn read(&self, path: &str, offset: u64, length: u32) -> Result<Vec<u8>, Error> {
+        let content = self.files.get(path).ok_or_else(|| Error::NotFound(path.to_owned()))?;
+        let start = usize::try_from(offset).expect("small").min(content.len());
+        Ok(content[start..].iter().take(length as usize).copied().collect())
+    }
+}
+
+/// The packages that Ray keeps.
+#[derive(Default)]
+struct Kept(RefCell<BTreeMap<String, Vec<u8>>>);
+
+impl Store for Kept {
+    fn exists(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.0.borrow().contains_key(name))
+    }
+
+    fn put(&self, name: &str, size: u64, write: &mut Writer<'_>) -> Result<(), Error> {
+        let (mut bytes, mut again) = (Vec::new(), Vec::new());
+        write(&mut bytes)?;
+        write(&mut again)?;
+        assert_eq!(bytes.len() as u64, size, "the size that was announced");
+        assert_eq!(bytes, again, "what is sent again is the same");
+        assert!(self.0.borrow_mut().insert(name.to_owned(), bytes).is_none(), "sent twice");
+        Ok(())
+    }
+}
+
+/// Local paths become URIs, everything else stays, and doing it again changes nothing.
+fn prepared(env: &Value, ignored: &str) {
+    let (disk, rules, store) = (Disk::new(ignored), PackageRules::default(), Kept::default());
+    let prepared = match prepare(env.clone(), &disk, &rules, &store) {
+        Ok(prepared) => prepared,
+        Err(error) => return refused(&error),
+    };
+    let others = |env: &Value| {
+        let mut env = env.as_object().cloned().expect("an object");
+        let paths = (env.remove("working_dir"), env.remove("py_modules"));
+        (env, paths)
+    };
+    let ((kept, (working_dir, modules)), (before, _)) = (others(&prepared), others(env));
+    assert_eq!(kept, before);
+    let modules = modules.as_ref().and_then(Value::as_array).into_iter().flatten();
+    for path in working_dir.iter().filter(|path| !path.is_null()).chain(modules) {
+        let uri = path.as_str().expect("text");
+        assert!(uri.contains(':'), "{uri} is no URI");
+        if let Some(name) = uri.strip_prefix("gcs://_ray_pkg_") {
+            let hash = name.split('.').next().expect("a name");
+            let is_ours = store.0.borrow().contains_key(&format!("_ray_pkg_{name}"));
+            assert!(!is_ours || hash.bytes().all(|b| b.is_ascii_hexdigit()), "{uri}");
+        }
+    }
+    let count = store.0.borrow().len();
+    assert_eq!(prepare(prepared.clone(), &disk, &rules, &store), Ok(prepared.clone()));
+    assert_eq!(prepare(env.clone(), &disk, &rules, &store), Ok(prepared), "the same content, the same name");
+    assert_eq!(store.0.borrow().len(), count, "sent again under another name");
+}
+
+/// A RayJob says what the submission does.
+fn rayjob(env: Value, spec: &str) {
+    let manifest = serde_json::from_str::<Value>(spec).ok().map(|spec| json!({ "spec": spec }));
+    let mut template = match Template::read(manifest, RAY_JOB, "ray_job") {
+        Ok(template) => template,
+        Err(error) => return refused(&error),
+    };
+    let submission = Submission {
+        entrypoint: "exec true".to_owned(),
+        submission_id: "dagster-run-r".to_owned(),
+        runtime_env: env.clone(),
+        ..Submission::default()
+    };
+    match job::manifest::complete(&mut template, submission, Some("image")) {
+        Ok(()) => {
+            let written = template.spec["runtimeEnvYAML"].as_str().expect("text");
+            assert_eq!(serde_json::from_str::<Value>(written).expect("JSON"), env);
+            assert_eq!(template.spec["submissionMode"], "HTTPMode");
+            assert_eq!(template.spec["entrypoint"], "exec true");
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// A script's runtime environment is the option or what its RayJob has, in either spelling, and
+/// opens the session.
+fn script(option: &str, spec: &str) {
+    let Ok(Value::Object(spec)) = serde_json::from_str(spec) else { return };
+    let option = serde_json::from_str::<Map<String, Value>>(option).ok();
+    let bootstrap: Attributes = vec![("DAGSTER_PIPES_CONTEXT".to_owned(), "c".to_owned())];
+    let opened = |option: &Option<Map<String, Value>>, mut spec: Map<String, Value>| {
+        pipes::runtime_env(&mut spec, option.clone(), &bootstrap).map(|()| spec)
+    };
+    for option in [option, None] {
+        let swapped = spec
+            .iter()
+            .map(|(key, value)| {
+                let key = match key.as_str() {
+                    "runtimeEnvYAML" => "runtimeEnvYaml",
+                    "runtimeEnvYaml" => "runtimeEnvYAML",
+                    other => other,
+                };
+                (key.to_owned(), value.clone())
+            })
+            .collect();
+        let result = opened(&option, spec.clone());
+        assert_eq!(result, opened(&option, swapped), "the spelling makes a difference");
+        let done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                refused(&error);
+                continue;
+            }
+        };
+        assert!(!done.contains_key("runtimeEnvYaml"));
+        let text = done["runtimeEnvYAML"].as_str().expect("text");
+        let env: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(env["env_vars"]["DAGSTER_PIPES_CONTEXT"], "c");
+        let written = ["runtimeEnvYAML", "runtimeEnvYaml"]
+            .iter()
+            .find_map(|spelling| spec.get(*spelling)?.as_str())
+            .map(|text| serde_json::from_str(text).expect("it was read"));
+        let said = option.map(Value::from).or(written).unwrap_or_default();
+        assert_eq!(without_variables(&env), without_variables(&said));
+        // And what was said of variables stays, but for those that open the session.
+        for (name, value) in said.get("env_vars").and_then(Value::as_object).into_iter().flatten() {
+            assert!(name == "DAGSTER_PIPES_CONTEXT" || env["env_vars"][name] == *value, "{name}");
+        }
+    }
+}
