@@ -16,6 +16,7 @@ wit_bindgen::generate!({
         "../../wit/deps/cli.wit",
         "../../wit/deps/http.wit",
         "../../wit/deps/config.wit",
+        "../../wit/deps/keyvalue.wit",
         "../../wit/deps/logging.wit",
         "../../wit/host",
         "../../wit/backend",
@@ -39,4 +40,4 @@ wit_bindgen::generate!({
 
 pub use dagster_ray::host::{model, objects, packages, processes, sink};
 pub use exports::dagster_ray::backend::{describe, executor, launcher, pipes};
-pub use wasi::{config::store as config_store, logging::logging};
+pub use wasi::{config::store as config_store, keyvalue, logging::logging};

@@ -15,6 +15,7 @@ wit_bindgen::generate!({
         "../../wit/deps/cli.wit",
         "../../wit/deps/http.wit",
         "../../wit/deps/config.wit",
+        "../../wit/deps/keyvalue.wit",
         "../../wit/deps/logging.wit",
         "../../wit/host",
         "../../wit/backend",

@@ -28,6 +28,9 @@ pub fn need(import: &str, grants: &Grants) -> Need {
         }
         "dagster-ray:host/packages" => granted(grants.packages, "packages = true"),
         "dagster-ray:host/objects" => granted(!grants.objects.is_empty(), "objects = [\"<store>\"]"),
+        "wasi:keyvalue/store" | "wasi:keyvalue/atomics" => {
+            granted(!grants.keyvalue.is_empty(), "keyvalue = [\"<bucket>\"]")
+        }
         "dagster-ray:host/processes" => {
             granted(!grants.processes.is_empty(), "processes = { <program> = [[\"<first argument>\"]] }")
         }

@@ -39,6 +39,8 @@ pub struct Grants {
     /// Stores of values that may be used: `ray` for Ray's object store, `directory` for the directory
     /// that the configuration names.
     pub objects: Vec<String>,
+    /// Buckets of `wasi:keyvalue` that may be used, in the directories that the configuration names.
+    pub keyvalue: Vec<String>,
     /// Programs that may be run, each with the argument lists that an invocation must begin with.
     pub processes: BTreeMap<String, Vec<Vec<String>>>,
 }
@@ -131,6 +133,7 @@ impl Manifest {
             self.grants.kubernetes = self.grants.kubernetes.iter().flat_map(allowed).collect();
             self.grants.packages &= grants.packages;
             self.grants.objects.retain(|store| grants.objects.contains(store));
+            self.grants.keyvalue.retain(|bucket| grants.keyvalue.contains(bucket));
             self.grants.processes = self
                 .grants
                 .processes

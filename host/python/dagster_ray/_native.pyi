@@ -21,6 +21,7 @@ class Component:
         programs: dict[str, list[str]],
         directories: list[str],
         stores: Mapping[str, Store] | None = None,
+        buckets: Mapping[str, str] | None = None,
         grants: str | None = None,
         sha256: str | None = None,
     ) -> None: ...

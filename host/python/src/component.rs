@@ -59,7 +59,7 @@ impl Component {
 #[pymethods]
 impl Component {
     #[new]
-    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, stores=None, grants=None, sha256=None))]
+    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, stores=None, buckets=None, grants=None, sha256=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -70,6 +70,7 @@ impl Component {
         programs: Option<HashMap<String, Vec<String>>>,
         directories: Option<Vec<PathBuf>>,
         stores: Option<HashMap<String, Py<PyAny>>>,
+        buckets: Option<HashMap<String, PathBuf>>,
         grants: Option<&str>,
         sha256: Option<String>,
     ) -> PyResult<Self> {
@@ -103,6 +104,7 @@ impl Component {
                 .into_iter()
                 .map(|(name, store)| (name, Arc::new(PythonStore(store)) as Arc<dyn ObjectStore>))
                 .collect(),
+            buckets: buckets.unwrap_or_default().into_iter().collect(),
             narrowing,
             sha256,
         };

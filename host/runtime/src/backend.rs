@@ -31,6 +31,8 @@ pub struct BackendOptions {
     pub programs: BTreeMap<String, Vec<String>>,
     /// The stores of values behind the names that a manifest can grant.
     pub stores: BTreeMap<String, Arc<dyn ObjectStore>>,
+    /// The directories behind the names of buckets that a manifest can grant.
+    pub buckets: BTreeMap<String, PathBuf>,
     /// Directories and files that may be uploaded.
     pub directories: Vec<PathBuf>,
     /// What the operator allows of the manifest's grants.
@@ -98,6 +100,12 @@ impl Backend {
     pub(crate) fn stores(&self, granted: &[String]) -> BTreeMap<String, Arc<dyn ObjectStore>> {
         let stores = &self.0.options.stores;
         granted.iter().filter_map(|name| Some((name.clone(), stores.get(name)?.clone()))).collect()
+    }
+
+    /// The buckets that a manifest grants, with their directories.
+    pub(crate) fn buckets(&self, granted: &[String]) -> BTreeMap<String, Option<PathBuf>> {
+        let buckets = &self.0.options.buckets;
+        granted.iter().map(|name| (name.clone(), buckets.get(name).cloned())).collect()
     }
 
     /// The component's name, digest and the names of the interfaces it exports.

@@ -7,6 +7,8 @@ wasmtime::component::bindgen!({
         package dagster-ray:runtime;
         world contract {
             import wasi:logging/logging@0.1.0-draft;
+            import wasi:keyvalue/store@0.2.0-draft;
+            import wasi:keyvalue/atomics@0.2.0-draft;
             import dagster-ray:host/model@0.1.0;
             import dagster-ray:host/sink@0.1.0;
             import dagster-ray:host/processes@0.1.0;
@@ -29,6 +31,7 @@ wasmtime::component::bindgen!({
         "../../wit/deps/cli.wit",
         "../../wit/deps/http.wit",
         "../../wit/deps/config.wit",
+        "../../wit/deps/keyvalue.wit",
         "../../wit/deps/logging.wit",
         "../../wit/host",
         "../../wit/backend",
@@ -42,5 +45,6 @@ wasmtime::component::bindgen!({
         "dagster-ray:host/packages.source": crate::capability::packages::Source,
         "dagster-ray:host/objects.value": crate::capability::objects::Value,
         "dagster-ray:host/objects.store": crate::capability::objects::Opened,
+        "wasi:keyvalue/store.bucket": crate::capability::keyvalue::Bucket,
     },
 });

@@ -165,6 +165,7 @@ impl One {
                 cluster,
                 services,
                 stores: self.backend.stores(&loaded.manifest.grants.objects),
+                buckets: self.backend.buckets(&loaded.manifest.grants.keyvalue),
                 reports: reports.with_room((loaded.manifest.limits.log_kib as usize) << 10),
                 cancel: self.cancel.clone(),
             },

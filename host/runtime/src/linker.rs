@@ -13,6 +13,7 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_config::WasiConfig;
 
 use crate::bindings::dagster_ray::host;
+use crate::bindings::wasi::keyvalue;
 use crate::bindings::wasi::logging::logging;
 use crate::store::State;
 
@@ -43,6 +44,10 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
     }
     if !grants.objects.is_empty() {
         host::objects::add_to_linker::<State, Own>(linker, |state| state)?;
+    }
+    if !grants.keyvalue.is_empty() {
+        keyvalue::store::add_to_linker::<State, Own>(linker, |state| state)?;
+        keyvalue::atomics::add_to_linker::<State, Own>(linker, |state| state)?;
     }
     if !grants.processes.is_empty() {
         host::processes::add_to_linker::<State, Own>(linker, |state| state)?;

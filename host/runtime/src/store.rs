@@ -1,6 +1,7 @@
 //! What one call owns: everything here is dropped when it ends.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -52,6 +53,8 @@ pub(crate) struct State {
     pub(crate) egress: Egress,
     pub(crate) programs: Programs,
     pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
+    /// Those that are granted, with their directories, where the configuration names one.
+    pub(crate) buckets: BTreeMap<String, Option<PathBuf>>,
     pub(crate) reports: Reports,
     pub(crate) cancel: Cancel,
     pub(crate) settings: WasiConfigVariables,
@@ -70,6 +73,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) services: Services,
     pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
+    pub(crate) buckets: BTreeMap<String, Option<PathBuf>>,
     pub(crate) reports: Reports,
     pub(crate) cancel: Cancel,
 }
@@ -111,6 +115,7 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
         },
         programs: host.programs().clone(),
         stores: from.stores,
+        buckets: from.buckets,
         reports: from.reports,
         cancel: from.cancel,
         settings: from.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),

@@ -106,6 +106,7 @@ impl Subject {
                 kubernetes: self.kubernetes.clone(),
                 programs: self.programs.clone(),
                 stores: Default::default(),
+                buckets: Default::default(),
                 directories: self.directories.clone(),
                 narrowing: Narrowing::default(),
                 sha256: None,

@@ -4,6 +4,7 @@
 //! A refusal is an error value that names the grant which is missing, never a trap.
 
 pub mod http;
+pub mod keyvalue;
 pub mod kubernetes;
 pub mod logging;
 pub mod objects;

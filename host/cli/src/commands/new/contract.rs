@@ -17,6 +17,7 @@ files! {
     "filesystem.wit" <- "deps/filesystem.wit",
     "http.wit" <- "deps/http.wit",
     "io.wit" <- "deps/io.wit",
+    "keyvalue.wit" <- "deps/keyvalue.wit",
     "logging.wit" <- "deps/logging.wit",
     "random.wit" <- "deps/random.wit",
     "sockets.wit" <- "deps/sockets.wit",
