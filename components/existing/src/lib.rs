@@ -15,6 +15,9 @@ mod address;
 pub struct Existing;
 
 impl Backend for Existing {
+    type Jobs = JobsClient;
+    type Clock = WasiClock;
+
     const NAME: &str = "existing";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &str = "Runs and steps as jobs of a Ray cluster that is already there.";
@@ -23,9 +26,9 @@ impl Backend for Existing {
         "The URL of the cluster's dashboard, such as http://head:8265 or https://ray.example.org.",
     )];
 
-    fn ray() -> Result<JobsClient, Error> {
+    fn ray() -> Result<(JobsClient, WasiClock), Error> {
         let address = WasiSettings.required(address::SETTING)?;
-        JobsClient::new(address::dashboard(&address)?, WasiHttp, WasiClock)
+        Ok((JobsClient::new(address::dashboard(&address)?, WasiHttp, WasiClock)?, WasiClock))
     }
 }
 

@@ -37,6 +37,9 @@ impl Local {
 }
 
 impl Backend for Local {
+    type Jobs = JobsClient;
+    type Clock = WasiClock;
+
     const NAME: &str = "local";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &str =
@@ -46,16 +49,16 @@ impl Backend for Local {
         "The port of Ray's dashboard on this machine, where a head runs or is to be started. Default: 8265.",
     )];
 
-    fn ray() -> Result<JobsClient, Error> {
-        Self::client(Self::port()?)
+    fn ray() -> Result<(JobsClient, WasiClock), Error> {
+        Ok((Self::client(Self::port()?)?, WasiClock))
     }
 
-    fn ray_to_submit_to() -> Result<JobsClient, Error> {
+    fn ray_to_submit_to() -> Result<(JobsClient, WasiClock), Error> {
         let port = Self::port()?;
         // That nobody answers is what one look finds out here, and no failure to wait out.
         let probe = Self::client(port)?.with_retry(Policy::ONCE);
         head::ensure(&probe, &programs::HostPrograms, &WasiClock, port)?;
-        Self::client(port)
+        Ok((Self::client(port)?, WasiClock))
     }
 }
 

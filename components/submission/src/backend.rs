@@ -1,10 +1,15 @@
 //! What a component adds to the shared rules, and the macro that exports it.
 
-use dagster_ray_jobs::JobsClient;
+use dagster_ray_jobs::RayJobs;
 use dagster_ray_sdk::{
     Error,
-    bindings::describe::{Description, Role},
-    clock::WasiClock,
+    bindings::{
+        describe::{Description, Role},
+        executor::StepSpec,
+        launcher::RunSpec,
+        pipes::ScriptSpec,
+    },
+    clock::Clock,
 };
 
 use crate::{
@@ -16,6 +21,11 @@ use crate::{
 
 /// A backend that submits Ray jobs.
 pub trait Backend {
+    /// How it asks Ray.
+    type Jobs: RayJobs;
+    /// The clock that its rules wait on.
+    type Clock: Clock;
+
     /// Its name.
     const NAME: &str;
     /// Its version.
@@ -26,17 +36,41 @@ pub trait Backend {
     const SETTINGS: &[(&str, &str)];
 
     /// The Ray that its settings name.
-    fn ray() -> Result<JobsClient, Error>;
+    fn ray() -> Result<(Self::Jobs, Self::Clock), Error>;
 
     /// The same, once jobs can be submitted to it.
-    fn ray_to_submit_to() -> Result<JobsClient, Error> {
+    fn ray_to_submit_to() -> Result<(Self::Jobs, Self::Clock), Error> {
         Self::ray()
+    }
+
+    /// A run as the rules are to see it.
+    fn run(run: RunSpec) -> Result<RunSpec, Error> {
+        Ok(run)
+    }
+
+    /// A step as the rules are to see it.
+    fn step(step: StepSpec) -> Result<StepSpec, Error> {
+        Ok(step)
+    }
+
+    /// A script as the rules are to see it.
+    fn script(script: ScriptSpec) -> Result<ScriptSpec, Error> {
+        Ok(script)
+    }
+
+    /// Its card.
+    #[must_use]
+    fn describe() -> Description
+    where
+        Self: Sized,
+    {
+        card::<Self>()
     }
 }
 
-/// A backend's card.
+/// What the constants of a backend say on its card.
 #[must_use]
-pub fn describe<B: Backend>() -> Description {
+pub fn card<B: Backend>() -> Description {
     Description {
         name: B::NAME.to_owned(),
         version: B::VERSION.to_owned(),
@@ -51,33 +85,33 @@ pub fn describe<B: Backend>() -> Description {
 }
 
 /// Its launcher.
-pub fn launcher<B: Backend>() -> Result<Launcher<JobsClient, WasiClock>, Error> {
-    B::ray().map(|jobs| Launcher::new(jobs, WasiClock))
+pub fn launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
+    B::ray().map(|(jobs, clock)| Launcher::new(jobs, clock))
 }
 
 /// Its launcher, once jobs can be submitted.
-pub fn ready_launcher<B: Backend>() -> Result<Launcher<JobsClient, WasiClock>, Error> {
-    B::ray_to_submit_to().map(|jobs| Launcher::new(jobs, WasiClock))
+pub fn ready_launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
+    B::ray_to_submit_to().map(|(jobs, clock)| Launcher::new(jobs, clock))
 }
 
 /// Its executor.
-pub fn executor<B: Backend>() -> Result<Executor<JobsClient, WasiClock>, Error> {
-    B::ray().map(|jobs| Executor::new(jobs, WasiClock))
+pub fn executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
+    B::ray().map(|(jobs, clock)| Executor::new(jobs, clock))
 }
 
 /// Its executor, once jobs can be submitted.
-pub fn ready_executor<B: Backend>() -> Result<Executor<JobsClient, WasiClock>, Error> {
-    B::ray_to_submit_to().map(|jobs| Executor::new(jobs, WasiClock))
+pub fn ready_executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
+    B::ray_to_submit_to().map(|(jobs, clock)| Executor::new(jobs, clock))
 }
 
 /// Its scripts.
-pub fn scripts<B: Backend>() -> Result<Scripts<JobsClient, WasiClock>, Error> {
-    B::ray().map(|jobs| Scripts::new(jobs, WasiClock))
+pub fn scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
+    B::ray().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
 /// Its scripts, once jobs can be submitted.
-pub fn ready_scripts<B: Backend>() -> Result<Scripts<JobsClient, WasiClock>, Error> {
-    B::ray_to_submit_to().map(|jobs| Scripts::new(jobs, WasiClock))
+pub fn ready_scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
+    B::ray_to_submit_to().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
 /// Exports a [`Backend`] as a component of the world `run-backend`.
@@ -90,16 +124,18 @@ macro_rules! export_backend {
 
             impl describe::Guest for $backend {
                 fn describe() -> describe::Description {
-                    backend::describe::<Self>()
+                    <Self as backend::Backend>::describe()
                 }
             }
 
             impl launcher::Guest for $backend {
                 fn launch(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
+                    let run = <Self as backend::Backend>::run(run)?;
                     backend::ready_launcher::<Self>()?.launch(&run)
                 }
 
                 fn resume(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
+                    let run = <Self as backend::Backend>::run(run)?;
                     backend::ready_launcher::<Self>()?.launch(&run)
                 }
 
@@ -125,10 +161,12 @@ macro_rules! export_backend {
 
             impl executor::Guest for $backend {
                 fn plan(step: executor::StepSpec) -> Result<executor::StepRef, model::Error> {
+                    let step = <Self as backend::Backend>::step(step)?;
                     backend::executor::<Self>()?.plan(&step)
                 }
 
                 fn launch(step: executor::StepSpec) -> Result<executor::StepRef, model::Error> {
+                    let step = <Self as backend::Backend>::step(step)?;
                     backend::ready_executor::<Self>()?.launch(&step)
                 }
 
@@ -151,6 +189,7 @@ macro_rules! export_backend {
 
             impl pipes::Guest for $backend {
                 fn plan(script: pipes::ScriptSpec) -> Result<model::JobRef, model::Error> {
+                    let script = <Self as backend::Backend>::script(script)?;
                     backend::scripts::<Self>()?.plan(&script)
                 }
 
@@ -158,6 +197,7 @@ macro_rules! export_backend {
                     script: pipes::ScriptSpec,
                     listener: &Listener,
                 ) -> Result<model::JobRef, model::Error> {
+                    let script = <Self as backend::Backend>::script(script)?;
                     backend::ready_scripts::<Self>()?.launch(&script, listener)
                 }
 
