@@ -1,0 +1,108 @@
+//! Doubles: a bucket in memory, and a machine on which nothing runs that a test does not end.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use dagster_ray_sdk::Error;
+
+use crate::{
+    keys::Keys,
+    machine::{Launch, Machine},
+};
+
+#[derive(Default)]
+pub(crate) struct MemoryKeys(RefCell<BTreeMap<String, Vec<u8>>>);
+
+impl Keys for MemoryKeys {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.borrow().get(key).cloned())
+    }
+
+    fn set(&self, key: &str, value: &[u8]) -> Result<(), Error> {
+        self.0.borrow_mut().insert(key.to_owned(), value.to_vec());
+        Ok(())
+    }
+
+    fn delete(&self, key: &str) -> Result<(), Error> {
+        self.0.borrow_mut().remove(key);
+        Ok(())
+    }
+
+    fn below(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        Ok(self.0.borrow().keys().filter(|key| key.starts_with(prefix)).cloned().collect())
+    }
+
+    fn add(&self, key: &str, delta: u64) -> Result<u64, Error> {
+        let sum = self.number(key)? + delta;
+        self.set(key, sum.to_string().as_bytes())?;
+        Ok(sum)
+    }
+}
+
+/// Each job writes its output as it starts, and ends when the test says so, or after so many real
+/// waits.
+#[derive(Default)]
+pub(crate) struct FakeMachine {
+    pub(crate) started: RefCell<Vec<(String, Launch)>>,
+    exits: RefCell<BTreeMap<String, i32>>,
+    output: RefCell<String>,
+    now: Cell<u64>,
+    ends_at: Cell<Option<u64>>,
+    pub(crate) waited: Cell<u64>,
+}
+
+impl FakeMachine {
+    pub(crate) fn writes(&self, output: &str) {
+        output.clone_into(&mut self.output.borrow_mut());
+    }
+
+    pub(crate) fn end(&self, id: &str, code: i32) {
+        self.exits.borrow_mut().insert(id.to_owned(), code);
+    }
+
+    /// Has every job end well after so many real milliseconds.
+    pub(crate) fn ends_after(&self, ms: u64) {
+        self.ends_at.set(Some(self.now.get() + ms));
+    }
+}
+
+impl Machine for FakeMachine {
+    fn start(&self, id: &str, launch: &Launch) -> Result<(), Error> {
+        self.started.borrow_mut().push((id.to_owned(), launch.clone()));
+        if launch.entrypoint == "kill -KILL $$" {
+            self.end(id, -9);
+        }
+        Ok(())
+    }
+
+    fn is_lost(&self, _id: &str) -> bool {
+        false
+    }
+
+    fn exit_code(&self, id: &str) -> Result<Option<i32>, Error> {
+        let over = self.ends_at.get().is_some_and(|at| at <= self.now.get());
+        Ok(self.exits.borrow().get(id).copied().or(over.then_some(0)))
+    }
+
+    fn output(&self, id: &str, offset: u64) -> Result<Vec<u8>, Error> {
+        let there = self
+            .started
+            .borrow()
+            .iter()
+            .any(|(known, launch)| known == id && launch.entrypoint != "kill -KILL $$");
+        let output = self.output.borrow();
+        let from = usize::try_from(offset).unwrap().min(output.len());
+        Ok(if there { output.as_bytes()[from..].to_vec() } else { Vec::new() })
+    }
+
+    fn pause(&self, ms: u64) {
+        self.waited.set(self.waited.get() + ms);
+        self.now.set(self.now.get() + ms);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now.get()
+    }
+}

@@ -1,0 +1,182 @@
+//! A head of Ray, as its Jobs REST API shows it: the real client talks to it, with its real retries.
+
+use dagster_ray_sdk::{
+    Error,
+    http::{Body, BodyWriter, Http, Method, Request, Response},
+};
+use serde_json::{Value, json};
+
+use crate::{faults::Fault, keys::Keys, log::Log, machine::Machine, simulation::Simulation};
+
+/// Where it is reached. Nothing listens there: requests end in this component.
+pub const ADDRESS: &str = "http://ray.simulated:8265";
+/// What a proxy before a head that restarts says: Envoy's words.
+const AWAY: &str = "no healthy upstream";
+
+fn answer(status: u16, body: impl Into<Vec<u8>>) -> Response {
+    Response { status, headers: Vec::new(), body: Body::from(body.into()) }
+}
+
+fn document(document: &Value) -> Response {
+    answer(200, document.to_string())
+}
+
+/// `dashboard/modules/job/job_head.py`.
+fn missing(id: &str) -> Response {
+    answer(404, format!("Job {id} does not exist"))
+}
+
+/// How a head passes on that its agent refused a submission: `submit_job` and `_raise_error` in
+/// `job_head.py`, around the `ValueError` of `job_manager.py`.
+fn taken(id: &str) -> Response {
+    answer(
+        500,
+        format!(
+            "Traceback (most recent call last):\nRuntimeError: Request failed with status code 400: Traceback (most \
+             recent call last):\nValueError: Job with submission_id {id} already exists. Please use a different \
+             submission_id.\n."
+        ),
+    )
+}
+
+impl<K: Keys + 'static, M: Machine + 'static> Simulation<K, M> {
+    fn serve(&self, request: &Request) -> Result<Response, Error> {
+        self.strike_head()?;
+        if self.is_away()? {
+            return Ok(answer(503, AWAY));
+        }
+        let path = request.url.strip_prefix(ADDRESS).unwrap_or(&request.url);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let parts: Vec<String> = path.trim_matches('/').split('/').map(decoded).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        match (request.method, parts.as_slice()) {
+            (Method::Get, ["api", "version"]) => Ok(document(
+                &json!({"version": "4", "ray_version": "simulated", "ray_commit": "", "session_name": null}),
+            )),
+            (Method::Get, ["api", "jobs"]) => {
+                let mut jobs = Vec::new();
+                for (id, _) in self.records()? {
+                    jobs.extend(self.look(&id)?.map(|job| job.details(&id)));
+                }
+                Ok(document(&jobs.into()))
+            }
+            (Method::Post, ["api", "jobs"]) => self.submit(request),
+            (Method::Get, ["api", "jobs", id]) => {
+                Ok(self.look(id)?.map_or_else(|| missing(id), |job| document(&job.details(id))))
+            }
+            (Method::Post, ["api", "jobs", id, "stop"]) => match self.look(id)? {
+                Some(job) => Ok(document(&json!({"stopped": self.stop(id, &job)?}))),
+                None => Ok(missing(id)),
+            },
+            (Method::Delete, ["api", "jobs", id]) => self.delete(id),
+            (Method::Get, ["api", "jobs", id, "logs"]) => match self.look(id)? {
+                Some(_) => Ok(document(&json!({"logs": self.whole_output(id)?}))),
+                None => Ok(missing(id)),
+            },
+            (Method::Get, ["api", "v0", "logs", how @ ("stream" | "file")]) => {
+                self.log(request, &value(query, "submission_id"), *how == "stream")
+            }
+            _ => Err(Error::Unsupported(format!("the simulation does not serve {}", request.label()))),
+        }
+    }
+
+    fn submit(&self, request: &Request) -> Result<Response, Error> {
+        let submission: Value = serde_json::from_slice(&request.body)
+            .map_err(|error| Error::Other(format!("the submission is not JSON: {error}")))?;
+        let id = submission["submission_id"].as_str().unwrap_or_default().to_owned();
+        if !self.take(&id, submission.clone())? {
+            return Ok(taken(&id));
+        }
+        if self.struck(&submission, |fault| matches!(fault, Fault::AnswerLost { .. }))? {
+            return Err(Error::unavailable(format!("{}: the connection broke", request.label()), true));
+        }
+        Ok(document(&json!({"job_id": id, "submission_id": id})))
+    }
+
+    fn delete(&self, id: &str) -> Result<Response, Error> {
+        let Some(job) = self.look(id)? else { return Ok(missing(id)) };
+        let ended = job.details(id)["end_time"].is_number();
+        if ended {
+            self.forget(id)?;
+        }
+        Ok(document(&json!({"deleted": ended})))
+    }
+
+    fn whole_output(&self, id: &str) -> Result<String, Error> {
+        let mut all = Vec::new();
+        loop {
+            let piece = self.machine().output(id, all.len() as u64)?;
+            if piece.is_empty() {
+                return Ok(String::from_utf8_lossy(&all).into_owned());
+            }
+            all.extend(piece);
+        }
+    }
+
+    fn log(&self, request: &Request, id: &str, stream: bool) -> Result<Response, Error> {
+        let Some(job) = self.look(id)? else {
+            // `dashboard/modules/state/state_head.py` and `log_manager.py`.
+            let text = format!("Cannot find matching node_id for a given node ip. Submission ID: {id}");
+            return Ok(answer(500, text));
+        };
+        let mut lines = None;
+        for (place, fault) in self.faults() {
+            if let Fault::LogCut { lines: after, .. } = fault
+                && stream
+                && crate::simulation::concerns(fault.about(), &job.submission)
+                && self.strikes(place, fault)?
+            {
+                lines = Some(*after);
+                break;
+            }
+        }
+        let log = Log::new(self.clone(), id, request.label(), lines);
+        Ok(Response { status: 200, headers: Vec::new(), body: Body::new(log) })
+    }
+}
+
+impl<K: Keys + 'static, M: Machine + 'static> Http for Simulation<K, M> {
+    fn send(&self, request: Request) -> Result<Response, Error> {
+        self.serve(&request)
+    }
+
+    fn upload(&self, request: Request, _write: &mut BodyWriter<'_>) -> Result<Response, Error> {
+        // Jobs run on this machine: nothing has to be taken along.
+        Err(Error::Unsupported(format!("the simulation does not take {}", request.label())))
+    }
+
+    fn send_all(&self, requests: Vec<Request>) -> Vec<Result<Response, Error>> {
+        requests.iter().map(|request| self.serve(request)).collect()
+    }
+}
+
+/// A value of a query.
+fn value(query: &str, name: &str) -> String {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map_or_else(String::new, |(_, value)| decoded(value))
+}
+
+/// What the client percent-encoded.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, more)) = rest.split_first() {
+        let digits = more.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if first == b'%' => {
+                bytes.push(byte);
+                rest = &more[2..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What a connection that breaks amounts to.
+pub(crate) fn broken(label: &str) -> Error {
+    Error::unavailable(format!("{label}: the connection broke"), false)
+}

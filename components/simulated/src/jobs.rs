@@ -1,0 +1,336 @@
+//! The jobs of a simulated Ray, with the words that Ray has for what becomes of them.
+//!
+//! The texts are those of Ray 2.60: `dashboard/modules/job/job_manager.py`, `job_supervisor.py` and
+//! `common.py`, unless another source is named.
+
+use dagster_ray_sdk::{Error, clock::Clock, warn};
+use dagster_ray_submission::withdrawal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    faults::Fault,
+    keys::Keys,
+    machine::{Launch, Machine},
+    simulation::Simulation,
+};
+
+/// The id of the one node.
+const NODE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// How the system ends a process for want of memory, and what Ray reports then.
+const KILLED: &str = "kill -KILL $$";
+const SIGKILL: i32 = -9;
+/// How a failed job's message quotes its output: `get_last_n_log_lines` in `job_log_storage_client.py`.
+const QUOTED_LINES: usize = 10;
+const QUOTED_CHARS: usize = 20_000;
+/// What Ray's memory monitor leaves of an actor: `src/ray/gcs/gcs_actor_manager.cc` and
+/// `src/ray/raylet/worker_killing_policy.cc`, as `ActorDiedError` puts it.
+const HEAD_OUT_OF_MEMORY: &str = "Job supervisor actor died: The actor died unexpectedly before finishing this \
+    task.\n\tclass_name: JobSupervisor\nThe actor is dead because its worker process has died. Worker exit type: \
+    NODE_OUT_OF_MEMORY Worker exit detail: Task was killed due to the node running low on memory.";
+const WITHDRAWN: &str = "Job supervisor actor died: The actor died unexpectedly before finishing this \
+    task.\n\tclass_name: JobSupervisor\nThe actor is dead because it was killed by `ray.kill`.";
+/// The keys of a runtime environment that are acted upon.
+const KNOWN_ENV: [&str; 4] = ["env_vars", "working_dir", "py_modules", "excludes"];
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    status: String,
+    message: String,
+    error_type: Option<String>,
+    exit_code: Option<i32>,
+    at_ms: u64,
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It waits for resources that never come.
+    Pending,
+    /// Its supervisor was started.
+    Started,
+    /// Nothing more will come of it.
+    Ended(Ended),
+}
+
+/// What is known of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// What was submitted.
+    pub submission: Value,
+    /// When, on the simulation's clock, in milliseconds since the Unix epoch.
+    pub submitted_ms: u64,
+    /// Where it is in its life.
+    pub phase: Phase,
+}
+
+impl Record {
+    /// What the keys of all jobs begin with.
+    pub const BELOW: &str = "job/";
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// Where the bucket cannot be read, or something else wrote there.
+    pub fn read(keys: &impl Keys, id: &str) -> Result<Option<Self>, Error> {
+        let Some(bytes) = keys.get(&format!("{}{id}", Self::BELOW))? else { return Ok(None) };
+        let record = serde_json::from_slice(&bytes);
+        record
+            .map(Some)
+            .map_err(|error| Error::Other(format!("what is kept of the job {id} is broken: {error}")))
+    }
+
+    fn write(&self, keys: &impl Keys, id: &str) -> Result<(), Error> {
+        let document = serde_json::to_vec(self)
+            .map_err(|error| Error::Other(format!("the job {id} cannot be kept: {error}")))?;
+        keys.set(&format!("{}{id}", Self::BELOW), &document)
+    }
+
+    /// Whether nobody has seen it end.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.phase == Phase::Started
+    }
+
+    /// The job as `GET /api/jobs/{id}` tells of it.
+    #[must_use]
+    pub fn details(&self, id: &str) -> Value {
+        let (status, message) = match &self.phase {
+            Phase::Pending => ("PENDING", self.waits_for()),
+            Phase::Started => ("RUNNING", "Job is currently running.".to_owned()),
+            Phase::Ended(end) => (end.status.as_str(), end.message.clone()),
+        };
+        let end = match &self.phase {
+            Phase::Ended(end) => Some(end),
+            Phase::Pending | Phase::Started => None,
+        };
+        json!({
+            "type": "SUBMISSION",
+            "job_id": null,
+            "submission_id": id,
+            "status": status,
+            "entrypoint": self.submission["entrypoint"],
+            "message": message,
+            "error_type": end.and_then(|end| end.error_type.clone()),
+            "start_time": self.submitted_ms,
+            "end_time": end.map(|end| end.at_ms),
+            "metadata": self.submission["metadata"],
+            "runtime_env": self.submission["runtime_env"],
+            "driver_exit_code": end.and_then(|end| end.exit_code),
+            "driver_node_id": if status == "PENDING" { Value::Null } else { NODE.into() },
+        })
+    }
+
+    fn waits_for(&self) -> String {
+        let asked = |key: &str| self.submission.get(key).is_some_and(|value| *value != json!(0.0));
+        let mut message = "Job has not started yet.".to_owned();
+        if ["num_cpus", "num_gpus", "memory", "resources"]
+            .iter()
+            .any(|key| asked(&format!("entrypoint_{key}")))
+        {
+            message.push_str(
+                " It may be waiting for resources (CPUs, GPUs, memory, custom resources) to become available.",
+            );
+        }
+        if self.submission["runtime_env"].as_object().is_some_and(|env| !env.is_empty()) {
+            message.push_str(" It may be waiting for the runtime environment to be set up.");
+        }
+        message
+    }
+}
+
+impl<K: Keys, M: Machine> Simulation<K, M> {
+    /// Takes a job, and starts it. `false`: its id is taken.
+    ///
+    /// # Errors
+    /// Where the bucket cannot be written.
+    pub fn take(&self, id: &str, submission: Value) -> Result<bool, Error> {
+        if !self.keys().first(&format!("claim/{id}"))? {
+            return Ok(false);
+        }
+        let pending = self.struck(&submission, |fault| matches!(fault, Fault::Pending { .. }))?;
+        let phase = if pending { Phase::Pending } else { Phase::Started };
+        let mut record = Record { submission, submitted_ms: self.now_ms(), phase };
+        if is_withdrawal(id) {
+            self.withdraw(&record)?;
+            record.phase =
+                Phase::Ended(self.end("SUCCEEDED", "Job finished successfully.".to_owned(), None, Some(0)));
+            record.write(self.keys(), id)?;
+            return Ok(true);
+        }
+        record.write(self.keys(), id)?;
+        if pending {
+            return Ok(true);
+        }
+        let mut launch = launch(&record.submission);
+        if self.struck(&record.submission, |fault| matches!(fault, Fault::OutOfMemory { .. }))? {
+            KILLED.clone_into(&mut launch.entrypoint);
+        }
+        if let Err(error) = self.machine().start(id, &launch) {
+            let kind = "JOB_ENTRYPOINT_COMMAND_START_ERROR";
+            record.phase = Phase::Ended(self.end("FAILED", error.text(), Some(kind), None));
+            record.write(self.keys(), id)?;
+        }
+        Ok(true)
+    }
+
+    /// Looks at a job.
+    ///
+    /// # Errors
+    /// Where the bucket or the machine cannot be read.
+    pub fn look(&self, id: &str) -> Result<Option<Record>, Error> {
+        let Some(mut record) = Record::read(self.keys(), id)? else { return Ok(None) };
+        if record.phase != Phase::Started {
+            return Ok(Some(record));
+        }
+        // One that is lost may have written its exit code at the last moment.
+        let lost = self.machine().is_lost(id);
+        let code = match self.machine().exit_code(id)? {
+            Some(code) => code,
+            None if lost => SIGKILL,
+            None => {
+                self.goes_on();
+                return Ok(Some(record));
+            }
+        };
+        record.phase = Phase::Ended(if self.keys().number(&stop_key(id))? > 0 {
+            self.end("STOPPED", "Job was intentionally stopped.".to_owned(), None, None)
+        } else if code == 0 {
+            self.end("SUCCEEDED", "Job finished successfully.".to_owned(), None, Some(0))
+        } else {
+            let message = match quoted(&String::from_utf8_lossy(&self.machine().output(id, 0)?)) {
+                Some(tail) => format!(
+                    "Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 \
+                     chars):\n{tail}"
+                ),
+                None => format!("Job entrypoint command failed with exit code {code}. No logs available."),
+            };
+            self.end("FAILED", message, Some("JOB_ENTRYPOINT_COMMAND_ERROR"), Some(code))
+        });
+        record.write(self.keys(), id)?;
+        Ok(Some(record))
+    }
+
+    /// Stops a job. `false`: it had ended. One that waits for resources goes on to do so: its
+    /// supervisor, which would hear of the stop, is not there yet.
+    ///
+    /// # Errors
+    /// Where the bucket cannot be written.
+    pub fn stop(&self, id: &str, record: &Record) -> Result<bool, Error> {
+        match record.phase {
+            Phase::Ended(_) => return Ok(false),
+            Phase::Pending => {}
+            Phase::Started => {
+                self.keys().add(&stop_key(id), 1)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Forgets a job.
+    ///
+    /// # Errors
+    /// Where the bucket cannot be written.
+    pub fn forget(&self, id: &str) -> Result<(), Error> {
+        self.keys().delete(&format!("{}{id}", Record::BELOW))?;
+        self.keys().delete(&format!("claim/{id}"))
+    }
+
+    /// Lets the head run out of memory where that is due.
+    ///
+    /// # Errors
+    /// Where the bucket cannot be read or written.
+    pub fn strike_head(&self) -> Result<(), Error> {
+        for (place, fault) in self.faults() {
+            if !matches!(fault, Fault::HeadOutOfMemory { .. })
+                || self.keys().number(&format!("fault/{place}/used"))? > 0
+                || !self.runs(fault.about())?
+                || !self.strikes(place, fault)?
+            {
+                continue;
+            }
+            for (id, mut record) in self.records()? {
+                if record.runs() && self.machine().exit_code(&id)?.is_none() {
+                    self.keys().add(&format!("kill/{id}"), 1)?;
+                    let end =
+                        self.end("FAILED", HEAD_OUT_OF_MEMORY.to_owned(), Some(withdrawal::KILLED), None);
+                    record.phase = Phase::Ended(end);
+                    record.write(self.keys(), &id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a withdrawal does inside of a real cluster.
+    fn withdraw(&self, withdrawal: &Record) -> Result<(), Error> {
+        let words = shlex::split(withdrawal.submission["entrypoint"].as_str().unwrap_or_default());
+        for id in words.unwrap_or_default() {
+            if let Some(mut record) = Record::read(self.keys(), &id)?
+                && record.phase == Phase::Pending
+            {
+                let end = self.end("FAILED", WITHDRAWN.to_owned(), Some(withdrawal::KILLED), None);
+                record.phase = Phase::Ended(end);
+                record.write(self.keys(), &id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, status: &str, message: String, error_type: Option<&str>, exit_code: Option<i32>) -> Ended {
+        let error_type = error_type.map(str::to_owned);
+        Ended { status: status.to_owned(), message, error_type, exit_code, at_ms: self.now_ms() }
+    }
+}
+
+/// Whether a job is one that withdraws others.
+pub(crate) fn is_withdrawal(id: &str) -> bool {
+    id.starts_with("dagster-stop-")
+}
+
+fn stop_key(id: &str) -> String {
+    format!("stop/{id}")
+}
+
+/// The end of a job's output, as Ray quotes it.
+fn quoted(output: &str) -> Option<String> {
+    let lines: Vec<&str> = output.lines().collect();
+    let tail = lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n");
+    let surplus = tail.chars().count().saturating_sub(QUOTED_CHARS);
+    let tail: String = tail.chars().skip(surplus).collect();
+    (!tail.is_empty()).then_some(tail)
+}
+
+/// What of a submission can be done on this machine.
+fn launch(submission: &Value) -> Launch {
+    let empty = Map::new();
+    let env = submission["runtime_env"].as_object().unwrap_or(&empty);
+    let ignored: Vec<&str> = env.keys().map(String::as_str).filter(|key| !KNOWN_ENV.contains(key)).collect();
+    if !ignored.is_empty() {
+        warn!(
+            "not simulated: runtime_env.{}; jobs have what is installed here",
+            ignored.join(", runtime_env.")
+        );
+    }
+    let local = |value: &Value| value.as_str().filter(|path| !path.contains("://")).map(str::to_owned);
+    let directory = env.get("working_dir").and_then(local).unwrap_or_default();
+    let modules = env.get("py_modules").and_then(Value::as_array).into_iter().flatten().filter_map(local);
+    // A module is imported from the directory that it lies in.
+    let parents = modules.map(|path| match path.trim_end_matches('/').rsplit_once('/') {
+        Some((parent, _)) => parent.to_owned(),
+        None => ".".to_owned(),
+    });
+    let python_path = (!directory.is_empty()).then(|| directory.clone()).into_iter().chain(parents).collect();
+    let variables = env.get("env_vars").and_then(Value::as_object).unwrap_or(&empty);
+    Launch {
+        entrypoint: submission["entrypoint"].as_str().unwrap_or_default().to_owned(),
+        directory,
+        python_path,
+        env: variables
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect(),
+    }
+}

@@ -1,0 +1,149 @@
+//! Backend for users' own tests: Ray jobs as processes of this machine, on a virtual clock, with
+//! faults that the test scripts.
+//!
+//! The rules are those of the real backends, and so is the client: only the head that it talks to is
+//! simulated.
+//!
+//! - [`head`]: the Jobs REST API, [`jobs`] and [`log`] behind it.
+//! - [`faults`]: what goes wrong, and when.
+//! - [`simulation`]: what all of it shares, the clock among it.
+//! - [`keys`], [`machine`]: what the host lends, behind traits.
+//! - [`ray`], [`clusters`]: the Ray and the clusters that the contract's functions run on.
+
+pub mod bindings;
+pub mod clusters;
+pub mod faults;
+pub mod head;
+pub mod jobs;
+pub mod keys;
+mod log;
+pub mod machine;
+mod options;
+pub mod ray;
+pub mod simulation;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+use dagster_ray_sdk::{
+    Error,
+    bindings::{
+        describe::Description, executor::StepSpec, launcher::RunSpec, pipes::ScriptSpec, sink::Listener,
+    },
+    settings::{Settings, WasiSettings},
+};
+use dagster_ray_submission::backend::{self, Backend};
+
+use crate::{
+    bindings::cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
+    clusters::Clusters,
+    keys::HostKeys,
+    machine::HostMachine,
+    ray::SimulatedRay,
+    simulation::Simulation,
+};
+
+/// The setting with the directory of the simulation.
+const DIRECTORY: &str = "simulation";
+
+/// The backend for tests.
+pub struct Simulated;
+
+type Host = Simulation<HostKeys, HostMachine>;
+
+fn simulation() -> Result<Host, Error> {
+    let directory = WasiSettings.required(DIRECTORY)?;
+    let keys = HostKeys::open()?;
+    let faults = faults::of_host(&keys)?;
+    Ok(Simulation::new(keys, HostMachine::open(&directory)?, faults))
+}
+
+impl Backend for Simulated {
+    type Jobs = SimulatedRay<HostKeys, HostMachine>;
+    type Clock = Host;
+
+    const NAME: &str = "simulated";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str =
+        "Runs, steps and scripts as processes of this machine, for tests, with scripted faults.";
+    const SETTINGS: &[(&str, &str)] =
+        &[(DIRECTORY, "The directory of the simulation. All processes that name the same one share it.")];
+
+    fn ray() -> Result<(Self::Jobs, Self::Clock), Error> {
+        let simulation = simulation()?;
+        Ok((SimulatedRay::new(&simulation)?, simulation))
+    }
+
+    fn run(run: RunSpec) -> Result<RunSpec, Error> {
+        Ok(options::run(run))
+    }
+
+    fn step(step: StepSpec) -> Result<StepSpec, Error> {
+        Ok(options::step(step))
+    }
+
+    fn script(script: ScriptSpec) -> Result<ScriptSpec, Error> {
+        options::script(script)
+    }
+
+    fn describe() -> Description {
+        let mut card = backend::card::<Self>();
+        let text = format!("What goes wrong, as JSON after this schema: {}", faults::schema());
+        card.settings.push((faults::FAULTS.to_owned(), text));
+        card
+    }
+}
+
+fn host_clusters() -> Result<Clusters<HostKeys, HostMachine>, Error> {
+    simulation().map(Clusters::new)
+}
+
+impl cluster::Guest for Simulated {
+    fn create(spec: ClusterSpec) -> Result<Creation, Error> {
+        host_clusters()?.create(&spec)
+    }
+
+    fn wait(cluster: ClusterRef, timeout_ms: u64, listener: &Listener) -> Result<EndpointSet, Error> {
+        host_clusters()?.wait(&cluster, timeout_ms, listener)
+    }
+
+    fn get(cluster: ClusterRef) -> Result<ClusterInfo, Error> {
+        host_clusters()?.get(&cluster)
+    }
+
+    fn list(query: Query) -> Result<Vec<ClusterInfo>, Error> {
+        host_clusters()?.list(&query)
+    }
+
+    fn update(cluster: ClusterRef, patch: String) -> Result<ClusterInfo, Error> {
+        host_clusters()?.update(&cluster, &patch)
+    }
+
+    fn renew(cluster: ClusterRef, holder: String) -> Result<(), Error> {
+        host_clusters()?.renew(&cluster, &holder)
+    }
+
+    fn release(cluster: ClusterRef, holder: String) -> Result<bool, Error> {
+        host_clusters()?.release(&cluster, &holder)
+    }
+
+    fn delete(cluster: ClusterRef) -> Result<bool, Error> {
+        host_clusters()?.delete(&cluster)
+    }
+
+    fn endpoints(cluster: ClusterRef) -> Result<EndpointSet, Error> {
+        host_clusters()?.endpoints(&cluster)
+    }
+
+    fn expired(rule: Expiry) -> Result<Vec<ClusterInfo>, Error> {
+        host_clusters()?.expired(&rule)
+    }
+}
+
+dagster_ray_submission::export_backend!(Simulated);
+
+// A native linker does not take the names of a component's exports.
+#[cfg(target_family = "wasm")]
+bindings::export_clusters!(Simulated with_types_in crate::bindings);

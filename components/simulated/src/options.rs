@@ -1,0 +1,71 @@
+//! What other backends understand, so that a user's configuration can stay as it is in a test.
+
+use dagster_ray_sdk::{
+    Error,
+    bindings::{executor::StepSpec, launcher::RunSpec, pipes::ScriptSpec},
+    model::Attributes,
+};
+use dagster_ray_submission::options::TAG;
+use serde_json::{Map, Value};
+
+/// The keys of the backend `kuberay` that say where a job runs, which is here.
+const ELSEWHERE: [&str; 4] = ["namespace", "image", "ray_job", "cluster"];
+
+/// A run without what only another backend understands.
+pub(crate) fn run(mut run: RunSpec) -> RunSpec {
+    run.options = shared(run.options);
+    run.tags = tags(run.tags);
+    run
+}
+
+/// A step without what only another backend understands.
+pub(crate) fn step(mut step: StepSpec) -> StepSpec {
+    step.options = shared(step.options);
+    step.tags = tags(step.tags);
+    step
+}
+
+fn tags(tags: Attributes) -> Attributes {
+    let shared = |(name, value)| if name == TAG { (name, shared(value)) } else { (name, value) };
+    tags.into_iter().map(shared).collect()
+}
+
+/// What is no object is left for the rules to complain about.
+fn shared(text: String) -> String {
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(mut fields)) => {
+            fields.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
+            Value::from(fields).to_string()
+        }
+        _ => text,
+    }
+}
+
+/// A script: a RayJob's manifest becomes the parameters of a Ray job. The parameters win over the
+/// manifest, as they do with KubeRay.
+pub(crate) fn script(mut script: ScriptSpec) -> Result<ScriptSpec, Error> {
+    let Ok(Value::Object(mut options)) = serde_json::from_str(&script.options) else { return Ok(script) };
+    options.remove("namespace");
+    let manifest = options.remove("ray_job");
+    let parameters = options.remove("parameters");
+    if manifest.is_none() && parameters.is_none() {
+        script.options = Value::from(options).to_string();
+        return Ok(script);
+    }
+    let mut job = Map::new();
+    if let Some(spec) = manifest.as_ref().and_then(|manifest| manifest.get("spec")) {
+        if let Some(entrypoint) = spec.get("entrypoint") {
+            job.insert("entrypoint".to_owned(), entrypoint.clone());
+        }
+        if let Some(metadata) = spec.get("metadata") {
+            job.insert("metadata".to_owned(), metadata.clone());
+        }
+    }
+    if let Some(env) = options.remove("runtime_env") {
+        job.insert("runtime_env".to_owned(), env);
+    }
+    job.extend(parameters.as_ref().and_then(Value::as_object).cloned().unwrap_or_default());
+    job.extend(options);
+    script.options = Value::from(job).to_string();
+    Ok(script)
+}

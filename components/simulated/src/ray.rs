@@ -1,0 +1,76 @@
+//! The simulated Ray, as the shared rules see it: the real client, before a simulated head.
+
+use dagster_ray_jobs::{
+    Job, JobsClient, RayJobs, Submission, Version,
+    logs::{Follow, Followed, Next},
+};
+use dagster_ray_sdk::Error;
+use serde_json::Value;
+
+use crate::{head, keys::Keys, machine::Machine, simulation::Simulation};
+
+/// A Ray whose jobs run on this machine.
+pub struct SimulatedRay<K, M>(JobsClient<Simulation<K, M>, Simulation<K, M>>);
+
+impl<K: Keys + 'static, M: Machine + 'static> SimulatedRay<K, M> {
+    /// The Ray of a simulation.
+    ///
+    /// # Errors
+    /// Never, as long as its address is one.
+    pub fn new(simulation: &Simulation<K, M>) -> Result<Self, Error> {
+        JobsClient::new(head::ADDRESS, simulation.clone(), simulation.clone()).map(Self)
+    }
+}
+
+impl<K: Keys + 'static, M: Machine + 'static> RayJobs for SimulatedRay<K, M> {
+    fn version(&self) -> Result<Version, Error> {
+        self.0.version()
+    }
+
+    fn submit(&self, job: &Submission) -> Result<String, Error> {
+        self.0.submit(job)
+    }
+
+    fn get(&self, submission_id: &str) -> Result<Job, Error> {
+        self.0.get(submission_id)
+    }
+
+    fn list(&self) -> Result<Vec<Job>, Error> {
+        self.0.list()
+    }
+
+    fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
+        self.0.get_many(ids)
+    }
+
+    fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
+        self.0.stop_many(ids)
+    }
+
+    fn delete(&self, id: &str) -> Result<bool, Error> {
+        self.0.delete(id)
+    }
+
+    fn logs(&self, id: &str) -> Result<String, Error> {
+        self.0.logs(id)
+    }
+
+    fn follow_logs(
+        &self,
+        id: &str,
+        follow: &Follow,
+        next: &mut dyn FnMut() -> Next,
+        deliver: &mut dyn FnMut(Vec<Vec<u8>>),
+    ) -> Result<Followed, Error> {
+        self.0.follow_logs(id, follow, next, deliver)
+    }
+
+    /// Local directories stay where they are: jobs run on this machine.
+    fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {
+        Ok(env)
+    }
+
+    fn dashboard_url(&self, id: &str) -> String {
+        self.0.dashboard_url(id)
+    }
+}

@@ -1,0 +1,295 @@
+//! Each fault, through the shared rules and the real client, without a process or a second lost.
+
+use dagster_ray_sdk::{
+    Error,
+    bindings::{
+        executor::{StepRef, StepSpec},
+        pipes::ScriptSpec,
+    },
+    clock::Clock,
+    model::{JobState, WorkerCommand},
+    settings::Settings,
+    testing::RecordingListener,
+};
+use dagster_ray_submission::{executor::Executor, scripts::Scripts, withdrawal};
+use std::collections::BTreeMap;
+
+use crate::{
+    bindings::cluster::{ClusterSpec, Creation, Owner},
+    clusters::Clusters,
+    fake::{FakeMachine, MemoryKeys},
+    faults::{self, Fault},
+    keys::Keys,
+    options,
+    ray::SimulatedRay,
+    simulation::{CLOCK, Simulation},
+};
+
+type Fake = Simulation<MemoryKeys, FakeMachine>;
+type FakeRay = SimulatedRay<MemoryKeys, FakeMachine>;
+
+fn simulation(faults: &str) -> Fake {
+    let settings = BTreeMap::from([("faults".to_owned(), faults.to_owned())]);
+    let faults: Vec<Fault> = faults::all(&settings, &MemoryKeys::default()).unwrap();
+    Simulation::new(MemoryKeys::default(), FakeMachine::default(), faults)
+}
+
+fn executor(simulation: &Fake) -> Executor<FakeRay, Fake> {
+    Executor::new(SimulatedRay::new(simulation).unwrap(), simulation.clone())
+}
+
+fn scripts(simulation: &Fake) -> Scripts<FakeRay, Fake> {
+    Scripts::new(SimulatedRay::new(simulation).unwrap(), simulation.clone())
+}
+
+fn skipped_ms(simulation: &Fake) -> u64 {
+    simulation.keys().number(CLOCK).unwrap()
+}
+
+fn step(key: &str) -> StepSpec {
+    StepSpec {
+        run_id: "r".to_owned(),
+        step_key: key.to_owned(),
+        attempt: 0,
+        job_name: "training".to_owned(),
+        code_location: None,
+        command: WorkerCommand {
+            argv: vec!["work".to_owned()],
+            payload: None,
+            env: vec![("SECRET".to_owned(), "x".to_owned())],
+        },
+        tags: Vec::new(),
+        options: "{}".to_owned(),
+    }
+}
+
+fn script(options: &str) -> ScriptSpec {
+    ScriptSpec {
+        run_id: "r".to_owned(),
+        step_key: "s".to_owned(),
+        attempt: 0,
+        nonce: "abc".to_owned(),
+        bootstrap: Vec::new(),
+        labels: Vec::new(),
+        image: None,
+        options: options.to_owned(),
+    }
+}
+
+fn state(simulation: &Fake, step: &StepRef) -> (JobState, Option<String>, Option<i32>) {
+    let status = executor(simulation).check(std::slice::from_ref(step)).unwrap().remove(0);
+    (status.state, status.error_type, status.exit_code)
+}
+
+#[test]
+fn a_job_runs_with_what_was_submitted_and_ends_as_its_process_does() {
+    let simulation = simulation("");
+    let mut spec = step("train");
+    spec.options =
+        r#"{"runtime_env": {"working_dir": "/code", "py_modules": ["/lib/own/"], "env_vars": {"A": "1"}}}"#
+            .to_owned();
+    let launched = executor(&simulation).launch(&spec).unwrap();
+    assert_eq!(launched.job.submission_id, "dagster-step-r-train");
+    {
+        let started = simulation.machine().started.borrow();
+        let (id, launch) = &started[0];
+        assert_eq!((id.as_str(), launch.entrypoint.as_str()), ("dagster-step-r-train", "exec work"));
+        assert_eq!(
+            (launch.directory.as_str(), launch.python_path.join(":")),
+            ("/code", "/code:/lib".to_owned())
+        );
+        for pair in [("A", "1"), ("SECRET", "x"), ("DAGSTER_RUN_STEP_KEY", "train")] {
+            assert!(launch.env.contains(&(pair.0.to_owned(), pair.1.to_owned())), "{pair:?}");
+        }
+    }
+    assert_eq!(state(&simulation, &launched).0, JobState::Running);
+    simulation.machine().writes("first\nlast words\n");
+    simulation.machine().end("dagster-step-r-train", 3);
+    let status = executor(&simulation).check(&[launched]).unwrap().remove(0);
+    assert_eq!((status.state, status.exit_code), (JobState::Failed, Some(3)));
+    assert!(status.message.unwrap().ends_with("(truncated to 20,000 chars):\nfirst\nlast words"));
+}
+
+#[test]
+fn a_minute_of_503_is_over_at_once_and_outlasts_the_retries_of_one_launch() {
+    let simulation = simulation(r#"[{"fault": "unavailable", "seconds": 60}]"#);
+    let mut tries = 0;
+    let launched = loop {
+        tries += 1;
+        match executor(&simulation).launch(&step("train")) {
+            Ok(launched) => break launched,
+            Err(Error::Unavailable(hint)) => assert!(hint.reason.contains("answered 503"), "{}", hint.reason),
+            Err(other) => panic!("{other:?}"),
+        }
+        assert!(tries < 20);
+    };
+    assert!(tries > 1, "a real launch would not have waited for a minute");
+    assert_eq!(state(&simulation, &launched).0, JobState::Running);
+    assert_eq!(simulation.machine().waited.get(), 0);
+    assert!((60_000..90_000).contains(&skipped_ms(&simulation)), "{}", skipped_ms(&simulation));
+    assert_eq!(simulation.machine().started.borrow().len(), 1);
+}
+
+#[test]
+fn only_the_jobs_it_is_about_run_out_of_memory_and_only_so_often() {
+    let simulation = simulation(r#"[{"fault": "out-of-memory", "step": "train", "times": 2}]"#);
+    let mut ends = Vec::new();
+    for (key, attempt) in [("load", 0), ("train", 0), ("train[1]", 0), ("train", 1)] {
+        let launched = executor(&simulation).launch(&StepSpec { attempt, ..step(key) }).unwrap();
+        ends.push(state(&simulation, &launched));
+    }
+    let killed = (JobState::Failed, Some("JOB_ENTRYPOINT_COMMAND_ERROR".to_owned()), Some(-9));
+    let runs = (JobState::Running, None, None);
+    assert_eq!(ends, [runs.clone(), killed.clone(), killed, runs]);
+}
+
+#[test]
+fn a_head_that_runs_out_of_memory_fails_every_job_that_runs() {
+    let simulation = simulation(r#"[{"fault": "head-out-of-memory", "step": "train"}]"#);
+    let executor = executor(&simulation);
+    let other = executor.launch(&step("load")).unwrap();
+    assert_eq!(state(&simulation, &other).0, JobState::Running);
+    let train = executor.launch(&step("train")).unwrap();
+    let ends = executor.check(&[other, train]).unwrap();
+    for end in ends {
+        assert_eq!((end.state, end.error_type.as_deref()), (JobState::Failed, Some(withdrawal::KILLED)));
+        assert!(end.message.unwrap().contains("NODE_OUT_OF_MEMORY"));
+        assert_eq!(simulation.keys().number(&format!("kill/{}", end.submission_id)).unwrap(), 1);
+    }
+    let next = executor.launch(&step("after")).unwrap();
+    assert_eq!(state(&simulation, &next).0, JobState::Running);
+}
+
+#[test]
+fn a_job_that_never_starts_is_withdrawn_as_on_a_real_cluster() {
+    let simulation = simulation(r#"[{"fault": "pending"}]"#);
+    let launched = executor(&simulation).launch(&step("train")).unwrap();
+    assert_eq!(state(&simulation, &launched).0, JobState::Pending);
+    let listener = RecordingListener::default();
+    let ends = executor(&simulation).terminate(&[launched], &listener).unwrap();
+    assert_eq!(ends[0].state, JobState::Stopped);
+    assert_eq!(ends[0].message.as_deref(), Some("withdrawn before it started"));
+    assert_eq!(simulation.machine().waited.get(), 0);
+    assert!(skipped_ms(&simulation) >= 5_000);
+    assert!(simulation.machine().started.borrow().is_empty());
+}
+
+#[test]
+fn a_lost_answer_starts_nothing_twice() {
+    let simulation = simulation(r#"[{"fault": "answer-lost", "times": 3}]"#);
+    let executor = executor(&simulation);
+    for key in ["a", "b", "a"] {
+        executor.launch(&step(key)).unwrap();
+    }
+    let started: Vec<_> = simulation.machine().started.borrow().iter().map(|(id, _)| id.clone()).collect();
+    assert_eq!(started, ["dagster-step-r-a", "dagster-step-r-b"]);
+}
+
+#[test]
+fn a_stop_waits_for_the_end_of_what_really_runs() {
+    let simulation = simulation("");
+    let launched = executor(&simulation).launch(&step("train")).unwrap();
+    simulation.machine().ends_after(400);
+    let ends = executor(&simulation).terminate(&[launched], &RecordingListener::default()).unwrap();
+    assert_eq!(ends[0].state, JobState::Stopped);
+    assert_eq!(simulation.keys().number("stop/dagster-step-r-train").unwrap(), 1);
+    assert!(simulation.machine().waited.get() >= 400);
+    assert_eq!(skipped_ms(&simulation), 0);
+}
+
+#[test]
+fn a_log_that_is_cut_arrives_whole_all_the_same() {
+    let simulation = simulation(r#"[{"fault": "log-cut", "lines": 2, "script": "it.py", "times": 2}]"#);
+    let lines: Vec<String> = (0..50).map(|n| format!("line {n}")).collect();
+    simulation.machine().writes(&lines.join("\n"));
+    let listener = RecordingListener::default();
+    let scripts = scripts(&simulation);
+    let job = scripts.launch(&script(r#"{"entrypoint": "python it.py"}"#), &listener).unwrap();
+    simulation.machine().ends_after(1_500);
+    let followed = scripts.follow(&job, None, &listener).unwrap();
+    assert!(followed.complete);
+    let heard: Vec<_> =
+        listener.lines.borrow().iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    assert_eq!(heard, lines);
+    assert_eq!(simulation.keys().number("fault/0/used").unwrap(), 2);
+    assert_eq!(scripts.wait(&job, &listener).unwrap().state, JobState::Succeeded);
+}
+
+#[test]
+fn a_rayjobs_manifest_runs_as_the_parameters_that_it_stands_for() {
+    let manifest = r#"{"ray_job": {"spec": {"entrypoint": "python a.py", "rayClusterSpec": {}}}, "namespace": "n",
+        "runtime_env": {"env_vars": {"A": "1"}}, "parameters": {"entrypoint_num_cpus": 1}}"#;
+    let read = options::script(script(manifest)).unwrap();
+    let simulation = simulation("");
+    scripts(&simulation).launch(&read, &RecordingListener::default()).unwrap();
+    let started = simulation.machine().started.borrow();
+    assert_eq!(started[0].1.entrypoint, "python a.py");
+    assert!(started[0].1.env.contains(&("A".to_owned(), "1".to_owned())));
+}
+
+fn cluster(holder: &str, options: &str) -> ClusterSpec {
+    ClusterSpec {
+        name: None,
+        owner: Owner {
+            run_id: "r".to_owned(),
+            step_key: None,
+            resource_key: None,
+            holder: holder.to_owned(),
+        },
+        image: None,
+        labels: vec![("team".to_owned(), "x".to_owned())],
+        env: Vec::new(),
+        options: options.to_owned(),
+    }
+}
+
+#[test]
+fn a_cluster_takes_its_time_or_never_gets_ready() {
+    let simulation = simulation(
+        r#"[{"fault": "cluster-starts", "seconds": 45}, {"fault": "cluster-starts", "seconds": null}]"#,
+    );
+    let clusters = Clusters::new(simulation.clone());
+    let listener = RecordingListener::default();
+    let mut made = Vec::new();
+    for holder in ["slow", "never", "quick"] {
+        match clusters.create(&cluster(holder, "{}")).unwrap() {
+            Creation::Created(cluster) => made.push(cluster),
+            Creation::Joined(cluster) => panic!("{cluster:?}"),
+        }
+    }
+    let before = simulation.now_ms();
+    clusters.wait(&made[2], 600_000, &listener).unwrap();
+    assert_eq!(simulation.now_ms(), before);
+    clusters.wait(&made[0], 600_000, &listener).unwrap();
+    assert_eq!(simulation.now_ms(), before + 45_000);
+    assert_eq!(clusters.wait(&made[1], 600_000, &listener), Err(Error::Timeout(600_000)));
+    assert_eq!(simulation.machine().waited.get(), 0);
+    assert!(clusters.delete(&made[1]).unwrap() && !clusters.delete(&made[1]).unwrap());
+}
+
+#[test]
+fn a_shared_cluster_is_joined_and_goes_with_its_last_holder() {
+    let clusters = Clusters::new(simulation(""));
+    let options = r#"{"sharing": {"match_labels": {"team": "x"}, "delete_when_released": true}}"#;
+    let Creation::Created(first) = clusters.create(&cluster("a", options)).unwrap() else { panic!("joined") };
+    let Creation::Joined(second) = clusters.create(&cluster("b", options)).unwrap() else {
+        panic!("created")
+    };
+    assert_eq!(first, second);
+    assert_eq!(clusters.get(&first).unwrap().holders, ["a", "b"]);
+    assert!(!clusters.release(&first, "a").unwrap());
+    assert!(clusters.release(&first, "b").unwrap());
+    assert!(matches!(clusters.get(&first), Err(Error::NotFound(_))));
+}
+
+#[test]
+fn faults_come_from_the_configuration_and_are_added_to_while_it_runs() {
+    let keys = MemoryKeys::default();
+    let settings = BTreeMap::from([("faults".to_owned(), r#"[{"fault": "pending"}]"#.to_owned())]);
+    assert!(Settings::get(&settings, "faults").unwrap().is_some());
+    keys.set("faults", br#"[{"fault": "answer-lost", "run": "training"}]"#).unwrap();
+    let all = faults::all(&settings, &keys).unwrap();
+    assert!(matches!(all.as_slice(), [Fault::Pending { .. }, Fault::AnswerLost { .. }]));
+    keys.set("faults", b"[{}]").unwrap();
+    assert!(matches!(faults::all(&settings, &keys), Err(Error::InvalidConfig(_))));
+}
