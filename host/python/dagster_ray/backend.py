@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster_ray import simulation
 from dagster_ray.address import dashboard_url, known_address
 from dagster_ray.errors import InvalidConfigError, UnsupportedError
 
@@ -88,6 +89,8 @@ class Backend:
         self._lock = threading.Lock()
         self._target: _Target | None = None
         self._components: dict[frozenset[str], Component] = {}
+        # The simulation that those belong to: a module's objects live through many tests.
+        self._simulated: str | None = None
 
     @property
     def url(self) -> str:
@@ -103,6 +106,9 @@ class Backend:
     @property
     def options(self) -> dict[str, Any]:
         """What of `backend_config` belongs to each run or step."""
+        if self._redirected() is not None:
+            # They are another backend's.
+            return {}
         settings = self._resolve().settings
         return {k: v for k, v in self.connection.backend_config.items() if k not in settings}
 
@@ -167,22 +173,37 @@ class Backend:
             "ray_token": True,
             "verify": self.connection.verify,
         }
+        programs, directories = self._programs(), set(directories)
+        simulated = target.settings.get(simulation.SETTING)
+        buckets: dict[str, str] = {}
+        if simulated is not None and target.wasm == built_in("simulated"):
+            lent = simulation.lent(simulated)
+            programs, buckets = programs | lent["programs"], lent["buckets"]
+            directories.add(simulated)
         return native().Component(
             target.wasm,
             settings=dict(target.settings),
             authorities=[json.dumps(authority)] if target.url else [],
             kubernetes=json.dumps(self._kubernetes()),
-            programs=self._programs(),
+            programs=programs,
             directories=sorted(directories),
+            buckets=buckets,
             grants=None,
             sha256=None,
         )
 
     def _resolve(self) -> _Target:
         with self._lock:
-            if self._target is None:
-                self._target = self._find()
+            simulated = self._redirected()
+            if self._target is None or self._simulated != simulated:
+                self._components.clear()
+                self._simulated = simulated
+                self._target = self._find() if simulated is None else _simulated(simulated)
             return self._target
+
+    def _redirected(self) -> str | None:
+        """The simulation that this process is in, unless this one was asked for by name."""
+        return None if self._wasm == built_in("simulated") else simulation.directory()
 
     def _programs(self) -> dict[str, list[str]]:
         # Not those on the PATH: they may belong to another environment.
@@ -225,6 +246,12 @@ class Backend:
         if offered.keys() - settings.keys():
             settings |= declared_settings(wasm, offered)
         return _Target(wasm, settings, url)
+
+
+def _simulated(directory: str) -> _Target:
+    """The backend of a test, whatever the code that is tested configures."""
+    settings = {simulation.SETTING: directory}
+    return _Target(built_in("simulated"), settings, simulation.URL)
 
 
 class Pending:

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from dagster_ray import simulation
 from dagster_ray.configs import Lifecycle, RayDataExecutionOptions, run_tags
 from dagster_ray.ray_connection import CONNECT_SECONDS, connect
 from dagster_ray.types import AnyDagsterContext
@@ -229,6 +230,8 @@ class RayResource(dg.ConfigurableResource, ABC):
         return options
 
     def _init_ray(self, options: dict[str, Any]) -> Any:
+        if simulation.directory() is not None:
+            return simulation.Connection()
         return connect(self.ray_address, seconds=min(self.timeout, CONNECT_SECONDS), **options)
 
     @contextmanager

@@ -12,6 +12,7 @@ from dagster._core.execution.retries import RetryMode, get_retries_config
 from dagster._core.execution.tags import get_tag_concurrency_limits_config
 from dagster._core.executor.step_delegating import StepDelegatingExecutor
 
+from dagster_ray import simulation
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import RayExecutorConfig, flatten, schema
 from dagster_ray.core.off_ray import ProcessStepHandler, StepRouter
@@ -25,6 +26,8 @@ from dagster_ray.errors import DagsterRayError
 _POLL_SECONDS = 0.25
 _POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
 _HEALTH_SECONDS = 5
+# A simulated job has ended before anybody could look at it twice: it is looked at in each round.
+_SIMULATED_HEALTH_SECONDS = 0
 _UNREACHABLE_TIMEOUT = 600.0
 
 
@@ -38,7 +41,9 @@ class RayExecutor(StepDelegatingExecutor):
         super().__init__(
             StepRouter(step_handler, processes, options),
             sleep_seconds=None if _POLL_VARIABLE in os.environ else _POLL_SECONDS,
-            check_step_health_interval_seconds=_HEALTH_SECONDS,
+            check_step_health_interval_seconds=_HEALTH_SECONDS
+            if simulation.directory() is None
+            else _SIMULATED_HEALTH_SECONDS,
             should_verify_step=True,
             **kwargs,
         )

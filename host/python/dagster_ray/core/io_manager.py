@@ -8,6 +8,7 @@ from typing import Any, get_origin
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from dagster_ray import simulation
 from dagster_ray.errors import DagsterRayError, SerializationError
 from dagster_ray.ray_connection import connect
 from dagster_ray.values.directory_store import DirectoryStore
@@ -18,6 +19,7 @@ from dagster_ray.values.ray_store import NAMESPACE, REGISTRY, RayStore
 
 # The names under which the component stands that needs Ray.
 _IN_RAY = (None, "object-store")
+_IN_FILES = "files"
 _FOLDER = "dagster-ray-values"
 # How often a process looks for values whose run has ended.
 _TIDY_SECONDS = 300.0
@@ -91,17 +93,30 @@ class RayIOManager(dg.ConfigurableIOManager):
     def _open(self, context: dg.OutputContext | dg.InputContext | None) -> Keeper:
         with self._lock:
             if self._keeper is None:
-                directory = self.directory or _default_directory(context)
+                backend, options, directory = self._place(context)
                 ray_store = RayStore(self._connect)
                 stores: dict[str, Store] = {
                     "ray": ray_store,
                     "directory": DirectoryStore(directory),
                 }
-                self._keeper = Keeper(self.backend, self.backend_config, stores)
-                if self.backend in _IN_RAY:
+                self._keeper = Keeper(backend, options, stores)
+                if backend in _IN_RAY:
                     # In the step's own thread: Ray wants to handle signals where it connects.
                     ray_store.connect()
             return self._keeper
+
+    def _place(
+        self, context: dg.OutputContext | dg.InputContext | None
+    ) -> tuple[str | None, dict[str, Any], str]:
+        """The component, its options, and the directory of one that keeps files."""
+        simulated = simulation.directory()
+        if simulated is None:
+            directory = self.directory or _default_directory(context)
+            return self.backend, self.backend_config, directory
+        # The options of a component of the user's own mean nothing to this one.
+        ours = self.backend in (*_IN_RAY, _IN_FILES)
+        options = self.backend_config if ours else {}
+        return _IN_FILES, options, str(Path(simulated, "values"))
 
     def _connect(self) -> None:
         import ray

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr
 
+from dagster_ray import simulation
 from dagster_ray._base.resources import RayResource
 from dagster_ray.backend import Write, in_kubernetes
 from dagster_ray.configs import Lifecycle
@@ -139,7 +140,7 @@ class BaseKubeRayResource(RayResource):
         self._endpoints = self._called(
             context, "cluster.wait", arguments, timeout=self.timeout + _GRACE_SECONDS
         )
-        if in_kubernetes():
+        if in_kubernetes() and simulation.directory() is None:
             service, namespace, *_ = self._endpoints["host"].split(".")
             self._host = self.resolve_hostname(service, namespace)
         else:
@@ -195,7 +196,7 @@ class BaseKubeRayResource(RayResource):
 
     def _reached(self, port: int) -> tuple[str, int]:
         """Where a port of the head is reached: outside the cluster, on this machine."""
-        if in_kubernetes():
+        if in_kubernetes() or simulation.directory() is not None:
             return self.host, port
         if port not in self._forwards:
             service, namespace, *_ = self._endpoints["host"].split(".")

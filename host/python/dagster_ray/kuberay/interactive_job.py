@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from dagster_ray import simulation
 from dagster_ray.configs import Lifecycle
 from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.base import BaseKubeRayResource
@@ -38,6 +39,9 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
 
     def connect(self, context: AnyDagsterContext) -> Any:
         connection = super().connect(context)
+        if simulation.directory() is not None:
+            # Nobody would follow a job that only Ray itself could name.
+            return connection
         # KubeRay follows the job of this id from now on, and cleans up when it ends.
         patch = {"spec": {"jobId": self.runtime_job_id}}
         self._called(context, "cluster.update", {"cluster": self._ref, "patch": json.dumps(patch)})

@@ -1,0 +1,64 @@
+"""Tests of your own jobs, without Ray and without waiting.
+
+The fixture `simulated_ray` runs what Dagster runs: runs, steps and scripts are real processes, and
+their values are really kept. Only Ray is simulated, by the component `simulated`, with the rules
+that the real backends have, on a clock that skips every wait. What goes wrong, the test says:
+
+    def test_training_survives(simulated_ray):
+        simulated_ray.unavailable(seconds=10)
+        simulated_ray.out_of_memory(step="train", times=1)
+        result = simulated_ray.execute("my_project.definitions", job="training")
+        assert result.success
+        assert simulated_ray.clock.elapsed >= 10
+
+pytest finds the fixture where the package is installed. Where it is only importable, write
+`from dagster_ray.testing import simulated_ray` in the conftest.py of the tests.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from dagster_ray.testing.results import Result
+    from dagster_ray.testing.runs import LaunchedRun
+    from dagster_ray.testing.simulated import Clock, SimulatedJob, SimulatedRay
+
+# pytest loads this in every session of whoever has the package: the rest waits for its first use.
+_HOMES = {
+    "Clock": "dagster_ray.testing.simulated",
+    "LaunchedRun": "dagster_ray.testing.runs",
+    "Result": "dagster_ray.testing.results",
+    "SimulatedJob": "dagster_ray.testing.simulated",
+    "SimulatedRay": "dagster_ray.testing.simulated",
+}
+
+
+@pytest.fixture
+def simulated_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[SimulatedRay]":
+    """A Ray of this test's own. Nothing of it is left once the test has ended."""
+    from dagster_ray.testing.simulated import SimulatedRay
+
+    simulated = SimulatedRay(tmp_path / "simulated-ray")
+    for name, value in simulated.environment.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    try:
+        yield simulated
+    finally:
+        simulated.close()
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+__all__ = ["Clock", "LaunchedRun", "Result", "SimulatedJob", "SimulatedRay", "simulated_ray"]
