@@ -17,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import cluster, namespace, own_cluster, pytest_addoption
+from dagster_ray.testing import simulated_ray
 from fault_proxy import FaultProxy
 from ray_head import RayHead
 
-__all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption"]
+__all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption", "simulated_ray"]
 
 # A developer's own Ray must not get the jobs of the tests.
 for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
