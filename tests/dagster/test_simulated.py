@@ -92,11 +92,10 @@ def test_a_head_that_runs_out_of_memory_takes_the_step_along(simulated_ray: Simu
     simulated_ray.head_out_of_memory(step="train")
     result = simulated_ray.execute(PROJECT, job="training")
     assert result.success, result
-    assert [(job.step, job.error_type) for job in simulated_ray.jobs] == [
-        ("load", None),
-        ("train", "JOB_SUPERVISOR_ACTOR_DIED"),
-        ("train", None),
-    ]
+    # `load` has reported by then, and may or may not have gone.
+    trained = [job for job in simulated_ray.jobs if job.step == "train"]
+    assert [job.error_type for job in trained] == ["JOB_SUPERVISOR_ACTOR_DIED", None]
+    assert "NODE_OUT_OF_MEMORY" in (trained[0].message or "")
 
 
 def test_what_a_step_raised_is_told_with_its_traceback(simulated_ray: SimulatedRay) -> None:
@@ -133,7 +132,8 @@ def test_a_cluster_that_starts_slowly_is_waited_for_and_one_that_never_does_is_g
     result = simulated_ray.execute(PROJECT, job="clusters")
     assert result.success, result
     assert result.value("on_a_cluster").startswith("simulated-")
-    assert 200 <= simulated_ray.clock.skipped < 210
+    assert simulated_ray.clock.elapsed >= 200
+    assert 190 < simulated_ray.clock.skipped < 210
     simulated_ray.cluster_starts(seconds=None)
     result = simulated_ray.execute(PROJECT, job="clusters")
     assert not result.success
@@ -155,18 +155,19 @@ def test_a_launched_run_has_a_worker_of_its_own_on_ray(simulated_ray: SimulatedR
     assert ids == [f"dagster-run-{run}", f"dagster-step-{run}-load", f"dagster-step-{run}-train"]
 
 
-def test_a_run_worker_that_is_killed_or_never_starts_fails_its_run(
-    simulated_ray: SimulatedRay,
-) -> None:
+def test_a_run_worker_that_is_killed_fails_its_run(simulated_ray: SimulatedRay) -> None:
     simulated_ray.out_of_memory(run="training")
     result = simulated_ray.launch(PROJECT, job="training").wait()
     assert not result.success
     assert "exit code -9" in repr(result), result
+
+
+def test_a_run_worker_that_never_starts_can_be_withdrawn(simulated_ray: SimulatedRay) -> None:
     simulated_ray.pending(run="training")
     launched = simulated_ray.launch(PROJECT, job="training")
     result = launched.terminate()
     assert result.run.status == dg.DagsterRunStatus.CANCELED, result
-    assert (simulated_ray.jobs[1].message or "").startswith("Job supervisor actor died")
+    assert (simulated_ray.jobs[0].message or "").startswith("Job supervisor actor died")
 
 
 def test_a_run_that_is_terminated_leaves_no_process(

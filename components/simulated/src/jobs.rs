@@ -266,11 +266,10 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
 
     /// What a withdrawal does inside of a real cluster.
     fn withdraw(&self, withdrawal: &Record) -> Result<(), Error> {
-        let words = shlex::split(withdrawal.submission["entrypoint"].as_str().unwrap_or_default());
-        for id in words.unwrap_or_default() {
-            if let Some(mut record) = Record::read(self.keys(), &id)?
-                && record.phase == Phase::Pending
-            {
+        let line = withdrawal.submission["entrypoint"].as_str().unwrap_or_default();
+        let words = shlex::split(line).unwrap_or_default();
+        for (id, mut record) in self.records()? {
+            if record.phase == Phase::Pending && words.contains(&id) {
                 let end = self.end("FAILED", WITHDRAWN.to_owned(), Some(withdrawal::KILLED), None);
                 record.phase = Phase::Ended(end);
                 record.write(self.keys(), &id)?;

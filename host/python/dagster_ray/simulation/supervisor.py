@@ -49,6 +49,10 @@ class _Job:
         self._left_at: float | None = None
         signal.signal(signal.SIGTERM, self._leave)
         env = dict(os.environ)
+        # Jobs find the programs of this environment, `dagster` first of all, as they do on a Ray
+        # that is installed in it.
+        folders = [str(Path(sys.executable).parent), env.get("PATH") or os.defpath]
+        env["PATH"] = os.pathsep.join(folders)
         if path:
             known = env.get("PYTHONPATH")
             env["PYTHONPATH"] = f"{path}{os.pathsep}{known}" if known else path

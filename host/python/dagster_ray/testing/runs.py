@@ -1,6 +1,7 @@
 """Runs that go the whole way: through the run launcher, to a worker of their own."""
 
 import time
+from collections.abc import Callable
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob
@@ -18,10 +19,15 @@ class LaunchedRun:
     """A run that a `RayRunLauncher` has launched."""
 
     def __init__(
-        self, instance: dg.DagsterInstance, job: ReconstructableJob, run: dg.DagsterRun
+        self,
+        instance: dg.DagsterInstance,
+        job: ReconstructableJob,
+        run: dg.DagsterRun,
+        settle: Callable[[str], None],
     ) -> None:
         self._instance = instance
         self._job = job
+        self._settle = settle
         self.run_id = run.run_id
         instance.report_engine_event("Launching the run for a test.", run)
         instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
@@ -49,6 +55,7 @@ class LaunchedRun:
                 look_at = now + _HEALTH_SECONDS
                 self._check()
             time.sleep(_LOOK_SECONDS)
+        self._settle(self.run_id)
         return Result(self._instance, self._job, self.run)
 
     def wait_for_step(self, key: str, timeout: float = 120.0) -> None:

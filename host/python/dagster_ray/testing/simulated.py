@@ -26,6 +26,8 @@ _CLOCK = "clock"
 _JOB = "job/"
 # How long the supervisors may take to end what they watch over.
 _END_SECONDS = 10.0
+# How long the jobs of a run may go on after its end, before nobody waits for them any more.
+_SETTLE_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
 _POLL_SECONDS = "0.05"
 
@@ -179,6 +181,7 @@ class SimulatedRay:
         reconstructable, definition = job_of(code, job)
         run_config, all_tags = with_partition(definition, partition, run_config, tags)
         executed = execute_job(reconstructable, self.instance, run_config=run_config, tags=all_tags)
+        self._settle(executed.run_id)
         run = self.instance.get_run_by_id(executed.run_id) or executed.dagster_run
         return Result(self.instance, reconstructable, run)
 
@@ -203,7 +206,7 @@ class SimulatedRay:
             tags=all_tags,
             job_code_origin=reconstructable.get_python_origin(),
         )
-        return LaunchedRun(self.instance, reconstructable, run)
+        return LaunchedRun(self.instance, reconstructable, run, self._settle)
 
     @property
     def jobs(self) -> list[SimulatedJob]:
@@ -216,10 +219,7 @@ class SimulatedRay:
     def close(self) -> None:
         """Ends everything that still runs, and returns once nothing does."""
         key_file(self._directory, OVER).touch()
-        deadline = time.monotonic() + _END_SECONDS
-        while (left := self._supervisors()) and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
-        for pid in left:
+        for pid in self._wait_for_supervisors("*", _END_SECONDS):
             os.kill(pid, signal.SIGKILL)
         if self._instance is not None:
             self._instance.dispose()
@@ -260,10 +260,21 @@ class SimulatedRay:
                 if time.monotonic() >= deadline:
                     raise
 
-    def _supervisors(self) -> list[int]:
+    def _settle(self, run_id: str) -> None:
+        """Waits for the jobs of a run that has ended: they have reported, and are about to end."""
+        self._wait_for_supervisors(f"*{run_id}*", _SETTLE_SECONDS)
+
+    def _wait_for_supervisors(self, jobs: str, seconds: float) -> list[int]:
+        """Returns those that live on after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while (left := self._supervisors(jobs)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        return left
+
+    def _supervisors(self, jobs: str) -> list[int]:
         """Those that live. A later process of the same id is not taken for one."""
         found = []
-        for file in Path(self._directory, "jobs").glob("*.pid"):
+        for file in Path(self._directory, "jobs").glob(f"{jobs}.pid"):
             try:
                 pid = int(file.read_text())
                 line = Path("/proc", str(pid), "cmdline").read_bytes()
