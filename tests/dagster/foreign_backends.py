@@ -57,6 +57,13 @@ def _run(*line: str, cwd: Path, env: dict[str, str] | None = None) -> None:
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
+def dagster_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, as this tree's."""
+    line = (str(ROOT / "target/debug/dagster-ray"), *arguments)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(line, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+
 class Runner:
     """A command runner that listens."""
 

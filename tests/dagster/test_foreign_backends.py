@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from foreign_backends import (
     build_python,
     build_rust,
     command_runner,
+    dagster_ray,
     example,
 )
 from processes import command_lines, wait_for
@@ -57,11 +57,10 @@ class Project:
     """What `dagster-ray new` made, built."""
 
     def __init__(self, language: str, root: Path) -> None:
-        command = (str(ROOT / "target/debug/dagster-ray"), "new", "my-backend")
-        self.command = (*command, "--language", language, "--into", str(root))
-        self.printed = subprocess.run(
-            self.command, check=True, capture_output=True, text=True
-        ).stdout
+        self.command = ("new", "my-backend", "--language", language, "--into", str(root))
+        made = dagster_ray(*self.command)
+        assert made.returncode == 0, made.stderr
+        self.printed = made.stdout
         self.folder = root / "my-backend"
         if language == "rust":
             wasm = build_rust(self.folder, "my_backend")
@@ -233,11 +232,20 @@ def test_the_token_is_the_hosts(wasm: Path, runner: Runner) -> None:
         without.call("launcher.check", {"runs": [run]})
 
 
+def test_the_examples_keep_the_contracts_promises(wasm: Path, runner: Runner) -> None:
+    header = "Authorization=" + runner.headers["Authorization"]
+    checked = dagster_ray("check", str(wasm), "--address", runner.url, "--header", header)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_new_project_keeps_the_contracts_promises(project: Project) -> None:
+    checked = dagster_ray("check", str(project.wasm))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_a_new_project_is_a_backend_that_works(
     project: Project, execute: Callable[..., dg.JobExecutionResult], tmp_path: Path
 ) -> None:
-    result = execute("together", backend=str(project.wasm), env_vars=[f"PLACE={tmp_path / 'x'}"])
-    assert not result.success, "its place is not there"
     place = tmp_path / "place"
     place.mkdir()
     result = execute("together", backend=str(project.wasm), env_vars=[f"PLACE={place}"])
@@ -264,7 +272,7 @@ def test_a_new_projects_runs_are_launched_and_stopped(
 
 def test_a_new_project_is_not_written_over_another(project: Project) -> None:
     before = (project.folder / "README.md").read_text()
-    again = subprocess.run(project.command, capture_output=True, text=True)
+    again = dagster_ray(*project.command)
     assert again.returncode == 2
     assert "--into" in again.stderr and str(project.folder) in again.stderr
     assert (project.folder / "README.md").read_text() == before

@@ -134,6 +134,31 @@ pub fn from_json(error: serde_json::Error, doing: &str) -> Error {
     if error.is_io() {
         from_io(error.into(), doing)
     } else {
-        Error::backend(0, "MalformedAnswer", format!("{doing}: {error}"))
+        Error::backend(0, "MalformedAnswer", format!("{doing}: {}", shortened(error.to_string())))
+    }
+}
+
+/// A parser cites the whole value that it did not expect, and that can be all of an answer.
+fn shortened(mut text: String) -> String {
+    const LONGEST: usize = 500;
+
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_another_kind_is_not_cited_at_full_length() {
+        let document = serde_json::to_string(&"ü".repeat(10_000)).unwrap();
+        let wrong = serde_json::from_str::<u32>(&document).unwrap_err();
+        let text = from_json(wrong, "GET http://head/api/version: the answer is not Ray's").text();
+        assert!(text.contains("GET http://head") && text.contains("invalid type: string"), "{text}");
+        assert!(text.len() < 2_000, "{} bytes", text.len());
     }
 }

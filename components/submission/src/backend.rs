@@ -5,16 +5,18 @@ use dagster_ray_sdk::{
     Error,
     bindings::{
         describe::{Description, Role},
-        executor::StepSpec,
-        launcher::RunSpec,
+        executor::{StepRef, StepSpec},
+        launcher::{RunRef, RunSpec},
         pipes::ScriptSpec,
     },
     clock::Clock,
+    model::JobRef,
+    sink::Listener,
 };
 
 use crate::{
     executor::Executor,
-    launcher::Launcher,
+    launcher::{self, Launcher},
     options::{Options, fields},
     scripts::{ScriptOptions, Scripts},
 };
@@ -114,6 +116,27 @@ pub fn ready_scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> 
     B::ray_to_submit_to().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
+/// Launches or resumes a run. What cannot be meant is told before a Ray is looked for, or started.
+pub fn launch_run<B: Backend>(run: RunSpec) -> Result<RunRef, Error> {
+    let run = B::run(run)?;
+    launcher::submission(&run, Options::merged(&run.options, &run.tags)?)?;
+    ready_launcher::<B>()?.launch(&run)
+}
+
+/// Launches a step, with the same order of things.
+pub fn launch_step<B: Backend>(step: StepSpec) -> Result<StepRef, Error> {
+    let step = B::step(step)?;
+    executor::<B>()?.plan(&step)?;
+    ready_executor::<B>()?.launch(&step)
+}
+
+/// Launches a script, with the same order of things.
+pub fn launch_script<B: Backend>(script: ScriptSpec, listener: &impl Listener) -> Result<JobRef, Error> {
+    let script = B::script(script)?;
+    scripts::<B>()?.plan(&script)?;
+    ready_scripts::<B>()?.launch(&script, listener)
+}
+
 /// Exports a [`Backend`] as a component of the world `run-backend`.
 #[macro_export]
 macro_rules! export_backend {
@@ -130,13 +153,11 @@ macro_rules! export_backend {
 
             impl launcher::Guest for $backend {
                 fn launch(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
-                    let run = <Self as backend::Backend>::run(run)?;
-                    backend::ready_launcher::<Self>()?.launch(&run)
+                    backend::launch_run::<Self>(run)
                 }
 
                 fn resume(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
-                    let run = <Self as backend::Backend>::run(run)?;
-                    backend::ready_launcher::<Self>()?.launch(&run)
+                    backend::launch_run::<Self>(run)
                 }
 
                 fn locate(run_id: String, attempt: u32) -> Result<launcher::RunRef, model::Error> {
@@ -166,8 +187,7 @@ macro_rules! export_backend {
                 }
 
                 fn launch(step: executor::StepSpec) -> Result<executor::StepRef, model::Error> {
-                    let step = <Self as backend::Backend>::step(step)?;
-                    backend::ready_executor::<Self>()?.launch(&step)
+                    backend::launch_step::<Self>(step)
                 }
 
                 fn check(steps: Vec<executor::StepRef>) -> Result<Vec<model::JobStatus>, model::Error> {
@@ -197,8 +217,7 @@ macro_rules! export_backend {
                     script: pipes::ScriptSpec,
                     listener: &Listener,
                 ) -> Result<model::JobRef, model::Error> {
-                    let script = <Self as backend::Backend>::script(script)?;
-                    backend::ready_scripts::<Self>()?.launch(&script, listener)
+                    backend::launch_script::<Self>(script, listener)
                 }
 
                 fn follow(

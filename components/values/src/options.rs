@@ -1,8 +1,10 @@
 //! What a user can ask for.
 
 use dagster_ray_sdk::Error;
+use dagster_ray_sdk::model::FieldError;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 const DAY: u64 = 24 * 3600;
 
@@ -46,11 +48,14 @@ impl Options {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        serde_json::from_str(text).map_err(|error| {
-            // The place within the one line of JSON means nothing to whoever wrote YAML or Python.
-            let problem = error.to_string();
-            let problem = problem.split(" at line ").next().unwrap_or_default();
-            Error::invalid("backend_config", problem, Some("see `describe` for the keys and their meaning"))
+        let whole: Result<Self, _> = serde_json::from_str(text);
+        whole.map_err(|error| {
+            let mistakes = mistakes(text);
+            if mistakes.is_empty() {
+                mistake(WHERE.to_owned(), &error)
+            } else {
+                Error::InvalidConfig(mistakes)
+            }
         })
     }
 
@@ -61,6 +66,31 @@ impl Options {
     }
 }
 
+/// Where users write these options.
+const WHERE: &str = "backend_config";
+
+/// Each key that is wrong by itself.
+fn mistakes(text: &str) -> Vec<FieldError> {
+    let fields: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    let wrong = fields.into_iter().filter_map(|(key, value)| {
+        let path = format!("{WHERE}.{key}");
+        let alone = Value::Object(Map::from_iter([(key, value)]));
+        serde_json::from_value::<Options>(alone).err().map(|error| field(path, &error))
+    });
+    wrong.collect()
+}
+
+fn mistake(path: String, error: &serde_json::Error) -> Error {
+    Error::InvalidConfig(vec![field(path, error)])
+}
+
+fn field(path: String, error: &serde_json::Error) -> FieldError {
+    // The place within the one line of JSON means nothing to whoever wrote YAML or Python.
+    let problem = error.to_string();
+    let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
+    FieldError { path, problem, hint: Some("see `describe` for the keys and their meaning".to_owned()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +99,15 @@ mod tests {
     fn an_unknown_key_lists_the_known_ones() {
         let text = Options::read(r#"{"asset_ttl": 5}"#).unwrap_err().text();
         assert!(text.contains("asset_ttl") && text.contains("asset_value_seconds"), "{text}");
+    }
+
+    #[test]
+    fn every_value_of_a_wrong_type_is_told_by_its_key() {
+        let read = Options::read(r#"{"overwrite": "yes", "run_value_seconds": -1, "failed_run_seconds": 5}"#);
+        let Err(Error::InvalidConfig(mistakes)) = read else { panic!("{read:?}") };
+        let paths: Vec<&str> = mistakes.iter().map(|one| one.path.as_str()).collect();
+        assert_eq!(paths, ["backend_config.overwrite", "backend_config.run_value_seconds"]);
+        assert!(matches!(Options::read("[]"), Err(Error::InvalidConfig(_))));
     }
 
     #[test]

@@ -1,11 +1,246 @@
-//! Which network an address belongs to.
+//! Which network an address belongs to, however it is written.
+//!
+//! A name that a component may speak to must not lead to where only this machine gets: the metadata
+//! service of a cloud, a service on loopback, the network that the machine stands in. The ranges are
+//! those of IANA's special-purpose registries (RFC 6890) and of the clouds' own documents.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Where clouds keep their metadata services.
-pub fn is_link_local(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
+use serde::Deserialize;
+
+/// A network that a grant can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// Addresses of private networks: RFC 1918, shared space of providers (RFC 6598), unique local
+    /// IPv6 addresses, and what is set aside for benchmarks.
+    Private,
+    /// This machine itself.
+    Loopback,
+    /// The link, where clouds keep their metadata services.
+    LinkLocal,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Private => "private",
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link-local",
+        })
+    }
+}
+
+/// What an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Anybody can reach it.
+    Public,
+    /// It is of a network that a grant can name.
+    Of(Network),
+    /// Nothing that a name should lead to: multicast, broadcast, documentation, reserved.
+    Reserved,
+}
+
+/// The networks whose addresses a name may resolve to, beside public ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reach(Vec<Network>);
+
+impl Reach {
+    /// Public addresses, and those of the networks.
+    pub fn of(networks: impl IntoIterator<Item = Network>) -> Self {
+        let mut networks: Vec<_> = networks.into_iter().collect();
+        networks.sort_unstable();
+        networks.dedup();
+        Self(networks)
+    }
+
+    /// This, and the networks too.
+    pub fn with(self, networks: &[Network]) -> Self {
+        Self::of(self.0.into_iter().chain(networks.iter().copied()))
+    }
+
+    /// Whether a name may resolve to the address.
+    pub fn covers(&self, address: IpAddr) -> bool {
+        self.refuses(address).is_none()
+    }
+
+    /// What of it is not allowed: the network to grant, or none where no grant allows it.
+    pub fn refuses(&self, address: IpAddr) -> Option<Option<Network>> {
+        match classify(address) {
+            Class::Public => None,
+            Class::Of(network) if self.0.contains(&network) => None,
+            Class::Of(network) => Some(Some(network)),
+            Class::Reserved => Some(None),
+        }
+    }
+}
+
+/// Metadata services whose addresses lie outside the link-local ranges: Amazon's over IPv6, Google's
+/// over IPv6, Azure's wire server, Alibaba's.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+];
+
+/// What an address is.
+pub fn classify(address: IpAddr) -> Class {
+    let address = address.to_canonical();
+    if METADATA.contains(&address) {
+        return Class::Of(Network::LinkLocal);
+    }
+    match address {
+        IpAddr::V4(address) => classify_v4(address),
+        IpAddr::V6(address) => match embedded(address) {
+            Some(inner) => classify(IpAddr::V4(inner)),
+            None => classify_v6(address),
+        },
+    }
+}
+
+fn classify_v4(address: Ipv4Addr) -> Class {
+    match address.octets() {
+        // Linux connects to this machine when it is asked for 0.0.0.0.
+        [0, ..] | [127, ..] => Class::Of(Network::Loopback),
+        [169, 254, ..] => Class::Of(Network::LinkLocal),
+        [10, ..] | [192, 168, ..] | [172, 16..=31, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => {
+            Class::Of(Network::Private)
+        }
+        [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [192, 88, 99, _] | [224..=255, ..] => {
+            Class::Reserved
+        }
+        _ => Class::Public,
+    }
+}
+
+/// The IPv4 address that an IPv6 one stands for, where a gateway would translate it.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let of = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    match [a, b, c, d, e, f] {
+        // NAT64 (RFC 6052), and IPv4-compatible addresses (RFC 4291), `::` and `::1` not among them.
+        [0x64, 0xff9b, 0, 0, 0, 0] => Some(of(g, h)),
+        [0, 0, 0, 0, 0, 0] if g != 0 => Some(of(g, h)),
+        // IPv4-translated (RFC 2765).
+        [0, 0, 0, 0, 0xffff, 0] => Some(of(g, h)),
+        // 6to4 (RFC 3056).
+        [0x2002, high, low, ..] => Some(of(high, low)),
+        _ => None,
+    }
+}
+
+fn classify_v6(address: Ipv6Addr) -> Class {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, _] => Class::Of(Network::Loopback),
+        [0xfe80..=0xfebf, ..] => Class::Of(Network::LinkLocal),
+        // Unique local, the site-local that came before it, and the translators of one's own network.
+        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] | [0x64, 0xff9b, 1, ..] => Class::Of(Network::Private),
+        // Global unicast, without documentation, Teredo, ORCHID and benchmarks.
+        [0x2001, 0xdb8, ..] | [0x2001, 0..=0x1ff, ..] | [0x3fff, 0..=0xfff, ..] => Class::Reserved,
+        [0x2000..=0x3fff, ..] => Class::Public,
+        _ => Class::Reserved,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(text: &str) -> Class {
+        classify(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_is_of_its_network_in_every_spelling() {
+        use Network::{LinkLocal, Loopback, Private};
+        for (network, spellings) in [
+            (
+                LinkLocal,
+                &[
+                    "169.254.169.254",
+                    "::ffff:169.254.169.254",
+                    "::169.254.169.254",
+                    "64:ff9b::a9fe:a9fe",
+                    "2002:a9fe:a9fe::1",
+                    "::ffff:0:169.254.169.254",
+                    "fe80::1",
+                    "febf::1",
+                    "fd00:ec2::254",
+                    "fd20:ce::254",
+                    "168.63.129.16",
+                    "64:ff9b::a83f:8110",
+                    "100.100.100.200",
+                ] as &[&str],
+            ),
+            (
+                Loopback,
+                &[
+                    "127.0.0.1",
+                    "127.255.255.254",
+                    "0.0.0.0",
+                    "0.1.2.3",
+                    "::",
+                    "::1",
+                    "::ffff:127.0.0.1",
+                    "64:ff9b::7f00:1",
+                    "2002:7f00:1::",
+                ],
+            ),
+            (
+                Private,
+                &[
+                    "10.0.0.1",
+                    "172.16.0.1",
+                    "172.31.255.255",
+                    "192.168.1.1",
+                    "100.64.0.1",
+                    "100.127.255.255",
+                    "198.18.0.1",
+                    "fc00::1",
+                    "fdff::1",
+                    "fec0::1",
+                    "64:ff9b:1::1",
+                    "::ffff:10.0.0.1",
+                    "64:ff9b::a00:1",
+                    "2002:c0a8:101::1",
+                ],
+            ),
+        ] {
+            for text in spellings {
+                assert_eq!(class(text), Class::Of(network), "{text}");
+                let address = text.parse().unwrap();
+                assert_eq!(Reach::default().refuses(address), Some(Some(network)), "{text}");
+                assert!(Reach::of([network]).covers(address), "{text}");
+            }
+        }
+        for text in
+            ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1"]
+        {
+            assert_eq!(class(text), Class::Public, "{text}");
+        }
+        for text in [
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "192.0.2.1",
+            "203.0.113.9",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+            "100::1",
+            "4000::1",
+        ] {
+            assert_eq!(class(text), Class::Reserved, "{text}");
+            assert!(
+                !Reach::of([Network::Private, Network::Loopback, Network::LinkLocal])
+                    .covers(text.parse().unwrap())
+            );
+        }
     }
 }

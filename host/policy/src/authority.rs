@@ -7,6 +7,8 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Uri};
 use serde::Deserialize;
 
+use crate::address::{Network, Reach};
+
 /// An authority that the configuration names, as JSON.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,7 +103,12 @@ pub struct Authority {
     pub ray_token: bool,
     /// How its certificate is checked.
     pub verify: Verify,
+    /// Which addresses its name may resolve to.
+    pub reach: Reach,
 }
+
+/// Where an address that the operator names may lead: a Ray head has a private address, or runs here.
+const OPERATORS: [Network; 2] = [Network::Private, Network::Loopback];
 
 impl Authority {
     /// Checks what the configuration says of an authority.
@@ -133,12 +140,31 @@ impl Authority {
                 options.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             headers.push(header("cookie", &pairs.join("; "))?);
         }
-        Ok(Self { origin, headers, ray_token: options.ray_token, verify: options.verify })
+        Ok(Self {
+            origin,
+            headers,
+            ray_token: options.ray_token,
+            verify: options.verify,
+            reach: Reach::of(OPERATORS),
+        })
     }
 
-    /// The authority that an entry of a manifest names; none where it is no URL.
+    /// The authority that an entry of a manifest names: scheme, host and port, and nothing else. None
+    /// where it is none.
     pub fn named(entry: &str) -> Option<Self> {
-        let origin = Origin::of(&entry.parse().ok()?)?;
-        Some(Self { origin, headers: Vec::new(), ray_token: false, verify: Verify::default() })
+        let uri: Uri = entry.parse().ok()?;
+        let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
+        let authority = uri.authority()?.as_str();
+        if !is_bare || !is_known || authority.contains(['@', '*']) {
+            return None;
+        }
+        Some(Self {
+            origin: Origin::of(&uri)?,
+            headers: Vec::new(),
+            ray_token: false,
+            verify: Verify::default(),
+            reach: Reach::default(),
+        })
     }
 }

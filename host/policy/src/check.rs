@@ -1,7 +1,7 @@
 //! A component file against its manifest, before anything of it is compiled.
 //!
-//! The order is size, digest, whole parse, contract version, imports against grants: each check is
-//! cheaper than the next, and nothing of a file that fails one is used. The size is looked at first
+//! The order is size, digest, whole parse, contract version, imports against grants, exports against
+//! the contract: each check is cheaper than the next, and nothing of a file that fails one is used. The size is looked at first
 //! only so that no endless file is read; the digest is of the very bytes that are used.
 
 use std::fs::File;
@@ -12,9 +12,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::LoadError;
-use crate::imports::{Need, need};
+use crate::imports::{self, Need, need};
 use crate::introspect::{self, Introspection};
-use crate::manifest::{Manifest, Narrowing};
+use crate::manifest::{Manifest, Narrowed, Narrowing};
 
 /// Largest component file, in bytes. One made of Python is about 18 MB.
 pub const LARGEST: u64 = 64 << 20;
@@ -34,8 +34,18 @@ pub struct Inspection {
     pub exports: Vec<&'static str>,
     /// All that it imports.
     pub imports: Vec<String>,
+    /// The version of the contract that it was built for.
+    pub contract: String,
+    /// The lines of `[grants]` that its imports want, whatever is granted.
+    pub wanted: Vec<&'static str>,
+    /// Those of them that its manifest lacks. With any, it cannot be loaded.
+    pub missing: Vec<&'static str>,
+    /// The grants of its manifest that none of its imports could use.
+    pub unused: Vec<String>,
     /// Its manifest, or where none was found.
     pub manifest: PathBuf,
+    /// The digest that its manifest pins.
+    pub pinned: Option<String>,
 }
 
 /// A component that may be compiled.
@@ -49,6 +59,9 @@ pub struct Checked {
     pub digest: String,
     /// What it imports and exports.
     pub introspection: Introspection,
+    /// What the operator should know: grants that nothing uses, and what of the operator's own part
+    /// is without effect.
+    pub warnings: Vec<String>,
 }
 
 /// Reads a component file with its manifest, and checks both.
@@ -71,7 +84,6 @@ pub fn check_bytes(
     narrowing: &Narrowing,
     pinned: Option<&str>,
 ) -> Result<Checked, LoadError> {
-    let manifest = manifest.narrowed(narrowing);
     let manifest_path = Manifest::path_of(path);
     let digest = hex(&Sha256::digest(&bytes));
     let pins = [
@@ -86,32 +98,67 @@ pub fn check_bytes(
             return Err(LoadError::Digest { path, found: digest, expected, pinned_by });
         }
     }
-    let introspection = introspect::read(path, &bytes)?;
+    let (introspection, types) = introspect::read_with_types(path, &bytes)?;
+    let asked = manifest.grants.clone();
+    let unused = if manifest.is_written {
+        imports::unused(&introspection.imports, &manifest.grants)
+    } else {
+        Vec::new()
+    };
+    let Narrowed { manifest, without_effect } = manifest.narrow(narrowing);
     for import in &introspection.imports {
         match need(import, &manifest.grants) {
             Need::Free => {}
             Need::Grant(grant) => {
-                return Err(LoadError::Ungranted {
-                    path: path.to_owned(),
-                    import: import.clone(),
-                    manifest: manifest_path,
-                    grant: grant.to_owned(),
-                });
+                let place = match need(import, &asked) {
+                    Need::Free => "grants in backend_grants of the configuration".to_owned(),
+                    _ => format!("[grants] in {}", manifest_path.display()),
+                };
+                let (path, import, grant) = (path.to_owned(), import.clone(), grant.to_owned());
+                return Err(LoadError::Ungranted { path, import, place, grant });
             }
             Need::Unknown => {
                 return Err(LoadError::Unknown { path: path.to_owned(), import: import.clone() });
             }
         }
     }
-    Ok(Checked { bytes, manifest, digest, introspection })
+    introspect::compare(path, &introspection, &types)?;
+    let unused = unused.into_iter().map(|line| {
+        format!(
+            "{}: the component uses nothing of `{line}`. Remove it from [grants] in {}",
+            manifest.id,
+            manifest_path.display()
+        )
+    });
+    let without_effect = without_effect.into_iter().map(|what| {
+        format!(
+            "{}: backend_grants: {what} is without effect: the manifest does not grant as much",
+            manifest.id
+        )
+    });
+    let warnings = unused.chain(without_effect).collect();
+    Ok(Checked { bytes, manifest, digest, introspection, warnings })
 }
 
-/// Looks at a component file without compiling it.
+/// Looks at a component file without compiling it. Grants may be missing: it tells which.
 ///
 /// # Errors
-/// Where the file could not be loaded either.
+/// Where the file could not be loaded with any grants.
 pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
-    let Checked { bytes, manifest, digest, introspection } = check(path, &Narrowing::default(), None)?;
+    let bytes = read(path)?;
+    let written = Manifest::of(path)?;
+    let imports = introspect::read(path, &bytes)?.imports;
+    let wanted = imports::wanted(&imports);
+    let missing = wanted
+        .iter()
+        .copied()
+        .filter(|line| imports.iter().any(|import| need(import, &written.grants) == Need::Grant(line)));
+    let missing: Vec<_> = missing.collect();
+    let unused = if written.is_written { imports::unused(&imports, &written.grants) } else { Vec::new() };
+    let mut granted = written.clone();
+    granted.grants = imports::everything();
+    let Checked { bytes, manifest, digest, introspection, .. } =
+        check_bytes(path, bytes, granted, &Narrowing::default(), None)?;
     Ok(Inspection {
         name: manifest.id,
         path: path.to_owned(),
@@ -119,7 +166,12 @@ pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
         size: bytes.len(),
         exports: introspection.interfaces.iter().map(|interface| interface.name()).collect(),
         imports: introspection.imports,
+        contract: introspection.contract,
+        wanted,
+        missing,
+        unused,
         manifest: Manifest::path_of(path),
+        pinned: manifest.sha256,
     })
 }
 

@@ -65,17 +65,31 @@ pub enum LoadError {
         /// What it exports.
         exports: String,
     },
-    /// The component imports something that its manifest does not grant.
+    /// An export is not what the contract says it is.
     #[error(
-        "component {path}: imports {import}, which is not granted. To allow it, add to [grants] in {manifest}: {grant}"
+        "component {path}: its export {interface} is not the contract's: {function}: {problem}. This host speaks dagster-ray:backend@{speaks}: build the component against the WIT of that version"
     )]
+    World {
+        /// The file.
+        path: PathBuf,
+        /// The interface, as the component names it.
+        interface: String,
+        /// The function that differs.
+        function: String,
+        /// In what it differs.
+        problem: String,
+        /// The version of the contract that the host speaks.
+        speaks: String,
+    },
+    /// The component imports something that its manifest does not grant, or the operator takes away.
+    #[error("component {path}: imports {import}, which is not granted. To allow it, add to {place}: {grant}")]
     Ungranted {
         /// The file.
         path: PathBuf,
         /// The interface.
         import: String,
-        /// The manifest.
-        manifest: PathBuf,
+        /// Where the grant is missing: the manifest's `[grants]`, or the operator's.
+        place: String,
         /// The line to add.
         grant: String,
     },
@@ -95,6 +109,9 @@ pub enum LoadError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What the operator allows is no such thing.
+    #[error("{0}")]
+    Narrowing(String),
     /// The cassette to record to, or to answer from, cannot be used.
     #[error("cassette {path}: {problem}")]
     Cassette {
@@ -118,11 +135,12 @@ impl LoadError {
             | Self::NotAComponent { path, .. }
             | Self::Contract { path, .. }
             | Self::NoBackend { path, .. }
+            | Self::World { path, .. }
             | Self::Ungranted { path, .. }
             | Self::Unknown { path, .. }
             | Self::Manifest { path, .. }
             | Self::Cassette { path, .. } => Some(path),
-            Self::Engine(_) => None,
+            Self::Narrowing(_) | Self::Engine(_) => None,
         }
     }
 }

@@ -53,3 +53,97 @@ pub fn need(import: &str, grants: &Grants) -> Need {
 pub fn needs_http(grants: &Grants) -> bool {
     !grants.http.is_empty() || !grants.kubernetes.is_empty()
 }
+
+/// A grant of each kind, so that only what cannot be had is refused.
+pub(crate) fn everything() -> Grants {
+    Grants {
+        http: vec!["address".into()],
+        packages: true,
+        objects: vec!["ray".into()],
+        keyvalue: vec!["bucket".into()],
+        processes: [("ray".to_owned(), Vec::new())].into(),
+        ..Grants::default()
+    }
+}
+
+/// The lines of a manifest that a component's imports want, whatever is granted now.
+pub fn wanted(imports: &[String]) -> Vec<&'static str> {
+    let none = Grants::default();
+    let mut lines = Vec::new();
+    for import in imports {
+        if let Need::Grant(line) = need(import, &none)
+            && !lines.contains(&line)
+        {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// The grants that nothing in the component could use, as the lines that say them.
+pub fn unused(imports: &[String], grants: &Grants) -> Vec<String> {
+    let imported = |interface: &str| imports.iter().any(|import| import.starts_with(interface));
+    let mut lines = Vec::new();
+    if !imported("wasi:http/") {
+        if !grants.http.is_empty() {
+            lines.push(format!("http = {:?}", grants.http));
+        }
+        if !grants.kubernetes.is_empty() {
+            lines.push("kubernetes = […]".to_owned());
+        }
+        if !grants.networks.is_empty() {
+            let names: Vec<_> = grants.networks.iter().map(ToString::to_string).collect();
+            lines.push(format!("networks = {names:?}"));
+        }
+    }
+    if grants.packages && !imported("dagster-ray:host/packages") {
+        lines.push("packages = true".to_owned());
+    }
+    if !grants.objects.is_empty() && !imported("dagster-ray:host/objects") {
+        lines.push(format!("objects = {:?}", grants.objects));
+    }
+    if !grants.keyvalue.is_empty() && !imported("wasi:keyvalue/") {
+        lines.push(format!("keyvalue = {:?}", grants.keyvalue));
+    }
+    if !grants.processes.is_empty() && !imported("dagster-ray:host/processes") {
+        let programs: Vec<_> = grants.processes.keys().map(|name| format!("{name} = […]")).collect();
+        lines.push(format!("processes = {{ {} }}", programs.join(", ")));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_that_no_import_could_use_is_named_by_its_line() {
+        let grants: Grants = toml::from_str(
+            "http = ['address']\npackages = true\nobjects = ['ray']\nkeyvalue = ['state']\nnetworks = ['private']\nprocesses.ray = [[]]",
+        )
+        .unwrap();
+        assert_eq!(
+            unused(&["wasi:cli/exit@0.2.12".into()], &grants),
+            [
+                "http = [\"address\"]",
+                "networks = [\"private\"]",
+                "packages = true",
+                "objects = [\"ray\"]",
+                "keyvalue = [\"state\"]",
+                "processes = { ray = […] }"
+            ]
+        );
+        let imports: Vec<String> = [
+            "wasi:http/types@0.2.12",
+            "wasi:http/outgoing-handler@0.2.12",
+            "dagster-ray:host/packages@0.1.0",
+            "dagster-ray:host/objects@0.1.0",
+            "dagster-ray:host/processes@0.1.0",
+            "wasi:keyvalue/store@0.2.0-draft",
+        ]
+        .map(str::to_owned)
+        .into();
+        assert_eq!(unused(&imports, &grants), [] as [String; 0]);
+        assert_eq!(wanted(&imports).len(), 5);
+    }
+}

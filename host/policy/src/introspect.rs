@@ -2,12 +2,18 @@
 
 use std::path::Path;
 
+use wasmparser::types::Types;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 
+use crate::contract::Contract;
 use crate::error::LoadError;
 
 /// The version of the contract that this host speaks.
 const CONTRACT: &str = "0.1";
+/// Most imports, and most exports, of a component. The contract has a dozen.
+const MOST: usize = 1_000;
+/// How many names an error lists.
+const LISTED: usize = 12;
 
 /// An interface of the contract that a component can export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,7 +33,8 @@ pub enum Interface {
 }
 
 impl Interface {
-    const ALL: [Self; 6] =
+    /// All there are.
+    pub const ALL: [Self; 6] =
         [Self::Describe, Self::Launcher, Self::Executor, Self::Cluster, Self::Pipes, Self::Io];
 
     /// Its name in the contract.
@@ -52,6 +59,8 @@ pub struct Introspection {
     pub imports: Vec<String>,
     /// The names of all its exports.
     pub exports: Vec<String>,
+    /// The version of the contract that it was built for, such as `0.1.0`.
+    pub contract: String,
 }
 
 /// Reads a component's type, after checking that the whole file is valid. The path is for messages.
@@ -60,6 +69,10 @@ pub struct Introspection {
 /// Where the bytes are no whole component, or one of another version of the contract, or one
 /// without any export that the host could call.
 pub fn read(path: &Path, bytes: &[u8]) -> Result<Introspection, LoadError> {
+    read_with_types(path, bytes).map(|(introspection, _)| introspection)
+}
+
+pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspection, Types), LoadError> {
     let not = |problem: String| LoadError::NotAComponent { path: path.to_owned(), problem };
     let broken = |error: wasmparser::BinaryReaderError| {
         not(format!(
@@ -80,7 +93,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Introspection, LoadError> {
         Some(Err(error)) if bytes.starts_with(b"\0asm") => return Err(broken(error)),
         _ => return Err(not("this is no WebAssembly file at all (it does not begin with \\0asm)".into())),
     }
-    Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).map_err(broken)?;
+    let types = Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).map_err(broken)?;
 
     let mut depth = 0_usize;
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
@@ -104,11 +117,47 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Introspection, LoadError> {
             _ => {}
         }
     }
-    let interfaces = interfaces(path, &imports, &exports)?;
-    Ok(Introspection { interfaces, imports, exports })
+    for (what, names) in [("imports", &imports), ("exports", &exports)] {
+        if names.len() > MOST {
+            return Err(not(format!("it has {} {what}, more than the limit of {MOST}", names.len())));
+        }
+    }
+    let (interfaces, contract) = interfaces(path, &imports, &exports)?;
+    let introspection = Introspection { interfaces, imports, exports, contract };
+    Ok((introspection, types))
 }
 
-fn interfaces(path: &Path, imports: &[String], exports: &[String]) -> Result<Vec<Interface>, LoadError> {
+/// Compares each interface of the contract that a component exports with the contract's own.
+pub(crate) fn compare(path: &Path, read: &Introspection, types: &Types) -> Result<(), LoadError> {
+    let contract =
+        Contract::get().map_err(|problem| LoadError::Engine(format!("the contract: {problem}")))?;
+    for interface in &read.interfaces {
+        let Some(export) = read.exports.iter().find(|export| is(export, *interface)) else { continue };
+        if let Err(difference) = contract.compare(*interface, types.as_ref(), &read.imports, export) {
+            return Err(LoadError::World {
+                path: path.to_owned(),
+                interface: export.clone(),
+                function: difference.function,
+                problem: difference.problem,
+                speaks: contract.version().to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn is(export: &str, interface: Interface) -> bool {
+    export
+        .strip_prefix("dagster-ray:backend/")
+        .and_then(|rest| rest.split_once('@'))
+        .is_some_and(|(name, _)| name == interface.name())
+}
+
+fn interfaces(
+    path: &Path,
+    imports: &[String],
+    exports: &[String],
+) -> Result<(Vec<Interface>, String), LoadError> {
     for name in imports.iter().chain(exports) {
         if let Some((package, version)) = name.split_once('@')
             && package.starts_with("dagster-ray:")
@@ -123,14 +172,20 @@ fn interfaces(path: &Path, imports: &[String], exports: &[String]) -> Result<Vec
     }
     let found: Vec<_> = Interface::ALL
         .into_iter()
-        .filter(|interface| {
-            let prefix = format!("dagster-ray:backend/{}@", interface.name());
-            exports.iter().any(|export| export.starts_with(&prefix))
-        })
+        .filter(|interface| exports.iter().any(|export| is(export, *interface)))
         .collect();
-    if found.is_empty() {
-        let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+    let Some(first) = found.first() else {
+        let more = exports.len().saturating_sub(LISTED);
+        let listed: Vec<_> = exports.iter().take(LISTED).map(String::as_str).collect();
+        let exports = match (listed.is_empty(), more) {
+            (true, _) => "nothing".to_owned(),
+            (false, 0) => listed.join(", "),
+            (false, more) => format!("{}, and {more} more", listed.join(", ")),
+        };
         return Err(LoadError::NoBackend { path: path.to_owned(), exports });
-    }
-    Ok(found)
+    };
+    let export = exports.iter().find(|export| is(export, *first));
+    let contract = export.and_then(|name| name.split_once('@')).map_or("", |(_, version)| version);
+    let contract = contract.to_owned();
+    Ok((found, contract))
 }

@@ -6,13 +6,16 @@
 //!
 //! - [`check`]: a component file against its manifest, before anything is compiled.
 //! - [`manifest`]: what a component may do, and how much of everything.
+//! - [`contract`]: what it exports, function by function, against the contract.
 //! - [`introspect`]: what a component imports and exports.
 //! - [`Policy`]: what a loaded component may reach.
+//! - [`address`]: which network an address belongs to.
 //! - [`kubernetes`]: what a request asks of the Kubernetes API, and which rule allows it.
 
 pub mod address;
 mod authority;
 mod check;
+pub mod contract;
 mod error;
 mod imports;
 pub mod introspect;
@@ -24,7 +27,7 @@ mod policy;
 pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
 pub use check::{Checked, Inspection, LARGEST, check, check_bytes, inspect};
 pub use error::LoadError;
-pub use imports::{Need, need, needs_http};
+pub use imports::{Need, need, needs_http, unused, wanted};
 pub use introspect::{Interface, Introspection};
-pub use limits::Limits;
+pub use limits::{AtMost, Limits};
 pub use policy::{Policy, Program};

@@ -12,17 +12,20 @@
 //! memory_mib = 64
 //! ```
 //!
-//! Keys that are not known are errors. The operator's configuration has the same form without `id`,
-//! and can only narrow.
+//! Keys that are not known are errors. The operator's part, `backend_grants` of the configuration, has
+//! the same form without `id` and `sha256`, and can only narrow.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::address::Network;
+use crate::authority::Authority;
 use crate::error::LoadError;
 use crate::kubernetes::Rule;
-pub use crate::limits::Limits;
+pub use crate::limits::{AtMost, Limits};
 
 /// What a component may import, and on what.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
@@ -32,6 +35,10 @@ pub struct Grants {
     /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` of the Kubernetes
     /// cluster, or `scheme://host:port`.
     pub http: Vec<String>,
+    /// Networks whose addresses the names in `http` may resolve to, beside public ones: `private`,
+    /// `loopback`, `link-local`. Where `address` leads, the operator has said: private networks and
+    /// loopback need no grant there.
+    pub networks: Vec<Network>,
     /// What may be asked of the Kubernetes API, at `http://kubernetes.internal`.
     pub kubernetes: Vec<Rule>,
     /// Whether the directories that the configuration names may be read, to upload them.
@@ -60,6 +67,9 @@ pub struct Manifest {
     /// How much of everything it may use.
     #[serde(default)]
     pub limits: Limits,
+    /// Whether it was read from a file, and is not what holds for a component without one.
+    #[serde(skip)]
+    pub is_written: bool,
 }
 
 /// What the operator allows of it.
@@ -71,19 +81,115 @@ pub struct Narrowing {
     pub grants: Option<Grants>,
     /// Limits; the lower of each counts.
     #[serde(default)]
-    pub limits: Option<Limits>,
+    pub limits: Option<AtMost>,
 }
 
+/// A manifest with no more than the operator allows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Narrowed {
+    /// What is left.
+    pub manifest: Manifest,
+    /// What the operator wrote without effect, because the manifest does not have it.
+    pub without_effect: Vec<String>,
+}
+
+/// The most that a manifest may be, in bytes.
+const LARGEST: u64 = 1 << 20;
+
 impl Narrowing {
-    /// Reads the operator's part.
+    /// Reads the operator's part from TOML.
     ///
     /// # Errors
     /// Where the text is not TOML, or has a key that is not known.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
-        toml::from_str(text).map_err(|error| LoadError::Manifest {
-            path: PathBuf::from("(operator's grants)"),
-            problem: error.to_string(),
-        })
+        let wrong = |error: toml::de::Error| {
+            LoadError::Narrowing(format!("what is to be left of the grants: {error}"))
+        };
+        toml::from_str::<Self>(text).map_err(wrong)?.checked()
+    }
+
+    /// Reads the operator's part from JSON, as a configuration has it.
+    ///
+    /// # Errors
+    /// Where the text is not JSON, or has a key that is not known.
+    pub fn from_json(text: &str) -> Result<Self, LoadError> {
+        let wrong = |error: serde_json::Error| LoadError::Narrowing(format!("backend_grants: {error}"));
+        // By way of a value: lines and columns of a text that the operator has not written say nothing.
+        let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
+        serde_json::from_value::<Self>(value).map_err(wrong)?.checked()
+    }
+
+    fn checked(self) -> Result<Self, LoadError> {
+        let grants = self.grants.as_ref().and_then(Grants::problem);
+        match grants.or_else(|| self.limits.as_ref().and_then(AtMost::problem)) {
+            Some(problem) => Err(LoadError::Narrowing(format!("backend_grants: {problem}"))),
+            None => Ok(self),
+        }
+    }
+}
+
+impl Grants {
+    /// What is wrong with them; nothing where they mean something.
+    fn problem(&self) -> Option<String> {
+        let entry = self.http.iter().find(|entry| {
+            !["address", "cluster-services"].contains(&entry.as_str()) && Authority::named(entry).is_none()
+        })?;
+        Some(format!(
+            "grants.http: {entry:?} is no authority: write \"address\", \"cluster-services\" or \"https://host:port\", without a path and without wildcards"
+        ))
+    }
+
+    /// What both allow.
+    fn narrowed(self, by: &Self, without_effect: &mut Vec<String>) -> Self {
+        let mut said = |of: &str, what: String| without_effect.push(format!("grants.{of}: {what}"));
+        for entry in by.http.iter().filter(|entry| !self.http.contains(entry)) {
+            said("http", format!("{entry:?}"));
+        }
+        for network in by.networks.iter().filter(|network| !self.networks.contains(network)) {
+            said("networks", format!("\"{network}\""));
+        }
+        for rule in &by.kubernetes {
+            if !self.kubernetes.iter().any(|own| own.intersection(rule).is_some()) {
+                said("kubernetes", rule.to_string());
+            }
+        }
+        if by.packages && !self.packages {
+            said("packages", "true".into());
+        }
+        for store in by.objects.iter().filter(|store| !self.objects.contains(store)) {
+            said("objects", format!("{store:?}"));
+        }
+        for bucket in by.keyvalue.iter().filter(|bucket| !self.keyvalue.contains(bucket)) {
+            said("keyvalue", format!("{bucket:?}"));
+        }
+        let longer = |allowed: &[Vec<String>], own: &[Vec<String>]| -> Vec<Vec<String>> {
+            allowed.iter().filter(|longer| own.iter().any(|own| longer.starts_with(own))).cloned().collect()
+        };
+        for (program, allowed) in &by.processes {
+            let own = self.processes.get(program).map_or(&[] as &[_], Vec::as_slice);
+            for line in allowed.iter().filter(|line| longer(std::slice::from_ref(*line), own).is_empty()) {
+                said("processes", format!("{program} = [{line:?}]"));
+            }
+        }
+        let both = |rule: &Rule| -> Vec<Rule> {
+            by.kubernetes.iter().filter_map(|by| rule.intersection(by)).collect()
+        };
+        Self {
+            kubernetes: self.kubernetes.iter().flat_map(both).collect(),
+            http: self.http.into_iter().filter(|entry| by.http.contains(entry)).collect(),
+            networks: self.networks.into_iter().filter(|network| by.networks.contains(network)).collect(),
+            packages: self.packages && by.packages,
+            objects: self.objects.into_iter().filter(|store| by.objects.contains(store)).collect(),
+            keyvalue: self.keyvalue.into_iter().filter(|bucket| by.keyvalue.contains(bucket)).collect(),
+            processes: self
+                .processes
+                .into_iter()
+                .filter_map(|(program, own)| {
+                    let kept = longer(by.processes.get(&program)?, &own);
+                    (!kept.is_empty()).then_some((program, kept))
+                })
+                .collect(),
+        }
     }
 }
 
@@ -100,59 +206,62 @@ impl Manifest {
     /// Where the file cannot be read, is not TOML, or has a key that is not known.
     pub fn of(wasm: &Path) -> Result<Self, LoadError> {
         let path = Self::path_of(wasm);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text, &path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self {
-                id: wasm
-                    .file_stem()
-                    .map_or_else(|| "component".into(), |stem| stem.to_string_lossy().into_owned()),
-                sha256: None,
-                grants: Grants { http: vec!["address".into()], packages: true, ..Grants::default() },
-                limits: Limits::default(),
-            }),
-            Err(error) => Err(LoadError::Manifest { path, problem: error.to_string() }),
+        let unreadable = |problem: String| LoadError::Manifest { path: path.clone(), problem };
+        let file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::absent(wasm)),
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
+        let mut text = String::new();
+        file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+        Self::parse(&text, &path)
+    }
+
+    fn absent(wasm: &Path) -> Self {
+        Self {
+            id: wasm
+                .file_stem()
+                .map_or_else(|| "component".into(), |stem| stem.to_string_lossy().into_owned()),
+            sha256: None,
+            grants: Grants { http: vec!["address".into()], packages: true, ..Grants::default() },
+            limits: Limits::default(),
+            is_written: false,
         }
     }
 
     /// Reads a manifest. The path is for messages.
     ///
     /// # Errors
-    /// Where the text is not TOML, or has a key that is not known.
+    /// Where the text is too long, is not TOML, has a key that is not known, or means nothing.
     pub fn parse(text: &str, path: &Path) -> Result<Self, LoadError> {
-        toml::from_str(text)
-            .map_err(|error| LoadError::Manifest { path: path.to_owned(), problem: error.to_string() })
+        let wrong = |problem: String| LoadError::Manifest { path: path.to_owned(), problem };
+        if text.len() as u64 > LARGEST {
+            return Err(wrong(format!("it is longer than {LARGEST} bytes")));
+        }
+        let mut manifest: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        if let Some(problem) = manifest.grants.problem().or_else(|| manifest.limits.problem()) {
+            return Err(wrong(problem));
+        }
+        manifest.is_written = true;
+        Ok(manifest)
     }
 
     /// This manifest, with no more than the operator allows.
-    pub fn narrowed(mut self, by: &Narrowing) -> Self {
+    pub fn narrowed(self, by: &Narrowing) -> Self {
+        self.narrow(by).manifest
+    }
+
+    /// The same, with what the operator wrote without effect.
+    pub fn narrow(mut self, by: &Narrowing) -> Narrowed {
+        let mut without_effect = Vec::new();
         if let Some(grants) = &by.grants {
-            self.grants.http.retain(|entry| grants.http.contains(entry));
-            let allowed = |rule: &Rule| -> Vec<Rule> {
-                grants.kubernetes.iter().filter_map(|by| rule.intersection(by)).collect()
-            };
-            self.grants.kubernetes = self.grants.kubernetes.iter().flat_map(allowed).collect();
-            self.grants.packages &= grants.packages;
-            self.grants.objects.retain(|store| grants.objects.contains(store));
-            self.grants.keyvalue.retain(|bucket| grants.keyvalue.contains(bucket));
-            self.grants.processes = self
-                .grants
-                .processes
-                .into_iter()
-                .filter_map(|(program, prefixes)| {
-                    let allowed = grants.processes.get(&program)?;
-                    let kept: Vec<_> = allowed
-                        .iter()
-                        .filter(|longer| prefixes.iter().any(|prefix| longer.starts_with(prefix)))
-                        .cloned()
-                        .collect();
-                    (!kept.is_empty()).then_some((program, kept))
-                })
-                .collect();
+            self.grants = self.grants.narrowed(grants, &mut without_effect);
         }
         if let Some(limits) = &by.limits {
+            without_effect.extend(limits.without_effect(&self.limits));
             self.limits = self.limits.narrowed(limits);
         }
-        self
+        Narrowed { manifest: self, without_effect }
     }
 }
 
@@ -197,7 +306,17 @@ mod tests {
             "[grants]\nhttp = ['https://evil.example:443']\npackages = true\nprocesses.ray = [['start', '--head'], ['stop']]\nprocesses.sh = [[]]\n[limits]\nmemory_mib = 512\ncall_seconds = 5.0",
         )
         .unwrap();
-        let narrowed = manifest.narrowed(&narrowing);
+        let Narrowed { manifest: narrowed, without_effect } = manifest.narrow(&narrowing);
+        assert_eq!(
+            without_effect,
+            [
+                r#"grants.http: "https://evil.example:443""#,
+                "grants.packages: true",
+                r#"grants.processes: ray = [["stop"]]"#,
+                "grants.processes: sh = [[]]",
+                "limits.memory_mib = 512 (the component has 64)",
+            ]
+        );
         assert!(narrowed.grants.http.is_empty());
         assert!(!narrowed.grants.packages);
         assert_eq!(
@@ -206,5 +325,60 @@ mod tests {
         );
         assert_eq!(narrowed.limits.memory_mib, 64);
         assert_eq!(narrowed.limits.call_seconds, 5.0);
+    }
+
+    #[test]
+    fn an_entry_that_means_nothing_is_refused() {
+        for entry in [
+            "adress",
+            "*",
+            "https://*.example:443",
+            "https://example:443/path",
+            "https://user@example:443",
+            "ftp://example:21",
+            "https://example:443?q",
+            "example:443",
+            "",
+        ] {
+            let text = format!("id = 'x'\n[grants]\nhttp = ['{entry}']");
+            let error = Manifest::parse(&text, Path::new("x.toml")).unwrap_err().to_string();
+            assert!(error.contains("is no authority") && error.contains(entry), "{error}");
+        }
+        assert!(
+            Manifest::parse(
+                "id = 'x'\n[grants]\nhttp = ['https://example:443', 'http://[::1]:80', 'http://a/']",
+                Path::new("x")
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_bomb_of_a_manifest_is_an_error() {
+        let path = Path::new("x.toml");
+        let deep = format!("id = 'x'\nlimits = {}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        let tables = format!("id = 'x'\n[{}]", vec!["a"; 100_000].join("."));
+        let long = format!("id = '{}'", "x".repeat(2 << 20));
+        for text in [deep, tables, long] {
+            assert!(Manifest::parse(&text, path).is_err());
+        }
+    }
+
+    #[test]
+    fn the_operator_writes_json_and_an_unknown_key_is_named() {
+        let narrowing =
+            Narrowing::from_json(r#"{"grants": {"http": ["address"]}, "limits": {"memory_mib": 32}}"#)
+                .unwrap();
+        assert_eq!(narrowing.limits.unwrap().memory_mib, Some(32));
+        for (text, key) in [
+            (r#"{"grants": {"htpp": []}}"#, "htpp"),
+            (r#"{"limit": {}}"#, "limit"),
+            (r#"{"limits": {"memory": 3}}"#, "memory"),
+            (r#"{"limits": {"call_seconds": -1}}"#, "call_seconds"),
+            (r#"{"grants": {"networks": ["local"]}}"#, "link-local"),
+        ] {
+            let error = Narrowing::from_json(text).unwrap_err().to_string();
+            assert!(error.starts_with("backend_grants: ") && error.contains(key), "{error}");
+        }
     }
 }

@@ -54,6 +54,9 @@ impl Policy {
                 authorities.push(known.unwrap_or(authority));
             }
         }
+        for authority in &mut authorities {
+            authority.reach = authority.reach.clone().with(&grants.networks);
+        }
         let programs = grants
             .processes
             .iter()

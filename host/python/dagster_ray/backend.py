@@ -44,6 +44,8 @@ class Connection:
     backend_config: Mapping[str, Any] = field(default_factory=dict)
     kube_config: str | None = None
     kube_context: str | None = None
+    backend_grants: Mapping[str, Any] | None = None
+    backend_sha256: str | None = None
     backend_programs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
@@ -64,8 +66,15 @@ class Connection:
             backend_config=config.get("backend_config") or {},
             kube_config=config.get("kube_config"),
             kube_context=config.get("kube_context"),
+            backend_grants=config.get("backend_grants"),
+            backend_sha256=config.get("backend_sha256"),
             backend_programs=config.get("backend_programs") or {},
         )
+
+    @property
+    def narrowing(self) -> "dict[str, str | None]":
+        """What the operator allows of the component, as the native module takes it."""
+        return narrowing(self.backend_grants, self.backend_sha256)
 
 
 @dataclass(frozen=True)
@@ -124,8 +133,8 @@ class Backend:
     ) -> Any:
         """Calls an export and waits for its answer."""
         component = self._component(directories)
-        listener = _listener(write, output)
-        answer = component.call(export, json.dumps(arguments), listener, timeout)
+        heard = listener(write, output)
+        answer = component.call(export, json.dumps(arguments), heard, timeout)
         return json.loads(answer)
 
     def start(
@@ -139,7 +148,7 @@ class Backend:
     ) -> "Pending":
         """Calls an export without waiting for its answer."""
         component = self._component(directories)
-        return Pending(component.start(export, json.dumps(arguments), _listener(write), timeout))
+        return Pending(component.start(export, json.dumps(arguments), listener(write), timeout))
 
     def submission_client(self) -> "JobSubmissionClient":
         """Ray's own client for the same Ray."""
@@ -188,8 +197,7 @@ class Backend:
             programs=programs,
             directories=sorted(directories),
             buckets=buckets,
-            grants=None,
-            sha256=None,
+            **self.connection.narrowing,
         )
 
     def _resolve(self) -> _Target:
@@ -226,7 +234,7 @@ class Backend:
     def _find(self) -> _Target:
         offered = self.connection.backend_config
         if self.connection.address is None and self._wasm not in (None, *_by_address()):
-            declared = _declared_settings(self._wasm)
+            declared = _declared_settings(self._wasm, self.connection.narrowing)
             if "address" not in declared:
                 return _Target(self._wasm, _texts(offered, declared), None)
         known = known_address(self.connection.address)
@@ -244,7 +252,7 @@ class Backend:
         if "dashboard_port" in offered:
             settings["dashboard_port"] = str(port)
         if offered.keys() - settings.keys():
-            settings |= declared_settings(wasm, offered)
+            settings |= declared_settings(wasm, offered, self.connection.narrowing)
         return _Target(wasm, settings, url)
 
 
@@ -285,7 +293,9 @@ def local_directories(*runtime_envs: Any) -> set[str]:
     return found
 
 
-def _listener(write: Write | None, output: Output | None = None) -> Callable[..., None]:
+def listener(write: Write | None = None, output: Output | None = None) -> Callable[..., None]:
+    """Takes the reports of a call. Without `write`, log lines go to the logger `dagster_ray`."""
+
     def receive(text: str, lines: bytes | None = None) -> None:
         if lines is not None:
             # Then the text is the channel.
@@ -318,13 +328,23 @@ def _command(name: str, command: Any) -> list[str]:
     )
 
 
-def declared_settings(wasm: str, offered: Mapping[str, Any]) -> dict[str, str]:
+def narrowing(grants: Mapping[str, Any] | None, sha256: str | None) -> dict[str, str | None]:
+    """What the operator allows of a component, as the native module takes it."""
+    return {"grants": None if grants is None else json.dumps(grants), "sha256": sha256}
+
+
+def declared_settings(
+    wasm: str, offered: Mapping[str, Any], narrowed: Mapping[str, str | None]
+) -> dict[str, str]:
     """Only the component knows which keys it reads once, and which with each run and step."""
-    return _texts(offered, _declared_settings(wasm))
+    return _texts(offered, _declared_settings(wasm, narrowed))
 
 
-def _declared_settings(wasm: str) -> set[str]:
-    probe = native().Component(wasm, settings={}, authorities=[], programs={}, directories=[])
+def _declared_settings(wasm: str, narrowed: Mapping[str, str | None]) -> set[str]:
+    # Nothing of a file that is not the pinned one is called, not even to ask it.
+    probe = native().Component(
+        wasm, settings={}, authorities=[], programs={}, directories=[], **narrowed
+    )
     return set(json.loads(probe.call("describe.describe", "{}"))["settings"])
 
 

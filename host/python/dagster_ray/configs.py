@@ -109,6 +109,18 @@ class RayLauncherConfig(RayExecutionConfig, RayJobSubmissionClientConfig):
     kube_context: str | None = Field(
         default=None, description="A context of the kubeconfig. Without it, the current one."
     )
+    backend_grants: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "What the backend may do at the most, in the form of its manifest: "
+            "`{grants: {http: [address]}, limits: {memory_mib: 32}}`. Without `grants`, all that "
+            "the manifest grants; with it, only what both allow. It cannot add anything."
+        ),
+    )
+    backend_sha256: str | None = Field(
+        default=None,
+        description="The sha256 that the backend's file must have; any other is not loaded.",
+    )
     unreachable_timeout: float | None = Field(
         default=None,
         description="Seconds for which Ray may stay unreachable before its jobs count as lost.",

@@ -84,7 +84,8 @@ impl Component {
             })
             .collect::<PyResult<_>>()?;
         let narrowing = match grants {
-            Some(text) => Narrowing::parse(text).map_err(|error| errors::load(py, &error))?,
+            Some(text) => Narrowing::from_json(text)
+                .map_err(|error| errors::invalid(py, "backend_grants", &error.to_string()))?,
             None => Narrowing::default(),
         };
         let kubernetes = kubernetes

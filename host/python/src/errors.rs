@@ -62,7 +62,7 @@ pub(crate) fn call(py: Python<'_>, error: &CallError) -> PyErr {
     let message = error.to_string();
     let (class, component, export) = match error {
         CallError::Load(error) => return load(py, error),
-        CallError::Answered { error: answer, component, export } => {
+        CallError::Answered { error: answer, component, export, .. } => {
             let (class, details) = answered(py, answer);
             let named =
                 details.set_item("component", component).and_then(|()| details.set_item("export", export));

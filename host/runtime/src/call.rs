@@ -1,5 +1,6 @@
 //! One call of one export: its deadline, its cancellation, its reports, and what its end means.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dagster_ray_policy::{Limits, Policy};
@@ -14,7 +15,7 @@ use crate::capability::objects::Value;
 use crate::error::CallError;
 use crate::exports::{self, Answer, Failure};
 use crate::loader::Loaded;
-use crate::notice::{Notice, Reports, Waiting};
+use crate::notice::{Notice, Reports, Waiting, plain};
 use crate::store::{self, Cancel, Ingredients, State};
 
 /// How long a call that has been told of its cancellation may clean up before it is cut off.
@@ -153,6 +154,11 @@ impl One {
         if !loaded.introspection.interfaces.iter().any(|offered| offered.name() == interface) {
             return Err(self.not_offered(loaded));
         }
+        if !loaded.has_warned.swap(true, Ordering::AcqRel) {
+            for warning in &loaded.warnings {
+                reports.warn(warning.clone()).await;
+            }
+        }
         let _ticking = self.backend.host().tick();
         let (cluster, services) = self.backend.cluster();
         let mut store = store::make(
@@ -198,15 +204,16 @@ impl One {
                     && denial.grant.is_empty()
                     && let Some(known) = state.egress.denials.last()
                 {
-                    denial.clone_from(known);
+                    *denial = known;
                 }
-                CallError::Answered { component, export, error: Box::new(error) }
+                let is_narrowed = loaded.is_narrowed;
+                CallError::Answered { component, export, error: Box::new(error), is_narrowed }
             }
             Failure::Broken(error) => CallError::Trap {
                 component,
                 export,
                 reason: reason(&error, &loaded.manifest.limits),
-                stderr: String::from_utf8_lossy(&state.stderr.contents()).into_owned(),
+                stderr: plain(String::from_utf8_lossy(&state.stderr.contents()).into_owned()),
             },
         }
     }

@@ -3,6 +3,7 @@
 use dagster_ray_policy::LoadError;
 
 use crate::bindings::dagster_ray::host::model;
+use crate::notice::plain;
 
 /// wasmtime's refusal, as an error of loading.
 pub(crate) fn refused(error: wasmtime::Error) -> LoadError {
@@ -36,7 +37,7 @@ pub enum CallError {
         problem: String,
     },
     /// The component answered with an error of the contract.
-    #[error("{component}: {export}: {}", explain(.error))]
+    #[error("{component}: {export}: {}", explain(.error, *.is_narrowed))]
     Answered {
         /// The component.
         component: String,
@@ -44,6 +45,8 @@ pub enum CallError {
         export: String,
         /// Its answer.
         error: Box<model::Error>,
+        /// Whether the operator takes some of the manifest's grants away.
+        is_narrowed: bool,
     },
     /// The component has a defect.
     #[error("{component}: {export}: the component failed: {reason}{}", tail(.stderr))]
@@ -81,9 +84,9 @@ fn tail(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!("\nThe component wrote:\n{}", stderr.trim_end()) }
 }
 
-fn explain(error: &model::Error) -> String {
+fn explain(error: &model::Error, is_narrowed: bool) -> String {
     use model::Error as E;
-    match error {
+    plain(match error {
         E::InvalidConfig(fields) => {
             let mut text = String::from("the configuration is wrong:");
             for field in fields {
@@ -97,8 +100,11 @@ fn explain(error: &model::Error) -> String {
         E::NotFound(what) => format!("not found: {what}"),
         E::Conflict(what) => format!("conflict: {what}"),
         E::Denied(denial) => format!(
-            "the host refused {} to {}. To allow it, add to [grants] in the component's manifest: {}",
-            denial.capability, denial.target, denial.grant
+            "the host refused {} to {}. To allow it, add to [grants] in the component's manifest{}: {}",
+            denial.capability,
+            denial.target,
+            if is_narrowed { ", and to grants in backend_grants of the configuration" } else { "" },
+            denial.grant
         ),
         E::Unavailable(hint) => hint.reason.clone(),
         E::Timeout(ms) => format!("not finished within {} s", *ms as f64 / 1000.0),
@@ -107,5 +113,5 @@ fn explain(error: &model::Error) -> String {
         E::Backend(api) if api.status != 0 => format!("HTTP {} {}: {}", api.status, api.reason, api.message),
         E::Backend(api) => format!("{}: {}", api.reason, api.message),
         E::Other(text) => text.clone(),
-    }
+    })
 }

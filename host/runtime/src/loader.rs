@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use dagster_ray_policy::manifest::{Manifest, Narrowing};
 use dagster_ray_policy::{Checked, Introspection, LoadError, check};
@@ -22,6 +23,12 @@ pub(crate) struct Loaded {
     pub(crate) digest: String,
     pub(crate) introspection: Introspection,
     pub(crate) instance: InstancePre<State>,
+    /// What the operator should know of it.
+    pub(crate) warnings: Vec<String>,
+    /// Whether a caller has been told.
+    pub(crate) has_warned: AtomicBool,
+    /// Whether the operator takes grants away.
+    pub(crate) is_narrowed: bool,
 }
 
 /// Loads a component file.
@@ -31,7 +38,7 @@ pub(crate) fn load(
     narrowing: &Narrowing,
     pinned: Option<&str>,
 ) -> Result<Arc<Loaded>, LoadError> {
-    let Checked { bytes, manifest, digest, introspection } = check(path, narrowing, pinned)?;
+    let Checked { bytes, manifest, digest, introspection, warnings } = check(path, narrowing, pinned)?;
     let component = cache::component(host.engine(), &digest, &bytes).map_err(refused)?;
     let mut linker = Linker::new(host.engine());
     linker::build(&mut linker, &manifest.grants).map_err(refused)?;
@@ -40,5 +47,9 @@ pub(crate) fn load(
         problem: format!("it does not fit the contract: {error:#}"),
     })?;
     tracing::info!(component = manifest.id, digest, "loaded {}", path.display());
-    Ok(Arc::new(Loaded { manifest, digest, introspection, instance }))
+    for warning in &warnings {
+        tracing::warn!(component = manifest.id, "{warning}");
+    }
+    let (has_warned, is_narrowed) = (AtomicBool::new(false), narrowing.grants.is_some());
+    Ok(Arc::new(Loaded { manifest, digest, introspection, instance, warnings, has_warned, is_narrowed }))
 }

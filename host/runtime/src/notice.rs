@@ -53,6 +53,16 @@ fn replaced<S: Serializer>(text: &[u8], serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(&String::from_utf8_lossy(text))
 }
 
+/// A text without the characters that a terminal obeys: a component must not move the cursor of who
+/// reads its log.
+pub(crate) fn plain(text: String) -> String {
+    let is_order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_order) {
+        return text;
+    }
+    text.replace(is_order, "\u{fffd}")
+}
+
 /// Bytes that a report costs beside its text.
 const FRAME: usize = 16;
 /// Bytes of output that may wait for a slow caller.
@@ -83,6 +93,11 @@ impl Reports {
         self
     }
 
+    /// The host's own word to the caller, which costs the component nothing.
+    pub(crate) async fn warn(&self, message: String) {
+        let _ = self.sender.send((Notice::Log { level: "warning", message }, None)).await;
+    }
+
     /// Passes a notice on. What goes beyond the byte limit is dropped: a component must not fill
     /// its caller's log.
     pub(crate) async fn send(&mut self, notice: Notice) {
@@ -90,13 +105,19 @@ impl Reports {
         if size > self.room {
             self.dropped += 1;
             if self.dropped == 1 {
-                let message =
-                    "the component reports more than its limit `log_kib` allows; the rest is dropped".into();
-                let _ = self.sender.send((Notice::Log { level: "warning", message }, None)).await;
+                self.warn(
+                    "the component reports more than its limit `log_kib` allows; the rest is dropped".into(),
+                )
+                .await;
             }
             return;
         }
         self.room -= size;
+        let notice = match notice {
+            Notice::Log { level, message } => Notice::Log { level, message: plain(message) },
+            Notice::Progress { message } => Notice::Progress { message: plain(message) },
+            other => other,
+        };
         // A caller that has gone away listens no more, which is no error of the component.
         let _ = self.sender.send((notice, None)).await;
     }
@@ -106,5 +127,19 @@ impl Reports {
         let room = u32::try_from(text.len().min(OUTPUT_WAITING)).unwrap_or(u32::MAX);
         let permit = self.output.clone().acquire_many_owned(room).await.ok();
         let _ = self.sender.send((Notice::Output { channel, text }, permit)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_text_gives_a_terminal_no_orders() {
+        assert_eq!(
+            plain("a\u{1b}[2Jb\rc\u{9b}1m\u{7}\td\n".into()),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}1m\u{fffd}\td\n"
+        );
+        assert_eq!(plain("Grüße, 世界".into()), "Grüße, 世界");
     }
 }

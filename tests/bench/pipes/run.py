@@ -73,7 +73,7 @@ def main() -> None:
             "",
             "",
         ),
-        ("the last message arrived", str(first["whole"]), str(other["whole"]), "", ""),
+        ("lines tried that all arrived", f"{first['whole']:,}", f"{other['whole']:,}", "", ""),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:

@@ -2,8 +2,9 @@
 //! line arrives once and in order.
 #![no_main]
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::http::{Body, BodyWriter, Http, Request, Response, Source};
@@ -13,16 +14,21 @@ use dagster_ray_sdk::{Error, error};
 use dagster_ray_submission::follow::{Reached, follow};
 use libfuzzer_sys::{arbitrary, fuzz_target};
 
+/// A wait this long means that nothing more will come, in milliseconds. No network here is that slow.
+const QUIET_MS: u64 = 2_000;
+/// Someone who looks this often sees the job end, whatever else.
+const LOOKS: u32 = 40;
+
 /// One connection, as the network has it.
 #[derive(Debug, Clone, arbitrary::Arbitrary)]
 struct Connection {
-    /// How much of the log has been written when it is made, out of 255 parts.
+    /// How much of the log has been written when it is made, in parts of 255.
     written: u8,
     /// The lengths of the pieces, over and over; a length of 0 is a moment in which nothing comes.
     pieces: Vec<u8>,
-    /// How the stream ends after what was written.
+    /// What happens after what was written.
     end: End,
-    /// Whether the request fails before anything comes.
+    /// Whether there is no answer at all.
     refused: bool,
 }
 
@@ -41,6 +47,8 @@ struct Input {
     ends_at: u8,
     /// How often the dashboard fails to say how the job is.
     dashboard_fails: u8,
+    /// Whether the job has run on a node, and so has a log to stream.
+    has_node: bool,
 }
 
 fuzz_target!(|input: Input| {
@@ -48,120 +56,103 @@ fuzz_target!(|input: Input| {
         return;
     }
     let ray = Ray {
-        log: &input.log,
+        job: Rc::new(Job {
+            log: input.log.clone(),
+            ends_at: usize::from(input.ends_at) % 64,
+            made: Cell::new(0),
+            looks: Cell::new(0),
+        }),
         connections: &input.connections,
-        ends_at: usize::from(input.ends_at) % 64,
-        made: Cell::new(0),
-        looks: Cell::new(0),
         dashboard_fails: Cell::new(input.dashboard_fails),
+        has_node: input.has_node,
         whole_log_was_asked: Cell::new(false),
-        asked: RefCell::default(),
+        asked: Cell::new(0),
     };
     let client = JobsClient::new("http://head:8265", &ray, VirtualClock::default())
         .expect("an address")
         .with_retry(Policy::ONCE);
     let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
     let reached = follow(&client, &clock, "j", 0, &listener);
+    let Reached { position, complete } = reached.expect("nothing here is beyond repair");
 
-    let mut expected: Vec<&[u8]> = input.log.split(|&byte| byte == b'\n').collect();
-    expected.pop_if(|last| last.is_empty());
-    let text = String::from_utf8_lossy(&input.log);
-    let mut expected_of_text: Vec<&[u8]> = text.as_bytes().split(|&byte| byte == b'\n').collect();
-    expected_of_text.pop_if(|last| last.is_empty());
-
-    let got = listener.lines.borrow();
     // The log as a whole is JSON, and so text.
-    let expected = if ray.whole_log_was_asked.get() { expected_of_text } else { expected };
+    let in_text = ray.whole_log_was_asked.get();
+    let log = if in_text { String::from_utf8_lossy(&input.log).into_owned().into() } else { input.log };
+    let mut expected: Vec<&[u8]> = log.split(|&byte| byte == b'\n').collect();
+    expected.pop_if(|last| last.is_empty());
+    let got = listener.lines.borrow();
     let common = got.iter().zip(&expected).take_while(|(got, expected)| got == expected).count();
     assert_eq!(common, got.len(), "a line came twice, in part or out of order: {got:?} of {expected:?}");
-    let Reached { position, complete } = reached.expect("nothing here is beyond repair");
     let says_that_some_may_be_missing = !listener.logs.borrow().is_empty();
     if complete && !says_that_some_may_be_missing {
         assert_eq!(got.len(), expected.len(), "lines are missing: {got:?} of {expected:?}");
-        if !ray.whole_log_was_asked.get() {
-            assert_eq!(position, input.log.len() as u64);
-        }
+        assert_eq!(position, log.len() as u64);
     }
 });
 
-/// A Ray behind a bad network, with one job.
+/// A Ray behind a bad network.
 struct Ray<'a> {
-    log: &'a [u8],
+    job: Rc<Job>,
     connections: &'a [Connection],
+    dashboard_fails: Cell<u8>,
+    has_node: bool,
+    whole_log_was_asked: Cell<bool>,
+    asked: Cell<u32>,
+}
+
+struct Job {
+    log: Vec<u8>,
     ends_at: usize,
     made: Cell<usize>,
-    looks: Cell<usize>,
-    dashboard_fails: Cell<u8>,
-    whole_log_was_asked: Cell<bool>,
-    asked: RefCell<Vec<String>>,
+    looks: Cell<u32>,
+}
+
+impl Job {
+    fn has_ended(&self) -> bool {
+        self.made.get() > self.ends_at || self.looks.get() > LOOKS
+    }
 }
 
 impl Ray<'_> {
-    fn has_ended(&self) -> bool {
-        // Someone who looks long enough sees it end, too.
-        self.made.get() > self.ends_at || self.looks.get() > 40
-    }
-
     fn look(&self) -> Result<Response, Error> {
-        self.looks.set(self.looks.get() + 1);
+        self.job.looks.set(self.job.looks.get() + 1);
         if self.dashboard_fails.get() > 0 {
             self.dashboard_fails.set(self.dashboard_fails.get() - 1);
             return Err(Error::unavailable("the dashboard is away", false));
         }
-        let status = if self.has_ended() { "SUCCEEDED" } else { "RUNNING" };
-        Ok(answer(
-            serde_json::json!({"status": status, "driver_node_id": "n"}).to_string().into_bytes().into(),
-        ))
+        let status = if self.job.has_ended() { "SUCCEEDED" } else { "RUNNING" };
+        let node = self.has_node.then_some("n");
+        Ok(json(serde_json::json!({"status": status, "driver_node_id": node})))
     }
 
     fn stream(&self) -> Result<Response, Error> {
-        let calm = Connection { written: 255, pieces: vec![255], end: End::Quiet, refused: false };
-        let at = self.made.get();
-        self.made.set(at + 1);
-        let connection = self.connections.get(at).unwrap_or(&calm);
-        if connection.refused {
+        let at = self.job.made.get();
+        self.job.made.set(at + 1);
+        let calm = Connection { written: 255, pieces: Vec::new(), end: End::Quiet, refused: false };
+        let Connection { written, mut pieces, end, refused } =
+            self.connections.get(at).cloned().unwrap_or(calm);
+        if refused {
             return Err(Error::unavailable("refused", false));
         }
-        // What has ended has written all that it will.
-        let written = if self.has_ended() {
-            self.log.len()
-        } else {
-            self.log.len() * usize::from(connection.written) / 255
-        };
-        let pieces = if connection.pieces.iter().any(|&length| length > 0) {
-            connection.pieces.clone()
-        } else {
-            vec![255]
-        };
-        // A job that has ended is read to an end that says so, or breaks.
-        let cut = usize::from(connection.written) * self.log.len() / 255;
-        let (rest, end) = match connection.end {
-            End::Broken => (self.log[..cut.min(written)].to_vec(), End::Broken),
-            end => (self.log[..written].to_vec(), end),
-        };
-        Ok(answer(Body::new(Stream { rest, pieces, next: 0, end })))
+        if pieces.iter().all(|&length| length == 0) {
+            pieces.push(255);
+        }
+        let written = self.job.log.len() * usize::from(written) / 255;
+        let stream = Stream { job: Rc::clone(&self.job), position: 0, written, pieces, next: 0, end };
+        Ok(answer(Body::new(stream)))
     }
 }
 
 impl Http for Ray<'_> {
     fn send(&self, request: Request) -> Result<Response, Error> {
-        self.asked.borrow_mut().push(request.url.clone());
-        assert!(self.asked.borrow().len() < 20_000, "it never ends");
+        self.asked.set(self.asked.get() + 1);
+        assert!(self.asked.get() < 20_000, "it never ends");
         let url = request.url.as_str();
-        if url.contains("/logs/stream") {
+        if url.contains("/logs/stream") || url.contains("/logs/file") {
             self.stream()
-        } else if url.contains("/logs/file") {
-            let mut response = self.stream()?;
-            // It ends by itself: there is nothing to be quiet about.
-            response.body = match self.connections.get(self.made.get() - 1) {
-                Some(Connection { end: End::Broken, .. }) => response.body,
-                _ => self.log.to_vec().into(),
-            };
-            Ok(response)
         } else if url.ends_with("/logs") {
             self.whole_log_was_asked.set(true);
-            let logs = String::from_utf8_lossy(self.log);
-            Ok(answer(serde_json::json!({ "logs": logs }).to_string().into_bytes().into()))
+            Ok(json(serde_json::json!({ "logs": String::from_utf8_lossy(&self.job.log) })))
         } else {
             self.look()
         }
@@ -176,20 +167,36 @@ impl Http for Ray<'_> {
     }
 }
 
+fn json(document: serde_json::Value) -> Response {
+    answer(document.to_string().into_bytes().into())
+}
+
 fn answer(body: Body) -> Response {
     Response { status: 200, headers: Vec::new(), body }
 }
 
 struct Stream {
-    rest: Vec<u8>,
+    job: Rc<Job>,
+    position: usize,
+    written: usize,
     pieces: Vec<u8>,
     next: usize,
     end: End,
 }
 
+impl Stream {
+    /// What is there to be read. A connection that does not break sees what a job writes until it
+    /// ends.
+    fn there(&self) -> usize {
+        let all = self.end != End::Broken && self.job.has_ended();
+        if all { self.job.log.len() } else { self.written }
+    }
+}
+
 impl io::Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.rest.is_empty() {
+        let rest = &self.job.log[self.position..self.there()];
+        if rest.is_empty() {
             return match self.end {
                 End::Broken => Err(error::into_io(Error::unavailable("reset", false))),
                 End::Quiet | End::Closed => Ok(0),
@@ -200,19 +207,19 @@ impl io::Read for Stream {
             length = usize::from(self.pieces[self.next % self.pieces.len()]);
             self.next += 1;
         }
-        let length = length.min(self.rest.len()).min(buffer.len());
-        buffer[..length].copy_from_slice(&self.rest[..length]);
-        self.rest.drain(..length);
+        let length = length.min(rest.len()).min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        self.position += length;
         Ok(length)
     }
 }
 
 impl Source for Stream {
-    fn ready_within(&mut self, _ms: u64) -> bool {
-        if self.rest.is_empty() {
+    fn ready_within(&mut self, ms: u64) -> bool {
+        if self.position == self.there() {
             return self.end != End::Quiet;
         }
-        let is_quiet = self.pieces[self.next % self.pieces.len()] == 0;
+        let is_quiet = ms < QUIET_MS && self.pieces[self.next % self.pieces.len()] == 0;
         self.next += usize::from(is_quiet);
         !is_quiet
     }

@@ -37,7 +37,7 @@ const PROGRAMS: [&str; 3] = ["ray", "sh", "ray2"];
 const WORDS: [&str; 4] = ["start", "--head", "stop", ""];
 
 /// Some of a list, by index.
-type Some8<const N: usize> = Vec<Index<N>>;
+type Chosen<const N: usize> = Vec<Index<N>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Index<const N: usize>(usize);
@@ -51,18 +51,18 @@ impl<'a, const N: usize> Arbitrary<'a> for Index<N> {
 #[derive(Debug, Arbitrary)]
 struct RuleText {
     group: Index<3>,
-    resources: Some8<4>,
-    verbs: Some8<8>,
-    namespaces: Option<Some8<3>>,
+    resources: Chosen<4>,
+    verbs: Chosen<8>,
+    namespaces: Option<Chosen<3>>,
 }
 
 #[derive(Debug, Arbitrary)]
 struct GrantsText {
-    http: Some8<6>,
+    http: Chosen<6>,
     kubernetes: Vec<RuleText>,
     packages: bool,
-    objects: Some8<2>,
-    processes: BTreeMap<Index<3>, Vec<Some8<4>>>,
+    objects: Chosen<2>,
+    processes: BTreeMap<Index<3>, Vec<Chosen<4>>>,
 }
 
 #[derive(Debug, Arbitrary)]

@@ -122,14 +122,15 @@ impl Disk {
 
 impl Packages for Disk {
     fn open(&self, path: &str) -> Result<Box<dyn Source>, Error> {
-        let name = path.trim_end_matches('/');
-        let files: BTreeMap<_, _> = match self.0.get(name) {
+        let path = path.trim_end_matches('/');
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let files: BTreeMap<_, _> = match self.0.get(path) {
             Some(content) => BTreeMap::from([(name.to_owned(), content.clone())]),
             None => self
                 .0
                 .iter()
-                .filter_map(|(path, content)| {
-                    let below = path.strip_prefix(name)?.strip_prefix('/')?;
+                .filter_map(|(whole, content)| {
+                    let below = whole.strip_prefix(path)?.strip_prefix('/')?;
                     Some((below.to_owned(), content.clone()))
                 })
                 .collect(),
@@ -275,11 +276,13 @@ fn script(option: &str, spec: &str) {
         let text = done["runtimeEnvYAML"].as_str().expect("text");
         let env: Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(env["env_vars"]["DAGSTER_PIPES_CONTEXT"], "c");
-        let written = ["runtimeEnvYAML", "runtimeEnvYaml"]
-            .iter()
-            .find_map(|spelling| spec.get(*spelling)?.as_str())
-            .map(|text| serde_json::from_str(text).expect("it was read"));
-        let said = option.map(Value::from).or(written).unwrap_or_default();
+        let written = || {
+            let text = ["runtimeEnvYAML", "runtimeEnvYaml"]
+                .iter()
+                .find_map(|spelling| spec.get(*spelling)?.as_str())?;
+            Some(serde_json::from_str(text).expect("it was read"))
+        };
+        let said = option.map(Value::from).or_else(written).unwrap_or_default();
         assert_eq!(without_variables(&env), without_variables(&said));
         // And what was said of variables stays, but for those that open the session.
         for (name, value) in said.get("env_vars").and_then(Value::as_object).into_iter().flatten() {

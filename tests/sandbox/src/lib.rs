@@ -2,14 +2,18 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
+pub mod suite;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use dagster_ray_runtime::capability::kubernetes::KubernetesOptions;
 use dagster_ray_runtime::manifest::Narrowing;
 use dagster_ray_runtime::{
-    Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host,
+    Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, Notice,
+    Progress,
 };
 use serde_json::{Value, json};
 
@@ -35,6 +39,8 @@ pub struct Subject {
     kubernetes: KubernetesOptions,
     programs: BTreeMap<String, Vec<String>>,
     directories: Vec<PathBuf>,
+    narrowing: Narrowing,
+    sha256: Option<String>,
 }
 
 impl Subject {
@@ -50,6 +56,8 @@ impl Subject {
             kubernetes: KubernetesOptions::default(),
             programs: BTreeMap::new(),
             directories: Vec::new(),
+            narrowing: Narrowing::default(),
+            sha256: None,
         }
     }
 
@@ -60,11 +68,25 @@ impl Subject {
     }
 
     /// With an authority that the configuration names, and a header for it.
-    pub fn authority(mut self, url: &str, header: (&str, &str)) -> Self {
+    pub fn authority(self, url: &str, header: (&str, &str)) -> Self {
+        self.named(url, BTreeMap::from([(header.0.into(), header.1.into())]), BTreeMap::new())
+    }
+
+    /// With an authority that the configuration names, and a cookie for it.
+    pub fn cookie(self, url: &str, cookie: (&str, &str)) -> Self {
+        self.named(url, BTreeMap::new(), BTreeMap::from([(cookie.0.into(), cookie.1.into())]))
+    }
+
+    fn named(
+        mut self,
+        url: &str,
+        headers: BTreeMap<String, String>,
+        cookies: BTreeMap<String, String>,
+    ) -> Self {
         let options = AuthorityOptions {
             url: url.into(),
-            headers: BTreeMap::from([(header.0.into(), header.1.into())]),
-            cookies: BTreeMap::new(),
+            headers,
+            cookies,
             ray_token: false,
             verify: Default::default(),
         };
@@ -90,6 +112,18 @@ impl Subject {
         self
     }
 
+    /// With what the operator allows of it, as JSON.
+    pub fn allowed(mut self, narrowing: &Value) -> Self {
+        self.narrowing = Narrowing::from_json(&narrowing.to_string()).expect("a good narrowing");
+        self
+    }
+
+    /// With a digest that the operator pins.
+    pub fn pinned(mut self, sha256: &str) -> Self {
+        self.sha256 = Some(sha256.to_owned());
+        self
+    }
+
     /// Its file.
     pub fn wasm(&self) -> PathBuf {
         self.folder.path().join("subject.wasm")
@@ -108,8 +142,8 @@ impl Subject {
                 stores: Default::default(),
                 buckets: Default::default(),
                 directories: self.directories.clone(),
-                narrowing: Narrowing::default(),
-                sha256: None,
+                narrowing: self.narrowing.clone(),
+                sha256: self.sha256.clone(),
             },
         )
     }
@@ -118,6 +152,20 @@ impl Subject {
 /// Calls an export to its end.
 pub fn call(backend: &Backend, export: &str, arguments: &Value) -> Result<Value, CallError> {
     Call::begin(backend, export, &arguments.to_string(), CallOptions::default()).finish(backend)
+}
+
+/// The log lines of a call, to its end.
+pub fn lines(backend: &Backend, export: &str, arguments: &Value) -> Vec<String> {
+    let mut call = Call::begin(backend, export, &arguments.to_string(), CallOptions::default());
+    let mut lines = Vec::new();
+    loop {
+        match call.wait(backend, Duration::from_secs(60)) {
+            Progress::Notice(Notice::Log { message, .. }) => lines.push(message),
+            Progress::Notice(_) => {}
+            Progress::Ended(_) => return lines,
+            Progress::Quiet => panic!("{export} does not end"),
+        }
+    }
 }
 
 /// Calls the export that attacks are made from, checks that the host serves the next call, and

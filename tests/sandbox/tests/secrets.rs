@@ -6,7 +6,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-use sandbox_tests::{Subject, attack};
+use base64::prelude::*;
+use dagster_ray_runtime::{Authority, AuthorityOptions};
+use sandbox_tests::{Subject, attack, lines};
+use serde_json::json;
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\nkubernetes = [{ group = '', resources = ['pods'], verbs = ['list'] }]\n";
 
@@ -38,6 +41,7 @@ fn inverted(text: &str) -> String {
 #[test]
 fn a_secret_is_nowhere_in_a_component_that_uses_it() {
     let dashboard = door("planted-dashboard-header");
+    let behind_cookie = door("session=planted-cookie");
     let api_server = door("planted-kubeconfig-token");
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("config");
@@ -50,20 +54,82 @@ fn a_secret_is_nowhere_in_a_component_that_uses_it() {
     .unwrap();
     let path = std::env::var("PATH").unwrap();
     // The last one it is given, to see that the search finds what is there.
-    let searched =
-        ["planted-dashboard-header", "planted-kubeconfig-token", path.as_str(), "given-as-a-setting"];
+    let searched = [
+        "planted-dashboard-header",
+        "planted-kubeconfig-token",
+        "planted-cookie",
+        path.as_str(),
+        "given-as-a-setting",
+    ];
     let texts: Vec<_> = searched.iter().map(|text| inverted(text)).collect();
-    let urls = format!("{dashboard}/api,http://kubernetes.internal/api/v1/pods");
+    let urls = format!("{dashboard}/api,{behind_cookie}/,http://kubernetes.internal/api/v1/pods");
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &format!("search {urls} {}", texts.join(" ")))
         .setting("known", "given-as-a-setting")
         .authority(&dashboard, ("authorization", "Bearer planted-dashboard-header"))
+        .cookie(&behind_cookie, ("session", "planted-cookie"))
         .kubeconfig(&kubeconfig);
+    let told = lines(&subject.backend(), "launcher.locate", &json!({"run_id": "r", "attempt": 0})).join("\n");
+    assert!(told.contains("given-as-a-setting") && !told.contains("planted"), "{told}");
     let text = attack(&subject);
     let (_, counts) = text.rsplit_once("found ").unwrap_or_else(|| panic!("{text}"));
     let counts: Vec<usize> = counts.split(' ').map(|count| count.parse().unwrap()).collect();
-    assert_eq!(counts[..3], [0, 0, 0], "{text}");
-    assert!(counts[3] > 0, "{text}");
+    assert_eq!(counts[..4], [0; 4], "{text}");
+    assert!(counts[4] > 0, "{text}");
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_not_in_the_error_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("config");
+    let pem = |kind: &str, text: &str| {
+        BASE64_STANDARD.encode(format!("-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n"))
+    };
+    let key = pem("PRIVATE KEY", "planted-client-key");
+    let certificate = pem("CERTIFICATE", "planted-certificate");
+    for (user, secrets) in [
+        (
+            format!("client-certificate-data: {certificate}, client-key-data: {key}"),
+            ["planted-client-key", key.as_str()],
+        ),
+        (
+            "client-certificate-data: '!planted!', client-key-data: '!planted!'".to_owned(),
+            ["!planted!", "planted"],
+        ),
+        (
+            "token: planted-token, username: u, password: planted-password".to_owned(),
+            ["planted-token", "planted-password"],
+        ),
+    ] {
+        std::fs::write(
+            &kubeconfig,
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: dev\ncontexts: [{{ name: dev, context: {{ cluster: c, user: u }} }}]\nclusters: [{{ name: c, cluster: {{ server: 'https://127.0.0.1:9' }} }}]\nusers: [{{ name: u, user: {{ {user} }} }}]\n"
+            ),
+        )
+        .unwrap();
+        let subject = Subject::new("hostile", GRANTED)
+            .setting("attack", "ask GET http://kubernetes.internal/api/v1/pods")
+            .kubeconfig(&kubeconfig);
+        let text = attack(&subject);
+        assert!(text.contains("127.0.0.1:9") || text.contains("config"), "{text}");
+        for secret in secrets {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_cannot_be_sent_is_not_in_the_error_that_says_so() {
+    let options = AuthorityOptions {
+        url: "http://head:8265".into(),
+        headers: [("authorization".to_owned(), "Bearer planted\n".to_owned())].into(),
+        cookies: Default::default(),
+        ray_token: false,
+        verify: Default::default(),
+    };
+    let text = Authority::new(options).unwrap_err().to_string();
+    assert!(text.contains("authorization") && !text.contains("planted"), "{text}");
 }
 
 #[test]

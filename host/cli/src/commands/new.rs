@@ -105,13 +105,18 @@ struct Made {
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
     let Arguments { name, language, into } = arguments;
     check(&name)?;
+    if !into.is_dir() {
+        return Err(
+            Usage(format!("--into {}: there is no such folder: make it first", into.display())).into()
+        );
+    }
     let folder = std::path::absolute(&into)?.join(&name);
     let file = name.replace('-', "_");
     let files = files(language, &name, &file);
     make(&folder, &files)?;
     let mut commands = vec![format!("cd {}", into.join(&name).display())];
     commands.extend(language.commands(&file));
-    commands.push(format!("dagster-ray inspect ./{file}.wasm"));
+    commands.push(format!("dagster-ray check ./{file}.wasm"));
     let made = Made {
         component: folder.join(format!("{file}.wasm")),
         folder,

@@ -8,6 +8,8 @@
 //! ]
 //! ```
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use super::request_info::{RequestInfo, Verb};
@@ -83,6 +85,18 @@ impl Rule {
             || both.verbs.is_empty()
             || both.namespaces.as_ref().is_some_and(Vec::is_empty);
         (!is_empty).then_some(both)
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resources: Vec<_> = self.resources.iter().map(|resource| resource.0.as_str()).collect();
+        let verbs: Vec<_> = self.verbs.iter().map(ToString::to_string).collect();
+        write!(f, "{{ group = {:?}, resources = {resources:?}, verbs = {verbs:?}", self.group)?;
+        if let Some(namespaces) = &self.namespaces {
+            write!(f, ", namespaces = {namespaces:?}")?;
+        }
+        f.write_str(" }")
     }
 }
 

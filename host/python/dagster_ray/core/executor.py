@@ -20,7 +20,7 @@ from dagster_ray.core.run_launcher import RayRunLauncher
 from dagster_ray.core.run_values import remove_values
 from dagster_ray.core.spec import options_of
 from dagster_ray.core.step_handler import RayStepHandler
-from dagster_ray.errors import DagsterRayError
+from dagster_ray.errors import DagsterRayError, InvalidConfigError
 
 # A step on Ray takes seconds to start, so a second until its end is noticed is a second wasted.
 _POLL_SECONDS = 0.25
@@ -140,6 +140,14 @@ def _backend(init_context: dg.InitExecutorContext, config: dict[str, Any]) -> Ba
     if inherit is None:
         inherit = config.get("backend") is None
     if inherit and isinstance(launcher, RayRunLauncher):
+        for key in ("backend_grants", "backend_sha256"):
+            if config.get(key) is not None:
+                raise InvalidConfigError(
+                    f"{key}: the executor takes the run launcher's backend, with what is allowed "
+                    "of it there; write it in the launcher's configuration, or name the `backend` "
+                    "in the executor's too",
+                    fields=[{"path": key, "problem": "not the executor's", "hint": "backend"}],
+                )
         return launcher.backend
     return Backend(Connection.from_config(config))
 

@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_ray import simulation
+from dagster_ray.backend import narrowing
 from dagster_ray.errors import DagsterRayError, SerializationError
 from dagster_ray.ray_connection import connect
 from dagster_ray.values.directory_store import DirectoryStore
@@ -51,6 +52,14 @@ class RayIOManager(dg.ConfigurableIOManager):
         default_factory=dict,
         description="The component's own options, such as `asset_value_seconds`, "
         "`run_value_seconds`, `failed_run_seconds`, `overwrite`.",
+    )
+    backend_grants: dict[str, Any] | None = Field(
+        default=None,
+        description="What the component may do at the most: `{grants: {…}, limits: {…}}` in the "
+        "form of its manifest, which it can only narrow.",
+    )
+    backend_sha256: str | None = Field(
+        default=None, description="The sha256 that the component's file must have."
     )
     directory: str | None = Field(
         default=None,
@@ -99,7 +108,12 @@ class RayIOManager(dg.ConfigurableIOManager):
                     "ray": ray_store,
                     "directory": DirectoryStore(directory),
                 }
-                self._keeper = Keeper(backend, options, stores)
+                self._keeper = Keeper(
+                    backend,
+                    options,
+                    stores,
+                    narrowing(self.backend_grants, self.backend_sha256),
+                )
                 if backend in _IN_RAY:
                     # In the step's own thread: Ray wants to handle signals where it connects.
                     ray_store.connect()

@@ -63,6 +63,8 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
         *,
         backend: str | None = None,
         backend_config: Mapping[str, Any] | None = None,
+        backend_grants: Mapping[str, Any] | None = None,
+        backend_sha256: str | None = None,
         backend_programs: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._metadata = dict(metadata or {})
@@ -76,6 +78,8 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
             cookies=cookies or {},
             verify=verify,
             backend_config=backend_config or {},
+            backend_grants=backend_grants,
+            backend_sha256=backend_sha256,
             backend_programs=backend_programs or {},
         )
 

@@ -1,5 +1,8 @@
 """The component behind the KubeRay resources, clients and jobs."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from dagster_ray.backend import Backend, Connection
 
 
@@ -13,6 +16,8 @@ class KubeRay(Backend):
         kube_context: str | None = None,
         namespace: str | None = None,
         backend: str = "kuberay",
+        backend_grants: Mapping[str, Any] | None = None,
+        backend_sha256: str | None = None,
     ) -> None:
         super().__init__(
             Connection(
@@ -20,6 +25,8 @@ class KubeRay(Backend):
                 backend_config={} if namespace is None else {"namespace": namespace},
                 kube_config=kube_config,
                 kube_context=kube_context,
+                backend_grants=backend_grants,
+                backend_sha256=backend_sha256,
             )
         )
 

@@ -40,10 +40,14 @@ class _Client:
         *,
         config_file: str | None = None,
         context: str | None = None,
+        backend_grants: Mapping[str, Any] | None = None,
+        backend_sha256: str | None = None,
     ) -> None:
-        self._access = {
+        self._access: dict[str, Any] = {
             "kube_config": kube_config or config_file,
             "kube_context": kube_context or context,
+            "backend_grants": backend_grants,
+            "backend_sha256": backend_sha256,
         }
         self._backends: dict[str, KubeRay] = {}
 
@@ -268,11 +272,23 @@ class _ClientResource(dg.ConfigurableResource):
         default=None,
         description="The kubeconfig. Without it: KUBECONFIG, ~/.kube/config, this pod's account.",
     )
+    backend_grants: dict[str, Any] | None = Field(
+        default=None,
+        description="What the component may do at the most: `{grants: {…}, limits: {…}}` in the "
+        "form of its manifest, which it can only narrow.",
+    )
+    backend_sha256: str | None = Field(
+        default=None, description="The sha256 that the component's file must have."
+    )
 
     def __init__(self, **data: Any) -> None:
         if "kubeconfig_file" in data:
             data["kube_config"] = data.pop("kubeconfig_file")
         super().__init__(**data)
+
+    @property
+    def _allowed(self) -> dict[str, Any]:
+        return {"backend_grants": self.backend_grants, "backend_sha256": self.backend_sha256}
 
 
 class KubeRayClusterClientResource(_ClientResource):
@@ -281,7 +297,7 @@ class KubeRayClusterClientResource(_ClientResource):
     @property
     def client(self) -> RayClusterClient:
         """The client, for code that asks the resource for it."""
-        return RayClusterClient(self.kube_config, self.kube_context)
+        return RayClusterClient(self.kube_config, self.kube_context, **self._allowed)
 
     def create_resource(self, context: dg.InitResourceContext) -> Any:
         return self.client
@@ -293,7 +309,7 @@ class KubeRayJobClientResource(_ClientResource):
     @property
     def client(self) -> RayJobClient:
         """The client, for code that asks the resource for it."""
-        return RayJobClient(self.kube_config, self.kube_context)
+        return RayJobClient(self.kube_config, self.kube_context, **self._allowed)
 
     def create_resource(self, context: dg.InitResourceContext) -> Any:
         return self.client

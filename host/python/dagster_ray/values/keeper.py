@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dagster_ray.backend import built_in, declared_settings, named_component, native
+from dagster_ray.backend import built_in, declared_settings, listener, named_component, native
 from dagster_ray.values.entries import Store
 from dagster_ray.values.frames import Frames
 
@@ -20,11 +20,16 @@ class Keeper:
     """Calls the `io` functions of a component. It may be shared between threads."""
 
     def __init__(
-        self, backend: str | None, config: Mapping[str, Any], stores: Mapping[str, Store]
+        self,
+        backend: str | None,
+        config: Mapping[str, Any],
+        stores: Mapping[str, Store],
+        narrowed: Mapping[str, str | None],
     ) -> None:
         self._wasm = named_component(backend) if backend else built_in(_DEFAULT)
         self._config = dict(config)
         self._stores = dict(stores)
+        self._narrowed = dict(narrowed)
         self._lock = threading.Lock()
         self._loaded: tuple[Component, dict[str, Any]] | None = None
 
@@ -32,14 +37,14 @@ class Keeper:
         """Keeps a value, and returns what is known of it."""
         component, options = self._component()
         arguments = {"address": address, "value": 0, "options": json.dumps(options)}
-        call = component.start("io.save", json.dumps(arguments), None, None, [frames])
+        call = component.start("io.save", json.dumps(arguments), listener(), None, [frames])
         return json.loads(call.result())
 
     def load(self, address: Mapping[str, Any]) -> Frames:
         """Loads a value."""
         component, options = self._component()
         arguments = {"address": address, "options": json.dumps(options)}
-        call = component.start("io.load", json.dumps(arguments))
+        call = component.start("io.load", json.dumps(arguments), listener())
         call.result()
         return call.values()[0]
 
@@ -49,7 +54,7 @@ class Keeper:
         """Loads the values of many partitions, each with its partition's name."""
         component, options = self._component()
         arguments = {"addresses": addresses, "options": json.dumps(options | more)}
-        call = component.start("io.load-many", json.dumps(arguments))
+        call = component.start("io.load-many", json.dumps(arguments), listener())
         names = json.loads(call.result())["partitions"]
         return list(zip(names, call.values(), strict=True))
 
@@ -64,12 +69,16 @@ class Keeper:
     def _select(self, function: str, selection: Mapping[str, Any]) -> Any:
         component, options = self._component()
         arguments = {"selection": selection, "options": json.dumps(options)}
-        return json.loads(component.call(f"io.{function}", json.dumps(arguments)))
+        return json.loads(component.call(f"io.{function}", json.dumps(arguments), listener()))
 
     def _component(self) -> "tuple[Component, dict[str, Any]]":
         with self._lock:
             if self._loaded is None:
-                settings = declared_settings(self._wasm, self._config) if self._config else {}
+                settings = (
+                    declared_settings(self._wasm, self._config, self._narrowed)
+                    if self._config
+                    else {}
+                )
                 component = native().Component(
                     self._wasm,
                     settings=settings,
@@ -77,6 +86,7 @@ class Keeper:
                     programs={},
                     directories=[],
                     stores=self._stores,
+                    **self._narrowed,
                 )
                 options = {k: v for k, v in self._config.items() if k not in settings}
                 self._loaded = component, options

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dagster_ray_policy::Verify;
-use dagster_ray_policy::address::is_link_local;
+use dagster_ray_policy::address::{Network, Reach};
+use dagster_ray_policy::{Authority, Verify};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -26,23 +26,31 @@ pub(super) type Connector = HttpsConnector<HttpConnector<Guarded>>;
 const IDLE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// One client for each way of checking certificates.
+/// Bytes of an answer's head. hyper takes a hundred fields at the most, too.
+const HEAD: usize = 64 << 10;
+
+type Pool = Client<Connector, WasiBody>;
+
+/// One client for each way of checking certificates and addresses: a connection that was made under
+/// a wider rule serves no request that a narrower one holds for.
 #[derive(Clone, Default)]
-pub(crate) struct Clients(Arc<Mutex<BTreeMap<Verify, Client<Connector, WasiBody>>>>);
+pub(crate) struct Clients(Arc<Mutex<BTreeMap<(Verify, Reach), Pool>>>);
 
 impl Clients {
-    pub(super) fn of(&self, verify: &Verify) -> Result<Client<Connector, WasiBody>, Error> {
+    pub(super) fn of(&self, authority: &Authority) -> Result<Pool, Error> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(verify) {
+        let key = (authority.verify.clone(), authority.reach.clone());
+        if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let mut http = HttpConnector::new_with_resolver(Guarded(GaiResolver::new()));
+        let mut http =
+            HttpConnector::new_with_resolver(Guarded { resolver: GaiResolver::new(), reach: key.1.clone() });
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT));
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(30)));
         let builder = HttpsConnectorBuilder::new();
-        let connector = match verify {
+        let connector = match &key.0 {
             Verify::Switch(true) => builder.with_webpki_roots(),
             Verify::Switch(false) => builder.with_tls_config(unchecked()?),
             Verify::Bundle(path) => builder.with_tls_config(trusting(path)?),
@@ -53,8 +61,9 @@ impl Clients {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(HEAD)
             .build(connector);
-        clients.insert(verify.clone(), client.clone());
+        clients.insert(key, client.clone());
         Ok(client)
     }
 }
@@ -136,10 +145,23 @@ impl rustls::client::danger::ServerCertVerifier for Unchecked {
     }
 }
 
-/// Looks at the addresses that a granted name resolves to: a name must not lead to the metadata
-/// service of a cloud, whatever DNS says. An address that the operator wrote as such is not resolved.
+/// Looks at the addresses that a granted name resolves to, for each connection anew: those that were
+/// looked at are those that are connected to, whatever DNS says a moment later. An address that is
+/// written as such is not resolved.
 #[derive(Clone)]
-pub(super) struct Guarded(GaiResolver);
+pub(super) struct Guarded {
+    resolver: GaiResolver,
+    reach: Reach,
+}
+
+/// A name resolves to nothing that it may.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} resolves to {address}, which it may not")]
+struct Prohibited {
+    name: String,
+    address: IpAddr,
+    network: Option<Network>,
+}
 
 impl tower_service::Service<Name> for Guarded {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -147,24 +169,39 @@ impl tower_service::Service<Name> for Guarded {
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        tower_service::Service::poll_ready(&mut self.0, cx)
+        tower_service::Service::poll_ready(&mut self.resolver, cx)
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let text = name.to_string();
-        let resolving = tower_service::Service::call(&mut self.0, name);
+        let (text, reach) = (name.to_string(), self.reach.clone());
+        let resolving = tower_service::Service::call(&mut self.resolver, name);
         Box::pin(async move {
             let all: Vec<SocketAddr> = resolving.await?.collect();
-            let kept: Vec<_> = all.iter().copied().filter(|address| !is_link_local(address.ip())).collect();
-            if kept.is_empty() && !all.is_empty() {
-                return Err(io::Error::new(
+            let refused = all.iter().find_map(|address| Some((address.ip(), reach.refuses(address.ip())?)));
+            let kept: Vec<_> = all.into_iter().filter(|address| reach.covers(address.ip())).collect();
+            match refused {
+                Some((address, network)) if kept.is_empty() => Err(io::Error::new(
                     io::ErrorKind::PermissionDenied,
-                    format!("{text} resolves to a link-local address, which a name may not"),
-                ));
+                    Prohibited { name: text, address, network },
+                )),
+                _ => Ok(kept.into_iter()),
             }
-            Ok(kept.into_iter())
         })
     }
+}
+
+/// What of an error is a refusal to connect to an address: what it was, and the grant for it.
+pub(super) fn prohibited(error: &hyper_util::client::legacy::Error) -> Option<(String, String)> {
+    let mut source: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(cause) = source {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found = inner.and_then(|inner| inner.downcast_ref::<Prohibited>());
+        if let Some(Prohibited { name, address, network: Some(network) }) = found.or(cause.downcast_ref()) {
+            return Some((format!("{name} resolves to {address}"), format!("networks = [\"{network}\"]")));
+        }
+        source = cause.source();
+    }
+    None
 }
 
 /// The TLS error that an error is, or that hides inside it: an I/O error names the source of what it
@@ -186,6 +223,16 @@ pub(crate) fn explain(error: hyper_util::client::legacy::Error) -> Error {
                 rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
                 _ => Error::TlsProtocolError,
             };
+        }
+        if let Some(Error::HttpRequestBodySize(size)) = cause.downcast_ref::<Error>() {
+            return Error::HttpRequestBodySize(*size);
+        }
+        if let Some(Prohibited { network: None, .. }) = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref())
+        {
+            return Error::DestinationIpUnroutable;
         }
         if let Some(io) = cause.downcast_ref::<io::Error>() {
             match io.kind() {

@@ -12,9 +12,10 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::body::{Room, cut, limited};
 use super::cassette::Tape;
-use super::client::{Clients, explain};
+use super::client::{Clients, explain, prohibited};
 use super::intercept::{Fate, Intercept};
-use super::{Waits, credentials};
+use super::{Denials, Waits, credentials};
+use crate::bindings::dagster_ray::host::model::Denial;
 use crate::capability::kubernetes::{self, Admitted, Cluster, Services};
 
 /// Who sees requests on their way out. Mostly nobody does, and then they are not held up.
@@ -28,7 +29,7 @@ pub(crate) struct Door {
 pub(super) enum Route {
     Kubernetes(Arc<Cluster>, Admitted),
     Service(Services, Option<Authority>),
-    Authority(Clients, Authority),
+    Authority(Clients, Authority, Denials),
 }
 
 impl Route {
@@ -36,7 +37,9 @@ impl Route {
     fn credentials(&self) -> Vec<String> {
         match self {
             Self::Kubernetes(..) | Self::Service(_, None) => Vec::new(),
-            Self::Service(_, Some(authority)) | Self::Authority(_, authority) => credentials::of(authority),
+            Self::Service(_, Some(authority)) | Self::Authority(_, authority, _) => {
+                credentials::of(authority)
+            }
         }
     }
 
@@ -65,11 +68,17 @@ impl Route {
                 }
                 services.send(request, waits, response_bytes).await
             }
-            Self::Authority(clients, authority) => {
+            Self::Authority(clients, authority, denials) => {
                 credentials::add(&authority, request.headers_mut());
-                let client = clients.of(&authority.verify)?;
+                let client = clients.of(&authority)?;
                 let sent = tokio::time::timeout(waits.head(), client.request(request));
-                let response = sent.await.map_err(|_| Error::HttpResponseTimeout)?.map_err(explain)?;
+                let response = sent.await.map_err(|_| Error::HttpResponseTimeout)?.map_err(|error| {
+                    if let Some((why, grant)) = prohibited(&error) {
+                        let target = format!("{} ({why})", authority.origin);
+                        denials.push(Denial { capability: "http".into(), target, grant });
+                    }
+                    explain(error)
+                })?;
                 let room = Room::Body(response_bytes);
                 Ok(response.map(|incoming| limited(incoming, room, waits.between_bytes)))
             }

@@ -11,12 +11,13 @@ mod door;
 mod intercept;
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dagster_ray_policy::Policy;
 use dagster_ray_policy::kubernetes::ServiceName;
-use http::HeaderName;
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::{HeaderName, Method};
+use http_body_util::{BodyExt, Limited};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
@@ -66,15 +67,52 @@ type Answer = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Erro
 
 /// The door through which every request of one call goes.
 pub(crate) struct Egress {
-    pub(crate) policy: std::sync::Arc<Policy>,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) clients: Clients,
-    pub(crate) cluster: std::sync::Arc<Cluster>,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) services: Services,
     pub(crate) door: Door,
     pub(crate) response_bytes: u64,
+    pub(crate) request_bytes: u64,
     /// Refusals of this call, so that its error can name the missing grant.
-    pub(crate) denials: Vec<Denial>,
+    pub(crate) denials: Denials,
 }
+
+/// The refusals of one call. Some come only once a name has been resolved.
+#[derive(Clone, Default)]
+pub(crate) struct Denials(Arc<Mutex<Vec<Denial>>>);
+
+impl Denials {
+    pub(super) fn push(&self, denial: Denial) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(denial);
+    }
+
+    pub(crate) fn last(&self) -> Option<Denial> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+}
+
+/// What a component may ask for. `CONNECT` would turn the connection into a tunnel; `TRACE` would have
+/// the server show what the host added to the request.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+/// Header fields that are not a component's to write, beside those that `wasi:http` names: credentials,
+/// and what is about the connection or pretends to come from a proxy.
+const NOT_THEIRS: [&str; 12] = [
+    "authorization",
+    "cookie",
+    "expect",
+    "forwarded",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-ray-authorization",
+];
 
 impl Egress {
     fn refuse(&mut self, request: &http::Request<WasiBody>) {
@@ -107,7 +145,7 @@ impl Egress {
             return Ok(Route::Service(self.services.clone(), authority));
         }
         match authority {
-            Some(authority) => Ok(Route::Authority(self.clients.clone(), authority)),
+            Some(authority) => Ok(Route::Authority(self.clients.clone(), authority, self.denials.clone())),
             None => {
                 self.refuse(request);
                 Err(Box::new(Err(Error::HttpRequestDenied)))
@@ -122,11 +160,7 @@ impl WasiHttpHooks for Egress {
     }
 
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
-        std::sync::Arc::new(|name| {
-            DEFAULT_FORBIDDEN_HEADERS.contains(name)
-                || [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(name)
-                || name.as_str() == "x-ray-authorization"
-        })
+        Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name) || NOT_THEIRS.contains(&name.as_str()))
     }
 
     fn send_request(
@@ -137,6 +171,15 @@ impl WasiHttpHooks for Egress {
     ) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
         let waits = Waits::new(options);
         let limit = self.response_bytes;
+        if !METHODS.contains(request.method()) {
+            return answered(async { Err(Error::HttpRequestMethodInvalid) });
+        }
+        // A name and a password before the host would be credentials of the component's own.
+        if request.uri().authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return answered(async { Err(Error::HttpRequestUriInvalid) });
+        }
+        let request_bytes = self.request_bytes;
+        let request = request.map(|body| at_most(body, request_bytes));
         let route = match self.route(&request) {
             Ok(route) => route,
             Err(refused) => return answered(async move { *refused }),
@@ -144,4 +187,15 @@ impl WasiHttpHooks for Egress {
         let door = self.door.clone();
         answered(async move { door.pass(route, request, waits, limit).await })
     }
+}
+
+/// A request's body that ends with an error where it is longer than it may be.
+fn at_most(body: WasiBody, bytes: u64) -> WasiBody {
+    let room = usize::try_from(bytes).unwrap_or(usize::MAX);
+    Limited::new(body, room)
+        .map_err(move |error| match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(_) => Error::HttpRequestBodySize(Some(bytes)),
+        })
+        .boxed_unsync()
 }

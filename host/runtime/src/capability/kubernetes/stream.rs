@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::cluster::{Access, Cluster};
 use super::endpoints;
 use super::failure::Failure;
-use dagster_ray_policy::address::is_link_local;
+use dagster_ray_policy::address::{Network, Reach};
 use dagster_ray_policy::kubernetes::ServiceName;
 
 /// Longest wait for a connection in the cluster.
@@ -61,7 +61,9 @@ pub(super) async fn open(cluster: &Cluster, service: &ServiceName, port: u16) ->
 /// A connection by the service's name, where that can be resolved.
 async fn direct(service: &ServiceName, port: u16) -> Option<Result<Stream, Failure>> {
     let found = tokio::net::lookup_host((service.host(), port)).await.ok()?;
-    let addresses: Vec<_> = found.filter(|address| !is_link_local(address.ip())).collect();
+    // A service can be an alias of any name; its pods have addresses of the cluster.
+    let reach = Reach::of([Network::Private]);
+    let addresses: Vec<_> = found.filter(|address| reach.covers(address.ip())).collect();
     if addresses.is_empty() {
         return None;
     }

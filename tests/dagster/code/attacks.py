@@ -1,0 +1,216 @@
+"""Makes attacks in a process of its own, and writes what came of them as one line of JSON."""
+
+import http.server
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from dagster_ray._native import Component
+from dagster_ray.errors import DagsterRayError, ForkedProcessError
+
+ROOT = Path(__file__).parents[3]
+SANDBOX = ROOT / "tests" / "sandbox"
+WASM = ROOT / "target/wasm32-wasip2/component/fixture_hostile.wasm"
+
+JOB = {"submission_id": "j", "dashboard_url": None, "details": None}
+COMMAND = {"argv": [], "payload": None, "env": []}
+RUN = {"run_id": "r", "attempt": 0, "job": JOB}
+STEP = {**RUN, "step_key": "s"}
+SPEC = {
+    "run_id": "r",
+    "attempt": 0,
+    "job_name": "n",
+    "code_location": None,
+    "command": COMMAND,
+    "tags": [],
+    "options": "{}",
+}
+SCRIPT = {
+    "run_id": "r",
+    "step_key": "s",
+    "attempt": 0,
+    "nonce": "n",
+    "bootstrap": [],
+    "labels": [],
+    "image": None,
+    "options": "{}",
+}
+EXPORTS: dict[str, dict[str, Any]] = {
+    "describe.describe": {},
+    "launcher.launch": {"run": SPEC},
+    "launcher.resume": {"run": SPEC},
+    "launcher.locate": {"run_id": "r", "attempt": 0},
+    "launcher.terminate": {"run": RUN},
+    "launcher.check": {"runs": [RUN]},
+    "launcher.debug-info": {"run": RUN},
+    "executor.plan": {"step": {**SPEC, "step_key": "s"}},
+    "executor.launch": {"step": {**SPEC, "step_key": "s"}},
+    "executor.check": {"steps": [STEP]},
+    "executor.terminate": {"steps": [STEP]},
+    "executor.finish": {"run_id": "r", "options": "{}"},
+    "pipes.plan": {"script": SCRIPT},
+    "pipes.launch": {"script": SCRIPT},
+    "pipes.follow": {"job": JOB, "from": None},
+    "pipes.wait": {"job": JOB},
+    "pipes.terminate": {"job": JOB},
+}
+# These wait for their deadline, a second each: once is enough from here.
+SLOW = {"spin", "sleep"}
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def _serve() -> int:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
+
+
+class Attacker:
+    """The hostile component, with a manifest that grants a little of everything."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.port = port
+        self.wasm = folder / "hostile.wasm"
+        self.wasm.write_bytes(WASM.read_bytes())
+        manifest = (SANDBOX / "hostile.toml").read_text().replace("{port}", str(port))
+        self.wasm.with_suffix(".toml").write_text(manifest)
+        self.kubeconfig = folder / "kubeconfig"
+        self.kubeconfig.write_text(
+            "apiVersion: v1\nkind: Config\ncurrent-context: dev\n"
+            "contexts: [{name: dev, context: {cluster: c, user: u}}]\n"
+            f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n"
+            "users: [{name: u, user: {token: planted-kubeconfig-token}}]\n"
+        )
+
+    def component(self, **settings: str) -> Component:
+        authority = {
+            "url": f"http://127.0.0.1:{self.port}",
+            "headers": {"authorization": "Bearer planted-dashboard-header"},
+        }
+        return Component(
+            str(self.wasm),
+            settings=settings,
+            authorities=[json.dumps(authority)],
+            kubernetes=json.dumps({"kubeconfig": str(self.kubeconfig)}),
+            programs={"echo": ["/bin/echo"]},
+            directories=[],
+        )
+
+    def attempt(self, attack: str, export: str) -> str:
+        """The class of the exception that an attack ends with."""
+        attack = attack.replace("{authority}", f"127.0.0.1:{self.port}")
+        attack = attack.replace("{port}", str(self.port)).replace("{long}", "x" * (100 << 10))
+        component = self.component(**{"attack": attack, "attack-in": export})
+        try:
+            component.call(export, json.dumps(EXPORTS[export]), lambda *_: None)
+            raised = "-"
+        except DagsterRayError as error:
+            raised = type(error).__name__
+        following = "executor.plan" if export == "executor.finish" else "executor.finish"
+        try:
+            component.call(following, json.dumps(EXPORTS[following]))
+        except DagsterRayError as error:
+            if type(error) is not DagsterRayError:
+                raised = f"{raised}, and the next call: {error}"
+        return raised
+
+
+def _attacks(attacker: Attacker) -> list[dict[str, str]]:
+    results = []
+    for listed in json.loads((SANDBOX / "attacks.json").read_text()):
+        every = listed["export"] == "every"
+        exports = list(EXPORTS) if every else [listed["export"]]
+        if listed["attack"] in SLOW:
+            exports = exports[1:4]
+        for export in exports:
+            raised = attacker.attempt(listed["attack"], export)
+            what = f"{listed['what']} from {export}"
+            results.append({"what": what, "raised": raised, "expected": listed["raises"]})
+    return results
+
+
+def _inverted(text: str) -> str:
+    return bytes(255 - byte for byte in text.encode()).hex()
+
+
+def _canaries(attacker: Attacker) -> dict[str, Any]:
+    searched = [
+        "planted-dashboard-header",
+        "planted-kubeconfig-token",
+        os.environ["PLANTED_IN_THE_ENVIRONMENT"],
+        "given-as-a-setting",
+    ]
+    here = f"http://127.0.0.1:{attacker.port}"
+    cluster = "http://kubernetes.internal/apis/ray.io/v1/namespaces/ray/rayclusters"
+    attack = f"search {here}/,{cluster} {' '.join(map(_inverted, searched))}"
+    component = attacker.component(attack=attack, known="given-as-a-setting")
+    lines: list[str] = []
+    try:
+        component.call(
+            "launcher.locate",
+            json.dumps(EXPORTS["launcher.locate"]),
+            lambda text, *_: lines.append(text),
+        )
+        error = "no answer"
+    except DagsterRayError as raised:
+        error = str(raised)
+    counts = [int(count) for count in error.rpartition("found ")[2].split()]
+    found = dict(zip(searched, counts, strict=True))
+    return {"counts": found, "lines": "\n".join(lines), "error": error}
+
+
+def _fork(attacker: Attacker) -> dict[str, Any]:
+    component = attacker.component()
+    component.call("executor.finish", json.dumps(EXPORTS["executor.finish"]))
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def in_the_child() -> None:
+        try:
+            component.call("executor.finish", json.dumps(EXPORTS["executor.finish"]))
+            sender.send(("nothing", False))
+        except ForkedProcessError as error:
+            sender.send((type(error).__name__, "spawn" in str(error)))
+
+    child = context.Process(target=in_the_child)
+    child.start()
+    assert receiver.poll(30), "the child hangs"
+    name, names_spawn = receiver.recv()
+    child.join(30)
+    component.call("executor.finish", json.dumps(EXPORTS["executor.finish"]))
+    return {"child": name, "names_spawn": names_spawn, "parent": "served"}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        attacker = Attacker(Path(folder), _serve())
+        if sys.argv[1] == "fork":
+            sys.stdout.write(json.dumps(_fork(attacker)))
+            return
+        act = {"attacks": _attacks, "canaries": _canaries}[sys.argv[1]]
+        before = act(attacker)
+        import ray
+
+        ray.init(sys.argv[2], log_to_driver=False)
+        after = act(attacker)
+        ray.shutdown()
+        sys.stdout.write(json.dumps({"before": before, "after": after}))
+
+
+if __name__ == "__main__":
+    main()

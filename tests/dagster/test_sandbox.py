@@ -1,0 +1,69 @@
+"""The attacks of `tests/sandbox/attacks.json`, made from a process that has Ray.
+
+Ray puts fault handlers of its own into a process. Each attack is made before and after
+`ray.init()`, and must come to the same exception, with the next call served.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ray_head import RayHead
+
+SANDBOX = Path(__file__).parents[1] / "sandbox"
+PROBE = Path(__file__).parent / "code" / "attacks.py"
+
+
+def _run(*arguments: str, **environment: str) -> dict:
+    finished = subprocess.run(
+        [sys.executable, str(PROBE), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def test_each_attack_is_an_exception_before_and_after_ray_is_there(ray_head: RayHead) -> None:
+    found = _run("attacks", ray_head.gcs)
+    listed = json.loads((SANDBOX / "attacks.json").read_text())
+    assert len(found["before"]) > len(listed) > 70
+    for when in ("before", "after"):
+        wrong = [line for line in found[when] if line["raised"] != line["expected"]]
+        assert wrong == [], when
+
+
+def test_no_canary_is_in_memory_logs_or_exceptions(ray_head: RayHead) -> None:
+    found = _run("canaries", ray_head.gcs, PLANTED_IN_THE_ENVIRONMENT="planted-in-the-environment")
+    for when in ("before", "after"):
+        counts = found[when]["counts"]
+        assert counts.pop("given-as-a-setting") > 0
+        assert len(counts) == 3
+        assert set(counts.values()) == {0}, counts
+        assert "given-as-a-setting" in found[when]["lines"]
+        for text in (found[when]["lines"], found[when]["error"]):
+            assert "planted" not in text
+
+
+def test_a_forked_process_is_told_to_spawn_and_its_parent_goes_on() -> None:
+    found = _run("fork")
+    assert found == {"child": "ForkedProcessError", "names_spawn": True, "parent": "served"}
+
+
+@pytest.mark.parametrize("key", ["htpp", "memory"])
+def test_what_the_operator_writes_wrong_is_named(key: str, tmp_path: Path) -> None:
+    from dagster_ray.backend import Backend, Connection
+    from dagster_ray.errors import InvalidConfigError
+
+    allowed = {"grants": {"htpp": []}} if key == "htpp" else {"limits": {"memory": 1}}
+    backend = Backend(
+        Connection(backend="existing", address="http://127.0.0.1:9", backend_grants=allowed)
+    )
+    with pytest.raises(InvalidConfigError, match=f"backend_grants: .*{key}"):
+        backend.call("launcher.locate", {"run_id": "r", "attempt": 0})

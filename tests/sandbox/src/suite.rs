@@ -1,0 +1,177 @@
+//! The attacks of `attacks.json`, each with what it is, from which export it is made, and which
+//! exception a Python caller gets. The Rust and the Python suite run the same list.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use dagster_ray_runtime::CallError;
+use dagster_ray_runtime::model::Error;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{Subject, call};
+
+/// The manifest of the component that attacks: small limits, and a grant of each kind, so that there
+/// is something to go beyond.
+pub const MANIFEST: &str = include_str!("../hostile.toml");
+
+/// An attack.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attack {
+    /// What is attacked.
+    pub group: String,
+    /// What it is, for a reader.
+    pub what: String,
+    /// What the hostile component is told.
+    pub attack: String,
+    /// The export that it is made from; `every` for one after the other.
+    pub export: String,
+    /// The exception of `dagster_ray.errors` that a Python caller gets.
+    pub raises: String,
+}
+
+/// All attacks.
+pub fn attacks() -> Vec<Attack> {
+    serde_json::from_str(include_str!("../attacks.json")).expect("the list is one")
+}
+
+/// Every export of the hostile component, with arguments that fit.
+pub fn exports() -> BTreeMap<&'static str, Value> {
+    let job = json!({"submission_id": "j", "dashboard_url": null, "details": null});
+    let command = json!({"argv": [], "payload": null, "env": []});
+    let run = json!({"run_id": "r", "attempt": 0, "job": job});
+    let step = json!({"run_id": "r", "step_key": "s", "attempt": 0, "job": job});
+    let run_spec = json!({"run_id": "r", "attempt": 0, "job_name": "n", "code_location": null, "command": command, "tags": [], "options": "{}"});
+    let step_spec = json!({"run_id": "r", "step_key": "s", "attempt": 0, "job_name": "n", "code_location": null, "command": command, "tags": [], "options": "{}"});
+    let script = json!({"run_id": "r", "step_key": "s", "attempt": 0, "nonce": "n", "bootstrap": [], "labels": [], "image": null, "options": "{}"});
+    BTreeMap::from([
+        ("describe.describe", json!({})),
+        ("launcher.launch", json!({"run": run_spec})),
+        ("launcher.resume", json!({"run": run_spec})),
+        ("launcher.locate", json!({"run_id": "r", "attempt": 0})),
+        ("launcher.terminate", json!({"run": run})),
+        ("launcher.check", json!({"runs": [run]})),
+        ("launcher.debug-info", json!({"run": run})),
+        ("executor.plan", json!({"step": step_spec})),
+        ("executor.launch", json!({"step": step_spec})),
+        ("executor.check", json!({"steps": [step]})),
+        ("executor.terminate", json!({"steps": [step]})),
+        ("executor.finish", json!({"run_id": "r", "options": "{}"})),
+        ("pipes.plan", json!({"script": script})),
+        ("pipes.launch", json!({"script": script})),
+        ("pipes.follow", json!({"job": job, "from": null})),
+        ("pipes.wait", json!({"job": job})),
+        ("pipes.terminate", json!({"job": job})),
+    ])
+}
+
+/// A server that answers everything, for attacks that are about the request.
+pub fn server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let Ok(copy) = stream.try_clone() else { return };
+                let mut reader = BufReader::new(copy);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
+            });
+        }
+    });
+    port
+}
+
+/// What came of an attack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The error's text, without what differs from run to run.
+    pub text: String,
+    /// The exception that it becomes in Python.
+    pub raises: &'static str,
+}
+
+impl Attack {
+    /// Makes it from one export, and sees to it that the host serves the next call.
+    pub fn run(&self, export: &str, port: u16) -> Outcome {
+        let authority = format!("127.0.0.1:{port}");
+        let attack = self
+            .attack
+            .replace("{authority}", &authority)
+            .replace("{port}", &port.to_string())
+            .replace("{long}", &"x".repeat(100 << 10));
+        let subject = |attack: &str| {
+            Subject::new("hostile", &MANIFEST.replace("{port}", &port.to_string()))
+                .setting("attack", attack)
+                .setting("attack-in", export)
+                .authority(&format!("http://{authority}"), ("authorization", "Bearer planted-token"))
+                .program("echo", &["/bin/echo"])
+        };
+        let attacker = subject(&attack);
+        let backend = attacker.backend();
+        let outcome = call(&backend, export, &exports()[export]);
+        let next = if export == "executor.finish" { "executor.plan" } else { "executor.finish" };
+        let served = call(&backend, next, &exports()[next]);
+        assert!(
+            matches!(&served, Ok(_) | Err(CallError::Answered { .. })),
+            "{}: the next call is not served: {served:?}",
+            self.what
+        );
+        let text = match &outcome {
+            Ok(value) => format!("answers {}", shortened(&value.to_string())),
+            Err(error) => error.to_string(),
+        };
+        assert!(!text.contains("planted-token"), "{}: {text}", self.what);
+        let text = text
+            .replace(&format!("hostile: {export}: "), "")
+            .replace(&format!(":{port}"), ":PORT")
+            .replace(&attacker.wasm().with_extension("").display().to_string(), "hostile");
+        Outcome { text: shortened(&text), raises: exception(&outcome) }
+    }
+
+    /// Makes it from where it says. Where that is every export, all must come to the same.
+    pub fn outcome(&self, port: u16) -> Outcome {
+        if self.export != "every" {
+            return self.run(&self.export, port);
+        }
+        let mut all: Vec<_> = exports().keys().map(|export| (*export, self.run(export, port))).collect();
+        // What a component says of itself is no result that could be an error of its own.
+        all.retain(|(export, outcome)| *export != "describe.describe" || outcome.raises != "-");
+        let (_, first) = all.first().cloned().expect("there are exports");
+        for (export, outcome) in &all {
+            assert_eq!(*outcome, first, "{} from {export}", self.what);
+        }
+        first
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let line = text.lines().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+fn exception(outcome: &Result<Value, CallError>) -> &'static str {
+    match outcome {
+        Ok(_) => "-",
+        Err(CallError::Load(_)) => "ComponentLoadError",
+        Err(CallError::NotOffered { .. }) => "UnsupportedError",
+        Err(CallError::Arguments { .. }) => "ComponentError",
+        Err(CallError::Trap { .. }) => "ComponentTrap",
+        Err(CallError::Deadline { .. }) => "CallTimeoutError",
+        Err(CallError::Cancelled { .. }) => "CancelledError",
+        Err(CallError::Answered { error, .. }) => match &**error {
+            Error::Denied(_) => "PermissionDeniedError",
+            Error::Unavailable(_) => "UnavailableError",
+            Error::Backend(_) => "BackendError",
+            Error::Unsupported(_) => "UnsupportedError",
+            _ => "DagsterRayError",
+        },
+    }
+}

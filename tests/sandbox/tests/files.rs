@@ -1,0 +1,178 @@
+//! Components that are made to be refused: written as text, or cut from a good one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+use dagster_ray_runtime::inspect;
+use dagster_ray_runtime::manifest::Manifest;
+use sandbox_tests::{Subject, fixture};
+
+/// The refusal of a component with these bytes, with a manifest that grants nothing.
+fn refusal(bytes: &[u8]) -> String {
+    let subject = Subject::new("echo", "id = 'subject'\n");
+    std::fs::write(subject.wasm(), bytes).unwrap();
+    let text = subject.backend().describe().map(|_| ()).expect_err("it cannot be loaded").to_string();
+    text.replace(&subject.wasm().with_extension("").display().to_string(), "subject")
+}
+
+fn of_text(text: &str) -> String {
+    refusal(&wat::parse_str(text).unwrap())
+}
+
+const DESCRIBE: &str = r#"(instance $none) (export "dagster-ray:backend/describe@0.1.0" (instance $none))"#;
+
+#[test]
+fn an_import_that_no_grant_is_for_cannot_be_had() {
+    let mut all = String::new();
+    for import in [
+        "wasi:http/incoming-handler@0.2.12",
+        "wasi:nn/graph@0.2.0",
+        "dagster-ray:host/secrets@0.1.0",
+        "anything",
+    ] {
+        let text = of_text(&format!(r#"(component (import "{import}" (instance)) {DESCRIBE})"#));
+        all.push_str(&text);
+        all.push('\n');
+    }
+    insta::assert_snapshot!(all, @r"");
+}
+
+#[test]
+fn an_export_that_is_not_the_contracts_is_named_with_what_differs() {
+    let describe = |result: &str, name: &str| {
+        of_text(&format!(
+            r#"(component
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "f") (result i32) unreachable))
+                (core instance $i (instantiate $m))
+                (func $f (result {result}) (canon lift (core func $i "f") (memory $i "memory")))
+                (instance $d (export "{name}" (func $f)))
+                (export "dagster-ray:backend/describe@0.1.0" (instance $d)))"#
+        ))
+    };
+    let all = [
+        of_text(&format!("(component {DESCRIBE})")),
+        describe("string", "explain"),
+        describe("string", "describe"),
+        describe("(list u8)", "describe"),
+    ];
+    insta::assert_snapshot!(all.join("\n"), @r"");
+}
+
+#[test]
+fn functions_with_parameters_are_compared_one_by_one() {
+    let finish = |parameters: &str| {
+        of_text(&format!(
+            r#"(component
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+                    (func (export "f") (param i32 i32) (result i32) unreachable))
+                (core instance $i (instantiate $m))
+                (func $f {parameters} (result string)
+                    (canon lift (core func $i "f") (memory $i "memory") (realloc (func $i "realloc"))))
+                (instance $d (export "locate" (func $f)) (export "launch" (func $f)))
+                (export "dagster-ray:backend/launcher@0.1.0" (instance $d)))"#
+        ))
+    };
+    insta::assert_snapshot!(finish(r#"(param "run" string)"#), @r"");
+    insta::assert_snapshot!(finish(r#"(param "what" string)"#), @r"");
+}
+
+#[test]
+fn an_async_function_is_refused_before_it_is_called() {
+    let text = r#"(component
+        (core module $m (func (export "f") (result i32) unreachable) (func (export "c") (param i32 i32 i32) (result i32) unreachable) (memory (export "memory") 1))
+        (core instance $i (instantiate $m))
+        (type $t (func async (result string)))
+        (func $f (type $t) (canon lift (core func $i "f") async (callback (func $i "c")) (memory $i "memory")))
+        (instance $d (export "describe" (func $f)))
+        (export "dagster-ray:backend/describe@0.1.0" (instance $d)))"#;
+    let text = of_text(text);
+    assert!(text.contains("async"), "{text}");
+}
+
+#[test]
+fn every_older_and_newer_contract_is_named() {
+    for version in ["0.0.9", "0.2.0", "1.0.0", "0.10.0", "0.1"] {
+        let text = of_text(&format!(
+            r#"(component (instance $none) (export "dagster-ray:backend/describe@{version}" (instance $none)))"#
+        ));
+        assert!(text.contains(&format!("describe@{version}")) && text.contains("0.1.x"), "{text}");
+    }
+}
+
+#[test]
+fn a_component_with_nothing_for_this_host_lists_what_it_has_and_not_for_pages() {
+    let exports: String =
+        (0..900).map(|n| format!(r#"(export "elsewhere:package/number{n}" (instance $none))"#)).collect();
+    let text = of_text(&format!("(component (instance $none) {exports})"));
+    assert!(text.contains("number11, and 888 more") && text.len() < 1_000, "{text}");
+    let exports: String =
+        (0..1_100).map(|n| format!(r#"(export "elsewhere:package/number{n}" (instance $none))"#)).collect();
+    let text = of_text(
+        &format!("(component (instance $none) {exports} {DESCRIBE})")
+            .replace("(instance $none) (export \"dagster", "(export \"dagster"),
+    );
+    assert!(text.contains("1101 exports, more than the limit of 1000"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_cut_short_anywhere_is_refused() {
+    let whole = std::fs::read(fixture("echo")).unwrap();
+    let step = whole.len() / 97;
+    for length in (0..whole.len()).step_by(step).chain([1, 4, 7, 8, 9, whole.len() - 1]) {
+        let text = refusal(&whole[..length]);
+        assert!(text.starts_with("component subject.wasm: "), "{length}: {text}");
+    }
+}
+
+#[test]
+fn a_file_with_one_wrong_byte_is_refused_or_has_another_digest() {
+    let whole = std::fs::read(fixture("echo")).unwrap();
+    let subject = Subject::new("echo", "id = 'subject'\n");
+    let known = subject.backend().describe().unwrap().1;
+    for at in (8..whole.len()).step_by(whole.len() / 41) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        std::fs::write(subject.wasm(), &bytes).unwrap();
+        if let Ok(inspection) = inspect(&subject.wasm()) {
+            assert_ne!(inspection.digest, known, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_plain_file_of_a_fair_size_is_not_read() {
+    let subject = Subject::new("echo", "id = 'subject'\n");
+    let wasm = subject.wasm();
+    let error = || inspect(&wasm).map(|_| ()).unwrap_err().to_string();
+    std::fs::OpenOptions::new().write(true).open(&wasm).unwrap().set_len((64 << 20) + 1).unwrap();
+    assert!(error().contains("67108865 bytes, more than the limit of 67108864"), "{}", error());
+    std::fs::remove_file(&wasm).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &wasm).unwrap();
+    assert!(error().contains("this is no file"), "{}", error());
+    std::fs::remove_file(&wasm).unwrap();
+    std::fs::create_dir(&wasm).unwrap();
+    assert!(error().contains("this is no file"), "{}", error());
+    assert!(refusal(b"\x1f\x8b\x08\0\0\0\0\0compressed").contains("no WebAssembly file at all"));
+}
+
+#[test]
+fn every_built_in_component_uses_what_it_is_granted_and_speaks_the_contract() {
+    let folder =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../host/python/dagster_ray/components");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            let inspection = inspect(&path).unwrap();
+            assert_eq!(inspection.unused, [] as [String; 0], "{}", path.display());
+            assert_eq!(inspection.missing, [] as [&str; 0], "{}", path.display());
+            assert_eq!(inspection.contract, "0.1.0");
+            assert_eq!(inspection.pinned, Some(inspection.digest), "{}", Manifest::path_of(&path).display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "{seen} components");
+}
