@@ -215,6 +215,20 @@ def test_a_fault_that_makes_no_sense_is_told_with_its_place(simulated_ray: Simul
     assert raised.value.fields and raised.value.fields[0]["hint"]
 
 
+def test_what_is_said_of_another_backend_is_not_meant_for_the_simulation(
+    simulated_ray: SimulatedRay,
+) -> None:
+    connection = Connection(
+        backend="kuberay",
+        backend_config={"namespace": "production"},
+        backend_grants={"grants": {"http": ["address"]}},
+        backend_sha256="0" * 64,
+    )
+    backend = Backend(connection)
+    assert backend.call("launcher.check", {"runs": []}) == []
+    assert (backend.options, backend.url) == ({}, "http://ray.simulated:8265")
+
+
 def test_a_wrong_name_is_answered_with_the_right_ones(simulated_ray: SimulatedRay) -> None:
     with pytest.raises(InvalidConfigError, match="breaking, clusters, partitions"):
         simulated_ray.execute(PROJECT, job="trainning")

@@ -197,7 +197,8 @@ class Backend:
             programs=programs,
             directories=sorted(directories),
             buckets=buckets,
-            **self.connection.narrowing,
+            # What is said of another component is not meant for the one that takes its place.
+            **(self.connection.narrowing if self._simulated is None else {}),
         )
 
     def _resolve(self) -> _Target:

@@ -108,12 +108,14 @@ class RayIOManager(dg.ConfigurableIOManager):
                     "ray": ray_store,
                     "directory": DirectoryStore(directory),
                 }
-                self._keeper = Keeper(
-                    backend,
-                    options,
-                    stores,
-                    narrowing(self.backend_grants, self.backend_sha256),
+                # What is said of another component is not meant for the one that takes its place.
+                elsewhere = simulation.directory() is not None
+                narrowed = (
+                    narrowing(None, None)
+                    if elsewhere
+                    else narrowing(self.backend_grants, self.backend_sha256)
                 )
+                self._keeper = Keeper(backend, options, stores, narrowed)
                 if backend in _IN_RAY:
                     # In the step's own thread: Ray wants to handle signals where it connects.
                     ray_store.connect()
