@@ -19,7 +19,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::memory_store::MemoryStore;
 use crate::network::{Network, Seen, Weather};
-use crate::outcome::{Verdict, differs, not_applicable};
+use crate::outcome::{Outcome, Verdict, differs, not_applicable};
 use crate::schema::Schema;
 use crate::specs::SECRET;
 use crate::subject::Subject;
@@ -260,6 +260,11 @@ impl Called {
             Ok(answer) => Ok(answer.clone()),
             Err(CallError::Answered { error, .. }) if let Error::Unsupported(text) = error.as_ref() => {
                 Err(not_applicable(text.clone()))
+            }
+            // Only its author knows what it has to be told in order to do anything at all.
+            Err(CallError::Answered { error, .. }) if matches!(error.as_ref(), Error::InvalidConfig(_)) => {
+                let reason = format!("needs other options to begin with: {}", describe(error));
+                Err(Outcome::Skipped { reason })
             }
             Err(error) => Err(differs(format!("{} answers", self.export), error.to_string())),
         }

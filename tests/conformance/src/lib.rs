@@ -49,5 +49,5 @@ pub fn check(subject: &Subject, watch: &mut dyn FnMut(&Finding)) -> Result<Repor
         findings.push(finding);
     }
     bench.clean_up();
-    Ok(Report::new(bench.component(), findings))
+    Ok(Report::new(bench.component(), bench.exported().to_vec(), findings))
 }

@@ -43,6 +43,8 @@ impl fmt::Display for Finding {
 pub struct Report {
     /// The component's name.
     pub component: String,
+    /// The interfaces that it exports.
+    pub exports: Vec<&'static str>,
     /// Whether no rule found a difference.
     pub conforms: bool,
     /// What each rule came to.
@@ -50,9 +52,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(component: String, findings: Vec<Finding>) -> Self {
+    pub(crate) fn new(component: String, exports: Vec<&'static str>, findings: Vec<Finding>) -> Self {
         let conforms = !findings.iter().any(|one| matches!(one.outcome, Outcome::Differs { .. }));
-        Self { component, conforms, findings }
+        Self { component, exports, conforms, findings }
     }
 
     /// Whether no rule found a difference.

@@ -45,7 +45,7 @@ fn echoing_ray() -> String {
                 if head.contains("/logs/stream") {
                     let _ = connection.write_all(b"transfer-encoding: chunked\r\n\r\n6\r\none\ntw\r\n");
                     std::thread::sleep(Duration::from_millis(400));
-                    let _ = connection.write_all(b"9\r\no\n\xff\xfe end\r\n");
+                    let _ = connection.write_all(b"8\r\no\n\xff\xfe end\r\n");
                     // It stays open, as Ray's does.
                     std::thread::sleep(Duration::from_secs(60));
                     return;

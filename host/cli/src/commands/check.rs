@@ -131,9 +131,16 @@ impl std::fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut interface = "";
         for finding in &self.0.findings {
+            let is_offered = self.0.exports.contains(&finding.interface);
             if finding.interface != interface {
                 interface = finding.interface;
                 writeln!(f, "{HEADING}{interface}{HEADING:#}")?;
+                if !is_offered {
+                    writeln!(f, "  {FAINT}n/a      it does not export {interface}{FAINT:#}")?;
+                }
+            }
+            if !is_offered {
+                continue;
             }
             match &finding.outcome {
                 Outcome::Passed => writeln!(f, "  passed   {}", finding.rule)?,
