@@ -10,6 +10,7 @@ import json
 import jobs
 import options
 from componentize_py_types import Err
+from http_client import Response
 from service import SETTINGS, Service, sleep
 from wit_world import exports
 from wit_world.exports.describe import Description, Role
@@ -29,6 +30,8 @@ _TAIL = 16 << 10
 # How often a quiet script's caller is asked whether he is still there.
 _QUIET_SECONDS = 0.5
 _LOOK_SECONDS = 0.5
+# How often in a row the stream may break without a whole line more.
+_BREAKS = 5
 
 
 class Describe(exports.Describe):
@@ -146,26 +149,23 @@ class Pipes(exports.Pipes):
 
     def follow(self, job: JobRef, from_: str | None, listener: Listener) -> Followed:
         try:
-            position, begun = int(from_ or 0), b""
+            position = int(from_ or 0)
         except ValueError:
             options.invalid("from", "is no position", "pass what `follow` returned")
-        output = Service.configured().output(job.submission_id, position)
-        if output is None:
-            return Followed(str(position), complete=True)
-        with output:
-            while not output.ended:
-                if listener.cancelled():
-                    raise Err(Error_Cancelled())
-                try:
-                    begun += output.read(_QUIET_SECONDS)
-                except Err:
-                    # The caller goes on from the position.
-                    return Followed(str(position), complete=False)
-                # A line counts as passed on once it is whole.
-                whole, end, begun = begun.rpartition(b"\n")
-                if end:
-                    listener.output(Channel.STDOUT, whole.split(b"\n"))
-                    position += len(whole) + 1
+        service, left, begun = Service.configured(), _BREAKS, b""
+        while output := service.output(job.submission_id, position):
+            with output:
+                reached, begun = _pass_on(output, position, listener)
+            left = _BREAKS if reached > position else left - 1
+            position = reached
+            if output.ended:
+                break
+            if not left:
+                # The caller goes on from the position.
+                return Followed(str(position), complete=False)
+            # What came of a line whose end did not come is sent again.
+            begun = b""
+            sleep(_LOOK_SECONDS)
         if begun:
             listener.output(Channel.STDOUT, [begun])
         return Followed(str(position + len(begun)), complete=True)
@@ -180,3 +180,23 @@ class Pipes(exports.Pipes):
 
     def terminate(self, job: JobRef, listener: Listener) -> JobStatus:
         return Service.configured().stop([job.submission_id], listener)[0]
+
+
+def _pass_on(output: Response, position: int, listener: Listener) -> tuple[int, bytes]:
+    """Passes output on until it ends, or until the connection breaks.
+
+    A line counts as passed on once it is whole. Where the last one's end is, and what came after.
+    """
+    begun = b""
+    while not output.ended:
+        if listener.cancelled():
+            raise Err(Error_Cancelled())
+        try:
+            begun += output.read(_QUIET_SECONDS)
+        except Err:
+            break
+        whole, end, begun = begun.rpartition(b"\n")
+        if end:
+            listener.output(Channel.STDOUT, whole.split(b"\n"))
+            position += len(whole) + 1
+    return position, begun

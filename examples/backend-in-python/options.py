@@ -32,7 +32,6 @@ WORKER_SCHEMA: dict[str, Any] = {
 SCRIPT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["entrypoint"],
     "properties": {
         "entrypoint": {"type": "string", "description": "A command line, for sh."},
         "metadata": _STRINGS,
@@ -61,8 +60,8 @@ def of_worker(options: str, tags: list[tuple[str, str]]) -> dict[str, Any]:
 
 def of_script(options: str) -> dict[str, Any]:
     fields = _checked(_object("options", options), SCRIPT_SCHEMA)
-    if not fields["entrypoint"].strip():
-        invalid("entrypoint", "is empty", "write the command, such as `python script.py`")
+    if not fields.get("entrypoint", "").strip():
+        invalid("entrypoint", "is missing", "write the command, such as `python script.py`")
     return fields
 
 
@@ -103,6 +102,3 @@ def _mistakes(path: str, value: Any, schema: dict[str, Any]):
                 yield from _mistakes(inner, entry, known.get(key, others))
             else:
                 yield FieldError(inner, "is not known", f"known: {', '.join(known)}")
-        for key in schema.get("required", []):
-            if key not in value:
-                yield FieldError(key, "is missing", known[key]["description"])

@@ -113,7 +113,6 @@ pub(crate) fn schema_of_scripts() -> String {
     json!({
         "type": "object",
         "additionalProperties": false,
-        "required": ["entrypoint"],
         "properties": {
             "entrypoint": {"type": "string", "description": "A command line, for sh."},
             "metadata": strings,

@@ -4,13 +4,15 @@ use crate::Backend;
 use crate::bindings::dagster_ray::host::model::{Error, JobRef, JobState, JobStatus};
 use crate::bindings::dagster_ray::host::sink::{Channel, Listener};
 use crate::bindings::exports::dagster_ray::backend::pipes::{Followed, Guest, Position, ScriptSpec};
-use crate::http::More;
+use crate::http::{More, Response};
 use crate::service::{Service, sleep};
 use crate::{job, options};
 
 /// How often a quiet script's caller is asked whether he is still there.
 const QUIET_MS: u64 = 500;
 const LOOK_MS: u64 = 500;
+/// How often in a row the stream may break without a whole line more.
+const BREAKS: u32 = 5;
 
 impl Guest for Backend {
     fn plan(script: ScriptSpec) -> Result<JobRef, Error> {
@@ -40,20 +42,20 @@ impl Guest for Backend {
         };
         let mut lines = Lines { position: from, begun: Vec::new() };
         let reached = |lines: &Lines, complete| Followed { position: lines.position.to_string(), complete };
-        let Some(output) = service.output(&job.submission_id, from)? else {
-            return Ok(reached(&lines, true));
-        };
-        loop {
-            if listener.cancelled() {
-                return Err(Error::Cancelled);
+        let mut fruitless = 0;
+        while let Some(output) = service.output(&job.submission_id, lines.position)? {
+            let before = lines.position;
+            if pass_on(&output, &mut lines, listener)? {
+                break;
             }
-            match output.next(QUIET_MS) {
-                Ok(More::Bytes(bytes)) => lines.add(&bytes, listener),
-                Ok(More::Quiet) => {}
-                Ok(More::End) => break,
+            // What came of a line whose end did not come is sent again.
+            lines.begun.clear();
+            fruitless = if lines.position > before { 0 } else { fruitless + 1 };
+            if fruitless > BREAKS {
                 // The caller goes on from the position.
-                Err(_) => return Ok(reached(&lines, false)),
+                return Ok(reached(&lines, false));
             }
+            sleep(LOOK_MS);
         }
         lines.end(listener);
         Ok(reached(&lines, true))
@@ -77,6 +79,21 @@ impl Guest for Backend {
         let service = Service::configured()?;
         let ended = service.stop(std::slice::from_ref(&job.submission_id), listener)?.pop();
         ended.ok_or_else(|| Error::NotFound(job.submission_id))
+    }
+}
+
+/// Passes output on until it ends, or until the connection breaks; and says which.
+fn pass_on(output: &Response, lines: &mut Lines, listener: &Listener) -> Result<bool, Error> {
+    loop {
+        if listener.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        match output.next(QUIET_MS) {
+            Ok(More::Bytes(bytes)) => lines.add(&bytes, listener),
+            Ok(More::Quiet) => {}
+            Ok(More::End) => return Ok(true),
+            Err(_) => return Ok(false),
+        }
     }
 }
 
