@@ -1,8 +1,9 @@
 //! A component file against its manifest, before anything of it is compiled.
 //!
 //! The order is size, digest, whole parse, contract version, imports against grants, exports against
-//! the contract: each check is cheaper than the next, and nothing of a file that fails one is used. The size is looked at first
-//! only so that no endless file is read; the digest is of the very bytes that are used.
+//! the contract: each check is cheaper than the next, and nothing of a file that fails one is used.
+//! The size is looked at first only so that no endless file is read; the digest is of the very bytes
+//! that are used.
 
 use std::fs::File;
 use std::io::Read;
@@ -85,26 +86,10 @@ pub fn check_bytes(
     pinned: Option<&str>,
 ) -> Result<Checked, LoadError> {
     let manifest_path = Manifest::path_of(path);
-    let digest = hex(&Sha256::digest(&bytes));
-    let pins = [
-        (manifest.sha256.as_deref(), manifest_path.display().to_string()),
-        (pinned, "the configuration".to_owned()),
-    ];
-    for (expected, pinned_by) in pins {
-        if let Some(expected) = expected
-            && !expected.eq_ignore_ascii_case(&digest)
-        {
-            let (path, expected) = (path.to_owned(), expected.to_owned());
-            return Err(LoadError::Digest { path, found: digest, expected, pinned_by });
-        }
-    }
+    let digest = digest(path, &bytes, manifest.sha256.as_deref(), pinned)?;
     let (introspection, types) = introspect::read_with_types(path, &bytes)?;
     let asked = manifest.grants.clone();
-    let unused = if manifest.is_written {
-        imports::unused(&introspection.imports, &manifest.grants)
-    } else {
-        Vec::new()
-    };
+    let unused = unused(&manifest, &introspection);
     let Narrowed { manifest, without_effect } = manifest.narrow(narrowing);
     for import in &introspection.imports {
         match need(import, &manifest.grants) {
@@ -146,33 +131,63 @@ pub fn check_bytes(
 /// Where the file could not be loaded with any grants.
 pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
     let bytes = read(path)?;
-    let written = Manifest::of(path)?;
-    let imports = introspect::read(path, &bytes)?.imports;
-    let wanted = imports::wanted(&imports);
-    let missing = wanted
-        .iter()
-        .copied()
-        .filter(|line| imports.iter().any(|import| need(import, &written.grants) == Need::Grant(line)));
-    let missing: Vec<_> = missing.collect();
-    let unused = if written.is_written { imports::unused(&imports, &written.grants) } else { Vec::new() };
-    let mut granted = written.clone();
-    granted.grants = imports::everything();
-    let Checked { bytes, manifest, digest, introspection, .. } =
-        check_bytes(path, bytes, granted, &Narrowing::default(), None)?;
+    let manifest = Manifest::of(path)?;
+    let digest = digest(path, &bytes, manifest.sha256.as_deref(), None)?;
+    let (introspection, types) = introspect::read_with_types(path, &bytes)?;
+    let mut missing = Vec::new();
+    for import in &introspection.imports {
+        match need(import, &manifest.grants) {
+            Need::Grant(line) if !missing.contains(&line) => missing.push(line),
+            Need::Unknown => {
+                return Err(LoadError::Unknown { path: path.to_owned(), import: import.clone() });
+            }
+            Need::Grant(_) | Need::Free => {}
+        }
+    }
+    introspect::compare(path, &introspection, &types)?;
+    let unused = unused(&manifest, &introspection);
     Ok(Inspection {
         name: manifest.id,
         path: path.to_owned(),
         digest,
         size: bytes.len(),
         exports: introspection.interfaces.iter().map(|interface| interface.name()).collect(),
+        wanted: imports::wanted(&introspection.imports),
         imports: introspection.imports,
         contract: introspection.contract,
-        wanted,
         missing,
         unused,
         manifest: Manifest::path_of(path),
         pinned: manifest.sha256,
     })
+}
+
+/// The digest of a file, if it is the one that the manifest and the configuration pin.
+fn digest(
+    path: &Path,
+    bytes: &[u8],
+    manifests: Option<&str>,
+    operators: Option<&str>,
+) -> Result<String, LoadError> {
+    let found = hex(&Sha256::digest(bytes));
+    let pins = [
+        (manifests, Manifest::path_of(path).display().to_string()),
+        (operators, "the configuration".to_owned()),
+    ];
+    for (expected, pinned_by) in pins {
+        if let Some(expected) = expected
+            && !expected.eq_ignore_ascii_case(&found)
+        {
+            let (path, expected) = (path.to_owned(), expected.to_owned());
+            return Err(LoadError::Digest { path, found, expected, pinned_by });
+        }
+    }
+    Ok(found)
+}
+
+/// The grants of a manifest that nothing in the component could use. One that was not written has none.
+fn unused(manifest: &Manifest, read: &Introspection) -> Vec<String> {
+    if manifest.is_written { imports::unused(&read.imports, &manifest.grants) } else { Vec::new() }
 }
 
 /// A whole file, if it is a file and no larger than a component may be.

@@ -54,18 +54,6 @@ pub fn needs_http(grants: &Grants) -> bool {
     !grants.http.is_empty() || !grants.kubernetes.is_empty()
 }
 
-/// A grant of each kind, so that only what cannot be had is refused.
-pub(crate) fn everything() -> Grants {
-    Grants {
-        http: vec!["address".into()],
-        packages: true,
-        objects: vec!["ray".into()],
-        keyvalue: vec!["bucket".into()],
-        processes: [("ray".to_owned(), Vec::new())].into(),
-        ..Grants::default()
-    }
-}
-
 /// The lines of a manifest that a component's imports want, whatever is granted now.
 pub fn wanted(imports: &[String]) -> Vec<&'static str> {
     let none = Grants::default();
