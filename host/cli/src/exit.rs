@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use dagster_ray_registry::RegistryError;
 use dagster_ray_runtime::{CallError, LoadError};
 
 /// Shown under every `--help`.
@@ -53,7 +54,16 @@ impl Exit {
             if cause.is::<Interrupted>() {
                 return Self::Interrupted;
             }
-            if cause.is::<LoadError>() {
+            if let Some(error) = cause.downcast_ref::<RegistryError>() {
+                return match error {
+                    RegistryError::Reference { .. } | RegistryError::NoDigest { .. } => Self::Usage,
+                    RegistryError::Load(_)
+                    | RegistryError::NotAComponent { .. }
+                    | RegistryError::Digest { .. } => Self::Load,
+                    _ => Self::Failed,
+                };
+            }
+            if cause.is::<LoadError>() || cause.is::<Refused>() {
                 return Self::Load;
             }
             match cause.downcast_ref::<CallError>() {
@@ -77,6 +87,11 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
+
+/// A component that does not load, told in words that fit the command better.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(pub(crate) String);
 
 /// The user pressed Ctrl-C.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,8 @@ mod context;
 mod exit;
 mod interrupt;
 mod output;
+mod place;
+mod project;
 
 use std::ffi::OsString;
 

@@ -11,6 +11,8 @@ use serde::Serialize;
 pub(crate) const HEADING: Style = Style::new().bold();
 /// The style of what is less important.
 pub(crate) const FAINT: Style = Style::new().dimmed();
+/// The style of what went well.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 /// The style of a warning.
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
 /// The style of an error.
@@ -25,6 +27,23 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
         Self { json }
+    }
+
+    /// Whether JSON is wanted.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// One of many results of a command that goes on: a JSON document on a line of its own.
+    ///
+    /// # Errors
+    /// Where standard output cannot be written.
+    pub(crate) fn line(self, document: &impl Serialize) -> anyhow::Result<()> {
+        let mut out = anstream::stdout().lock();
+        serde_json::to_writer(&mut out, document)?;
+        writeln!(out)?;
+        out.flush()?;
+        Ok(())
     }
 
     /// The result: as one JSON document where that was asked for, else as `text` writes it.

@@ -9,7 +9,10 @@ from dagster_ray.values.entries import Store
 from dagster_ray.values.frames import Frames
 
 class Component:
-    """A component file, with what it is lent. Loading happens at the first use."""
+    """A component, with what it is lent. Fetching and loading happen at the first use.
+
+    ``wasm`` is the path of a file, or an ``oci://`` reference with a digest.
+    """
 
     def __init__(
         self,
@@ -65,3 +68,5 @@ class Call:
 
 def shutdown() -> None: ...
 def inspect(wasm: str) -> str: ...
+def named(name: str, components: str) -> str: ...
+def cli(arguments: list[str], *, components: str, programs: dict[str, list[str]]) -> int: ...

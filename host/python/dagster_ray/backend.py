@@ -358,18 +358,8 @@ def _texts(offered: Mapping[str, Any], declared: Iterable[str]) -> dict[str, str
 
 
 def named_component(name: str) -> str:
-    """The file of a component that is built in, or that a path names."""
-    if name.endswith(".wasm"):
-        return str(Path(name).expanduser().absolute())
-    built_in = _COMPONENTS / f"{name}.wasm"
-    if "/" not in name and built_in.exists():
-        return str(built_in)
-    choices = ", ".join(sorted(path.stem for path in _COMPONENTS.glob("*.wasm")))
-    hint = f"choose one of {choices}, or write the path of a component file (…/name.wasm)"
-    raise InvalidConfigError(
-        f"backend: there is no backend {name!r}; {hint}",
-        fields=[{"path": "backend", "problem": f"no backend {name!r}", "hint": hint}],
-    )
+    """What a name stands for: the path of a component, or its reference in a registry."""
+    return native().named(name, str(_COMPONENTS))
 
 
 def built_in(name: str) -> str:

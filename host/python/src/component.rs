@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dagster_ray_registry::Pinned;
 use dagster_ray_runtime::capability::objects::ObjectStore;
 use dagster_ray_runtime::manifest::Narrowing;
 use dagster_ray_runtime::{
@@ -15,12 +16,15 @@ use pyo3::prelude::*;
 use crate::call::Call;
 use crate::forward::Forward;
 use crate::objects::{self, PythonStore};
-use crate::{errors, process};
+use crate::{errors, name, process};
 
-/// A component file with what the configuration gives it. Nothing is read before the first use.
+/// A component with what the configuration gives it: a file, or a reference into a registry. Nothing
+/// is read or fetched before the first use.
 #[pyclass(module = "dagster_ray._native", frozen)]
 pub(crate) struct Component {
     options: BackendOptions,
+    /// Where the file comes from, if it has to be fetched.
+    reference: Option<Pinned>,
     backend: std::sync::Mutex<Option<Backend>>,
 }
 
@@ -29,9 +33,21 @@ impl Component {
         if process::is_forked() {
             return Err(errors::forked(py));
         }
+        if let Some(backend) = self.lock().as_ref() {
+            return Ok(backend.clone());
+        }
         let host = process::host(py)?;
-        let mut backend = self.backend.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(backend.get_or_insert_with(|| Backend::new(host, self.options.clone())).clone())
+        let mut options = self.options.clone();
+        if let Some(reference) = &self.reference {
+            let found = name::fetch(py, reference)?;
+            options.path = found.path;
+            options.sha256 = options.sha256.or(found.sha256);
+        }
+        Ok(self.lock().get_or_insert_with(|| Backend::new(host, options)).clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Backend>> {
+        self.backend.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn described(&self, py: Python<'_>) -> PyResult<(String, String, Vec<&'static str>)> {
@@ -93,6 +109,7 @@ impl Component {
             .transpose()
             .map_err(|error| errors::invalid(py, "kubernetes", &error.to_string()))?
             .unwrap_or_default();
+        let reference = name::parse(py, &wasm)?;
         let options = BackendOptions {
             path: wasm,
             settings: settings.unwrap_or_default(),
@@ -109,7 +126,7 @@ impl Component {
             narrowing,
             sha256,
         };
-        Ok(Self { options, backend: std::sync::Mutex::new(None) })
+        Ok(Self { options, reference, backend: std::sync::Mutex::new(None) })
     }
 
     /// The component's name in messages.

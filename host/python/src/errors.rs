@@ -1,5 +1,6 @@
 //! From the host's errors to the exceptions of `dagster_ray.errors`.
 
+use dagster_ray_registry::RegistryError;
 use dagster_ray_runtime::capability::kubernetes::Failure;
 use dagster_ray_runtime::model::Error;
 use dagster_ray_runtime::{CallError, LoadError};
@@ -55,6 +56,19 @@ pub(crate) fn load(py: Python<'_>, error: &LoadError) -> PyErr {
     let details =
         details(py, |details| details.set_item("path", error.path().map(|path| path.display().to_string())));
     raise(py, "ComponentLoadError", error.to_string(), &details)
+}
+
+/// A component that a registry does not give.
+pub(crate) fn registry(py: Python<'_>, error: &RegistryError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        RegistryError::Reference { .. } | RegistryError::NoDigest { .. } => invalid(py, "backend", &message),
+        RegistryError::NotFound { .. } => raise(py, "NotFoundError", message, &PyDict::new(py)),
+        RegistryError::Unavailable { .. } | RegistryError::Cut { .. } => {
+            raise(py, "UnavailableError", message, &PyDict::new(py))
+        }
+        _ => raise(py, "ComponentLoadError", message, &PyDict::new(py)),
+    }
 }
 
 /// A call that failed.

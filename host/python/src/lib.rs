@@ -4,9 +4,11 @@
 //! waits, and raises the exceptions of `dagster_ray.errors`.
 
 mod call;
+mod cli;
 mod component;
 mod errors;
 mod forward;
+mod name;
 mod objects;
 mod process;
 
@@ -18,11 +20,15 @@ mod _native {
     #[pymodule_export]
     use super::call::Call;
     #[pymodule_export]
+    use super::cli::cli;
+    #[pymodule_export]
     use super::component::Component;
     #[pymodule_export]
     use super::component::inspect;
     #[pymodule_export]
     use super::forward::Forward;
+    #[pymodule_export]
+    use super::name::named;
     #[pymodule_export]
     use super::process::shutdown;
 }

@@ -2,41 +2,66 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::NameError;
+use crate::error::RegistryError;
+use crate::reference::{Pinned, SCHEME};
+
+/// What was written names no component.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no backend {name:?}: {hint}")]
+pub struct NameError {
+    /// What was written.
+    pub name: String,
+    /// What to write instead.
+    pub hint: String,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// A file of this machine.
+    File(PathBuf),
+    /// An artifact in a registry.
+    Artifact(Pinned),
+}
 
 /// A component file that was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The file.
     pub path: PathBuf,
-    /// The digest that it must have, where the name says it.
+    /// The digest that it must have, where its name says so.
     pub sha256: Option<String>,
 }
 
-/// The file that `name` stands for: the name of one in `built_in`, or a path that ends in `.wasm`.
+/// What `name` stands for: a component of the folder `built_in`, a path that ends in `.wasm`, or an
+/// `oci://` reference with a digest.
 ///
 /// Whether a path leads to a file is not looked at here: loading it says so with more detail.
 ///
 /// # Errors
-/// Where it is neither.
-pub fn find(name: &str, built_in: &Path) -> Result<Found, NameError> {
+/// Where it is none of them.
+pub fn named(name: &str, built_in: &Path) -> Result<Named, NameError> {
+    let error = |hint: String| NameError { name: name.to_owned(), hint };
+    if name.starts_with(SCHEME) {
+        return Pinned::parse(name).map(Named::Artifact).map_err(|refused| match refused {
+            RegistryError::NoDigest { .. } => error(format!(
+                "it has no digest, and what a tag stands for may change at any time. `dagster-ray pull {name}` prints the reference with its digest"
+            )),
+            other => error(other.to_string()),
+        });
+    }
     if name.ends_with(".wasm") {
-        return Ok(Found { path: absolute(name), sha256: None });
+        return Ok(Named::File(absolute(name)));
     }
     let path = built_in.join(format!("{name}.wasm"));
     if !name.contains(['/', '\\']) && path.is_file() {
-        return Ok(Found { path, sha256: None });
+        return Ok(Named::File(path));
     }
-    let hint = match self::built_in(built_in).as_slice() {
-        [] => format!(
-            "write the path of a component file (…/name.wasm). There is none in {}",
-            built_in.display()
-        ),
-        names => {
-            format!("choose one of {}, or write the path of a component file (…/name.wasm)", names.join(", "))
-        }
+    let names = match self::built_in(built_in).as_slice() {
+        [] => format!("there is none in {}; write", built_in.display()),
+        names => format!("choose one of {}, or write", names.join(", ")),
     };
-    Err(NameError { name: name.to_owned(), hint })
+    Err(error(format!("{names} the path of a component file (…/name.wasm) or oci://host/name@sha256:…")))
 }
 
 /// The names of the components in a folder, sorted.
@@ -70,18 +95,19 @@ mod tests {
         for name in ["local", "existing"] {
             std::fs::write(folder.path().join(format!("{name}.wasm")), "").unwrap();
         }
-        assert_eq!(find("local", folder.path()).unwrap().path, folder.path().join("local.wasm"));
-        let text = find("lokal", folder.path()).unwrap_err().to_string();
+        let local = Named::File(folder.path().join("local.wasm"));
+        assert_eq!(named("local", folder.path()).unwrap(), local);
+        let text = named("lokal", folder.path()).unwrap_err().to_string();
         assert!(text.contains("\"lokal\"") && text.contains("existing, local"), "{text}");
     }
 
     #[test]
-    fn a_path_does_not_lead_out_of_the_built_in_ones_by_accident() {
+    fn a_name_does_not_lead_out_of_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret.wasm"), "").unwrap();
         let inner = folder.path().join("components");
-        assert!(find("../secret", &inner).is_err());
-        let found = find("x/secret.wasm", &inner).unwrap().path;
-        assert!(found.is_absolute() && found.ends_with("x/secret.wasm"), "{found:?}");
+        assert!(named("../secret", &inner).is_err());
+        let Named::File(path) = named("x/secret.wasm", &inner).unwrap() else { unreachable!() };
+        assert!(path.is_absolute() && path.ends_with("x/secret.wasm"), "{path:?}");
     }
 }

@@ -8,16 +8,46 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// Where compiled code is kept: `DAGSTER_RAY_CACHE_DIR`, or `dagster-ray` in the user's cache.
-pub(crate) fn directory() -> Option<PathBuf> {
+pub fn directory() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("DAGSTER_RAY_CACHE_DIR")
         .or_else(|| named("XDG_CACHE_HOME").map(|cache| cache.join("dagster-ray")))
         .or_else(|| named("HOME").map(|home| home.join(".cache").join("dagster-ray")))
+}
+
+/// Compiled code that is kept on disk.
+#[derive(Debug, Clone)]
+pub struct CompiledCode {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was compiled.
+    pub since: SystemTime,
+}
+
+/// All compiled code that is kept, of this engine and of others.
+pub fn compiled() -> Vec<CompiledCode> {
+    let entries = directory().map(std::fs::read_dir).and_then(Result::ok).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "cwasm"))
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            let since = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            Some(CompiledCode { path: entry.path(), size: metadata.len(), since })
+        })
+        .collect()
+}
+
+/// Whether code of that component is kept for this engine.
+pub(crate) fn holds(engine: &Engine, digest: &str) -> bool {
+    directory().is_some_and(|directory| file(&directory, digest, engine).is_file())
 }
 
 fn file(directory: &Path, digest: &str, engine: &Engine) -> PathBuf {

@@ -96,6 +96,11 @@ impl Host {
         self.0.runtime.block_on(async move { programs.stop_all(grace).await });
     }
 
+    /// Whether the component of that sha256 need not be compiled any more on this machine.
+    pub fn is_compiled(&self, digest: &str) -> bool {
+        crate::cache::holds(self.engine(), digest)
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         self.0.machine.engine()
     }

@@ -27,6 +27,7 @@ mod store;
 
 pub use backend::{Backend, BackendOptions, Opening};
 pub use bindings::dagster_ray::host::model;
+pub use cache::{CompiledCode, compiled as compiled_code, directory as cache_directory};
 pub use call::{Call, CallOptions, Progress};
 pub use dagster_ray_policy::{
     Authority, AuthorityOptions, Inspection, Interface, Introspection, LoadError, PolicyError, inspect,

@@ -22,14 +22,14 @@ use crate::stages::{Stage, Stages};
 const GO_FROM_PYPI: &str = "1.26.3";
 
 /// A program that is built from a published module.
-struct Program {
-    name: &'static str,
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
     /// The folder under tests/cluster/programs whose go.mod names its version.
-    group: &'static str,
-    module: &'static str,
-    package: &'static str,
+    pub(crate) group: &'static str,
+    pub(crate) module: &'static str,
+    pub(crate) package: &'static str,
     /// A variable of the program that holds its version.
-    version_stamp: Option<&'static str>,
+    pub(crate) version_stamp: Option<&'static str>,
 }
 
 const KUBERNETES_STAMP: Option<&str> = Some("k8s.io/component-base/version.gitVersion");
@@ -73,7 +73,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 const MANIFESTS: [&str; 2] = ["config/crd/bases", "config/rbac"];
 
 /// Where the cluster's programs lie, each in a folder named by its version.
-struct Cluster<'a> {
+pub(crate) struct Cluster<'a> {
     project: &'a Project,
     source: PathBuf,
     cache: PathBuf,
@@ -123,7 +123,7 @@ pub(crate) fn replace_this_process(project: &Project, arguments: &[String]) -> R
 }
 
 impl<'a> Cluster<'a> {
-    fn find(project: &'a Project) -> Result<Self> {
+    pub(crate) fn find(project: &'a Project) -> Result<Self> {
         let cache = cache_directory()?.join("cluster");
         fs::create_dir_all(&cache).with_context(|| format!("{} could not be made", cache.display()))?;
         Ok(Self { project, source: project.root().join("tests/cluster"), cache })
@@ -142,11 +142,12 @@ impl<'a> Cluster<'a> {
             .with_context(|| format!("{} does not require {}", file.display(), program.module))
     }
 
-    fn directory(&self, program: &Program) -> Result<PathBuf> {
+    pub(crate) fn directory(&self, program: &Program) -> Result<PathBuf> {
         Ok(self.cache.join(format!("{}-{}", program.name, self.version(program)?)))
     }
 
-    fn program(&self, program: &Program, stage: &mut Stage) -> Result<()> {
+    /// Builds a program, if it is not there yet.
+    pub(crate) fn program(&self, program: &Program, stage: &mut Stage) -> Result<()> {
         let directory = self.directory(program)?;
         if directory.join(program.name).is_file() {
             return Ok(());

@@ -11,6 +11,7 @@ mod frozen;
 mod fuzz;
 mod project;
 mod python;
+mod registry;
 mod setup;
 mod stages;
 mod test;

@@ -7,6 +7,7 @@ use crate::cluster;
 use crate::frozen;
 use crate::fuzz::{self, Fuzz};
 use crate::project::Project;
+use crate::registry;
 use crate::stages::Stages;
 use crate::test_cluster::{self, TestCluster};
 
@@ -62,6 +63,7 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
     } else {
         None
     };
+    let registry = if fast { None } else { registry::build(project, stages) };
     stages.run("cargo test", |stage| stage.execute(&mut project.cargo(&["test", "--locked", "--workspace"])));
     if fast {
         stages.skip("fuzz", "--fast");
@@ -79,12 +81,19 @@ pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
             stage.execute(pytest.env(test_cluster::VARIABLE, &cluster.ready))
         });
     }
+    if let Some(program) = &registry {
+        stages.run("cargo test on the registry", |stage| {
+            let tests = ["test", "--locked", "--workspace", "--test", "registry", "--", "--ignored"];
+            stage.execute(project.cargo(&tests).env(registry::VARIABLE, program))
+        });
+    }
     stages.run("pytest", |stage| {
         let mut pytest = pytest(project, "tests/dagster");
         if fast {
             pytest.args(["-m", "not slow"]);
         }
         pytest.envs(cluster.iter().map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
+        pytest.envs(registry.iter().map(|program| (registry::VARIABLE, program)));
         stage.execute(&mut pytest)
     });
     drop(cluster);

@@ -1,50 +1,112 @@
 //! `dagster-ray components`: which components there are.
 
-use dagster_ray_runtime::Inspection;
+use std::path::Path;
+
+use dagster_ray_registry::Store;
+use dagster_ray_runtime::{Backend, BackendOptions, Host, Inspection};
 use serde::Serialize;
 
+use crate::calling;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{short, size, table};
 
-/// List the components that are at hand
+/// List the components that are at hand: those of the package, and those that were pulled
 #[derive(clap::Args)]
 #[command(after_help = "\
+A component's version is its own word: it is shown once the component is compiled.
+
 Examples:
   dagster-ray components
+  dagster-ray components --compile    # so that the first run need not, in a container's image
   dagster-ray components --json | jq -r '.[].digest'")]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Compile those that are not compiled yet
+    #[arg(long)]
+    compile: bool,
+}
 
 #[derive(Serialize)]
 struct Row {
+    /// What to write as `backend`.
+    backend: String,
     source: &'static str,
+    version: Option<String>,
+    compiled: bool,
     #[serde(flatten)]
     inspection: Inspection,
 }
 
-pub(crate) fn run(_: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
-    let folder = &context.installation.components;
-    let mut rows = Vec::new();
+pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
+    let host = context.host()?;
     let progress = context.output.progress("looking");
-    for name in dagster_ray_registry::built_in(folder) {
-        progress.set(format!("looking at {name}"));
-        match dagster_ray_runtime::inspect(&folder.join(format!("{name}.wasm"))) {
-            Ok(inspection) => rows.push(Row { source: "built-in", inspection }),
-            Err(error) => context.output.warn(error),
+    let mut rows = Vec::new();
+    let mut exit = Exit::Done;
+    for (backend, source, path) in at_hand(&context.installation.components) {
+        progress.set(format!("looking at {backend}"));
+        match row(context, &host, arguments.compile, (backend, source), &path) {
+            Ok(row) => rows.push(row),
+            // The others are still worth knowing.
+            Err(error) => {
+                context.output.warn(format_args!("{error:#}"));
+                exit = Exit::Load;
+            }
         }
     }
     drop(progress);
     context.output.result(&rows, |out| {
-        let lines = rows.iter().map(|Row { source, inspection }| {
+        let lines = rows.iter().map(|row| {
             [
-                inspection.name.clone(),
-                (*source).to_owned(),
-                inspection.exports.join(" "),
-                size(inspection.size as u64),
-                short(&inspection.digest).to_owned(),
+                row.backend.clone(),
+                row.version.clone().unwrap_or_else(|| "-".into()),
+                row.inspection.exports.join(" "),
+                size(row.inspection.size as u64),
+                if row.compiled { "yes" } else { "no" }.to_owned(),
+                short(&row.inspection.digest).to_owned(),
             ]
         });
-        writeln!(out, "{}", table(["NAME", "SOURCE", "EXPORTS", "SIZE", "DIGEST"], lines))
+        writeln!(out, "{}", table(["BACKEND", "VERSION", "EXPORTS", "SIZE", "COMPILED", "DIGEST"], lines))
     })?;
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+fn at_hand(built_in: &Path) -> Vec<(String, &'static str, std::path::PathBuf)> {
+    let mut all: Vec<_> = dagster_ray_registry::built_in(built_in)
+        .into_iter()
+        .map(|name| {
+            let path = built_in.join(format!("{name}.wasm"));
+            (name, "built-in", path)
+        })
+        .collect();
+    let cache = dagster_ray_runtime::cache_directory();
+    for (_, pulled) in cache.iter().flat_map(|cache| Store::new(cache).list()) {
+        if let Some(pulled) = pulled {
+            all.push((pulled.reference.to_string(), "pulled", pulled.component.path));
+        }
+    }
+    all
+}
+
+fn row(
+    context: &Context,
+    host: &Host,
+    compile: bool,
+    (backend, source): (String, &'static str),
+    path: &Path,
+) -> anyhow::Result<Row> {
+    let inspection = dagster_ray_runtime::inspect(path)?;
+    let compiled = compile || host.is_compiled(&inspection.digest);
+    let version = if compiled && inspection.exports.contains(&"describe") {
+        let options = BackendOptions { path: path.to_owned(), ..BackendOptions::default() };
+        let component = Backend::new(host.clone(), options);
+        let card = calling::call(context, &component, "describe.describe", "{}", None)?.json;
+        card["version"].as_str().map(str::to_owned)
+    } else {
+        if compile {
+            let options = BackendOptions { path: path.to_owned(), ..BackendOptions::default() };
+            Backend::new(host.clone(), options).describe()?;
+        }
+        None
+    };
+    Ok(Row { backend, source, version, compiled, inspection })
 }

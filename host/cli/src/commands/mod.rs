@@ -6,12 +6,16 @@
 
 mod call;
 mod check;
+mod clean;
 mod completions;
 mod components;
 mod inspect;
 mod new;
+mod pull;
+mod push;
 mod record;
 mod replay;
+mod watch;
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -42,5 +46,9 @@ commands! {
     Record => record,
     Replay => replay,
     New => new,
+    Watch => watch,
+    Pull => pull,
+    Push => push,
+    Clean => clean,
     Completions => completions,
 }

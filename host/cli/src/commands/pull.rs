@@ -1,0 +1,61 @@
+//! `dagster-ray pull`: a component out of a registry.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use dagster_ray_registry::{Place, Pulled, Work};
+use serde::Serialize;
+
+use crate::component;
+use crate::context::Context;
+use crate::exit::{Exit, Usage};
+use crate::place;
+
+/// Fetch a component from a registry, and print the reference that pins it
+///
+/// What comes is checked against its digests, and kept for `backend: oci://…`: a machine that has
+/// pulled a component needs the registry no more. Credentials are those of `docker login`. A
+/// registry on this machine is asked over http, every other over https.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dagster-ray pull oci://ghcr.io/team/backend:1.2
+  dagster-ray pull oci://ghcr.io/team/backend@sha256:… --output ./backend.wasm")]
+pub(crate) struct Arguments {
+    /// oci://host/name:tag, or oci://host/name@sha256:…
+    reference: String,
+    /// Write the component to this .wasm file too, and its manifest beside it
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    reference: String,
+    path: PathBuf,
+    sha256: Option<String>,
+}
+
+pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
+    if let Some(output) = &arguments.output
+        && output.extension().is_none_or(|extension| extension != "wasm")
+    {
+        let text = format!("--output {}: write the path of a .wasm file", output.display());
+        return Err(Usage(text).into());
+    }
+    let place = Place::parse(&arguments.reference).map_err(|error| Usage(error.to_string()))?;
+    let what = format!("fetching {place}");
+    let work = Work::pull(place, dagster_ray_runtime::cache_directory());
+    let pulled: Pulled = component::wait(context, &what, work)?;
+    let mut path = pulled.component.path;
+    if let Some(output) = arguments.output {
+        let wasm = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let manifest = std::fs::read(path.with_extension("toml")).ok();
+        place::put(&output, &wasm, manifest.as_deref())?;
+        path = output;
+    }
+    let answer = Answer { reference: pulled.reference.to_string(), path, sha256: pulled.component.sha256 };
+    context.output.note(format_args!("in {}", answer.path.display()));
+    context.output.result(&answer, |out| writeln!(out, "{}", answer.reference))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,71 @@
+//! `dagster-ray push`: a component into a registry.
+
+use dagster_ray_registry::{Named, Place, Pushed, Work, named};
+use serde::Serialize;
+
+use crate::component;
+use crate::context::Context;
+use crate::exit::{Exit, Usage};
+use crate::output::size;
+
+/// Publish a component in a registry, and print the reference that pins it
+///
+/// The artifact is laid out as `wkg` does; the manifest beside the component travels with it, and
+/// is covered by the digest. The same file gives the same digest. Credentials are those of `docker
+/// login`. A registry on this machine is asked over http, every other over https.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dagster-ray push ./backend.wasm oci://ghcr.io/team/backend:1.2
+  dagster-ray push ./backend.wasm oci://localhost:5000/backend:dev --json | jq -r .reference")]
+pub(crate) struct Arguments {
+    /// A built-in name, or the path of a .wasm file
+    component: String,
+    /// Where it goes: oci://host/name:tag
+    reference: String,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    reference: String,
+    sha256: String,
+    size: u64,
+    with_manifest: bool,
+}
+
+pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
+    let usage = |text: String| anyhow::Error::from(Usage(text));
+    let place = Place::parse(&arguments.reference).map_err(|error| usage(error.to_string()))?;
+    if place.digest().is_some() {
+        let text = "a digest cannot be chosen, it is the result of pushing. Write oci://host/name:tag";
+        return Err(usage(format!("{place}: {text}")));
+    }
+    let file = match named(&arguments.component, &context.installation.components)
+        .map_err(|error| usage(error.to_string()))?
+    {
+        Named::File(path) => path,
+        Named::Artifact(pinned) => {
+            return Err(usage(format!(
+                "{pinned} is in a registry already; `dagster-ray pull {pinned} --output name.wasm` makes a file of it"
+            )));
+        }
+    };
+    let what = format!("pushing to {place}");
+    let pushed: Pushed = component::wait(context, &what, Work::push(&file, place))?;
+    if !pushed.with_manifest {
+        let manifest = file.with_extension("toml");
+        context.output.warn(format_args!(
+            "there is no manifest {}: whoever uses the component lends it only the address that they name",
+            manifest.display()
+        ));
+    }
+    let answer = Answer {
+        reference: pushed.reference.to_string(),
+        sha256: pushed.sha256,
+        size: pushed.size,
+        with_manifest: pushed.with_manifest,
+    };
+    context.output.note(format_args!("{} of {}", size(answer.size), file.display()));
+    context.output.result(&answer, |out| writeln!(out, "{}", answer.reference))?;
+    Ok(Exit::Done)
+}

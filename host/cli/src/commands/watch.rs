@@ -1,0 +1,238 @@
+//! `dagster-ray watch`: a component that is built and put in its place at each change.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use dagster_ray_runtime::{Backend, BackendOptions, Inspection, inspect};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::exit::{Exit, Interrupted, Refused, Usage};
+use crate::output::{FAINT, GOOD, short, size};
+use crate::place;
+use crate::project::{Project, Sources};
+
+/// How often the project is looked at.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Build a component at each change of its project, and put it in its place
+///
+/// A build is put in place only when it loads, and as a whole: a Dagster that runs uses it from the
+/// next call on, calls under way finish on the old one. A project with a Cargo.toml is built by
+/// cargo, one with app.py and wit/ by componentize-py. With --json there is one line for each build.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dagster-ray watch ./mine --to ./mine/mine.wasm
+  dagster-ray watch . --to /opt/dagster/backend.wasm --manifest mine.toml
+  dagster-ray watch . --to mine.wasm --once --build 'make component OUT=\"$OUTPUT\"'")]
+pub(crate) struct Arguments {
+    /// The folder of the project
+    project: PathBuf,
+    /// The .wasm file that Dagster's `backend` names
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// The manifest [default: NAME.toml in the project, NAME as in --to NAME.wasm]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// A shell command that builds: it runs in the project, and writes the component to "$OUTPUT"
+    #[arg(long, value_name = "COMMAND")]
+    build: Option<String>,
+    /// Build once, and end
+    #[arg(long)]
+    once: bool,
+}
+
+/// What came of one build.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event {
+    Placed { path: PathBuf, digest: String, size: usize, seconds: f64, changes: Vec<String> },
+    Unchanged { path: PathBuf, digest: String, seconds: f64 },
+    Failed { problem: String },
+}
+
+struct Watch {
+    project: Project,
+    folder: PathBuf,
+    to: PathBuf,
+    manifest: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
+    let watch = Watch::new(&arguments)?;
+    let mut seen: Option<Sources> = None;
+    loop {
+        let now = watch.settled(context, seen.as_ref())?;
+        if let Some(seen) = &seen {
+            let changed = now.changed_since(seen, &watch.folder).join(", ");
+            context.output.note(format_args!("{FAINT}changed: {changed}{FAINT:#}"));
+        }
+        seen = Some(now);
+        match watch.turn(context) {
+            Ok(event) => {
+                watch.tell(context, &event)?;
+                if arguments.once {
+                    return Ok(Exit::Done);
+                }
+            }
+            Err(error) if arguments.once || error.is::<Interrupted>() => return Err(error),
+            Err(error) => {
+                context.output.error(&error);
+                context.output.note(format_args!("{FAINT}{} stays as it was{FAINT:#}", watch.to.display()));
+                if context.output.is_json() {
+                    context.output.line(&Event::Failed { problem: format!("{error:#}") })?;
+                }
+            }
+        }
+    }
+}
+
+impl Watch {
+    fn new(arguments: &Arguments) -> anyhow::Result<Self> {
+        if arguments.to.extension().is_none_or(|extension| extension != "wasm") {
+            let text = format!("--to {}: write the path of a .wasm file", arguments.to.display());
+            return Err(Usage(text).into());
+        }
+        let absolute = |path: &Path| std::path::absolute(path);
+        let folder = absolute(&arguments.project)?;
+        let manifest = match &arguments.manifest {
+            Some(path) if !path.is_file() => {
+                return Err(Usage(format!("--manifest {}: there is no such file", path.display())).into());
+            }
+            Some(path) => Some(absolute(path)?),
+            None => {
+                let stem = arguments.to.file_stem().unwrap_or_default();
+                Some(folder.join(stem).with_extension("toml")).filter(|path| path.is_file())
+            }
+        };
+        let project = Project::find(&folder, arguments.build.clone())?;
+        Ok(Self { project, folder, to: absolute(&arguments.to)?, manifest })
+    }
+
+    /// The project's files, once they differ and nobody writes them any more.
+    fn settled(&self, context: &Context, seen: Option<&Sources>) -> anyhow::Result<Sources> {
+        let mut last = seen.cloned().unwrap_or_default();
+        loop {
+            if context.interrupt.is_raised() {
+                return Err(Interrupted.into());
+            }
+            let now = self.project.sources(&last);
+            if now == last && seen != Some(&now) {
+                return Ok(now);
+            }
+            last = now;
+            if seen.is_some() {
+                std::thread::sleep(LOOK);
+            }
+        }
+    }
+
+    /// One build, checked and put in place.
+    fn turn(&self, context: &mut Context) -> anyhow::Result<Event> {
+        let begun = Instant::now();
+        let progress = context.output.progress("building");
+        let stage = tempfile::tempdir().context("there is no place to build in")?;
+        let name = self.to.file_name().unwrap_or_default();
+        let built = stage.path().join(name);
+        self.project.build(&built, &context.interrupt)?;
+        let manifest = match &self.manifest {
+            Some(path) => {
+                let text =
+                    std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+                std::fs::write(built.with_extension("toml"), &text)?;
+                Some(text)
+            }
+            None => None,
+        };
+        progress.set("loading");
+        let new = self.loads(context, &built).map_err(|error| self.named(&error, &built))?;
+        let old = inspect(&self.to).ok();
+        let old_manifest = std::fs::read(self.to.with_extension("toml")).ok();
+        let wasm = std::fs::read(&built)?;
+        place::put(&self.to, &wasm, manifest.as_deref())?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let path = self.to.clone();
+        let mut changes = changes(old.as_ref(), &new);
+        if old.is_some() && old_manifest != manifest {
+            changes.push("the manifest".into());
+        }
+        if changes.is_empty() {
+            return Ok(Event::Unchanged { path, digest: new.digest, seconds });
+        }
+        Ok(Event::Placed { path, digest: new.digest, size: new.size, seconds, changes })
+    }
+
+    /// Compiled, too: what is kept of that is what Dagster will use.
+    fn loads(&self, context: &mut Context, built: &Path) -> anyhow::Result<Inspection> {
+        let inspection = inspect(built)?;
+        let options = BackendOptions { path: built.to_owned(), ..BackendOptions::default() };
+        Backend::new(context.host()?, options).describe()?;
+        Ok(inspection)
+    }
+
+    /// A refusal speaks of the files that were checked; the user has others to edit.
+    fn named(&self, error: &anyhow::Error, built: &Path) -> Refused {
+        let manifest = self.manifest.clone().unwrap_or_else(|| {
+            self.folder.join(self.to.file_stem().unwrap_or_default()).with_extension("toml")
+        });
+        let text = format!("{error:#}")
+            .replace(&built.with_extension("toml").display().to_string(), &manifest.display().to_string())
+            .replace(&format!("component {}", built.display()), "the new component");
+        Refused(text)
+    }
+
+    fn tell(&self, context: &Context, event: &Event) -> anyhow::Result<()> {
+        if context.output.is_json() {
+            return context.output.line(event);
+        }
+        match event {
+            Event::Placed { path, digest, size: bytes, seconds, changes } => {
+                context.output.note(format_args!(
+                    "{GOOD}placed{GOOD:#} {}: {} {FAINT}({}, {seconds:.1} s){FAINT:#}",
+                    path.display(),
+                    short(digest),
+                    size(*bytes as u64)
+                ));
+                for change in changes {
+                    context.output.note(format_args!("  {change}"));
+                }
+            }
+            Event::Unchanged { path, seconds, .. } => {
+                context.output.note(format_args!(
+                    "{FAINT}{}: the same as before ({seconds:.1} s){FAINT:#}",
+                    path.display()
+                ));
+            }
+            Event::Failed { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// What is new, in words. Nothing, where the component is the same.
+fn changes(old: Option<&Inspection>, new: &Inspection) -> Vec<String> {
+    let Some(old) = old else { return vec!["it is new".into()] };
+    if old.digest == new.digest {
+        return Vec::new();
+    }
+    let mut changes = vec![format!("was {} ({})", short(&old.digest), size(old.size as u64))];
+    let names = |all: &[&'static str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    for (what, before, after) in [
+        ("exports", names(&old.exports), names(&new.exports)),
+        ("imports", old.imports.clone(), new.imports.clone()),
+    ] {
+        let missing = |of: &[String], from: &[String]| {
+            of.iter().filter(|name| !from.contains(name)).cloned().collect::<Vec<_>>().join(", ")
+        };
+        let (added, removed) = (missing(&after, &before), missing(&before, &after));
+        if !added.is_empty() {
+            changes.push(format!("{what} also {added}"));
+        }
+        if !removed.is_empty() {
+            changes.push(format!("{what} no more {removed}"));
+        }
+    }
+    changes
+}

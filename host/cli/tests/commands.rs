@@ -1,0 +1,169 @@
+//! The commands that need no registry, as a user runs them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+mod common;
+
+use common::World;
+
+const LOCATE: &str = r#"{"run_id": "r", "attempt": 0}"#;
+
+#[test]
+fn every_command_has_a_sentence_and_an_example() {
+    let world = World::new();
+    let help = world.run(["--help"]);
+    let commands: Vec<_> = help
+        .stdout()
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(|line| line.trim().split_once("  ").expect("a name and a sentence"))
+        .collect();
+    assert!(commands.iter().any(|(name, _)| *name == "call"), "{}", help.stdout());
+    for (name, _) in commands {
+        let help = world.run([name, "--help"]);
+        assert_eq!(help.code(), 0);
+        assert!(help.stdout().contains("Examples:\n  dagster-ray "), "{}", help.stdout());
+    }
+    assert!(help.stdout().contains("130  interrupted"), "{}", help.stdout());
+}
+
+#[test]
+fn components_are_listed_with_what_is_known_of_them() {
+    let world = World::new();
+    let listed = world.run(["components", "--json"]).json();
+    let echo = &listed[0];
+    assert_eq!((&echo["backend"], &echo["source"]), (&"echo".into(), &"built-in".into()));
+    assert_eq!((&echo["version"], &echo["compiled"]), (&serde_json::Value::Null, &false.into()));
+    let digest = echo["digest"].as_str().unwrap();
+
+    let compiled = world.run(["components", "--compile"]);
+    let row = compiled.stdout().lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!((row[0], row[1]), ("echo", env!("CARGO_PKG_VERSION")), "{}", compiled.stdout());
+    assert!(row.contains(&"yes") && row.contains(&&digest[..12]), "{}", compiled.stdout());
+}
+
+#[test]
+fn a_component_that_does_not_load_does_not_hide_the_others() {
+    let world = World::new();
+    std::fs::write(world.components().join("broken.wasm"), "\0asm").unwrap();
+    let listed = world.run(["components"]);
+    assert_eq!(listed.code(), 3);
+    assert!(listed.stdout().contains("echo"), "{}", listed.stdout());
+    assert!(listed.stderr().contains("broken.wasm"), "{}", listed.stderr());
+}
+
+#[test]
+fn a_component_is_inspected_without_being_compiled() {
+    let world = World::new();
+    let inspected = world.run(["inspect", "echo", "--json"]).json();
+    assert_eq!(inspected["exports"][0], "describe");
+    assert!(inspected["imports"].as_array().unwrap().len() > 3);
+    assert!(!world.path("cache").exists(), "nothing was compiled");
+    world.install("hostile", "id = \"hostile\"\n[grants]\npackages = true\n");
+    let hostile = world.run(["inspect", "hostile"]);
+    assert!(hostile.stdout().contains("missing: it cannot be loaded without"), "{}", hostile.stdout());
+    let text = world.run(["inspect", "components/echo.wasm"]);
+    assert!(text.stdout().contains("launcher, executor"), "{}", text.stdout());
+}
+
+#[test]
+fn the_answer_goes_to_standard_output_and_reports_to_standard_error() {
+    let world = World::new();
+    let called = world.run(["call", "echo", "launcher.locate", LOCATE, "--setting", "voice=test", "--json"]);
+    assert_eq!(called.json()["job"]["submission_id"], "test-r");
+    std::fs::write(world.path("locate.json"), LOCATE).unwrap();
+    let from_file = world.run(["call", "echo", "launcher.locate", "@locate.json"]);
+    assert_eq!(from_file.json()["job"]["submission_id"], "echo-r");
+    let text = world.run(["call", "echo", "launcher.debug-info", r#"{"run": {"run_id": "r", "attempt": 0, "job": {"submission_id": "s", "dashboard_url": null, "details": null}}}"#]);
+    assert_eq!((text.code(), text.stdout()), (0, "r\n"), "{}", text.stderr());
+}
+
+#[test]
+fn each_way_to_fail_has_its_code_and_says_what_to_do() {
+    let world = World::new();
+    let text = world.run(["call", "ekko", "describe.describe"]);
+    assert!(text.fails(2).contains("choose one of echo"), "{}", text.stderr());
+    let text = world.run(["call", "echo", "describe"]);
+    assert!(text.fails(2).contains("write interface.function"), "{}", text.stderr());
+    let text = world.run(["call", "echo", "launcher.locate", "[1]"]);
+    assert!(text.fails(2).contains("write the parameters by name"), "{}", text.stderr());
+    let text = world.run(["call", "echo", "launcher.locate", r#"{"run": "r"}"#]);
+    assert!(text.fails(2).contains("the arguments do not fit the contract"), "{}", text.stderr());
+    let text = world.run(["call", "echo", "describe.describe", "--header", "a=b"]);
+    assert!(text.fails(2).contains("--address"), "{}", text.stderr());
+    let text = world.run(["call", "echo", "cluster.list"]);
+    assert!(text.fails(4).contains("does not offer cluster.list"), "{}", text.stderr());
+    let text = world.run(["call", "nowhere/x.wasm", "describe.describe"]);
+    assert!(text.fails(3).contains("nowhere/x.wasm"), "{}", text.stderr());
+    let text = world.run(["inspect", "oci://ghcr.io/team/backend:1.2"]);
+    assert!(text.fails(2).contains("dagster-ray pull oci://ghcr.io/team/backend:1.2"), "{}", text.stderr());
+}
+
+#[test]
+fn a_trap_ends_with_its_own_code() {
+    let world = World::new();
+    world.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
+    let trapped = world.run(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=panic"]);
+    assert!(trapped.fails(4).contains("it panicked or aborted"), "{}", trapped.stderr());
+    let late = world.run([
+        "call",
+        "hostile",
+        "launcher.locate",
+        LOCATE,
+        "--setting",
+        "attack=spin",
+        "--timeout",
+        "0.5",
+    ]);
+    assert!(late.fails(4).contains("not finished within 0.5 s"), "{}", late.stderr());
+}
+
+#[test]
+fn an_interrupt_ends_a_call_with_130() {
+    let world = World::new();
+    world.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
+    // Compiled before, so that the signal meets the call.
+    world.run(["call", "hostile", "describe.describe"]).json();
+    let mut command =
+        world.command(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=spin"]);
+    let child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let ended = common::Ended(child.wait_with_output().unwrap());
+    assert!(ended.fails(130).contains("interrupted"), "{}", ended.stderr());
+}
+
+#[test]
+fn completions_are_for_the_shell_that_was_asked_for() {
+    let world = World::new();
+    for (shell, sign) in
+        [("bash", "complete -F"), ("zsh", "#compdef dagster-ray"), ("fish", "complete -c dagster-ray")]
+    {
+        let script = world.run(["completions", shell]);
+        assert!(script.stdout().contains(sign), "{shell}");
+    }
+}
+
+#[test]
+fn cleaning_frees_what_was_compiled_and_only_what_is_old() {
+    let world = World::new();
+    world.run(["components", "--compile"]);
+    std::fs::create_dir(world.path("cache/cluster")).unwrap();
+    let young = world.run(["clean", "--older-than", "1h", "--json"]).json();
+    assert_eq!((&young["compiled"], &young["bytes"]), (&0.into(), &0.into()));
+    let would = world.run(["clean", "--dry-run"]);
+    assert!(
+        would.stdout().starts_with("would free ") && would.stdout().contains("1 component,"),
+        "{}",
+        would.stdout()
+    );
+    let freed = world.run(["clean", "--json"]).json();
+    assert!(freed["compiled"] == 1 && freed["bytes"].as_u64().unwrap() > 1000, "{freed}");
+    assert_eq!(world.run(["components", "--json"]).json()[0]["compiled"], false);
+    assert!(world.path("cache/cluster").is_dir(), "what is not its own stays");
+}

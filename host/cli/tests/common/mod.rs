@@ -1,0 +1,99 @@
+//! The command, in a world of its own.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A folder with components, and the caches and credentials of a user who has none.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// With the component `echo`, and its manifest.
+    pub(crate) fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir_all(world.components()).unwrap();
+        world.install("echo", "id = \"echo\"\n");
+        world
+    }
+
+    /// Adds a fixture to the components.
+    pub(crate) fn install(&self, name: &str, manifest: &str) {
+        std::fs::copy(fixture(name), self.components().join(format!("{name}.wasm"))).unwrap();
+        std::fs::write(self.components().join(format!("{name}.toml")), manifest).unwrap();
+    }
+
+    pub(crate) fn components(&self) -> PathBuf {
+        self.path("components")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The command, with arguments.
+    pub(crate) fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dagster-ray"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("DAGSTER_RAY_COMPONENTS", self.components())
+            .env("DAGSTER_RAY_CACHE_DIR", self.path("cache"))
+            .env("DOCKER_CONFIG", self.path("docker"))
+            .env("NO_COLOR", "1")
+            .env("COLUMNS", "100")
+            .env_remove("KUBECONFIG");
+        for proxy in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+            command.env_remove(proxy);
+        }
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> Ended {
+        Ended(self.command(arguments).output().unwrap())
+    }
+}
+
+/// How a command ended.
+pub(crate) struct Ended(pub(crate) Output);
+
+impl Ended {
+    pub(crate) fn code(&self) -> i32 {
+        self.0.status.code().unwrap_or(-1)
+    }
+
+    pub(crate) fn stdout(&self) -> &str {
+        std::str::from_utf8(&self.0.stdout).unwrap()
+    }
+
+    pub(crate) fn stderr(&self) -> &str {
+        std::str::from_utf8(&self.0.stderr).unwrap()
+    }
+
+    /// Standard output, which must be one JSON document.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code(), 0, "{}", self.stderr());
+        serde_json::from_str(self.stdout()).unwrap_or_else(|error| panic!("{error}: {}", self.stdout()))
+    }
+
+    /// Standard error, of a command that must end with that code and print nothing else.
+    #[track_caller]
+    pub(crate) fn fails(&self, code: i32) -> &str {
+        assert_eq!((self.code(), self.stdout()), (code, ""), "{}", self.stderr());
+        self.stderr()
+    }
+}
+
+/// Where `cargo xtask build` leaves a test component.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let wasm = root.join("target/wasm32-wasip2/component").join(format!("fixture_{name}.wasm"));
+    assert!(wasm.exists(), "{} is not there: run `cargo xtask build` first", wasm.display());
+    wasm
+}

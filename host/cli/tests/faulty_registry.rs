@@ -1,0 +1,165 @@
+//! What a registry may do wrong, which a real one can't be made to do: nothing of it is kept.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use common::{World, fixture};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// Answers every request for a manifest with one document, every other with one layer.
+struct Registry {
+    port: u16,
+    digest: String,
+}
+
+struct Content {
+    manifest: Vec<u8>,
+    layer: Vec<u8>,
+    /// What the layer's length is said to be.
+    announced: usize,
+    status: &'static str,
+}
+
+fn sha256(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn manifest(layer: &[u8]) -> Value {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.wasm.config.v0+json", "digest": format!("sha256:{}", sha256(b"{}")), "size": 2},
+        "layers": [{"mediaType": "application/wasm", "digest": format!("sha256:{}", sha256(layer)), "size": layer.len()}],
+    })
+}
+
+impl Registry {
+    fn start(manifest: &Value, layer: Vec<u8>, announced: usize) -> Self {
+        Self::answering(manifest, layer, announced, "200 OK")
+    }
+
+    fn answering(manifest: &Value, layer: Vec<u8>, announced: usize, status: &'static str) -> Self {
+        let manifest = serde_json::to_vec(manifest).unwrap();
+        let digest = sha256(&manifest);
+        let content = Arc::new(Content { manifest, layer, announced, status });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let content = content.clone();
+                std::thread::spawn(move || serve(&stream, &content));
+            }
+        });
+        Self { port, digest }
+    }
+
+    fn pinned(&self) -> String {
+        format!("oci://127.0.0.1:{}/mine@sha256:{}", self.port, self.digest)
+    }
+}
+
+fn serve(mut stream: &TcpStream, content: &Content) {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let Some(request) = lines.next() else { return };
+    lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
+    let (status, length, body): (_, _, &[u8]) = if request.contains("/manifests/") {
+        (content.status, content.manifest.len(), &content.manifest)
+    } else if request.contains("/blobs/") {
+        ("200 OK", content.announced, &content.layer)
+    } else {
+        ("200 OK", 2, b"{}")
+    };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+}
+
+/// Pulls, and sees that nothing was kept.
+#[track_caller]
+fn refusal(registry: &Registry, code: i32) -> String {
+    let world = World::new();
+    let ended = world.run(["pull", &registry.pinned(), "--output", "mine.wasm"]);
+    let text = ended.fails(code).to_owned();
+    assert!(!world.path("mine.wasm").exists());
+    let kept = std::fs::read_dir(world.path("cache/pulled")).into_iter().flatten().count();
+    assert_eq!(kept, 0, "something half-made stayed behind");
+    text
+}
+
+#[test]
+fn a_whole_artifact_is_taken() {
+    let wasm = std::fs::read(fixture("echo")).unwrap();
+    let registry = Registry::start(&manifest(&wasm), wasm.clone(), wasm.len());
+    let world = World::new();
+    world.run(["pull", &registry.pinned(), "--output", "mine.wasm", "--json"]).json();
+    assert_eq!(std::fs::read(world.path("mine.wasm")).unwrap(), wasm);
+}
+
+#[test]
+fn a_layer_of_another_content_is_refused() {
+    let wasm = std::fs::read(fixture("echo")).unwrap();
+    let mut other = wasm.clone();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    let registry = Registry::start(&manifest(&wasm), other.clone(), other.len());
+    let text = refusal(&registry, 3);
+    assert!(text.contains(&sha256(&wasm)) && text.contains(&sha256(&other)), "{text}");
+}
+
+#[test]
+fn a_manifest_of_another_digest_is_refused() {
+    let wasm = std::fs::read(fixture("echo")).unwrap();
+    let mut registry = Registry::start(&manifest(&wasm), wasm.clone(), wasm.len());
+    let real = std::mem::replace(&mut registry.digest, sha256(b"another"));
+    let text = refusal(&registry, 3);
+    assert!(text.contains(&real) && text.contains(&sha256(b"another")), "{text}");
+}
+
+#[test]
+fn a_layer_that_breaks_off_is_refused() {
+    let wasm = std::fs::read(fixture("echo")).unwrap();
+    let half = wasm[..wasm.len() / 2].to_vec();
+    let text = refusal(&Registry::start(&manifest(&wasm), half.clone(), wasm.len()), 1);
+    assert!(text.contains(&format!("{} bytes came of {}", half.len(), wasm.len())), "{text}");
+    // The same, by a registry that believes in the half.
+    let text = refusal(&Registry::start(&manifest(&wasm), half.clone(), half.len()), 1);
+    assert!(text.contains(&format!("{} bytes came of {}", half.len(), wasm.len())), "{text}");
+}
+
+#[test]
+fn a_layer_that_does_not_end_is_cut_off() {
+    let wasm = std::fs::read(fixture("echo")).unwrap();
+    let mut manifest = manifest(&wasm);
+    manifest["layers"][0]["size"] = 100.into();
+    let text = refusal(&Registry::start(&manifest, wasm.clone(), wasm.len()), 1);
+    assert!(text.contains("of 100"), "{text}");
+}
+
+#[test]
+fn what_is_no_component_is_not_even_fetched() {
+    let mut image = manifest(b"x");
+    image["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
+    let text = refusal(&Registry::start(&image, b"x".to_vec(), 1), 3);
+    assert!(text.contains("tar+gzip, not application/wasm"), "{text}");
+    let index =
+        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []});
+    let text = refusal(&Registry::start(&index, Vec::new(), 0), 3);
+    assert!(text.contains("index of several artifacts"), "{text}");
+}
+
+#[test]
+fn a_refused_user_is_told_where_credentials_are_looked_for() {
+    let registry = Registry::answering(
+        &json!({"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]}),
+        Vec::new(),
+        0,
+        "401 Unauthorized",
+    );
+    let text = refusal(&registry, 1);
+    assert!(text.contains("docker login 127.0.0.1"), "{text}");
+}

@@ -1,0 +1,98 @@
+//! Pull and push against a real registry. `cargo xtask test` builds it and names it in
+//! DAGSTER_RAY_TEST_REGISTRY; without that, these are not run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use common::World;
+
+struct Registry {
+    process: Child,
+    port: u16,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let program =
+            std::env::var_os("DAGSTER_RAY_TEST_REGISTRY").expect("DAGSTER_RAY_TEST_REGISTRY names it");
+        let mut process = Command::new(program).args(["-port", "0"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let line = lines.next().unwrap().unwrap();
+        let port = line.rsplit(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{line}"));
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, port }
+    }
+
+    fn place(&self, rest: &str) -> String {
+        format!("oci://127.0.0.1:{}/{rest}", self.port)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs a registry"]
+fn what_is_pushed_can_be_pulled_and_called_where_the_registry_is_gone() {
+    let (world, registry) = (World::new(), Registry::start());
+    let pushed = world.run(["push", "echo", &registry.place("team/echo:1.0"), "--json"]).json();
+    let pinned = pushed["reference"].as_str().unwrap().to_owned();
+    assert!(pinned.starts_with(&registry.place("team/echo@sha256:")), "{pinned}");
+    let again = world.run(["push", "components/echo.wasm", &registry.place("team/echo:2.0")]);
+    assert_eq!(again.stdout().trim(), pinned, "the same file has the same digest");
+
+    // Another user, who knows the tag.
+    let other = World::new();
+    let pulled = other.run(["pull", &registry.place("team/echo:1.0")]);
+    assert_eq!((pulled.code(), pulled.stdout().trim()), (0, pinned.as_str()), "{}", pulled.stderr());
+    drop(registry);
+    let answer = other.run(["call", &pinned, "describe.describe"]).json();
+    assert_eq!(answer["name"], "echo");
+    let listed = other.run(["components", "--json"]).json();
+    let row = listed.as_array().unwrap().iter().find(|row| row["source"] == "pulled").unwrap();
+    assert_eq!((&row["backend"], &row["digest"]), (&pinned.as_str().into(), &pushed["sha256"]));
+    let freed = other.run(["clean", "--json"]).json();
+    assert_eq!(freed["pulled"], 1);
+    let gone = other.run(["call", &pinned, "describe.describe"]);
+    assert!(gone.fails(1).contains("the registry cannot be used"), "{}", gone.stderr());
+}
+
+#[test]
+#[ignore = "needs a registry"]
+fn the_manifest_travels_with_the_component() {
+    let (world, registry) = (World::new(), Registry::start());
+    let manifest = "id = \"echo\"\n\n[limits]\nmemory_mib = 17   # seventeen\n";
+    world.install("echo", manifest);
+    let pushed = world.run(["push", "echo", &registry.place("echo:1")]);
+    let pinned = pushed.stdout().trim().to_owned();
+    let pulled = world.run(["pull", &pinned, "--output", "here/mine.wasm", "--json"]).json();
+    assert_eq!(pulled["reference"], pinned.as_str());
+    assert_eq!(std::fs::read_to_string(world.path("here/mine.toml")).unwrap(), manifest);
+    let (here, there) = (world.path("here/mine.wasm"), world.components().join("echo.wasm"));
+    assert_eq!(std::fs::read(here).unwrap(), std::fs::read(there).unwrap());
+
+    // Without a manifest nothing is made up, and the user is told.
+    std::fs::remove_file(world.components().join("echo.toml")).unwrap();
+    let bare = world.run(["push", "echo", &registry.place("echo:2")]);
+    assert!(bare.stderr().contains("there is no manifest"), "{}", bare.stderr());
+    assert_ne!(bare.stdout().trim(), pinned, "the digest covers the manifest");
+}
+
+#[test]
+#[ignore = "needs a registry"]
+fn what_is_not_there_is_told_from_what_cannot_be_reached() {
+    let (world, registry) = (World::new(), Registry::start());
+    let missing = world.run(["pull", &registry.place("nothing:1")]);
+    assert!(missing.fails(1).contains("has no such artifact"), "{}", missing.stderr());
+    std::fs::write(world.path("not.wasm"), "text").unwrap();
+    let refused = world.run(["push", "not.wasm", &registry.place("nothing:1")]);
+    assert!(refused.fails(3).contains("no WebAssembly file"), "{}", refused.stderr());
+}

@@ -1,0 +1,71 @@
+//! A project that is built at each change, and what comes of a bad build.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use common::{World, fixture};
+use serde_json::Value;
+
+const BUILD: &str = "cp \"$(cat which)\" \"$OUTPUT\"";
+
+#[test]
+fn a_build_is_put_in_place_whole_and_a_bad_one_changes_nothing() {
+    let world = World::new();
+    std::fs::create_dir(world.path("project")).unwrap();
+    let choose = |wasm: &std::path::Path| {
+        std::fs::write(world.path("project/which"), wasm.display().to_string()).unwrap();
+    };
+    choose(&fixture("echo"));
+    std::fs::write(world.path("project/mine.toml"), "id = \"mine\"\n").unwrap();
+    let mut command =
+        world.command(["watch", "project", "--to", "placed/mine.wasm", "--json", "--build", BUILD]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+
+    let placed = next();
+    assert_eq!(placed["event"], "placed");
+    let first = std::fs::read(world.path("placed/mine.wasm")).unwrap();
+    assert_eq!(first, std::fs::read(fixture("echo")).unwrap());
+
+    // It imports what the manifest does not grant: the line to add is told, in the user's own file.
+    choose(&fixture("hostile"));
+    let failed = next();
+    let problem = failed["problem"].as_str().unwrap();
+    assert!(problem.contains("project/mine.toml") && problem.contains("not granted"), "{problem}");
+    assert_eq!(std::fs::read(world.path("placed/mine.wasm")).unwrap(), first);
+
+    std::fs::write(world.path("project/cut.bin"), &first[..first.len() / 2]).unwrap();
+    choose(&world.path("project/cut.bin"));
+    assert!(next()["problem"].as_str().unwrap().contains("not a whole WebAssembly component"));
+    assert_eq!(std::fs::read(world.path("placed/mine.wasm")).unwrap(), first);
+
+    choose(&fixture("echo"));
+    assert_eq!(next()["event"], "unchanged");
+    std::fs::write(world.path("project/mine.toml"), "id = \"renamed\"\n").unwrap();
+    assert_eq!(next()["changes"], serde_json::json!(["the manifest"]));
+    assert_eq!(std::fs::read_to_string(world.path("placed/mine.toml")).unwrap(), "id = \"renamed\"\n");
+
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn once_ends_with_the_code_of_what_went_wrong() {
+    let world = World::new();
+    std::fs::create_dir(world.path("project")).unwrap();
+    let text = world.run(["watch", "project", "--to", "x.wasm", "--once"]);
+    assert!(text.fails(2).contains("--build"), "{}", text.stderr());
+    let text = world.run(["watch", "project", "--to", "x.wasm", "--once", "--build", "echo no; exit 3"]);
+    assert!(text.fails(1).contains("sh failed (exit status: 3)"), "{}", text.stderr());
+    std::fs::write(world.path("project/a"), "").unwrap();
+    let text =
+        world.run(["watch", "project", "--to", "x.wasm", "--once", "--build", "echo no > \"$OUTPUT\""]);
+    assert!(text.fails(3).contains("the new component"), "{}", text.stderr());
+    assert!(!world.path("x.wasm").exists());
+}

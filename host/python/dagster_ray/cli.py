@@ -1,0 +1,22 @@
+"""The command ``dagster-ray``."""
+
+import signal
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Runs the command that the process was called with, and returns its exit code."""
+    from dagster_ray import _native
+
+    # As Ctrl-C: what a component has started is to be stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return _native.cli(
+        ["dagster-ray", *sys.argv[1:]],
+        components=str(Path(__file__).parent / "components"),
+        # Not those on the PATH: they may belong to another environment.
+        programs={
+            "python": [sys.executable],
+            "ray": [sys.executable, "-m", "ray.scripts.scripts"],
+        },
+    )

@@ -1,0 +1,44 @@
+//! What `backend` names.
+
+use std::path::{Path, PathBuf};
+
+use dagster_ray_registry::{Found, Named, Pinned, Work};
+use pyo3::prelude::*;
+
+use crate::call::LOOK;
+use crate::errors;
+
+/// The path of the component, or its reference where it lies in a registry. Nothing is fetched.
+#[pyfunction]
+pub(crate) fn named(py: Python<'_>, name: &str, components: PathBuf) -> PyResult<String> {
+    match dagster_ray_registry::named(name, &components) {
+        Ok(Named::File(path)) => Ok(path.display().to_string()),
+        Ok(Named::Artifact(reference)) => Ok(reference.to_string()),
+        Err(error) => Err(errors::invalid(py, "backend", &format!("backend: {error}"))),
+    }
+}
+
+/// What a component is made of: a file, or a reference to fetch.
+pub(crate) fn parse(py: Python<'_>, wasm: &Path) -> PyResult<Option<Pinned>> {
+    match wasm.to_str() {
+        Some(text) if text.starts_with(dagster_ray_registry::SCHEME) => {
+            Pinned::parse(text).map(Some).map_err(|error| errors::registry(py, &error))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The file behind a reference, fetched once on a machine.
+pub(crate) fn fetch(py: Python<'_>, reference: &Pinned) -> PyResult<Found> {
+    let work = Work::pull(reference.place().clone(), dagster_ray_runtime::cache_directory())
+        .map_err(|error| errors::registry(py, &error))?;
+    let work = std::sync::Mutex::new(work);
+    loop {
+        let outcome = py.detach(|| work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wait(LOOK));
+        match outcome {
+            Some(Ok(pulled)) => return Ok(pulled.component),
+            Some(Err(error)) => return Err(errors::registry(py, &error)),
+            None => py.check_signals()?,
+        }
+    }
+}

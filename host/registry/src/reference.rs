@@ -1,0 +1,155 @@
+//! `oci://host/name:tag` and `oci://host/name@sha256:…`.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use oci_client::Reference;
+
+use crate::error::RegistryError;
+
+/// What a reference begins with.
+pub const SCHEME: &str = "oci://";
+
+/// A place in a registry, with or without a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(Reference);
+
+impl Place {
+    /// Reads `oci://host/name:tag`, `oci://host/name@sha256:…` or both together.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn parse(text: &str) -> Result<Self, RegistryError> {
+        let wrong = |problem: String| RegistryError::Reference { text: text.to_owned(), problem };
+        let rest = text.strip_prefix(SCHEME).ok_or_else(|| wrong(format!("does not begin with {SCHEME}")))?;
+        // Without a host, the grammar would take it for one of Docker Hub's.
+        match rest.split_once('/') {
+            Some((host, name)) if !name.is_empty() && host.contains(['.', ':']) || host_is_local(rest) => {}
+            _ => return Err(wrong("names no registry".into())),
+        }
+        let reference: Reference =
+            rest.parse().map_err(|error: oci_client::ParseError| wrong(error.to_string()))?;
+        if let Some(digest) = reference.digest()
+            && !digest.starts_with("sha256:")
+        {
+            return Err(wrong(format!("the digest {digest} is no sha256")));
+        }
+        Ok(Self(reference))
+    }
+
+    /// The last part of the artifact's name.
+    pub fn name(&self) -> &str {
+        let repository = self.0.repository();
+        repository.rsplit('/').next().unwrap_or(repository)
+    }
+
+    /// The registry's host, with its port where it has one.
+    pub fn registry(&self) -> &str {
+        self.0.registry()
+    }
+
+    /// The same with a digest, and without a tag.
+    pub fn pinned(&self, digest: &str) -> Pinned {
+        let (registry, repository) = (self.0.registry().to_owned(), self.0.repository().to_owned());
+        Pinned(Self(Reference::with_digest(registry, repository, format!("sha256:{digest}"))))
+    }
+
+    /// Whether it says which content it means.
+    pub fn digest(&self) -> Option<&str> {
+        self.0.digest().and_then(|digest| digest.strip_prefix("sha256:"))
+    }
+
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.0
+    }
+
+    /// Whether the registry is this machine, where no certificate can be had.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.registry();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    }
+}
+
+fn host_is_local(rest: &str) -> bool {
+    rest.starts_with("localhost/")
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", self.0)
+    }
+}
+
+/// A place with a digest: it stands for the same content forever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned(Place);
+
+impl Pinned {
+    /// Reads `oci://host/name@sha256:…`.
+    ///
+    /// # Errors
+    /// Where it is no reference, or has no digest.
+    pub fn parse(text: &str) -> Result<Self, RegistryError> {
+        let place = Place::parse(text)?;
+        match place.digest() {
+            Some(digest) => Ok(place.pinned(digest)),
+            None => Err(RegistryError::NoDigest { text: text.to_owned() }),
+        }
+    }
+
+    /// The place.
+    pub fn place(&self) -> &Place {
+        &self.0
+    }
+
+    /// The sha256 of the artifact's manifest, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        self.0.digest().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b";
+
+    #[test]
+    fn a_digest_makes_the_tag_superfluous() {
+        let text = format!("oci://ghcr.io/team/backend:1.2@sha256:{DIGEST}");
+        let pinned = Pinned::parse(&text).unwrap();
+        assert_eq!(pinned.to_string(), format!("oci://ghcr.io/team/backend@sha256:{DIGEST}"));
+        assert_eq!((pinned.sha256(), pinned.place().name()), (DIGEST, "backend"));
+    }
+
+    #[test]
+    fn a_tag_alone_says_how_to_find_the_digest() {
+        let text = Pinned::parse("oci://ghcr.io/team/backend:1.2").unwrap_err().to_string();
+        assert!(text.contains("dagster-ray pull oci://ghcr.io/team/backend:1.2"), "{text}");
+    }
+
+    #[test]
+    fn what_names_no_registry_is_not_taken_for_docker_hub() {
+        for text in ["oci://backend:1", "oci://team/backend:1", "ghcr.io/team/backend:1", "oci://"] {
+            let error = Place::parse(text).unwrap_err().to_string();
+            assert!(error.contains("oci://host/name"), "{error}");
+        }
+        assert!(Place::parse(&format!("oci://ghcr.io/a@sha512:{DIGEST}{DIGEST}")).is_err());
+        assert!(Place::parse("oci://localhost/backend:1").is_ok());
+    }
+
+    #[test]
+    fn only_this_machine_is_asked_without_tls() {
+        let loopback = |text: &str| Place::parse(text).unwrap().is_loopback();
+        assert!(loopback("oci://127.0.0.1:5000/a") && loopback("oci://localhost:5000/a"));
+        assert!(!loopback("oci://127.0.0.1.example:5000/a") && !loopback("oci://ghcr.io/a"));
+    }
+}

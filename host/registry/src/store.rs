@@ -1,0 +1,189 @@
+//! What was pulled: a folder for each artifact, named by its digest.
+//!
+//! Nothing in it is believed: the artifact's manifest is checked against the digest of the name, and
+//! the rest against the manifest, each time that it is used.
+
+use std::fs::{self, DirBuilder};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use crate::artifact::Artifact;
+use crate::error::RegistryError;
+use crate::name::Found;
+use crate::reference::{Pinned, Place};
+
+const FOLDER: &str = "pulled";
+const ARTIFACT: &str = "artifact.json";
+const REFERENCE: &str = "reference";
+
+/// The pulled components of this user.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// A pulled component.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// Where it was pulled from.
+    pub reference: Pinned,
+    /// Its file.
+    pub component: Found,
+    /// Its folder, which holds nothing else.
+    pub folder: PathBuf,
+    /// When it was pulled.
+    pub since: SystemTime,
+}
+
+impl Store {
+    /// The store in this user's cache.
+    pub fn new(cache: &Path) -> Self {
+        Self { folder: cache.join(FOLDER) }
+    }
+
+    /// The component of that digest, where it was pulled and nothing of it has changed since.
+    pub fn open(&self, reference: &Pinned) -> Option<Pulled> {
+        let folder = self.folder.join(format!("sha256-{}", reference.sha256()));
+        read(&folder, reference.clone())
+    }
+
+    /// All that was pulled, whole or not: what is not whole has no name.
+    pub fn list(&self) -> Vec<(PathBuf, Option<Pulled>)> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut all: Vec<_> = entries
+            .map(|entry| entry.path())
+            .filter(|folder| folder.is_dir())
+            .map(|folder| {
+                let reference = fs::read_to_string(folder.join(REFERENCE)).ok();
+                let pulled = reference
+                    .and_then(|text| Pinned::parse(text.trim()).ok())
+                    .and_then(|reference| read(&folder, reference));
+                (folder, pulled)
+            })
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Keeps a component whose content was checked against its digests.
+    pub(crate) fn keep(
+        &self,
+        place: &Place,
+        manifest: &[u8],
+        artifact: &Artifact,
+        wasm: &[u8],
+    ) -> Result<Pulled, RegistryError> {
+        let reference = place.pinned(&hex_digest(manifest));
+        let folder = self.folder.join(format!("sha256-{}", reference.sha256()));
+        private(&self.folder).map_err(RegistryError::file(&self.folder))?;
+        let fresh = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.folder)
+            .map_err(RegistryError::file(&self.folder))?;
+        let write = |name: &str, content: &[u8]| {
+            let path = fresh.path().join(name);
+            write(&path, content).map_err(RegistryError::file(path))
+        };
+        write(ARTIFACT, manifest)?;
+        write(REFERENCE, reference.to_string().as_bytes())?;
+        write(&format!("{}.wasm", place.name()), wasm)?;
+        if let Some(text) = &artifact.manifest {
+            write(&format!("{}.toml", place.name()), text.as_bytes())?;
+        }
+        // Another process may have been faster: what it kept has the same digest.
+        if self.open(&reference).is_none() {
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(RegistryError::file(&folder))?;
+            }
+            let fresh = fresh.keep();
+            if let Err(error) = fs::rename(&fresh, &folder) {
+                let _ = fs::remove_dir_all(&fresh);
+                if self.open(&reference).is_none() {
+                    return Err(RegistryError::File { path: folder, source: error });
+                }
+            }
+        }
+        self.open(&reference).ok_or_else(|| RegistryError::File {
+            path: folder,
+            source: std::io::Error::other("what was written a moment ago is not there any more"),
+        })
+    }
+}
+
+fn read(folder: &Path, reference: Pinned) -> Option<Pulled> {
+    let manifest = fs::read(folder.join(ARTIFACT)).ok()?;
+    if hex_digest(&manifest) != reference.sha256() {
+        return None;
+    }
+    let artifact = Artifact::read(&reference.to_string(), &manifest).ok()?;
+    let path = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "wasm"))?;
+    if hex_digest(&fs::read(&path).ok()?) != artifact.sha256 {
+        return None;
+    }
+    if fs::read_to_string(path.with_extension("toml")).ok() != artifact.manifest {
+        return None;
+    }
+    let since = folder.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let component = Found { path, sha256: Some(artifact.sha256) };
+    Some(Pulled { reference, component, folder: folder.to_owned(), since })
+}
+
+fn private(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(content)
+}
+
+pub(crate) fn hex_digest(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact;
+
+    fn kept(cache: &Path) -> (Store, Pulled) {
+        let store = Store::new(cache);
+        let made = serde_json::to_vec(&artifact::manifest("a", b"wasm", b"{}", Some("id = 'a'"))).unwrap();
+        let artifact = Artifact::read("oci://x/a", &made).unwrap();
+        let place = Place::parse("oci://ghcr.io/team/a:1").unwrap();
+        let pulled = store.keep(&place, &made, &artifact, b"wasm").unwrap();
+        (store, pulled)
+    }
+
+    #[test]
+    fn what_was_kept_is_found_again_by_its_digest() {
+        let cache = tempfile::tempdir().unwrap();
+        let (store, pulled) = kept(cache.path());
+        assert!(pulled.component.path.ends_with("a.wasm"));
+        assert_eq!(pulled.component.sha256.as_deref(), Some(hex_digest(b"wasm").as_str()));
+        // The name may differ: the content is what counts.
+        let same = Place::parse("oci://mirror.example/b").unwrap().pinned(pulled.reference.sha256());
+        assert_eq!(store.open(&same).unwrap().component, pulled.component);
+        let (again, _) = kept(cache.path());
+        assert_eq!(again.list().len(), 1);
+    }
+
+    #[test]
+    fn what_was_changed_since_is_not_used() {
+        for name in ["a.wasm", "a.toml", ARTIFACT] {
+            let cache = tempfile::tempdir().unwrap();
+            let (store, pulled) = kept(cache.path());
+            fs::write(pulled.folder.join(name), "id = 'a'\n[grants]\nhttp = ['http://evil:80']").unwrap();
+            assert!(store.open(&pulled.reference).is_none(), "{name} was changed");
+            kept(cache.path());
+            assert!(store.open(&pulled.reference).is_some(), "{name} was put back");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+"""The command, as the package offers it, and a backend out of a registry. No Ray is needed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from component_files import BUILT_IN, FIXTURES, put
+from dagster_ray.backend import Backend, Connection
+from dagster_ray.errors import InvalidConfigError, UnavailableError
+
+REGISTRY = os.environ.get("DAGSTER_RAY_TEST_REGISTRY")
+LOCATE = {"run_id": "r", "attempt": 0}
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _arguments(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dagster_ray", *arguments]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DAGSTER_RAY_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def command(cache: Path) -> Command:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(_arguments(*arguments), capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    if REGISTRY is None:
+        pytest.skip("DAGSTER_RAY_TEST_REGISTRY names no registry (`cargo xtask test` builds one)")
+    process = subprocess.Popen([REGISTRY, "-port", "0"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    found = re.search(r"serving on port (\d+)", process.stderr.readline())
+    assert found
+    yield f"oci://127.0.0.1:{found[1]}"
+    process.kill()
+    process.wait()
+
+
+def _json(ended: subprocess.CompletedProcess[str]) -> Any:
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_the_package_runs_the_command_with_its_own_components(command: Command) -> None:
+    listed = {row["backend"]: row for row in _json(command("components", "--json"))}
+    assert set(listed) == {path.stem for path in BUILT_IN.glob("*.wasm")}
+    assert all(row["path"].startswith(str(BUILT_IN)) for row in listed.values())
+    assert command("call", "nothing", "describe.describe").returncode == 2
+
+
+def test_an_interrupt_reaches_the_component(cache: Path, tmp_path: Path) -> None:
+    wasm = put(FIXTURES / "hostile.wasm", tmp_path / "mine.wasm")
+    manifest = wasm.with_suffix(".toml")
+    manifest.write_text(
+        'id = "mine"\n[grants]\nhttp = ["address"]\npackages = true\nobjects = ["ours"]\n'
+        'processes = { echo = [["hello"]] }\n'
+    )
+    process = subprocess.Popen(
+        _arguments(
+            "call", str(wasm), "launcher.locate", json.dumps(LOCATE), "--setting", "attack=spin"
+        ),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Compiled: the call is about to begin.
+    deadline = time.monotonic() + 60
+    while not list(cache.glob("*.cwasm")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stderr and "Traceback" not in stderr
+
+
+def test_a_backend_out_of_a_registry_is_fetched_once(command: Command, registry: str) -> None:
+    reference = f"{registry}/team/existing"
+    pushed = _json(command("push", "existing", f"{reference}:1", "--json"))["reference"]
+    assert pushed.startswith(f"{reference}@sha256:")
+    backend = Backend(Connection(backend=pushed, address="http://127.0.0.1:9"))
+    located = backend.call("launcher.locate", LOCATE)
+    assert located["job"]["submission_id"] == "dagster-run-r"
+
+
+def test_a_backend_by_tag_alone_is_refused_with_the_way_to_its_digest() -> None:
+    with pytest.raises(InvalidConfigError) as raised:
+        Backend(Connection(backend="oci://ghcr.io/team/backend:1"))
+    assert "dagster-ray pull oci://ghcr.io/team/backend:1" in str(raised.value)
+    assert raised.value.fields and raised.value.fields[0]["path"] == "backend"
+
+
+def test_a_registry_that_is_not_there_is_an_error_of_the_call(cache: Path) -> None:
+    pinned = f"oci://127.0.0.1:9/backend@sha256:{'0' * 64}"
+    backend = Backend(Connection(backend=pinned, address="http://127.0.0.1:9"))
+    with pytest.raises(UnavailableError, match="registry cannot be used"):
+        backend.call("launcher.locate", LOCATE)
