@@ -8,9 +8,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
 from ray_head import RayHead
 
 SANDBOX = Path(__file__).parents[1] / "sandbox"
@@ -67,3 +69,24 @@ def test_what_the_operator_writes_wrong_is_named(key: str, tmp_path: Path) -> No
     )
     with pytest.raises(InvalidConfigError, match=f"backend_grants: .*{key}"):
         backend.call("launcher.locate", {"run_id": "r", "attempt": 0})
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"),
+    [
+        ({"backend_grants": {"grants": {"packages": True}}}, "backend_grants of the configuration"),
+        ({"backend_sha256": "0" * 64}, "the configuration pins 000"),
+    ],
+)
+def test_the_launchers_configuration_narrows_and_pins_its_backend(
+    home: Callable[[dict], DagsterInstance], allowed: dict, said: str
+) -> None:
+    from dagster_ray import RayRunLauncher
+    from dagster_ray.errors import ComponentLoadError
+
+    config = {"address": "http://127.0.0.1:9", "backend": "existing", **allowed}
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    launcher = home({"run_launcher": launcher}).run_launcher
+    assert isinstance(launcher, RayRunLauncher)
+    with pytest.raises(ComponentLoadError, match=said):
+        launcher.backend.call("launcher.locate", {"run_id": "r", "attempt": 0})
