@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use dagster_ray_runtime::capability::http::cassette::Cassette;
-
-/// The variable by which Dagster's processes know.
-pub(crate) const VARIABLE: &str = "DAGSTER_RAY_CASSETTE";
+use dagster_ray_runtime::capability::http::cassette::{Cassette, VARIABLE};
 
 /// Makes one file of what was recorded into a directory; none where that was nothing. Returns the
 /// number of exchanges.

@@ -7,7 +7,7 @@ use dagster_ray_policy::LoadError;
 use tokio::runtime::Runtime;
 use wasmtime::Engine;
 
-use crate::capability::http::cassette::{CassetteMode, Tape};
+use crate::capability::http::cassette::{self, CassetteMode, Tape};
 use crate::capability::http::{Clients, Door, Intercept};
 use crate::capability::kubernetes::Clusters;
 use crate::capability::processes::Programs;
@@ -32,16 +32,13 @@ pub struct HostOptions {
     pub intercept: Option<Arc<dyn Intercept>>,
 }
 
-/// `record:<directory>` or `replay:<file>`.
-const CASSETTE: &str = "DAGSTER_RAY_CASSETTE";
-
 impl HostOptions {
     /// What the environment asks for: a cassette, by `DAGSTER_RAY_CASSETTE`.
     ///
     /// # Errors
     /// Where the variable says neither to record nor to replay.
     pub fn of_environment() -> Result<Self, LoadError> {
-        let cassette = match std::env::var(CASSETTE) {
+        let cassette = match std::env::var(cassette::VARIABLE) {
             Ok(text) if !text.is_empty() => Some(text.parse::<CassetteMode>()?),
             _ => None,
         };
@@ -70,8 +67,8 @@ impl Host {
     /// # Errors
     /// As [`Host::start`], and where the cassette cannot be used.
     pub fn start_with(options: HostOptions) -> Result<Self, LoadError> {
-        let HostOptions { cassette, intercept } = options;
-        let tape = cassette.as_ref().map(Tape::open).transpose()?;
+        let HostOptions { cassette: mode, intercept } = options;
+        let tape = mode.as_ref().map(Tape::open).transpose()?;
         let machine = Machine::start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

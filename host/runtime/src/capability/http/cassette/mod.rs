@@ -26,6 +26,10 @@ pub use self::player::{Played, Player};
 use self::recorder::Recorder;
 use self::scrub::Scrub;
 
+/// The environment variable by which a process is told to record or to replay, in the form that
+/// [`CassetteMode`] is read from.
+pub const VARIABLE: &str = "DAGSTER_RAY_CASSETTE";
+
 /// What is done with a cassette.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CassetteMode {

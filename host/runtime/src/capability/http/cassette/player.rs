@@ -26,7 +26,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A cassette that answers.
 pub struct Player {
     exchanges: Vec<Exchange>,
-    any_host: bool,
     progress: Mutex<Progress>,
 }
 
@@ -60,13 +59,7 @@ pub enum Played {
 impl Player {
     /// Answers from a cassette, from its beginning.
     pub fn new(cassette: Cassette) -> Self {
-        Self { exchanges: cassette.exchanges, any_host: false, progress: Mutex::default() }
-    }
-
-    /// Whatever host and scheme the requests name: only their paths count.
-    pub fn with_any_host(mut self) -> Self {
-        self.any_host = true;
-        self
+        Self { exchanges: cassette.exchanges, progress: Mutex::default() }
     }
 
     /// The requests that were not recorded, so far, as what was said of them.
@@ -130,7 +123,7 @@ impl Player {
 
     fn fits(&self, ids: &mut Ids, recorded: &Asked, asked: &Asked) -> bool {
         recorded.method == asked.method
-            && same_url(ids, &recorded.url, &asked.url, self.any_host)
+            && same_url(ids, &recorded.url, &asked.url)
             && same_body(ids, recorded.body.as_ref(), asked.body.as_ref()).is_ok()
     }
 
@@ -143,7 +136,7 @@ impl Player {
         for exchange in &self.exchanges {
             let recorded = &exchange.request;
             let mut ids = ids.clone();
-            let same = same_url(&mut ids, &recorded.url, &asked.url, self.any_host);
+            let same = same_url(&mut ids, &recorded.url, &asked.url);
             let common = recorded.url.bytes().zip(asked.url.bytes()).take_while(|(a, b)| a == b).count();
             let mut text = format!("{} {}", recorded.method, recorded.url);
             let mut score = common;
@@ -235,18 +228,13 @@ fn played(response: &Answered, ids: &Ids) -> Played {
     }
 }
 
-fn same_url(ids: &mut Ids, recorded: &str, asked: &str, any_host: bool) -> bool {
+fn same_url(ids: &mut Ids, recorded: &str, asked: &str) -> bool {
     let split = |url: &str| {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let address = match address.split_once("://") {
-            Some((_, rest)) if any_host => rest.split_once('/').map_or("", |(_, path)| path).to_owned(),
-            _ if any_host => address.trim_start_matches('/').to_owned(),
-            _ => address.to_owned(),
-        };
         let mut query: Vec<String> =
             query.split('&').filter(|pair| !pair.is_empty()).map(str::to_owned).collect();
         query.sort();
-        (address, query.join("&"))
+        (address.to_owned(), query.join("&"))
     };
     let ((old, old_query), (new, new_query)) = (split(recorded), split(asked));
     ids.text(&old, &new) && ids.text(&old_query, &new_query)
