@@ -159,7 +159,11 @@ impl Place {
             command.arg(format!("-dict={}", dictionary.display()));
         }
         // What is found goes into the first folder; what is committed is only read.
-        command.arg(&found).arg(self.source.join("corpus").join(&target));
+        command.arg(&found);
+        let committed = self.source.join("corpus").join(&target);
+        if committed.is_dir() {
+            command.arg(committed);
+        }
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("the log could not be shared")?)

@@ -15,7 +15,7 @@ use wasm_encoder::{
     ComponentTypeRef, ComponentTypeSection, InstanceType, NestedComponentSection,
 };
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "dagster-ray:backend/",
     "dagster-ray:host/",
     "dagster-ray:other/",
@@ -30,6 +30,7 @@ const NAMES: [&str; 14] = [
     "wasi:sockets/",
     "wasi:config/",
     "wasi:logging/",
+    "wasi:keyvalue/",
 ];
 const INTERFACES: [&str; 20] = [
     "describe",
@@ -83,7 +84,7 @@ struct Described {
     /// What a component within it imports and exports, which is its own business.
     nested: Option<(Vec<Name>, Vec<Name>)>,
     nested_is_first: bool,
-    granted: [bool; 5],
+    granted: [bool; 6],
     pinned: Option<bool>,
     changed: Vec<(u16, u8)>,
     cut: Option<u16>,
@@ -168,13 +169,14 @@ fn sections(component: &mut Component, imports: &[String], exports: &[String]) {
 }
 
 /// The kinds of grants, each given or not.
-fn manifest(granted: [bool; 5]) -> Manifest {
-    let [http, kubernetes, packages, objects, processes] = granted;
+fn manifest(granted: [bool; 6]) -> Manifest {
+    let [http, kubernetes, packages, objects, processes, keyvalue] = granted;
     let text = format!(
-        "id = 'x'\n[grants]\nhttp = {}\nkubernetes = {}\npackages = {packages}\nobjects = {}\n[grants.processes]\n{}",
+        "id = 'x'\n[grants]\nhttp = {}\nkubernetes = {}\npackages = {packages}\nobjects = {}\nkeyvalue = {}\n[grants.processes]\n{}",
         if http { "['address']" } else { "[]" },
         if kubernetes { "[{ group = '', resources = ['pods'], verbs = ['get'] }]" } else { "[]" },
         if objects { "['ray']" } else { "[]" },
+        if keyvalue { "['state']" } else { "[]" },
         if processes { "ray = [['start']]" } else { "" },
     );
     Manifest::parse(&text, Path::new("x.toml")).expect("a manifest")
@@ -223,12 +225,13 @@ fn whole(bytes: Vec<u8>, imports: &[String], exports: &[String], described: &Des
         Ok(_) | Err(LoadError::World { .. }) => {
             assert_ne!(described.pinned, Some(false));
             assert!(imports.iter().all(|name| need(name, &manifest.grants) == Need::Free));
-            let [http, kubernetes, packages, objects, processes] = described.granted;
+            let [http, kubernetes, packages, objects, processes, keyvalue] = described.granted;
             for (interface, granted) in [
                 ("wasi:http/", http || kubernetes),
                 ("dagster-ray:host/packages", packages),
                 ("dagster-ray:host/objects", objects),
                 ("dagster-ray:host/processes", processes),
+                ("wasi:keyvalue/", keyvalue),
             ] {
                 assert!(granted || !imports.iter().any(|name| name.starts_with(interface)), "{interface}");
             }
@@ -245,13 +248,13 @@ fn whole(bytes: Vec<u8>, imports: &[String], exports: &[String], described: &Des
 }
 
 fn every() -> Manifest {
-    manifest([true; 5])
+    manifest([true; 6])
 }
 
 /// A file of which nothing is known: what is refused is refused in words, and what loads has all that
 /// it needs.
 fn look(bytes: &[u8]) {
-    let manifest = manifest([false; 5]);
+    let manifest = manifest([false; 6]);
     let grants = manifest.grants.clone();
     match check_bytes(Path::new("x.wasm"), bytes.to_vec(), manifest, &Narrowing::default(), None) {
         Ok(checked) => {

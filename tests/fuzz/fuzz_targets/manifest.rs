@@ -49,6 +49,8 @@ fn usable(manifest: &Manifest) {
 fn no_more(less: &Grants, more: &Grants) {
     assert!(less.http.iter().all(|entry| more.http.contains(entry)));
     assert!(less.objects.iter().all(|store| more.objects.contains(store)));
+    assert!(less.keyvalue.iter().all(|bucket| more.keyvalue.contains(bucket)));
+    assert!(less.networks.iter().all(|network| more.networks.contains(network)));
     assert!(more.packages || !less.packages);
     for rule in &less.kubernetes {
         // What a rule has in common with one that covers it is all of it.
