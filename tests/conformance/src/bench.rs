@@ -281,11 +281,6 @@ impl Called {
         }
     }
 
-    /// What it came to, in words.
-    pub(crate) fn text(&self) -> String {
-        self.text_of(&self.result)
-    }
-
     fn text_of(&self, result: &Result<Json, CallError>) -> String {
         match result {
             Ok(answer) => format!("{} answered {answer}", self.export),

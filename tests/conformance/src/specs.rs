@@ -120,15 +120,6 @@ pub(crate) fn cluster(run_id: &str, holder: &str, options: &Map<String, Json>) -
     })
 }
 
-/// A reference to a job that nobody made, of a run or, with a step's key, of a step.
-pub(crate) fn nobody(run_id: &str, step_key: Option<&str>) -> Json {
-    let job = json!({"submission_id": format!("nobody-{run_id}"), "dashboard_url": null, "details": null});
-    match step_key {
-        None => json!({"run_id": run_id, "attempt": 0, "job": job}),
-        Some(key) => json!({"run_id": run_id, "step_key": key, "attempt": 0, "job": job}),
-    }
-}
-
 /// Texts that break what does not expect them.
 pub(crate) fn hostile_texts() -> Vec<String> {
     vec![
