@@ -48,9 +48,11 @@ impl Options {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let whole: Result<Self, _> = serde_json::from_str(text);
-        whole.map_err(|error| {
-            let mistakes = mistakes(text);
+        // Not as options at once: a list would be taken for their values in order.
+        let fields: Map<String, Value> =
+            serde_json::from_str(text).map_err(|error| mistake(WHERE.to_owned(), &error))?;
+        serde_json::from_value(Value::Object(fields.clone())).map_err(|error| {
+            let mistakes = mistakes(fields);
             if mistakes.is_empty() {
                 mistake(WHERE.to_owned(), &error)
             } else {
@@ -70,8 +72,7 @@ impl Options {
 const WHERE: &str = "backend_config";
 
 /// Each key that is wrong by itself.
-fn mistakes(text: &str) -> Vec<FieldError> {
-    let fields: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+fn mistakes(fields: Map<String, Value>) -> Vec<FieldError> {
     let wrong = fields.into_iter().filter_map(|(key, value)| {
         let path = format!("{WHERE}.{key}");
         let alone = Value::Object(Map::from_iter([(key, value)]));

@@ -1,5 +1,7 @@
 //! Credentials, where `docker login` keeps them.
 
+use std::path::PathBuf;
+
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential};
 use oci_client::secrets::RegistryAuth;
 
@@ -8,6 +10,9 @@ use crate::error::RegistryError;
 /// What this user shows to a registry; nothing, where nothing is kept for it.
 pub(crate) fn of(registry: &str) -> Result<RegistryAuth, RegistryError> {
     let unusable = |problem: String| RegistryError::Credentials { registry: registry.to_owned(), problem };
+    if !configuration().is_some_and(|file| file.exists()) {
+        return Ok(RegistryAuth::Anonymous);
+    }
     // Some tools keep them under the host, some under its URL.
     for server in [registry.to_owned(), format!("https://{registry}")] {
         match get_credential(&server) {
@@ -30,4 +35,11 @@ pub(crate) fn of(registry: &str) -> Result<RegistryAuth, RegistryError> {
         }
     }
     Ok(RegistryAuth::Anonymous)
+}
+
+/// The file that `docker login` writes.
+fn configuration() -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let folder = named("DOCKER_CONFIG").or_else(|| Some(named("HOME")?.join(".docker")))?;
+    Some(folder.join("config.json"))
 }

@@ -30,6 +30,8 @@ const NOWHERE: &str = "http://conformance.invalid:8265";
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long for one that follows a script.
 pub(crate) const SCRIPT: Duration = Duration::from_secs(300);
+/// How long such a call may hope for a service that is away before it is told to give up.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// A component on the bench.
 pub(crate) struct Bench {
@@ -204,7 +206,8 @@ impl Bench {
                     Err(error) => break (Err(error), Vec::new()),
                 },
                 Progress::Quiet => {
-                    let is_late = export.starts_with("pipes.") && began.elapsed() > SCRIPT;
+                    let patience = if self.network.is_away() { AWAY } else { SCRIPT };
+                    let is_late = export.starts_with("pipes.") && began.elapsed() > patience;
                     if is_late || (!self.is_cleaning.get() && self.stop.as_ref().is_some_and(|stop| stop())) {
                         call.cancel();
                     }

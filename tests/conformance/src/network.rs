@@ -49,6 +49,11 @@ impl Network {
         *self.state() = State { weather, seen: Vec::new() };
     }
 
+    /// Whether nothing goes out.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self.state().weather, Weather::All(_))
+    }
+
     /// What has come by since the weather changed.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state().seen.clone()

@@ -84,7 +84,8 @@ fn other_arguments_and_other_programs_are_refused() {
     insta::assert_snapshot!(run("echo goodbye"), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest: processes = { echo = [["goodbye"]] }"#);
     assert!(run("sh -c id").contains("processes = { sh = [[\"-c\", \"id\"]] }"));
     assert!(run("/bin/echo hello").contains("the host refused processes"));
-    assert!(run("ghost").contains("the host refused processes"));
+    // Granted, and the configuration does not say which file it is.
+    assert!(run("ghost").contains("backend_programs: {ghost: [/path/of/ghost]}"));
 }
 
 #[test]

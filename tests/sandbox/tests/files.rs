@@ -44,7 +44,7 @@ fn an_export_that_is_not_the_contracts_is_named_with_what_differs() {
                     (memory (export "memory") 1)
                     (func (export "f") (result i32) unreachable))
                 (core instance $i (instantiate $m))
-                (func $f (result {result}) (canon lift (core func $i "f") (memory $i "memory")))
+                (func $f (result {result}) (canon lift (core func $i "f") (memory (core memory $i "memory"))))
                 (instance $d (export "{name}" (func $f)))
                 (export "dagster-ray:backend/describe@0.1.0" (instance $d)))"#
         ))
@@ -73,7 +73,7 @@ fn functions_with_parameters_are_compared_one_by_one() {
                     (func (export "f") (param i32 i32) (result i32) unreachable))
                 (core instance $i (instantiate $m))
                 (func $f {parameters} (result string)
-                    (canon lift (core func $i "f") (memory $i "memory") (realloc (func $i "realloc"))))
+                    (canon lift (core func $i "f") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
                 (instance $d (export "locate" (func $f)) (export "launch" (func $f)))
                 (export "dagster-ray:backend/launcher@0.1.0" (instance $d)))"#
         ))
@@ -90,7 +90,7 @@ fn an_async_function_is_refused_before_it_is_called() {
         (core module $m (func (export "f") (result i32) unreachable) (func (export "c") (param i32 i32 i32) (result i32) unreachable) (memory (export "memory") 1))
         (core instance $i (instantiate $m))
         (type $t (func async (result string)))
-        (func $f (type $t) (canon lift (core func $i "f") async (callback (func $i "c")) (memory $i "memory")))
+        (func $f (type $t) (canon lift (core func $i "f") async (callback (core func $i "c")) (memory (core memory $i "memory"))))
         (instance $d (export "describe" (func $f)))
         (export "dagster-ray:backend/describe@0.1.0" (instance $d)))"#;
     let text = of_text(text);

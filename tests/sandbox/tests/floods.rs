@@ -14,6 +14,11 @@ fn outcome(of: &str) -> String {
     attack(&Subject::new("hostile", TIGHT).setting("attack", of))
 }
 
+/// Which function it was depends on what the compiler inlined.
+fn without_place(text: String) -> String {
+    text.split(" (in ").next().unwrap_or_default().to_owned()
+}
+
 #[test]
 fn a_flood_of_standard_error_is_cut() {
     let text = outcome("stderr");
@@ -65,12 +70,12 @@ fn an_export_whose_answer_is_too_large_fails_alone() {
 
 #[test]
 fn more_handles_than_granted_are_not_given() {
-    insta::assert_snapshot!(outcome("handles"), @"hostile: launcher.locate: the component failed: it holds more than the 64 handles that its limit `handles` allows (in dagster-ray:backend/launcher@0.1.0#locate)");
+    insta::assert_snapshot!(without_place(outcome("handles")), @"hostile: launcher.locate: the component failed: it holds more than the 64 handles that its limit `handles` allows");
 }
 
 #[test]
 fn a_gibibyte_of_randomness_is_not_made() {
-    insta::assert_snapshot!(outcome("random"), @"hostile: launcher.locate: the component failed: requested len 1073741824 exceeds limit 65536 (in dagster-ray:backend/launcher@0.1.0#locate)");
+    insta::assert_snapshot!(without_place(outcome("random")), @"hostile: launcher.locate: the component failed: requested len 1073741824 exceeds limit 65536");
 }
 
 #[test]
