@@ -79,6 +79,8 @@ def test_an_interrupt_reaches_the_component(cache: Path, tmp_path: Path) -> None
         ),
         stderr=subprocess.PIPE,
         text=True,
+        # In the background of a shell, where tests may run, it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Compiled: the call is about to begin.
     deadline = time.monotonic() + 60

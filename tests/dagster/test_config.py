@@ -52,7 +52,7 @@ def test_an_unknown_key_is_answered_with_the_known_ones(config: dict) -> None:
 def test_an_unknown_backend_is_answered_with_the_choices() -> None:
     with pytest.raises(InvalidConfigError) as raised:
         RayRunLauncher(backend="exsiting")
-    assert "'exsiting'" in str(raised.value)
+    assert '"exsiting"' in str(raised.value)
     assert "existing" in str(raised.value) and "local" in str(raised.value)
     assert ".wasm" in str(raised.value)
 
