@@ -45,11 +45,14 @@ def command(cache: Path) -> Command:
 def registry() -> Iterator[str]:
     if REGISTRY is None:
         pytest.skip("DAGSTER_RAY_TEST_REGISTRY names no registry (`cargo xtask test` builds one)")
-    process = subprocess.Popen([REGISTRY, "-port", "0"], stderr=subprocess.PIPE, text=True)
+    configuration = Path(__file__).parents[1] / "cluster/programs/registry/config.yml"
+    process = subprocess.Popen(
+        [REGISTRY, "serve", str(configuration)], stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
-    found = re.search(r"serving on port (\d+)", process.stderr.readline())
-    assert found
-    yield f"oci://127.0.0.1:{found[1]}"
+    said = (re.search(r"listening on 127\.0\.0\.1:(\d+)", line) for line in process.stderr)
+    port = next(found[1] for found in said if found)
+    yield f"oci://127.0.0.1:{port}"
     process.kill()
     process.wait()
 

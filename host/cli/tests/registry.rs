@@ -19,10 +19,16 @@ impl Registry {
     fn start() -> Self {
         let program =
             std::env::var_os("DAGSTER_RAY_TEST_REGISTRY").expect("DAGSTER_RAY_TEST_REGISTRY names it");
-        let mut process = Command::new(program).args(["-port", "0"]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let line = lines.next().unwrap().unwrap();
-        let port = line.rsplit(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{line}"));
+        let configuration =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cluster/programs/registry/config.yml");
+        let mut process =
+            Command::new(program).args(["serve", configuration]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let port = lines.by_ref().find_map(|line| {
+            let (_, rest) = line.split_once("listening on 127.0.0.1:")?;
+            rest.split(|other: char| !other.is_ascii_digit()).next()?.parse().ok()
+        });
+        let port = port.expect("the registry says where it listens");
         std::thread::spawn(move || lines.for_each(drop));
         Self { process, port }
     }

@@ -13,8 +13,8 @@ pub(crate) const VARIABLE: &str = "DAGSTER_RAY_TEST_REGISTRY";
 const REGISTRY: Program = Program {
     name: "registry",
     group: "registry",
-    module: "github.com/google/go-containerregistry",
-    package: "github.com/google/go-containerregistry/cmd/registry",
+    module: "github.com/distribution/distribution/v3",
+    package: "github.com/distribution/distribution/v3/cmd/registry",
     version_stamp: None,
 };
 

@@ -11,6 +11,7 @@ mod door;
 mod intercept;
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -179,23 +180,34 @@ impl WasiHttpHooks for Egress {
             return answered(async { Err(Error::HttpRequestUriInvalid) });
         }
         let request_bytes = self.request_bytes;
-        let request = request.map(|body| at_most(body, request_bytes));
+        let beyond = Arc::new(AtomicBool::new(false));
+        let request = request.map(|body| at_most(body, request_bytes, beyond.clone()));
         let route = match self.route(&request) {
             Ok(route) => route,
             Err(refused) => return answered(async move { *refused }),
         };
         let door = self.door.clone();
-        answered(async move { door.pass(route, request, waits, limit).await })
+        answered(async move {
+            // The connection breaks with the body, and which of the two is told first is chance.
+            door.pass(route, request, waits, limit).await.map_err(|error| {
+                let is_beyond = beyond.load(Ordering::Acquire);
+                if is_beyond { Error::HttpRequestBodySize(Some(request_bytes)) } else { error }
+            })
+        })
     }
 }
 
 /// A request's body that ends with an error where it is longer than it may be.
-fn at_most(body: WasiBody, bytes: u64) -> WasiBody {
+/// `beyond` tells afterwards whether it was.
+fn at_most(body: WasiBody, bytes: u64, beyond: Arc<AtomicBool>) -> WasiBody {
     let room = usize::try_from(bytes).unwrap_or(usize::MAX);
     Limited::new(body, room)
         .map_err(move |error| match error.downcast::<Error>() {
             Ok(error) => *error,
-            Err(_) => Error::HttpRequestBodySize(Some(bytes)),
+            Err(_) => {
+                beyond.store(true, Ordering::Release);
+                Error::HttpRequestBodySize(Some(bytes))
+            }
         })
         .boxed_unsync()
 }
