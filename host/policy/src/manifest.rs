@@ -128,6 +128,19 @@ impl Narrowing {
     }
 }
 
+/// The beginnings of argument lists that two sets of them have in common: of each pair that agrees as
+/// far as the shorter one goes, the longer.
+fn common(allowed: &[Vec<String>], own: &[Vec<String>]) -> Vec<Vec<String>> {
+    let mut found: Vec<Vec<String>> = Vec::new();
+    for (allowed, own) in allowed.iter().flat_map(|allowed| own.iter().map(move |own| (allowed, own))) {
+        let (longer, shorter) = if allowed.len() > own.len() { (allowed, own) } else { (own, allowed) };
+        if longer.starts_with(shorter) && !found.contains(longer) {
+            found.push(longer.clone());
+        }
+    }
+    found
+}
+
 impl Grants {
     /// What is wrong with them; nothing where they mean something.
     fn problem(&self) -> Option<String> {
@@ -162,12 +175,9 @@ impl Grants {
         for bucket in by.keyvalue.iter().filter(|bucket| !self.keyvalue.contains(bucket)) {
             said("keyvalue", format!("{bucket:?}"));
         }
-        let longer = |allowed: &[Vec<String>], own: &[Vec<String>]| -> Vec<Vec<String>> {
-            allowed.iter().filter(|longer| own.iter().any(|own| longer.starts_with(own))).cloned().collect()
-        };
         for (program, allowed) in &by.processes {
             let own = self.processes.get(program).map_or(&[] as &[_], Vec::as_slice);
-            for line in allowed.iter().filter(|line| longer(std::slice::from_ref(*line), own).is_empty()) {
+            for line in allowed.iter().filter(|line| common(std::slice::from_ref(*line), own).is_empty()) {
                 said("processes", format!("{program} = [{line:?}]"));
             }
         }
@@ -185,7 +195,7 @@ impl Grants {
                 .processes
                 .into_iter()
                 .filter_map(|(program, own)| {
-                    let kept = longer(by.processes.get(&program)?, &own);
+                    let kept = common(by.processes.get(&program)?, &own);
                     (!kept.is_empty()).then_some((program, kept))
                 })
                 .collect(),
@@ -294,6 +304,20 @@ mod tests {
         assert_eq!(manifest.clone().narrowed(&narrowing).grants, narrowed);
         let nothing = Narrowing::parse("[grants]\nhttp = ['address']").unwrap();
         assert!(manifest.narrowed(&nothing).grants.kubernetes.is_empty());
+    }
+
+    #[test]
+    fn of_two_beginnings_of_a_command_line_the_longer_stays() {
+        let of = |lines: &[&[&str]]| -> Vec<Vec<String>> {
+            lines.iter().map(|line| line.iter().map(|word| (*word).to_owned()).collect()).collect()
+        };
+        let own = of(&[&["start", "--head"], &["stop"]]);
+        assert_eq!(common(&of(&[&[]]), &own), own);
+        assert_eq!(
+            common(&of(&[&["start"], &["start", "--head", "-v"]]), &own),
+            of(&[&["start", "--head"], &["start", "--head", "-v"]])
+        );
+        assert_eq!(common(&of(&[&["start", "--worker"]]), &own), of(&[]));
     }
 
     #[test]
