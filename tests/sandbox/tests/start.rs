@@ -1,0 +1,79 @@
+//! Components that misbehave while they are instantiated, before any of their functions is called.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+use sandbox_tests::{Subject, call};
+use serde_json::json;
+
+/// A component whose core module does this as it starts. It exports `describe` as the contract has it:
+/// a component's types are named where they are exported, which takes a component of its own.
+fn starting_with(table: &str, body: &str) -> Vec<u8> {
+    let role = r#"(enum "launcher" "executor" "cluster" "pipes" "io")"#;
+    let card = |role: &str| {
+        format!(
+            r#"(record (field "name" string) (field "version" string) (field "summary" string)
+                (field "options" (list (tuple {role} string))) (field "settings" (list (tuple string string))))"#
+        )
+    };
+    let (outer, imported, exported) = (card("$role"), card("$role-in"), card("$role-out"));
+    let text = format!(
+        r#"(component
+            (core module $m
+                {table}
+                (memory (export "memory") 1)
+                (func $start {body})
+                (start $start)
+                (func (export "describe") (result i32) i32.const 0))
+            (core instance $i (instantiate $m))
+            (type $role {role})
+            (type $card {outer})
+            (func $describe (result $card)
+                (canon lift (core func $i "describe") (memory (core memory $i "memory"))))
+            (component $named
+                (type $role-type {role})
+                (import "role" (type $role-in (eq $role-type)))
+                (type $card-type {imported})
+                (import "description" (type $card-in (eq $card-type)))
+                (import "describe" (func $describe (result $card-in)))
+                (export $role-out "role" (type $role-in))
+                (type $card-again {exported})
+                (export $card-out "description" (type $card-again))
+                (export "describe" (func $describe) (func (result $card-out))))
+            (instance $export (instantiate $named
+                (with "role" (type $role)) (with "description" (type $card)) (with "describe" (func $describe))))
+            (export "dagster-ray:backend/describe@0.1.0" (instance $export)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+fn outcome(bytes: &[u8]) -> String {
+    let subject = Subject::new("echo", "id = 'subject'\n[limits]\ncall_seconds = 0.5\n");
+    let whole = std::fs::read(subject.wasm()).unwrap();
+    std::fs::write(subject.wasm(), bytes).unwrap();
+    let backend = subject.backend();
+    let text = call(&backend, "describe.describe", &json!({}))
+        .map_or_else(|error| error.to_string(), |card| card.to_string());
+    std::fs::write(subject.wasm(), whole).unwrap();
+    assert_eq!(
+        call(&backend, "describe.describe", &json!({})).expect("the next call is served")["name"],
+        "echo"
+    );
+    text
+}
+
+#[test]
+fn one_that_starts_and_does_nothing_is_called() {
+    let card = outcome(&starting_with("", ""));
+    assert!(card.contains(r#""name":"""#), "{card}");
+}
+
+#[test]
+fn a_loop_at_the_start_ends_with_the_deadline() {
+    insta::assert_snapshot!(outcome(&starting_with("", "(loop $l (br $l))")), @"subject: describe.describe: not finished within 0.5 s, and stopped");
+}
+
+#[test]
+fn a_table_bomb_meets_its_limit() {
+    let grow = "(loop $l (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $l))";
+    insta::assert_snapshot!(outcome(&starting_with("(table $t 1 funcref)", grow)), @"subject: describe.describe: the component failed: forcing trap when growing table to 20001 elements (in start)");
+}
