@@ -40,7 +40,41 @@ SCRIPT = {
     "image": None,
     "options": "{}",
 }
+CLUSTER = {"name": "c", "namespace": None, "uid": None, "details": None}
+QUERY = {"namespace": None, "labels": [], "kind": None}
+ADDRESS = {
+    "asset": None,
+    "partition": None,
+    "run_id": "r",
+    "step_key": "s",
+    "output_name": "o",
+    "mapping_key": None,
+}
+# All of them but `io.save`, which takes a value.
 EXPORTS: dict[str, dict[str, Any]] = {
+    "cluster.create": {
+        "spec": {
+            "name": None,
+            "owner": {"run_id": "r", "step_key": None, "resource_key": None, "holder": "h"},
+            "image": None,
+            "labels": [],
+            "env": [],
+            "options": "{}",
+        }
+    },
+    "cluster.wait": {"cluster": CLUSTER, "timeout_ms": 1},
+    "cluster.get": {"cluster": CLUSTER},
+    "cluster.list": {"query": QUERY},
+    "cluster.update": {"cluster": CLUSTER, "patch": "{}"},
+    "cluster.renew": {"cluster": CLUSTER, "holder": "h"},
+    "cluster.release": {"cluster": CLUSTER, "holder": "h"},
+    "cluster.delete": {"cluster": CLUSTER},
+    "cluster.endpoints": {"cluster": CLUSTER},
+    "cluster.expired": {"rule": {"query": QUERY, "live_runs": [], "older_than_s": 1}},
+    "io.load": {"address": ADDRESS, "options": "{}"},
+    "io.load-many": {"addresses": [ADDRESS], "options": "{}"},
+    "io.list": {"selection": {"keys": ["k"]}, "options": "{}"},
+    "io.delete": {"selection": {"keys": ["k"]}, "options": "{}"},
     "describe.describe": {},
     "launcher.launch": {"run": SPEC},
     "launcher.resume": {"run": SPEC},

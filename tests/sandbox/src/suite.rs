@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
+use dagster_ray_runtime::capability::objects::{Value as HostValue, ValueInfo};
 use dagster_ray_runtime::model::Error;
 use dagster_ray_runtime::{Call, CallError, CallOptions};
 use serde::Deserialize;
@@ -47,7 +49,28 @@ pub fn exports() -> BTreeMap<&'static str, Value> {
     let run_spec = json!({"run_id": "r", "attempt": 0, "job_name": "n", "code_location": null, "command": command, "tags": [], "options": "{}"});
     let step_spec = json!({"run_id": "r", "step_key": "s", "attempt": 0, "job_name": "n", "code_location": null, "command": command, "tags": [], "options": "{}"});
     let script = json!({"run_id": "r", "step_key": "s", "attempt": 0, "nonce": "n", "bootstrap": [], "labels": [], "image": null, "options": "{}"});
+    let cluster = json!({"name": "c", "namespace": null, "uid": null, "details": null});
+    let owner = json!({"run_id": "r", "step_key": null, "resource_key": null, "holder": "h"});
+    let cluster_spec =
+        json!({"name": null, "owner": owner, "image": null, "labels": [], "env": [], "options": "{}"});
+    let query = json!({"namespace": null, "labels": [], "kind": null});
+    let address = json!({"asset": null, "partition": null, "run_id": "r", "step_key": "s", "output_name": "o", "mapping_key": null});
     BTreeMap::from([
+        ("cluster.create", json!({"spec": cluster_spec})),
+        ("cluster.wait", json!({"cluster": cluster, "timeout_ms": 1})),
+        ("cluster.get", json!({"cluster": cluster})),
+        ("cluster.list", json!({"query": query})),
+        ("cluster.update", json!({"cluster": cluster, "patch": "{}"})),
+        ("cluster.renew", json!({"cluster": cluster, "holder": "h"})),
+        ("cluster.release", json!({"cluster": cluster, "holder": "h"})),
+        ("cluster.delete", json!({"cluster": cluster})),
+        ("cluster.endpoints", json!({"cluster": cluster})),
+        ("cluster.expired", json!({"rule": {"query": query, "live_runs": [], "older_than_s": 1}})),
+        ("io.save", json!({"address": address, "value": 0, "options": "{}"})),
+        ("io.load", json!({"address": address, "options": "{}"})),
+        ("io.load-many", json!({"addresses": [address], "options": "{}"})),
+        ("io.list", json!({"selection": {"keys": ["k"]}, "options": "{}"})),
+        ("io.delete", json!({"selection": {"keys": ["k"]}, "options": "{}"})),
         ("describe.describe", json!({})),
         ("launcher.launch", json!({"run": run_spec})),
         ("launcher.resume", json!({"run": run_spec})),
@@ -127,7 +150,12 @@ impl Attack {
         // What only a deadline ends need not be waited for any longer.
         let timeout = (self.raises == "CallTimeoutError").then_some(Duration::from_millis(500));
         let arguments = exports()[export].to_string();
-        let options = CallOptions { timeout, values: Vec::new() };
+        let value = || HostValue {
+            info: ValueInfo { type_name: "secret".into(), size: None },
+            content: Arc::new("planted-value"),
+        };
+        let values = if export == "io.save" { vec![value()] } else { Vec::new() };
+        let options = CallOptions { timeout, values };
         let outcome = Call::begin(&backend, export, &arguments, options).finish(&backend);
         let next = if export == "executor.finish" { "executor.plan" } else { "executor.finish" };
         let served = call(&backend, next, &exports()[next]);
