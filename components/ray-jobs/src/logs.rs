@@ -150,9 +150,9 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
         }
         if ready {
             match body.read(&mut piece) {
-                Ok(0) if follow.has_ended || wish == Next::Drain || next() == Next::Drain => {
-                    break End::Complete;
-                }
+                // That the job has ended by now does not say that its last lines came before the
+                // stream's end: only a stream that was known to be the last is complete.
+                Ok(0) if follow.has_ended || wish == Next::Drain => break End::Complete,
                 Ok(0) => {
                     break End::Broken(Error::unavailable(
                         "Ray ended the stream of a job's log early",
@@ -219,6 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_ends_before_the_job_was_seen_to_end_is_not_the_whole_log() {
+        let http = ScriptedHttp::new([Act::Answer { status: 200, chunks: vec![b"one\n".to_vec()] }]);
+        let client = JobsClient::new("http://head:8265", &http, VirtualClock::default()).unwrap();
+        let mut got = Vec::new();
+        // The job has ended meanwhile, and may have written more.
+        let followed = client
+            .follow_logs("j", &Follow::default(), &mut || Next::Drain, &mut |lines| got.extend(lines))
+            .unwrap();
+        assert!(matches!(followed, Followed { position: 4, end: End::Broken(_) }), "{followed:?}");
+        assert_eq!(got, [b"one".to_vec()]);
+    }
+
+    #[test]
     fn a_broken_stream_goes_on_where_whole_lines_ended() {
         let whole = |parts: &[&str]| parts.iter().map(|part| part.as_bytes().to_vec()).collect::<Vec<_>>();
         let http = ScriptedHttp::new([
@@ -238,7 +251,7 @@ mod tests {
             matches!(first, Followed { position: 4, end: End::Broken(Error::Unavailable(_)) }),
             "{first:?}"
         );
-        let again = Follow { from: first.position, ..Follow::default() };
+        let again = Follow { from: first.position, has_ended: true, ..Follow::default() };
         let second =
             client.follow_logs("j", &again, &mut || Next::Drain, &mut |lines| got.extend(lines)).unwrap();
         assert_eq!(second, Followed { position: 13, end: End::Complete });

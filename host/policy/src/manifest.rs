@@ -144,6 +144,11 @@ fn common(allowed: &[Vec<String>], own: &[Vec<String>]) -> Vec<Vec<String>> {
 impl Grants {
     /// What is wrong with them; nothing where they mean something.
     fn problem(&self) -> Option<String> {
+        if let Some(rule) = self.kubernetes.iter().find(|rule| rule.is_empty()) {
+            return Some(format!(
+                "grants.kubernetes: {rule} allows nothing: name at least one resource and one verb, and one namespace unless `namespaces` is left out"
+            ));
+        }
         let entry = self.http.iter().find(|entry| {
             !["address", "cluster-services"].contains(&entry.as_str()) && Authority::named(entry).is_none()
         })?;
@@ -304,6 +309,19 @@ mod tests {
         assert_eq!(manifest.clone().narrowed(&narrowing).grants, narrowed);
         let nothing = Narrowing::parse("[grants]\nhttp = ['address']").unwrap();
         assert!(manifest.narrowed(&nothing).grants.kubernetes.is_empty());
+    }
+
+    #[test]
+    fn a_rule_that_allows_nothing_is_a_mistake() {
+        for rule in [
+            "resources = [], verbs = ['get']",
+            "resources = ['pods'], verbs = []",
+            "resources = ['pods'], verbs = ['get'], namespaces = []",
+        ] {
+            let text = format!("id = 'x'\n[grants]\nkubernetes = [{{ group = '', {rule} }}]");
+            let error = Manifest::parse(&text, Path::new("x.toml")).unwrap_err().to_string();
+            assert!(error.contains("allows nothing"), "{error}");
+        }
     }
 
     #[test]

@@ -80,11 +80,13 @@ impl Rule {
             verbs: common(&self.verbs, &other.verbs),
             namespaces,
         };
-        let is_empty = self.group != other.group
-            || both.resources.is_empty()
-            || both.verbs.is_empty()
-            || both.namespaces.as_ref().is_some_and(Vec::is_empty);
-        (!is_empty).then_some(both)
+        (self.group == other.group && !both.is_empty()).then_some(both)
+    }
+
+    /// Whether it allows nothing at all.
+    pub fn is_empty(&self) -> bool {
+        let nowhere = self.namespaces.as_ref().is_some_and(Vec::is_empty);
+        self.resources.is_empty() || self.verbs.is_empty() || nowhere
     }
 }
 
