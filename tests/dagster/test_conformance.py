@@ -24,8 +24,8 @@ def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
     )
 
 
-# Ray writes its line on the entrypoint beside the script's own output, at times behind it: what a log
-# holds may be another thing a moment later.
+# Ray writes its line on the entrypoint beside the script's own output, at times behind it: what a
+# log holds may be another thing a moment later.
 UNSTEADY = "from where it came to, following says nothing twice"
 
 
