@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import dagster_ray.core.off_ray
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from processes import command_lines, descendants, free_port, kill, wait_for
 from ray_head import RayHead
@@ -21,6 +23,17 @@ RUN = """
     with dg.DagsterInstance.from_config({home!r}) as instance:
         job = ReconstructableJob.for_file({jobs!r}, "staying_beside")
         dg.execute_job(job, instance=instance, run_config={config!r})
+"""
+
+
+COUNTS = """
+    import pathlib, signal, sys, time
+
+    place, told = pathlib.Path(sys.argv[1]), []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+    while not (place / "end").exists():
+        (place / "told").write_text(str(len(told)))
+        time.sleep(0.02)
 """
 
 
@@ -91,3 +104,28 @@ def test_a_worker_that_is_killed_takes_such_a_step_along(home, tmp_path: Path) -
         worker.wait()
     wait_for("no step", lambda: not step & command_lines().keys(), 30)
     assert (tmp_path / "cleans_up.cleaned").exists(), "it had no time to clean up"
+
+
+def test_ray_tells_such_a_step_once_to_end(tmp_path: Path) -> None:
+    """Ray signals each process below a job's entrypoint, this one's keeper and this one."""
+    tied = Path(dagster_ray.core.off_ray.__file__).with_name("tied_process.py")
+    program = [sys.executable, "-c", textwrap.dedent(COUNTS), str(tmp_path)]
+    keeper = subprocess.Popen([sys.executable, "-I", str(tied), str(os.getpid()), *program])
+
+    def told(times: int) -> None:
+        counted = tmp_path / "told"
+        wait_for(f"{times} signals", lambda: counted.exists() and counted.read_text() == f"{times}")
+
+    try:
+        told(0)
+        [step] = descendants(keeper.pid)
+        for process in (step, keeper.pid):
+            subprocess.run(["kill", "-TERM", str(process)], check=True)
+            told(1)
+        time.sleep(0.5)
+        told(1)
+        keeper.terminate()
+        told(2)
+    finally:
+        (tmp_path / "end").touch()
+        assert keeper.wait(10) == 0

@@ -114,7 +114,8 @@ impl GrantsText {
         let _ = writeln!(text, "http = {:?}", some(&self.http, &HTTP));
         let _ = writeln!(text, "packages = {}", self.packages);
         let _ = writeln!(text, "objects = {:?}", some(&self.objects, &STORES));
-        let rules: Vec<_> = self.kubernetes.iter().map(RuleText::toml).collect();
+        let rules: Vec<_> =
+            self.kubernetes.iter().filter(|rule| rule.allows_something()).map(RuleText::toml).collect();
         let _ = writeln!(text, "kubernetes = [{}]", rules.join(", "));
         let _ = writeln!(text, "[grants.processes]");
         for (program, prefixes) in &self.processes {
@@ -126,6 +127,12 @@ impl GrantsText {
 }
 
 impl RuleText {
+    /// One that allows nothing is refused, which `manifest` tries.
+    fn allows_something(&self) -> bool {
+        let somewhere = self.namespaces.as_ref().is_none_or(|names| !names.is_empty());
+        !self.resources.is_empty() && !self.verbs.is_empty() && somewhere
+    }
+
     fn toml(&self) -> String {
         let verbs: Vec<_> = self.verbs.iter().map(|verb| VERBS[verb.0].0).collect();
         let namespaces = self

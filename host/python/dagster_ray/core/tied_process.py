@@ -2,6 +2,10 @@
 
 It is a program of its own, and imports nothing of the package: it stands between a step's worker
 and its start.
+
+Only what that process sends, or the system at its death, is passed on. Whoever else ends processes
+here tells all of them: Ray each one below a job's entrypoint, a terminal its group. A second signal
+would break into the step's cleaning up.
 """
 
 import ctypes
@@ -30,18 +34,26 @@ def _begin() -> None:
     _end_with_parent()
 
 
+def _told_by(parent: int) -> bool:
+    """Waits for the next signal, and tells whether it is for the program, too."""
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return signal.sigwait(_WATCHED) is signal.SIGTERM
+    told = signal.sigwaitinfo(_WATCHED)
+    return told.si_signo == signal.SIGTERM and told.si_pid == parent
+
+
 def main() -> None:
     """Waits for the program, and ends as it did."""
-    parent, *argv = sys.argv[1:]
+    parent, argv = int(sys.argv[1]), sys.argv[2:]
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     _end_with_parent()
-    if os.getppid() != int(parent):
+    if os.getppid() != parent:
         sys.exit("the worker that started this step has ended")
     # The signals are blocked and this process has one thread, so nothing happens between.
     program = subprocess.Popen(argv, preexec_fn=_begin)
     told = False
     while (code := program.poll()) is None:
-        if signal.sigwait(_WATCHED) is signal.SIGTERM and not told:
+        if _told_by(parent) and not told:
             told = True
             program.send_signal(signal.SIGTERM)
     if code < 0:
