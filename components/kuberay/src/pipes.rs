@@ -331,6 +331,12 @@ mod tests {
     }
 
     #[test]
+    fn a_fraction_stays_as_it_was_written() {
+        let env = written(json!({"runtimeEnvYAML": r#"{"config": {"x": 7777778.77777E77}}"#})).unwrap();
+        assert_eq!(env["config"]["x"], json!(7_777_778.777_77e77));
+    }
+
+    #[test]
     fn two_runtime_environments_are_one_too_many() {
         let error = written(json!({"runtimeEnvYAML": "{}", "runtimeEnvYaml": r#"{"pip": []}"#})).unwrap_err();
         assert!(error.text().contains("runtimeEnvYaml"), "{}", error.text());

@@ -15,6 +15,7 @@ use wasmtime_wasi_config::WasiConfig;
 use crate::bindings::dagster_ray::host;
 use crate::bindings::wasi::keyvalue;
 use crate::bindings::wasi::logging::logging;
+use crate::capability::http::handler;
 use crate::store::State;
 
 /// The linker for a set of grants.
@@ -38,6 +39,7 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
     host::sink::add_to_linker::<State, Own>(linker, |state| state)?;
     if needs_http(grants) {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+        handler::link(linker)?;
     }
     if grants.packages {
         host::packages::add_to_linker::<State, Own>(linker, |state| state)?;

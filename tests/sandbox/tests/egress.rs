@@ -98,6 +98,13 @@ fn connections_are_kept_and_shared_by_calls() {
 }
 
 #[test]
+fn requests_that_are_over_hold_nothing() {
+    let server = serve(EMPTY);
+    // Twice as many as the handles that a call may have.
+    assert!(attack(&subject(&server, "get-often 2048 URL/api")).ends_with("answered 2048 times"));
+}
+
+#[test]
 fn nobody_there_is_an_error_that_says_so() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

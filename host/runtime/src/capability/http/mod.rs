@@ -8,6 +8,7 @@ pub mod cassette;
 mod client;
 mod credentials;
 mod door;
+pub(crate) mod handler;
 mod intercept;
 
 use std::future::Future;
