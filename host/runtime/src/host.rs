@@ -7,6 +7,7 @@ use dagster_ray_policy::LoadError;
 use tokio::runtime::Runtime;
 use wasmtime::Engine;
 
+use crate::capability::clock::Pace;
 use crate::capability::http::cassette::{self, CassetteMode, Tape};
 use crate::capability::http::{Clients, Door, Intercept};
 use crate::capability::kubernetes::Clusters;
@@ -19,6 +20,7 @@ struct Inner {
     runtime: Runtime,
     clients: Clients,
     door: Door,
+    pace: Pace,
     clusters: Clusters,
     programs: Programs,
 }
@@ -30,6 +32,8 @@ pub struct HostOptions {
     pub cassette: Option<CassetteMode>,
     /// Sees what components ask over HTTP, and can make it fail.
     pub intercept: Option<Arc<dyn Intercept>>,
+    /// How fast time passes for components.
+    pub pace: Pace,
 }
 
 impl HostOptions {
@@ -42,7 +46,7 @@ impl HostOptions {
             Ok(text) if !text.is_empty() => Some(text.parse::<CassetteMode>()?),
             _ => None,
         };
-        Ok(Self { cassette, intercept: None })
+        Ok(Self { cassette, ..Self::default() })
     }
 }
 
@@ -67,7 +71,7 @@ impl Host {
     /// # Errors
     /// As [`Host::start`], and where the cassette cannot be used.
     pub fn start_with(options: HostOptions) -> Result<Self, LoadError> {
-        let HostOptions { cassette: mode, intercept } = options;
+        let HostOptions { cassette: mode, intercept, pace } = options;
         let tape = mode.as_ref().map(Tape::open).transpose()?;
         let machine = Machine::start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -81,6 +85,7 @@ impl Host {
             runtime,
             clients: Clients::default(),
             door: Door { intercept, tape },
+            pace,
             clusters: Clusters::default(),
             programs: Programs::default(),
         })))
@@ -116,6 +121,10 @@ impl Host {
 
     pub(crate) fn door(&self) -> &Door {
         &self.0.door
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        self.0.pace
     }
 
     pub(crate) fn clusters(&self) -> &Clusters {

@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::capability::clock::Pace;
 use crate::capability::http::Egress;
 use crate::capability::kubernetes::{Cluster, Services};
 use crate::capability::objects::ObjectStore;
@@ -57,6 +58,7 @@ pub(crate) struct State {
     pub(crate) buckets: BTreeMap<String, Option<PathBuf>>,
     pub(crate) reports: Reports,
     pub(crate) cancel: Cancel,
+    pub(crate) pace: Pace,
     pub(crate) settings: WasiConfigVariables,
     pub(crate) stderr: MemoryOutputPipe,
     wasi: WasiCtx,
@@ -119,6 +121,7 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
         buckets: from.buckets,
         reports: from.reports,
         cancel: from.cancel,
+        pace: host.pace(),
         settings: from.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         wasi: without_world().stderr(stderr.clone()).max_random_size(RANDOM).build(),
         stderr,

@@ -69,7 +69,8 @@ fn echoing_ray() -> String {
 }
 
 fn existing(address: &str, mode: CassetteMode, is_named: bool) -> Backend {
-    let host = Host::start_with(HostOptions { cassette: Some(mode), intercept: None }).expect("a host");
+    let host =
+        Host::start_with(HostOptions { cassette: Some(mode), ..HostOptions::default() }).expect("a host");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders below the root");
     let options: AuthorityOptions = serde_json::from_value(json!({
         "url": if is_named { address } else { "http://elsewhere:8265" },

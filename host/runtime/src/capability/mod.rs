@@ -3,6 +3,7 @@
 //!
 //! A refusal is an error value that names the grant which is missing, never a trap.
 
+pub mod clock;
 pub mod http;
 pub mod keyvalue;
 pub mod kubernetes;
