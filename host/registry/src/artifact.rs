@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use dagster_ray_policy::LARGEST;
-use oci_client::manifest::{IMAGE_MANIFEST_MEDIA_TYPE, OciDescriptor, OciImageManifest};
+use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
 use serde::Serialize;
 
 use crate::error::RegistryError;
@@ -107,7 +107,7 @@ pub(crate) fn manifest(name: &str, wasm: &[u8], config: &[u8], toml: Option<&str
     layer.annotations = Some(BTreeMap::from([(TITLE.to_owned(), format!("{name}.wasm"))]));
     OciImageManifest {
         schema_version: 2,
-        media_type: Some(IMAGE_MANIFEST_MEDIA_TYPE.to_owned()),
+        media_type: Some(OCI_IMAGE_MEDIA_TYPE.to_owned()),
         config: descriptor(CONFIG, config),
         layers: vec![layer],
         annotations: toml.map(|text| BTreeMap::from([(MANIFEST.to_owned(), text.to_owned())])),
@@ -132,6 +132,9 @@ mod tests {
         let read = Artifact::read("oci://x/a", &made).unwrap();
         let expected = Artifact { sha256: hex_digest(b"wasm"), size: 4, manifest: Some("id = 'a'".into()) };
         assert_eq!(read, expected);
+        // As `wkg` says it: what registries and scanners take for a Docker image is none.
+        let told: serde_json::Value = serde_json::from_slice(&made).unwrap();
+        assert_eq!(told["mediaType"], "application/vnd.oci.image.manifest.v1+json");
     }
 
     #[test]

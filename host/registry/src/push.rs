@@ -5,7 +5,7 @@ use std::path::Path;
 use dagster_ray_policy::manifest::{Manifest, Narrowing};
 use http::HeaderValue;
 use oci_client::RegistryOperation;
-use oci_client::manifest::IMAGE_MANIFEST_MEDIA_TYPE;
+use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 
 use crate::artifact::{self, Config};
 use crate::client::{connect, explain};
@@ -68,7 +68,7 @@ pub async fn push(file: &Path, place: &Place) -> Result<Pushed, RegistryError> {
     }
     let digest = hex_digest(&manifest_bytes);
     client
-        .push_manifest_raw(reference, manifest_bytes, HeaderValue::from_static(IMAGE_MANIFEST_MEDIA_TYPE))
+        .push_manifest_raw(reference, manifest_bytes, HeaderValue::from_static(OCI_IMAGE_MEDIA_TYPE))
         .await
         .map_err(|error| explain(place, error))?;
     Ok(Pushed {
