@@ -17,82 +17,9 @@ ROOT = Path(__file__).parents[3]
 SANDBOX = ROOT / "tests" / "sandbox"
 WASM = ROOT / "target/wasm32-wasip2/component/fixture_hostile.wasm"
 
-JOB = {"submission_id": "j", "dashboard_url": None, "details": None}
-COMMAND = {"argv": [], "payload": None, "env": []}
-RUN = {"run_id": "r", "attempt": 0, "job": JOB}
-STEP = {**RUN, "step_key": "s"}
-SPEC = {
-    "run_id": "r",
-    "attempt": 0,
-    "job_name": "n",
-    "code_location": None,
-    "command": COMMAND,
-    "tags": [],
-    "options": "{}",
-}
-SCRIPT = {
-    "run_id": "r",
-    "step_key": "s",
-    "attempt": 0,
-    "nonce": "n",
-    "bootstrap": [],
-    "labels": [],
-    "image": None,
-    "options": "{}",
-}
-CLUSTER = {"name": "c", "namespace": None, "uid": None, "details": None}
-QUERY = {"namespace": None, "labels": [], "kind": None}
-ADDRESS = {
-    "asset": None,
-    "partition": None,
-    "run_id": "r",
-    "step_key": "s",
-    "output_name": "o",
-    "mapping_key": None,
-}
 # All of them but `io.save`, which takes a value.
-EXPORTS: dict[str, dict[str, Any]] = {
-    "cluster.create": {
-        "spec": {
-            "name": None,
-            "owner": {"run_id": "r", "step_key": None, "resource_key": None, "holder": "h"},
-            "image": None,
-            "labels": [],
-            "env": [],
-            "options": "{}",
-        }
-    },
-    "cluster.wait": {"cluster": CLUSTER, "timeout_ms": 1},
-    "cluster.get": {"cluster": CLUSTER},
-    "cluster.list": {"query": QUERY},
-    "cluster.update": {"cluster": CLUSTER, "patch": "{}"},
-    "cluster.renew": {"cluster": CLUSTER, "holder": "h"},
-    "cluster.release": {"cluster": CLUSTER, "holder": "h"},
-    "cluster.delete": {"cluster": CLUSTER},
-    "cluster.endpoints": {"cluster": CLUSTER},
-    "cluster.expired": {"rule": {"query": QUERY, "live_runs": [], "older_than_s": 1}},
-    "io.load": {"address": ADDRESS, "options": "{}"},
-    "io.load-many": {"addresses": [ADDRESS], "options": "{}"},
-    "io.list": {"selection": {"keys": ["k"]}, "options": "{}"},
-    "io.delete": {"selection": {"keys": ["k"]}, "options": "{}"},
-    "describe.describe": {},
-    "launcher.launch": {"run": SPEC},
-    "launcher.resume": {"run": SPEC},
-    "launcher.locate": {"run_id": "r", "attempt": 0},
-    "launcher.terminate": {"run": RUN},
-    "launcher.check": {"runs": [RUN]},
-    "launcher.debug-info": {"run": RUN},
-    "executor.plan": {"step": {**SPEC, "step_key": "s"}},
-    "executor.launch": {"step": {**SPEC, "step_key": "s"}},
-    "executor.check": {"steps": [STEP]},
-    "executor.terminate": {"steps": [STEP]},
-    "executor.finish": {"run_id": "r", "options": "{}"},
-    "pipes.plan": {"script": SCRIPT},
-    "pipes.launch": {"script": SCRIPT},
-    "pipes.follow": {"job": JOB, "from": None},
-    "pipes.wait": {"job": JOB},
-    "pipes.terminate": {"job": JOB},
-}
+EXPORTS: dict[str, dict[str, Any]] = json.loads((SANDBOX / "exports.json").read_text())
+del EXPORTS["io.save"]
 # What only a deadline ends need not be waited for any longer.
 SOON = 0.5
 

@@ -11,7 +11,7 @@ use dagster_ray_runtime::capability::objects::{Value as HostValue, ValueInfo};
 use dagster_ray_runtime::model::Error;
 use dagster_ray_runtime::{Call, CallError, CallOptions};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{Subject, call};
 
@@ -41,54 +41,8 @@ pub fn attacks() -> Vec<Attack> {
 }
 
 /// Every export of the hostile component, with arguments that fit.
-pub fn exports() -> BTreeMap<&'static str, Value> {
-    let job = json!({"submission_id": "j", "dashboard_url": null, "details": null});
-    let command = json!({"argv": [], "payload": null, "env": []});
-    let run = json!({"run_id": "r", "attempt": 0, "job": job});
-    let step = json!({"run_id": "r", "step_key": "s", "attempt": 0, "job": job});
-    let run_spec = json!({"run_id": "r", "attempt": 0, "job_name": "n", "code_location": null, "command": command, "tags": [], "options": "{}"});
-    let step_spec = json!({"run_id": "r", "step_key": "s", "attempt": 0, "job_name": "n", "code_location": null, "command": command, "tags": [], "options": "{}"});
-    let script = json!({"run_id": "r", "step_key": "s", "attempt": 0, "nonce": "n", "bootstrap": [], "labels": [], "image": null, "options": "{}"});
-    let cluster = json!({"name": "c", "namespace": null, "uid": null, "details": null});
-    let owner = json!({"run_id": "r", "step_key": null, "resource_key": null, "holder": "h"});
-    let cluster_spec =
-        json!({"name": null, "owner": owner, "image": null, "labels": [], "env": [], "options": "{}"});
-    let query = json!({"namespace": null, "labels": [], "kind": null});
-    let address = json!({"asset": null, "partition": null, "run_id": "r", "step_key": "s", "output_name": "o", "mapping_key": null});
-    BTreeMap::from([
-        ("cluster.create", json!({"spec": cluster_spec})),
-        ("cluster.wait", json!({"cluster": cluster, "timeout_ms": 1})),
-        ("cluster.get", json!({"cluster": cluster})),
-        ("cluster.list", json!({"query": query})),
-        ("cluster.update", json!({"cluster": cluster, "patch": "{}"})),
-        ("cluster.renew", json!({"cluster": cluster, "holder": "h"})),
-        ("cluster.release", json!({"cluster": cluster, "holder": "h"})),
-        ("cluster.delete", json!({"cluster": cluster})),
-        ("cluster.endpoints", json!({"cluster": cluster})),
-        ("cluster.expired", json!({"rule": {"query": query, "live_runs": [], "older_than_s": 1}})),
-        ("io.save", json!({"address": address, "value": 0, "options": "{}"})),
-        ("io.load", json!({"address": address, "options": "{}"})),
-        ("io.load-many", json!({"addresses": [address], "options": "{}"})),
-        ("io.list", json!({"selection": {"keys": ["k"]}, "options": "{}"})),
-        ("io.delete", json!({"selection": {"keys": ["k"]}, "options": "{}"})),
-        ("describe.describe", json!({})),
-        ("launcher.launch", json!({"run": run_spec})),
-        ("launcher.resume", json!({"run": run_spec})),
-        ("launcher.locate", json!({"run_id": "r", "attempt": 0})),
-        ("launcher.terminate", json!({"run": run})),
-        ("launcher.check", json!({"runs": [run]})),
-        ("launcher.debug-info", json!({"run": run})),
-        ("executor.plan", json!({"step": step_spec})),
-        ("executor.launch", json!({"step": step_spec})),
-        ("executor.check", json!({"steps": [step]})),
-        ("executor.terminate", json!({"steps": [step]})),
-        ("executor.finish", json!({"run_id": "r", "options": "{}"})),
-        ("pipes.plan", json!({"script": script})),
-        ("pipes.launch", json!({"script": script})),
-        ("pipes.follow", json!({"job": job, "from": null})),
-        ("pipes.wait", json!({"job": job})),
-        ("pipes.terminate", json!({"job": job})),
-    ])
+pub fn exports() -> BTreeMap<String, Value> {
+    serde_json::from_str(include_str!("../exports.json")).expect("the list is one")
 }
 
 /// A server that answers everything, for attacks that are about the request.
@@ -184,7 +138,8 @@ impl Attack {
         if self.export != "every" {
             return self.run(&self.export, port);
         }
-        let all: Vec<_> = exports().keys().map(|export| (*export, self.run(export, port))).collect();
+        let all: Vec<_> =
+            exports().into_keys().map(|export| (export.clone(), self.run(&export, port))).collect();
         let (_, first) = all.first().cloned().expect("there are exports");
         for (export, outcome) in &all {
             assert_eq!(*outcome, first, "{} from {export}", self.what);
