@@ -31,6 +31,9 @@ pub use subject::Subject;
 
 use dagster_ray_runtime::LoadError;
 
+/// The interfaces that there are rules for.
+pub const INTERFACES: [&str; 6] = ["describe", "launcher", "executor", "pipes", "cluster", "io"];
+
 /// Runs every rule on a component. `watch` hears of each as it is done. Where the subject is stopped,
 /// the report ends early.
 ///
@@ -39,7 +42,7 @@ use dagster_ray_runtime::LoadError;
 pub fn check(subject: &Subject, watch: &mut dyn FnMut(&Finding)) -> Result<Report, LoadError> {
     let bench = bench::Bench::new(subject)?;
     let mut findings = Vec::new();
-    for rule in rules::all() {
+    for rule in rules::all().into_iter().filter(|rule| subject.asks_for(rule.interface)) {
         if subject.is_stopped() {
             break;
         }

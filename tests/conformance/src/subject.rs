@@ -16,6 +16,8 @@ pub struct Subject {
     /// Whether what the component talks to is there: a Ray, a cluster, or a cassette of one.
     /// Without it, the rules that need it are left out, and every request is refused.
     pub has_service: bool,
+    /// The interfaces whose rules are tried. All of them where none is named.
+    pub only: Vec<String>,
     /// Options to begin with, by interface: what its specs carry as `options`.
     pub options: BTreeMap<String, Map<String, Json>>,
     /// Records what is asked and answered, or answers from such a record.
@@ -29,6 +31,10 @@ impl Subject {
     pub fn new(file: impl Into<PathBuf>) -> Self {
         let backend = BackendOptions { path: file.into(), ..BackendOptions::default() };
         Self { backend, ..Self::default() }
+    }
+
+    pub(crate) fn asks_for(&self, interface: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == interface)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

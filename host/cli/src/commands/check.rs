@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use dagster_ray_conformance::{Finding, Outcome, Report, Subject};
+use clap::builder::PossibleValuesParser;
+use dagster_ray_conformance::{Finding, INTERFACES, Outcome, Report, Subject};
 use dagster_ray_runtime::capability::http::cassette::{Cassette, CassetteMode};
 use dagster_ray_runtime::{Authority, inspect};
 use serde_json::Value;
@@ -28,7 +29,7 @@ Examples:
   dagster-ray check existing --address http://127.0.0.1:8265
   dagster-ray check existing --address http://127.0.0.1:8265 --record existing.json
   dagster-ray check existing --cassette existing.json
-  dagster-ray check kuberay --kube-context test --options options.json
+  dagster-ray check kuberay --kube-context test --options options.json --only cluster
 
 options.json holds options to begin with, by interface:
   {\"cluster\": {\"ray_cluster\": {\"spec\": …}}, \"launcher\": {\"namespace\": \"test\"}}")]
@@ -44,6 +45,9 @@ pub(crate) struct Arguments {
     /// Options to begin with, by interface, in a JSON file
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
+    /// Try the rules of this interface alone; may be given several times
+    #[arg(long, value_name = "INTERFACE", value_parser = PossibleValuesParser::new(INTERFACES))]
+    only: Vec<String>,
     /// What the component talks to is there, although no option names it
     #[arg(long)]
     live: bool,
@@ -57,6 +61,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let mut subject = Subject {
         backend: arguments.connection.options(context, found)?,
         has_service: arguments.live || arguments.connection.names_a_service() || !asks,
+        only: arguments.only,
         ..Subject::default()
     };
     if let Some(file) = &arguments.options {
