@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use dagster_ray_sdk::{Error, clock::Clock, random, sink::Listener};
+use dagster_ray_submission::options::fields;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -39,21 +41,49 @@ struct Record {
     document: Value,
 }
 
-/// What of a request for a cluster is understood here: the names that KubeRay's options have.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// What can be asked of a cluster: the options of the backend `kuberay`, by its names.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 struct Asked {
+    /// The namespace that the cluster is said to be in, unless the manifest names one.
     namespace: Option<String>,
-    ray_cluster: Option<Value>,
-    ray_job: Option<Value>,
+    /// The RayCluster, of which the metadata counts here.
+    ray_cluster: Option<Map<String, Value>>,
+    /// A RayJob in its place.
+    ray_job: Option<Map<String, Value>>,
+    /// Whether others may use it too.
     sharing: Option<Sharing>,
+    /// No cluster fails here but by a scripted fault.
+    #[serde(rename = "failure_tolerance_seconds")]
+    _failure_tolerance_seconds: f64,
+    /// No cluster outlives its test.
+    #[serde(rename = "ttl_seconds")]
+    _ttl_seconds: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// How a cluster is shared.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 struct Sharing {
+    /// The labels that a cluster must have to be joined. A new one gets them.
     match_labels: BTreeMap<String, String>,
+    /// No holder is forgotten here.
+    #[serde(rename = "ttl_seconds")]
+    _ttl_seconds: u64,
+    /// Whether the cluster is removed when its last holder lets go.
     delete_when_released: bool,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { match_labels: BTreeMap::new(), _ttl_seconds: 0, delete_when_released: true }
+    }
+}
+
+/// The JSON schema of the options of a cluster.
+#[must_use]
+pub fn schema() -> String {
+    fields::schema::<Asked>()
 }
 
 /// The contract's clusters.
@@ -96,11 +126,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
 
     /// Makes a cluster, or joins one.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
-        let asked: Asked = match spec.options.trim() {
-            "" => Asked::default(),
-            text => serde_json::from_str(text)
-                .map_err(|error| Error::invalid("options", &format!("cannot be read: {error}"), None))?,
-        };
+        let asked: Asked = fields::document(&spec.options)?;
         let shared = asked.sharing.is_some();
         let sharing = asked.sharing.unwrap_or_default();
         for (name, mut record) in self.all()? {
@@ -114,7 +140,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
                 return Ok(Creation::Joined(reference(&name, &record)));
             }
         }
-        let manifest = asked.ray_cluster.or(asked.ray_job).unwrap_or_else(|| json!({}));
+        let manifest = Value::from(asked.ray_cluster.or(asked.ray_job).unwrap_or_default());
         let metadata = &manifest["metadata"];
         let name = spec.name.clone().or_else(|| metadata["name"].as_str().map(str::to_owned));
         let name = name.unwrap_or_else(|| format!("simulated-{}", random::hex(4)));

@@ -30,7 +30,11 @@ mod tests;
 use dagster_ray_sdk::{
     Error,
     bindings::{
-        describe::Description, executor::StepSpec, launcher::RunSpec, pipes::ScriptSpec, sink::Listener,
+        describe::{Description, Role},
+        executor::StepSpec,
+        launcher::RunSpec,
+        pipes::ScriptSpec,
+        sink::Listener,
     },
     settings::{Settings, WasiSettings},
 };
@@ -91,6 +95,7 @@ impl Backend for Simulated {
     fn describe() -> Description {
         let mut card = backend::card::<Self>();
         let text = format!("What goes wrong, as JSON after this schema: {}", faults::schema());
+        card.options.push((Role::Cluster, clusters::schema()));
         card.settings.push((faults::FAULTS.to_owned(), text));
         card
     }

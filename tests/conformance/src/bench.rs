@@ -114,9 +114,7 @@ impl Bench {
 
     /// Something to ask, for a component that has to have an address. Nothing is ever sent there.
     fn give_an_address(&self, options: &mut BackendOptions) {
-        let settings = self.description().and_then(|card| card.get("settings").cloned());
-        let reads = |key: &str| settings.as_ref().is_some_and(|all| all.get(key).is_some());
-        if reads("address") {
+        if self.is_setting("address") {
             options.settings.entry("address".to_owned()).or_insert_with(|| NOWHERE.to_owned());
         }
         for url in [NOWHERE, "http://127.0.0.1:8265"] {
@@ -149,6 +147,12 @@ impl Bench {
             self.call_bare("describe.describe").result.ok()
         });
         card.as_ref()
+    }
+
+    /// Whether the component reads a setting of that name, by its card.
+    pub(crate) fn is_setting(&self, name: &str) -> bool {
+        let settings = self.description().and_then(|card| card.get("settings"));
+        settings.is_some_and(|all| all.get(name).is_some())
     }
 
     /// The schema of an interface's options, where it publishes one.

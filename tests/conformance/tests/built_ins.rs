@@ -61,6 +61,24 @@ fn local_conforms_as_far_as_it_goes_without_a_ray() {
     conforms(&built_in("local"), 30);
 }
 
+/// Its jobs are real processes, so what needs a Ray elsewhere is tried as well.
+#[test]
+fn simulated_conforms_to_every_rule_without_a_ray() {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().to_owned();
+    std::fs::create_dir(directory.join("state")).expect("a directory");
+    let mut subject = built_in("simulated");
+    subject.has_service = true;
+    let supervisor = root().join("host/python/dagster_ray/simulation/supervisor.py");
+    let command = ["python3", "-I", supervisor.to_str().expect("text")].map(str::to_owned).to_vec();
+    let backend = &mut subject.backend;
+    backend.settings.insert("simulation".to_owned(), directory.display().to_string());
+    backend.programs.insert("supervisor".to_owned(), command);
+    backend.buckets.insert("simulation".to_owned(), directory.join("state"));
+    backend.directories.push(directory);
+    conforms(&subject, 50);
+}
+
 #[test]
 fn files_conforms() {
     conforms(&built_in("files"), 17);
