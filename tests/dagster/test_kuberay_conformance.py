@@ -13,11 +13,12 @@ def test_clusters_keep_the_contracts_promises(
 ) -> None:
     spec = cluster_spec(cluster)
     spec["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = cluster.image
-    ray_cluster = {"metadata": {"namespace": namespace}, "spec": spec}
     options = tmp_path / "options.json"
-    options.write_text(json.dumps({"cluster": {"ray_cluster": ray_cluster}}))
-    kubeconfig = ("--kubeconfig", str(cluster.kubeconfig))
-    done = run("--json", "check", "kuberay", "--only", "cluster", "--options", options, *kubeconfig)
+    options.write_text(json.dumps({"cluster": {"ray_cluster": {"spec": spec}}}))
+    done = run(
+        *("--json", "check", "kuberay", "--only", "cluster", "--options", options),
+        *("--kubeconfig", cluster.kubeconfig, "--setting", f"namespace={namespace}"),
+    )
     found = outcomes(done)
     assert done.returncode == 0, json.dumps(found, indent=1) + done.stderr
     assert len(found) > 10 and all(outcome == "passed" for outcome in found.values()), found
