@@ -1,8 +1,7 @@
 """Compares waiting for a RayCluster with `dagster-ray` of PyPI, in one run on one control plane.
 
 `python run.py OURS THEIRS`: the interpreters of the two environments, with tests/cluster on the
-path. An observer of its own
-watches the clusters, and tells when KubeRay wrote that one is ready.
+path. An observer of its own watches the clusters, and tells when KubeRay wrote that one is ready.
 """
 
 import json
@@ -13,11 +12,13 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import manifests
 from cluster import RUNNING, Cluster, RunningCluster, from_facts
 from kubernetes import client, watch
+from urllib3.exceptions import ProtocolError
 
 MEASURE = Path(__file__).with_name("measure.py")
 TIMES = 5
@@ -37,6 +38,11 @@ class Observer(threading.Thread):
         self._namespace = namespace
 
     def run(self) -> None:
+        # The control plane ends before its observers.
+        with suppress(ProtocolError):
+            self._note()
+
+    def _note(self) -> None:
         where = ("ray.io", "v1", self._namespace, "rayclusters")
         for event in watch.Watch().stream(self._list, *where):
             status = event["object"].get("status") or {}
