@@ -3,16 +3,16 @@
 import json
 from pathlib import Path
 
+import manifests
 from cluster import Cluster
-from kube_objects import cluster_spec, names
+from kube_objects import names
 from test_conformance import outcomes, run
 
 
 def test_clusters_keep_the_contracts_promises(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    spec = cluster_spec(cluster)
-    spec["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = cluster.image
+    spec = manifests.ray_cluster_spec(cluster.image)
     options = tmp_path / "options.json"
     options.write_text(json.dumps({"cluster": {"ray_cluster": {"spec": spec}}}))
     done = run(

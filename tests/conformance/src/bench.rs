@@ -2,7 +2,7 @@
 //! hands.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) has_service: bool,
     description: OnceCell<Option<Json>>,
+    /// The names of the settings that it has.
+    given: BTreeSet<String>,
     options: BTreeMap<String, Map<String, Json>>,
     stop: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     leaks: RefCell<Vec<String>>,
@@ -98,6 +100,7 @@ impl Bench {
             store,
             has_service: subject.has_service,
             description: OnceCell::new(),
+            given: BTreeSet::new(),
             options: subject.options.clone(),
             stop: subject.stop.clone(),
             leaks: RefCell::default(),
@@ -108,13 +111,14 @@ impl Bench {
         if !bench.has_service {
             bench.give_an_address(&mut options);
         }
+        bench.given = options.settings.keys().cloned().collect();
         bench.backend = Backend::new(host, options);
         Ok(bench)
     }
 
     /// Something to ask, for a component that has to have an address. Nothing is ever sent there.
     fn give_an_address(&self, options: &mut BackendOptions) {
-        if self.is_setting("address") {
+        if self.reads_setting("address") {
             options.settings.entry("address".to_owned()).or_insert_with(|| NOWHERE.to_owned());
         }
         for url in [NOWHERE, "http://127.0.0.1:8265"] {
@@ -149,8 +153,13 @@ impl Bench {
         card.as_ref()
     }
 
+    /// Whether the component reads a setting of that name, and was given none.
+    pub(crate) fn lacks_setting(&self, name: &str) -> bool {
+        self.reads_setting(name) && !self.given.contains(name)
+    }
+
     /// Whether the component reads a setting of that name, by its card.
-    pub(crate) fn is_setting(&self, name: &str) -> bool {
+    fn reads_setting(&self, name: &str) -> bool {
         let settings = self.description().and_then(|card| card.get("settings"));
         settings.is_some_and(|all| all.get(name).is_some())
     }

@@ -32,7 +32,11 @@ pub use subject::Subject;
 use dagster_ray_runtime::LoadError;
 
 /// The interfaces that there are rules for.
-pub const INTERFACES: [&str; 6] = ["describe", "launcher", "executor", "pipes", "cluster", "io"];
+pub fn interfaces() -> Vec<&'static str> {
+    let mut all: Vec<_> = rules::all().iter().map(|rule| rule.interface).collect();
+    all.dedup();
+    all
+}
 
 /// Runs every rule on a component. `watch` hears of each as it is done. Where the subject is stopped,
 /// the report ends early.

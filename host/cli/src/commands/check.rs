@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
-use dagster_ray_conformance::{Finding, INTERFACES, Outcome, Report, Subject};
+use dagster_ray_conformance::{Finding, Outcome, Report, Subject, interfaces};
 use dagster_ray_runtime::capability::http::cassette::{Cassette, CassetteMode};
 use dagster_ray_runtime::{Authority, inspect};
 use serde_json::Value;
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
     /// Try the rules of this interface alone; may be given several times
-    #[arg(long, value_name = "INTERFACE", value_parser = PossibleValuesParser::new(INTERFACES))]
+    #[arg(long, value_name = "INTERFACE", value_parser = PossibleValuesParser::new(interfaces()))]
     only: Vec<String>,
     /// What the component talks to is there, although no option names it
     #[arg(long)]

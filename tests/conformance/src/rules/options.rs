@@ -21,7 +21,9 @@ fn expect_invalid(bench: &Bench, called: &Called, key: &str) -> Verdict {
         Error::InvalidConfig(fields)
             if fields.iter().any(|field| field.path.contains(key) || field.problem.contains(key)) => {}
         // Without it, nothing is asked either, and only its author knows what to put there.
-        Error::InvalidConfig(fields) if fields.iter().all(|field| bench.is_setting(&field.path)) => {
+        Error::InvalidConfig(fields)
+            if !fields.is_empty() && fields.iter().all(|field| bench.lacks_setting(&field.path)) =>
+        {
             let names: Vec<_> = fields.iter().map(|field| field.path.as_str()).collect();
             return Err(Outcome::Skipped { reason: format!("needs the setting {}", names.join(", ")) });
         }
