@@ -7,6 +7,11 @@ use dagster_ray_sdk::{Error, model::WorkerCommand};
 /// dashboard and written into the job's log, and has a shell between it and the program.
 pub const PAYLOAD_VARIABLE: &str = "DAGSTER_RAY_WORKER_ARGUMENT";
 
+/// Ray tells every process of a job to end, and waits until each is gone. A shell in between goes
+/// first and leaves the worker to the container's first process, which may never collect it: Ray
+/// would wait for the whole time that it gives a job. So the worker takes the shell's place.
+const EXEC: &str = "exec ";
+
 /// The command line that runs a worker.
 pub fn command_line(command: &WorkerCommand) -> Result<String, Error> {
     if command.argv.is_empty() {
@@ -17,10 +22,7 @@ pub fn command_line(command: &WorkerCommand) -> Result<String, Error> {
         ));
     }
     let words = command.argv.iter().map(String::as_str);
-    // Ray tells every process of a job to end, and waits until each is gone. A shell in between goes
-    // first and leaves the worker to the container's first process, which may never collect it: Ray
-    // would wait for the whole time that it gives a job.
-    let mut line = String::from("exec ");
+    let mut line = String::from(EXEC);
     line.push_str(
         &shlex::try_join(words).map_err(|_| {
             Error::invalid("command.argv", "holds a NUL character, which no argument can", None)
@@ -30,6 +32,13 @@ pub fn command_line(command: &WorkerCommand) -> Result<String, Error> {
         line.push_str(&format!(" \"$(printf %s \"${PAYLOAD_VARIABLE}\" | base64 -d)\""));
     }
     Ok(line)
+}
+
+/// The program that a command line starts: a worker's as [`command_line`] wrote it, or a script's as
+/// its user did. What Ray keeps of a job is all that is known of it when it is killed.
+#[must_use]
+pub fn program(line: &str) -> Option<String> {
+    shlex::Shlex::new(line.strip_prefix(EXEC).unwrap_or(line)).next()
 }
 
 /// The environment variable with the payload, where there is one.

@@ -9,10 +9,10 @@ use dagster_ray_jobs::{
     Job, RayJobs, Submission, Version,
     logs::{End, Follow, Followed, Lines, Next},
 };
-use dagster_ray_sdk::Error;
+use dagster_ray_sdk::{Error, model::WorkerCommand};
 use serde_json::Value;
 
-use crate::withdrawal;
+use crate::{entrypoint, withdrawal};
 
 /// How a submission is answered.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,13 @@ pub(crate) enum Answer {
     Refused,
     /// Ray finds the request wrong.
     Invalid,
+}
+
+/// The command line of a worker, as a launch writes it.
+fn worker() -> String {
+    let argv = ["python", "-m", "dagster", "api", "execute_run"].map(str::to_owned).to_vec();
+    let command = WorkerCommand { argv, payload: Some("{}".to_owned()), env: Vec::new() };
+    entrypoint::command_line(&command).expect("a command line")
 }
 
 #[derive(Default)]
@@ -45,7 +52,7 @@ impl FakeRay {
         let job = Job {
             submission_id: Some(id.to_owned()),
             status: status.to_owned(),
-            entrypoint: "python -m dagster".to_owned(),
+            entrypoint: worker(),
             driver_node_id: (status != "PENDING").then(|| "node".to_owned()),
             ..Job::default()
         };
@@ -56,6 +63,11 @@ impl FakeRay {
     pub(crate) fn add_stubborn(&self, id: &str, status: &str, stops: u32) {
         self.add(id, status);
         self.stops_until_ended.borrow_mut().insert(id.to_owned(), stops);
+    }
+
+    /// Lets no stop reach a job.
+    pub(crate) fn ignore_stops(&self, id: &str) {
+        self.stops_until_ended.borrow_mut().insert(id.to_owned(), 0);
     }
 
     pub(crate) fn answer_submits(&self, answers: impl IntoIterator<Item = Answer>) {

@@ -156,13 +156,17 @@ mod tests {
 
     #[test]
     fn a_run_whose_job_never_started_ends_as_stopped() {
-        let ray = FakeRay::default();
-        ray.add_stubborn("dagster-run-r", "PENDING", 0);
-        let launcher = Launcher::new(ray, VirtualClock::default());
+        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
+        let mut run = run();
+        "/opt/env/bin/python3.12".clone_into(&mut run.command.argv[0]);
+        launcher.jobs.ignore_stops("dagster-run-r");
+        launcher.launch(&run).expect("a reference");
         let listener = RecordingListener::default();
         let of = |run_id: &str| launcher.terminate(&launcher.locate(run_id, 0), &listener);
         assert_eq!(of("r").expect("an end"), Termination::Stopped);
         assert_eq!(of("r").expect("an end"), Termination::AlreadyEnded);
         assert_eq!(of("nobody").expect("an end"), Termination::Missing);
+        let kill = &launcher.jobs.submissions()[1];
+        assert!(kill.entrypoint.starts_with("/opt/env/bin/python3.12 -c "), "{}", kill.entrypoint);
     }
 }

@@ -11,6 +11,8 @@ use dagster_ray_jobs::{Job, Submission};
 use dagster_ray_sdk::random;
 use serde_json::json;
 
+use crate::entrypoint;
+
 /// Ray's class of error for a job whose supervisor was killed.
 pub const KILLED: &str = "JOB_SUPERVISOR_ACTOR_DIED";
 
@@ -48,34 +50,54 @@ pub fn job(waiting: &[&Job]) -> Submission {
 }
 
 /// The interpreter that the waiting job itself would have used: it has Ray, where another of the
-/// machine may not.
-fn interpreter(entrypoint: &str) -> Option<String> {
-    let first = shlex::split(entrypoint)?.into_iter().next()?;
-    let name = first.rsplit('/').next()?;
+/// machine may not. Returns `None` if the job's program is no Python.
+fn interpreter(command_line: &str) -> Option<String> {
+    let program = entrypoint::program(command_line)?;
+    let name = program.rsplit('/').next()?;
     let is_python = name.strip_prefix("python")?.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if is_python { shlex::try_quote(&first).ok().map(std::borrow::Cow::into_owned) } else { None }
+    if is_python { shlex::try_quote(&program).ok().map(std::borrow::Cow::into_owned) } else { None }
 }
 
 #[cfg(test)]
 mod tests {
+    use dagster_ray_sdk::model::WorkerCommand;
+
     use super::*;
 
-    fn waiting(entrypoint: &str) -> Job {
-        Job {
-            submission_id: Some("dagster-run-r".to_owned()),
-            entrypoint: entrypoint.to_owned(),
-            ..Job::default()
-        }
+    fn waiting(entrypoint: String) -> Job {
+        Job { submission_id: Some("dagster-run-r".to_owned()), entrypoint, ..Job::default() }
+    }
+
+    /// A job as a launch makes it.
+    fn worker(argv: &[&str]) -> Job {
+        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        let command = WorkerCommand { argv, payload: Some("{}".to_owned()), env: Vec::new() };
+        waiting(entrypoint::command_line(&command).expect("a command line"))
+    }
+
+    fn words(waiting: &Job) -> Vec<String> {
+        shlex::split(&job(&[waiting]).entrypoint).expect("words")
     }
 
     #[test]
-    fn it_runs_with_the_interpreter_that_the_job_would_have_had() {
-        let of = |entrypoint: &str| shlex::split(&job(&[&waiting(entrypoint)]).entrypoint).expect("words");
-        let words =
-            of("'/opt/my env/bin/python3.11' -m dagster api execute_run \"$(printf %s \"$X\" | base64 -d)\"");
-        assert_eq!(words.first().map(String::as_str), Some("/opt/my env/bin/python3.11"));
-        assert_eq!(words.last().map(String::as_str), Some("dagster-run-r"));
-        assert_eq!(words.len(), 4);
-        assert!(job(&[&waiting("dagster api execute_run")]).entrypoint.starts_with("\"$(command -v python3"));
+    fn the_kill_job_runs_with_the_interpreter_of_the_worker_that_it_kills() {
+        let found = words(&worker(&["/opt/my env/bin/python3.11", "-m", "dagster", "api", "execute_run"]));
+        assert_eq!(found.first().map(String::as_str), Some("/opt/my env/bin/python3.11"));
+        assert_eq!(found.last().map(String::as_str), Some("dagster-run-r"));
+        assert_eq!(found.len(), 4);
+    }
+
+    #[test]
+    fn the_kill_job_runs_with_the_interpreter_of_a_script() {
+        let found = words(&waiting("/opt/env/bin/python it.py --name \"it's\"".to_owned()));
+        assert_eq!(found.first().map(String::as_str), Some("/opt/env/bin/python"));
+    }
+
+    #[test]
+    fn the_kill_job_looks_for_an_interpreter_where_the_program_is_no_python() {
+        for job in [worker(&["dagster", "api", "execute_run"]), waiting("A=1 python it.py".to_owned())] {
+            let found = super::job(&[&job]).entrypoint;
+            assert!(found.starts_with("\"$(command -v python3"), "{found}");
+        }
     }
 }

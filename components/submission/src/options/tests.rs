@@ -54,11 +54,15 @@ fn a_tag_that_is_no_json_object_is_named() {
 
 #[test]
 fn a_number_among_environment_variables_is_told_to_be_quoted_and_no_value_is_shown() {
-    let found = mistakes(r#"{"runtime_env": {"env_vars": {"PORT": 80}}, "env_vars": ["hunter2"]}"#, None);
-    assert_eq!(found[0].path, "env_vars[0]");
-    assert!(!found[0].problem.contains("hunter2"));
-    assert_eq!(found[1].path, "runtime_env.env_vars.PORT");
-    assert_eq!(found[1].hint.as_deref(), Some("put it in quotes: \"80\""));
+    // The Python side puts values to names that have none, and leaves these to the component.
+    let document = r#"{"runtime_env": {"env_vars": {"PORT": 80}}, "env_vars": ["A=1", "=hunter2", 80]}"#;
+    let found = mistakes(document, None);
+    let paths: Vec<&str> = found.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(paths, ["env_vars[1]", "env_vars[2]", "runtime_env.env_vars.PORT"]);
+    assert!(found.iter().all(|field| !field.problem.contains("hunter2")));
+    assert_eq!(found[2].hint.as_deref(), Some("put it in quotes: \"80\""));
+    // Other hosts may not.
+    assert_eq!(mistakes(r#"{"env_vars": ["HOME"]}"#, None)[0].path, "env_vars[0]");
 }
 
 #[test]
