@@ -305,7 +305,12 @@ pub fn runtime_env(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use dagster_ray_sdk::testing::{ScriptedHttp, VirtualClock};
+
     use super::*;
+    use crate::kubernetes::Kubernetes;
 
     fn written(spec: Value) -> Result<Value, Error> {
         let Value::Object(mut spec) = spec else { panic!("{spec}") };
@@ -337,8 +342,29 @@ mod tests {
     }
 
     #[test]
-    fn two_runtime_environments_are_one_too_many() {
-        let error = written(json!({"runtimeEnvYAML": "{}", "runtimeEnvYaml": r#"{"pip": []}"#})).unwrap_err();
-        assert!(error.text().contains("runtimeEnvYaml"), "{}", error.text());
+    fn a_script_with_two_runtime_environments_that_differ_is_refused_before_anything_is_made() {
+        let spec = json!({"entrypoint": "x", "runtimeEnvYAML": "{}", "runtimeEnvYaml": r#"{"pip": []}"#});
+        for options in [
+            json!({"ray_job": {"spec": spec}}),
+            json!({"ray_job": {"spec": spec}, "runtime_env": {"pip": []}}),
+            json!({"ray_job": {"spec": spec}, "parameters": {"runtime_env": {"pip": []}}}),
+        ] {
+            let script = ScriptSpec {
+                run_id: "r".to_owned(),
+                step_key: "s".to_owned(),
+                attempt: 0,
+                nonce: "n".to_owned(),
+                bootstrap: Vec::new(),
+                labels: Vec::new(),
+                image: Some("i".to_owned()),
+                options: options.to_string(),
+            };
+            let http = ScriptedHttp::new([]);
+            let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+            let pipes = Pipes::new(Clusters::new(kubernetes, Cell::new(0), "ray".to_owned()));
+            let Err(Error::InvalidConfig(mistakes)) = pipes.plan(&script) else { panic!("{options}") };
+            assert_eq!(mistakes[0].path, "ray_job.spec.runtimeEnvYaml");
+            assert!(http.requests().is_empty());
+        }
     }
 }

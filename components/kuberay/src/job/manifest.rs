@@ -21,10 +21,11 @@ const TTL_S: u64 = 60;
 const LONGEST_VARIABLE: usize = 131_071;
 
 /// What follows from the run or step, with the option that it is set by.
-const OURS: [(&str, &str); 7] = [
+const OURS: [(&str, &str); 8] = [
     ("entrypoint", "the worker's command"),
     ("jobId", "the run or step"),
     ("runtimeEnvYAML", "the option runtime_env"),
+    ("runtimeEnvYaml", "the option runtime_env"),
     ("metadata", "the option metadata"),
     ("entrypointNumCpus", "the option num_cpus"),
     ("entrypointNumGpus", "the option num_gpus"),
@@ -173,12 +174,20 @@ fn unfit(submission: &Submission) -> Vec<FieldError> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use dagster_ray_sdk::model::WorkerCommand;
+    use dagster_ray_submission::entrypoint::command_line;
+
     use super::*;
     use crate::kubernetes::RAY_JOB;
 
+    fn worker() -> WorkerCommand {
+        let argv = ["python", "-m", "dagster", "api", "execute_run"].map(str::to_owned).to_vec();
+        WorkerCommand { argv, payload: Some("{}".to_owned()), env: Vec::new() }
+    }
+
     fn submission(runtime_env: Value) -> Submission {
         Submission {
-            entrypoint: "python -m dagster \"$(printf %s \"$X\")\"".to_owned(),
+            entrypoint: command_line(&worker()).unwrap(),
             submission_id: "dagster-run-r".to_owned(),
             runtime_env,
             entrypoint_num_cpus: Some(0.5),
@@ -230,13 +239,17 @@ mod tests {
     fn what_cannot_work_is_told_before_anything_is_made() {
         let mut job = submission(json!({"working_dir": ".", "env_vars": {"X": "y".repeat(131_072)}}));
         job.entrypoint_memory = Some(1);
-        let manifest = json!({"spec": {"entrypoint": "x", "submissionMode": "K8sJobMode"}});
+        let manifest = json!({"spec": {
+            "entrypoint": "x", "runtimeEnvYaml": "{}", "runtimeEnvYAML": "{}", "submissionMode": "K8sJobMode",
+        }});
         let Err(Error::InvalidConfig(mistakes)) = completed(manifest, job) else { panic!() };
         let paths: Vec<&str> = mistakes.iter().map(|one| one.path.as_str()).collect();
         assert_eq!(
             paths,
             [
                 "ray_job.spec.entrypoint",
+                "ray_job.spec.runtimeEnvYAML",
+                "ray_job.spec.runtimeEnvYaml",
                 "ray_job.spec.submissionMode",
                 "memory",
                 "runtime_env.working_dir",
