@@ -1,12 +1,23 @@
 """What users write of KubeRay's documents, in every spelling that there is."""
 
+import warnings
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster_ray import kuberay
 from dagster_ray.errors import InvalidConfigError
-from dagster_ray.kuberay import KubeRayCluster, RayClusterConfig, RayClusterSpec, RayJobSpec
+from dagster_ray.kuberay import (
+    ClusterSharing,
+    ClusterSharingHeartbeat,
+    KubeRayCluster,
+    PipesKubeRayJobClient,
+    RayClusterConfig,
+    RayClusterSpec,
+    RayClusterUpgradeStrategy,
+    RayJobConfig,
+    RayJobSpec,
+)
 from dagster_ray.kuberay.client import labels_of
 from dagster_ray.kuberay.configs import (
     AuthOptions,
@@ -14,7 +25,10 @@ from dagster_ray.kuberay.configs import (
     InteractiveRayJobSpec,
     deployment_name,
 )
+from dagster_ray.testing import SimulatedRay
 
+# What is wrong is said before the context is looked at.
+NO_CONTEXT: Any = None
 GROUPS = [{"groupName": "w", "replicas": 1, "template": {"snake_case": None}}]
 
 
@@ -51,6 +65,8 @@ def test_what_is_not_listed_is_passed_on_in_one_spelling() -> None:
     }
     job: dict[str, Any] = {"runtimeEnvYaml": "a: 1"}
     assert RayJobSpec(**job).document() == {"runtimeEnvYAML": "a: 1"}
+    with pytest.raises(ValueError, match="runtimeEnvYAML is given twice"):
+        RayJobSpec(**job, runtimeEnvYAML="a: 2")
     with pytest.raises(ValueError, match="headGroupSpec is given twice"):
         RayClusterSpec(headGroupSpec={"a": 1}, head_group_spec={}).document()  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="suspend: given both"):
@@ -129,3 +145,140 @@ def test_deleting_needs_one_way_to_say_what() -> None:
         with pytest.raises(ValueError, match="either `clusters` or `match_labels`"):
             DeleteKubeRayClustersConfig(**given)
     assert DeleteKubeRayClustersConfig(cluster_names=["c"])
+
+
+def test_a_script_with_two_runtime_environments_that_differ_is_refused() -> None:
+    def run(**spec: Any) -> None:
+        PipesKubeRayJobClient().run(context=NO_CONTEXT, ray_job={"spec": spec})
+
+    with pytest.raises(InvalidConfigError, match="leave one of them out") as raised:
+        run(entrypoint="true", runtimeEnvYAML="pip: [a]", runtimeEnvYaml="pip: [b]")
+    [field] = raised.value.fields or []
+    assert field["path"] == "ray_job.spec.runtimeEnvYaml"
+    for spelling in ("runtimeEnvYAML", "runtimeEnvYaml"):
+        with pytest.raises(InvalidConfigError, match=f"{spelling}: is list, not a mapping"):
+            run(**{"entrypoint": "true", spelling: "[a]"})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"runtimeEnvYAML": "pip: [a]", "runtimeEnvYaml": "{pip: [a]}"},
+        {"runtimeEnvYAML": None, "runtimeEnvYaml": "pip: [a]"},
+        {"runtimeEnvYAML": "pip: [a]", "runtimeEnvYaml": None},
+        {"runtimeEnvYaml": {"pip": ["a"]}},
+    ],
+)
+def test_a_script_whose_runtime_environments_agree_has_it(
+    spec: dict[str, Any], simulated_ray: SimulatedRay
+) -> None:
+    client = PipesKubeRayJobClient()
+
+    @dg.op
+    def scripted(context: dg.OpExecutionContext) -> None:
+        client.run(context=context, ray_job={"spec": {"entrypoint": "true", **spec}})
+
+    @dg.job
+    def scripts() -> None:
+        scripted()
+
+    assert scripts.execute_in_process().success
+    [job] = simulated_ray.jobs
+    assert job.runtime_env["pip"] == ["a"]
+
+
+def test_every_field_of_a_ray_job_has_kuberays_name() -> None:
+    written: dict[str, Any] = {
+        "active_deadline_seconds": 1,
+        "pre_running_deadline_seconds": 2,
+        "backoff_limit": 3,
+        "ray_cluster_spec": {
+            "managed_by": "kueue",
+            "autoscaler_options": {"idleTimeoutSeconds": 1},
+            "head_service_annotations": {"a": "b"},
+            "gcs_fault_tolerance_options": {"redisAddress": "redis:6379"},
+            "upgrade_strategy": RayClusterUpgradeStrategy(type="Recreate"),
+        },
+        "submitter_pod_template": {"spec": {}},
+        "submitter_config": {"backoffLimit": 1},
+        "metadata": {"k": "v"},
+        "cluster_selector": {"ray.io/cluster": "c"},
+        "managed_by": "kueue",
+        "deletion_strategy": {"onSuccess": {"policy": "DeleteCluster"}},
+        "runtime_env_yaml": "pip: []",
+        "job_id": "j",
+        "submission_mode": "HTTPMode",
+        "entrypoint_resources": "{}",
+        "entrypoint_num_cpus": 0.5,
+        "entrypoint_memory": 100.0,
+        "entrypoint_num_gpus": 1.0,
+        "ttl_seconds_after_finished": 10,
+        "shutdown_after_job_finishes": True,
+        "suspend": False,
+    }
+    assert set(written) == set(RayJobSpec.model_fields)
+    config = RayJobConfig(metadata={"namespace": "ours"}, spec=RayJobSpec(**written))
+    assert (config.kind, config.api_version, config.namespace) == ("RayJob", "ray.io/v1", "ours")
+    assert config.manifest() == {
+        "metadata": {"namespace": "ours"},
+        "spec": {
+            "activeDeadlineSeconds": 1,
+            "preRunningDeadlineSeconds": 2,
+            "backoffLimit": 3,
+            "rayClusterSpec": {
+                "managedBy": "kueue",
+                "autoscalerOptions": {"idleTimeoutSeconds": 1},
+                "headServiceAnnotations": {"a": "b"},
+                "gcsFaultToleranceOptions": {"redisAddress": "redis:6379"},
+                "upgradeStrategy": {"type": "Recreate"},
+            },
+            "submitterPodTemplate": {"spec": {}},
+            "submitterConfig": {"backoffLimit": 1},
+            "metadata": {"k": "v"},
+            "clusterSelector": {"ray.io/cluster": "c"},
+            "managedBy": "kueue",
+            "deletionStrategy": {"onSuccess": {"policy": "DeleteCluster"}},
+            "runtimeEnvYAML": "pip: []",
+            "jobId": "j",
+            "submissionMode": "HTTPMode",
+            "entrypointResources": "{}",
+            "entrypointNumCpus": 0.5,
+            "entrypointMemory": 100.0,
+            "entrypointNumGpus": 1.0,
+            "ttlSecondsAfterFinished": 10,
+            "shutdownAfterJobFinishes": True,
+            "suspend": False,
+        },
+    }
+    with pytest.raises(ValueError, match="Recreate"):
+        RayClusterUpgradeStrategy(type="Rolling")  # type: ignore[arg-type]
+
+
+def test_options_of_token_authentication_that_exclude_each_other() -> None:
+    named = AuthOptions(secret_name="s")
+    spec = RayClusterSpec(ray_version="2.55.0", auth_options=named)
+    assert spec.document()["authOptions"] == {"mode": "token", "secretName": "s"}
+    both = AuthOptions(secret_name="s", enable_k8s_token_auth=True)
+    disabled = AuthOptions(mode="disabled", enable_k8s_token_auth=True)
+    for options, problem in (
+        (both, "secret_name has no place beside"),
+        (disabled, "needs auth_options.mode: token"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            RayClusterSpec(ray_version="2.55.0", auth_options=options)
+
+
+def test_a_lease_that_one_late_heartbeat_would_end_is_a_warning() -> None:
+    with pytest.warns(UserWarning, match="at least twice heartbeat.refresh_seconds"):
+        ClusterSharing(enabled=True, ttl_seconds=19)
+    slower = ClusterSharingHeartbeat(refresh_seconds=60)
+    with pytest.warns(UserWarning, match="renewed every 60 s"):
+        ClusterSharing(enabled=True, ttl_seconds=119, heartbeat=slower)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ClusterSharing(enabled=True, ttl_seconds=20)
+        ClusterSharing(enabled=True, ttl_seconds=120, heartbeat=slower)
+        ClusterSharing(enabled=False, ttl_seconds=1)
+        ClusterSharing(
+            enabled=True, ttl_seconds=1, heartbeat=ClusterSharingHeartbeat(enabled=False)
+        )

@@ -126,10 +126,17 @@ def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) 
     manifest = options["ray_job"] = copy.deepcopy(dict(ray_job))
     spec = manifest.get("spec")
     if isinstance(spec, dict):
-        for key in _RUNTIME_ENV_KEYS:
-            if spec.get(key) is not None:
-                options["runtime_env"] = _parsed(key, spec[key])
-            spec.pop(key, None)
+        written = {key: spec.pop(key, None) for key in _RUNTIME_ENV_KEYS}
+        found = [_parsed(key, value) for key, value in written.items() if value is not None]
+        if len(found) == 2 and found[0] != found[1]:
+            path = "ray_job.spec.runtimeEnvYaml"
+            problem, hint = "says something else than runtimeEnvYAML", "leave one of them out"
+            raise InvalidConfigError(
+                f"{path}: {problem}; {hint}",
+                fields=[{"path": path, "problem": problem, "hint": hint}],
+            )
+        if found:
+            options["runtime_env"] = found[0]
     return options
 
 
