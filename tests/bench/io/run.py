@@ -13,6 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from measured_build import announce
+
 MEASURE = Path(__file__).with_name("measure.py")
 OTHERS = ("RAY_ADDRESS", "DAGSTER_HOME")
 
@@ -38,6 +42,7 @@ def milliseconds(seconds: float) -> str:
 
 def main() -> None:
     ours, theirs = sys.argv[1:3]
+    announce(ours)
     first = measured(ours, "raw")
     asked = measured(ours, "asked")
     mine = measured(ours, "ours")

@@ -15,9 +15,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import manifests
 from cluster import RUNNING, Cluster, RunningCluster, from_facts
 from kubernetes import client, watch
+from measured_build import announce
 from urllib3.exceptions import ProtocolError
 
 MEASURE = Path(__file__).with_name("measure.py")
@@ -111,6 +114,7 @@ def compare(cluster: Cluster, ours: str, theirs: str) -> None:
 
 def main() -> None:
     ours, theirs = sys.argv[1:3]
+    announce(ours)
     if running := os.environ.get(RUNNING):
         compare(from_facts(json.loads(Path(running).read_text())), ours, theirs)
         return

@@ -1,23 +1,25 @@
-"""One package's Pipes client on a Ray of its own: lines per second, and the delay of a message.
+"""One package's Pipes client on a Ray of its own. Prints one JSON document.
 
-`python measure.py NAME`: prints one JSON document.
+`python measure.py delay`: the delay of a message, and the time of a script that prints nothing.
+`python measure.py lines COUNT`: what so many lines of output cost, and whether the message behind
+them arrived. One attempt is one process, so that none is part of another's figures.
 """
 
 import json
-import os
-import resource
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import ray
 
-LINES = int(os.environ.get("LINES_OF_OUTPUT", "3000000"))
 MESSAGES = 100
+# Runs a script of this name and text, and returns its seconds and its custom messages.
+Run = Callable[[str, str], tuple[float, list[Any]]]
 
 MANY = """
 import sys
@@ -43,7 +45,52 @@ with open_dagster_pipes() as context:
 """
 
 
+def delay(run: Run, arrived: list[tuple[float, Any]]) -> dict[str, Any]:
+    nothing, _ = run("nothing", MANY.format(lines=0))
+    arrived.clear()
+    run("slow", SLOW.format(messages=MESSAGES))
+    delays = [
+        at - message["params"]["payload"]
+        for at, message in arrived
+        if message["method"] == "report_custom_message"
+    ]
+    return {
+        "nothing": nothing,
+        "delay": statistics.median(delays) if delays else None,
+        "delivered": len(delays),
+    }
+
+
+def lines(run: Run, arrived: list[tuple[float, Any]], count: int) -> dict[str, Any]:
+    # What is loaded once belongs to no line.
+    run("nothing", MANY.format(lines=0))
+    arrived.clear()
+    before = _peak_afresh()
+    _, received = run("many", MANY.format(lines=count))
+    if received != ["done"]:
+        return {"arrived": False}
+    # From the message that opens the session to the one behind the last line.
+    (opened, _), (done, _) = arrived[:2]
+    return {
+        "arrived": True,
+        "lines_per_second": count / (done - opened),
+        "grown_mib": (_peak() - before) / (1 << 20),
+    }
+
+
+def _peak_afresh() -> int:
+    """Forgets this process's peak: its memory now, in bytes (`man 5 proc_pid_clear_refs`)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+
 def main() -> None:
+    from dagster._core.pipes.context import PipesMessageHandler
     from dagster_ray import PipesRayJobClient
 
     ray.init(address="local", include_dashboard=True, num_cpus=2, log_to_driver=False)
@@ -71,42 +118,16 @@ def main() -> None:
         one.execute_in_process()
         return time.monotonic() - began, received
 
-    from dagster._core.pipes.context import PipesMessageHandler
-
-    delays: list[float] = []
-    arrived: list[float] = []
+    arrived: list[tuple[float, Any]] = []
     handle = PipesMessageHandler.handle_message
 
     def timed(self: PipesMessageHandler, message: Any) -> None:
-        arrived.append(time.monotonic())
-        if message["method"] == "report_custom_message" and message["params"]["payload"] != "done":
-            delays.append(time.time() - message["params"]["payload"])
+        arrived.append((time.time(), message))
         handle(self, message)
 
     PipesMessageHandler.handle_message = timed  # type: ignore[method-assign]
-    nothing, _ = run("nothing", MANY.format(lines=0))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    lines = LINES
-    while True:
-        arrived.clear()
-        _, received = run("many", MANY.format(lines=lines))
-        if received == ["done"]:
-            break
-        # The message behind the last line was lost: fewer lines, so that there is a rate at all.
-        lines //= 3
-        assert lines, "no message arrives"
-    # From the message that opens the session to the one behind the last line.
-    seconds = arrived[1] - arrived[0]
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run("slow", SLOW.format(messages=MESSAGES))
-    figures = {
-        "nothing": nothing,
-        "lines_per_second": lines / seconds,
-        "whole": lines,
-        "grown_mib": (after - before) / 1024,
-        "delay": statistics.median(delays) if delays else None,
-        "delivered": len(delays),
-    }
+    what, *more = sys.argv[1:]
+    figures = delay(run, arrived) if what == "delay" else lines(run, arrived, int(more[0]))
     # What is printed before is the script's output.
     print("\n" + json.dumps(figures))
     ray.shutdown()
