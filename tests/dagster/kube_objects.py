@@ -4,26 +4,35 @@ from pathlib import Path
 from typing import Any
 
 import manifests
+import yaml
 from cluster import Cluster
+from document_blocks import readme_block
 from kubernetes import client
 
-# What a run's worker asks of the API server for its steps.
-RULES = [
-    {
-        "apiGroups": ["ray.io"],
-        "resources": ["rayclusters", "rayjobs"],
-        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
-    },
-    {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-]
+# In README.md, what follows this line is for a process outside the cluster only.
+_OUTSIDE = "# From outside the cluster, also:"
 
 
-def allow(cluster: Cluster, namespace: str) -> None:
-    """Gives the namespace's own service account the rights that runs with steps need."""
+def role_rules(*, outside: bool) -> list[dict[str, Any]]:
+    """Returns the rules of README.md's Role, for a process outside the cluster or in a pod."""
+    printed = readme_block("On Kubernetes", "yaml", 2)
+    inside, marker, _ = printed.partition(_OUTSIDE)
+    assert marker, f"README.md has no line {_OUTSIDE!r} in its Role"
+    return yaml.safe_load(printed if outside else inside)["rules"]
+
+
+def allow(
+    cluster: Cluster,
+    namespace: str,
+    rules: list[dict[str, Any]] | None = None,
+    account: str = "default",
+) -> None:
+    """Gives a service account of the namespace these rights: by default, what a pod whose run has
+    steps needs."""
     rbac: Any = client.RbacAuthorizationV1Api(cluster.api())
-    metadata = {"name": "dagster-ray", "namespace": namespace}
-    rbac.create_namespaced_role(namespace, {"metadata": metadata, "rules": RULES})
+    metadata = {"name": f"dagster-ray-{account}", "namespace": namespace}
+    rules = role_rules(outside=False) if rules is None else rules
+    rbac.create_namespaced_role(namespace, {"metadata": metadata, "rules": rules})
     rbac.create_namespaced_role_binding(
         namespace,
         {
@@ -31,11 +40,49 @@ def allow(cluster: Cluster, namespace: str) -> None:
             "roleRef": {
                 "apiGroup": "rbac.authorization.k8s.io",
                 "kind": "Role",
-                "name": "dagster-ray",
+                "name": metadata["name"],
             },
-            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
         },
     )
+
+
+def account_kubeconfig(
+    cluster: Cluster, namespace: str, account: str, rules: list[dict[str, Any]], folder: Path
+) -> Path:
+    """Makes a service account with these rights and no others, and returns a kubeconfig for it."""
+    cluster.core.create_namespaced_service_account(namespace, {"metadata": {"name": account}})
+    allow(cluster, namespace, rules, account)
+    request = {"spec": {"expirationSeconds": 3600}}
+    token = cluster.core.create_namespaced_service_account_token(account, namespace, request)
+    document = yaml.safe_load(cluster.kubeconfig.read_text())
+    current = document["current-context"]
+    [context] = [one for one in document["contexts"] if one["name"] == current]
+    context["context"]["user"] = account
+    document["contexts"] = [context]
+    document["users"] = [{"name": account, "user": {"token": token.status.token}}]
+    file = folder / f"kubeconfig-{account}"
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+def make_cluster(
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    labels: dict[str, str],
+    annotations: dict[str, str] | None = None,
+) -> None:
+    """Makes a RayCluster that is suspended: an object, and no pods."""
+    spec = cluster_spec(cluster)
+    spec["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = cluster.image
+    body = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": {"name": name, "labels": labels, "annotations": annotations or {}},
+        "spec": {**spec, "suspend": True},
+    }
+    cluster.custom.create_namespaced_custom_object("ray.io", "v1", namespace, "rayclusters", body)
 
 
 def cluster_spec(cluster: Cluster, shared: Path | None = None) -> dict[str, Any]:

@@ -22,6 +22,9 @@ class RayHead:
         self.token_path = root / "token"
         self.token = secrets.token_hex(16)
         self.token_path.write_text(self.token)
+        # Where pip, as Ray runs it for a runtime environment, finds what is not installed.
+        self.wheels = root / "wheels"
+        self.wheels.mkdir()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         ports = {
@@ -54,7 +57,13 @@ class RayHead:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             # Workers are started as `dagster`, which must be that of this environment.
-            env={**os.environ, **self.environment, "PATH": f"{bin_directory}:{os.environ['PATH']}"},
+            env={
+                **os.environ,
+                **self.environment,
+                "PATH": f"{bin_directory}:{os.environ['PATH']}",
+                "PIP_NO_INDEX": "1",
+                "PIP_FIND_LINKS": str(self.wheels),
+            },
             start_new_session=True,
         )
         wait_for("Ray's dashboard", self._answers, 90)

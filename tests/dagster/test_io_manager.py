@@ -19,9 +19,9 @@ from dagster_ray.errors import (
     SerializationError,
 )
 from dagster_ray.values.frames import unpack
+from document_blocks import SEED
 from ray_head import RayHead
 
-README = Path(__file__).parent / "readme"
 KEPT = dg.StaticPartitionsDefinition(["a", "b", "c"])
 DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-02-01")
 
@@ -77,10 +77,10 @@ def _passed_on(manager: RayIOManager, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["values", "values_partitioned", "values_mapped"])
-def test_the_readme(manager: Manager, name: str) -> None:
-    """The three examples, as printed; the manager is given where the text makes one."""
+def test_examples_with_each_backend(manager: Manager, name: str) -> None:
+    """The examples that test_seed_readme.py runs as printed, with either backend."""
     names: dict[str, Any] = {"Dict": dict}
-    exec((README / f"{name}.py.txt").read_text(), names)
+    exec((SEED / f"{name}.py.txt").read_text(), names)
     upstream = names["upstream"]
     downstream = names.get("downstream") or names["downstream_unpartitioned"]
     partitions = getattr(names.get("partitions_def"), "get_partition_keys", lambda: [None])()

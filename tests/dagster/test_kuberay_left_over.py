@@ -17,7 +17,7 @@ from dagster_ray.kuberay import (
     cleanup_expired_kuberay_clusters,
     cleanup_old_ray_clusters,
 )
-from kube_objects import cluster_spec, names
+from kube_objects import cluster_spec, make_cluster, names
 from processes import wait_for
 
 
@@ -163,20 +163,8 @@ def _held_by_a_starting_run(
     namespace: str,
 ) -> str:
     run = create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.STARTING)
-    _made(cluster, namespace, "in-use", {"dagster/run-id": run.run_id})
+    make_cluster(cluster, namespace, "in-use", {"dagster/run-id": run.run_id})
     return "in-use"
-
-
-def _made(cluster: Cluster, namespace: str, name: str, labels: dict[str, str]) -> None:
-    body = {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayCluster",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {**cluster_spec(cluster), "suspend": True},
-    }
-    container = body["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
-    container["image"] = cluster.image
-    cluster.custom.create_namespaced_custom_object("ray.io", "v1", namespace, "rayclusters", body)
 
 
 def test_the_sensor_has_the_clusters_removed_that_no_run_needs(
@@ -194,9 +182,9 @@ def test_the_sensor_has_the_clusters_removed_that_no_run_needs(
         for status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED)
     )
     ours = {"dagster/code-location": "my-team-etl-at-prod"}
-    _made(cluster, namespace, "left-over", {"dagster/run-id": over, **ours})
-    _made(cluster, namespace, "in-use", {"dagster/run-id": under_way, **ours})
-    _made(cluster, namespace, "of-others", {"dagster/run-id": over})
+    make_cluster(cluster, namespace, "left-over", {"dagster/run-id": over, **ours})
+    make_cluster(cluster, namespace, "in-use", {"dagster/run-id": under_way, **ours})
+    make_cluster(cluster, namespace, "of-others", {"dagster/run-id": over})
     resources = {"raycluster_client": client}
 
     def tick() -> list[Any]:

@@ -16,8 +16,6 @@ from kube_objects import cluster_spec, names
 from processes import wait_for
 from torture import TORTURE, comes_whole
 
-README = Path(__file__).parent / "readme"
-
 
 @pytest.fixture
 def client(cluster: Cluster) -> PipesKubeRayJobClient:
@@ -52,33 +50,6 @@ def _run(
 
     job = dg.Definitions(assets=[scripted]).resolve_implicit_global_asset_job_def()
     return job.execute_in_process(tags={"dagster/image": cluster.image}), custom
-
-
-@pytest.mark.timeout(200)
-def test_the_readmes_example(cluster: Cluster, tmp_path: Path, monkeypatch: Any) -> None:
-    from test_kuberay_readme import with_namespace
-
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    with_namespace(cluster, "ray")
-    script = tmp_path / "my_script.py"
-    script.write_text((README / "kuberay_pipes_script.py.txt").read_text())
-    text = (README / "kuberay_pipes.py.txt").read_text()
-    spec = cluster_spec(cluster, tmp_path)
-    # What stands for the user's own: the script's path, and the groups of the cluster.
-    for printed, ours in {
-        "python /app/my_script.py": f"{sys.executable} {script}",
-        '"headGroupSpec": {...}': f'"headGroupSpec": {spec["headGroupSpec"]!r}',
-        "[...]": "[]",
-    }.items():
-        assert printed in text
-        text = text.replace(printed, ours)
-    space: dict[str, Any] = {}
-    exec(compile(text, "pipes_example.py", "exec"), space)
-    job = space["definitions"].resolve_implicit_global_asset_job_def()
-    result = job.execute_in_process(tags={"dagster/image": cluster.image})
-    [event] = result.asset_materializations_for_node("my_asset")
-    assert event.metadata["some_metric"].value == 57
-    assert event.tags["dagster/data_version"] == "alpha"
 
 
 @pytest.mark.timeout(200)

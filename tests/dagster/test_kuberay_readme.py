@@ -1,41 +1,49 @@
-"""The README's examples for KubeRay, as printed.
+"""Examples of the READMEs that need KubeRay: this repository's, and the earlier package's.
 
 What the text around them says is done here: there is a namespace `ray`, and the run tag
 `dagster/image` names an image.
 """
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from cluster import Cluster
 from dagster_ray import RayResource
-from dagster_ray.kuberay import KubeRayCluster, RayClusterClient, cleanup_kuberay_clusters_daily
-from kube_objects import cluster_spec, names
+from dagster_ray.kuberay import (
+    KubeRayCluster,
+    RayClusterClient,
+    cleanup_kuberay_clusters_daily,
+    cleanup_old_ray_clusters_schedule,
+)
+from document_blocks import readme, seed, seed_block
+from kube_objects import cluster_spec, make_cluster, names
 from kubernetes import client
 from processes import wait_for
+from test_readme import launcher_of, planned
 
-README = Path(__file__).parent / "readme"
+PIPES = seed_block("kuberay_pipes.py.txt")
+PIPES_SCRIPT = seed_block("kuberay_pipes_script.py.txt")
 
 
-def _example(name: str) -> dict[str, Any]:
-    space: dict[str, Any] = {}
-    text = (README / f"{name}.py.txt").read_text()
-    exec(compile(text, f"{name}_example.py", "exec"), space)
+def _executed(text: str, **space: Any) -> dict[str, Any]:
+    exec(compile(text, "printed_example.py", "exec"), space)
     return space
 
 
 @pytest.fixture
 def ray(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    with_namespace(cluster, "ray")
+    _with_namespace(cluster, "ray")
     yield "ray"
     wait_for("nothing of ours", lambda: not names(cluster, "ray", "rayclusters"), 30)
 
 
-def with_namespace(cluster: Cluster, name: str) -> None:
+def _with_namespace(cluster: Cluster, name: str) -> None:
     try:
         cluster.core.create_namespace({"metadata": {"name": name}})
     except client.ApiException as error:
@@ -47,50 +55,63 @@ def with_namespace(cluster: Cluster, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["kuberay_cluster", "kuberay_or_local"])
-def test_an_asset_on_a_cluster(cluster: Cluster, ray: str, name: str) -> None:
-    definitions = _example(name)["definitions"]
+@readme("On Kubernetes", "yaml")
+def test_the_launchers_configuration(
+    printed: str, home: Callable[[dict], dg.DagsterInstance]
+) -> None:
+    """It is a configuration that the component accepts for a step."""
+    # `{…}` stands for what KubeRay documents.
+    assert "rayClusterSpec: {…}" in printed
+    printed = printed.replace("{…}", "{rayVersion: 2.60.0}")
+    launcher = launcher_of(home, yaml.safe_load(printed))
+    assert launcher.backend.options["image"] == "ghcr.io/we/pipelines:42"
+    reference = planned(launcher)
+    assert "ray" in str(reference["job"]), reference
+
+
+@readme("On Kubernetes", "python")
+def test_the_readmes_cluster(cluster: Cluster, ray: str, printed: str) -> None:
+    # Any image is the same on the tests' own cluster.
+    assert f'"{cluster.image}"' in printed or not cluster.is_own
+    job = _executed(printed)["defs"].resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process().output_for_node("answer") == 42
+
+
+@seed("kuberay_cluster.py.txt", "kuberay_or_local.py.txt")
+def test_an_asset_on_a_cluster(cluster: Cluster, ray: str, printed: str) -> None:
+    definitions = _executed(printed)["definitions"]
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(tags={"dagster/image": cluster.image})
     assert result.output_for_node("my_asset") == 42
 
 
-def test_the_client_lists_clusters(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+@seed("kuberay_client.py.txt")
+def test_the_client_lists_clusters(
+    cluster: Cluster, printed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    with_namespace(cluster, "kuberay")
-    space = _example("kuberay_client")
+    _with_namespace(cluster, "kuberay")
+    space = _executed(printed)
 
     @dg.job
     def lists() -> None:
         space["list_ray_clusters"]()
 
-    made = RayClusterClient().create(
-        {
-            "metadata": {"name": "listed"},
-            "spec": {"suspend": True, **_with_image(cluster, cluster_spec(cluster))},
-        },
-        "kuberay",
-    )
+    make_cluster(cluster, "kuberay", "listed", {})
     try:
         resources = {"kube_ray_client": space["KubeRayClient"]()}
         result = lists.execute_in_process(resources=resources)
         items = result.output_for_node("list_ray_clusters")["items"]
         assert [item["metadata"]["name"] for item in items] == ["listed"]
     finally:
-        RayClusterClient().delete(made["metadata"]["name"], "kuberay")
+        RayClusterClient().delete("listed", "kuberay")
     assert RayClusterClient().get("nobody", "kuberay") == {}
 
 
-def _with_image(cluster: Cluster, spec: dict[str, Any]) -> dict[str, Any]:
-    spec["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = cluster.image
-    return spec
-
-
 @pytest.mark.timeout(300)
-def test_an_autoscaling_cluster_gets_workers(
-    cluster: Cluster, ray: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resource: KubeRayCluster = _example("kuberay_autoscaling")["ray_cluster"]
+@seed("kuberay_autoscaling.py.txt")
+def test_an_autoscaling_cluster_gets_workers(cluster: Cluster, ray: str, printed: str) -> None:
+    resource: KubeRayCluster = _executed(printed)["ray_cluster"]
 
     @dg.asset
     def workers(ray_cluster: RayResource) -> int:
@@ -105,9 +126,32 @@ def test_an_autoscaling_cluster_gets_workers(
     assert result.output_for_node("workers") >= 2
 
 
+@pytest.mark.timeout(200)
+def test_a_script_that_reports_back(cluster: Cluster, ray: str, tmp_path: Path) -> None:
+    script = tmp_path / "my_script.py"
+    script.write_text(PIPES_SCRIPT)
+    spec = cluster_spec(cluster, tmp_path)
+    text = PIPES
+    # What stands for the user's own: the script's path, and the groups of the cluster.
+    for printed, ours in {
+        "python /app/my_script.py": f"{sys.executable} {script}",
+        '"headGroupSpec": {...}': f'"headGroupSpec": {spec["headGroupSpec"]!r}',
+        "[...]": "[]",
+    }.items():
+        assert printed in text
+        text = text.replace(printed, ours)
+    job = _executed(text)["definitions"].resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(tags={"dagster/image": cluster.image})
+    [event] = result.asset_materializations_for_node("my_asset")
+    assert event.metadata["some_metric"].value == 57
+    assert event.tags["dagster/data_version"] == "alpha"
+
+
 def test_the_schedule_asks_for_the_cleanup() -> None:
     repository = dg.Definitions(
         schedules=[cleanup_kuberay_clusters_daily], resources={"raycluster_client": object()}
     ).get_repository_def()
     assert repository.has_job("cleanup_old_ray_clusters")
     assert cleanup_kuberay_clusters_daily.cron_schedule == "0 0 * * *"
+    # By the name of its job, as earlier releases have it.
+    assert cleanup_old_ray_clusters_schedule is cleanup_kuberay_clusters_daily

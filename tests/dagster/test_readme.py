@@ -1,97 +1,346 @@
-"""The README's examples for launcher, executor and LocalRay, as printed.
+"""The code blocks of README.md, taken from it and run.
 
-Two things are not as printed. A job's body cannot return (Dagster refuses it), and the executor's
-example installs torch: a package of this machine takes its place in the runtime environment, so
-that no package index is needed.
+Those that need Kubernetes are run in test_kuberay_readme.py.
 """
 
+import hashlib
 import json
-import shutil
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import pytest
 import yaml
+from component_files import built_in
 from dagster._core.definitions.reconstruct import ReconstructableJob
-from dagster._core.instance import DagsterInstance
-from dagster._core.launcher import LaunchRunContext
-from dagster._core.test_utils import create_run_for_test
-from processes import wait_for
+from dagster_ray import RayRunLauncher
+from dagster_ray.configs import RayExecutorConfig, RayLauncherConfig
+from dagster_ray.core.spec import worker_spec
+from dagster_ray.errors import PermissionDeniedError
+from document_blocks import README, blocks, readme, readme_block, unclaimed
+from packaging.requirements import Requirement
 from ray_head import RayHead
 
-README = Path(__file__).parent / "readme"
-RETURN = "    return my_op()"
+ROOT = Path(__file__).parents[2]
+
+Home = Callable[[dict], dg.DagsterInstance]
 
 
-def _printed(name: str, into: Path) -> str:
-    text = (README / f"{name}.py.txt").read_text()
-    assert name == "local" or RETURN in text
-    into.joinpath(f"{name}_example.py").write_text(text)
-    return text
+def test_every_block_of_the_readmes_is_run_by_a_test() -> None:
+    # Their marks claim the blocks that they run.
+    for module in ("test_kuberay_readme", "test_kuberay_role", "test_seed_readme"):
+        import_module(module)
+    left = unclaimed()
+    assert not left, f"no test runs {', '.join(sorted(left))}"
 
 
-def test_the_run_launcher(home, ray_head: RayHead, tmp_path: Path, monkeypatch) -> None:
-    """Flat configuration without an address, and a tag that overrides it."""
+def test_blocks_are_found_below_their_headings() -> None:
+    document = "# A\n```python\n# no heading\n```\n## B c\n```yaml\na: 1\n```\n```yaml\n```\n"
+    found = [(block.key, block.text.strip()) for block in blocks(document)]
+    assert found == [("A: python 1", "# no heading"), ("B c: yaml 1", "a: 1"), ("B c: yaml 2", "")]
+    with pytest.raises(ValueError, match="does not end"):
+        list(blocks("# A\n```python\n"))
+
+
+QUICK_START = readme_block("Quick start", "python")
+QUICK_START_ENDS = readme_block("Quick start", "text")
+
+
+@readme("Quick start", "shell")
+def test_the_extras_to_install(printed: str) -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
+    project = tomllib.loads((ROOT / "host/python/pyproject.toml").read_text())["project"]
+    program, command, requirement = shlex.split(printed)
+    assert (program, command) == ("pip", "install")
+    wanted = Requirement(requirement)
+    assert wanted.name == project["name"]
+    assert wanted.extras <= project["optional-dependencies"].keys()
+
+
+@readme("Quick start", "shell", 2)
+def test_the_quick_start(printed: str, ray_head: RayHead, tmp_path: Path) -> None:
+    """On a Ray that is there already: the one on this machine may be another test's."""
+    (tmp_path / "answer.py").write_text(QUICK_START)
+    done = subprocess.run(
+        ["bash", "-e", "-c", printed],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "RAY_ADDRESS": ray_head.url,
+            "TMPDIR": str(tmp_path),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    assert lines[-1].endswith(QUICK_START_ENDS.strip()), lines
+    # Each step was a Ray job.
+    steps = [name for name in ray_head.jobs() if name.endswith(("-number", "-double"))]
+    assert len(steps) == 2
+
+
+@readme("From source", "shell")
+def test_the_commands_of_this_repository(printed: str) -> None:
+    programs = sorted((ROOT / "target").glob("*/xtask"), key=lambda file: file.stat().st_mtime)
+    if not programs:
+        pytest.skip("no `cargo xtask` was built")
+    for line in printed.splitlines():
+        words = shlex.split(line, comments=True)
+        assert words[:2] == ["cargo", "xtask"], line
+        asked = subprocess.run([programs[-1], *words[2:], "--help"], capture_output=True, text=True)
+        assert asked.returncode == 0, asked.stderr
+
+
+def launcher_of(home: Home, printed: dict[str, Any]) -> RayRunLauncher:
+    """The run launcher of an instance whose dagster.yaml has this text."""
+    launcher = home(printed).run_launcher
+    assert isinstance(launcher, RayRunLauncher)
+    return launcher
+
+
+def planned(launcher: RayRunLauncher) -> dict[str, Any]:
+    """What the launcher's component makes of the configuration, for a step: it names mistakes."""
+    backend = launcher.backend
+    options = {**launcher._options, **backend.options}
+    spec, _ = worker_spec(
+        dg.DagsterRun(job_name="job", run_id="r"),
+        attempt=0,
+        argv=["dagster"],
+        payload=None,
+        env={},
+        tags={},
+        options=options,
+    )
+    return backend.call("executor.plan", {"step": {**spec, "step_key": "s"}})
+
+
+@readme("Configuration", "yaml")
+def test_the_launchers_configuration(printed: str, home: Home, monkeypatch: Any) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    launcher = launcher_of(home, yaml.safe_load(printed))
+    assert launcher.backend.url == "http://ray-head:8265"
+    assert launcher._options == {
+        "num_cpus": 1,
+        "env_vars": ["AWS_REGION", "STAGE=prod"],
+        "runtime_env": {"pip": ["polars"]},
+    }
+    assert planned(launcher)["job"]["submission_id"].startswith("dagster-step-r")
+
+
+def _file(folder: Path, text: str) -> Path:
+    file = folder / "printed_example.py"
+    file.write_text(text)
+    return file
+
+
+def test_the_fields_that_are_listed_are_those_of_launcher_and_executor() -> None:
+    _, _, rest = README.read_text().partition("\nFields: ")
+    listed = re.findall(r"`([a-z_0-9]+)`", rest.partition(";")[0])
+    assert sorted(listed) == sorted(RayLauncherConfig.model_fields)
+    assert set(listed) <= set(RayExecutorConfig.model_fields)
+
+
+@readme("Configuration", "python")
+def test_an_executor_and_tags(
+    printed: str, home: Home, ray_head: RayHead, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
-    instance = home(yaml.safe_load((README / "dagster.yaml").read_text()))
-    text = _printed("launcher", tmp_path)
-    op = "from dagster import op\n\n\n@op\ndef my_op():\n    return 42\n\n\n"
-    file = tmp_path / "launcher_example.py"
-    file.write_text(op + text.replace(RETURN, "    my_op()"))
-    job = ReconstructableJob.for_file(str(file), "my_job")
-    run = _created(instance, job)
-    instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
-    wait_for("the run", lambda: _ended(instance, run.run_id), 90)
-    after = instance.get_run_by_id(run.run_id)
-    assert after and after.status == dg.DagsterRunStatus.SUCCESS
-    assert list(ray_head.jobs(run.run_id)) == [f"dagster-run-{run.run_id}"]
-
-
-def test_the_executor(home, ray_head: RayHead, tmp_path: Path, monkeypatch) -> None:
-    """Nested configuration, GPUs, and a runtime environment in the op's tag."""
-    monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
-    module = tmp_path / "modules" / "torch"
-    module.mkdir(parents=True)
-    (module / "__init__.py").write_text("SHIPPED = True\n")
-    text = _printed("executor", tmp_path).replace(RETURN, "    my_op()")
-    pip = '{"pip": {"packages": ["torch"]}}'
-    assert pip in text
-    text = text.replace(pip, json.dumps({"py_modules": [str(module)]}))
-    text = text.replace("result = ...", 'result = (torch.SHIPPED, environ["CUDA_VISIBLE_DEVICES"])')
-    file = tmp_path / "executor_example.py"
-    file.write_text("from os import environ\n\n" + text)
-    job = ReconstructableJob.for_file(str(file), "my_job")
+    job = ReconstructableJob.for_file(str(_file(tmp_path, printed)), "training")
     with dg.execute_job(job, instance=home({})) as result:
         assert result.success
-        assert result.output_for_node("my_op") == (True, "0,1")
         [name] = ray_head.jobs(result.run_id)
-        assert name.startswith(f"dagster-step-{result.run_id}-my_op")
-    shutil.rmtree(module)
+    assert name == f"dagster-step-{result.run_id}-train"
 
 
-def test_local_ray(ray_head: RayHead, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", ray_head.gcs)
-    namespace: dict = {}
-    exec(compile(_printed("local", tmp_path), "local_example.py", "exec"), namespace)
-    definitions = namespace["definitions"]
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process()
-    assert result.success
-    assert result.output_for_node("my_asset") == 42
+@readme("Values in Ray", "python")
+def test_values_in_ray(printed: str, ray_head: RayHead, monkeypatch: Any) -> None:
     import ray
 
-    assert not ray.is_initialized(), "the connection that it made is closed"
+    monkeypatch.setenv("RAY_ADDRESS", ray_head.gcs)
+    try:
+        job = _executed(printed)["defs"].resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process()
+        assert result.success
+        [kept] = result.handled_output_events_for_node("upstream")
+        assert "ray_io_manager" in str(kept.message), kept
+    finally:
+        ray.shutdown()
 
 
-def _created(instance: DagsterInstance, job: ReconstructableJob) -> dg.DagsterRun:
-    definition = job.get_definition()
-    return create_run_for_test(
-        instance,
-        job_name=definition.name,
-        tags=dict(definition.tags),
-        job_code_origin=job.get_python_origin(),
-        status=dg.DagsterRunStatus.STARTING,
-    )
+def _executed(text: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(text, "README.md", "exec"), names)
+    return names
 
 
-def _ended(instance: DagsterInstance, run_id: str) -> bool:
-    run = instance.get_run_by_id(run_id)
-    return run is not None and run.is_finished
+REPORTS = """
+from dagster_pipes import open_dagster_pipes
+
+with open_dagster_pipes() as pipes:
+    pipes.report_asset_materialization(metadata={"param": pipes.get_extra("param")})
+"""
+
+
+@pytest.mark.timeout(400)
+@readme("Scripts that report back", "python")
+def test_a_script_that_reports_back(
+    printed: str, ray_head: RayHead, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """`working_dir` and `pip` are as printed: the folder is uploaded, and pip finds dagster-pipes
+    in the environment that Ray runs in."""
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "score.py").write_text(REPORTS)
+    monkeypatch.chdir(tmp_path)
+    # It wins over the address that is printed.
+    monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
+    job = _executed(printed)["defs"].resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process()
+    [event] = result.asset_materializations_for_node("scored")
+    assert event.metadata["param"].value == "value"
+    [ran] = ray_head.jobs(result.run_id).values()
+    assert ran["runtime_env"]["working_dir"].startswith("gcs://")
+
+
+@readme("Another backend", "yaml")
+def test_a_backend_that_is_a_file(printed: str, home: Home, tmp_path: Path) -> None:
+    wasm = built_in("existing", tmp_path / "ours.wasm")
+    launcher = _with_lines(home, printed.replace("/opt/backends/ours.wasm", str(wasm)))
+    assert planned(launcher)["job"]["submission_id"].startswith("dagster-step-r")
+    # The commented line is the other form.
+    [line] = [line for line in printed.splitlines() if "#" in line]
+    reference = yaml.safe_load(line.replace("# ", ""))["backend"]
+    assert reference.startswith("oci://") and "@sha256:" in reference
+
+
+@readme("Another backend", "yaml", 2)
+def test_what_an_operator_allows_of_a_backend(printed: str, home: Home, tmp_path: Path) -> None:
+    wasm = built_in("existing", tmp_path / "ours.wasm")
+    digest = hashlib.sha256(wasm.read_bytes()).hexdigest()
+    assert "5f0c…" in printed
+    pinned = f"    backend: {wasm}\n{printed.replace('5f0c…', digest)}"
+    launcher = _with_lines(home, pinned)
+    assert launcher.backend.connection.backend_grants == {
+        "grants": {"http": ["address"]},
+        "limits": {"memory_mib": 32},
+    }
+    assert planned(launcher)["job"]["submission_id"].startswith("dagster-step-r")
+    # The same lines without the one right.
+    narrower = pinned.replace("http: [address]", "http: []")
+    assert narrower != pinned
+    with pytest.raises(PermissionDeniedError):
+        _with_lines(home, narrower).backend.call("launcher.check", {"runs": [_RUN]})
+
+
+_RUN = {"run_id": "r", "attempt": 0, "job": {"submission_id": "s"}}
+
+
+def _with_lines(home: Home, lines: str) -> RayRunLauncher:
+    """A launcher whose configuration has these printed lines, indented as they are."""
+    config = {"address": "http://127.0.0.1:9", **yaml.safe_load(textwrap.dedent(lines))}
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    return launcher_of(home, {"run_launcher": launcher})
+
+
+# Those that need neither a registry, nor a project that builds, nor minutes.
+RUN_AT_ONCE = {"components", "inspect", "call", "record", "replay", "clean"}
+JOBS = "import dagster as dg\n\n\n@dg.job\ndef nothing() -> None: ...\n"
+
+
+@readme("The command", "shell")
+def test_the_command_lines(printed: str, tmp_path: Path) -> None:
+    """Each subcommand and option is known; those that can be run here are run, as printed."""
+    built_in("existing", tmp_path / "mine.wasm")
+    (tmp_path / "jobs.py").write_text(JOBS)
+    programs = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "DAGSTER_RAY_CACHE_DIR": str(tmp_path / "cache"),
+        "DAGSTER_HOME": str(tmp_path),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+    }
+    # `dagster-ray` itself, wherever the package was installed.
+    command = [sys.executable, "-m", "dagster_ray"]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *words],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env=environment,
+        )
+
+    seen = set()
+    for line in printed.splitlines():
+        program, name, *words = shlex.split(line, comments=True)
+        assert program == "dagster-ray", line
+        seen.add(name)
+        own = words[: words.index("--")] if "--" in words else words
+        described = run(name, "--help")
+        assert described.returncode == 0, described.stderr
+        for option in (word for word in own if word.startswith("--")):
+            assert f"{option} " in described.stdout, f"{line}: {option} is unknown"
+        if name in RUN_AT_ONCE:
+            done = run(name, *words)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert seen >= RUN_AT_ONCE
+
+
+DEFINITIONS = """
+import dagster as dg
+from dagster_ray import ray_executor
+
+
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
+def train() -> float:
+    return 0.9
+
+
+@dg.job(executor_def=ray_executor)
+def training() -> None:
+    train()
+
+
+defs = dg.Definitions(jobs=[training])
+"""
+
+
+@readme("Testing your jobs", "python")
+def test_the_simulation(printed: str, tmp_path: Path) -> None:
+    project = tmp_path / "my_project"
+    project.mkdir()
+    (project / "definitions.py").write_text(DEFINITIONS)
+    (tmp_path / "test_it.py").write_text(printed)
+    # As where the package is installed: there pytest finds the fixture by itself.
+    found = [] if _is_installed() else ["-p", "dagster_ray.testing"]
+    command = [sys.executable, "-m", "pytest", "-q", *found, "test_it.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 passed" in ran.stdout
+
+
+def _is_installed() -> bool:
+    from importlib.metadata import entry_points
+
+    return any(found.name == "dagster_ray" for found in entry_points(group="pytest11"))
+
+
+def test_mistakes_in_a_block_are_found(home: Home) -> None:
+    """The checks above would not pass whatever is printed."""
+    printed = yaml.safe_load(json.dumps({"run_launcher": {"module": "dagster_ray"}}))
+    printed["run_launcher"] |= {"class": "RayRunLauncher", "config": {"num_cpu": 1}}
+    with pytest.raises(dg.DagsterInvalidConfigError):
+        launcher_of(home, printed)

@@ -2,7 +2,6 @@
 executed for real, and Ray is not needed."""
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster_ray.backend import Backend, Connection
-from dagster_ray.errors import InvalidConfigError
+from dagster_ray.errors import CallTimeoutError, InvalidConfigError
 from dagster_ray.simulation.supervisor import key_file
 from dagster_ray.testing import SimulatedRay
 from processes import wait_for
@@ -45,6 +44,11 @@ def test_a_job_runs_its_steps_as_ray_jobs_and_its_values_can_be_read(
     assert simulated_ray.jobs[1].submission_id == f"dagster-step-{result.run_id}-train"
     assert (result.value("load"), result.value("train")) == ([1, 2, 3], 6)
     assert "trained as train, try 0" in result.logs
+    kinds = [event.event_type for event in result.step_events("train")]
+    assert kinds[0] == dg.DagsterEventType.STEP_WORKER_STARTING
+    assert kinds[-1] == dg.DagsterEventType.STEP_SUCCESS
+    assert {event.step_key for event in result.step_events("train")} == {"train"}
+    assert result.step_events("no such step") == []
 
 
 def test_a_step_that_runs_out_of_memory_is_retried(simulated_ray: SimulatedRay) -> None:
@@ -148,11 +152,38 @@ def test_a_partition_is_a_run_of_its_own(simulated_ray: SimulatedRay) -> None:
 
 
 def test_a_launched_run_has_a_worker_of_its_own_on_ray(simulated_ray: SimulatedRay) -> None:
-    result = simulated_ray.launch(PROJECT, job="training").wait()
+    launched = simulated_ray.launch(PROJECT, job="training")
+    assert not launched.run.is_finished
+    result = launched.wait()
     assert result.success, result
+    assert launched.run.is_finished and launched.run_id == result.run_id
     ids = [job.submission_id for job in simulated_ray.jobs]
     run = result.run_id
     assert ids == [f"dagster-run-{run}", f"dagster-step-{run}-load", f"dagster-step-{run}-train"]
+
+
+def test_a_run_that_does_not_end_in_time_says_so(
+    simulated_ray: SimulatedRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    launched = simulated_ray.launch(PROJECT, job="waiting")
+    with pytest.raises(CallTimeoutError, match="has not ended within 0 s") as raised:
+        launched.wait(timeout=0.1)
+    assert launched.run_id in str(raised.value)
+    with pytest.raises(CallTimeoutError, match="no such step has not begun"):
+        launched.wait_for_step("no such step", timeout=0.1)
+    launched.terminate()
+
+
+def test_the_clock_counts_what_is_skipped_and_what_is_not(simulated_ray: SimulatedRay) -> None:
+    assert simulated_ray.clock.skipped == 0
+    began = simulated_ray.clock.elapsed
+    time.sleep(0.2)
+    assert 0.2 <= simulated_ray.clock.elapsed - began < 5
+    simulated_ray.cluster_starts(seconds=200)
+    assert simulated_ray.execute(PROJECT, job="clusters").success
+    clock = simulated_ray.clock
+    assert clock.elapsed - clock.skipped < 60 < 190 < clock.skipped
 
 
 def test_a_run_worker_that_is_killed_fails_its_run(simulated_ray: SimulatedRay) -> None:
@@ -240,18 +271,6 @@ def test_rays_own_python_is_not_needed() -> None:
     assert importlib.util.find_spec("ray") is not None, "the environment of the tests has it"
     program = "import sys, dagster_ray.testing.simulated; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
-
-
-def test_the_readmes_example_as_printed(tmp_path: Path) -> None:
-    printed = Path(__file__).parent / "readme"
-    project = tmp_path / "my_project"
-    project.mkdir()
-    shutil.copy(printed / "simulated_definitions.py.txt", project / "definitions.py")
-    shutil.copy(printed / "simulated_test.py.txt", tmp_path / "test_it.py")
-    # As where the package is installed: there pytest finds the fixture by itself.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "dagster_ray.testing", "test_it.py"]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def _living(pids: Path) -> list[str]:

@@ -1,0 +1,207 @@
+"""README.md's Role, for a Dagster outside of the cluster: each way to Ray works with it alone."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from cluster import Cluster
+from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
+from dagster._core.test_utils import create_run_for_test
+from dagster_ray.kuberay import (
+    KubeRayCluster,
+    KubeRayClusterClientResource,
+    PipesKubeRayJobClient,
+    RayClusterConfig,
+    RayJobClient,
+)
+from document_blocks import readme
+from kube_objects import account_kubeconfig, allow, cluster_spec, names, role_rules
+from kubernetes import client, config
+from processes import wait_for
+
+printed_role = readme("On Kubernetes", "yaml", 2)
+
+Home = Callable[[dict], dg.DagsterInstance]
+
+CODE = """
+import dagster as dg
+from dagster_ray import ray_executor
+
+
+@dg.op
+def works():
+    print("the op has worked")
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def one_worker():
+    works()
+
+
+@dg.job(executor_def=ray_executor, resource_defs={"io_manager": dg.FilesystemIOManager()})
+def a_worker_for_each_step():
+    works()
+"""
+
+
+@pytest.fixture
+def outside(
+    printed: str,
+    cluster: Cluster,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A kubeconfig with the Role's rights, and no other access to the cluster."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rules = yaml.safe_load(printed)["rules"]
+    assert rules == role_rules(outside=True)
+    # The workers that are made in the cluster have an account of their own.
+    allow(cluster, namespace)
+    return account_kubeconfig(cluster, namespace, "outside", rules, tmp_path)
+
+
+def _backend(cluster: Cluster, namespace: str, outside: Path, folder: Path) -> dict[str, Any]:
+    job = {"spec": {"rayClusterSpec": cluster_spec(cluster, folder)}}
+    return {
+        "backend": "kuberay",
+        "backend_config": {"namespace": namespace, "image": cluster.image, "ray_job": job},
+        "kube_config": str(outside),
+    }
+
+
+def _job(folder: Path, name: str) -> ReconstructableJob:
+    file = folder / "outside_runs.py"
+    file.write_text(CODE)
+    return ReconstructableJob.for_file(str(file), name)
+
+
+@printed_role
+def test_the_account_has_the_roles_rights_and_no_others(
+    printed: str, outside: Path, namespace: str
+) -> None:
+    core: Any = client.CoreV1Api(config.new_client_from_config(str(outside)))
+    assert core.list_namespaced_pod(namespace).items == []
+    for refused in (core.list_namespaced_secret, core.list_namespaced_config_map):
+        with pytest.raises(client.ApiException) as raised:
+            refused(namespace)
+        assert raised.value.status == 403
+
+
+@printed_role
+@pytest.mark.timeout(300)
+def test_the_launcher(
+    printed: str, home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
+) -> None:
+    config = _backend(cluster, namespace, outside, tmp_path)
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    instance = home({"run_launcher": launcher})
+    job = _job(tmp_path, "one_worker")
+    run = create_run_for_test(
+        instance,
+        job_name="one_worker",
+        job_code_origin=job.get_python_origin(),
+        status=dg.DagsterRunStatus.STARTING,
+    )
+    instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+
+    def ended() -> bool:
+        now = instance.get_run_by_id(run.run_id)
+        health = instance.run_launcher.check_run_worker_health(run)
+        assert now and (now.is_finished or health.status == WorkerStatus.RUNNING), health
+        return now.status == dg.DagsterRunStatus.SUCCESS
+
+    wait_for("the run", ended, 200, 1)
+    # What the worker printed comes from Ray's dashboard, through the API server.
+    told = instance.run_launcher.get_run_worker_debug_info(run)
+    assert told and f"dg-run-{run.run_id}" in told
+
+
+@printed_role
+@pytest.mark.timeout(300)
+def test_the_executor(
+    printed: str, home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
+) -> None:
+    config = _backend(cluster, namespace, outside, tmp_path)
+    with dg.execute_job(
+        _job(tmp_path, "a_worker_for_each_step"),
+        instance=home({}),
+        run_config={"execution": {"config": config}},
+        raise_on_error=False,
+    ) as result:
+        assert result.success, [event.message for event in result.all_events]
+    wait_for("no job of a step", lambda: not names(cluster, namespace, "rayjobs"), 60)
+
+
+@printed_role
+def test_a_cluster_for_a_step(
+    printed: str, cluster: Cluster, namespace: str, outside: Path
+) -> None:
+    resource = KubeRayCluster(
+        image=cluster.image,
+        ray_cluster=RayClusterConfig(
+            metadata={"namespace": namespace},
+            spec=cluster_spec(cluster),  # type: ignore[arg-type]
+        ),
+        client=KubeRayClusterClientResource(kube_config=str(outside)),
+    )
+
+    @dg.asset
+    def answer(ray_cluster: KubeRayCluster) -> int:
+        import ray
+
+        return ray.get(ray.put(42))
+
+    definitions = dg.Definitions([answer], resources={"ray_cluster": resource})
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process()
+    assert result.output_for_node("answer") == 42
+    assert names(cluster, namespace, "rayclusters") == []
+
+
+@printed_role
+@pytest.mark.timeout(200)
+def test_a_script(
+    printed: str,
+    cluster: Cluster,
+    namespace: str,
+    outside: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+            from dagster_pipes import open_dagster_pipes
+
+            with open_dagster_pipes() as context:
+                print("a plain line")
+                context.report_custom_message(7)
+        """)
+    )
+    pipes = PipesKubeRayJobClient(RayJobClient(kube_config=str(outside)))
+    received: list[Any] = []
+    ray_job = {
+        "metadata": {"namespace": namespace},
+        "spec": {
+            "entrypoint": f"python {script}",
+            "rayClusterSpec": cluster_spec(cluster, tmp_path),
+        },
+    }
+
+    @dg.op
+    def scripted(context: dg.OpExecutionContext) -> None:
+        received.extend(pipes.run(context=context, ray_job=ray_job).get_custom_messages())
+
+    @dg.job
+    def scripts() -> None:
+        scripted()
+
+    scripts.execute_in_process(tags={"dagster/image": cluster.image})
+    assert received == [7]
+    assert "a plain line\n" in capfd.readouterr().out
