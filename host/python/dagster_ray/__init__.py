@@ -1,16 +1,18 @@
 """Dagster runs and steps on Ray, through WebAssembly components.
 
 The names are loaded when they are first used, so that importing the package costs next to
-nothing: a code location that only names the executor need not load the resources, and nothing
-here loads Ray or starts a thread.
+nothing: a code location that only names the executor need not load the resources. Importing the
+package loads neither Dagster nor Ray, and starts no thread.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dagster._core.libraries import DagsterLibraryRegistry
-
+from dagster_ray import _installation
 from dagster_ray._version import __version__
+
+_installation.check()
 
 if TYPE_CHECKING:
     from dagster_ray._base.resources import BaseRayResource, RayResource
@@ -24,7 +26,12 @@ if TYPE_CHECKING:
     from dagster_ray.core.resources import LocalRay
     from dagster_ray.core.run_launcher import RayRunLauncher
 
-DagsterLibraryRegistry.register("dagster-ray", __version__, is_dagster_package=False)
+# A process without Dagster, such as the command `dagster-ray`, need not import it. The modules that
+# do import it register the package then.
+if "dagster" in sys.modules:
+    from dagster_ray import _library
+
+    _library.register()
 
 _HOMES = {
     "BaseRayResource": "dagster_ray._base.resources",

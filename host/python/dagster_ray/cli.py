@@ -4,12 +4,18 @@ import signal
 import sys
 from pathlib import Path
 
+from dagster_ray import _installation
+
 
 def main() -> int:
     """Runs the command that the process was called with, and returns its exit code."""
+    try:
+        _installation.check()
+    except ImportError as error:
+        sys.exit(f"error: {error}")
     from dagster_ray import _native
 
-    # As Ctrl-C: what a component has started is to be stopped.
+    # SIGTERM ends the command as Ctrl-C does: what a component has started is stopped first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return _native.cli(
         ["dagster-ray", *sys.argv[1:]],

@@ -7,7 +7,10 @@ from typing import Any, Literal
 from dagster import Config, DagsterRun
 from pydantic import Field
 
+from dagster_ray import _library
 from dagster_ray.errors import InvalidConfigError
+
+_library.register()
 
 USER_DEFINED_RAY_KEY = "dagster-ray/config"
 DAGSTER_RAY_NAMESPACES_ENV_VAR = "DAGSTER_RAY_NAMESPACES"

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dagster_ray import _library
+
 if TYPE_CHECKING:
     from dagster_ray._base.resources import RayResource
     from dagster_ray.configs import Lifecycle
@@ -22,6 +24,8 @@ __all__ = [
     "RayRunLauncher",
     "ray_executor",
 ]
+
+_library.register()
 
 
 def __getattr__(name: str) -> Any:

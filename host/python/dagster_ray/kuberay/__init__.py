@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dagster_ray import _library
+
 if TYPE_CHECKING:
     from dagster_ray.kuberay.client import (
         KubeRayClient,
@@ -125,6 +127,8 @@ __all__ = [
     "delete_kuberay_clusters_op",
     "in_k8s",
 ]
+
+_library.register()
 
 
 def __getattr__(name: str) -> Any:

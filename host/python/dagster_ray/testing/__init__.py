@@ -21,12 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dagster_ray import _installation
+
 if TYPE_CHECKING:
     from dagster_ray.testing.results import Result
     from dagster_ray.testing.runs import LaunchedRun
     from dagster_ray.testing.simulated import Clock, SimulatedJob, SimulatedRay
 
-# pytest loads this in every session of whoever has the package: the rest waits for its first use.
+# pytest loads this module in every session, also where no test needs Ray. So it imports neither
+# Dagster nor what needs it.
+_installation.check()
+
 _HOMES = {
     "Clock": "dagster_ray.testing.simulated",
     "LaunchedRun": "dagster_ray.testing.runs",

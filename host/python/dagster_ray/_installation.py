@@ -1,0 +1,51 @@
+"""Whether the folder of this package belongs to this package alone.
+
+PyPI's distribution `dagster-ray` and ours, `dagster-ray-wasm`, both own the folder `dagster_ray`.
+pip installs both without a word: the later one overwrites modules of the earlier one, and removing
+one removes modules of the other. The check looks at the folder names beside the package, because
+`importlib.metadata` takes 20 ms to import.
+
+Where the other distribution was installed last, its `__init__.py` runs instead of ours. Then only
+modules that it does not have can notice: the command `dagster-ray` and the pytest plugin do.
+"""
+
+import os
+import sys
+
+_OTHER = "dagster_ray-"
+_RECORDS = (".dist-info", ".egg-info")
+# pathlib takes 5 ms to import, and `dagster-ray --version` needs it nowhere else.
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+
+
+def check(package: str = _PACKAGE) -> None:
+    """Raises `ImportError` where another distribution has written into the folder `package`."""
+    folder = os.path.dirname(package)  # noqa: PTH120
+    other = _other_version(folder)
+    if other is not None:
+        raise ImportError(
+            f"dagster-ray {other} and dagster-ray-wasm are both installed in {folder}, and each "
+            "has overwritten modules of the other in the folder dagster_ray; run "
+            "`pip uninstall -y dagster-ray dagster-ray-wasm && pip install dagster-ray-wasm`"
+        )
+    # Another distribution that is removed takes our `__init__.py` with it.
+    if getattr(sys.modules.get("dagster_ray"), "__file__", None) is None:
+        raise ImportError(
+            f"modules of dagster-ray-wasm are missing in {package}, as after removing the "
+            "distribution dagster-ray; run `pip install --force-reinstall --no-deps "
+            "dagster-ray-wasm`"
+        )
+
+
+def _other_version(folder: str) -> str | None:
+    """The version of PyPI's `dagster-ray` in this folder."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(_OTHER)]
+    except OSError:
+        return None
+    for name in names:
+        for record in _RECORDS:
+            if name.endswith(record):
+                return name[len(_OTHER) : -len(record)]
+    return None

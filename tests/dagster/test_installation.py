@@ -1,0 +1,112 @@
+"""What happens where PyPI's `dagster-ray` is installed into the same environment.
+
+Both distributions are really installed, by pip, into an environment of the test's own. The other
+one is a wheel with its name and one of its modules; ours has this package's Python files.
+"""
+
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import dagster_ray
+import pytest
+
+PACKAGE = Path(dagster_ray.__file__).parent
+REMEDY = "pip uninstall -y dagster-ray dagster-ray-wasm && pip install dagster-ray-wasm"
+THEIRS = {"dagster_ray/__init__.py": b"ORIGIN = 'PyPI'\n"}
+
+
+def _wheel(folder: Path, name: str, files: dict[str, bytes]) -> Path:
+    stem = f"{name.replace('-', '_')}-0.4.8"
+    wheel = folder / f"{stem}-py3-none-any.whl"
+    info = f"{stem}.dist-info"
+    files = files | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.4.8\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+        archive.writestr(
+            f"{info}/RECORD", "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+        )
+    return wheel
+
+
+class Environment:
+    """An empty environment, and the wheels of both distributions."""
+
+    def __init__(self, folder: Path) -> None:
+        ours = {
+            f"dagster_ray/{path.relative_to(PACKAGE)}": path.read_bytes()
+            for path in PACKAGE.rglob("*.py")
+        }
+        self.ours = str(_wheel(folder, "dagster-ray-wasm", ours))
+        self.theirs = str(_wheel(folder, "dagster-ray", THEIRS))
+        home = folder / "environment"
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        self._python = str(home / "bin/python")
+
+    def pip(self, *arguments: str) -> None:
+        command = [self._python, "-m", "pip", "--disable-pip-version-check", *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def install(self, *wheels: str) -> None:
+        for wheel in wheels:
+            self.pip("install", "--no-index", "--no-deps", wheel)
+
+    def run(self, code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([self._python, "-I", "-c", code], capture_output=True, text=True)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return Environment(tmp_path)
+
+
+def test_ours_installed_last_is_refused_at_import_with_the_remedy(environment: Environment) -> None:
+    environment.install(environment.ours)
+    alone = environment.run("import dagster_ray; print(dagster_ray.__version__)")
+    assert (alone.returncode, alone.stderr) == (0, ""), "our distribution alone is no conflict"
+
+    environment.install(environment.theirs)
+    environment.pip("install", "--no-index", "--no-deps", "--force-reinstall", environment.ours)
+    for code in ("import dagster_ray", "import dagster_ray.core.executor"):
+        refused = environment.run(code)
+        assert refused.returncode == 1
+        sentence = refused.stderr.strip().splitlines()[-1]
+        assert sentence.startswith("ImportError: dagster-ray 0.4.8 and dagster-ray-wasm are both")
+        assert sentence.endswith(f"run `{REMEDY}`")
+
+
+def test_theirs_installed_last_is_noticed_by_the_command_and_the_pytest_plugin(
+    environment: Environment,
+) -> None:
+    environment.install(environment.ours, environment.theirs)
+    # Their `__init__.py` runs, so that importing the package alone cannot fail.
+    imported = environment.run("import dagster_ray; print(dagster_ray.ORIGIN)")
+    assert imported.stdout == "PyPI\n", imported.stderr
+
+    command = environment.run("import sys; from dagster_ray.cli import main; sys.exit(main())")
+    assert command.returncode == 1
+    assert command.stderr.startswith("error: dagster-ray 0.4.8 and dagster-ray-wasm are both")
+    assert REMEDY in command.stderr and "Traceback" not in command.stderr
+
+    # pytest itself is that of the environment which runs this test.
+    known = sysconfig.get_paths()["purelib"]
+    plugin = environment.run(f"import sys; sys.path.append({known!r}); import dagster_ray.testing")
+    assert plugin.returncode == 1
+    assert REMEDY in plugin.stderr.strip().splitlines()[-1]
+
+
+def test_what_removing_theirs_took_along_is_noticed_by_the_command(
+    environment: Environment,
+) -> None:
+    environment.install(environment.theirs, environment.ours)
+    environment.pip("uninstall", "-y", "dagster-ray")
+    command = environment.run("import sys; from dagster_ray.cli import main; sys.exit(main())")
+    assert command.returncode == 1
+    assert "modules of dagster-ray-wasm are missing" in command.stderr
+    assert "--force-reinstall" in command.stderr
