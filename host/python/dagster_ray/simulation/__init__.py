@@ -1,7 +1,9 @@
 """Whether Ray is simulated in this process, and where.
 
-A test says so in the environment, which its child processes inherit: everything of this package
-then uses the component `simulated`, whatever the user's code configures.
+A test sets the environment variable `DAGSTER_RAY_SIMULATION`, which its child processes inherit:
+everything of this package then uses the component `simulated`, whatever the user's code configures.
+The variable without a running test behind it is a mistake that would run production jobs as
+processes of the daemon's machine, so that a process in which it is set logs a warning.
 """
 
 import os
@@ -17,11 +19,56 @@ URL = "http://ray.simulated:8265"
 
 _BUCKET = "simulation"
 _SUPERVISOR = Path(__file__).parent / "supervisor.py"
+# In the simulation's directory, while its test runs: the test's process id.
+_TEST = "test.pid"
+# The directories that have been looked at.
+_seen: set[str] = set()
 
 
 def directory() -> str | None:
-    """The directory of the simulation that this process is in."""
-    return os.environ.get(VARIABLE) or None
+    """The directory of the simulation that this process is in.
+
+    Logs a warning where no test runs that simulation, once in a process.
+    """
+    found = os.environ.get(VARIABLE) or None
+    if found is not None and found not in _seen:
+        _seen.add(found)
+        if not _is_tested(found):
+            _warn(found)
+    return found
+
+
+def begin_test(path: str) -> None:
+    """Notes in the directory that this process tests with it."""
+    Path(path, _TEST).write_text(str(os.getpid()))
+
+
+def end_test(path: str) -> None:
+    """Removes the note."""
+    Path(path, _TEST).unlink(missing_ok=True)
+
+
+def _is_tested(path: str) -> bool:
+    try:
+        os.kill(int(Path(path, _TEST).read_text()), 0)
+    except PermissionError:
+        # The process exists, and belongs to another user.
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _warn(path: str) -> None:
+    import logging
+
+    logging.getLogger("dagster_ray").warning(
+        "%s=%s is set, but no test runs with it: Ray is simulated in this process. Runs and steps "
+        "are processes of this machine, and the configured Ray is not used. Unset %s",
+        VARIABLE,
+        path,
+        VARIABLE,
+    )
 
 
 def lent(path: str) -> dict[str, Any]:
@@ -53,4 +100,13 @@ class Connection:
         return ray is not None and ray.is_initialized()
 
 
-__all__ = ["SETTING", "URL", "VARIABLE", "Connection", "directory", "lent"]
+__all__ = [
+    "SETTING",
+    "URL",
+    "VARIABLE",
+    "Connection",
+    "begin_test",
+    "directory",
+    "end_test",
+    "lent",
+]

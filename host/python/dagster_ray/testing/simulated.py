@@ -81,6 +81,7 @@ class SimulatedRay:
         self._directory = str(directory.absolute())
         self._state = Path(self._directory, "state")
         self._state.mkdir(parents=True)
+        simulation.begin_test(self._directory)
         self._faults: list[dict[str, Any]] = []
         self._instance: dg.DagsterInstance | None = None
         self.clock = Clock(self._directory, time.time())
@@ -221,6 +222,7 @@ class SimulatedRay:
         key_file(self._directory, OVER).touch()
         for pid in self._wait_for_supervisors("*", _END_SECONDS):
             os.kill(pid, signal.SIGKILL)
+        simulation.end_test(self._directory)
         if self._instance is not None:
             self._instance.dispose()
 
