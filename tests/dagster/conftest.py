@@ -30,8 +30,11 @@ for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"ray_head", "unwatched_ray_head", "cluster"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"ray_head", "unwatched_ray_head", "cluster"} & fixtures:
             item.add_marker(pytest.mark.slow)
+        if "cluster" in fixtures:
+            item.add_marker(pytest.mark.kubernetes)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-//! A call of a component: its reports on standard error, and Ctrl-C passed on to it.
+//! Calls a component: writes its reports to standard error, and cancels the call on Ctrl-C.
 
 use std::io::Write;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::output::{BAD, FAINT, Output, WARNING};
 /// Calls `interface.function` with a JSON object, and waits for the end.
 ///
 /// # Errors
-/// Where the call fails, or the user gives up; then it was told to clean up and has ended.
+/// Where the call fails, or the user pressed Ctrl-C. Then the component has cleaned up, and the call has
+/// ended.
 pub(crate) fn call(
     context: &Context,
     backend: &Backend,
@@ -23,29 +24,29 @@ pub(crate) fn call(
     timeout: Option<Duration>,
 ) -> anyhow::Result<Answer> {
     let mut call = Call::begin(backend, export, arguments, CallOptions { timeout, ..CallOptions::default() });
-    let mut told = false;
+    let mut is_cancelled = false;
     loop {
         match call.wait(backend, LOOK) {
-            Progress::Notice(notice) => tell(context.output, notice),
-            Progress::Ended(_) if told => return Err(Interrupted.into()),
+            Progress::Notice(notice) => report(context.output, notice),
+            Progress::Ended(_) if is_cancelled => return Err(Interrupted.into()),
             Progress::Ended(outcome) => return Ok((*outcome)?),
             Progress::Quiet => {}
         }
-        if context.interrupt.is_raised() && !told {
+        if context.interrupt.is_raised() && !is_cancelled {
             context
                 .output
                 .note("stopping: the component may clean up first; press Ctrl-C again to leave at once");
             call.cancel();
-            told = true;
+            is_cancelled = true;
         }
     }
 }
 
-fn tell(output: Output, notice: Notice) {
+fn report(output: Output, notice: Notice) {
     match notice {
+        Notice::Log { level: "error", message } => output.log(format_args!("{BAD}error{BAD:#}: {message}")),
         Notice::Log { level, message } => {
             let style = match level {
-                "error" => BAD,
                 "warning" => WARNING,
                 "debug" => FAINT,
                 _ => Style::new(),
@@ -55,7 +56,7 @@ fn tell(output: Output, notice: Notice) {
         Notice::Progress { message } => output.note(format_args!("{FAINT}{message}{FAINT:#}")),
         Notice::Event { event, body } => output.note(format_args!("{FAINT}{event}{FAINT:#}: {body}")),
         Notice::Output { text, .. } => {
-            // A script's own bytes, whatever they are. Who closed standard error does not want them.
+            // A script's output, byte by byte. A closed standard error does not end the call.
             let _ = std::io::stderr().write_all(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! What a component is lent for a call: the same things that Dagster's configuration names.
+//! The options of a call that a component's grants refer to, as in Dagster's configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::exit::Usage;
 
 /// The options of every command that calls a component.
 #[derive(clap::Args)]
-#[command(next_help_heading = "What the component is lent")]
+#[command(next_help_heading = "Connection and permissions")]
 pub(crate) struct Connection {
     /// The Ray dashboard that the grant `address` stands for, such as http://ray-head:8265
     #[arg(long, value_name = "URL")]
@@ -43,30 +43,30 @@ pub(crate) struct Connection {
     /// A directory or file that may be uploaded
     #[arg(long = "directory", value_name = "PATH")]
     directories: Vec<PathBuf>,
-    /// A TOML file with [grants] and [limits] that narrow the component's manifest
+    /// A TOML file with [grants] and [limits] that restrict the component's manifest
     #[arg(long, value_name = "FILE")]
     narrow: Option<PathBuf>,
 }
 
 impl Connection {
-    /// The component with what these options lend it.
+    /// The component with these options.
     ///
     /// # Errors
-    /// Where an option cannot be meant, or the engine cannot be started.
+    /// Where an option is wrong, or the engine cannot be started.
     pub(crate) fn backend(&self, context: &mut Context, found: Found) -> anyhow::Result<Backend> {
         let options = self.options(context, found)?;
         Ok(Backend::new(context.host()?, options))
     }
 
-    /// Whether an option names something that the component is to talk to.
+    /// Whether an option names a service that the component talks to.
     pub(crate) fn names_a_service(&self) -> bool {
         self.address.is_some() || self.kubeconfig.is_some() || self.kube_context.is_some()
     }
 
-    /// The same before there is a host.
+    /// The options of the component, without a host.
     ///
     /// # Errors
-    /// Where an option cannot be meant.
+    /// Where an option is wrong.
     pub(crate) fn options(&self, context: &Context, found: Found) -> anyhow::Result<BackendOptions> {
         let mut settings: BTreeMap<_, _> = self.settings.iter().cloned().collect();
         let mut authorities = Vec::new();

@@ -16,6 +16,8 @@ pub struct Installation {
     /// The commands behind the programs that a component may be granted: `python`, and `ray` for
     /// Ray's own command line.
     pub programs: BTreeMap<String, Vec<String>>,
+    /// The folder whose compiled code is as trusted as this program, if it was installed with one.
+    pub installed: Option<PathBuf>,
 }
 
 impl Installation {
@@ -31,7 +33,7 @@ impl Installation {
         let components = named.map(PathBuf::from).or(beside).unwrap_or_else(built);
         let programs = [("python", "python3"), ("ray", "ray")];
         let programs = programs.map(|(name, file)| (name.to_owned(), vec![file.to_owned()]));
-        Self { components, programs: programs.into() }
+        Self { components, programs: programs.into(), installed: None }
     }
 }
 
@@ -59,7 +61,8 @@ impl Context {
         match &self.host {
             Some(host) => Ok(host.clone()),
             None => {
-                let host = Host::start_with(HostOptions::of_environment()?)?;
+                let installed = self.installation.installed.clone();
+                let host = Host::start_with(HostOptions { installed, ..HostOptions::of_environment()? })?;
                 Ok(self.host.insert(host).clone())
             }
         }

@@ -1,4 +1,4 @@
-//! How a command ends, as a number that a script can go by.
+//! The exit codes of the command.
 
 use std::process::ExitCode;
 
@@ -8,27 +8,27 @@ use dagster_ray_runtime::{CallError, LoadError};
 /// Shown under every `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done
-  1    what was asked about failed, or could not be done
-  2    the command was written wrongly
-  3    the component could not be loaded
-  4    the component answered with an error, or trapped
+  0    success
+  1    failure
+  2    usage error
+  3    the component cannot be loaded
+  4    the component returned an error or trapped
   130  interrupted";
 
 /// The end of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// Success.
     Done,
-    /// What was asked about failed.
+    /// Failure.
     Failed,
-    /// The command was written wrongly.
+    /// A usage error.
     Usage,
-    /// The component could not be loaded.
+    /// The component cannot be loaded.
     Load,
-    /// The component answered with an error, or trapped.
+    /// The component returned an error or trapped.
     Component,
-    /// The user gave up.
+    /// The user pressed Ctrl-C.
     Interrupted,
 }
 
@@ -83,12 +83,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An argument that cannot be meant. The text says what to write instead.
+/// A usage error. The text says what to write instead.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// A component that does not load, told in words that fit the command better.
+/// A component that cannot be loaded, with a message that fits the command.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refused(pub(crate) String);

@@ -1,7 +1,7 @@
-//! The command `dagster-ray`: components looked at, called, fetched and published.
+//! The command `dagster-ray`: inspects, calls, fetches and publishes components.
 //!
-//! One file a command, in `commands`. The program `dagster-ray` and the Python package's console
-//! script are both [`run`].
+//! Each command has one file in `commands`. The program `dagster-ray` and the Python package's
+//! console script both call [`run`].
 
 mod calling;
 mod cassette;
@@ -11,9 +11,11 @@ mod connection;
 mod context;
 mod exit;
 mod interrupt;
+pub mod log;
 mod output;
 mod place;
 mod project;
+mod verbosity;
 
 use std::ffi::OsString;
 
@@ -22,22 +24,29 @@ use clap::{CommandFactory, Parser};
 
 use crate::commands::Command;
 use crate::context::Context;
-use crate::exit::EXIT_CODES;
+use crate::exit::{EXIT_CODES, Usage};
 use crate::output::Output;
+use crate::verbosity::{Filter, StandardError, VARIABLE, VARIABLE_HELP};
 
 pub use context::Installation;
 pub use exit::Exit;
 pub use interrupt::Interrupt;
 
-/// Dagster on Ray, through WebAssembly components: look at the components, call them, and hand
-/// them on
+/// Dagster on Ray, through WebAssembly components: inspect, call, fetch and publish the components
 #[derive(Parser)]
 #[command(name = "dagster-ray", bin_name = "dagster-ray", version, arg_required_else_help = true)]
-#[command(disable_help_subcommand = true, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+#[command(after_help = format!("{VARIABLE_HELP}\n\n{EXIT_CODES}"))]
 struct Arguments {
     /// Print one JSON document on standard output, and nothing else there
     #[arg(long, global = true)]
     json: bool,
+    /// Log more on standard error: what happens, with -vv details, with -vvv everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Write only errors to standard error
+    #[arg(short, long, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -58,7 +67,11 @@ pub fn run(
             };
         }
     };
-    let output = Output::new(arguments.json);
+    let output = Output::new(arguments.json, arguments.quiet);
+    if let Err(error) = log_to_standard_error(&arguments, output) {
+        output.error(&error.into());
+        return Exit::Usage;
+    }
     let mut context = Context::new(output, interrupt, installation);
     let ended = arguments.command.run(&mut context);
     context.close();
@@ -71,6 +84,17 @@ pub fn run(
             Exit::of(&error)
         }
     }
+}
+
+fn log_to_standard_error(arguments: &Arguments, output: Output) -> Result<(), Usage> {
+    if arguments.quiet && arguments.verbose > 0 {
+        return Err(Usage("--quiet and --verbose cannot be used together: leave one out".into()));
+    }
+    let variable = std::env::var(VARIABLE).ok();
+    let filter = Filter::new(arguments.verbose, arguments.quiet, variable.as_deref())?;
+    // In a Python process whose components log to Python already, they go on doing so.
+    log::install(StandardError { filter, output });
+    Ok(())
 }
 
 /// The definition of the command, for shell completions.

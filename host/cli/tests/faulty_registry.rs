@@ -101,6 +101,20 @@ fn a_whole_artifact_is_taken() {
 }
 
 #[test]
+fn cleaning_can_keep_what_was_pulled() {
+    let wasm = std::fs::read(fixture("echo")).unwrap();
+    let registry = Registry::start(&manifest(&wasm), wasm.clone(), wasm.len());
+    let world = World::new();
+    world.run(["pull", &registry.pinned(), "--json"]).json();
+    let kept = world.run(["clean", "--keep-pulled", "--json"]).json();
+    assert_eq!(kept["pulled"], 0);
+    let listed = world.run(["components", "--json"]).json();
+    assert!(listed.as_array().unwrap().iter().any(|row| row["source"] == "pulled"), "{listed}");
+    let freed = world.run(["clean", "--json"]).json();
+    assert_eq!(freed["pulled"], 1);
+}
+
+#[test]
 fn a_layer_of_another_content_is_refused() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let mut other = wasm.clone();

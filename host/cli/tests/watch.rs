@@ -56,6 +56,24 @@ fn a_build_is_put_in_place_whole_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn the_manifest_that_is_named_is_placed_instead_of_the_projects() {
+    let world = World::new();
+    std::fs::create_dir(world.path("project")).unwrap();
+    std::fs::write(world.path("project/which"), fixture("echo").display().to_string()).unwrap();
+    std::fs::write(world.path("project/mine.toml"), "id = \"mine\"\n").unwrap();
+    std::fs::write(world.path("other.toml"), "id = \"other\"\n").unwrap();
+    let watch = ["watch", "project", "--to", "mine.wasm", "--once", "--build", BUILD];
+    let placed = || std::fs::read_to_string(world.path("mine.toml")).unwrap();
+    assert_eq!(world.run(watch).code(), 0);
+    assert_eq!(placed(), "id = \"mine\"\n");
+    let mut command = world.command(watch);
+    assert!(command.args(["--manifest", "other.toml"]).status().unwrap().success());
+    assert_eq!(placed(), "id = \"other\"\n");
+    let missing = common::Ended(world.command(watch).args(["--manifest", "nowhere.toml"]).output().unwrap());
+    assert!(missing.fails(2).contains("--manifest nowhere.toml"), "{}", missing.stderr());
+}
+
+#[test]
 fn once_ends_with_the_code_of_what_went_wrong() {
     let world = World::new();
     std::fs::create_dir(world.path("project")).unwrap();

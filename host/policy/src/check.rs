@@ -16,6 +16,7 @@ use crate::error::LoadError;
 use crate::imports::{self, Need, need};
 use crate::introspect::{self, Introspection};
 use crate::manifest::{Manifest, Narrowed, Narrowing};
+use crate::permissions::{self, Limit, Permission};
 
 /// Largest component file, in bytes. One made of Python is about 18 MB.
 pub const LARGEST: u64 = 64 << 20;
@@ -37,14 +38,18 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// The version of the contract that it was built for.
     pub contract: String,
-    /// The lines of `[grants]` that its imports want, whatever is granted.
-    pub wanted: Vec<&'static str>,
-    /// Those of them that its manifest lacks. With any, it cannot be loaded.
+    /// Each grant of its manifest, with the imports that use it, and each grant that is missing.
+    pub grants: Vec<Permission>,
+    /// Its limits.
+    pub limits: Vec<Limit>,
+    /// Lines of `[grants]` that its manifest lacks. With any, it cannot be loaded.
     pub missing: Vec<&'static str>,
     /// The grants of its manifest that none of its imports could use.
     pub unused: Vec<String>,
-    /// Its manifest, or where none was found.
+    /// Its manifest, or where one would lie.
     pub manifest: PathBuf,
+    /// Whether there is that manifest. Without it, the grants are those of [`Manifest::of`].
+    pub has_manifest: bool,
     /// The digest that its manifest pins.
     pub pinned: Option<String>,
 }
@@ -131,7 +136,8 @@ pub fn check_bytes(
 /// Where the file could not be loaded with any grants.
 pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
     let bytes = read(path)?;
-    let manifest = Manifest::of(path)?;
+    let text = Manifest::read(path)?;
+    let manifest = Manifest::from_text(text.as_deref(), path)?;
     let digest = digest(path, &bytes, manifest.sha256.as_deref(), None)?;
     let (introspection, types) = introspect::read_with_types(path, &bytes)?;
     let mut missing = Vec::new();
@@ -147,12 +153,14 @@ pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
     introspect::compare(path, &introspection, &types)?;
     let unused = unused(&manifest, &introspection);
     Ok(Inspection {
+        grants: permissions::of(&manifest, &introspection.imports),
+        limits: permissions::limits(&manifest, text.as_deref().unwrap_or_default()),
+        has_manifest: manifest.is_written,
         name: manifest.id,
         path: path.to_owned(),
         digest,
         size: bytes.len(),
         exports: introspection.interfaces.iter().map(|interface| interface.name()).collect(),
-        wanted: imports::wanted(&introspection.imports),
         imports: introspection.imports,
         contract: introspection.contract,
         missing,
@@ -169,7 +177,7 @@ fn digest(
     manifests: Option<&str>,
     operators: Option<&str>,
 ) -> Result<String, LoadError> {
-    let found = hex(&Sha256::digest(bytes));
+    let found = sha256(bytes);
     let pins = [
         (manifests, Manifest::path_of(path).display().to_string()),
         (operators, "the configuration".to_owned()),
@@ -210,6 +218,11 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
         size if size > LARGEST => Err(too_large(size)),
         _ => Ok(bytes),
     }
+}
+
+/// The sha256 of bytes, in lower-case hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -22,12 +22,14 @@ pub mod introspect;
 pub mod kubernetes;
 mod limits;
 pub mod manifest;
+mod permissions;
 mod policy;
 
 pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
-pub use check::{Checked, Inspection, LARGEST, check, check_bytes, inspect};
+pub use check::{Checked, Inspection, LARGEST, check, check_bytes, inspect, sha256};
 pub use error::LoadError;
-pub use imports::{Need, need, needs_http, unused, wanted};
+pub use imports::{Need, need, needs_http, unused};
 pub use introspect::{Interface, Introspection};
 pub use limits::{AtMost, Limits};
+pub use permissions::{GrantStatus, Limit, Permission};
 pub use policy::{Policy, Program};

@@ -33,13 +33,13 @@ macro_rules! limits {
                 Self { $($name: by.$name.map_or(self.$name, |most| self.$name.min(most)),)* }
             }
 
-            fn numbers(&self) -> Vec<(&'static str, f64)> {
+            pub(crate) fn numbers(&self) -> Vec<(&'static str, f64)> {
                 vec![$((stringify!($name), f64::from(self.$name)),)*]
             }
         }
 
         impl AtMost {
-            fn numbers(&self) -> Vec<(&'static str, f64)> {
+            pub(crate) fn numbers(&self) -> Vec<(&'static str, f64)> {
                 let all = [$((stringify!($name), self.$name.map(f64::from)),)*];
                 all.into_iter().filter_map(|(name, number)| Some((name, number?))).collect()
             }

@@ -220,16 +220,29 @@ impl Manifest {
     /// # Errors
     /// Where the file cannot be read, is not TOML, or has a key that is not known.
     pub fn of(wasm: &Path) -> Result<Self, LoadError> {
+        Self::from_text(Self::read(wasm)?.as_deref(), wasm)
+    }
+
+    /// The text of a component's manifest; none where there is no such file.
+    pub(crate) fn read(wasm: &Path) -> Result<Option<String>, LoadError> {
         let path = Self::path_of(wasm);
         let unreadable = |problem: String| LoadError::Manifest { path: path.clone(), problem };
         let file = match std::fs::File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::absent(wasm)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error.to_string())),
         };
         let mut text = String::new();
         file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
-        Self::parse(&text, &path)
+        Ok(Some(text))
+    }
+
+    /// The manifest that a text is, or what holds for a component without one.
+    pub(crate) fn from_text(text: Option<&str>, wasm: &Path) -> Result<Self, LoadError> {
+        match text {
+            Some(text) => Self::parse(text, &Self::path_of(wasm)),
+            None => Ok(Self::absent(wasm)),
+        }
     }
 
     fn absent(wasm: &Path) -> Self {

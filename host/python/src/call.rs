@@ -8,7 +8,7 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::{errors, objects};
+use crate::{errors, log, objects};
 
 /// How often a waiting caller looks for signals such as Ctrl-C.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
@@ -18,8 +18,8 @@ enum State {
     Done(Result<Answer, Arc<CallError>>),
 }
 
-/// A call under way. Reports reach the listener while somebody waits, and at the latest with the
-/// result.
+/// A call under way. Reports reach the listener while a thread waits for the call, and at the latest
+/// with the result. Without a listener, log lines reach the logger `dagster_ray`.
 #[pyclass(module = "dagster_ray._native", frozen)]
 pub(crate) struct Call {
     backend: Backend,
@@ -57,8 +57,14 @@ impl Call {
     }
 
     fn tell(&self, py: Python<'_>, notices: Vec<Notice>) -> PyResult<()> {
-        let Some(listener) = &self.listener else { return Ok(()) };
         for notice in notices {
+            let Some(listener) = &self.listener else {
+                // A warning must not be lost because the caller did not ask for reports.
+                if let Notice::Log { level, message } = notice {
+                    log::write(py, level, message)?;
+                }
+                continue;
+            };
             match notice {
                 Notice::Output { channel, text } => {
                     listener.call1(py, (channel, PyBytes::new(py, &text)))?;
@@ -97,6 +103,9 @@ impl Call {
     fn done(&self, py: Python<'_>) -> PyResult<bool> {
         let (notices, ended) = self.step(py, Duration::ZERO);
         self.tell(py, notices)?;
+        if ended {
+            log::flush(py);
+        }
         Ok(ended)
     }
 
@@ -116,6 +125,7 @@ impl Call {
                 return Err(interrupt);
             }
             if ended {
+                log::flush(py);
                 return self.outcome(py);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {

@@ -10,6 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::call::LOOK;
+use crate::installed;
 
 /// Runs a command, the name of the program first, and gives its exit code.
 #[pyfunction]
@@ -22,7 +23,8 @@ pub(crate) fn cli(
 ) -> PyResult<u8> {
     let interrupt = Interrupt::default();
     let (sender, ended) = channel();
-    let (installation, told) = (Installation { components, programs }, interrupt.clone());
+    let (installation, told) =
+        (Installation { components, programs, installed: installed::folder() }, interrupt.clone());
     // Signals reach Python's main thread alone, which therefore only waits.
     std::thread::Builder::new().name("dagster-ray-command".into()).spawn(move || {
         // A caller that has left listens no more.

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use crate::call::Call;
 use crate::forward::Forward;
 use crate::objects::{self, PythonStore};
-use crate::{errors, name, process};
+use crate::{errors, log, name, process};
 
 /// A component with what the configuration gives it: a file, or a reference into a registry. Nothing
 /// is read or fetched before the first use.
@@ -30,6 +30,7 @@ pub(crate) struct Component {
 
 impl Component {
     fn backend(&self, py: Python<'_>) -> PyResult<Backend> {
+        log::refresh(py);
         if process::is_forked() {
             return Err(errors::forked(py));
         }
@@ -52,7 +53,9 @@ impl Component {
 
     fn described(&self, py: Python<'_>) -> PyResult<(String, String, Vec<&'static str>)> {
         let backend = self.backend(py)?;
-        py.detach(|| backend.describe()).map_err(|error| errors::load(py, &error))
+        let described = py.detach(|| backend.describe());
+        log::flush(py);
+        described.map_err(|error| errors::load(py, &error))
     }
 
     fn begin(
@@ -184,6 +187,7 @@ impl Component {
 /// What can be known of a component file without running it, as JSON.
 #[pyfunction]
 pub(crate) fn inspect(py: Python<'_>, wasm: PathBuf) -> PyResult<String> {
+    log::refresh(py);
     let path: &Path = &wasm;
     let inspection =
         py.detach(|| dagster_ray_runtime::inspect(path)).map_err(|error| errors::load(py, &error))?;

@@ -8,6 +8,8 @@ mod cli;
 mod component;
 mod errors;
 mod forward;
+mod installed;
+mod log;
 mod name;
 mod objects;
 mod process;
@@ -17,6 +19,9 @@ use pyo3::prelude::*;
 /// The extension module.
 #[pymodule]
 mod _native {
+    /// The kind of build, for benches: they measure none but a release build.
+    #[pymodule_export]
+    const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
     #[pymodule_export]
     use super::call::Call;
     #[pymodule_export]
@@ -28,7 +33,17 @@ mod _native {
     #[pymodule_export]
     use super::forward::Forward;
     #[pymodule_export]
+    use super::installed::precompile;
+    #[pymodule_export]
+    use super::log::close_log;
+    #[pymodule_export]
     use super::name::named;
     #[pymodule_export]
     use super::process::shutdown;
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::log::close_at_exit(module)
+    }
 }

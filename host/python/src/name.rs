@@ -6,7 +6,7 @@ use dagster_ray_registry::{Found, Named, Pinned, Work};
 use pyo3::prelude::*;
 
 use crate::call::LOOK;
-use crate::errors;
+use crate::{errors, log};
 
 /// The path of the component, or its reference where it lies in a registry. Nothing is fetched.
 #[pyfunction]
@@ -30,6 +30,7 @@ pub(crate) fn parse(py: Python<'_>, wasm: &Path) -> PyResult<Option<Pinned>> {
 
 /// The file behind a reference, fetched once on a machine.
 pub(crate) fn fetch(py: Python<'_>, reference: &Pinned) -> PyResult<Found> {
+    log::refresh(py);
     let work = Work::pull(reference.place().clone(), dagster_ray_runtime::cache_directory())
         .map_err(|error| errors::registry(py, &error))?;
     let work = std::sync::Mutex::new(work);

@@ -7,6 +7,7 @@ use dagster_ray_runtime::{Host, HostOptions};
 use pyo3::prelude::*;
 
 use crate::errors;
+use crate::installed;
 
 struct Own {
     pid: u32,
@@ -25,10 +26,14 @@ pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
         match own.as_ref() {
             Some(own) if own.pid == std::process::id() => Ok(Some(own.host.clone())),
             Some(_) => Ok(None),
-            None => HostOptions::of_environment().and_then(Host::start_with).map(|host| {
-                *own = Some(Own { pid: std::process::id(), host: host.clone() });
-                Some(host)
-            }),
+            None => HostOptions::of_environment()
+                .and_then(|options| {
+                    Host::start_with(HostOptions { installed: installed::folder(), ..options })
+                })
+                .map(|host| {
+                    *own = Some(Own { pid: std::process::id(), host: host.clone() });
+                    Some(host)
+                }),
         }
     });
     match made {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -71,6 +71,10 @@ impl Backend {
 
     pub(crate) fn host(&self) -> &Host {
         &self.0.host
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.options.path
     }
 
     pub(crate) fn file_name(&self) -> String {

@@ -3,11 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dagster_ray_policy::{Limits, Policy};
+use dagster_ray_policy::Policy;
 use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
-use wasmtime::Trap;
-use wasmtime::component::ResourceTableError;
 
 use crate::backend::Backend;
 use crate::bindings::dagster_ray::host::model::Error;
@@ -17,6 +15,7 @@ use crate::exports::{self, Answer, Failure};
 use crate::loader::Loaded;
 use crate::notice::{Notice, Reports, Waiting, plain};
 use crate::store::{self, Cancel, Ingredients, State};
+use crate::{names, trap};
 
 /// How long a call that has been told of its cancellation may clean up before it is cut off.
 const CLEAN_UP: Duration = Duration::from_secs(10);
@@ -212,41 +211,11 @@ impl One {
             Failure::Broken(error) => CallError::Trap {
                 component,
                 export,
-                reason: reason(&error, &loaded.manifest.limits),
+                reason: trap::reason(&error, &loaded.manifest.limits, || {
+                    names::of(self.backend.path(), &loaded.digest)
+                }),
                 stderr: plain(String::from_utf8_lossy(&state.stderr.contents()).into_owned()),
             },
         }
     }
-}
-
-/// Why a component trapped, in words, with the function that did it.
-fn reason(error: &wasmtime::Error, limits: &Limits) -> String {
-    let what = match (error.downcast_ref::<Trap>(), error.downcast_ref::<ResourceTableError>()) {
-        (Some(Trap::UnreachableCodeReached), _) => "it panicked or aborted".to_owned(),
-        (Some(trap), _) => trap.to_string(),
-        (None, Some(ResourceTableError::Full)) => {
-            format!("it holds more than the {} handles that its limit `handles` allows", limits.handles)
-        }
-        (None, _) => error.root_cause().to_string(),
-    };
-    let frames =
-        error.downcast_ref::<wasmtime::WasmBacktrace>().map(|trace| trace.frames()).unwrap_or_default();
-    let place = frames
-        .iter()
-        .filter_map(|frame| frame.func_name())
-        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-        .find(|name| !is_machinery(name));
-    match place {
-        Some(place) => format!("{what} (in {place})"),
-        None => what,
-    }
-}
-
-/// Whether a function is of the language's own: where every panic and every failed allocation ends.
-fn is_machinery(function: &str) -> bool {
-    let function = function.trim_start_matches('<');
-    ["std::", "core::", "alloc::", "__rust", "__rg_", "dlmalloc", "rust_"]
-        .iter()
-        .any(|own| function.starts_with(own))
-        || ["abort", "sbrk", "malloc", "realloc", "calloc", "_Exit", "exit"].contains(&function)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, OptLevel};
 
 use dagster_ray_policy::LoadError;
 
@@ -13,6 +13,14 @@ use crate::error::refused;
 
 /// How often a running guest yields to the host. A deadline is late by this much at the most.
 const TICK: Duration = Duration::from_millis(10);
+
+/// An engine that compiles for every CPU of this architecture, not only for this machine's.
+pub(crate) fn baseline() -> wasmtime::Result<Engine> {
+    let mut config = config();
+    // A named target has no feature of this machine's CPU.
+    config.target(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
+    Engine::new(&config)
+}
 
 /// The configuration that every engine of this project uses, so that code compiled by one loads in
 /// the others.
@@ -25,6 +33,11 @@ fn config() -> Config {
     // Refuses components with an async ABI, and makes a call several times cheaper.
     config.concurrency_support(false);
     config.epoch_interruption(true);
+    // No native unwinder walks through a guest's frames: traps do not unwind.
+    config.native_unwind_info(false);
+    // A backtrace names functions, not offsets in them.
+    config.generate_address_map(false);
+    config.cranelift_opt_level(OptLevel::SpeedAndSize);
     config.max_wasm_stack(512 << 10);
     config.async_stack_size(2 << 20);
     config

@@ -1,6 +1,7 @@
 //! What a process has once: the engine, the threads, the connections, the started programs.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use dagster_ray_policy::LoadError;
@@ -23,6 +24,7 @@ struct Inner {
     pace: Pace,
     clusters: Clusters,
     programs: Programs,
+    installed: Option<PathBuf>,
 }
 
 /// What a host does besides running components. Nothing, mostly.
@@ -34,6 +36,9 @@ pub struct HostOptions {
     pub intercept: Option<Arc<dyn Intercept>>,
     /// How fast time passes for components.
     pub pace: Pace,
+    /// The folder of the components that are installed with the package. Compiled code beside them
+    /// is loaded as it is, so the folder must be as trusted as the running program.
+    pub installed: Option<PathBuf>,
 }
 
 impl HostOptions {
@@ -43,11 +48,34 @@ impl HostOptions {
     /// Where the variable says neither to record nor to replay.
     pub fn of_environment() -> Result<Self, LoadError> {
         let cassette = match std::env::var(cassette::VARIABLE) {
-            Ok(text) if !text.is_empty() => Some(text.parse::<CassetteMode>()?),
+            Ok(text) if !text.is_empty() => {
+                let mode = text.parse::<CassetteMode>()?;
+                warn_of(&mode);
+                Some(mode)
+            }
             _ => None,
         };
         Ok(Self { cassette, ..Self::default() })
     }
+}
+
+/// Warns that the environment has this process record or replay, once: where that is a mistake, nothing
+/// else shows it.
+fn warn_of(mode: &CassetteMode) {
+    static WARNED: Once = Once::new();
+    let (variable, unset) = (cassette::VARIABLE, "Unset it where that is not intended");
+    WARNED.call_once(|| match mode {
+        CassetteMode::Record(path) => tracing::warn!(
+            target: "dagster_ray_runtime",
+            "{variable} is set: every HTTP request of a component, and its answer, is recorded in {}. {unset}",
+            path.display()
+        ),
+        CassetteMode::Replay(path) => tracing::warn!(
+            target: "dagster_ray_runtime",
+            "{variable} is set: HTTP requests of components are answered from {}, and nothing reaches Ray or Kubernetes. {unset}",
+            path.display()
+        ),
+    });
 }
 
 /// The host of a process. Clones are the same host.
@@ -71,7 +99,7 @@ impl Host {
     /// # Errors
     /// As [`Host::start`], and where the cassette cannot be used.
     pub fn start_with(options: HostOptions) -> Result<Self, LoadError> {
-        let HostOptions { cassette: mode, intercept, pace } = options;
+        let HostOptions { cassette: mode, intercept, pace, installed } = options;
         let tape = mode.as_ref().map(Tape::open).transpose()?;
         let machine = Machine::start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -88,6 +116,7 @@ impl Host {
             pace,
             clusters: Clusters::default(),
             programs: Programs::default(),
+            installed,
         })))
     }
 
@@ -98,9 +127,14 @@ impl Host {
         self.0.runtime.block_on(async move { programs.stop_all(grace).await });
     }
 
-    /// Whether the component of that sha256 need not be compiled any more on this machine.
-    pub fn is_compiled(&self, digest: &str) -> bool {
-        crate::cache::holds(self.engine(), digest)
+    /// Whether the component of that file and sha256 need not be compiled any more on this machine.
+    pub fn is_compiled(&self, component: &Path, digest: &str) -> bool {
+        crate::precompiled::file(self.installed(), component, digest).is_some()
+            || crate::cache::holds(self.engine(), digest)
+    }
+
+    pub(crate) fn installed(&self) -> Option<&Path> {
+        self.0.installed.as_deref()
     }
 
     pub(crate) fn engine(&self) -> &Engine {

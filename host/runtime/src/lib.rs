@@ -22,18 +22,22 @@ mod exports;
 mod host;
 mod linker;
 mod loader;
+mod names;
 mod notice;
+mod precompiled;
 mod store;
+mod trap;
 
 pub use backend::{Backend, BackendOptions, Opening};
 pub use bindings::dagster_ray::host::model;
 pub use cache::{CompiledCode, compiled as compiled_code, directory as cache_directory};
 pub use call::{Call, CallOptions, Progress};
 pub use dagster_ray_policy::{
-    Authority, AuthorityOptions, Inspection, Interface, Introspection, LoadError, PolicyError, inspect,
-    manifest,
+    Authority, AuthorityOptions, GrantStatus, Inspection, Interface, Introspection, Limit, LoadError,
+    Permission, PolicyError, inspect, manifest,
 };
 pub use error::CallError;
 pub use exports::Answer;
 pub use host::{Host, HostOptions};
 pub use notice::Notice;
+pub use precompiled::precompile;

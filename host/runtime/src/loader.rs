@@ -15,6 +15,7 @@ use crate::cache;
 use crate::error::refused;
 use crate::host::Host;
 use crate::linker;
+use crate::precompiled;
 use crate::store::State;
 
 /// A component that can be called.
@@ -39,7 +40,10 @@ pub(crate) fn load(
     pinned: Option<&str>,
 ) -> Result<Arc<Loaded>, LoadError> {
     let Checked { bytes, manifest, digest, introspection, warnings } = check(path, narrowing, pinned)?;
-    let component = cache::component(host.engine(), &digest, &bytes).map_err(refused)?;
+    let component = match precompiled::load(host.engine(), host.installed(), path, &digest) {
+        Some(component) => component,
+        None => cache::component(host.engine(), &digest, &bytes).map_err(refused)?,
+    };
     let mut linker = Linker::new(host.engine());
     linker::build(&mut linker, &manifest.grants).map_err(refused)?;
     let instance = linker.instantiate_pre(&component).map_err(|error| LoadError::NotAComponent {
@@ -47,9 +51,6 @@ pub(crate) fn load(
         problem: format!("it does not fit the contract: {error:#}"),
     })?;
     tracing::info!(component = manifest.id, digest, "loaded {}", path.display());
-    for warning in &warnings {
-        tracing::warn!(component = manifest.id, "{warning}");
-    }
     let (has_warned, is_narrowed) = (AtomicBool::new(false), narrowing.grants.is_some());
     Ok(Arc::new(Loaded { manifest, digest, introspection, instance, warnings, has_warned, is_narrowed }))
 }

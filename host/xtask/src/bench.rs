@@ -25,7 +25,7 @@ pub(crate) enum Bench {
 }
 
 /// Makes what a bench needs: an environment for the package that it compares with.
-pub(crate) fn prepare(project: &Project, stages: &mut Stages) -> bool {
+pub(crate) fn prepare(project: &Project, stages: &Stages) -> bool {
     stages.run("theirs", |stage| their_environment(project, stage))
 }
 
@@ -64,7 +64,7 @@ fn their_environment(project: &Project, stage: &mut Stage) -> Result<()> {
     install
         .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"])
         .args([THEIRS, "ray[default]", "dagster", "numpy", "-c"])
-        .arg(project.python_source().join("constraints-dev.txt"));
+        .arg(project.python_source().join("requirements/test.lock"));
     stage.execute(&mut install).with_context(|| format!("{THEIRS} could not be installed"))?;
     fs::write(stamp, THEIRS)?;
     Ok(())

@@ -1,41 +1,26 @@
-//! `cargo xtask build`: the components, and the extension module beside the Python package.
+//! `cargo xtask build`: the wheel, installed in `.venv`; `cargo xtask develop`: the source tree there.
 
-use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
-use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-
-use crate::components;
 use crate::project::Project;
-use crate::setup;
-use crate::stages::{Stage, Stages};
+use crate::python::Environment;
+use crate::stages::Stages;
+use crate::wheel;
 
-/// Sets up and builds, and tells whether all of it passed.
-pub(crate) fn run(project: &Project, stages: &mut Stages) -> bool {
-    setup::run(project, stages)
-        && stages.run("components", |stage| components::build(project, stage))
-        && stages.run("host", |stage| host(project, stage))
+/// Builds the wheel and installs it in `.venv`. Returns the wheel, or `None` if a stage failed.
+pub(crate) fn run(project: &Project, stages: &Stages, environment: Environment) -> Option<PathBuf> {
+    // The packages are fetched while the compiler works.
+    let (wheel, made) = std::thread::scope(|scope| {
+        let made = scope.spawn(|| stages.run("python", |stage| environment.make(project, stage)));
+        (wheel::build(project, stages), made.join().unwrap_or(false))
+    });
+    let wheel = wheel?;
+    (made && stages.run("install", |stage| wheel::install(project, stage, &wheel))).then_some(wheel)
 }
 
-/// Always the whole workspace with all targets: cargo chooses the features of shared crates by
-/// the packages that are built, and another choice would build wasmtime again.
-fn host(project: &Project, stage: &mut Stage) -> Result<()> {
-    stage.execute(&mut project.cargo(&["build", "--locked", "--workspace", "--all-targets"]))?;
-    let library = project.target().join("debug").join(format!("{DLL_PREFIX}_native{DLL_SUFFIX}"));
-    if !library.is_file() {
-        bail!("cargo did not make {}", library.display());
-    }
-    link(&library, &project.package().join("_native.abi3.so"))
-}
-
-/// A link: a debug extension has hundreds of megabytes.
-fn link(library: &Path, to: &Path) -> Result<()> {
-    if fs::read_link(to).is_ok_and(|found| found == library) {
-        return Ok(());
-    }
-    if to.symlink_metadata().is_ok() {
-        fs::remove_file(to).with_context(|| format!("{} could not be replaced", to.display()))?;
-    }
-    std::os::unix::fs::symlink(library, to).with_context(|| format!("{} could not be made", to.display()))
+/// The same, but `.venv` uses the package's source tree.
+pub(crate) fn develop(project: &Project, stages: &Stages) -> bool {
+    let made = stages.run("python", |stage| Environment::Test.make(project, stage));
+    made && wheel::build(project, stages).is_some()
+        && stages.run("develop", |stage| wheel::develop(project, stage))
 }

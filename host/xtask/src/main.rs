@@ -1,21 +1,27 @@
-//! The commands of the project: `cargo xtask setup | build | demo | test | fuzz | bench | cluster | wit | wheel`.
+//! The commands of the project: `cargo xtask demo | test | build | develop | wheel | …`.
 //!
 //! Each command does all of its own set-up, so that a fresh clone needs nothing else first.
 
+mod areas;
 mod bench;
 mod build;
 mod cluster;
 mod components;
 mod demo;
+mod files;
 mod frozen;
 mod fuzz;
+mod names;
+mod installed;
+mod matrix;
 mod project;
 mod python;
 mod registry;
-mod setup;
 mod stages;
 mod test;
 mod test_cluster;
+mod toolchain;
+mod uv;
 mod wheel;
 
 use std::process::ExitCode;
@@ -24,10 +30,25 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::project::Project;
+use crate::python::Environment;
 use crate::stages::Stages;
 
+const HELP: &str = "\
+From a fresh clone:
+  cargo xtask demo             see it work; sets up and builds what that needs
+  cargo xtask test             all checks and tests, as continuous integration runs them
+
+While you work:
+  cargo xtask develop          once: Python edits are then used as they are
+  cargo xtask test --list      the areas of the tests
+  cargo xtask test python io   the tests of these areas
+  cargo xtask test launcher -- -k resume
+
+Each command sets up what it needs inside the repository: .venv and target. The output of a stage is
+in target/xtask/<stage>.log.";
+
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "The commands of dagster-ray-wasm")]
+#[command(name = "cargo xtask", about = "The commands of dagster-ray-wasm", after_help = HELP)]
 struct Arguments {
     /// Show everything that the programs print, as they print it
     #[arg(long, short, global = true)]
@@ -38,22 +59,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the machine ready: the wasm target, .venv, the pinned Python requirements
-    Setup,
-    /// Set up, then build the components, the fixtures of the tests and the extension module
-    Build,
-    /// Set up and build, then run a real Dagster job on a Ray started for it on this machine
+    /// Run a real Dagster job on a Ray started for it on this machine
     Demo {
         /// Arguments for examples/demo/run.py (see `cargo xtask demo -- --help`)
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Set up and build, then run every check and every test
-    Test {
-        /// Leave out the tests marked slow, the fuzzing and the demo
-        #[arg(long)]
-        fast: bool,
-    },
+    /// Run the checks and the tests: all of them, or those of some areas
+    Test(test::Test),
+    /// Build the wheel and install it in .venv, with everything that the tests need
+    Build,
+    /// Build, and let .venv use the Python source tree: an edited Python file needs no build
+    Develop,
+    /// Build the wheel, audit it and copy it into dist/
+    Wheel,
     /// Build the fuzz targets and run each for a while, two at a time
     Fuzz(fuzz::Fuzz),
     /// A real Kubernetes control plane with the KubeRay operator, its pods as processes
@@ -61,7 +80,7 @@ enum Command {
         #[command(subcommand)]
         command: ClusterCommand,
     },
-    /// Set up and build, then measure what is claimed of speed, against Ray and dagster-ray
+    /// Measure what is claimed of speed, against Ray and against dagster-ray from PyPI
     Bench {
         #[command(subcommand)]
         bench: bench::Bench,
@@ -71,8 +90,6 @@ enum Command {
         #[command(subcommand)]
         command: WitCommand,
     },
-    /// Build the wheel into dist/
-    Wheel,
 }
 
 #[derive(Subcommand)]
@@ -109,33 +126,37 @@ fn main() -> ExitCode {
 
 fn execute(arguments: Arguments) -> Result<bool> {
     let project = Project::find()?;
-    let mut stages = Stages::new(&project, arguments.verbose)?;
+    let stages = Stages::new(&project, arguments.verbose)?;
     match arguments.command {
-        Command::Setup => {
-            setup::run(&project, &mut stages);
-        }
         Command::Build => {
-            build::run(&project, &mut stages);
+            build::run(&project, &stages, Environment::Test);
+        }
+        Command::Develop => {
+            build::develop(&project, &stages);
         }
         Command::Demo { arguments } => {
-            if build::run(&project, &mut stages) {
+            if build::run(&project, &stages, Environment::Demo).is_some() {
                 stages.close();
                 return demo::replace_this_process(&project, &arguments);
             }
         }
-        Command::Test { fast } => test::run(&project, &mut stages, fast),
-        Command::Fuzz(fuzz) => fuzz::run(&project, &mut stages, &fuzz),
+        Command::Test(test) if test.list => {
+            test.print_areas();
+            return Ok(true);
+        }
+        Command::Test(test) => test.run(&project, &stages),
+        Command::Fuzz(fuzz) => fuzz::run(&project, &stages, &fuzz),
         Command::Cluster { command: ClusterCommand::Build } => {
-            cluster::build(&project, &mut stages);
+            cluster::build(&project, &stages);
         }
         Command::Cluster { command: ClusterCommand::Up { arguments } } => {
-            if cluster::build(&project, &mut stages) {
+            if cluster::build(&project, &stages) {
                 stages.close();
                 return cluster::replace_this_process(&project, &arguments);
             }
         }
         Command::Bench { bench } => {
-            if build::run(&project, &mut stages) && bench::prepare(&project, &mut stages) {
+            if build::run(&project, &stages, Environment::Test).is_some() && bench::prepare(&project, &stages) {
                 stages.close();
                 return bench::replace_this_process(&project, bench);
             }
@@ -146,7 +167,7 @@ fn execute(arguments: Arguments) -> Result<bool> {
                 WitCommand::Freeze => stages.run("contract", |_| frozen::freeze(&project.wit())),
             };
         }
-        Command::Wheel => wheel::run(&project, &mut stages),
+        Command::Wheel => wheel::run(&project, &stages),
     }
     Ok(stages.finish())
 }

@@ -1,4 +1,4 @@
-//! Finds a Python, and keeps the virtual environment.
+//! Finds a Python, and keeps the virtual environments.
 
 use std::env;
 use std::fs;
@@ -10,65 +10,74 @@ use sha2::{Digest, Sha256};
 
 use crate::project::Project;
 use crate::stages::Stage;
+use crate::uv;
 
 const OLDEST: (u32, u32) = (3, 10);
-const REQUIREMENTS: [&str; 2] = ["requirements-dev.txt", "constraints-dev.txt"];
 
-/// Makes `.venv` with the pinned requirements, or finds that it is as it should be.
-pub(crate) fn environment(project: &Project, stage: &mut Stage) -> Result<()> {
-    let wanted = wanted_state(project)?;
-    let stamp = project.venv().join("dagster-ray.stamp");
-    let interpreter = project.venv_program("python");
-    let usable = version(&interpreter).is_ok_and(|found| found >= OLDEST);
-    if usable && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
-        return Ok(());
-    }
-    if !usable {
-        let base = find()?;
-        stage.note(&format!("making .venv with {}", base.display()))?;
-        let mut command = project.program(&base);
-        command.args(["-m", "venv", "--clear"]).arg(project.venv());
-        stage.execute(&mut command).with_context(|| {
-            format!(
-                "{} cannot make a virtual environment. On Debian and Ubuntu its module comes \
-                 with the package python3-venv",
-                base.display()
-            )
-        })?;
-    }
-    let source = project.python_source();
-    let mut install = project.program(&interpreter);
-    install
-        .args(["-m", "pip", "install", "--disable-pip-version-check"])
-        .args(["--no-input", "--progress-bar", "off", "-r"])
-        .arg(source.join(REQUIREMENTS[0]))
-        .arg("-c")
-        .arg(source.join(REQUIREMENTS[1]));
-    stage.execute(&mut install).context("the Python requirements could not be installed")?;
-    put_on_path(project, &interpreter)?;
-    fs::write(&stamp, wanted).context("the stamp of .venv could not be written")?;
-    Ok(())
+/// An environment of the project. What it holds is a lock file in `host/python/requirements`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Environment {
+    /// `.venv` with what the demo runs.
+    Demo,
+    /// `.venv` with what the checks and the tests need, which includes the demo's.
+    Test,
+    /// What builds the wheel.
+    Build,
+    /// What audits the wheel.
+    Audit,
 }
 
-/// A `.pth` file, not an installed package: what is imported is always the source tree, and no
-/// build tool zips a large extension at each change.
-fn put_on_path(project: &Project, interpreter: &Path) -> Result<()> {
-    let site = print(interpreter, "import sysconfig; print(sysconfig.get_path('purelib'))")?;
-    let file = Path::new(&site).join("dagster_ray_source.pth");
-    fs::write(&file, format!("{}\n", project.python_source().display()))
-        .with_context(|| format!("{} could not be written", file.display()))
-}
-
-/// Everything the environment depends on: when it changes, the requirements are installed anew.
-fn wanted_state(project: &Project) -> Result<String> {
-    let mut digest = Sha256::new();
-    for name in REQUIREMENTS {
-        let file = project.python_source().join(name);
-        let text = fs::read(&file).with_context(|| format!("{} could not be read", file.display()))?;
-        digest.update(text);
+impl Environment {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Demo => "demo",
+            Self::Test => "test",
+            Self::Build => "build",
+            Self::Audit => "audit",
+        }
     }
-    digest.update(project.python_source().to_string_lossy().as_bytes());
-    Ok(hex(&digest.finalize()))
+
+    fn folder(self, project: &Project) -> PathBuf {
+        match self {
+            Self::Demo | Self::Test => project.venv(),
+            Self::Build | Self::Audit => project.target().join("envs").join(self.name()),
+        }
+    }
+
+    /// A program of the environment.
+    pub(crate) fn program(self, project: &Project, name: &str) -> PathBuf {
+        self.folder(project).join("bin").join(name)
+    }
+
+    fn lock(self, project: &Project) -> PathBuf {
+        project.python_source().join("requirements").join(format!("{}.lock", self.name()))
+    }
+
+    /// Makes the environment, or finds that it is as its lock file says.
+    pub(crate) fn make(self, project: &Project, stage: &mut Stage) -> Result<()> {
+        let stamp = self.folder(project).join("dagster-ray.stamp");
+        let found = fs::read_to_string(&stamp).unwrap_or_default();
+        let interpreter = self.program(project, "python");
+        let usable = version(&interpreter).is_ok_and(|found| found >= OLDEST);
+        let is_enough = |environment: Self| Ok::<_, anyhow::Error>(found == environment.state(project)?);
+        if usable && (is_enough(self)? || self == Self::Demo && is_enough(Self::Test)?) {
+            return Ok(());
+        }
+        if !usable {
+            let base = find()?;
+            stage.note(&format!("making {} with {}", self.folder(project).display(), base.display()))?;
+            uv::venv(project, stage, &base, &self.folder(project))?;
+        }
+        uv::sync(project, stage, &interpreter, &self.lock(project))?;
+        fs::write(&stamp, self.state(project)?).context("the stamp of the environment could not be written")
+    }
+
+    /// What the environment depends on.
+    fn state(self, project: &Project) -> Result<String> {
+        let lock = self.lock(project);
+        let text = fs::read(&lock).with_context(|| format!("{} could not be read", lock.display()))?;
+        Ok(format!("{} {}", self.name(), hex(&Sha256::digest(text))))
+    }
 }
 
 /// `$PYTHON` where it is set, else the first of the usual names that is recent enough.
@@ -103,10 +112,25 @@ pub(crate) fn find() -> Result<PathBuf> {
     let seen = if too_old.is_empty() { "none was found as python3".to_owned() } else { too_old.join(", ") };
     bail!(
         "Python {}.{} or newer is needed, and {seen}. Install one, or name it: \
-         PYTHON=/path/to/python3 cargo xtask setup",
+         PYTHON=/path/to/python3 cargo xtask demo",
         OLDEST.0,
         OLDEST.1
     )
+}
+
+/// A Python of that version, such as `3.10`, on the PATH or among those of pyenv.
+pub(crate) fn find_version(wanted: &str) -> Option<PathBuf> {
+    let name = format!("python{wanted}");
+    let pyenv = env::var_os("PYENV_ROOT")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".pyenv")))
+        .map(|root| root.join("versions"));
+    let installed = pyenv.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    std::iter::once(PathBuf::from(&name))
+        .chain(installed.map(|entry| entry.path().join("bin").join(&name)))
+        .find(|interpreter| {
+            version(interpreter).is_ok_and(|(major, minor)| format!("{major}.{minor}") == wanted)
+        })
 }
 
 fn version(interpreter: &Path) -> Result<(u32, u32)> {
@@ -115,7 +139,8 @@ fn version(interpreter: &Path) -> Result<(u32, u32)> {
     Ok((major.parse()?, minor.parse()?))
 }
 
-fn print(interpreter: &Path, program: &str) -> Result<String> {
+/// What a Python prints that runs a program.
+pub(crate) fn print(interpreter: &Path, program: &str) -> Result<String> {
     let output = Command::new(interpreter)
         .args(["-I", "-c", program])
         .output()

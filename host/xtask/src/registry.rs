@@ -19,7 +19,7 @@ const REGISTRY: Program = Program {
 };
 
 /// The program, built if it is not there yet; nothing, if that failed.
-pub(crate) fn build(project: &Project, stages: &mut Stages) -> Option<PathBuf> {
+pub(crate) fn build(project: &Project, stages: &Stages) -> Option<PathBuf> {
     let mut program = None;
     stages.run(REGISTRY.name, |stage| {
         let programs = Cluster::find(project)?;

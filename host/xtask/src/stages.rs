@@ -1,18 +1,18 @@
-//! Runs the parts of a command one after the other, shows how far they are, and ends with a
-//! table of their times.
+//! Runs the stages of a command, shows their progress, and ends with a table of their times.
 //!
-//! On a terminal each stage is one line that moves; anywhere else it is plain log lines. What the
-//! programs print goes to a file, and is shown when the stage fails.
+//! Stages may run side by side, from several threads. On a terminal a running stage is one line
+//! that moves; anywhere else it prints plain log lines. The output of the programs goes to a file
+//! for each stage, and its end is printed when the stage fails.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::project::Project;
 
@@ -37,50 +37,65 @@ pub(crate) struct Stages {
     logs: PathBuf,
     verbose: bool,
     began: Instant,
-    done: Vec<(String, Outcome, Duration)>,
+    bars: MultiProgress,
+    done: Mutex<Vec<(String, Outcome, Duration)>>,
 }
 
 impl Stages {
-    /// No stage has run yet.
+    /// Starts with no stage.
     pub(crate) fn new(project: &Project, verbose: bool) -> Result<Self> {
         let logs = project.target().join("xtask");
         fs::create_dir_all(&logs).with_context(|| format!("{} could not be made", logs.display()))?;
-        Ok(Self { logs, verbose, began: Instant::now(), done: Vec::new() })
+        Ok(Self { logs, verbose, began: Instant::now(), bars: MultiProgress::new(), done: Mutex::default() })
     }
 
-    /// Runs one stage, and tells whether it passed.
-    pub(crate) fn run(&mut self, name: &str, work: impl FnOnce(&mut Stage) -> Result<()>) -> bool {
+    /// Runs one stage, and returns whether it passed.
+    pub(crate) fn run(&self, name: &str, work: impl FnOnce(&mut Stage) -> Result<()>) -> bool {
+        self.output(name, work).is_some()
+    }
+
+    /// Runs one stage, and returns what it made, or `None` if it failed.
+    pub(crate) fn output<T>(&self, name: &str, work: impl FnOnce(&mut Stage) -> Result<T>) -> Option<T> {
         let began = Instant::now();
         let log = self.logs.join(format!("{}.log", name.replace(' ', "-")));
-        let result = Stage::begin(name, &log, self.verbose).and_then(|mut stage| {
+        let result = Stage::begin(name, &log, self.verbose, &self.bars).and_then(|mut stage| {
             let result = work(&mut stage);
             stage.end();
             result
         });
         let time = began.elapsed();
-        let passed = match &result {
-            Ok(()) => {
-                eprintln!("  ok      {name} ({})", seconds(time));
-                true
+        let (outcome, made) = match result {
+            Ok(made) => {
+                self.print(&format!("  ok      {name} ({})", seconds(time)));
+                (Outcome::Passed, Some(made))
             }
             Err(error) => {
-                eprintln!("  FAILED  {name} ({})", seconds(time));
+                let mut report = format!("  FAILED  {name} ({})\n", seconds(time));
                 if !self.verbose {
-                    show_end(&log);
+                    report.push_str(&end_of(&log));
                 }
-                eprintln!("{name}: {error:#}");
-                false
+                self.print(&format!("{report}{name}: {error:#}"));
+                (Outcome::Failed, None)
             }
         };
-        let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
-        self.done.push((name.to_owned(), outcome, time));
-        passed
+        self.note(name, outcome, time);
+        made
+    }
+
+    /// Prints a line above the progress bars.
+    fn print(&self, text: &str) {
+        self.bars.suspend(|| eprintln!("{text}"));
+    }
+
+    fn note(&self, name: &str, outcome: Outcome, time: Duration) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.push((name.to_owned(), outcome, time));
     }
 
     /// Notes that a stage did not run.
-    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
-        eprintln!("  skipped {name}: {reason}");
-        self.done.push((name.to_owned(), Outcome::Skipped(reason.to_owned()), Duration::ZERO));
+    pub(crate) fn skip(&self, name: &str, reason: &str) {
+        self.print(&format!("  skipped {name}: {reason}"));
+        self.note(name, Outcome::Skipped(reason.to_owned()), Duration::ZERO);
     }
 
     /// Ends the part that is shown as stages, for a command that goes on with output of its own.
@@ -88,13 +103,14 @@ impl Stages {
         eprintln!("  ready   after {}\n", seconds(self.began.elapsed()));
     }
 
-    /// Prints the table, and tells whether nothing failed.
+    /// Prints the table, and returns whether no stage failed.
     pub(crate) fn finish(self) -> bool {
-        let width = self.done.iter().map(|(name, _, _)| name.len()).max().unwrap_or(0);
+        let done = self.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let width = done.iter().map(|(name, _, _)| name.len()).max().unwrap_or(0);
         let mut failed = Vec::new();
         let mut passed = 0_usize;
         eprintln!();
-        for (name, outcome, time) in &self.done {
+        for (name, outcome, time) in &done {
             let word = match outcome {
                 Outcome::Passed => {
                     passed += 1;
@@ -128,10 +144,10 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    fn begin(name: &str, log: &Path, verbose: bool) -> Result<Self> {
+    fn begin(name: &str, log: &Path, verbose: bool, bars: &MultiProgress) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("{} could not be written", log.display()))?;
         let bar = if !verbose && std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner();
+            let bar = bars.add(ProgressBar::new_spinner());
             bar.set_style(ProgressStyle::with_template("  {spinner} {prefix} [{elapsed}] {wide_msg:.dim}")?);
             bar.set_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
@@ -231,18 +247,22 @@ fn words(command: &Command) -> String {
         .join(" ")
 }
 
-fn show_end(log: &Path) {
-    let Ok(text) = fs::read_to_string(log) else {
-        return;
+/// The last lines of a stage's log, indented.
+fn end_of(log: &Path) -> String {
+    let Ok(bytes) = fs::read(log) else {
+        return String::new();
     };
+    let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     let left_out = lines.len().saturating_sub(LINES_OF_A_FAILURE);
+    let mut end = String::new();
     if left_out > 0 {
-        eprintln!("    ({left_out} lines before these are in {})", log.display());
+        end.push_str(&format!("    ({left_out} lines before these are in {})\n", log.display()));
     }
     for line in &lines[left_out..] {
-        eprintln!("    {line}");
+        end.push_str(&format!("    {line}\n"));
     }
+    end
 }
 
 fn seconds(time: Duration) -> String {

@@ -1,15 +1,24 @@
-//! `cargo xtask test`: every check and every test.
+//! `cargo xtask test`: every check and every test, or those of some areas.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use crate::areas::{self, AREAS, Kind};
 use crate::build;
 use crate::cluster;
 use crate::frozen;
 use crate::fuzz::{self, Fuzz};
+use crate::installed;
 use crate::project::Project;
+use crate::python::Environment;
 use crate::registry;
 use crate::stages::Stages;
 use crate::test_cluster::{self, TestCluster};
+use crate::wheel;
 
 /// The Python folders that are checked, all by the rules of the package.
 const PYTHON: [&str; 7] = [
@@ -25,105 +34,328 @@ const PYTHON: [&str; 7] = [
 /// How long each fuzz target runs: long enough to reach all code from the committed inputs.
 const FUZZ_SECONDS: u32 = 30;
 
-/// Runs all of it. A check that fails does not keep the others from running; only what is built
-/// on a failed build is left out.
-pub(crate) fn run(project: &Project, stages: &mut Stages, fast: bool) {
-    if !build::run(project, stages) {
-        stages.skip("checks and tests", "nothing could be built");
-        return;
-    }
-    stages.run("contract", |_| frozen::check(&project.wit()));
-    stages.run("format", |stage| {
-        stage.execute(&mut project.cargo(&["fmt", "--all", "--check"]))?;
-        let fuzz = ["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
-        stage.execute(&mut project.cargo(&fuzz))?;
-        stage.execute(project.program(project.venv_program("ruff")).args(["format", "--check"]).args(PYTHON))
-    });
-    stages.run("clippy", |stage| {
-        stage.execute(&mut project.cargo(&[
-            "clippy",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]))
-    });
-    stages.run("ruff", |stage| {
-        stage.execute(project.program(project.venv_program("ruff")).arg("check").args(PYTHON))
-    });
-    stages.run("pyright", |stage| stage.execute(&mut project.program(project.venv_program("pyright"))));
-    licences(project, stages);
-    let cluster = if fast {
-        stages.skip("cluster", "--fast");
-        None
-    } else if cluster::build(project, stages) {
-        TestCluster::start(project, stages)
-    } else {
-        None
-    };
-    let registry = if fast { None } else { registry::build(project, stages) };
-    stages.run("cargo test", |stage| stage.execute(&mut project.cargo(&["test", "--locked", "--workspace"])));
-    if fast {
-        stages.skip("fuzz", "--fast");
-    } else {
-        fuzz::run(project, stages, &Fuzz { target: None, seconds: FUZZ_SECONDS });
-    }
-    if let Some(cluster) = &cluster {
-        // They want a cluster, and so are not run where somebody only calls `cargo test`.
-        stages.run("cargo test on the cluster", |stage| {
-            let tests = ["test", "--locked", "--workspace", "--test", "cluster", "--", "--ignored"];
-            stage.execute(project.cargo(&tests).env("KUBECONFIG", &cluster.kubeconfig))
-        });
-        stages.run("pytest of the cluster", |stage| {
-            let mut pytest = pytest(project, "tests/cluster");
-            stage.execute(pytest.env(test_cluster::VARIABLE, &cluster.ready))
-        });
-    }
-    if let Some(program) = &registry {
-        stages.run("cargo test on the registry", |stage| {
-            let tests = ["test", "--locked", "--workspace", "--test", "registry", "--", "--ignored"];
-            stage.execute(project.cargo(&tests).env(registry::VARIABLE, program))
-        });
-    }
-    stages.run("pytest", |stage| {
-        let mut pytest = pytest(project, "tests/dagster");
-        if fast {
-            pytest.args(["-m", "not slow"]);
+/// How many processor priorities a compilation gives way to tests that run beside it.
+const NICE: &str = "10";
+
+/// What to test.
+#[derive(Args)]
+pub(crate) struct Test {
+    /// The areas to test; without any, everything is (`--list` says what there is)
+    #[arg(value_name = "AREA", value_parser = PossibleValuesParser::new(AREAS.iter().map(|area| area.name)))]
+    areas: Vec<String>,
+    /// Print the areas and what each of them holds
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Leave out what needs Ray or Kubernetes, the fuzzing and the demo
+    #[arg(long)]
+    fast: bool,
+    /// Test the lowest and the highest supported Dagster, Ray and Python instead (an hour or more)
+    #[arg(long, conflicts_with_all = ["areas", "fast"])]
+    matrix: bool,
+    /// Arguments for pytest, such as `-k resume`
+    #[arg(last = true)]
+    pytest: Vec<String>,
+}
+
+impl Test {
+    /// Prints the areas.
+    pub(crate) fn print_areas(&self) {
+        let width = AREAS.iter().map(|area| area.name.len()).max().unwrap_or(0);
+        for area in AREAS {
+            eprintln!("  {:<width$}  {}", area.name, area.about);
         }
-        pytest.envs(cluster.iter().map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
-        pytest.envs(registry.iter().map(|program| (registry::VARIABLE, program)));
-        stage.execute(&mut pytest)
-    });
-    drop(cluster);
-    if fast {
-        stages.skip("demo", "--fast");
-    } else {
-        stages.run("demo", |stage| {
-            stage.execute(project.program(project.venv_program("python")).arg("examples/demo/run.py"))
+    }
+
+    /// Builds, and runs the stages. A failure keeps only what depends on it from running.
+    pub(crate) fn run(&self, project: &Project, stages: &Stages) {
+        let Some(wheel) = build::run(project, stages, Environment::Test) else {
+            stages.skip("checks and tests", "nothing could be built");
+            return;
+        };
+        if self.matrix {
+            installed::matrix(project, stages, &wheel);
+            return;
+        }
+        let tests = Tests { project, stages, wheel: &wheel, fast: self.fast, pytest: &self.pytest };
+        if self.areas.is_empty() {
+            tests.everything();
+        } else {
+            tests.some(&self.areas);
+        }
+    }
+}
+
+/// What the stages of a test run share.
+struct Tests<'a> {
+    project: &'a Project,
+    stages: &'a Stages,
+    wheel: &'a Path,
+    fast: bool,
+    pytest: &'a [String],
+}
+
+impl Tests<'_> {
+    /// Runs the stages of some areas, one after the other.
+    fn some(&self, names: &[String]) {
+        let mut kinds: Vec<Kind> = Vec::new();
+        for area in names.iter().filter_map(|name| areas::find(name)) {
+            kinds.extend(area.stages);
+        }
+        let mut seen = Vec::new();
+        kinds.retain(|kind| {
+            let first = !seen.contains(kind);
+            seen.push(*kind);
+            first
+        });
+        let mut files = Vec::new();
+        let mut kubernetes_files = Vec::new();
+        let mut cargo_tests = Vec::new();
+        for kind in &kinds {
+            match kind {
+                Kind::Pytest(beginnings) => files.extend(*beginnings),
+                Kind::PytestKubernetes(beginnings) => kubernetes_files.extend(*beginnings),
+                Kind::CargoTest(name) => cargo_tests.push(*name),
+                _ => {}
+            }
+        }
+        let has = |kind: Kind| kinds.contains(&kind);
+        if has(Kind::Format) {
+            self.format();
+        }
+        if has(Kind::Clippy) {
+            self.clippy();
+        }
+        if has(Kind::Deny) {
+            self.licences();
+        }
+        if has(Kind::PythonLint) {
+            self.python_lint();
+        }
+        if has(Kind::Cargo) {
+            self.cargo_test(&[]);
+        } else if !cargo_tests.is_empty() {
+            self.cargo_test(&cargo_tests);
+        }
+        if !files.is_empty() {
+            self.pytest("pytest", &files, None, None);
+        }
+        if has(Kind::ControlPlane) || !kubernetes_files.is_empty() {
+            self.kubernetes(&kubernetes_files, has(Kind::ControlPlane));
+        }
+        if has(Kind::Audit) {
+            self.audit();
+        }
+        if has(Kind::InstalledWheel) {
+            installed::run(self.project, self.stages, self.wheel);
+        }
+        if has(Kind::Fuzz) {
+            self.fuzz();
+        }
+        if has(Kind::Demo) {
+            self.demo();
+        }
+    }
+
+    /// Runs everything, in three lanes side by side: what compiles, what needs Ray, and what needs
+    /// the control plane. Tests mostly wait, so that compilations fill the time.
+    fn everything(&self) {
+        if self.fast {
+            self.compiled();
+            self.python_lint();
+            self.audit();
+            self.pytest("pytest", &[""], None, None);
+            for name in ["kubernetes", "installed wheel", "fuzz", "demo"] {
+                self.stages.skip(name, "--fast");
+            }
+            return;
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.kubernetes(&[""], true));
+            scope.spawn(|| {
+                self.python_lint();
+                self.audit();
+                let registry = registry::build(self.project, self.stages);
+                self.pytest("pytest", &[""], None, registry.as_deref());
+                installed::run(self.project, self.stages, self.wheel);
+                self.demo();
+                if let Some(program) = &registry {
+                    self.cargo_test_ignored("cargo test of the registry", "registry", registry::VARIABLE, program);
+                }
+            });
+            self.compiled();
+            self.fuzz();
+        });
+    }
+
+    /// What the Rust compiler checks and runs.
+    fn compiled(&self) {
+        self.format();
+        self.clippy();
+        self.licences();
+        self.cargo_test(&[]);
+    }
+
+    fn format(&self) {
+        self.stages.run("contract", |_| frozen::check(&self.project.wit()));
+        self.stages.run("format", |stage| {
+            stage.execute(&mut self.project.cargo(&["fmt", "--all", "--check"]))?;
+            let fuzz = ["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
+            stage.execute(&mut self.project.cargo(&fuzz))
+        });
+    }
+
+    fn clippy(&self) {
+        let arguments = [
+            "clippy", "--locked", "--release", "--workspace", "--all-targets", "--", "-D", "warnings",
+        ];
+        self.stages.run("clippy", |stage| stage.execute(&mut nice(self.project.cargo(&arguments))));
+    }
+
+    /// The tests of all crates, or the integration tests of those names.
+    fn cargo_test(&self, names: &[&str]) {
+        let mut cargo = self.project.cargo(&["test", "--locked", "--release", "--workspace"]);
+        for name in names {
+            cargo.args(["--test", name]);
+        }
+        self.stages.run("cargo test", |stage| stage.execute(&mut nice(cargo)));
+    }
+
+    /// Tests that need a service, and so are not run where somebody only calls `cargo test`.
+    fn cargo_test_ignored(&self, name: &str, test: &str, variable: &str, value: &Path) {
+        let arguments = ["test", "--locked", "--release", "--workspace", "--test", test, "--", "--ignored"];
+        self.stages
+            .run(name, |stage| stage.execute(self.project.cargo(&arguments).env(variable, value)));
+    }
+
+    fn python_lint(&self) {
+        self.stages.run("ruff", |stage| {
+            let ruff = || self.project.program(self.project.venv_program("ruff"));
+            stage.execute(ruff().args(["format", "--check"]).args(PYTHON))?;
+            stage.execute(ruff().arg("check").args(PYTHON))
+        });
+        self.stages.run("pyright", |stage| {
+            stage.execute(&mut self.project.program(self.project.venv_program("pyright")))
+        });
+    }
+
+    /// The tests of `tests/dagster` whose files' names begin so, with or without those that need a
+    /// control plane.
+    fn pytest(&self, name: &str, beginnings: &[&str], cluster: Option<&TestCluster>, registry: Option<&Path>) {
+        self.stages.run(name, |stage| {
+            let mut pytest = self.pytest_command();
+            pytest.args(self.test_files(beginnings)?);
+            let mut marks = Vec::new();
+            marks.push(if cluster.is_some() { "kubernetes" } else { "not kubernetes" });
+            if self.fast {
+                marks.push("not slow");
+            }
+            pytest.args(["-m", &marks.join(" and ")]).args(self.pytest);
+            pytest.envs(cluster.map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
+            pytest.envs(registry.map(|program| (registry::VARIABLE, program)));
+            stage.execute(&mut pytest)
+        });
+    }
+
+    fn pytest_command(&self) -> Command {
+        let mut command = self.project.program(self.project.venv_program("python"));
+        command.args(["-m", "pytest", "--durations=15"]);
+        command
+    }
+
+    fn test_files(&self, beginnings: &[&str]) -> Result<Vec<PathBuf>> {
+        let folder = self.project.root().join("tests/dagster");
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&folder).context("tests/dagster could not be listed")? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some(rest) = name.strip_prefix("test_").filter(|name| name.ends_with(".py")) else { continue };
+            if beginnings.iter().any(|beginning| rest.starts_with(beginning)) {
+                files.push(path);
+            }
+        }
+        if files.is_empty() {
+            bail!("no test file of tests/dagster begins with {}", beginnings.join(" or "));
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// Builds and starts the control plane, and runs what needs it.
+    fn kubernetes(&self, beginnings: &[&str], with_its_own_tests: bool) {
+        if !cluster::build(self.project, self.stages) {
+            self.stages.skip("tests on Kubernetes", "the control plane could not be built");
+            return;
+        }
+        let Some(cluster) = TestCluster::start(self.project, self.stages) else {
+            self.stages.skip("tests on Kubernetes", "the control plane did not start");
+            return;
+        };
+        if with_its_own_tests {
+            self.stages.run("pytest of the control plane", |stage| {
+                let mut pytest = self.pytest_command();
+                stage.execute(pytest.arg("tests/cluster").env(test_cluster::VARIABLE, &cluster.ready))
+            });
+        }
+        if !beginnings.is_empty() {
+            self.pytest("pytest on Kubernetes", beginnings, Some(&cluster), None);
+        }
+        if with_its_own_tests {
+            self.cargo_test_ignored(
+                "cargo test on Kubernetes",
+                "cluster",
+                "KUBECONFIG",
+                &cluster.kubeconfig,
+            );
+        }
+    }
+
+    fn audit(&self) {
+        self.stages.run("audit", |stage| wheel::audit(self.project, stage, self.wheel));
+    }
+
+    fn fuzz(&self) {
+        fuzz::run(self.project, self.stages, &Fuzz { target: None, seconds: FUZZ_SECONDS });
+    }
+
+    fn demo(&self) {
+        self.stages.run("demo", |stage| {
+            let python = self.project.venv_program("python");
+            stage.execute(self.project.program(python).arg("examples/demo/run.py"))
+        });
+    }
+
+    /// cargo-deny takes minutes to install, so it is used where it is there. Its advisories come
+    /// over the network, and are checked where their database is at hand.
+    fn licences(&self) {
+        let installed = self
+            .project
+            .cargo(&["deny", "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !installed {
+            self.stages.skip("cargo deny", "cargo-deny is not installed (cargo install cargo-deny)");
+            return;
+        }
+        self.stages.run("cargo deny", |stage| {
+            stage.execute(&mut self.project.cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]))
         });
     }
 }
 
-fn pytest(project: &Project, folder: &str) -> Command {
-    let mut command = project.program(project.venv_program("python"));
-    command.args(["-m", "pytest", folder]);
-    command
-}
-
-/// cargo-deny needs minutes to install and the network to know the advisories, so it is used
-/// where it is there.
-fn licences(project: &Project, stages: &mut Stages) {
-    let installed = project
-        .cargo(&["deny", "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if installed {
-        stages.run("cargo deny", |stage| stage.execute(&mut project.cargo(&["deny", "check"])));
-    } else {
-        stages.skip("cargo deny", "cargo-deny is not installed (cargo install cargo-deny)");
+/// The same command, behind the tests that run beside it.
+fn nice(command: Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", NICE]).arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        nice.current_dir(folder);
     }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    nice
 }

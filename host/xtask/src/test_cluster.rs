@@ -27,7 +27,7 @@ pub(crate) struct TestCluster {
 
 impl TestCluster {
     /// Starts it. Its programs are there already.
-    pub(crate) fn start(project: &Project, stages: &mut Stages) -> Option<Self> {
+    pub(crate) fn start(project: &Project, stages: &Stages) -> Option<Self> {
         let mut started = None;
         stages.run("cluster", |stage| {
             started = Some(Self::begin(project, stage)?);

@@ -11,7 +11,7 @@ use dagster_ray_runtime::capability::http::Fate;
 use dagster_ray_runtime::capability::http::cassette::CassetteMode;
 use dagster_ray_runtime::capability::objects::{ObjectStore, Value};
 use dagster_ray_runtime::manifest::Manifest;
-use dagster_ray_runtime::model::Error;
+use dagster_ray_runtime::model::{Error, FieldError};
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, HostOptions,
     LoadError, Notice, Progress,
@@ -65,6 +65,9 @@ pub(crate) struct Called {
     pub(crate) result: Result<Json, CallError>,
     pub(crate) values: Vec<Value>,
     pub(crate) notices: Vec<Notice>,
+    /// What the component refused the call for and the caller can give: a setting or an option that it
+    /// requires by its card.
+    lacking: Option<String>,
 }
 
 impl Bench {
@@ -75,6 +78,7 @@ impl Bench {
             cassette: subject.cassette.clone(),
             intercept: Some(network.clone()),
             pace: if is_alone { HURRIED } else { Pace::default() },
+            ..HostOptions::default()
         })?;
         let store = Arc::new(MemoryStore::default());
         let mut options = subject.backend.clone();
@@ -113,6 +117,8 @@ impl Bench {
         }
         bench.given = options.settings.keys().cloned().collect();
         bench.backend = Backend::new(host, options);
+        // Now, because asking for the card changes the network, and a rule may ask in the middle.
+        bench.description();
         Ok(bench)
     }
 
@@ -153,9 +159,22 @@ impl Bench {
         card.as_ref()
     }
 
-    /// Whether the component reads a setting of that name, and was given none.
-    pub(crate) fn lacks_setting(&self, name: &str) -> bool {
-        self.reads_setting(name) && !self.given.contains(name)
+    /// What an `invalid-config` asks the caller for: none unless each of its fields is a setting or an
+    /// option that the component requires by its card and that was not given.
+    fn lacking(&self, export: &str, fields: &[FieldError]) -> Option<String> {
+        let interface = export.split('.').next().unwrap_or_default();
+        let (schema, given) = (self.schema(interface), self.options(interface));
+        let required = schema.as_ref().map(Schema::required).unwrap_or_default();
+        let name = |field: &FieldError| {
+            let path = field.path.as_str();
+            if self.reads_setting(path) && !self.given.contains(path) {
+                return Some(format!("the setting {path} (--setting {path}=…)"));
+            }
+            let is_option = required.contains(&path) && !given.contains_key(path);
+            is_option.then(|| format!("the option {path} of {interface} (--options FILE)"))
+        };
+        let names: Vec<_> = fields.iter().map(name).collect::<Option<_>>()?;
+        (!names.is_empty()).then(|| format!("needs {}", names.join(", ")))
     }
 
     /// Whether the component reads a setting of that name, by its card.
@@ -233,7 +252,13 @@ impl Bench {
                 Progress::Quiet => {}
             }
         };
-        let called = Called { export: export.to_owned(), result, values, notices };
+        let lacking = match &result {
+            Err(CallError::Answered { error, .. }) if let Error::InvalidConfig(fields) = error.as_ref() => {
+                self.lacking(export, fields)
+            }
+            _ => None,
+        };
+        let called = Called { export: export.to_owned(), result, values, notices, lacking };
         self.look_for_leaks(&called);
         called
     }
@@ -283,12 +308,19 @@ impl Called {
             Err(CallError::Answered { error, .. }) if let Error::Unsupported(text) = error.as_ref() => {
                 Err(not_applicable(text.clone()))
             }
-            // Only its author knows what it has to be told in order to do anything at all.
-            Err(CallError::Answered { error, .. }) if matches!(error.as_ref(), Error::InvalidConfig(_)) => {
-                let reason = format!("needs other options to begin with: {}", describe(error));
-                Err(Outcome::Skipped { reason })
+            Err(error) => {
+                self.expect_nothing_lacking()?;
+                Err(differs(format!("{} answers", self.export), error.to_string()))
             }
-            Err(error) => Err(differs(format!("{} answers", self.export), error.to_string())),
+        }
+    }
+
+    /// Ends the rule where the component was not given what it requires: only the caller knows what to
+    /// put there.
+    pub(crate) fn expect_nothing_lacking(&self) -> Verdict {
+        match &self.lacking {
+            Some(reason) => Err(Outcome::Blocked { reason: reason.clone() }),
+            None => Ok(()),
         }
     }
 

@@ -1,29 +1,47 @@
 //! What a component publishes of its options, and values that break it.
 
+use boon::{Compiler, Draft, SchemaIndex, Schemas, UrlLoader};
 use serde_json::{Map, Value as Json, json};
 
 /// A key that no backend has.
 pub(crate) const UNKNOWN: &str = "no_backend_has_this_key";
 
+/// The name of the schema among those that are compiled together.
+const NAME: &str = "urn:options";
+
 /// The JSON schema of one interface's options.
 pub(crate) struct Schema {
     document: Json,
-    validator: jsonschema::Validator,
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+/// A component's schema must not make this program read files or ask servers.
+struct NoLoader;
+
+impl UrlLoader for NoLoader {
+    fn load(&self, url: &str) -> Result<Json, Box<dyn std::error::Error>> {
+        Err(format!("the schema refers to {url}; write what it means under $defs instead").into())
+    }
 }
 
 impl Schema {
-    /// Reads it.
+    /// Reads a schema, of the draft that it names, or of 2020-12.
     pub(crate) fn new(text: &str) -> Result<Self, String> {
         let document: Json =
             serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
-        jsonschema::meta::validate(&document)
-            .map_err(|error| format!("it is no JSON Schema: {error} (at {})", error.instance_path()))?;
-        let validator = jsonschema::validator_for(&document).map_err(|error| error.to_string())?;
-        Ok(Self { document, validator })
+        let invalid = |error: boon::CompileError| format!("it is no JSON Schema: {error:#}");
+        let mut schemas = Schemas::new();
+        let mut compiler = Compiler::new();
+        compiler.set_default_draft(Draft::V2020_12);
+        compiler.use_loader(Box::new(NoLoader));
+        compiler.add_resource(NAME, document.clone()).map_err(invalid)?;
+        let index = compiler.compile(NAME, &mut schemas).map_err(invalid)?;
+        Ok(Self { document, schemas, index })
     }
 
     pub(crate) fn accepts(&self, options: &Map<String, Json>) -> bool {
-        self.validator.is_valid(&Json::Object(options.clone()))
+        self.schemas.validate(&Json::Object(options.clone()), self.index).is_ok()
     }
 
     /// The keys that must be there.

@@ -1,4 +1,4 @@
-//! `dagster-ray call`: one export of a component, as Dagster would call it.
+//! `dagster-ray call`: calls one function of a component, as Dagster does.
 
 use std::io::Read;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::connection::Connection;
 use crate::context::Context;
 use crate::exit::{Exit, Usage};
 
-/// Call one function of a component, under the same policy as in Dagster
+/// Call one function of a component, with the permissions that it has in Dagster
 ///
-/// The answer goes to standard output, as JSON (a text as it is); what the component reports
-/// meanwhile goes to standard error.
+/// The result is printed on standard output as JSON, a string without quotes. Log lines and progress
+/// of the component are printed on standard error.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,13 +26,13 @@ Examples:
 pub(crate) struct Arguments {
     #[arg(help = COMPONENT_HELP)]
     component: String,
-    /// What to call, such as launcher.check
+    /// The function to call, such as launcher.check
     #[arg(value_name = "INTERFACE.FUNCTION")]
     export: String,
-    /// Its parameters by name, as a JSON object, or @FILE with it, or - for standard input
+    /// The parameters by name as a JSON object; @FILE reads a file, - reads standard input
     #[arg(default_value = "{}", hide_default_value = true)]
     arguments: String,
-    /// Give up after so many seconds. The component's own limit holds too
+    /// Stop the call after this many seconds. The component's own limit applies, too
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
     #[command(flatten)]

@@ -21,7 +21,8 @@ use crate::output::{BAD, FAINT, HEADING};
 ///
 /// Without an address, a kubeconfig or a cassette, only the rules are tried that need no service;
 /// nothing is sent anywhere. With one, runs, steps and scripts of the kit's own are launched there,
-/// and stopped again. Exit code 1 says that something differs.
+/// and stopped again. Exit code 1 says that something differs, or that a rule was blocked because a
+/// required setting or option was not given.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -161,10 +162,16 @@ impl std::fmt::Display for Table<'_> {
                 Outcome::Skipped { reason } => {
                     writeln!(f, "  {FAINT}skipped  {} ({reason}){FAINT:#}", finding.rule)?;
                 }
+                Outcome::Blocked { reason } => {
+                    writeln!(f, "  {BAD}blocked{BAD:#}  {} ({reason})", finding.rule)?;
+                }
             }
         }
-        let [passed, differ, apart, skipped] = self.0.counts();
+        let [passed, differ, apart, skipped, blocked] = self.0.counts();
         let component = &self.0.component;
-        writeln!(f, "{component}: {passed} passed, {differ} differ, {apart} do not apply, {skipped} skipped")
+        writeln!(
+            f,
+            "{component}: {passed} passed, {differ} differ, {apart} do not apply, {skipped} skipped, {blocked} blocked"
+        )
     }
 }

@@ -1,4 +1,4 @@
-//! `dagster-ray clean`: what this user's cache holds, removed.
+//! `dagster-ray clean`: empties this user's cache.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,21 +13,21 @@ use crate::output::size;
 
 /// Remove compiled code and pulled components from this user's cache
 ///
-/// What is needed again is compiled or pulled again. A Dagster that runs with a pulled component
-/// has to be started anew after its file was removed.
+/// A component that is used afterwards is compiled or pulled again. Restart a Dagster process that
+/// uses a pulled component after that component was removed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   dagster-ray clean --older-than 30d
   dagster-ray clean --keep-pulled")]
 pub(crate) struct Arguments {
-    /// Only what was compiled or pulled so long ago, such as 12h or 30d
+    /// Remove only what is at least this old, such as 12h or 30d
     #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
-    /// Leave the pulled components
+    /// Keep the pulled components
     #[arg(long)]
     keep_pulled: bool,
-    /// Only say what would be removed
+    /// Print what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -1,4 +1,4 @@
-//! `dagster-ray completions`: what a shell needs to complete the command.
+//! `dagster-ray completions`: prints a shell's completions.
 
 use clap_complete::{Shell, generate};
 

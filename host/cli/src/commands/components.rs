@@ -1,4 +1,4 @@
-//! `dagster-ray components`: which components there are.
+//! `dagster-ray components`: lists the components on this machine.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{short, size, table};
 
-/// List the components that are at hand: those of the package, and those that were pulled
+/// List the built-in components and those that were pulled
 #[derive(clap::Args)]
 #[command(after_help = "\
-A component's version is its own word: it is shown once the component is compiled.
+The component itself says its version, so the version is shown once the component is compiled.
 
 Examples:
   dagster-ray components
-  dagster-ray components --compile    # so that the first run need not, in a container's image
+  dagster-ray components --compile    # in the build of a container image, before the first run
   dagster-ray components --json | jq -r '.[].digest'")]
 pub(crate) struct Arguments {
     /// Compile those that are not compiled yet
@@ -95,7 +95,7 @@ fn row(
     path: &Path,
 ) -> anyhow::Result<Row> {
     let inspection = dagster_ray_runtime::inspect(path)?;
-    let compiled = compile || host.is_compiled(&inspection.digest);
+    let compiled = compile || host.is_compiled(path, &inspection.digest);
     let version = if compiled && inspection.exports.contains(&"describe") {
         let options = BackendOptions { path: path.to_owned(), ..BackendOptions::default() };
         let component = Backend::new(host.clone(), options);

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dagster_ray_runtime::Inspection;
+use dagster_ray_runtime::{GrantStatus, Inspection, Limit, Permission};
 
 use crate::component::{self, COMPONENT_HELP};
 use crate::context::Context;
@@ -10,11 +10,15 @@ use crate::exit::Exit;
 use crate::output::{BAD, FAINT, HEADING, WARNING, size};
 
 /// Show what a component exports, imports and is granted, without running it
+///
+/// Under `grants` stands each grant of the manifest with the imports that use it. `missing` is a
+/// grant that an import needs and the manifest lacks: the component cannot be loaded. `unused` is a
+/// grant that no import can use.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   dagster-ray inspect kuberay
-  dagster-ray inspect ./mine.wasm --json | jq .imports")]
+  dagster-ray inspect ./mine.wasm --json | jq '.grants[] | select(.status != \"used\")'")]
 pub(crate) struct Arguments {
     #[arg(help = COMPONENT_HELP)]
     component: String,
@@ -29,10 +33,10 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
 
 fn text(out: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
     let field = |name: &str| format!("{HEADING}{name:<10}{HEADING:#}");
-    let manifest = if inspection.manifest.is_file() {
+    let manifest = if inspection.has_manifest {
         inspection.manifest.display().to_string()
     } else {
-        "none: it is lent the address and the directories that the configuration names".to_owned()
+        format!("none ({} does not exist), so that these defaults hold", inspection.manifest.display())
     };
     writeln!(out, "{}{}", field("name"), inspection.name)?;
     writeln!(out, "{}{}", field("file"), inspection.path.display())?;
@@ -42,22 +46,33 @@ fn text(out: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
     writeln!(out, "{}{}", field("contract"), inspection.contract)?;
     writeln!(out, "{}{}", field("exports"), inspection.exports.join(", "))?;
     writeln!(out, "{HEADING}grants{HEADING:#}")?;
-    for line in &inspection.wanted {
-        if inspection.missing.contains(line) {
-            writeln!(out, "  {line}  {BAD}missing: it cannot be loaded without{BAD:#}")?;
-        } else {
-            writeln!(out, "  {line}")?;
-        }
+    if inspection.grants.is_empty() {
+        writeln!(out, "  {FAINT}none, and none is needed{FAINT:#}")?;
     }
-    for grant in &inspection.unused {
-        writeln!(out, "  {grant}  {WARNING}granted, but nothing that it imports could use it{WARNING:#}")?;
-    }
-    if inspection.wanted.is_empty() && inspection.unused.is_empty() {
-        writeln!(out, "  {FAINT}it wants none{FAINT:#}")?;
+    inspection.grants.iter().try_for_each(|permission| grant(out, permission))?;
+    writeln!(out, "{HEADING}limits{HEADING:#}")?;
+    for Limit { limit, value, is_written } in &inspection.limits {
+        let note = if *is_written { String::new() } else { format!("  {FAINT}(default){FAINT:#}") };
+        writeln!(out, "  {limit} = {value}{note}")?;
     }
     writeln!(out, "{HEADING}imports{HEADING:#}")?;
-    // The contract's own and WASI's, each with its kin.
     let mut imports = inspection.imports.clone();
     imports.sort();
     imports.iter().try_for_each(|import| writeln!(out, "  {import}"))
+}
+
+/// A grant, and under it what uses it.
+fn grant(out: &mut dyn Write, permission: &Permission) -> io::Result<()> {
+    let users = permission.needed_by.join(", ");
+    writeln!(out, "  {}", permission.line)?;
+    match permission.status {
+        GrantStatus::Used => writeln!(out, "      {FAINT}used by {users}{FAINT:#}"),
+        GrantStatus::Unused => {
+            writeln!(out, "      {WARNING}unused{WARNING:#}: no import of the component can use it")
+        }
+        GrantStatus::Missing => writeln!(
+            out,
+            "      {BAD}missing{BAD:#}: {users} needs it, and the component cannot be loaded without it"
+        ),
+    }
 }

@@ -1,4 +1,4 @@
-//! `dagster-ray new`: a project for a backend of one's own.
+//! `dagster-ray new`: creates a project for a new backend.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,8 +16,8 @@ mod contract;
 
 /// Start a project for a backend of your own
 ///
-/// It builds as it is, and is a backend that works without any service: runs and steps are processes
-/// of the machine that Dagster is on.
+/// The project builds without changes. Its backend needs no service: it runs runs and steps as
+/// processes of the machine that Dagster is on.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,10 +26,10 @@ Examples:
 pub(crate) struct Arguments {
     /// The backend's name: lower-case letters, digits and single dashes
     name: String,
-    /// The language it is written in
+    /// The language to write it in
     #[arg(long, value_enum)]
     language: Language,
-    /// The folder that the project's folder is made in
+    /// The folder to create the project's folder in
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     into: PathBuf,
 }

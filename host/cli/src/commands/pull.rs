@@ -1,4 +1,4 @@
-//! `dagster-ray pull`: a component out of a registry.
+//! `dagster-ray pull`: fetches a component from a registry.
 
 use std::path::PathBuf;
 
@@ -13,9 +13,9 @@ use crate::place;
 
 /// Fetch a component from a registry, and print the reference that pins it
 ///
-/// What comes is checked against its digests, and kept for `backend: oci://…`: a machine that has
-/// pulled a component needs the registry no more. Credentials are those of `docker login`. A
-/// registry on this machine is asked over http, every other over https.
+/// The component is checked against its digests and stored in this user's cache, so that
+/// `backend: oci://…` works without the registry from then on. Credentials are those of `docker
+/// login`. A registry on this machine is reached over http, every other over https.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +24,7 @@ Examples:
 pub(crate) struct Arguments {
     /// oci://host/name:tag, or oci://host/name@sha256:…
     reference: String,
-    /// Write the component to this .wasm file too, and its manifest beside it
+    /// Also write the component to this .wasm file, and its manifest beside it
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `dagster-ray push`: a component into a registry.
+//! `dagster-ray push`: publishes a component in a registry.
 
 use dagster_ray_registry::{Named, Place, Pushed, Work, named};
 use serde::Serialize;
@@ -10,9 +10,9 @@ use crate::output::size;
 
 /// Publish a component in a registry, and print the reference that pins it
 ///
-/// The artifact is laid out as `wkg` does; the manifest beside the component travels with it, and
-/// is covered by the digest. The same file gives the same digest. Credentials are those of `docker
-/// login`. A registry on this machine is asked over http, every other over https.
+/// The artifact has the layout of `wkg`. It contains the manifest beside the component, which the
+/// digest covers, too. The same files give the same digest. Credentials are those of `docker login`.
+/// A registry on this machine is reached over http, every other over https.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -21,7 +21,7 @@ Examples:
 pub(crate) struct Arguments {
     /// A built-in name, or the path of a .wasm file
     component: String,
-    /// Where it goes: oci://host/name:tag
+    /// The reference to publish under: oci://host/name:tag
     reference: String,
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     if !pushed.with_manifest {
         let manifest = file.with_extension("toml");
         context.output.warn(format_args!(
-            "there is no manifest {}: whoever uses the component lends it only the address that they name",
+            "there is no manifest {}: the component is granted only the address and the directories that its user names",
             manifest.display()
         ));
     }

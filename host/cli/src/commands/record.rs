@@ -1,4 +1,4 @@
-//! `dagster-ray record`: a command, and what its components asked and were answered.
+//! `dagster-ray record`: runs a command, and records the HTTP requests of its components.
 
 use std::path::PathBuf;
 
@@ -6,11 +6,11 @@ use crate::cassette;
 use crate::context::Context;
 use crate::exit::Exit;
 
-/// Run a command, and record what components ask over HTTP while it runs
+/// Run a command, and record the HTTP requests of its components
 ///
-/// Every process that the command starts on this machine is recorded. Credentials are not: the
-/// host adds them later. The values of environment variables are replaced, in what is asked and in
-/// what is answered; look through the file all the same before you hand it on.
+/// Every process that the command starts on this machine is recorded. Credentials are not recorded,
+/// because the host adds them later. The values of environment variables are replaced, in requests and
+/// responses. Check the file before you share it all the same.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,4 +1,4 @@
-//! `dagster-ray replay`: a command whose components are answered from a record.
+//! `dagster-ray replay`: runs a command whose components are answered from a cassette.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use crate::exit::Exit;
 
 /// Run a command whose components are answered from a cassette, without a network
 ///
-/// Run ids and other ids may differ from the recorded ones. A request that was not recorded fails,
-/// with an error that names it and the nearest ones that were.
+/// Run ids and other ids may differ from the recorded ones. A request that was not recorded fails. The
+/// error names it and the most similar recorded requests.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

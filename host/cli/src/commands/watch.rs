@@ -1,4 +1,4 @@
-//! `dagster-ray watch`: a component that is built and put in its place at each change.
+//! `dagster-ray watch`: builds and installs a component at each change of its project.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,11 +16,12 @@ use crate::project::{Project, Sources};
 /// How often the project is looked at.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// Build a component at each change of its project, and put it in its place
+/// Build a component at each change of its project, and install it as a file
 ///
-/// A build is put in place only when it loads, and as a whole: a Dagster that runs uses it from the
-/// next call on, calls under way finish on the old one. A project with a Cargo.toml is built by
-/// cargo, one with app.py and wit/ by componentize-py. With --json there is one line for each build.
+/// The file is replaced only by a build that loads, and at once as a whole. A running Dagster uses the
+/// new component from the next call on; calls in progress finish with the old one. A project with a
+/// Cargo.toml is built by cargo, one with app.py and wit/ by componentize-py. With --json, each build
+/// prints one line.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +40,7 @@ pub(crate) struct Arguments {
     /// A shell command that builds: it runs in the project, and writes the component to "$OUTPUT"
     #[arg(long, value_name = "COMMAND")]
     build: Option<String>,
-    /// Build once, and end
+    /// Build once, and exit
     #[arg(long)]
     once: bool,
 }

@@ -46,6 +46,7 @@ impl World {
             .env("DOCKER_CONFIG", self.path("docker"))
             .env("NO_COLOR", "1")
             .env("COLUMNS", "100")
+            .env_remove("DAGSTER_RAY_LOG")
             .env_remove("KUBECONFIG");
         for proxy in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             command.env_remove(proxy);
@@ -88,6 +89,14 @@ impl Ended {
         assert_eq!((self.code(), self.stdout()), (code, ""), "{}", self.stderr());
         self.stderr()
     }
+}
+
+/// Where `cargo xtask build` leaves the components of the package.
+pub(crate) fn built_in() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("python/dagster_ray/components");
+    let exists = folder.join("kuberay.wasm").exists();
+    assert!(exists, "{} has no components: run `cargo xtask build` first", folder.display());
+    folder
 }
 
 /// Where `cargo xtask build` leaves a test component.

@@ -142,11 +142,11 @@ impl<'a> Comparison<'a> {
                     within(&format!("place {place}"), self.value(ours, *theirs))
                 })
             }
-            (TypeDefKind::List(ours), ComponentDefinedType::List(theirs)) => {
+            (TypeDefKind::List(ours), ComponentDefinedType::List { element: theirs, .. }) => {
                 within("its elements", self.value(ours, *theirs))
             }
-            (TypeDefKind::Option(ours), ComponentDefinedType::Option(theirs)) => self.value(ours, *theirs),
-            (TypeDefKind::Result(ours), ComponentDefinedType::Result { ok, err }) => {
+            (TypeDefKind::Option(ours), ComponentDefinedType::Option { ty: theirs, .. }) => self.value(ours, *theirs),
+            (TypeDefKind::Result(ours), ComponentDefinedType::Result { ok, err, .. }) => {
                 within("its success", self.optional(ours.ok.as_ref(), *ok))?;
                 within("its error", self.optional(ours.err.as_ref(), *err))
             }
@@ -232,17 +232,17 @@ impl<'a> Comparison<'a> {
         article(match self.types.get(id) {
             Some(ComponentDefinedType::Record(_)) => "record",
             Some(ComponentDefinedType::Variant(_)) => "variant",
-            Some(ComponentDefinedType::List(_) | ComponentDefinedType::FixedLengthList(..)) => "list",
-            Some(ComponentDefinedType::Map(..)) => "map",
+            Some(ComponentDefinedType::List { .. } | ComponentDefinedType::FixedLengthList { .. }) => "list",
+            Some(ComponentDefinedType::Map { .. }) => "map",
             Some(ComponentDefinedType::Tuple(_)) => "tuple",
             Some(ComponentDefinedType::Flags(_)) => "set of flags",
             Some(ComponentDefinedType::Enum(_)) => "enum",
-            Some(ComponentDefinedType::Option(_)) => "option",
+            Some(ComponentDefinedType::Option { .. }) => "option",
             Some(ComponentDefinedType::Result { .. }) => "result",
             Some(ComponentDefinedType::Own(_)) => "owned handle",
             Some(ComponentDefinedType::Borrow(_)) => "borrowed handle",
-            Some(ComponentDefinedType::Future(_)) => "future",
-            Some(ComponentDefinedType::Stream(_)) => "stream",
+            Some(ComponentDefinedType::Future { .. }) => "future",
+            Some(ComponentDefinedType::Stream { .. }) => "stream",
             _ => "type",
         })
     }

@@ -10,13 +10,13 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::request_info::{RequestInfo, Verb};
 
 /// What may be done with some resources of one group. A component may do what one of its rules
 /// allows. There are no wildcards.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The API group; `""` is the core group.
@@ -26,12 +26,12 @@ pub struct Rule {
     /// What may be done with them.
     pub verbs: Vec<Verb>,
     /// The namespaces that it holds in. Without it, in all, and for the cluster as a whole.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Vec<String>>,
 }
 
 /// A resource as a rule names it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct Resource(String);
 

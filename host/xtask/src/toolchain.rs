@@ -1,23 +1,21 @@
-//! `cargo xtask setup`: whatever the machine lacks.
+//! What the Rust toolchain lacks.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use crate::project::Project;
-use crate::python;
 use crate::stages::{Stage, Stages};
 
 /// The target that components are built for.
 pub(crate) const WASM: &str = "wasm32-wasip2";
 
-/// Runs the stages of the set-up, and tells whether all of them passed.
-pub(crate) fn run(project: &Project, stages: &mut Stages) -> bool {
-    stages.run("wasm target", |stage| wasm_target(project, stage))
-        && stages.run("python", |stage| python::environment(project, stage))
+/// Adds the target that components are built for, if it is missing. Returns whether it is there.
+pub(crate) fn wasm_target(project: &Project, stages: &Stages) -> bool {
+    stages.run("wasm target", |stage| add_wasm_target(project, stage))
 }
 
-fn wasm_target(project: &Project, stage: &mut Stage) -> Result<()> {
+fn add_wasm_target(project: &Project, stage: &mut Stage) -> Result<()> {
     if has_wasm_target(project)? {
         return Ok(());
     }

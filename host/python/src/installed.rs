@@ -1,0 +1,38 @@
+//! Where this extension module is installed, and the compiled code that is installed with it.
+
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+
+use crate::errors;
+
+/// The folder of the components that were installed with this extension module.
+///
+/// It is found from the loaded module itself, not from what Python code says: what lies there is
+/// trusted as much as the module.
+pub(crate) fn folder() -> Option<PathBuf> {
+    let address = (folder as *const ()).cast();
+    let mut found = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: the address is in this module, and dladdr writes a Dl_info or returns 0.
+    let module = unsafe {
+        if libc::dladdr(address, found.as_mut_ptr()) == 0 {
+            return None;
+        }
+        let name = found.assume_init().dli_fname;
+        if name.is_null() {
+            return None;
+        }
+        CStr::from_ptr(name)
+    };
+    let module = PathBuf::from(OsStr::from_bytes(module.to_bytes()));
+    Some(module.parent()?.join("components"))
+}
+
+/// Compiles the components of a folder for every CPU of this architecture, and puts the code beside
+/// them. The build of the wheel calls this. Returns the files.
+#[pyfunction]
+pub(crate) fn precompile(py: Python<'_>, components: PathBuf) -> PyResult<Vec<PathBuf>> {
+    py.detach(|| dagster_ray_runtime::precompile(&components)).map_err(|error| errors::load(py, &error))
+}

@@ -1,0 +1,66 @@
+//! The supported versions: `tests/matrix.toml`, and what was found of them in `docs/supported.md`.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::files;
+use crate::project::Project;
+
+/// What the tests need besides the package, in versions that suit every row.
+const FOR_TESTS: [&str; 7] =
+    ["pytest==9.2.0", "pytest-timeout==2.4.0", "numpy", "pandas", "pyarrow", "polars", "kubernetes"];
+
+/// Versions that are tested together.
+#[derive(Deserialize)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) python: String,
+    pub(crate) dagster: String,
+    pub(crate) ray: String,
+}
+
+impl Row {
+    /// What is installed beside the wheel.
+    pub(crate) fn requirements(&self) -> Vec<String> {
+        let dagster = ["dagster", "dagster-graphql", "dagster-webserver"];
+        dagster
+            .iter()
+            .map(|name| format!("{name}=={}", self.dagster))
+            .chain([format!("ray[default]=={}", self.ray)])
+            .chain(FOR_TESTS.map(str::to_owned))
+            .collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct Matrix {
+    row: Vec<Row>,
+}
+
+/// The rows of the table.
+pub(crate) fn rows(project: &Project) -> Result<Vec<Row>> {
+    let file = project.root().join("tests/matrix.toml");
+    let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
+    let matrix: Matrix = toml::from_str(&text).with_context(|| format!("{} is wrong", file.display()))?;
+    Ok(matrix.row)
+}
+
+/// Writes the table of what ran.
+pub(crate) fn write(project: &Project, results: &[(Row, String)]) -> Result<()> {
+    let date = Command::new("date").arg("+%Y-%m-%d").output().context("date could not be run")?;
+    let date = String::from_utf8_lossy(&date.stdout).trim().to_owned();
+    let mut text = format!(
+        "# Supported versions\n\nThe lowest and the highest versions that are tested, from \
+         `tests/matrix.toml`. Written by `cargo xtask test --matrix`, last on {date} on Linux {}.\n\n\
+         | | Python | Dagster | Ray | tests |\n|---|---|---|---|---|\n",
+        std::env::consts::ARCH
+    );
+    for (row, result) in results {
+        let Row { name, python, dagster, ray } = row;
+        text.push_str(&format!("| {name} | {python} | {dagster} | {ray} | {result} |\n"));
+    }
+    files::write_if_changed(&project.root().join("docs/supported.md"), text.as_bytes())
+}

@@ -1,0 +1,251 @@
+//! Takes the function names out of a component, and writes them into a file beside it.
+//!
+//! Names are a fifth of a component and serve only messages about traps, so the host reads them from
+//! `<component>.names` when it has such a message to write.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result, bail};
+
+const HEADER: usize = 8;
+const CUSTOM: u8 = 0;
+/// The ids of a component's sections that hold another binary.
+const NESTED: [u8; 2] = [1, 4];
+/// The parts of a name section (WebAssembly core specification, appendix "Name Section").
+const MODULE_NAME: u8 = 0;
+const FUNCTION_NAMES: u8 = 1;
+
+/// A component without names, and its names.
+pub(crate) struct Split {
+    /// The component.
+    pub(crate) wasm: Vec<u8>,
+    /// The modules in it that have names.
+    modules: Vec<Module>,
+}
+
+struct Module {
+    name: String,
+    functions: Vec<(u32, String)>,
+}
+
+impl Split {
+    /// The text of the file of names. `digest` is that of the component which the names are of.
+    pub(crate) fn names(&self, digest: &str) -> String {
+        let mut text = format!("sha256 {digest}\n");
+        for module in &self.modules {
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(text, "module {}", line(&module.name));
+            for (index, name) in &module.functions {
+                let _ = writeln!(text, "{index} {}", line(name));
+            }
+        }
+        text
+    }
+}
+
+/// Takes the names out of a component. Each module keeps its own name, by which the host finds the
+/// names of its functions.
+pub(crate) fn split(component: &[u8]) -> Result<Split> {
+    let mut modules = Vec::new();
+    let wasm = binary(component, &mut modules).context("the component is malformed")?;
+    let mut known: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
+    known.sort_unstable();
+    if let Some([twice, _]) = known.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("two modules of the component are called `{twice}`, so their functions cannot be told apart");
+    }
+    Ok(Split { wasm, modules })
+}
+
+/// A module or a component, without names.
+fn binary(bytes: &[u8], modules: &mut Vec<Module>) -> Result<Vec<u8>> {
+    let mut reader = Reader { bytes };
+    let header = reader.take(HEADER)?;
+    // The layer: 0 for a module, 1 for a component.
+    let is_component = header[6] == 1;
+    let mut kept = header.to_vec();
+    while !reader.bytes.is_empty() {
+        let (id, content) = reader.section()?;
+        if id == CUSTOM {
+            let mut custom = Reader { bytes: content };
+            match custom.text()? {
+                "name" if !is_component => {
+                    let short = names(custom, modules)?;
+                    section(&mut kept, CUSTOM, &short);
+                }
+                "component-name" => {}
+                _ => section(&mut kept, id, content),
+            }
+        } else if is_component && NESTED.contains(&id) {
+            section(&mut kept, id, &binary(content, modules)?);
+        } else {
+            section(&mut kept, id, content);
+        }
+    }
+    Ok(kept)
+}
+
+/// Reads a module's names, and returns the content of a name section with the module's name alone.
+fn names(mut reader: Reader<'_>, modules: &mut Vec<Module>) -> Result<Vec<u8>> {
+    let mut module = Module { name: String::new(), functions: Vec::new() };
+    let mut short = Vec::new();
+    text(&mut short, "name");
+    while !reader.bytes.is_empty() {
+        let (id, content) = reader.section()?;
+        let mut part = Reader { bytes: content };
+        match id {
+            MODULE_NAME => {
+                part.text()?.clone_into(&mut module.name);
+                section(&mut short, MODULE_NAME, content);
+            }
+            FUNCTION_NAMES => {
+                for _ in 0..part.number()? {
+                    module.functions.push((part.number()?, part.text()?.to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+    // Without a name of its own, its functions could not be found again.
+    if !module.name.is_empty() {
+        modules.push(module);
+    }
+    Ok(short)
+}
+
+/// A name without line ends: they separate the names of the file.
+fn line(name: &str) -> String {
+    name.replace(['\n', '\r'], " ")
+}
+
+fn section(to: &mut Vec<u8>, id: u8, content: &[u8]) {
+    to.push(id);
+    length(to, content.len());
+    to.extend_from_slice(content);
+}
+
+fn text(to: &mut Vec<u8>, text: &str) {
+    length(to, text.len());
+    to.extend_from_slice(text.as_bytes());
+}
+
+/// An unsigned LEB128 number.
+fn length(to: &mut Vec<u8>, mut number: usize) {
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            to.push(low);
+            return;
+        }
+        to.push(low | 0x80);
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.bytes.split_at_checked(count).context("it ends too early")?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn number(&mut self) -> Result<u32> {
+        let mut number = 0_u64;
+        for shift in (0..35).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return u32::try_from(number).context("it holds a number that is too large");
+            }
+        }
+        bail!("it holds a number that is too long")
+    }
+
+    fn section(&mut self) -> Result<(u8, &'a [u8])> {
+        let id = self.byte()?;
+        let size = self.number()?;
+        Ok((id, self.take(usize::try_from(size)?)?))
+    }
+
+    fn text(&mut self) -> Result<&'a str> {
+        let size = self.number()?;
+        std::str::from_utf8(self.take(usize::try_from(size)?)?).context("it holds a name that is not UTF-8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "these are tests")]
+
+    use super::*;
+
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn custom(name: &str, content: &[u8]) -> Vec<u8> {
+        let mut inner = Vec::new();
+        text(&mut inner, name);
+        inner.extend_from_slice(content);
+        let mut whole = Vec::new();
+        section(&mut whole, CUSTOM, &inner);
+        whole
+    }
+
+    fn module(name: &str, functions: &[(u8, &str)]) -> Vec<u8> {
+        let (mut parts, mut own, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        text(&mut own, name);
+        section(&mut parts, MODULE_NAME, &own);
+        length(&mut all, functions.len());
+        for (index, name) in functions {
+            all.push(*index);
+            text(&mut all, name);
+        }
+        section(&mut parts, FUNCTION_NAMES, &all);
+        // Names of data segments.
+        section(&mut parts, 9, &[0]);
+        [MODULE, &custom("producers", b"x"), &custom("name", &parts)].concat()
+    }
+
+    fn component(modules: &[Vec<u8>]) -> Vec<u8> {
+        let mut whole = COMPONENT.to_vec();
+        for module in modules {
+            section(&mut whole, 1, module);
+        }
+        [whole, custom("component-name", b"anything"), custom("producers", b"y")].concat()
+    }
+
+    #[test]
+    fn names_leave_the_component_and_everything_else_stays() {
+        let long = "f".repeat(300);
+        let named = component(&[module("a.wasm", &[(0, "import"), (7, &long)]), MODULE.to_vec()]);
+        let split = split(&named).unwrap();
+        assert_eq!(split.names("d1"), format!("sha256 d1\nmodule a.wasm\n0 import\n7 {long}\n"));
+
+        let mut own = Vec::new();
+        text(&mut own, "a.wasm");
+        let mut parts = Vec::new();
+        section(&mut parts, MODULE_NAME, &own);
+        let short = [MODULE, &custom("producers", b"x"), &custom("name", &parts)].concat();
+        let mut expected = COMPONENT.to_vec();
+        section(&mut expected, 1, &short);
+        section(&mut expected, 1, MODULE);
+        expected.extend(custom("producers", b"y"));
+        assert_eq!(split.wasm, expected);
+        assert_eq!(super::split(&split.wasm).unwrap().wasm, expected);
+    }
+
+    #[test]
+    fn a_component_that_is_cut_off_or_ambiguous_is_an_error() {
+        let named = component(&[module("a", &[(1, "f")])]);
+        assert!(split(&named[..named.len() - 1]).is_err());
+        let twice = component(&[module("a", &[]), module("a", &[])]);
+        assert!(split(&twice).err().unwrap().to_string().contains("`a`"));
+    }
+}
