@@ -3,6 +3,7 @@
 import http.client
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ class Request:
 
 
 class FaultProxy:
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: the proxy is reached over HTTPS, with the certificate of this context."""
         target = urlsplit(upstream)
         self._upstream = (target.hostname or "", target.port or 80)
         self.requests: list[Request] = []
@@ -66,14 +68,20 @@ class FaultProxy:
                 return
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            # Each connection's own thread makes its handshake: one that fails holds up no other.
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
     @classmethod
     @contextmanager
-    def before(cls, upstream: str) -> "Iterator[FaultProxy]":
-        proxy = cls(upstream)
+    def before(cls, upstream: str, tls: ssl.SSLContext | None = None) -> "Iterator[FaultProxy]":
+        proxy = cls(upstream, tls)
         try:
             yield proxy
         finally:

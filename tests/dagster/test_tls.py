@@ -1,0 +1,180 @@
+"""`verify`: a real Ray behind a TLS server whose certificate only its owner knows."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import certificates
+import dagster as dg
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster._core.launcher import LaunchRunContext
+from dagster._core.test_utils import create_run_for_test
+from dagster_ray import PipesRayJobClient
+from dagster_ray.errors import BackendError, DagsterRayError, UnavailableError
+from fault_proxy import FaultProxy
+from ray_head import RayHead
+
+JOBS = Path(__file__).parent / "code/steps.py"
+
+Home = Callable[[dict], dg.DagsterInstance]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> certificates.Authority:
+    return certificates.authority(tmp_path_factory.mktemp("authority"), "ours")
+
+
+@pytest.fixture(scope="module")
+def front(
+    ray_head: RayHead, authority: certificates.Authority, tmp_path_factory: Any
+) -> Iterator[FaultProxy]:
+    context = certificates.server(tmp_path_factory.mktemp("server"), authority)
+    with FaultProxy.before(ray_head.url, context) as front:
+        assert front.url.startswith("https://")
+        yield front
+
+
+@pytest.fixture(params=["false", "path"])
+def verify(request: pytest.FixtureRequest, authority: certificates.Authority) -> bool | str:
+    """What lets Ray's certificate pass."""
+    return False if request.param == "false" else str(authority.file)
+
+
+@pytest.fixture(params=["true", "default", "path of another"])
+def refuses(request: pytest.FixtureRequest, tmp_path: Path) -> bool | str | None:
+    """What does not. Without any, certificates are verified."""
+    other = str(certificates.authority(tmp_path, "another").file)
+    return {"true": True, "default": None, "path of another": other}[request.param]
+
+
+def _launch(home: Home, url: str, verify: bool | str | None) -> dg.DagsterRun:
+    config = {"address": url, "num_cpus": 0, "verify": verify}
+    config = {key: value for key, value in config.items() if value is not None}
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    instance = home({"run_launcher": launcher})
+    run = create_run_for_test(
+        instance,
+        job_name="failing",
+        job_code_origin=ReconstructableJob.for_file(str(JOBS), "failing").get_python_origin(),
+        status=dg.DagsterRunStatus.STARTING,
+    )
+    instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+    assert instance.run_launcher.terminate(run.run_id)
+    return run
+
+
+def test_the_launcher(home: Home, front: FaultProxy, ray_head: RayHead, verify: Any) -> None:
+    run = _launch(home, front.url, verify)
+    assert f"dagster-run-{run.run_id}" in ray_head.jobs(run.run_id)
+
+
+def test_the_launcher_refuses(home: Home, front: FaultProxy, refuses: Any) -> None:
+    front.forget()
+    with pytest.raises(DagsterRayError) as raised:
+        _launch(home, front.url, refuses)
+    _is_refusal(raised.value, front)
+
+
+def _is_refusal(error: BaseException | None, front: FaultProxy) -> None:
+    """It names the certificate as the reason, and Ray got no request: no token, no job."""
+    assert "certificate" in str(error), repr(error)
+    assert front.url in str(error), repr(error)
+    assert front.connections > 0 and not front.requests
+
+
+def _execute(home: Home, url: str, verify: bool | str | None) -> dg.JobExecutionResult:
+    config = {"address": url} | ({} if verify is None else {"verify": verify})
+    return dg.execute_job(
+        ReconstructableJob.for_file(str(JOBS), "single"),
+        instance=home({}),
+        run_config={"execution": {"config": config}},
+        raise_on_error=False,
+    )
+
+
+def test_the_executor(home: Home, front: FaultProxy, ray_head: RayHead, verify: Any) -> None:
+    front.forget()
+    with _execute(home, front.url, verify) as result:
+        assert result.success
+    assert len(ray_head.jobs(result.run_id)) == 1
+    assert front.seen("POST", "/api/jobs/")
+
+
+def test_the_executor_refuses(home: Home, front: FaultProxy, refuses: Any) -> None:
+    front.forget()
+    with _execute(home, front.url, refuses) as result:
+        assert not result.success
+        [event] = result.get_step_failure_events()
+    assert event.step_failure_data.error
+    told = event.step_failure_data.error.to_string()
+    _is_refusal(UnavailableError(told), front)
+
+
+def _script(url: str, folder: Path, **more: Any) -> list[Any]:
+    script = folder / "script.py"
+    script.write_text(
+        "from dagster_pipes import open_dagster_pipes\n"
+        "with open_dagster_pipes() as pipes:\n"
+        "    pipes.report_custom_message('over TLS')\n"
+    )
+    received: list[Any] = []
+    client = PipesRayJobClient(address=url, **more)
+
+    @dg.op
+    def scripted(context: dg.OpExecutionContext) -> None:
+        entrypoint = f"{sys.executable} {script}"
+        done = client.run(context=context, submit_job_params={"entrypoint": entrypoint})
+        received.extend(done.get_custom_messages())
+
+    @dg.job
+    def scripts() -> None:
+        scripted()
+
+    scripts.execute_in_process()
+    return received
+
+
+def test_pipes(front: FaultProxy, tmp_path: Path, verify: Any) -> None:
+    front.forget()
+    assert _script(front.url, tmp_path, verify=verify) == ["over TLS"]
+    # The output is a stream of its own.
+    assert front.seen("GET", "/api/v0/logs/stream.*")
+
+
+def test_pipes_refuse(front: FaultProxy, tmp_path: Path, refuses: Any) -> None:
+    front.forget()
+    more = {} if refuses is None else {"verify": refuses}
+    with pytest.raises(DagsterRayError) as raised:
+        _script(front.url, tmp_path, **more)
+    _is_refusal(raised.value, front)
+
+
+def test_rays_own_client_verifies_alike(
+    front: FaultProxy, authority: certificates.Authority
+) -> None:
+    trusting = PipesRayJobClient(address=front.url, verify=str(authority.file)).client
+    assert isinstance(trusting.list_jobs(), list)
+    with pytest.raises(Exception, match=r"certificate|connect"):
+        PipesRayJobClient(address=front.url).client.list_jobs()
+
+
+# Raised by the host's TLS client: it takes no authority's certificate as a server's own.
+@pytest.mark.xfail(raises=BackendError, strict=True, reason="not supported by the host")
+def test_a_certificate_that_is_its_own_authority(ray_head: RayHead, tmp_path: Path) -> None:
+    """As `openssl req -x509` makes one, and as Ray's own client accepts it."""
+    context, file = certificates.self_signed_server(tmp_path)
+    with FaultProxy.before(ray_head.url, context) as front:
+        assert _script(front.url, tmp_path, verify=str(file)) == ["over TLS"]
+
+
+def test_a_file_that_holds_no_certificate_is_named(front: FaultProxy, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    front.forget()
+    for file in (empty, tmp_path / "missing.pem"):
+        with pytest.raises(DagsterRayError) as raised:
+            _script(front.url, tmp_path, verify=str(file))
+        assert str(file) in str(raised.value)
+    assert not front.requests
