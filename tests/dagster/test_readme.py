@@ -19,12 +19,12 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from component_files import built_in
+from component_files import FIXTURES, built_in, put
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster_ray import RayRunLauncher
 from dagster_ray.configs import RayExecutorConfig, RayLauncherConfig
 from dagster_ray.core.spec import worker_spec
-from dagster_ray.errors import PermissionDeniedError
+from dagster_ray.errors import ComponentLoadError
 from document_blocks import README, blocks, readme, readme_block, unclaimed
 from packaging.requirements import Requirement
 from ray_head import RayHead
@@ -172,8 +172,13 @@ def test_values_in_ray(printed: str, ray_head: RayHead, monkeypatch: Any) -> Non
         job = _executed(printed)["defs"].resolve_implicit_global_asset_job_def()
         result = job.execute_in_process()
         assert result.success
-        [kept] = result.handled_output_events_for_node("upstream")
-        assert "ray_io_manager" in str(kept.message), kept
+        kept = [
+            event.step_key
+            for event in result.all_events
+            if event.is_handled_output_event
+            and event.event_specific_data.manager_key == "ray_io_manager"
+        ]
+        assert kept == ["upstream"]
     finally:
         ray.shutdown()
 
@@ -226,24 +231,26 @@ def test_a_backend_that_is_a_file(printed: str, home: Home, tmp_path: Path) -> N
 
 @readme("Another backend", "yaml", 2)
 def test_what_an_operator_allows_of_a_backend(printed: str, home: Home, tmp_path: Path) -> None:
-    wasm = built_in("existing", tmp_path / "ours.wasm")
-    digest = hashlib.sha256(wasm.read_bytes()).hexdigest()
     assert "5f0c…" in printed
-    pinned = f"    backend: {wasm}\n{printed.replace('5f0c…', digest)}"
-    launcher = _with_lines(home, pinned)
-    assert launcher.backend.connection.backend_grants == {
+
+    def launcher(wasm: Path) -> RayRunLauncher:
+        digest = hashlib.sha256(wasm.read_bytes()).hexdigest()
+        return _with_lines(home, f"    backend: {wasm}\n{printed.replace('5f0c…', digest)}")
+
+    pinned = launcher(put(FIXTURES / "echo.wasm", tmp_path / "ours.wasm"))
+    assert pinned.backend.connection.backend_grants == {
         "grants": {"http": ["address"]},
         "limits": {"memory_mib": 32},
     }
-    assert planned(launcher)["job"]["submission_id"].startswith("dagster-step-r")
-    # The same lines without the one right.
-    narrower = pinned.replace("http: [address]", "http: []")
-    assert narrower != pinned
-    with pytest.raises(PermissionDeniedError):
-        _with_lines(home, narrower).backend.call("launcher.check", {"runs": [_RUN]})
-
-
-_RUN = {"run_id": "r", "attempt": 0, "job": {"submission_id": "s"}}
+    assert planned(pinned)["job"]["submission_id"] == "echo-s"
+    # One that also uploads directories may not.
+    more = launcher(built_in("existing", tmp_path / "more.wasm"))
+    with pytest.raises(ComponentLoadError, match="packages"):
+        planned(more)
+    # Another file in the pinned one's place is not loaded.
+    built_in("existing", tmp_path / "ours.wasm")
+    with pytest.raises(ComponentLoadError, match="sha256"):
+        planned(pinned)
 
 
 def _with_lines(home: Home, lines: str) -> RayRunLauncher:
@@ -255,11 +262,24 @@ def _with_lines(home: Home, lines: str) -> RayRunLauncher:
 
 # Those that need neither a registry, nor a project that builds, nor minutes.
 RUN_AT_ONCE = {"components", "inspect", "call", "record", "replay", "clean"}
-JOBS = "import dagster as dg\n\n\n@dg.job\ndef nothing() -> None: ...\n"
+JOBS = """
+import dagster as dg
+from dagster_ray import PipesRayJobClient
+
+
+@dg.op
+def scripted(context):
+    PipesRayJobClient().run(context=context, submit_job_params={"entrypoint": "true"})
+
+
+@dg.job
+def scripts():
+    scripted()
+"""
 
 
 @readme("The command", "shell")
-def test_the_command_lines(printed: str, tmp_path: Path) -> None:
+def test_the_command_lines(printed: str, ray_head: RayHead, tmp_path: Path) -> None:
     """Each subcommand and option is known; those that can be run here are run, as printed."""
     built_in("existing", tmp_path / "mine.wasm")
     (tmp_path / "jobs.py").write_text(JOBS)
@@ -268,6 +288,7 @@ def test_the_command_lines(printed: str, tmp_path: Path) -> None:
         **os.environ,
         "DAGSTER_RAY_CACHE_DIR": str(tmp_path / "cache"),
         "DAGSTER_HOME": str(tmp_path),
+        "RAY_ADDRESS": ray_head.url,
         "PATH": f"{programs}:{os.environ['PATH']}",
     }
     # `dagster-ray` itself, wherever the package was installed.
