@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 from dagster_ray import Lifecycle, LocalRay, RayResource
-from dagster_ray.configs import RayDataExecutionOptions
+from dagster_ray.configs import ExecutionOptionsConfig, RayDataExecutionOptions
 from dagster_ray.types import AnyDagsterContext
 from pydantic import PrivateAttr
 from ray_head import RayHead
@@ -146,12 +146,94 @@ def test_local_ray_lives_with_a_connection_of_others(
     assert "Deleted" not in caplog.text
 
 
-def test_settings_of_ray_data_are_applied() -> None:
+def test_settings_of_ray_data_are_applied_by_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pandas", reason="ray.data needs it")
     import ray.data
 
-    RayDataExecutionOptions(cpu_limit=3).apply()
-    assert ray.data.DataContext.get_current().execution_options.resource_limits.cpu == 3
+    context = ray.data.DataContext.get_current()
+
+    class Connects(Recorded):
+        def connect(self, context: AnyDagsterContext) -> object:
+            return RayResource.connect(self, context)
+
+        def _init_ray(self, options: dict) -> object:
+            return self
+
+    def applied(options: RayDataExecutionOptions) -> tuple:
+        resource = Connects(data_execution_options=options)
+        with resource.yield_for_execution(dg.build_init_resource_context()):
+            limits = context.execution_options.resource_limits
+            verbose = context.execution_options.verbose_progress
+            return limits.cpu, limits.gpu, limits.object_store_memory, verbose, context.use_polars
+
+    limits = ExecutionOptionsConfig(cpu=2, gpu=1, object_store_memory=1 << 20)
+    options = RayDataExecutionOptions(
+        execution_options=limits, cpu_limit=9, verbose_progress=False, use_polars=False
+    )
+    assert applied(options) == (2, 1, 1 << 20, False, False)
+    # What `execution_options` leave open comes from the limits beside it.
+    assert applied(RayDataExecutionOptions(cpu_limit=3, gpu_limit=4))[:2] == (3, 4)
+    assert applied(RayDataExecutionOptions())[3:] == (True, True)
+
+
+def test_each_switch_is_an_environment_variable_of_rays() -> None:
+    switches = {
+        "enable_debug_post_mortem": {"RAY_DEBUG_POST_MORTEM": "1"},
+        "enable_tracing": {"RAY_PROFILING": "1", "RAY_task_events_report_interval_ms": "0"},
+        "enable_actor_task_logging": {"RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "1"},
+        "enable_legacy_debugger": {"RAY_DEBUG": "legacy"},
+    }
+    assert Recorded().get_env_vars_to_inject() == {}
+    assert Recorded(env_vars=None).get_env_vars_to_inject() == {}
+    for switch, expected in switches.items():
+        assert Recorded(**{switch: True}).get_env_vars_to_inject() == expected
+    # What a user writes wins.
+    mine = Recorded(enable_legacy_debugger=True, env_vars={"RAY_DEBUG": "1", "X": "y"})
+    assert mine.get_env_vars_to_inject() == {"RAY_DEBUG": "1", "X": "y"}
+
+
+def test_ports_are_those_of_the_configuration() -> None:
+    resource = Recorded(redis_port=1, dashboard_port=2)
+    assert resource.ray_address == "ray://somewhere:1"
+    assert resource.dashboard_url == "http://somewhere:2"
+    assert Recorded().ray_address == "ray://somewhere:10001"
+    assert Recorded().dashboard_url == "http://somewhere:8265"
+    # Ray itself decides which one is on this machine.
+    assert LocalRay().ray_address is None
+    assert Recorded().resource_uid != Recorded().resource_uid
+
+
+def test_hooks_say_what_happened_and_may_add_to_it() -> None:
+    class Hooked(Recorded):
+        def on_create(self, context: AnyDagsterContext) -> None:
+            self._note("on_create")
+
+        def on_ready(self, context: AnyDagsterContext) -> None:
+            self._note("on_ready")
+
+        def on_connect(self, context: AnyDagsterContext) -> None:
+            self._note("on_connect")
+
+        def on_cleanup(self, context: AnyDagsterContext, *, deleted: bool) -> None:
+            self._note(f"on_cleanup deleted={deleted}")
+
+    context = dg.build_init_resource_context()
+    for lifecycle, calls in (
+        (
+            Lifecycle(),
+            "create on_create wait on_ready connect on_connect disconnect delete "
+            "on_cleanup deleted=True",
+        ),
+        (Lifecycle(create=False), "on_cleanup deleted=False"),
+        (
+            Lifecycle(connect=False, cleanup="never"),
+            "create on_create wait on_ready on_cleanup deleted=False",
+        ),
+    ):
+        resource = Hooked(lifecycle=lifecycle)
+        with resource.yield_for_execution(context):
+            pass
+        assert " ".join(resource._calls) == calls
 
 
 def test_local_ray_connects_through_a_launched_environment(

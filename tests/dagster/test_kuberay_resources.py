@@ -1,0 +1,231 @@
+"""What a resource asks of its component, and what a subclass may change. Ray and KubeRay are
+simulated; the component is the simulation's."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_ray import Lifecycle
+from dagster_ray.kuberay import (
+    ClusterSharing,
+    KubeRayCluster,
+    KubeRayClusterClientResource,
+    KubeRayInteractiveJob,
+    KubeRayJobClientResource,
+    MatchDagsterLabels,
+    RayClusterClient,
+    RayClusterClientResource,
+    RayClusterConfig,
+    RayJobClient,
+)
+from dagster_ray.kuberay.base import BaseKubeRayResource
+from dagster_ray.testing import SimulatedRay
+
+NAMESPACE = "ours"
+
+
+def _run(resource: Any, body: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
+    @dg.op(required_resource_keys={"ray_cluster"})
+    def uses(context: dg.OpExecutionContext) -> Any:
+        return body(context.resources.ray_cluster) if body else None
+
+    @dg.job(resource_defs={"ray_cluster": resource})
+    def job() -> None:
+        uses()
+
+    return job.execute_in_process(**options)
+
+
+def _cluster(**more: Any) -> KubeRayCluster:
+    config = RayClusterConfig(metadata={"namespace": NAMESPACE})
+    return KubeRayCluster(**{"ray_cluster": config, "image": "i", **more})
+
+
+def _labels(name: str) -> dict[str, str]:
+    return RayClusterClient().get(name, NAMESPACE)["metadata"]["labels"]
+
+
+def _name(resource: Any) -> str:
+    return resource.name
+
+
+def test_labels_say_whose_a_cluster_is(
+    simulated_ray: SimulatedRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", "prod")
+
+    class Labeled(KubeRayCluster):
+        def get_k8s_labels(self, context: Any) -> dict[str, str]:
+            return {**super().get_k8s_labels(context), "team": "ours"}
+
+    config = RayClusterConfig(metadata={"namespace": NAMESPACE})
+    resource = Labeled(image="i", ray_cluster=config, lifecycle=Lifecycle(cleanup="never"))
+    result = _run(resource, _name)
+    assert _labels(result.output_for_node("uses")) == {
+        "dagster/deployment": "prod",
+        # Dagster's own, on Dagster+.
+        "dagster/deployment-name": "prod",
+        "dagster/job": "job",
+        "dagster/run-id": result.run_id,
+        "dagster/resource-key": "ray_cluster",
+        "team": "ours",
+    }
+    named = _cluster(deployment_name="staging", lifecycle=Lifecycle(cleanup="never"))
+    name = _run(named, _name).output_for_node("uses")
+    assert _labels(name)["dagster/deployment"] == "staging"
+
+
+def test_the_image_of_the_manifest_wins_over_the_resources_and_that_over_the_runs() -> None:
+    def image(tags: dict[str, str], **more: Any) -> str | None:
+        seen = []
+
+        class Asked(KubeRayCluster):
+            def create(self, context: Any) -> None:
+                seen.append(self.get_image(context))
+                raise LookupError("seen")
+
+        with pytest.raises(dg.DagsterError):
+            _run(Asked(**more), tags=tags)
+        return seen[0]
+
+    tags = {"dagster/image": "of-the-run"}
+    manifest = RayClusterConfig(image="of-the-manifest")
+    assert image(tags, image="of-the-resource", ray_cluster=manifest) == "of-the-manifest"
+    assert image(tags, image="of-the-resource") == "of-the-resource"
+    assert image(tags) == "of-the-run"
+    assert image({}) is None
+
+
+def test_shared_clusters_are_told_apart_by_the_labels_that_are_chosen(
+    simulated_ray: SimulatedRay,
+) -> None:
+    def shared(**match: bool) -> str:
+        sharing = ClusterSharing(
+            enabled=True,
+            match_dagster_labels=MatchDagsterLabels(**match),
+            match_labels={"team": "x"},
+        )
+        resource = _cluster(cluster_sharing=sharing, lifecycle=Lifecycle(cleanup="never"))
+        return _run(resource, _name).output_for_node("uses")
+
+    first = shared()
+    assert shared() == first, "of another run"
+    # A cluster for each run.
+    own = {shared(run_id=True), shared(run_id=True)}
+    assert len(own) == 2 and first not in own
+
+    tags = {"dagster/git-sha": "abc", "dagster/code-location": "here"}
+
+    class Tagged(KubeRayCluster):
+        def get_dagster_tags(self, context: Any) -> dict[str, str]:
+            return {**super().get_dagster_tags(context), **tags}
+
+        def on_create(self, context: Any) -> None:
+            seen.append(self.get_sharing_labels(context))
+
+    def labels(**match: bool) -> dict[str, str]:
+        sharing = ClusterSharing(enabled=True, match_dagster_labels=MatchDagsterLabels(**match))
+        assert _run(Tagged(image="i", cluster_sharing=sharing)).success
+        return seen[-1]
+
+    seen: list[dict[str, str]] = []
+    key = {"dagster/resource-key": "ray_cluster"}
+    assert labels() == tags | key
+    assert labels(git_sha=False) == {"dagster/code-location": "here"} | key
+    assert labels(code_location=False) == {"dagster/git-sha": "abc"} | key
+    assert labels(resource_key=False) == tags
+    assert set(labels(run_id=True)) == {*tags, *key, "dagster/run-id"}
+
+
+def test_hooks_are_called_as_the_cluster_gets_on(simulated_ray: SimulatedRay) -> None:
+    class Noted(KubeRayCluster):
+        def on_create(self, context: Any) -> None:
+            super().on_create(context)
+            seen.append(("create", self.name, self.created, self.ready))
+
+        def on_ready(self, context: Any) -> None:
+            super().on_ready(context)
+            seen.append(("ready", self.name, self.created, self.ready))
+
+        def on_connect(self, context: Any) -> None:
+            super().on_connect(context)
+            seen.append(("connect", self.name, self.connected, self.context is not None))
+
+        def on_cleanup(self, context: Any, *, deleted: bool) -> None:
+            super().on_cleanup(context, deleted=deleted)
+            seen.append(("cleanup", self.name, deleted, self.connected))
+
+    seen: list[tuple[Any, ...]] = []
+    config = RayClusterConfig(metadata={"namespace": NAMESPACE})
+    assert _run(Noted(image="i", ray_cluster=config)).success
+    [name] = {entry[1] for entry in seen}
+    assert seen == [
+        ("create", name, True, False),
+        ("ready", name, True, True),
+        ("connect", name, True, True),
+        ("cleanup", name, True, False),
+    ]
+    assert RayClusterClient().get(name, NAMESPACE) == {}
+
+
+@pytest.mark.parametrize(("logged", "level"), [(True, "INFO"), (False, "DEBUG")])
+def test_what_a_cluster_is_waited_for_with_is_logged_at_the_chosen_level(
+    simulated_ray: SimulatedRay, tmp_path: Any, logged: bool, level: str
+) -> None:
+    simulated_ray.cluster_starts(seconds=None)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        resource = _cluster(timeout=5, log_cluster_conditions=logged)
+        with pytest.raises(dg.DagsterError):
+            _run(resource, instance=instance)
+        [run] = instance.get_runs()
+        levels = [
+            entry.level
+            for entry in instance.all_logs(run.run_id)
+            if "is not ready after 5 s" in entry.user_message
+        ]
+    assert levels == [{"INFO": 20, "DEBUG": 10}[level]]
+
+
+def test_a_resource_says_what_it_does_not_know_yet() -> None:
+    resource = KubeRayCluster()
+    assert isinstance(resource, BaseKubeRayResource)
+    assert (resource.namespace, resource.display_name) == ("ray", "a new RayCluster")
+    assert KubeRayInteractiveJob().display_name == "a new RayJob"
+    for missing, call in {"name": "create", "host": "wait", "context": "connect"}.items():
+        with pytest.raises(RuntimeError, match=f"call `{call}` first"):
+            getattr(resource, missing)
+    assert resource.resolve_hostname("head", "ns") == "head.ns.svc.cluster.local"
+    assert resource.resource_uid != KubeRayCluster().resource_uid
+
+
+def test_a_step_gets_the_client_that_its_resource_names(
+    simulated_ray: SimulatedRay,
+) -> None:
+    assert RayClusterClientResource is KubeRayClusterClientResource
+    grants = {"grants": {"http": ["cluster-services"]}}
+    named = {"kube_config": "/no/config", "kube_context": "c", "backend_grants": grants}
+    earlier = {"kubeconfig_file": named["kube_config"], **named}
+    del earlier["kube_config"]
+    for resource, kind in (
+        (RayClusterClientResource(**named), RayClusterClient),
+        (KubeRayJobClientResource(**named), RayJobClient),
+        (KubeRayJobClientResource(**earlier), RayJobClient),
+    ):
+        client = resource.create_resource(dg.build_init_resource_context())
+        assert type(client) is kind and client.client is client
+        connection = client.backend_for().connection
+        assert connection.kube_config == "/no/config" and connection.kube_context == "c"
+        assert connection.backend_grants == grants
+
+
+def test_a_client_makes_changes_and_removes_objects(simulated_ray: SimulatedRay) -> None:
+    client = RayClusterClient()
+    made = client.create({"metadata": {"name": "one", "labels": {"a": "b"}}, "spec": {}}, NAMESPACE)
+    assert made["metadata"]["name"] == "one"
+    assert client.get_status("one", NAMESPACE)["state"] == "ready"
+    changed = client.update("one", NAMESPACE, {"spec": {"suspend": True}})
+    assert changed["spec"]["suspend"] is True
+    client.delete("one", NAMESPACE)
+    assert client.get("one", NAMESPACE) == {}
+    assert client.get_status("one", NAMESPACE) == {}
+    client.delete("one", NAMESPACE)

@@ -1,0 +1,115 @@
+"""What scripts' readers are given, and what others may build upon. Ray is simulated."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_ray import PipesRayJobClient, PipesRayJobMessageReader
+from dagster_ray.core.pipes import (
+    PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY,
+    PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY,
+    SubmitJobParams,
+)
+from dagster_ray.kuberay import PipesKubeRayJobClient
+from dagster_ray.testing import SimulatedRay
+from dagster_ray.types import AnyDagsterContext, OpOrAssetExecutionContext
+
+
+class Listens(PipesRayJobMessageReader):
+    """Keeps what it is told of the launch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launched: list[Any] = []
+
+    def on_launched(self, params: Any) -> None:
+        self.launched.append(params["extras"])
+
+
+def _run(client: Any, **asked: Any) -> dg.ExecuteInProcessResult:
+    @dg.op
+    def scripted(context: dg.OpExecutionContext) -> None:
+        client.run(context=context, **asked)
+
+    @dg.job
+    def scripts() -> None:
+        scripted()
+
+    return scripts.execute_in_process()
+
+
+def test_a_reader_learns_which_job_was_launched_where(simulated_ray: SimulatedRay) -> None:
+    reader = Listens()
+    params: SubmitJobParams = {
+        "entrypoint": "true",
+        "submission_id": "mine",
+        "entrypoint_memory": 1000,
+        "entrypoint_label_selector": {"zone": "a"},
+        "metadata": {"team": "x"},
+    }
+    client = PipesRayJobClient(message_reader=reader, metadata={"team": "y", "more": "z"})
+    result = _run(client, submit_job_params=params)
+    assert reader.launched == [
+        {
+            PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY: "mine",
+            PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY: client.backend.url,
+        }
+    ]
+    assert (PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY, PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY) == (
+        "ray_job_id",
+        "ray_address",
+    )
+    [job] = simulated_ray.jobs
+    assert job.submission_id == "mine"
+    # The client's own metadata wins, and the run's tags say whose job it is.
+    assert (job.metadata["team"], job.metadata["more"]) == ("y", "z")
+    assert job.metadata["dagster/run-id"] == result.run_id
+    assert job.metadata["dagster/job"] == "scripts"
+
+
+def test_a_reader_of_a_ray_job_learns_its_name(simulated_ray: SimulatedRay) -> None:
+    reader = Listens()
+    client = PipesKubeRayJobClient(message_reader=reader)
+    _run(client, ray_job={"spec": {"entrypoint": "true"}})
+    [job] = simulated_ray.jobs
+    assert reader.launched == [{"ray_job_id": job.submission_id}]
+    assert job.metadata["dagster/deployment"] == "dev"
+
+
+@pytest.mark.parametrize("kind", [PipesRayJobClient, PipesKubeRayJobClient])
+def test_tags_of_ones_own_are_attached_to_each_script(
+    simulated_ray: SimulatedRay, kind: Any
+) -> None:
+    def tagged(self: Any, context: OpOrAssetExecutionContext) -> dict[str, str]:
+        return {**super(client_type, self).get_dagster_tags(context), "cost-center": "7"}
+
+    client_type = type("Tagged", (kind,), {"get_dagster_tags": tagged})
+    asked = (
+        {"submit_job_params": {"entrypoint": "true"}}
+        if kind is PipesRayJobClient
+        else {"ray_job": {"spec": {"entrypoint": "true"}}}
+    )
+    result = _run(client_type(), **asked)
+    [job] = simulated_ray.jobs
+    assert job.metadata["cost-center"] == "7"
+    assert job.metadata["dagster/run-id"] == result.run_id
+
+
+def test_a_script_that_reports_nothing_is_told_what_may_be_the_reason(
+    simulated_ray: SimulatedRay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = PipesRayJobMessageReader()
+    assert "open_dagster_pipes" in reader.no_messages_debug_text()
+    # The script writes its messages where a Ray job's output is read.
+    with reader.read_messages(None) as params:  # type: ignore[arg-type]
+        assert params == {"stdio": "stdout"}
+    assert _run(PipesRayJobClient(), submit_job_params={"entrypoint": "true"}).success
+    assert "is dagster-pipes installed there?" in capsys.readouterr().err
+
+
+def test_annotations_name_dagsters_own_contexts() -> None:
+    from typing import get_args
+
+    steps = {dg.OpExecutionContext, dg.AssetExecutionContext}
+    assert set(get_args(OpOrAssetExecutionContext)) == steps
+    assert set(get_args(AnyDagsterContext)) == {*steps, dg.InitResourceContext}
