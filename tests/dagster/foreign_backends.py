@@ -58,8 +58,8 @@ def _run(*line: str, cwd: Path, env: dict[str, str] | None = None) -> None:
 
 
 def dagster_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, as this tree's."""
-    line = (str(ROOT / "target/debug/dagster-ray"), *arguments)
+    """The command of the installed package."""
+    line = (str(Path(sys.executable).with_name("dagster-ray")), *arguments)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(line, env={**os.environ, "PATH": path}, capture_output=True, text=True)
 

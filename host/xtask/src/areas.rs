@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     Format,
     /// Lints of Rust.
     Clippy,
-    /// The licences and sources of the crates.
+    /// The licenses and sources of the crates.
     Deny,
     /// Ruff and Pyright.
     PythonLint,
@@ -43,7 +43,7 @@ pub(crate) enum Kind {
 pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "rust",
-        about: "formatting, clippy, licences, and the tests of all crates",
+        about: "formatting, clippy, licenses, and the tests of all crates",
         stages: &[Kind::Format, Kind::Clippy, Kind::Deny, Kind::Cargo],
     },
     Area {
@@ -103,11 +103,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "conformance",
         about: "what every backend must satisfy, on the built-in ones",
-        stages: &[
-            Kind::CargoTest("built_ins"),
-            Kind::CargoTest("cassettes"),
-            Kind::Pytest(&["conformance"]),
-        ],
+        stages: &[Kind::CargoTest("built_ins"), Kind::CargoTest("cassettes"), Kind::Pytest(&["conformance"])],
     },
     Area {
         name: "backends",
@@ -185,7 +181,8 @@ mod tests {
         let area = find("sandbox").unwrap();
         for file in files("tests/sandbox/tests", ".rs") {
             // Those of the cluster need a control plane.
-            let named = area.stages.iter().any(|stage| matches!(stage, Kind::CargoTest(name) if *name == file));
+            let named =
+                area.stages.iter().any(|stage| matches!(stage, Kind::CargoTest(name) if *name == file));
             assert!(named || file == "cluster", "add Kind::CargoTest({file:?})");
         }
     }

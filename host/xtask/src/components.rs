@@ -13,8 +13,8 @@ use crate::files::write_if_changed;
 use crate::names;
 use crate::project::Project;
 use crate::python::hex;
-use crate::toolchain::WASM;
 use crate::stages::Stage;
+use crate::toolchain::WASM;
 
 const PROFILE: &str = "component";
 

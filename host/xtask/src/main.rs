@@ -11,9 +11,9 @@ mod demo;
 mod files;
 mod frozen;
 mod fuzz;
-mod names;
 mod installed;
 mod matrix;
+mod names;
 mod project;
 mod python;
 mod registry;
@@ -48,7 +48,7 @@ Each command sets up what it needs inside the repository: .venv and target. The 
 in target/xtask/<stage>.log.";
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "The commands of dagster-ray-wasm", after_help = HELP)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The commands of dagster-ray-wasm", after_help = HELP)]
 struct Arguments {
     /// Show everything that the programs print, as they print it
     #[arg(long, short, global = true)]
@@ -156,7 +156,8 @@ fn execute(arguments: Arguments) -> Result<bool> {
             }
         }
         Command::Bench { bench } => {
-            if build::run(&project, &stages, Environment::Test).is_some() && bench::prepare(&project, &stages) {
+            if build::run(&project, &stages, Environment::Test).is_some() && bench::prepare(&project, &stages)
+            {
                 stages.close();
                 return bench::replace_this_process(&project, bench);
             }

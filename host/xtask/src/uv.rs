@@ -57,7 +57,9 @@ pub(crate) fn venv(project: &Project, stage: &mut Stage, base: &Path, folder: &P
 /// Makes the packages of an environment those of a lock file, and no others.
 pub(crate) fn sync(project: &Project, stage: &mut Stage, interpreter: &Path, lock: &Path) -> Result<()> {
     let mut command = command(project, stage, &["pip", "sync", "--quiet", "--require-hashes", "--python"])?;
-    stage.execute(command.arg(interpreter).arg(lock)).context("the Python requirements could not be installed")
+    stage
+        .execute(command.arg(interpreter).arg(lock))
+        .context("the Python requirements could not be installed")
 }
 
 fn version(program: &Path) -> Option<(u32, u32)> {

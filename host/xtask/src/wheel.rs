@@ -12,8 +12,8 @@ use crate::components;
 use crate::files;
 use crate::project::Project;
 use crate::python::{Environment, hex};
-use crate::toolchain;
 use crate::stages::{Stage, Stages};
+use crate::toolchain;
 use crate::uv;
 
 /// The oldest glibc that the extension is linked for: that of manylinux2014.
@@ -138,7 +138,8 @@ fn hatchling(project: &Project, stage: &mut Stage, version: &str, to: &Path, tag
 fn state(project: &Project) -> Result<String> {
     let mut digest = Sha256::new();
     let source = project.python_source();
-    let mut all = vec![source.join("pyproject.toml"), source.join("hatch_build.py"), source.join("README.md")];
+    let mut all =
+        vec![source.join("pyproject.toml"), source.join("hatch_build.py"), source.join("README.md")];
     files::below(&project.package(), &mut all)?;
     all.sort();
     for file in all {
@@ -160,7 +161,10 @@ fn equal_versions(project: &Project) -> Result<()> {
     let python = text.split('"').nth(1).context("_version.py holds no version in quotes")?;
     let cargo = env!("CARGO_PKG_VERSION");
     if python != cargo {
-        bail!("{} says {python}, and Cargo.toml says {cargo}: write the same version in both", file.display());
+        bail!(
+            "{} says {python}, and Cargo.toml says {cargo}: write the same version in both",
+            file.display()
+        );
     }
     Ok(())
 }
@@ -186,7 +190,8 @@ pub(crate) fn install(project: &Project, stage: &mut Stage, wheel: &Path) -> Res
     if fs::read_to_string(&stamp).is_ok_and(|found| found == state) && is_installed(project)? {
         return Ok(());
     }
-    let mut command = uv::command(project, stage, &["pip", "install", "--quiet", "--no-deps", "--reinstall"])?;
+    let mut command =
+        uv::command(project, stage, &["pip", "install", "--quiet", "--no-deps", "--reinstall"])?;
     command.arg("--python").arg(project.venv_program("python")).arg(wheel);
     stage.execute(&mut command)?;
     fs::write(stamp, state).context("the stamp of the installed wheel could not be written")
@@ -214,7 +219,8 @@ pub(crate) fn develop(project: &Project, stage: &mut Stage) -> Result<()> {
     if stamp.exists() {
         fs::remove_file(&stamp)?;
     }
-    let mut command = uv::command(project, stage, &["pip", "install", "--quiet", "--no-deps", "--reinstall"])?;
+    let mut command =
+        uv::command(project, stage, &["pip", "install", "--quiet", "--no-deps", "--reinstall"])?;
     stage.execute(command.arg("--python").arg(project.venv_program("python")).arg(only_wheel(&folder)?))
 }
 
@@ -223,16 +229,24 @@ pub(crate) fn audit(project: &Project, stage: &mut Stage, wheel: &Path) -> Resul
     Environment::Audit.make(project, stage)?;
     let program = |name: &str| project.program(Environment::Audit.program(project, name));
     let (major, minor) = GLIBC;
-    let show = program("auditwheel").arg("show").arg(wheel).output().context("auditwheel could not be run")?;
+    let show =
+        program("auditwheel").arg("show").arg(wheel).output().context("auditwheel could not be run")?;
     // It breaks its lines to a width.
     let text = String::from_utf8_lossy(&show.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     stage.note(&text)?;
     let tag = format!("manylinux_{major}_{minor}_{ARCH}");
-    if !show.status.success() || !text.contains(&format!("consistent with the following platform tag: \"{tag}\"")) {
+    if !show.status.success()
+        || !text.contains(&format!("consistent with the following platform tag: \"{tag}\""))
+    {
         bail!("the wheel is not {tag}: {text} {}", String::from_utf8_lossy(&show.stderr));
     }
     stage.execute(program("abi3audit").args(["--strict", "--summary", "--verbose"]).arg(wheel))?;
-    stage.execute(program("check-wheel-contents").arg("--config").arg(project.python_source().join("pyproject.toml")).arg(wheel))?;
+    stage.execute(
+        program("check-wheel-contents")
+            .arg("--config")
+            .arg(project.python_source().join("pyproject.toml"))
+            .arg(wheel),
+    )?;
     stage.execute(program("twine").args(["check", "--strict"]).arg(wheel))
 }
 
