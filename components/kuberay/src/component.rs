@@ -19,7 +19,7 @@ use crate::{
     executor::Executor,
     kubernetes::Kubernetes,
     launcher::Launcher,
-    options::{self, ClusterOptions, DEFAULT_NAMESPACE, NAMESPACE, ScriptOptions},
+    options::{self, DEFAULT_NAMESPACE, NAMESPACE},
     pipes::Pipes,
     time::HostClock,
 };
@@ -42,10 +42,10 @@ impl describe::Guest for KubeRay {
             summary: "Runs, steps, scripts and Ray clusters on Kubernetes, through KubeRay 1.4 or later."
                 .to_owned(),
             options: vec![
-                (Role::Launcher, options::job_schema()),
-                (Role::Executor, options::job_schema()),
-                (Role::Cluster, options::schema::<ClusterOptions>()),
-                (Role::Pipes, options::schema::<ScriptOptions>()),
+                (Role::Launcher, options::JOB_SCHEMA.to_owned()),
+                (Role::Executor, options::JOB_SCHEMA.to_owned()),
+                (Role::Cluster, options::CLUSTER_SCHEMA.to_owned()),
+                (Role::Pipes, options::SCRIPT_SCHEMA.to_owned()),
             ],
             settings: vec![(
                 NAMESPACE.to_owned(),

@@ -9,6 +9,7 @@ use dagster_ray_sdk::{
     clock::Clock,
     debug,
     http::Http,
+    json,
     model::{JobRef, JobStatus},
     sink::{Channel, Level, Listener},
 };
@@ -19,7 +20,7 @@ use dagster_ray_submission::{
     options::Options,
     stop as rays_stop,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     bindings::cluster::{ClusterRef, ClusterSpec, Creation, Owner},
@@ -197,7 +198,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
             holder: holder(&step.run_id),
         };
         // All but the first step find it there, and need not offer one of their own.
-        match self.clusters.kubernetes.get::<Value>(RAY_CLUSTER, &namespace, &name) {
+        match self.clusters.kubernetes.get(RAY_CLUSTER, &namespace, &name) {
             Ok(there) if !object::is_deleting(&there) => {
                 return Ok(Clusters::<H, C, W>::reference(RAY_CLUSTER, &there, &Default::default()));
             }
@@ -224,7 +225,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
             image: own.image.clone(),
             labels: origin,
             env: Vec::new(),
-            options: json!({"namespace": namespace, "ray_cluster": manifest}).to_string(),
+            options: json::text(&json!({"namespace": namespace, "ray_cluster": manifest})),
         };
         match self.clusters.create(&spec)? {
             Creation::Created(cluster) | Creation::Joined(cluster) => Ok(cluster),
@@ -281,7 +282,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         for (index, step) in steps.iter().enumerate() {
             let namespace = match Place::of(&step.job) {
                 Some(place @ Place::RayCluster { .. }) => {
-                    shared.entry(json!(place).to_string()).or_default().push((index, step));
+                    shared.entry(place.text()).or_default().push((index, step));
                     continue;
                 }
                 Some(Place::RayJob { namespace, .. }) => namespace,

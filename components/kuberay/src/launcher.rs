@@ -12,7 +12,6 @@ use dagster_ray_sdk::{
     sink::Listener,
 };
 use dagster_ray_submission::{debug, environment, ids, launcher::submission};
-use serde_json::Value;
 
 use crate::{
     bindings::cluster::Owner,
@@ -75,10 +74,11 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
     pub fn terminate(&self, run: &RunRef, listener: &impl Listener) -> Result<Termination, Error> {
         let (namespace, name) = self.place(run);
         let kubernetes = &self.clusters.kubernetes;
-        let termination = match kubernetes.get::<RayJob>(RAY_JOB, &namespace, &name) {
+        let termination = match kubernetes.get(RAY_JOB, &namespace, &name) {
             Err(Error::NotFound(_)) => Termination::Missing,
             Err(error) => return Err(error),
             Ok(job) => {
+                let job = RayJob::read(&job);
                 let ends = stop::all(kubernetes, &[&job], PATIENCE_MS, listener)?;
                 let before = ends.iter().any(|end| end.before || end.status.state == JobState::Succeeded);
                 if before { Termination::AlreadyEnded } else { Termination::Stopped }
@@ -95,8 +95,8 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         let kubernetes = &self.clusters.kubernetes;
         if let [run] = runs {
             let (namespace, name) = self.place(run);
-            return match kubernetes.get::<RayJob>(RAY_JOB, &namespace, &name) {
-                Ok(job) => Ok(vec![job.status()]),
+            return match kubernetes.get(RAY_JOB, &namespace, &name) {
+                Ok(job) => Ok(vec![RayJob::read(&job).status()]),
                 Err(Error::NotFound(_)) => Ok(vec![place::missing(&run.job)]),
                 Err(error) => Err(error),
             };
@@ -121,12 +121,12 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
     pub fn debug_info(&self, run: &RunRef) -> Result<String, Error> {
         let (namespace, name) = self.place(run);
         let kubernetes = &self.clusters.kubernetes;
-        let document: Value = match kubernetes.get(RAY_JOB, &namespace, &name) {
+        let document = match kubernetes.get(RAY_JOB, &namespace, &name) {
             Ok(document) => document,
             Err(Error::NotFound(text)) => return Ok(format!("{text}\n")),
             Err(error) => return Err(error),
         };
-        let job: RayJob = serde_json::from_value(document.clone()).unwrap_or_default();
+        let job = RayJob::read(&document);
         let status = job.status();
         let mut text = format!("RayJob: {namespace}/{name}\n");
         line(&mut text, "status in Ray", &job.status.job_status);
@@ -138,7 +138,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             line(&mut text, "cluster's status", &state::describe(&serde_json::json!({"status": cluster})));
         }
         let which = Selection::Fields(format!("involvedObject.name={name}"));
-        if let Ok(events) = kubernetes.list::<Value>(EVENT, &namespace, &which) {
+        if let Ok(events) = kubernetes.list(EVENT, &namespace, &which, &[]) {
             for event in object::elements(&events, "/items") {
                 let part = |pointer| object::text(event, pointer).unwrap_or_default();
                 line(&mut text, &format!("event {}", part("/reason")), part("/message"));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use dagster_ray_sdk::json;
 use serde_json::{Value, json};
 
 use crate::{kubernetes::object, names};
@@ -13,7 +13,7 @@ use crate::{kubernetes::object, names};
 pub const PREFIX: &str = "dagster-ray/holder-";
 
 /// A claim on a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Who claims it.
     pub holder: String,
@@ -30,12 +30,22 @@ impl Lease {
         self.renewed_at.saturating_add(self.ttl_seconds) > now_s
     }
 
+    /// Reads what an annotation holds.
+    fn read(text: &str) -> Option<Self> {
+        let lease = json::parse(text.as_bytes()).ok()?;
+        Some(Self {
+            holder: lease.get("holder")?.as_str()?.to_owned(),
+            renewed_at: lease.get("renewed_at")?.as_u64()?,
+            ttl_seconds: lease.get("ttl_seconds")?.as_u64()?,
+        })
+    }
+
     /// The annotation that holds it.
     #[must_use]
     pub fn annotation(&self) -> (String, Value) {
         let text =
             json!({"holder": self.holder, "renewed_at": self.renewed_at, "ttl_seconds": self.ttl_seconds});
-        (key(&self.holder), text.to_string().into())
+        (key(&self.holder), json::text(&text).into())
     }
 }
 
@@ -55,7 +65,7 @@ fn all(annotations: &BTreeMap<&str, &str>) -> Vec<Lease> {
     annotations
         .iter()
         .filter(|(name, _)| name.starts_with(PREFIX))
-        .filter_map(|(_, text)| serde_json::from_str(text).ok())
+        .filter_map(|(_, text)| Lease::read(text))
         .collect()
 }
 

@@ -4,7 +4,7 @@
 //! in a later one.
 
 use dagster_ray_sdk::{
-    Error,
+    Error, json,
     model::{Attributes, FieldError},
 };
 use serde_json::{Map, Value, json};
@@ -46,14 +46,14 @@ impl Template {
                 ("apiVersion", value) => {
                     mistakes.push(mistake(
                         &at,
-                        &format!("is {value}"),
+                        &format!("is {}", json::text(&value)),
                         Some(&format!("write {}", kind.api_version())),
                     ));
                 }
                 ("kind", value) => {
                     mistakes.push(mistake(
                         &at,
-                        &format!("is {value}"),
+                        &format!("is {}", json::text(&value)),
                         Some(&format!("write {}", kind.kind)),
                     ));
                 }

@@ -5,13 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{Error, model::Attributes};
-use dagster_ray_submission::options as common;
-pub use dagster_ray_submission::options::fields::{document, read, schema};
+use dagster_ray_sdk::{
+    Error,
+    json::{self, Map, Value},
+    model::Attributes,
+};
+pub use dagster_ray_submission::options::reader::document;
+use dagster_ray_submission::options::{
+    self as common,
+    reader::{self, Reader},
+};
 pub use dagster_ray_submission::scripts::ScriptOptions as Parameters;
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
 /// The backend's setting, and the key of each role, with the namespace.
 pub const NAMESPACE: &str = "namespace";
@@ -21,8 +26,8 @@ pub const DEFAULT_NAMESPACE: &str = "ray";
 pub const IMAGE_TAG: &str = "dagster/image";
 
 /// Where a step's Ray job runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
 pub enum Placement {
     /// On a cluster of its own.
     #[default]
@@ -32,8 +37,8 @@ pub enum Placement {
 }
 
 /// What a launcher and an executor take besides the keys that every backend has.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
 pub struct JobOptions {
     /// The namespace to make things in.
     pub namespace: Option<String>,
@@ -49,8 +54,8 @@ pub struct JobOptions {
 }
 
 /// What is asked of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
 pub struct ClusterOptions {
     /// The namespace to make it in, unless the manifest names one.
     pub namespace: Option<String>,
@@ -72,8 +77,8 @@ pub struct ClusterOptions {
 }
 
 /// How a cluster is shared.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
 pub struct Sharing {
     /// The labels that a cluster must have to be joined. A new one gets them.
     pub match_labels: BTreeMap<String, String>,
@@ -90,8 +95,8 @@ impl Default for Sharing {
 }
 
 /// A script to run.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
 pub struct ScriptOptions {
     /// The namespace to make the job in, unless the manifest names one.
     pub namespace: Option<String>,
@@ -106,35 +111,160 @@ pub struct ScriptOptions {
 }
 
 const JOB_KEYS: [&str; 4] = [NAMESPACE, "image", "ray_job", "cluster"];
+const CLUSTER_KEYS: [&str; 6] =
+    [NAMESPACE, "ray_cluster", "ray_job", "sharing", "failure_tolerance_seconds", "ttl_seconds"];
+const SHARING_KEYS: [&str; 3] = ["match_labels", "ttl_seconds", "delete_when_released"];
+const SCRIPT_KEYS: [&str; 4] = [NAMESPACE, "ray_job", "parameters", "runtime_env"];
+const SECONDS: &str = "write a number of seconds, such as 1800";
+
+impl Placement {
+    fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
+        match value.as_str() {
+            Some("own") => return Self::Own,
+            Some("shared") => return Self::Shared,
+            _ => reader.wrong(path, format!("is {}", json::text(value)), "write own or shared"),
+        }
+        Self::default()
+    }
+}
+
+impl JobOptions {
+    fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
+        let mut options = Self::default();
+        for (key, value) in fields {
+            let path = format!("{prefix}{key}");
+            match key.as_str() {
+                _ if value.is_null() && JOB_KEYS.contains(&key.as_str()) => {}
+                NAMESPACE => options.namespace = reader.text(&path, value),
+                "image" => options.image = reader.text(&path, value),
+                "ray_job" => options.ray_job = Some(value.clone()),
+                "cluster" => options.cluster = Placement::read(&path, value, reader),
+                _ => reader.unknown(&path, &JOB_KEYS),
+            }
+        }
+        options
+    }
+}
+
+impl ClusterOptions {
+    /// Reads an object. `prefix` goes before the paths of mistakes.
+    #[must_use]
+    pub fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
+        let mut options = Self::default();
+        for (key, value) in fields {
+            let path = format!("{prefix}{key}");
+            match key.as_str() {
+                _ if value.is_null() && CLUSTER_KEYS.contains(&key.as_str()) => {}
+                NAMESPACE => options.namespace = reader.text(&path, value),
+                "ray_cluster" => options.ray_cluster = Some(value.clone()),
+                "ray_job" => options.ray_job = Some(value.clone()),
+                "sharing" => options.sharing = Some(Sharing::read(&path, value, reader)),
+                "failure_tolerance_seconds" => {
+                    options.failure_tolerance_seconds = reader.quantity(&path, value).unwrap_or_default();
+                }
+                "ttl_seconds" => options.ttl_seconds = reader.whole(&path, value, SECONDS),
+                _ => reader.unknown(&path, &CLUSTER_KEYS),
+            }
+        }
+        options
+    }
+}
+
+impl Sharing {
+    fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
+        let mut sharing = Self::default();
+        let hint = "write an object, {} for one with every default";
+        for (key, value) in reader.object(path, value, hint).into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            match key.as_str() {
+                "match_labels" => sharing.match_labels = reader.texts(&path, value),
+                "ttl_seconds" => {
+                    sharing.ttl_seconds = reader.whole(&path, value, SECONDS).unwrap_or_default();
+                }
+                "delete_when_released" => {
+                    sharing.delete_when_released = reader.flag(&path, value).unwrap_or_default();
+                }
+                _ => reader.unknown(&path, &SHARING_KEYS),
+            }
+        }
+        sharing
+    }
+}
+
+impl ScriptOptions {
+    /// Reads an object. `prefix` goes before the paths of mistakes.
+    #[must_use]
+    pub fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
+        let mut options = Self::default();
+        for (key, value) in fields {
+            let path = format!("{prefix}{key}");
+            match key.as_str() {
+                _ if value.is_null() && SCRIPT_KEYS.contains(&key.as_str()) => {}
+                NAMESPACE => options.namespace = reader.text(&path, value),
+                "ray_job" => options.ray_job = Some(value.clone()),
+                "parameters" => {
+                    let hint = "write the parameters of Ray's submit_job";
+                    options.parameters = reader
+                        .object(&path, value, hint)
+                        .map(|fields| Parameters::read(fields, &format!("{path}."), reader));
+                }
+                "runtime_env" => {
+                    let hint = "write an object such as {\"pip\": [\"polars\"]}";
+                    options.runtime_env = reader.object(&path, value, hint).cloned();
+                }
+                _ => reader.unknown(&path, &SCRIPT_KEYS),
+            }
+        }
+        options
+    }
+}
 
 /// The options of a run or a step: the common ones, and this backend's.
 pub fn job(configuration: &str, tags: &Attributes) -> Result<(common::Options, JobOptions), Error> {
     let (shared, own) = common::Options::merged_beside(configuration, tags, &JOB_KEYS)?;
-    let mut options: JobOptions = read(own)?;
+    let mut options = reader::all(&own, JobOptions::read)?;
     if options.image.is_none() {
         options.image = tags.iter().find(|(name, _)| name == IMAGE_TAG).map(|(_, image)| image.clone());
     }
     Ok((shared, options))
 }
 
-/// The schema of a launcher's or an executor's options.
-#[must_use]
-pub fn job_schema() -> String {
-    let own = schemars::schema_for!(JobOptions).to_value();
-    let Ok(Value::Object(mut whole)) = serde_json::from_str(&common::Options::schema()) else {
-        return own.to_string();
-    };
-    for part in ["properties", "$defs"] {
-        let mut all = whole.get(part).and_then(Value::as_object).cloned().unwrap_or_default();
-        all.extend(own.get(part).and_then(Value::as_object).cloned().unwrap_or_default());
-        whole.insert(part.to_owned(), all.into());
-    }
-    Value::from(whole).to_string()
-}
+/// The JSON schema of a launcher's or an executor's options. Tests generate it and the others.
+pub const JOB_SCHEMA: &str = include_str!("../schemas/job.json");
+/// The JSON schema of [`ClusterOptions`].
+pub const CLUSTER_SCHEMA: &str = include_str!("../schemas/cluster.json");
+/// The JSON schema of [`ScriptOptions`].
+pub const SCRIPT_SCHEMA: &str = include_str!("../schemas/scripts.json");
 
 #[cfg(test)]
 mod tests {
+    use dagster_ray_sdk::testing::assert_generated;
+    use dagster_ray_submission::options::generate_schema;
+
     use super::*;
+
+    /// What every backend takes, with what this one adds.
+    fn job_schema() -> Value {
+        let own = generate_schema::<JobOptions>();
+        let mut whole = generate_schema::<common::Options>();
+        for part in ["properties", "$defs"] {
+            let mut all = whole.get(part).and_then(Value::as_object).cloned().unwrap_or_default();
+            all.extend(own.get(part).and_then(Value::as_object).cloned().unwrap_or_default());
+            whole[part] = all.into();
+        }
+        whole
+    }
+
+    #[test]
+    fn the_schemas_are_up_to_date() {
+        for (file, schema) in [
+            ("schemas/job.json", job_schema()),
+            ("schemas/cluster.json", generate_schema::<ClusterOptions>()),
+            ("schemas/scripts.json", generate_schema::<ScriptOptions>()),
+        ] {
+            assert_generated(env!("CARGO_MANIFEST_DIR"), file, &schema.to_string());
+        }
+    }
 
     #[test]
     fn a_tag_overrides_this_backends_keys_too_and_the_image_comes_from_the_run_last() {
@@ -151,12 +281,9 @@ mod tests {
 
     #[test]
     fn every_mistake_is_named_with_the_keys_that_there_are() {
-        let text =
-            document::<ClusterOptions>(r#"{"raycluster": {}, "sharing": {"ttl": 3}, "ttl_seconds": -1}"#)
-                .unwrap_err()
-                .text();
-        for part in ["`raycluster`", "`ray_cluster`", "unknown field `ttl`", "`ttl_seconds`", "match_labels"]
-        {
+        let options = r#"{"raycluster": {}, "sharing": {"ttl": 3}, "ttl_seconds": -1}"#;
+        let text = document(options, ClusterOptions::read).unwrap_err().text();
+        for part in ["`raycluster`", "ray_cluster", "`sharing.ttl`", "`ttl_seconds`", "match_labels"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(job(r#"{"clusters": 1}"#, &Vec::new()).unwrap_err().text().contains("ray_job"));
@@ -164,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_schema_of_a_job_has_all_keys() {
-        let schema: Value = serde_json::from_str(&job_schema()).unwrap();
+        let schema: Value = serde_json::from_str(JOB_SCHEMA).unwrap();
         for key in JOB_KEYS.iter().chain(&common::Options::KEYS) {
             assert!(schema["properties"].get(key).is_some(), "{key}");
         }

@@ -5,6 +5,7 @@ use dagster_ray_sdk::{
     Error,
     clock::Clock,
     http::Http,
+    json,
     model::{Attributes, JobRef, JobStatus},
     sink::Listener,
     warn,
@@ -92,7 +93,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
     }
 
     fn written(&self, script: &ScriptSpec) -> Result<Written, Error> {
-        let options: ScriptOptions = options::document(&script.options)?;
+        let options = options::document(&script.options, ScriptOptions::read)?;
         let mut template = Template::read(options.ray_job, RAY_JOB, "ray_job")?;
         let namespace = template
             .namespace()
@@ -195,7 +196,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
                 Some(Change::Gone(_)) => return Ok(None),
                 Some(Change::Now(document)) => document,
             };
-            let found: RayJob = serde_json::from_value(document).unwrap_or_default();
+            let found = RayJob::read(&document);
             if let Some(it) = look_for(&found) {
                 return Ok(Some(it));
             }
@@ -211,8 +212,8 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
     /// Stops a script, and removes its RayJob.
     pub fn terminate(&self, job: &JobRef, listener: &impl Listener) -> Result<JobStatus, Error> {
         let (namespace, name) = place_of(job)?;
-        let found: RayJob = match self.clusters.kubernetes.get(RAY_JOB, &namespace, &name) {
-            Ok(found) => found,
+        let found = match self.clusters.kubernetes.get(RAY_JOB, &namespace, &name) {
+            Ok(found) => RayJob::read(&found),
             Err(Error::NotFound(_)) => return Ok(place::missing(job)),
             Err(error) => return Err(error),
         };
@@ -240,7 +241,7 @@ fn apply(spec: &mut Map<String, Value>, parameters: Parameters) -> Result<Option
         ));
     }
     let metadata = (!parameters.metadata.is_empty()).then(|| json!(parameters.metadata));
-    let resources = parameters.entrypoint_resources.map(|all| json!(all).to_string().into());
+    let resources = parameters.entrypoint_resources.map(|all| json::text(&json!(all)).into());
     let fields = [
         ("entrypoint", parameters.entrypoint.map(Value::from)),
         ("jobId", parameters.submission_id.map(Value::from)),
@@ -287,7 +288,7 @@ pub fn runtime_env(
     let mut env = match (runtime_env, written) {
         (Some(env), _) => env,
         (None, None) => Map::new(),
-        (None, Some(written)) => match written.as_str().map(serde_json::from_str) {
+        (None, Some(written)) => match written.as_str().map(|text| json::parse(text.as_bytes())) {
             Some(Ok(Value::Object(env))) => env,
             _ => {
                 return Err(Error::invalid(
@@ -299,7 +300,7 @@ pub fn runtime_env(
         },
     };
     open_session(&mut env, bootstrap.iter().cloned())?;
-    spec.insert("runtimeEnvYAML".to_owned(), Value::from(env).to_string().into());
+    spec.insert("runtimeEnvYAML".to_owned(), json::text(&env.into()).into());
     Ok(())
 }
 

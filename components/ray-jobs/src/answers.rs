@@ -6,6 +6,7 @@
 use dagster_ray_sdk::{
     Error,
     http::{Method, Response},
+    json::{self, Map},
     model::{ApiError, RetryHint},
 };
 
@@ -39,7 +40,7 @@ pub(crate) fn accept(
             status,
             reason: reason.to_owned(),
             message,
-            details: (!text.trim().is_empty()).then(|| serde_json::json!({ "body": text }).to_string()),
+            details: (!text.trim().is_empty()).then(|| body(&text)),
         })
     };
     Err(match status {
@@ -77,6 +78,13 @@ pub(crate) fn accept(
         }),
         _ => refused(status, "Refused", format!("{label}: {}", excerpt(&text))),
     })
+}
+
+/// What was answered, as the details of an error.
+fn body(text: &str) -> String {
+    let mut details = Map::new();
+    details.insert("body".to_owned(), text.into());
+    json::text(&details.into())
 }
 
 fn relayed_status(text: &str) -> Option<u16> {

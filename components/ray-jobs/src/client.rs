@@ -3,11 +3,11 @@
 use dagster_ray_sdk::{
     Error,
     clock::{Clock, WasiClock},
+    error::malformed,
     http::{Http, Request, Response, Timeouts, WasiHttp, url},
+    json::{Fields, Value},
     retry::Policy,
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
 
 use crate::{
     Job, Submission, Version,
@@ -140,14 +140,14 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
     }
 
     /// Asks until there is an answer or the tries are used up.
-    fn ask<T: DeserializeOwned>(&self, request: &Request, missing: Option<&str>) -> Result<T, Error> {
+    fn ask(&self, request: &Request, missing: Option<&str>) -> Result<Value, Error> {
         self.retry.run(&self.clock, || read(self.http.send(request.clone()), request, missing))
     }
 
     /// Asks many things at once, and those that failed in passing again, until there are answers
     /// or the tries are used up.
-    fn ask_many<T: DeserializeOwned>(&self, requests: &[(Request, String)]) -> Vec<Result<T, Error>> {
-        let mut answers: Vec<Option<Result<T, Error>>> = Vec::new();
+    fn ask_many(&self, requests: &[(Request, String)]) -> Vec<Result<Value, Error>> {
+        let mut answers: Vec<Option<Result<Value, Error>>> = Vec::new();
         answers.resize_with(requests.len(), || None);
         let mut open: Vec<usize> = (0..requests.len()).collect();
         let mut attempt = 1;
@@ -179,69 +179,65 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
 
 impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
     fn version(&self) -> Result<Version, Error> {
-        self.ask(&Request::get(self.at("/api/version")), None)
+        let request = Request::get(self.at("/api/version"));
+        typed(&request, Version::read(&self.ask(&request, None)?))
     }
 
     fn submit(&self, job: &Submission) -> Result<String, Error> {
-        #[derive(Deserialize)]
-        struct Submitted {
-            submission_id: String,
-        }
-
-        let document = serde_json::to_value(job).map_err(|error| {
-            Error::Other(format!("the submission of {} cannot be written: {error}", job.submission_id))
-        })?;
         let request = Request::post(self.at("/api/jobs/"))
             // The head looks for an agent for a while before it answers.
             .timeouts(Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() })
-            .json(&document);
-        let submitted: Submitted = read(self.http.send(request.clone()), &request, None)?;
-        Ok(submitted.submission_id)
+            .json(&job.document());
+        let answer = read(self.http.send(request.clone()), &request, None)?;
+        typed(&request, field(&answer, "submission_id", Fields::text))
     }
 
     fn get(&self, submission_id: &str) -> Result<Job, Error> {
-        self.ask(&Request::get(self.job_path(submission_id, "")), Some(&no_job(submission_id)))
+        let request = Request::get(self.job_path(submission_id, ""));
+        typed(&request, Job::read(&self.ask(&request, Some(&no_job(submission_id)))?))
     }
 
     fn list(&self) -> Result<Vec<Job>, Error> {
         // Ray reads every job from its store before the first byte.
         let timeouts = Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() };
-        self.ask(&Request::get(self.at("/api/jobs/")).timeouts(timeouts), None)
+        let request = Request::get(self.at("/api/jobs/")).timeouts(timeouts);
+        let answer = self.ask(&request, None)?;
+        let Some(jobs) = answer.as_array() else {
+            return typed(&request, Err("it is not a list".to_owned()));
+        };
+        typed(&request, jobs.iter().map(Job::read).collect())
     }
 
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
         let requests: Vec<_> =
             ids.iter().map(|id| (Request::get(self.job_path(id, "")), no_job(id))).collect();
-        self.ask_many(&requests)
+        let answers = self.ask_many(&requests);
+        requests
+            .iter()
+            .zip(answers)
+            .map(|((request, _), answer)| typed(request, Job::read(&answer?)))
+            .collect()
     }
 
     fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
-        #[derive(Deserialize)]
-        struct Stopped {
-            stopped: bool,
-        }
-
         // Stopping twice is no harm, so what failed in passing is asked again.
         let requests: Vec<_> =
             ids.iter().map(|id| (Request::post(self.job_path(id, "/stop")), no_job(id))).collect();
-        self.ask_many::<Stopped>(&requests)
-            .into_iter()
-            .map(|answer| answer.map(|answer| answer.stopped))
+        let answers = self.ask_many(&requests);
+        requests
+            .iter()
+            .zip(answers)
+            .map(|((request, _), answer)| typed(request, field(&answer?, "stopped", Fields::flag)))
             .collect()
     }
 
     fn delete(&self, id: &str) -> Result<bool, Error> {
-        #[derive(Deserialize)]
-        struct Deleted {
-            deleted: bool,
-        }
-
         let request = Request::delete(self.job_path(id, ""));
         let missing = no_job(id);
         let mut lost = false;
         self.retry.run(&self.clock, || {
-            match read::<Deleted>(self.http.send(request.clone()), &request, Some(&missing)) {
-                Ok(answer) => Ok(answer.deleted),
+            match read(self.http.send(request.clone()), &request, Some(&missing)) {
+                Ok(answer) => typed(&request, field(&answer, "deleted", Fields::flag)),
                 // An earlier try did it, and its answer was lost.
                 Err(Error::NotFound(_)) if lost => Ok(true),
                 Err(error) => {
@@ -253,13 +249,8 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
     }
 
     fn logs(&self, id: &str) -> Result<String, Error> {
-        #[derive(Deserialize)]
-        struct Logs {
-            logs: String,
-        }
-
-        let logs: Logs = self.ask(&Request::get(self.job_path(id, "/logs")), Some(&no_job(id)))?;
-        Ok(logs.logs)
+        let request = Request::get(self.job_path(id, "/logs"));
+        typed(&request, field(&self.ask(&request, Some(&no_job(id)))?, "logs", Fields::text))
     }
 
     fn follow_logs(
@@ -320,14 +311,28 @@ fn no_job(id: &str) -> String {
     format!("Job {id} does not exist")
 }
 
-fn read<T: DeserializeOwned>(
-    sent: Result<Response, Error>,
-    request: &Request,
-    missing: Option<&str>,
-) -> Result<T, Error> {
+fn read(sent: Result<Response, Error>, request: &Request, missing: Option<&str>) -> Result<Value, Error> {
     let label = request.label();
     let mut response = accept(sent?, request.method, &label, missing)?;
-    let answer = response.json(&format!("{label}: the answer is not Ray's"))?;
+    let answer = response.json(&not_rays(&label), &Job::LEFT_OUT)?;
     response.discard()?;
     Ok(answer)
+}
+
+/// A field that has to be in an answer.
+fn field<'a, T>(
+    answer: &'a Value,
+    name: &str,
+    read: impl FnOnce(Fields<'a>, &str) -> Result<Option<T>, String>,
+) -> Result<T, String> {
+    Fields::required(name, read(Fields::of(answer)?, name)?)
+}
+
+/// What was read, or the error that the answer is not Ray's.
+fn typed<T>(request: &Request, read: Result<T, String>) -> Result<T, Error> {
+    read.map_err(|problem| malformed(&not_rays(&request.label()), &problem))
+}
+
+fn not_rays(label: &str) -> String {
+    format!("{label}: the answer is not Ray's")
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::Value;
+use dagster_ray_sdk::json::{Map, Value};
 
 /// The body of `POST /api/jobs/`. What is `None` is left out, so that an older Ray accepts it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Submission {
     /// The command line, for a shell.
     pub entrypoint: String,
@@ -18,18 +17,48 @@ pub struct Submission {
     /// What is attached to the job.
     pub metadata: BTreeMap<String, String>,
     /// CPUs that the entrypoint reserves.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint_num_cpus: Option<f64>,
     /// GPUs that the entrypoint reserves.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint_num_gpus: Option<f64>,
     /// Bytes of memory that the entrypoint reserves.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint_memory: Option<u64>,
     /// Custom resources that the entrypoint reserves.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint_resources: Option<BTreeMap<String, f64>>,
     /// Labels of the node that the entrypoint runs on. Ray 2.49 or later.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint_label_selector: Option<BTreeMap<String, String>>,
+}
+
+impl Submission {
+    /// The body.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let texts = |all: &BTreeMap<String, String>| {
+            let mut object = Map::new();
+            object.extend(all.iter().map(|(name, text)| (name.clone(), text.as_str().into())));
+            Value::from(object)
+        };
+        let amounts = |all: &BTreeMap<String, f64>| {
+            let mut object = Map::new();
+            object.extend(all.iter().map(|(name, amount)| (name.clone(), (*amount).into())));
+            Value::from(object)
+        };
+        let fields = [
+            ("entrypoint", Some(self.entrypoint.as_str().into())),
+            ("submission_id", Some(self.submission_id.as_str().into())),
+            ("runtime_env", Some(self.runtime_env.clone())),
+            ("metadata", Some(texts(&self.metadata))),
+            ("entrypoint_num_cpus", self.entrypoint_num_cpus.map(Value::from)),
+            ("entrypoint_num_gpus", self.entrypoint_num_gpus.map(Value::from)),
+            ("entrypoint_memory", self.entrypoint_memory.map(Value::from)),
+            ("entrypoint_resources", self.entrypoint_resources.as_ref().map(amounts)),
+            ("entrypoint_label_selector", self.entrypoint_label_selector.as_ref().map(texts)),
+        ];
+        let mut document = Map::new();
+        for (name, value) in fields {
+            if let Some(value) = value {
+                document.insert(name.to_owned(), value);
+            }
+        }
+        document.into()
+    }
 }

@@ -127,38 +127,31 @@ pub fn from_io(error: io::Error, doing: &str) -> Error {
     }
 }
 
-/// Takes the contract error out of what a JSON parser returned: a connection that broke, or an
-/// answer that is not the JSON it should be.
+/// An answer that is not what it should be. `problem` says what is wrong with it.
 #[must_use]
-pub fn from_json(error: serde_json::Error, doing: &str) -> Error {
-    if error.is_io() {
-        from_io(error.into(), doing)
-    } else {
-        Error::backend(0, "MalformedAnswer", format!("{doing}: {}", shortened(error.to_string())))
-    }
-}
-
-/// A parser cites the whole value that it did not expect, and that can be all of an answer.
-fn shortened(mut text: String) -> String {
+pub fn malformed(doing: &str, problem: &str) -> Error {
+    // A problem names fields of the answer, which can be of any length.
     const LONGEST: usize = 500;
 
-    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
+    let (problem, more) = match problem.char_indices().nth(LONGEST) {
+        Some((end, _)) => (&problem[..end], "…"),
+        None => (problem, ""),
+    };
+    Error::backend(0, "MalformedAnswer", format!("{doing}: {problem}{more}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::{Fields, parse};
 
     #[test]
     fn an_answer_of_another_kind_is_not_cited_at_full_length() {
-        let document = serde_json::to_string(&"ü".repeat(10_000)).unwrap();
-        let wrong = serde_json::from_str::<u32>(&document).unwrap_err();
-        let text = from_json(wrong, "GET http://head/api/version: the answer is not Ray's").text();
-        assert!(text.contains("GET http://head") && text.contains("invalid type: string"), "{text}");
+        let name = "ü".repeat(10_000);
+        let answer = parse(format!("{{\"m\": {{\"{name}\": 1}}}}").as_bytes()).unwrap();
+        let problem = Fields::of(&answer).unwrap().texts("m").unwrap_err();
+        let text = malformed("GET http://head/api/version: the answer is not Ray's", &problem).text();
+        assert!(text.contains("GET http://head") && text.contains("`m.ü"), "{text}");
         assert!(text.len() < 2_000, "{} bytes", text.len());
     }
 }

@@ -3,6 +3,7 @@
 //! - [`bindings`]: the contract, as Rust types and functions.
 //! - [`error`]: how the contract's error is made and put into words.
 //! - [`http`]: blocking HTTP over `wasi:http`, several requests at once, bodies as streams.
+//! - [`json`]: the parser and the writer of everything that a component reads and writes.
 //! - [`retry`]: when to try again, decided on typed conditions.
 //! - [`clock`], [`random`], [`settings`], [`sink`]: what else the host lends, behind traits where
 //!   tests need a double.
@@ -13,6 +14,7 @@ pub mod bindings;
 pub mod clock;
 pub mod error;
 pub mod http;
+pub mod json;
 pub mod log;
 pub mod random;
 pub mod retry;

@@ -54,16 +54,18 @@ impl Policy {
         loop {
             match operation() {
                 Ok(value) => return Ok(value),
-                Err(error) => match self.wait_after(attempt, &error) {
-                    Some(wait) => {
-                        crate::debug!("try {attempt} failed: {}; next in {wait} ms", error.text());
-                        clock.sleep_ms(wait);
-                        attempt += 1;
-                    }
-                    None => return Err(error),
-                },
+                Err(error) => self.pause(clock, attempt, error)?,
             }
+            attempt += 1;
         }
+    }
+
+    /// Waits before another try, or returns the error where there is none.
+    fn pause(&self, clock: &dyn Clock, attempt: u32, error: Error) -> Result<(), Error> {
+        let Some(wait) = self.wait_after(attempt, &error) else { return Err(error) };
+        crate::debug!("try {attempt} failed: {}; next in {wait} ms", error.text());
+        clock.sleep_ms(wait);
+        Ok(())
     }
 }
 

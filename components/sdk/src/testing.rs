@@ -188,3 +188,23 @@ impl Listener for RecordingListener {
         self.cancelled.get()
     }
 }
+
+/// Compares a generated file of a crate with what would be generated now, or writes it where
+/// `UPDATE_GENERATED` is set. `file` is a path below the crate's folder, `crate_folder` its
+/// `CARGO_MANIFEST_DIR`.
+///
+/// # Panics
+/// Where the file is not up to date, or cannot be written.
+pub fn assert_generated(crate_folder: &str, file: &str, content: &str) {
+    let path = std::path::Path::new(crate_folder).join(file);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        let written = std::fs::write(&path, content);
+        assert!(written.is_ok(), "{}: {written:?}", path.display());
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == content,
+        "{} is out of date: run the tests of this crate with UPDATE_GENERATED=1",
+        path.display()
+    );
+}

@@ -3,6 +3,7 @@
 use dagster_ray_sdk::{
     Error,
     http::{Body, BodyWriter, Http, Method, Request, Response},
+    json,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ fn answer(status: u16, body: impl Into<Vec<u8>>) -> Response {
 }
 
 fn document(document: &Value) -> Response {
-    answer(200, document.to_string())
+    answer(200, json::text(document))
 }
 
 /// `dashboard/modules/job/job_head.py`.
@@ -81,7 +82,7 @@ impl<K: Keys + 'static, M: Machine + 'static> Simulation<K, M> {
     }
 
     fn submit(&self, request: &Request) -> Result<Response, Error> {
-        let submission: Value = serde_json::from_slice(&request.body)
+        let submission = json::parse(&request.body)
             .map_err(|error| Error::Other(format!("the submission is not JSON: {error}")))?;
         let id = submission["submission_id"].as_str().unwrap_or_default().to_owned();
         if !self.take(&id, submission.clone())? {

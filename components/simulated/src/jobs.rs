@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     faults::Fault,
+    kept,
     keys::Keys,
     machine::{Launch, Machine},
     simulation::Simulation,
@@ -76,16 +77,15 @@ impl Record {
     /// Where the bucket cannot be read, or something else wrote there.
     pub fn read(keys: &impl Keys, id: &str) -> Result<Option<Self>, Error> {
         let Some(bytes) = keys.get(&format!("{}{id}", Self::BELOW))? else { return Ok(None) };
-        let record = serde_json::from_slice(&bytes);
-        record
+        kept::read(&bytes)
             .map(Some)
-            .map_err(|error| Error::Other(format!("what is kept of the job {id} is broken: {error}")))
+            .map_err(|problem| Error::Other(format!("what is kept of the job {id} is broken: {problem}")))
     }
 
     fn write(&self, keys: &impl Keys, id: &str) -> Result<(), Error> {
-        let document = serde_json::to_vec(self)
+        let document = kept::write(self)
             .map_err(|error| Error::Other(format!("the job {id} cannot be kept: {error}")))?;
-        keys.set(&format!("{}{id}", Self::BELOW), &document)
+        keys.set(&format!("{}{id}", Self::BELOW), document.as_bytes())
     }
 
     /// Whether nobody has seen it end.

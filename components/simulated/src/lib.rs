@@ -15,6 +15,7 @@ pub mod clusters;
 pub mod faults;
 pub mod head;
 pub mod jobs;
+mod kept;
 pub mod keys;
 mod log;
 pub mod machine;
@@ -94,8 +95,8 @@ impl Backend for Simulated {
 
     fn describe() -> Description {
         let mut card = backend::card::<Self>();
-        let text = format!("What goes wrong, as JSON after this schema: {}", faults::schema());
-        card.options.push((Role::Cluster, clusters::schema()));
+        let text = format!("What goes wrong, as JSON after this schema: {}", faults::SCHEMA);
+        card.options.push((Role::Cluster, clusters::SCHEMA.to_owned()));
         card.settings.push((faults::FAULTS.to_owned(), text));
         card
     }

@@ -3,10 +3,10 @@
 use dagster_ray_sdk::{
     Error,
     bindings::{executor::StepSpec, launcher::RunSpec, pipes::ScriptSpec},
+    json::{self, Map, Value},
     model::Attributes,
 };
 use dagster_ray_submission::options::TAG;
-use serde_json::{Map, Value};
 
 /// The keys of the backend `kuberay` that say where a job runs, which is here.
 const ELSEWHERE: [&str; 4] = ["namespace", "image", "ray_job", "cluster"];
@@ -32,10 +32,10 @@ fn tags(tags: Attributes) -> Attributes {
 
 /// What is no object is left for the rules to complain about.
 fn shared(text: String) -> String {
-    match serde_json::from_str(&text) {
+    match json::parse(text.as_bytes()) {
         Ok(Value::Object(mut fields)) => {
             fields.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
-            Value::from(fields).to_string()
+            json::text(&fields.into())
         }
         _ => text,
     }
@@ -44,12 +44,12 @@ fn shared(text: String) -> String {
 /// A script: a RayJob's manifest becomes the parameters of a Ray job. The parameters win over the
 /// manifest, as they do with KubeRay.
 pub(crate) fn script(mut script: ScriptSpec) -> Result<ScriptSpec, Error> {
-    let Ok(Value::Object(mut options)) = serde_json::from_str(&script.options) else { return Ok(script) };
+    let Ok(Value::Object(mut options)) = json::parse(script.options.as_bytes()) else { return Ok(script) };
     options.remove("namespace");
     let manifest = options.remove("ray_job");
     let parameters = options.remove("parameters");
     if manifest.is_none() && parameters.is_none() {
-        script.options = Value::from(options).to_string();
+        script.options = json::text(&options.into());
         return Ok(script);
     }
     let mut job = Map::new();
@@ -66,6 +66,6 @@ pub(crate) fn script(mut script: ScriptSpec) -> Result<ScriptSpec, Error> {
     }
     job.extend(parameters.as_ref().and_then(Value::as_object).cloned().unwrap_or_default());
     job.extend(options);
-    script.options = Value::from(job).to_string();
+    script.options = json::text(&job.into());
     Ok(script)
 }

@@ -17,7 +17,7 @@ use dagster_ray_sdk::{
 use crate::{
     executor::Executor,
     launcher::{self, Launcher},
-    options::{Options, fields},
+    options::Options,
     scripts::{ScriptOptions, Scripts},
 };
 
@@ -78,9 +78,9 @@ pub fn card<B: Backend>() -> Description {
         version: B::VERSION.to_owned(),
         summary: B::SUMMARY.to_owned(),
         options: vec![
-            (Role::Launcher, Options::schema()),
-            (Role::Executor, Options::schema()),
-            (Role::Pipes, fields::schema::<ScriptOptions>()),
+            (Role::Launcher, Options::SCHEMA.to_owned()),
+            (Role::Executor, Options::SCHEMA.to_owned()),
+            (Role::Pipes, ScriptOptions::SCHEMA.to_owned()),
         ],
         settings: B::SETTINGS.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect(),
     }

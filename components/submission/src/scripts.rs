@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 pub use self::options::ScriptOptions;
 use crate::{
     environment, follow, ids, look, metadata,
-    options::fields,
+    options::reader,
     status, stop,
     submit::{self, OnEnded},
 };
@@ -141,7 +141,7 @@ pub fn open_session(
 
 /// The Ray job of a script.
 fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
-    let options: ScriptOptions = fields::document(&script.options)?;
+    let options = reader::document(&script.options, ScriptOptions::read)?;
     let Some(entrypoint) = options.entrypoint.filter(|entrypoint| !entrypoint.trim().is_empty()) else {
         return Err(Error::invalid(
             "entrypoint",

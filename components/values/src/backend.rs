@@ -26,7 +26,7 @@ pub fn describe<B: Backend>() -> Description {
         name: B::NAME.to_owned(),
         version: B::VERSION.to_owned(),
         summary: B::SUMMARY.to_owned(),
-        options: vec![(Role::Io, Options::schema())],
+        options: vec![(Role::Io, Options::SCHEMA.to_owned())],
         settings: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http};
+use dagster_ray_sdk::{Error, clock::Clock, http::Http, json};
 use serde_json::{Value, json};
 
 use super::{Clusters, Details};
@@ -46,7 +46,7 @@ impl Plan {
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Makes a cluster, or joins one where that is asked for.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
-        let options: ClusterOptions = options::document(&spec.options)?;
+        let options = options::document(&spec.options, ClusterOptions::read)?;
         let sharing = options.sharing.clone();
         let plan = self.plan(spec, options)?;
         match sharing {
@@ -150,10 +150,9 @@ pub(crate) fn annotations(
     ttl_s: Option<u64>,
     delete_when_released: bool,
 ) -> BTreeMap<String, Value> {
-    let mut annotations = BTreeMap::from([
-        (OWNER.to_owned(), owner_text(owner).into()),
-        (DELETE_WHEN_RELEASED.to_owned(), delete_when_released.to_string().into()),
-    ]);
+    let mut annotations = BTreeMap::new();
+    annotations.insert(OWNER.to_owned(), owner_text(owner).into());
+    annotations.insert(DELETE_WHEN_RELEASED.to_owned(), delete_when_released.to_string().into());
     annotations.extend(ttl_s.map(|seconds| (TTL.to_owned(), seconds.to_string().into())));
     annotations
 }
@@ -164,11 +163,10 @@ pub(super) fn is_of(document: &Value, owner: &Owner) -> bool {
 }
 
 fn owner_text(owner: &Owner) -> String {
-    json!({
+    json::text(&json!({
         "run_id": owner.run_id,
         "step_key": owner.step_key,
         "resource_key": owner.resource_key,
         "holder": owner.holder,
-    })
-    .to_string()
+    }))
 }

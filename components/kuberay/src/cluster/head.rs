@@ -60,7 +60,7 @@ pub fn output<H: Http, C: Clock>(
     cluster: &str,
     lines: u32,
 ) -> Result<Vec<(String, String)>, Error> {
-    let listed: Value = kubernetes.list(POD, namespace, &selection(cluster))?;
+    let listed = kubernetes.list(POD, namespace, &selection(cluster), &[])?;
     let mut found = Vec::new();
     for pod in object::elements(&listed, "/items") {
         let name = object::name(pod);

@@ -9,8 +9,7 @@ pub mod wait;
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http, info};
-use serde::{Deserialize, Serialize};
+use dagster_ray_sdk::{Error, clock::Clock, http::Http, info, json};
 use serde_json::{Value, json};
 
 use crate::{
@@ -22,18 +21,43 @@ use crate::{
 };
 
 /// What a reference carries for this component alone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Details {
     /// The kind of the object: a RayCluster, unless a RayJob makes the cluster.
     pub kind: String,
     /// Milliseconds for which KubeRay may call it failed.
     pub failure_tolerance_ms: u64,
     /// Seconds for which one of its holders counts after it was last heard of.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_ttl_s: Option<u64>,
     /// Set where the reference was found by age: it is looked at once more before it is deleted.
     pub only_if_unused: bool,
+}
+
+impl Details {
+    /// Reads what [`Details::text`] wrote. What is missing is as it is by default.
+    fn read(text: &str) -> Self {
+        let document = json::parse(text.as_bytes()).unwrap_or_default();
+        let number = |field: &str| document.get(field).and_then(Value::as_u64);
+        Self {
+            kind: object::text(&document, "/kind").unwrap_or_default().to_owned(),
+            failure_tolerance_ms: number("failure_tolerance_ms").unwrap_or_default(),
+            lease_ttl_s: number("lease_ttl_s"),
+            only_if_unused: document.get("only_if_unused").and_then(Value::as_bool).unwrap_or_default(),
+        }
+    }
+
+    /// The details as JSON.
+    fn text(&self) -> String {
+        let mut document = json!({
+            "kind": self.kind,
+            "failure_tolerance_ms": self.failure_tolerance_ms,
+            "only_if_unused": self.only_if_unused,
+        });
+        if let Some(seconds) = self.lease_ttl_s {
+            document["lease_ttl_s"] = seconds.into();
+        }
+        json::text(&document)
+    }
 }
 
 /// The contract's clusters.
@@ -93,7 +117,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Changes a cluster by a JSON merge patch or a JSON patch, if it is still the one that is meant.
     pub fn update(&self, cluster: &ClusterRef, patch: &str) -> Result<ClusterInfo, Error> {
         let target = self.target(cluster);
-        let mut patch: Value = serde_json::from_str(patch)
+        let mut patch = json::parse(patch.as_bytes())
             .map_err(|error| Error::invalid("patch", &format!("is not JSON: {error}"), None))?;
         match &mut patch {
             Value::Object(_) => self.only_this(&mut patch, &target),
@@ -184,8 +208,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 
     pub(crate) fn target(&self, cluster: &ClusterRef) -> Target {
-        let details: Details =
-            cluster.details.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let details = cluster.details.as_deref().map(Details::read).unwrap_or_default();
         Target {
             kind: if details.kind == RAY_JOB.kind { RAY_JOB } else { RAY_CLUSTER },
             namespace: cluster.namespace.clone().unwrap_or_else(|| self.namespace.clone()),
@@ -197,14 +220,14 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
 
     /// The object as it is now, if it is still the one that is meant.
     pub(crate) fn seen(&self, target: &Target) -> Result<Value, Error> {
-        let document: Value = self.kubernetes.get(target.kind, &target.namespace, &target.name)?;
+        let document = self.kubernetes.get(target.kind, &target.namespace, &target.name)?;
         if target.is(&document) { Ok(document) } else { Err(replaced(target)) }
     }
 
     pub(crate) fn documents(&self, kind: Kind, query: &Query) -> Result<Vec<Value>, Error> {
         let namespace = query.namespace.as_deref().unwrap_or(&self.namespace);
         let which = Selection::Labels(labels::selector(&labels::normalised(&query.labels)));
-        let mut listed: Value = self.kubernetes.list(kind, namespace, &which)?;
+        let mut listed = self.kubernetes.list(kind, namespace, &which, &[])?;
         match listed.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => Ok(items),
             _ => Ok(Vec::new()),
@@ -223,7 +246,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             name: object::name(document).to_owned(),
             namespace: Some(object::namespace(document).to_owned()),
             uid: Some(object::uid(document).to_owned()),
-            details: Some(json!(details).to_string()),
+            details: Some(details.text()),
         }
     }
 
@@ -240,7 +263,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 .into_iter()
                 .map(|lease| lease.holder)
                 .collect(),
-            document: document.to_string(),
+            document: json::text(document),
         }
     }
 }

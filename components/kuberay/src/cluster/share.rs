@@ -123,7 +123,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         wanted: &BTreeMap<String, String>,
     ) -> Result<Vec<Value>, Error> {
         let which = Selection::Labels(labels::selector(wanted));
-        let mut listed: Value = self.kubernetes.list(kind, namespace, &which)?;
+        let mut listed = self.kubernetes.list(kind, namespace, &which, &[])?;
         let Some(Value::Array(mut found)) = listed.get_mut("items").map(Value::take) else {
             return Ok(Vec::new());
         };

@@ -7,6 +7,7 @@ use dagster_ray_sdk::{
     Error,
     clock::Clock,
     http::Http,
+    json,
     model::ApiError,
     sink::{Level, Listener},
 };
@@ -169,8 +170,7 @@ impl<H: Http, C: Clock, W: WallClock, L: Listener> Wait<'_, H, C, W, L> {
             }
             "Waiting" | "Running" | "Complete" => {
                 let Some(name) = name else { return Ok(None) };
-                let cluster: Value =
-                    self.clusters.kubernetes.get(RAY_CLUSTER, &self.target.namespace, &name)?;
+                let cluster = self.clusters.kubernetes.get(RAY_CLUSTER, &self.target.namespace, &name)?;
                 self.take_cluster(cluster)
             }
             _ => Ok(None),
@@ -185,7 +185,7 @@ impl<H: Http, C: Clock, W: WallClock, L: Listener> Wait<'_, H, C, W, L> {
                     "type": condition.kind, "status": condition.status,
                     "reason": condition.reason, "message": condition.message,
                 });
-                self.listener.event("cluster-condition", &body.to_string());
+                self.listener.event("cluster-condition", &json::text(&body));
                 self.listener.progress(&text);
             }
         }
@@ -248,8 +248,11 @@ impl<H: Http, C: Clock, W: WallClock, L: Listener> Wait<'_, H, C, W, L> {
     /// event, and leaves the status empty.
     fn refusal(&self) -> Option<String> {
         let which = format!("involvedObject.name={},type=Warning", self.target.name);
-        let listed: Value =
-            self.clusters.kubernetes.list(EVENT, &self.target.namespace, &Selection::Fields(which)).ok()?;
+        let listed: Value = self
+            .clusters
+            .kubernetes
+            .list(EVENT, &self.target.namespace, &Selection::Fields(which), &[])
+            .ok()?;
         object::elements(&listed, "/items")
             .filter(|event| is_about(event, self.target.kind))
             .find(|event| object::text(event, "/reason").is_some_and(|reason| reason.starts_with("Invalid")))
@@ -289,7 +292,7 @@ impl<H: Http, C: Clock, W: WallClock, L: Listener> Wait<'_, H, C, W, L> {
             status: 0,
             reason: reason.to_owned(),
             message,
-            details: Some(details.to_string()),
+            details: Some(json::text(&details)),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use dagster_ray_jobs::Submission;
 use dagster_ray_sdk::{
-    Error,
+    Error, json,
     model::{Attributes, FieldError},
 };
 use serde_json::{Map, Value, json};
@@ -43,7 +43,7 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
     if let Some(mode) = spec.get("submissionMode").filter(|mode| !mode.is_null() && **mode != HTTP_MODE) {
         mistakes.push(mistake(
             &at("submissionMode"),
-            &format!("is {mode}"),
+            &format!("is {}", json::text(mode)),
             Some("leave it out: a run or step is submitted in HTTPMode, which no shell comes between"),
         ));
     }
@@ -56,7 +56,7 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
     spec.insert("entrypoint".to_owned(), entrypoint.into());
     spec.insert("jobId".to_owned(), submission_id.into());
     // Every JSON document is one of YAML.
-    spec.insert("runtimeEnvYAML".to_owned(), runtime_env.to_string().into());
+    spec.insert("runtimeEnvYAML".to_owned(), json::text(&runtime_env).into());
     spec.insert("metadata".to_owned(), json!(metadata));
     spec.insert("submissionMode".to_owned(), HTTP_MODE.into());
     let amounts = [
@@ -66,7 +66,7 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
     for (field, amount) in amounts {
         spec.extend(amount.map(|amount| (field.to_owned(), amount.into())));
     }
-    let resources = submission.entrypoint_resources.map(|resources| json!(resources).to_string());
+    let resources = submission.entrypoint_resources.map(|resources| json::text(&json!(resources)));
     spec.extend(resources.map(|text| ("entrypointResources".to_owned(), text.into())));
     lifetime(spec);
     cluster(spec, "ray_job.spec", image, &Vec::new())
@@ -84,7 +84,7 @@ pub fn interactive(
     {
         return Err(Error::invalid(
             &format!("{path}.spec.submissionMode"),
-            &format!("is {mode}"),
+            &format!("is {}", json::text(mode)),
             Some("leave it out: what is connected to is in InteractiveMode"),
         ));
     }

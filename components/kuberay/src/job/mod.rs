@@ -5,13 +5,13 @@ pub mod place;
 pub mod status;
 pub mod stop;
 
-use dagster_ray_sdk::model::JobRef;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use dagster_ray_sdk::{json, model::JobRef};
+use serde_json::{Value, json};
+
+use crate::kubernetes::{RAY_CLUSTER, RAY_JOB, object};
 
 /// What a reference carries for this component alone: where the job is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A RayJob, which has a cluster of its own.
     RayJob {
@@ -27,10 +27,8 @@ pub enum Place {
         /// The cluster's name.
         name: String,
         /// The cluster's uid, once it is known.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         uid: Option<String>,
         /// The cluster's dashboard, once it is known.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         dashboard: Option<String>,
     },
 }
@@ -39,16 +37,40 @@ impl Place {
     /// A reference to a job in this place.
     #[must_use]
     pub fn reference(&self, submission_id: &str, dashboard_url: Option<String>) -> JobRef {
-        JobRef {
-            submission_id: submission_id.to_owned(),
-            dashboard_url,
-            details: Some(json!(self).to_string()),
-        }
+        JobRef { submission_id: submission_id.to_owned(), dashboard_url, details: Some(self.text()) }
+    }
+
+    /// The place as JSON.
+    #[must_use]
+    pub fn text(&self) -> String {
+        json::text(&match self {
+            Self::RayJob { namespace, name } => {
+                json!({"kind": RAY_JOB.kind, "namespace": namespace, "name": name})
+            }
+            Self::RayCluster { namespace, name, uid, dashboard } => {
+                let mut place = json!({"kind": RAY_CLUSTER.kind, "namespace": namespace, "name": name});
+                for (field, value) in [("uid", uid), ("dashboard", dashboard)] {
+                    if let Some(value) = value {
+                        place[field] = value.as_str().into();
+                    }
+                }
+                place
+            }
+        })
     }
 
     /// The place that a reference names.
     #[must_use]
     pub fn of(job: &JobRef) -> Option<Self> {
-        serde_json::from_str(job.details.as_deref()?).ok()
+        let place: Value = json::parse(job.details.as_deref()?.as_bytes()).ok()?;
+        let part = |pointer: &str| object::text(&place, pointer).map(str::to_owned);
+        let (kind, namespace, name) = (part("/kind")?, part("/namespace")?, part("/name")?);
+        if kind == RAY_JOB.kind {
+            Some(Self::RayJob { namespace, name })
+        } else if kind == RAY_CLUSTER.kind {
+            Some(Self::RayCluster { namespace, name, uid: part("/uid"), dashboard: part("/dashboard") })
+        } else {
+            None
+        }
     }
 }

@@ -13,14 +13,11 @@ use dagster_ray_sdk::{
 use dagster_ray_submission::{ids, metadata, status as ray};
 use serde_json::Value;
 
-use super::{
-    Place, manifest,
-    status::{RayJob, RayJobs},
-};
+use super::{Place, manifest, status::RayJob};
 use crate::{
     bindings::cluster::Owner,
     cluster::create::annotations,
-    kubernetes::{Created, Kubernetes, RAY_JOB, Selection},
+    kubernetes::{Created, Kubernetes, RAY_JOB, Selection, object},
     labels,
     manifest::Template,
     options::JobOptions,
@@ -64,10 +61,12 @@ impl Plan {
         }
         let namespace = template.namespace().or(options.namespace.as_deref()).unwrap_or(namespace).to_owned();
         let known = [metadata::JOB, metadata::RUN_ID, metadata::CODE_LOCATION, metadata::STEP];
-        let mut origin: BTreeMap<String, String> = known
-            .iter()
-            .filter_map(|key| Some(((*key).to_owned(), labels::value(submission.metadata.get(*key)?))))
-            .collect();
+        let mut origin = BTreeMap::new();
+        origin.extend(
+            known
+                .iter()
+                .filter_map(|key| Some(((*key).to_owned(), labels::value(submission.metadata.get(*key)?)))),
+        );
         origin.insert(labels::ROLE.to_owned(), role.to_owned());
         Ok(Self { namespace, submission, options, origin, owner })
     }
@@ -99,9 +98,9 @@ pub fn place<H: Http, C: Clock>(
 ) -> Result<Placed, Error> {
     let there = match kubernetes.create(RAY_JOB, namespace, document)? {
         Created::Made(_) => return Ok(Placed::Here),
-        Created::There(there) => read(there)?,
+        Created::There(there) => RayJob::read(&there),
     };
-    let ours = read(document.clone())?;
+    let ours = RayJob::read(document);
     let launch = |job: &RayJob| job.metadata.annotations.get(metadata::LAUNCH).cloned();
     if there.spec.job_id != ours.spec.job_id {
         return Err(Error::Conflict(format!(
@@ -127,13 +126,15 @@ pub fn list<H: Http, C: Clock>(
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<RayJob>, Error> {
     let which = Selection::Labels(labels::selector(labels));
-    kubernetes.list::<RayJobs>(RAY_JOB, namespace, &which).map(|listed| listed.items)
+    let listed = kubernetes.list(RAY_JOB, namespace, &which, &RayJob::LEFT_OUT)?;
+    Ok(object::elements(&listed, "/items").map(RayJob::read).collect())
 }
 
 /// What selects the RayJobs of a role, and of one run where that is given.
 #[must_use]
 pub fn selector(role: &str, run_id: Option<&str>) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::from([(labels::ROLE.to_owned(), role.to_owned())]);
+    let mut all = BTreeMap::new();
+    all.insert(labels::ROLE.to_owned(), role.to_owned());
     all.extend(run_id.map(|run| (labels::RUN_ID.to_owned(), labels::value(run))));
     all
 }
@@ -169,9 +170,4 @@ pub fn missing(reference: &JobRef) -> JobStatus {
         None => format!("there is no job {}", reference.submission_id),
     };
     JobStatus { message: Some(message), ..ray::missing(&reference.submission_id) }
-}
-
-fn read(document: Value) -> Result<RayJob, Error> {
-    serde_json::from_value(document)
-        .map_err(|error| Error::backend(0, "MalformedAnswer", format!("a RayJob cannot be read: {error}")))
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use dagster_ray_sdk::model::{JobState, JobStatus};
 use dagster_ray_submission::status as ray;
-use serde::Deserialize;
 use serde_json::Value;
 
+use crate::kubernetes::object;
+
 /// What is looked at of a RayJob. The rest, which can be long, is not kept.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RayJob {
     /// Its metadata.
     pub metadata: Metadata,
@@ -24,8 +24,7 @@ pub struct RayJob {
 }
 
 /// What is looked at of the metadata.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     /// Its name.
     pub name: String,
@@ -40,16 +39,14 @@ pub struct Metadata {
 }
 
 /// What is looked at of the spec.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
     /// The id under which KubeRay submits the job.
     pub job_id: String,
 }
 
 /// What is looked at of the status.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
     /// Ray's status of the job.
     pub job_status: String,
@@ -62,21 +59,44 @@ pub struct Status {
     /// The cluster it runs on.
     pub ray_cluster_name: String,
     /// The dashboard's service, as `host:port`.
-    #[serde(rename = "dashboardURL")]
     pub dashboard_url: String,
     /// The cluster's status, while it is made.
     pub ray_cluster_status: Value,
 }
 
-/// Many RayJobs.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct RayJobs {
-    /// They.
-    pub items: Vec<RayJob>,
-}
-
 impl RayJob {
+    /// Fields of a RayJob that are not looked at and can be long.
+    pub const LEFT_OUT: [&str; 2] = ["managedFields", "rayClusterSpec"];
+
+    /// Reads a document. What is missing or of another type is empty.
+    #[must_use]
+    pub fn read(document: &Value) -> Self {
+        let part = |pointer: &str| object::text(document, pointer).unwrap_or_default().to_owned();
+        let mut annotations = BTreeMap::new();
+        annotations.extend(
+            object::annotations(document).into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())),
+        );
+        Self {
+            metadata: Metadata {
+                name: part("/metadata/name"),
+                namespace: part("/metadata/namespace"),
+                uid: part("/metadata/uid"),
+                annotations,
+                deletion_timestamp: object::text(document, "/metadata/deletionTimestamp").map(str::to_owned),
+            },
+            spec: Spec { job_id: part("/spec/jobId") },
+            status: Status {
+                job_status: part("/status/jobStatus"),
+                job_deployment_status: part("/status/jobDeploymentStatus"),
+                reason: part("/status/reason"),
+                message: part("/status/message"),
+                ray_cluster_name: part("/status/rayClusterName"),
+                dashboard_url: part("/status/dashboardURL"),
+                ray_cluster_status: document.pointer("/status/rayClusterStatus").cloned().unwrap_or_default(),
+            },
+        }
+    }
+
     /// Whether it is going.
     #[must_use]
     pub fn is_deleting(&self) -> bool {
@@ -104,7 +124,7 @@ impl RayJob {
 /// The status of a whole document.
 #[must_use]
 pub fn of_value(submission_id: &str, document: &Value) -> JobStatus {
-    let job: RayJob = serde_json::from_value(document.clone()).unwrap_or_default();
+    let job = RayJob::read(document);
     of(submission_id, &job.status, job.is_deleting())
 }
 
@@ -205,11 +225,10 @@ mod tests {
 
     #[test]
     fn the_dashboard_is_reached_by_service_and_namespace() {
-        let job: RayJob = serde_json::from_value(json!({
+        let job = RayJob::read(&json!({
             "metadata": {"namespace": "ray"},
             "status": {"dashboardURL": "a-head-svc.ray.svc.example.internal:8266"},
-        }))
-        .unwrap();
+        }));
         assert_eq!(job.dashboard().as_deref(), Some("http://a-head-svc.ray.svc:8266"));
         assert_eq!(RayJob::default().dashboard(), None);
     }

@@ -11,6 +11,7 @@ use dagster_ray_jobs::Job;
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
+    error::malformed,
     http::{Http, Request, Response, url},
     model::{JobState, JobStatus},
     sink::{Level, Listener},
@@ -18,9 +19,10 @@ use dagster_ray_sdk::{
 use dagster_ray_submission::status as ray;
 
 use super::status::RayJob;
-use crate::kubernetes::{Kubernetes, Precondition, RAY_JOB};
+use crate::kubernetes::{Kubernetes, Precondition, RAY_JOB, object};
 
 const LOOK_MS: u64 = 500;
+const LOOKING: &str = "looking at a stopped job";
 /// Ray's word for a job that waits for its resources.
 const PENDING: &str = "PENDING";
 /// A dashboard that fails so often in a row is gone.
@@ -107,8 +109,8 @@ fn look<H: Http, C: Clock>(
     let indices: Vec<usize> = open.keys().copied().collect();
     let looks = open.values().map(|(job, _)| Request::get(job.clone())).collect();
     for (index, answer) in indices.into_iter().zip(kubernetes.http().send_all(looks)) {
-        let job = succeeded(answer).and_then(|mut response| response.json::<Job>("looking at a stopped job"));
-        match job {
+        let job = succeeded(answer).and_then(|mut response| response.json(LOOKING, &Job::LEFT_OUT));
+        match job.and_then(|job| Job::read(&job).map_err(|problem| malformed(LOOKING, &problem))) {
             Ok(job) if job.has_ended() => {
                 let id = ends[index].status.submission_id.clone();
                 ends[index].status = ray::of(&id, &job);
@@ -141,8 +143,8 @@ fn wait_until_gone<H: Http, C: Clock>(
     loop {
         let mut left = Vec::new();
         for job in going {
-            match kubernetes.get::<RayJob>(RAY_JOB, &job.metadata.namespace, &job.metadata.name) {
-                Ok(there) if there.metadata.uid == job.metadata.uid => left.push(job),
+            match kubernetes.get(RAY_JOB, &job.metadata.namespace, &job.metadata.name) {
+                Ok(there) if object::uid(&there) == job.metadata.uid => left.push(job),
                 Ok(_) | Err(Error::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }

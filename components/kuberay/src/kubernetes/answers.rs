@@ -6,11 +6,12 @@
 use dagster_ray_sdk::{
     Error,
     http::Response,
+    json,
     model::{ApiError, FieldError, RetryHint},
 };
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::Kind;
+use super::{Kind, object};
 
 /// How much of a failure's text is read.
 const TEXT_LIMIT: u64 = 64 * 1024;
@@ -40,32 +41,47 @@ impl Asked<'_> {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// What is looked at of a `Status`.
+#[derive(Debug, Default)]
 struct Status {
-    kind: String,
     reason: String,
     message: String,
     code: u16,
-    details: Details,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Details {
     name: String,
     kind: String,
     causes: Vec<Cause>,
-    #[serde(rename = "retryAfterSeconds")]
     retry_after_s: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 struct Cause {
     reason: String,
     message: String,
     field: String,
+}
+
+impl Status {
+    /// Reads a failure's text, if it is a `Status`.
+    fn read(text: &str) -> Option<Self> {
+        let document = json::parse(text.as_bytes()).ok()?;
+        let part = |document, pointer| object::text(document, pointer).unwrap_or_default().to_owned();
+        let number = |pointer| document.pointer(pointer).and_then(Value::as_u64);
+        (object::text(&document, "/kind") == Some("Status")).then(|| Self {
+            reason: part(&document, "/reason"),
+            message: part(&document, "/message"),
+            code: number("/code").and_then(|code| u16::try_from(code).ok()).unwrap_or_default(),
+            name: part(&document, "/details/name"),
+            kind: part(&document, "/details/kind"),
+            causes: object::elements(&document, "/details/causes")
+                .map(|cause| Cause {
+                    reason: part(cause, "/reason"),
+                    message: part(cause, "/message"),
+                    field: part(cause, "/field"),
+                })
+                .collect(),
+            retry_after_s: number("/details/retryAfterSeconds"),
+        })
+    }
 }
 
 /// Passes a success on, and turns everything else into the error that it means.
@@ -80,8 +96,7 @@ pub(super) fn accept(mut response: Response, asked: &Asked<'_>) -> Result<Respon
 
 /// The error that a failure's document means.
 pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: &Asked<'_>) -> Error {
-    let status: Option<Status> =
-        serde_json::from_str(text).ok().filter(|status: &Status| status.kind == "Status");
+    let status = Status::read(text);
     let known = status.is_some();
     let status = status.unwrap_or_default();
     let code = if status.code == 0 { code } else { status.code };
@@ -106,13 +121,12 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
                 asked.rule()
             ),
         ),
-        404 if status.details.kind == "namespaces" => {
+        404 if status.kind == "namespaces" => {
             Error::NotFound(format!("{label}: the namespace {} does not exist", asked.namespace))
         }
-        404 if known && !status.details.name.is_empty() => Error::NotFound(format!(
-            "there is no {} {}/{}",
-            asked.kind.kind, asked.namespace, status.details.name
-        )),
+        404 if known && !status.name.is_empty() => {
+            Error::NotFound(format!("there is no {} {}/{}", asked.kind.kind, asked.namespace, status.name))
+        }
         404 if known && status.reason == "NotFound" && asked.name.is_some() && asked.verb != "create" => {
             Error::NotFound(format!("{label}: {said}"))
         }
@@ -126,18 +140,14 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
         404 => refused("NotFound", format!("{label}: {said}")),
         409 => Error::Conflict(format!("{label}: {said}")),
         // A patch that names another uid or an old state is refused for a field that cannot change.
-        422 if status.details.causes.iter().any(|cause| cause.field == "metadata.uid") => {
+        422 if status.causes.iter().any(|cause| cause.field == "metadata.uid") => {
             Error::Conflict(format!("{label}: it is another one than was meant"))
         }
         422 => Error::InvalidConfig(wrong_fields(&status, said)),
         400 if let Some(fields) = unknown_fields(said) => Error::InvalidConfig(fields),
         429 | 500..=599 => Error::Unavailable(RetryHint {
             reason: format!("{label}: the API server answered {code}: {said}"),
-            after_ms: status
-                .details
-                .retry_after_s
-                .or(retry_after_s)
-                .map(|seconds| seconds.saturating_mul(1_000)),
+            after_ms: status.retry_after_s.or(retry_after_s).map(|seconds| seconds.saturating_mul(1_000)),
             maybe_applied: code != 429 && !matches!(asked.verb, "get" | "list" | "watch"),
         }),
         _ => refused(
@@ -148,11 +158,10 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
 }
 
 fn wrong_fields(status: &Status, said: &str) -> Vec<FieldError> {
-    if status.details.causes.is_empty() {
+    if status.causes.is_empty() {
         return vec![FieldError { path: "manifest".to_owned(), problem: said.to_owned(), hint: None }];
     }
     status
-        .details
         .causes
         .iter()
         .map(|cause| FieldError {

@@ -11,9 +11,9 @@ use dagster_ray_sdk::{
     Error,
     clock::Clock,
     http::{Http, Method, Request, Response, Timeouts, url},
+    json,
     retry::Policy,
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use answers::{Asked, accept};
@@ -137,20 +137,22 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
     }
 
     /// One object. That there is none is [`Error::NotFound`].
-    pub fn get<T: DeserializeOwned>(&self, kind: Kind, namespace: &str, name: &str) -> Result<T, Error> {
+    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Value, Error> {
         let request = Request::get(at(kind, namespace, name));
-        self.ask(&request, &Asked { verb: "get", kind, namespace, name: Some(name) })
+        self.ask(&request, &Asked { verb: "get", kind, namespace, name: Some(name) }, &[])
     }
 
-    /// Many objects, with the list's `resourceVersion` in its `metadata`.
-    pub fn list<T: DeserializeOwned>(
+    /// Many objects, with the list's `resourceVersion` in its `metadata`. Fields of these names are
+    /// `left_out` of the objects: what is long and not looked at would take all memory.
+    pub fn list(
         &self,
         kind: Kind,
         namespace: &str,
         which: &Selection,
-    ) -> Result<T, Error> {
+        left_out: &[&str],
+    ) -> Result<Value, Error> {
         let request = Request::get(listing(kind, namespace, &[which.query()]));
-        self.ask(&request, &Asked { verb: "list", kind, namespace, name: None })
+        self.ask(&request, &Asked { verb: "list", kind, namespace, name: None }, left_out)
     }
 
     /// Makes an object, or returns the one of its name that is there.
@@ -163,7 +165,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         let request = Request::post(listing(kind, namespace, &query)).json(document);
         let asked = Asked { verb: "create", kind, namespace, name: Some(&name) };
         loop {
-            match self.ask(&request, &asked) {
+            match self.ask(&request, &asked, &[]) {
                 Ok(made) => return Ok(Created::Made(made)),
                 Err(Error::Conflict(_)) => match self.get(kind, namespace, &name) {
                     Ok(there) => return Ok(Created::There(there)),
@@ -185,8 +187,8 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
             if patch.is_array() { "application/json-patch+json" } else { "application/merge-patch+json" };
         let request = Request::new(Method::Patch, at(kind, namespace, name))
             .header("content-type", media)
-            .body(patch.to_string());
-        self.ask(&request, &Asked { verb: "patch", kind, namespace, name: Some(name) })
+            .body(json::text(patch));
+        self.ask(&request, &Asked { verb: "patch", kind, namespace, name: Some(name) }, &[])
     }
 
     /// Deletes an object, and lets the garbage collector take what it owns.
@@ -206,7 +208,8 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
             }
         }
         let request = Request::delete(at(kind, namespace, name)).json(&options);
-        match self.ask::<Value>(&request, &Asked { verb: "delete", kind, namespace, name: Some(name) }) {
+        let asked = Asked { verb: "delete", kind, namespace, name: Some(name) };
+        match self.ask(&request, &asked, &[]) {
             Ok(_) => Ok(Deleted::Accepted),
             Err(Error::NotFound(_)) => Ok(Deleted::Gone),
             Err(Error::Conflict(_)) => Ok(Deleted::Changed),
@@ -259,8 +262,10 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         accept(self.http.send(request)?, &Asked { verb: "watch", kind, namespace, name: None })
     }
 
-    fn ask<T: DeserializeOwned>(&self, request: &Request, asked: &Asked<'_>) -> Result<T, Error> {
-        self.retry.run(&self.clock, || accept(self.http.send(request.clone())?, asked)?.json(&asked.label()))
+    fn ask(&self, request: &Request, asked: &Asked<'_>, left_out: &[&str]) -> Result<Value, Error> {
+        self.retry.run(&self.clock, || {
+            accept(self.http.send(request.clone())?, asked)?.json(&asked.label(), left_out)
+        })
     }
 }
 
@@ -328,7 +333,7 @@ mod tests {
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let which = Selection::Labels("a=b,c=d".to_owned());
-        kubernetes.list::<Value>(RAY_JOB, "ray", &which).unwrap();
+        kubernetes.list(RAY_JOB, "ray", &which, &[]).unwrap();
         assert!(http.requests()[3].url.ends_with("/rayjobs?labelSelector=a%3Db%2Cc%3Dd"));
     }
 }

@@ -10,8 +10,8 @@ use dagster_ray_sdk::{
     clock::Clock,
     error::from_io,
     http::{Body, Http},
+    json,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Kind, Kubernetes, Selection, answers, object};
@@ -29,11 +29,18 @@ pub enum Change {
     Gone(Option<Value>),
 }
 
-#[derive(Deserialize)]
 struct Line {
-    #[serde(rename = "type")]
     kind: String,
     object: Value,
+}
+
+impl Line {
+    fn read(text: &[u8]) -> Result<Self, String> {
+        let mut line = json::parse(text).map_err(|error| format!("is not JSON: {error}"))?;
+        let object = line.get_mut("object").map(Value::take).ok_or("holds no object")?;
+        let kind = object::text(&line, "/type").ok_or("says of no type of event")?;
+        Ok(Self { kind: kind.to_owned(), object })
+    }
 }
 
 struct Stream {
@@ -144,7 +151,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
     }
 
     fn list(&mut self) -> Result<(), Error> {
-        let mut listed: Value = self.kubernetes.list(self.kind, &self.namespace, &self.which)?;
+        let mut listed = self.kubernetes.list(self.kind, &self.namespace, &self.which, &[])?;
         self.resource_version = Some(object::resource_version(&listed).to_owned());
         self.stream = None;
         self.trouble = None;
@@ -172,7 +179,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             }
             let asked =
                 answers::Asked { verb: "watch", kind: self.kind, namespace: &self.namespace, name: None };
-            return Err(answers::failure(code.unwrap_or(500), None, &line.object.to_string(), &asked));
+            return Err(answers::failure(code.unwrap_or(500), None, &json::text(&line.object), &asked));
         }
         self.pause_ms = FIRST_PAUSE_MS;
         let seen = object::resource_version(&line.object);
@@ -205,8 +212,8 @@ impl Stream {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                return serde_json::from_slice(&line).map(Heard::Line).map_err(|error| {
-                    Error::unavailable(format!("a watch sent a line that is not JSON: {error}"), false)
+                return Line::read(&line).map(Heard::Line).map_err(|problem| {
+                    Error::unavailable(format!("a watch sent a line that {problem}"), false)
                 });
             }
             if !self.body.ready_within(wait_ms) {

@@ -2,8 +2,10 @@
 
 use std::io::Write;
 
-use dagster_ray_sdk::{Error, info};
-use serde_json::Value;
+use dagster_ray_sdk::{
+    Error, info,
+    json::{self, Map, Value},
+};
 
 use super::{Packages, Source, hash, ignore::Patterns, tree::Tree, zipped};
 
@@ -54,7 +56,7 @@ pub fn prepare(
 ) -> Result<Value, Error> {
     let Some(fields) = env.as_object_mut() else {
         return if env.is_null() {
-            Ok(Value::Object(serde_json::Map::new()))
+            Ok(Map::new().into())
         } else {
             Err(Error::invalid("runtime_env", "is not an object", Some("write keys and values")))
         };
@@ -97,7 +99,11 @@ fn is_uri(text: &str) -> bool {
 
 fn text(value: &Value, path: &str) -> Result<String, Error> {
     value.as_str().map(str::to_owned).ok_or_else(|| {
-        Error::invalid(path, &format!("`{value}` is not text"), Some("write a local path or a URI"))
+        Error::invalid(
+            path,
+            &format!("`{}` is not text", json::text(value)),
+            Some("write a local path or a URI"),
+        )
     })
 }
 
@@ -107,9 +113,11 @@ fn strings(value: Option<&Value>, path: &str) -> Result<Vec<String>, Error> {
         Some(Value::Array(items)) => {
             items.iter().enumerate().map(|(index, item)| text(item, &format!("{path}.{index}"))).collect()
         }
-        Some(other) => {
-            Err(Error::invalid(path, &format!("`{other}` is not a list"), Some("write a list of texts")))
-        }
+        Some(other) => Err(Error::invalid(
+            path,
+            &format!("`{}` is not a list", json::text(other)),
+            Some("write a list of texts"),
+        )),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::io::{self, Read};
 
-use crate::{Error, error};
+use crate::{
+    Error, error,
+    json::{self, Value},
+};
 
 /// Where a body's bytes come from.
 pub trait Source: Read {
@@ -89,11 +92,13 @@ impl Response {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The body as a JSON document, parsed as it arrives.
-    pub fn json<T: serde::de::DeserializeOwned>(&mut self, doing: &str) -> Result<T, Error> {
-        // The parser reads byte by byte: without the buffer each byte would be a call.
-        serde_json::from_reader(io::BufReader::with_capacity(32 * 1024, &mut self.body))
-            .map_err(|broken| error::from_json(broken, doing))
+    /// The body as a JSON document, parsed as it arrives. Fields whose names are `left_out` take no
+    /// memory, however long they are.
+    pub fn json(&mut self, doing: &str, left_out: &[&str]) -> Result<Value, Error> {
+        json::read(&mut self.body, left_out).map_err(|failure| match failure {
+            json::Failure::Source(broken) => error::from_io(broken, doing),
+            json::Failure::Malformed(malformed) => error::malformed(doing, &malformed.to_string()),
+        })
     }
 
     /// Reads the rest of the body and throws it away, so that the connection can be used again.

@@ -1,5 +1,7 @@
 //! What is asked.
 
+use crate::json::{self, Value};
+
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -114,8 +116,8 @@ impl Request {
 
     /// With a JSON document as its body.
     #[must_use]
-    pub fn json(self, document: &serde_json::Value) -> Self {
-        self.header("content-type", "application/json").body(document.to_string())
+    pub fn json(self, document: &Value) -> Self {
+        self.header("content-type", "application/json").body(json::text(document))
     }
 
     /// With other timeouts.

@@ -1,3 +1,5 @@
+use dagster_ray_sdk::{model::FieldError, testing::assert_generated};
+
 use super::*;
 
 fn merged(configuration: &str, tag: Option<&str>) -> Result<Options, Error> {
@@ -67,7 +69,7 @@ fn a_number_among_environment_variables_is_told_to_be_quoted_and_no_value_is_sho
 
 #[test]
 fn the_schema_has_every_key_and_no_other() {
-    let schema: Value = serde_json::from_str(&Options::schema()).expect("JSON");
+    let schema: Value = serde_json::from_str(Options::SCHEMA).expect("JSON");
     let mut keys: Vec<&str> =
         schema["properties"].as_object().expect("properties").keys().map(String::as_str).collect();
     let mut known = Options::KEYS;
@@ -76,6 +78,12 @@ fn the_schema_has_every_key_and_no_other() {
     assert_eq!(keys, known);
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema.get("required").is_none());
+}
+
+#[test]
+fn the_schema_is_up_to_date() {
+    let schema = generate_schema::<Options>().to_string();
+    assert_generated(env!("CARGO_MANIFEST_DIR"), "schemas/options.json", &schema);
 }
 
 #[test]

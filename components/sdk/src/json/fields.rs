@@ -1,0 +1,96 @@
+//! Taking typed fields out of an object.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+/// The fields of an object that another program wrote. What is missing or `null` is `None`; unknown
+/// fields are ignored.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'v>(&'v Map<String, Value>);
+
+impl<'v> Fields<'v> {
+    /// The fields of a value.
+    ///
+    /// # Errors
+    /// Where it is not an object, in words.
+    pub fn of(value: &'v Value) -> Result<Self, String> {
+        value.as_object().map(Self).ok_or_else(|| format!("it is {}, not an object", kind(value)))
+    }
+
+    /// A field.
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<&'v Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A string.
+    ///
+    /// # Errors
+    /// Where the field is something else, in words.
+    pub fn text(self, name: &str) -> Result<Option<String>, String> {
+        self.read(name, "a string", Value::as_str).map(|text| text.map(str::to_owned))
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// Where the field is something else, in words.
+    pub fn number<T: TryFrom<i64>>(self, name: &str) -> Result<Option<T>, String> {
+        self.read(name, "a whole number", |value| T::try_from(value.as_i64()?).ok())
+    }
+
+    /// A boolean.
+    ///
+    /// # Errors
+    /// Where the field is something else, in words.
+    pub fn flag(self, name: &str) -> Result<Option<bool>, String> {
+        self.read(name, "a boolean", Value::as_bool)
+    }
+
+    /// An object of strings.
+    ///
+    /// # Errors
+    /// Where the field is something else, in words.
+    pub fn texts(self, name: &str) -> Result<BTreeMap<String, String>, String> {
+        let mut texts = BTreeMap::new();
+        for (key, value) in self.read(name, "an object", Value::as_object)?.into_iter().flatten() {
+            let Some(text) = value.as_str() else {
+                return Err(format!("`{name}.{key}` is {}, not a string", kind(value)));
+            };
+            texts.insert(key.clone(), text.to_owned());
+        }
+        Ok(texts)
+    }
+
+    /// A field that has to be there.
+    ///
+    /// # Errors
+    /// Where it is not, in words.
+    pub fn required<T>(name: &str, found: Option<T>) -> Result<T, String> {
+        found.ok_or_else(|| format!("`{name}` is missing"))
+    }
+
+    fn read<T>(
+        self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&'v Value) -> Option<T>,
+    ) -> Result<Option<T>, String> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| format!("`{name}` is {}, not {expected}", kind(value)))
+    }
+}
+
+/// What a value is, for a person.
+#[must_use]
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

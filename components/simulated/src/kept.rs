@@ -1,0 +1,21 @@
+//! Records as they are kept in the bucket of a simulation: JSON.
+
+use dagster_ray_sdk::json;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Reads a record.
+///
+/// # Errors
+/// Where something else wrote there, in words.
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let value = json::parse(bytes).map_err(|error| error.to_string())?;
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+/// Writes a record.
+///
+/// # Errors
+/// Where it cannot be JSON.
+pub(crate) fn write(record: &impl Serialize) -> Result<String, serde_json::Error> {
+    serde_json::to_value(record).map(|value| json::text(&value))
+}
