@@ -11,9 +11,9 @@ use crate::output::{BAD, FAINT, HEADING, WARNING, size};
 
 /// Show what a component exports, imports and is granted, without running it
 ///
-/// Under `grants` stands each grant of the manifest with the imports that use it. `missing` is a
-/// grant that an import needs and the manifest lacks: the component cannot be loaded. `unused` is a
-/// grant that no import can use.
+/// Under `grants`, each grant of the manifest is listed with the imports that use it. A `missing` grant
+/// is one that an import needs and the manifest lacks: the component cannot be loaded. An `unused`
+/// grant is one that no import can use.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -72,7 +72,7 @@ fn grant(out: &mut dyn Write, permission: &Permission) -> io::Result<()> {
         }
         GrantStatus::Missing => writeln!(
             out,
-            "      {BAD}missing{BAD:#}: {users} needs it, and the component cannot be loaded without it"
+            "      {BAD}missing{BAD:#}: needed by {users}; the component cannot be loaded without it"
         ),
     }
 }

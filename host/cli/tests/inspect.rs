@@ -1,0 +1,92 @@
+//! What `inspect` says of the components that ship, from their own manifests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+mod common;
+
+use common::{World, built_in};
+use serde_json::{Value, json};
+
+/// The command's world with the components of the package.
+fn inspect<const N: usize>(arguments: [&str; N]) -> common::Ended {
+    let world = World::new();
+    let mut command = world.command(arguments);
+    command.env("DAGSTER_RAY_COMPONENTS", built_in());
+    common::Ended(command.output().unwrap())
+}
+
+/// The text from the grants to the limits; the rest is about the file.
+fn grants(name: &str) -> String {
+    let ended = inspect(["inspect", name]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr());
+    let lines = ended.stdout().lines().skip_while(|line| *line != "grants");
+    lines.take_while(|line| *line != "imports").collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_grants_are_those_of_the_manifest() {
+    insta::assert_snapshot!("grants_kuberay", grants("kuberay"));
+    insta::assert_snapshot!("grants_local", grants("local"));
+    insta::assert_snapshot!("grants_object_store", grants("object-store"));
+    insta::assert_snapshot!("grants_simulated", grants("simulated"));
+}
+
+#[test]
+fn json_has_the_same_grants_as_data() {
+    let inspected = inspect(["inspect", "kuberay", "--json"]).json();
+    let granted: Vec<_> = inspected["grants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|grant| (grant["grant"].as_str().unwrap(), grant["status"].as_str().unwrap(), &grant["value"]))
+        .collect();
+    // Read from the manifest without the code that `inspect` uses.
+    let manifest: toml::Table =
+        std::fs::read_to_string(built_in().join("kuberay.toml")).unwrap().parse().unwrap();
+    let written = json!(manifest["grants"]);
+    let rules = written["kubernetes"].as_array().unwrap();
+    let mut expected = vec![("http", "used", &written["http"])];
+    expected.extend(rules.iter().map(|rule| ("kubernetes", "used", rule)));
+    expected.push(("packages", "used", &Value::Bool(true)));
+    assert_eq!(granted, expected);
+    assert_eq!(inspected["grants"][0]["needed_by"].as_array().unwrap().len(), 2);
+    let limit = |name: &str| {
+        let all = inspected["limits"].as_array().unwrap();
+        all.iter().find(|limit| limit["limit"] == name).unwrap().clone()
+    };
+    assert_eq!(limit("call_seconds"), json!({"limit": "call_seconds", "value": 7200, "is_written": true}));
+    assert_eq!(limit("handles"), json!({"limit": "handles", "value": 1024, "is_written": false}));
+}
+
+#[test]
+fn a_missing_and_an_unused_grant_are_marked() {
+    let world = World::new();
+    let manifest = "id = \"hostile\"\n[grants]\npackages = true\nkeyvalue = [\"state\"]\n";
+    world.install("hostile", manifest);
+    let text = world.run(["inspect", "hostile"]);
+    insta::assert_snapshot!(
+        "grants_missing",
+        text.stdout()
+            .lines()
+            .skip_while(|line| *line != "grants")
+            .take_while(|line| *line != "limits")
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
+    let data = world.run(["inspect", "hostile", "--json"]).json();
+    let of = |status: &str| {
+        let grants = data["grants"].as_array().unwrap().iter().filter(|grant| grant["status"] == status);
+        grants.map(|grant| grant["grant"].as_str().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("missing"), ["http", "objects", "processes"]);
+    assert_eq!((of("used"), of("unused")), (vec!["packages"], vec!["keyvalue"]));
+}
+
+#[test]
+fn without_a_manifest_the_defaults_are_shown_as_such() {
+    let world = World::new();
+    std::fs::remove_file(world.components().join("echo.toml")).unwrap();
+    let text = world.run(["inspect", "echo"]);
+    assert!(text.stdout().contains("echo.toml does not exist"), "{}", text.stdout());
+    assert!(!text.stdout().contains("unused"), "{}", text.stdout());
+}

@@ -1,0 +1,178 @@
+//! The grants and limits of a component, as an operator reads them: what its manifest says, which of
+//! its imports use that, and what is missing.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
+
+use crate::imports::{CAPABILITIES, Need, need};
+use crate::limits::AtMost;
+use crate::manifest::Manifest;
+
+/// What a grant is to a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GrantStatus {
+    /// It is granted, and an import uses it.
+    Used,
+    /// It is granted, and no import can use it.
+    Unused,
+    /// It is not granted, and the component cannot be loaded without it.
+    Missing,
+}
+
+/// One grant: a list, one rule of `kubernetes`, one program of `processes`, or one that is missing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Permission {
+    /// Its key under `[grants]`, such as `http`.
+    pub grant: &'static str,
+    /// Whether it is used, unused or missing.
+    pub status: GrantStatus,
+    /// Its value; none where it is missing.
+    pub value: Option<Value>,
+    /// The line of a manifest that grants it; with names to fill in where it is missing.
+    pub line: String,
+    /// The imports that use it, or need it.
+    pub needed_by: Vec<String>,
+}
+
+/// One limit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Limit {
+    /// Its key under `[limits]`, such as `memory_mib`.
+    pub limit: &'static str,
+    /// The number that holds.
+    pub value: Number,
+    /// Whether the manifest says it. Otherwise it is the default.
+    pub is_written: bool,
+}
+
+/// Every grant of a manifest, and every grant that these imports need and the manifest lacks.
+///
+/// Without a manifest nothing is unused: nobody wrote the grants that hold then.
+pub(crate) fn of(manifest: &Manifest, imports: &[String]) -> Vec<Permission> {
+    let mut permissions = Vec::new();
+    for capability in &CAPABILITIES {
+        let needed_by = capability.users(imports);
+        let status = if needed_by.is_empty() { GrantStatus::Unused } else { GrantStatus::Used };
+        let is_missing = |import: &String| need(import, &manifest.grants) != Need::Free;
+        if status == GrantStatus::Used || manifest.is_written {
+            permissions.extend((capability.entries)(&manifest.grants).into_iter().map(|entry| Permission {
+                grant: entry.key,
+                status,
+                line: entry.line(),
+                value: Some(entry.value),
+                needed_by: needed_by.clone(),
+            }));
+        }
+        if needed_by.iter().any(is_missing) {
+            permissions.push(Permission {
+                grant: capability.key,
+                status: GrantStatus::Missing,
+                value: None,
+                line: capability.example.to_owned(),
+                needed_by,
+            });
+        }
+    }
+    permissions
+}
+
+/// Every limit of a manifest, read from `text`.
+pub(crate) fn limits(manifest: &Manifest, text: &str) -> Vec<Limit> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Written {
+        limits: AtMost,
+    }
+    // The text has been read as a manifest before, so this cannot fail.
+    let written = toml::from_str::<Written>(text).unwrap_or_default().limits.numbers();
+    let numbers = manifest.limits.numbers().into_iter();
+    numbers
+        .map(|(limit, value)| Limit {
+            limit,
+            value: number(value),
+            is_written: written.iter().any(|(written, _)| *written == limit),
+        })
+        .collect()
+}
+
+/// A whole number without a fraction of zero.
+fn number(value: f64) -> Number {
+    #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
+    let whole = value as i64;
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        return whole.into();
+    }
+    // Limits are finite: a manifest with another one is refused.
+    Number::from_f64(value).unwrap_or_else(|| 0.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn permissions(grants: &str, imports: &[&str]) -> Vec<(String, GrantStatus, usize)> {
+        let text = format!("id = 'x'\n[grants]\n{grants}");
+        let manifest = Manifest::parse(&text, Path::new("x.toml")).unwrap();
+        let imports: Vec<_> = imports.iter().map(|import| (*import).to_owned()).collect();
+        of(&manifest, &imports)
+            .into_iter()
+            .map(|permission| (permission.line, permission.status, permission.needed_by.len()))
+            .collect()
+    }
+
+    #[test]
+    fn each_grant_has_its_users_and_each_import_its_grant() {
+        let grants = "http = ['cluster-services']\n\
+            kubernetes = [{ group = '', resources = ['pods'], verbs = ['get'], namespaces = ['ray'] }]\n\
+            objects = ['ray']";
+        let imports = ["wasi:http/types@0.2.12", "dagster-ray:host/packages@0.1.0", "wasi:cli/exit@0.2.12"];
+        let rule =
+            r#"kubernetes = { group = "", resources = ["pods"], verbs = ["get"], namespaces = ["ray"] }"#;
+        assert_eq!(
+            permissions(grants, &imports),
+            [
+                (r#"http = ["cluster-services"]"#.to_owned(), GrantStatus::Used, 1),
+                (rule.to_owned(), GrantStatus::Used, 1),
+                ("packages = true".to_owned(), GrantStatus::Missing, 1),
+                (r#"objects = ["ray"]"#.to_owned(), GrantStatus::Unused, 0),
+            ]
+        );
+    }
+
+    #[test]
+    fn networks_alone_do_not_grant_http() {
+        let imports = ["wasi:http/types@0.2.12"];
+        assert_eq!(
+            permissions("networks = ['private']", &imports),
+            [
+                (r#"networks = ["private"]"#.to_owned(), GrantStatus::Used, 1),
+                (r#"http = ["address"]"#.to_owned(), GrantStatus::Missing, 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_manifest_nothing_is_unused() {
+        let manifest = Manifest::of(Path::new("/nowhere/x.wasm")).unwrap();
+        let imports = ["wasi:http/types@0.2.12".to_owned()];
+        let lines: Vec<_> = of(&manifest, &imports).into_iter().map(|permission| permission.line).collect();
+        assert_eq!(lines, [r#"http = ["address"]"#]);
+    }
+
+    #[test]
+    fn a_limit_that_is_written_is_told_from_a_default_of_the_same_number() {
+        let text = "id = 'x'\n[limits]\nmemory_mib = 128\ncall_seconds = 0.5";
+        let manifest = Manifest::parse(text, Path::new("x.toml")).unwrap();
+        let limits = limits(&manifest, text);
+        let of = |name: &str| {
+            let limit = limits.iter().find(|limit| limit.limit == name).unwrap();
+            (limit.value.to_string(), limit.is_written)
+        };
+        assert_eq!(of("memory_mib"), ("128".to_owned(), true));
+        assert_eq!(of("call_seconds"), ("0.5".to_owned(), true));
+        assert_eq!(of("handles"), ("1024".to_owned(), false));
+    }
+}
