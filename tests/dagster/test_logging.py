@@ -1,0 +1,176 @@
+"""The host's own log lines, in Python's `logging`. No Ray is needed."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from component_files import FIXTURES, put
+from dagster_ray.backend import Backend, Connection
+
+LOCATE = {"run_id": "r", "attempt": 0}
+GRANTED = 'id = "echo"\n[grants]\npackages = true\n'
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DAGSTER_RAY_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def level() -> Iterator[None]:
+    """Sets the levels back that a test sets."""
+    names = ("dagster_ray", "dagster_ray.host", "dagster_ray.host.loader")
+    yield
+    for name in names:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def _echo(folder: Path, manifest: str = 'id = "echo"\n') -> Backend:
+    folder.mkdir(exist_ok=True)
+    wasm = put(FIXTURES / "echo.wasm", folder / "mine.wasm")
+    wasm.with_suffix(".toml").write_text(manifest)
+    return Backend(Connection(backend=str(wasm), address="http://127.0.0.1:9"))
+
+
+def _of_host(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name.startswith("dagster_ray.host")]
+
+
+def test_loading_a_component_is_logged_before_the_call_returns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = _echo(tmp_path)
+    with caplog.at_level(logging.INFO, "dagster_ray"):
+        backend.call("launcher.locate", LOCATE)
+        [loaded] = [record for record in _of_host(caplog) if "loaded" in record.getMessage()]
+    assert (loaded.name, loaded.levelno) == ("dagster_ray.host.loader", logging.INFO)
+    assert str(tmp_path / "mine.wasm") in loaded.getMessage()
+    assert "component=echo" in loaded.getMessage()
+    assert loaded.pathname.endswith("loader.rs")
+
+
+def test_nothing_below_the_level_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _echo(tmp_path).call("launcher.locate", LOCATE)
+    assert _of_host(caplog) == []
+
+
+@pytest.mark.usefixtures("level")
+def test_a_child_logger_has_a_level_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("dagster_ray.host.loader").setLevel(logging.INFO)
+    # The levels of child loggers are read again once a second.
+    time.sleep(1.1)
+    _echo(tmp_path).call("launcher.locate", LOCATE)
+    assert {record.name for record in _of_host(caplog)} == {"dagster_ray.host.loader"}
+
+
+def test_a_warning_of_the_host_keeps_its_level(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _echo(tmp_path).call("launcher.locate", LOCATE)
+    [compiled] = cache.glob("*.cwasm")
+    compiled.chmod(0o666)
+    # The same component, loaded by another backend.
+    backend = _echo(tmp_path / "other")
+    backend.call("launcher.locate", LOCATE)
+    [warning] = _of_host(caplog)
+    assert (warning.name, warning.levelno) == ("dagster_ray.host.cache", logging.WARNING)
+    assert str(compiled) in warning.getMessage()
+
+
+def test_a_warning_of_the_loader_is_logged_once_whether_or_not_the_caller_takes_reports(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[tuple[str, str]] = []
+    _echo(tmp_path / "reported", GRANTED).call(
+        "launcher.locate", LOCATE, lambda level, line: heard.append((level, line))
+    )
+    [(level, line)] = heard
+    assert level == "warning" and "packages = true" in line
+    assert caplog.records == []
+
+    component = _echo(tmp_path / "logged", GRANTED)._component(())
+    component.call("launcher.locate", '{"run_id": "r", "attempt": 0}')
+    [warning] = caplog.records
+    assert (warning.name, warning.levelno) == ("dagster_ray", logging.WARNING)
+    assert "packages = true" in warning.getMessage()
+
+
+def test_a_components_line_is_not_logged_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fixture logs a line of its own when it is asked to launch a run."""
+    command = {"argv": ["true"], "payload": None, "env": []}
+    run = {
+        **{"run_id": "r", "attempt": 0, "job_name": "j", "code_location": None},
+        **{"command": command, "tags": [], "options": "{}"},
+    }
+    with caplog.at_level(logging.DEBUG, "dagster_ray"):
+        _echo(tmp_path).call("launcher.launch", {"run": run})
+    [asked] = [record for record in caplog.records if "asked to launch" in record.getMessage()]
+    assert (asked.name, asked.levelno) == ("dagster_ray", logging.INFO)
+
+
+class _Slow(logging.Handler):
+    """Waits for the thread that calls the component, which waits for the call."""
+
+    def __init__(self, release: threading.Event) -> None:
+        super().__init__()
+        self._release = release
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._release.wait(30)
+
+
+def test_a_handler_that_waits_for_the_caller_does_not_block_the_call(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = threading.Event()
+    logger = logging.getLogger("dagster_ray.host")
+    handler = _Slow(release)
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO, "dagster_ray"):
+            began = time.monotonic()
+            _echo(tmp_path).call("launcher.locate", LOCATE)
+            assert time.monotonic() - began < 20
+    finally:
+        release.set()
+        logger.removeHandler(handler)
+
+
+EXIT = """
+import logging, sys
+from dagster_ray.backend import Backend, Connection
+logging.basicConfig(level=logging.DEBUG, format="%(name)s %(levelname)s %(message)s")
+backend = Backend(Connection(backend=sys.argv[1], address="http://127.0.0.1:9"))
+pending = backend.start("launcher.locate", {"run_id": "r", "attempt": 0})
+if sys.argv[2] == "wait":
+    pending.result()
+"""
+
+
+@pytest.mark.parametrize("how", ["wait", "leave"])
+def test_a_process_ends_while_the_host_logs(tmp_path: Path, how: str) -> None:
+    """At any moment of the call: lines that come too late are dropped."""
+    wasm = put(FIXTURES / "echo.wasm", tmp_path / "mine.wasm")
+    for _ in range(3):
+        ended = subprocess.run(
+            [sys.executable, "-c", EXIT, str(wasm), how],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "Traceback" not in ended.stderr and "Fatal" not in ended.stderr, ended.stderr
+        if how == "wait":
+            assert "dagster_ray.host.loader INFO loaded" in ended.stderr
