@@ -6,11 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import certificates
 import pytest
 from component_files import BUILT_IN, FIXTURES, put
 from dagster_ray.backend import Backend, Connection
@@ -69,16 +72,55 @@ def test_the_package_runs_the_command_with_its_own_components(command: Command) 
     assert command("call", "nothing", "describe.describe").returncode == 2
 
 
-def test_an_interrupt_reaches_the_component(cache: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def hostile(tmp_path: Path) -> str:
+    """A component that does what its setting `attack` says, and returns the outcome as an error."""
     wasm = put(FIXTURES / "hostile.wasm", tmp_path / "mine.wasm")
-    manifest = wasm.with_suffix(".toml")
-    manifest.write_text(
+    wasm.with_suffix(".toml").write_text(
         'id = "mine"\n[grants]\nhttp = ["address"]\npackages = true\nobjects = ["ours"]\n'
         'processes = { echo = [["hello"]] }\n'
     )
+    return str(wasm)
+
+
+def test_verify_says_which_certificates_are_trusted(
+    command: Command, hostile: str, tmp_path: Path
+) -> None:
+    ours = certificates.authority(tmp_path, "ours")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    context = certificates.server(tmp_path, ours)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://127.0.0.1:{server.server_port}"
+    attack = ("--setting", f"attack=get {url}/", "--address", url)
+
+    def said(*options: str) -> str:
+        call = ("call", hostile, "launcher.locate", json.dumps(LOCATE))
+        ended = command(*call, *attack, *options)
+        assert ended.returncode == 4
+        return ended.stderr
+
+    assert "answered 200" in said("--verify", str(ours.file))
+    assert "answered 200" in said("--verify", "false")
+    refused = said()
+    assert "answered" not in refused and "certificate" in refused
+    another = certificates.authority(tmp_path, "another")
+    assert "certificate" in said("--verify", str(another.file))
+    server.shutdown()
+
+
+def test_verbose_logs_on_standard_error(command: Command) -> None:
+    quiet = command("call", "existing", "describe.describe")
+    assert (_json(quiet)["name"], quiet.stderr) == ("existing", "")
+    verbose = command("call", "existing", "describe.describe", "-v")
+    assert _json(verbose)["name"] == "existing"
+    assert "info dagster_ray.host.loader: loaded " in verbose.stderr
+
+
+def test_an_interrupt_reaches_the_component(cache: Path, hostile: str) -> None:
     process = subprocess.Popen(
         _arguments(
-            "call", str(wasm), "launcher.locate", json.dumps(LOCATE), "--setting", "attack=spin"
+            "call", hostile, "launcher.locate", json.dumps(LOCATE), "--setting", "attack=spin"
         ),
         stderr=subprocess.PIPE,
         text=True,

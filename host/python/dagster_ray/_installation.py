@@ -14,11 +14,11 @@ import sys
 
 _OTHER = "dagster_ray-"
 _RECORDS = (".dist-info", ".egg-info")
-# pathlib takes 5 ms to import, and `dagster-ray --version` needs it nowhere else.
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+# pathlib takes 8 ms to import, and `dagster-ray --version` needs it nowhere else.
+PACKAGE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
 
 
-def check(package: str = _PACKAGE) -> None:
+def check(package: str = PACKAGE) -> None:
     """Raises `ImportError` where another distribution has written into the folder `package`."""
     folder = os.path.dirname(package)  # noqa: PTH120
     other = _other_version(folder)

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from pathlib import Path
 
 from dagster_ray import _installation
 
@@ -19,7 +18,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return _native.cli(
         ["dagster-ray", *sys.argv[1:]],
-        components=str(Path(__file__).parent / "components"),
+        components=f"{_installation.PACKAGE}/components",
         # Not those on the PATH: they may belong to another environment.
         programs={
             "python": [sys.executable],

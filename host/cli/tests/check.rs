@@ -1,0 +1,32 @@
+//! Which rules `check` tries, by its options. What the rules find is tested where they are.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+mod common;
+
+use common::{Ended, World, built_in};
+
+/// How many rules of the launcher were skipped, and how many were not followed.
+fn checked(options: &[&str]) -> (usize, usize) {
+    let world = World::new();
+    let mut command = world.command(["check", "existing", "--only", "launcher", "--json"]);
+    command.env("DAGSTER_RAY_COMPONENTS", built_in());
+    // Nothing listens there, and the address is no option: the component alone knows it.
+    command.args(["--setting", "address=http://127.0.0.1:9"]).args(options);
+    let ended = Ended(command.output().unwrap());
+    let report: serde_json::Value = serde_json::from_str(ended.stdout())
+        .unwrap_or_else(|error| panic!("{error}: {} {}", ended.stdout(), ended.stderr()));
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|finding| finding["interface"] == "launcher"), "{report}");
+    let of = |outcome: &str| findings.iter().filter(|finding| finding["outcome"] == outcome).count();
+    (of("skipped"), of("differs"))
+}
+
+#[test]
+fn the_rules_that_need_a_service_are_tried_where_it_is_said_to_be_there() {
+    let (skipped, _) = checked(&[]);
+    assert!(skipped > 0);
+    let (skipped_live, differing) = checked(&["--live"]);
+    assert_eq!(skipped_live, 0);
+    assert!(differing > 0, "no service is there, so rules cannot hold");
+}

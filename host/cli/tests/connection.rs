@@ -1,0 +1,132 @@
+//! The options under "Connection and permissions", each by what the component can then do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+mod common;
+#[path = "common/server.rs"]
+mod server;
+
+use common::{Ended, World};
+use server::Server;
+
+const LOCATE: &str = r#"{"run_id": "r", "attempt": 0}"#;
+const MANIFEST: &str = r#"
+id = "hostile"
+[grants]
+http = ["address"]
+packages = true
+objects = ["ours"]
+processes = { greet = [["hello"]] }
+kubernetes = [{ group = "", resources = ["pods"], verbs = ["list"] }]
+"#;
+
+/// The fixture with every grant that the options refer to.
+fn world() -> World {
+    let world = World::new();
+    world.install("hostile", MANIFEST);
+    world
+}
+
+/// Has the fixture do something, with options. It returns the outcome as an error.
+#[track_caller]
+fn act<const N: usize>(world: &World, attack: &str, options: [&str; N]) -> String {
+    let setting = format!("attack={attack}");
+    let mut command = world.command(["call", "hostile", "launcher.locate", LOCATE, "--setting", &setting]);
+    let ended = Ended(command.args(options).output().unwrap());
+    ended.fails(4).to_owned()
+}
+
+#[test]
+fn headers_and_cookies_are_added_to_requests_to_the_address() {
+    let (world, server) = (world(), Server::start("ray"));
+    let get = format!("ask GET {}/x", server.url());
+    let options = ["--address", &server.url(), "--header", "x-team=a=b", "--header", "x-more=c"];
+    let answer = act(&world, &get, options);
+    assert!(answer.contains("x-team: a=b") && answer.contains("x-more: c"), "{answer}");
+    assert!(!answer.contains("cookie"), "{answer}");
+    let options = ["--address", &server.url(), "--cookie", "session=one", "--cookie", "region=two"];
+    let answer = act(&world, &get, options);
+    assert!(answer.contains("cookie: region=two; session=one"), "{answer}");
+    // Without the option, the same request is outside the component's grants.
+    let denied = act(&world, &get, []);
+    assert!(denied.contains("the host refused http to"), "{denied}");
+}
+
+#[test]
+fn a_kubeconfig_and_its_context_say_which_cluster_is_asked() {
+    let world = world();
+    let (first, second) = (Server::start("first"), Server::start("second"));
+    let text = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": "one", "cluster": {"server": first.url()}},
+            {"name": "two", "cluster": {"server": second.url()}},
+        ],
+        "users": [{"name": "me", "user": {"token": "of-a-test"}}],
+        "contexts": [
+            {"name": "one", "context": {"cluster": "one", "user": "me"}},
+            {"name": "two", "context": {"cluster": "two", "user": "me"}},
+        ],
+        "current-context": "one",
+    });
+    std::fs::write(world.path("kube.json"), text.to_string()).unwrap();
+    let list = "ask GET http://kubernetes.internal/api/v1/namespaces/ray/pods";
+    let answer = act(&world, list, ["--kubeconfig", "kube.json"]);
+    assert!(answer.contains("first: GET /api/v1/namespaces/ray/pods"), "{answer}");
+    let answer = act(&world, list, ["--kubeconfig", "kube.json", "--kube-context", "two"]);
+    assert!(answer.contains("second: GET /api/v1/namespaces/ray/pods"), "{answer}");
+    let missing = act(&world, list, ["--kubeconfig", "kube.json", "--kube-context", "three"]);
+    assert!(missing.contains("three"), "{missing}");
+}
+
+#[test]
+fn a_program_is_the_file_that_is_named_and_no_other() {
+    let world = world();
+    let output = act(&world, "run greet hello world", ["--program", "greet=/bin/echo"]);
+    assert!(output.contains("Some(0) hello world"), "{output}");
+    let without = act(&world, "run greet hello world", []);
+    assert!(without.contains("greet"), "{without}");
+    let text = world.run(["call", "hostile", "launcher.locate", LOCATE, "--program", "greet"]);
+    assert!(text.fails(2).contains("NAME=VALUE"), "{}", text.stderr());
+}
+
+#[test]
+fn only_a_directory_that_is_named_can_be_uploaded() {
+    let world = world();
+    for folder in ["named", "other"] {
+        std::fs::create_dir(world.path(folder)).unwrap();
+        std::fs::write(world.path(folder).join("file.txt"), folder).unwrap();
+    }
+    let read = |folder: &str| {
+        let root = world.path(folder).canonicalize().unwrap().display().to_string();
+        act(&world, &format!("read {root}:file.txt"), ["--directory", "named"])
+    };
+    assert!(read("named").contains(r#"["file.txt"] named"#), "{}", read("named"));
+    assert!(read("other").contains("other") && !read("other").contains("file.txt"), "{}", read("other"));
+}
+
+#[test]
+fn a_file_restricts_grants_and_limits() {
+    let world = world();
+    let restrict = |text: &str| std::fs::write(world.path("restrict.toml"), text).unwrap();
+    restrict("[limits]\ncall_seconds = 0.3\n");
+    let late = act(&world, "spin", ["--narrow", "restrict.toml"]);
+    assert!(late.contains("not finished within 0.3 s"), "{late}");
+    restrict("[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\n");
+    let refused = world.run(["call", "hostile", "launcher.locate", LOCATE, "--narrow", "restrict.toml"]);
+    assert!(refused.fails(3).contains("processes"), "{}", refused.stderr());
+    restrict("[grants]\nhtpp = []\n");
+    let wrong = world.run(["call", "hostile", "launcher.locate", LOCATE, "--narrow", "restrict.toml"]);
+    assert!(wrong.fails(3).contains("htpp"), "{}", wrong.stderr());
+    let missing = world.run(["call", "hostile", "launcher.locate", LOCATE, "--narrow", "nowhere.toml"]);
+    assert!(missing.fails(1).contains("--narrow nowhere.toml cannot be read"), "{}", missing.stderr());
+}
+
+#[test]
+fn a_file_of_certificates_that_is_not_there_is_named() {
+    let world = world();
+    let options = ["--address", "https://127.0.0.1:9", "--verify", "nowhere.pem"];
+    let text = act(&world, "get https://127.0.0.1:9/", options);
+    assert!(text.contains("nowhere.pem"), "{text}");
+}
