@@ -241,7 +241,7 @@ fn apply(spec: &mut Map<String, Value>, parameters: Parameters) -> Result<Option
         ));
     }
     let metadata = (!parameters.metadata.is_empty()).then(|| json!(parameters.metadata));
-    let resources = parameters.entrypoint_resources.map(|all| json::text(&json!(all)).into());
+    let resources = parameters.entrypoint_resources.map(|all| json::text(&all.into()).into());
     let fields = [
         ("entrypoint", parameters.entrypoint.map(Value::from)),
         ("jobId", parameters.submission_id.map(Value::from)),

@@ -23,7 +23,7 @@ pub struct Submission {
     /// Bytes of memory that the entrypoint reserves.
     pub entrypoint_memory: Option<u64>,
     /// Custom resources that the entrypoint reserves.
-    pub entrypoint_resources: Option<BTreeMap<String, f64>>,
+    pub entrypoint_resources: Option<Map<String, Value>>,
     /// Labels of the node that the entrypoint runs on. Ray 2.49 or later.
     pub entrypoint_label_selector: Option<BTreeMap<String, String>>,
 }
@@ -37,11 +37,6 @@ impl Submission {
             object.extend(all.iter().map(|(name, text)| (name.clone(), text.as_str().into())));
             Value::from(object)
         };
-        let amounts = |all: &BTreeMap<String, f64>| {
-            let mut object = Map::new();
-            object.extend(all.iter().map(|(name, amount)| (name.clone(), (*amount).into())));
-            Value::from(object)
-        };
         let fields = [
             ("entrypoint", Some(self.entrypoint.as_str().into())),
             ("submission_id", Some(self.submission_id.as_str().into())),
@@ -50,7 +45,7 @@ impl Submission {
             ("entrypoint_num_cpus", self.entrypoint_num_cpus.map(Value::from)),
             ("entrypoint_num_gpus", self.entrypoint_num_gpus.map(Value::from)),
             ("entrypoint_memory", self.entrypoint_memory.map(Value::from)),
-            ("entrypoint_resources", self.entrypoint_resources.as_ref().map(amounts)),
+            ("entrypoint_resources", self.entrypoint_resources.clone().map(Value::from)),
             ("entrypoint_label_selector", self.entrypoint_label_selector.as_ref().map(texts)),
         ];
         let mut document = Map::new();

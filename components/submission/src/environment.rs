@@ -20,18 +20,15 @@ pub const STEP_STOP_WAIT_S: u32 = 30;
 ///
 /// `lowest` are the variables that everything else overrides, `highest` those that nothing does.
 #[must_use]
-pub fn build<'a>(
-    options: &Options,
-    lowest: impl IntoIterator<Item = (&'a str, String)>,
-    highest: impl IntoIterator<Item = (String, String)>,
-) -> Value {
-    let mut variables: Map<String, Value> =
-        lowest.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+pub fn build(options: &Options, lowest: &[(&str, &str)], highest: &[(String, String)]) -> Value {
+    let mut variables = Map::new();
+    variables.extend(lowest.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
     if let Some(Value::Object(own)) = options.runtime_env.get("env_vars") {
         variables.extend(own.clone());
     }
-    variables.extend(options.env_vars.iter().map(|(name, value)| (name.clone(), value.clone().into())));
-    variables.extend(highest.into_iter().map(|(name, value)| (name, value.into())));
+    for (name, value) in options.env_vars.iter().chain(highest) {
+        variables.insert(name.clone(), value.as_str().into());
+    }
 
     let mut document = options.runtime_env.clone();
     document.insert("env_vars".to_owned(), variables.into());
@@ -51,29 +48,25 @@ mod tests {
         let options = options(
             r#"{"runtime_env": {"pip": ["x"], "env_vars": {"A": "r", "B": "r", "C": "r"}}, "env_vars": ["B=o", "C=o"]}"#,
         );
-        let built = build(
-            &options,
-            [("A", "low".to_owned()), ("D", "low".to_owned())],
-            [("C".to_owned(), "high".to_owned())],
-        );
+        let built = build(&options, &[("A", "low"), ("D", "low")], &[("C".to_owned(), "high".to_owned())]);
         assert_eq!(built["env_vars"], serde_json::json!({"A": "r", "B": "o", "C": "high", "D": "low"}));
         assert_eq!(built["pip"], serde_json::json!(["x"]));
     }
 
     #[test]
     fn the_grace_before_a_kill_is_raised_unless_the_user_chose_one() {
-        let lowest = || [(STOP_WAIT, RUN_STOP_WAIT_S.to_string())];
-        assert_eq!(build(&options("{}"), lowest(), [])["env_vars"][STOP_WAIT], "60");
+        let lowest = [(STOP_WAIT, "60")];
+        assert_eq!(build(&options("{}"), &lowest, &[])["env_vars"][STOP_WAIT], "60");
         let chosen = options(r#"{"env_vars": ["RAY_JOB_STOP_WAIT_TIME_S=5"]}"#);
-        assert_eq!(build(&chosen, lowest(), [])["env_vars"][STOP_WAIT], "5");
+        assert_eq!(build(&chosen, &lowest, &[])["env_vars"][STOP_WAIT], "5");
     }
 
     #[test]
     fn launches_from_the_same_options_do_not_see_each_other() {
         let options = options(r#"{"runtime_env": {"env_vars": {"A": "1"}}}"#);
         let before = options.clone();
-        let one = build(&options, [(JOB_NAME, "one".to_owned())], [("ONLY".to_owned(), "one".to_owned())]);
-        let two = build(&options, [(JOB_NAME, "two".to_owned())], []);
+        let one = build(&options, &[(JOB_NAME, "one")], &[("ONLY".to_owned(), "one".to_owned())]);
+        let two = build(&options, &[(JOB_NAME, "two")], &[]);
         assert_eq!(one["env_vars"][JOB_NAME], "one");
         assert_eq!(two["env_vars"], serde_json::json!({"A": "1", JOB_NAME: "two"}));
         assert_eq!(options, before);

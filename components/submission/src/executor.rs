@@ -6,15 +6,15 @@ use dagster_ray_sdk::{
     bindings::executor::{StepRef, StepSpec},
     clock::Clock,
     model::{JobRef, JobStatus},
-    random,
     sink::Listener,
 };
 
 use crate::{
-    entrypoint, environment, ids, look, metadata,
+    environment, ids, look, metadata,
     options::Options,
     stop,
     submit::{self, OnEnded},
+    worker::{self, Worker},
 };
 
 /// The contract's executor, on a Ray and a clock.
@@ -76,30 +76,15 @@ fn submission_ids(steps: &[StepRef]) -> Vec<String> {
 
 /// The Ray job that executes a step, for its first launch.
 pub fn submission(step: &StepSpec, options: Options) -> Result<Submission, Error> {
-    options.check_enabled()?;
     let origin = metadata::Origin {
         run_id: &step.run_id,
         job_name: &step.job_name,
         code_location: step.code_location.as_deref(),
         step_key: Some(&step.step_key),
     };
-    let lowest = [
-        (environment::JOB_NAME, step.job_name.clone()),
-        (environment::STEP_KEY, step.step_key.clone()),
-        (environment::STOP_WAIT, environment::STEP_STOP_WAIT_S.to_string()),
-    ];
-    let highest = step.command.env.iter().cloned().chain(entrypoint::payload(&step.command));
-    Ok(Submission {
-        entrypoint: entrypoint::command_line(&step.command)?,
-        submission_id: ids::step(&step.run_id, &step.step_key, step.attempt),
-        runtime_env: environment::build(&options, lowest, highest),
-        metadata: metadata::attach(&options.metadata, origin, &random::hex(16)),
-        entrypoint_num_cpus: options.num_cpus,
-        entrypoint_num_gpus: options.num_gpus,
-        entrypoint_memory: options.memory,
-        entrypoint_resources: options.resources,
-        entrypoint_label_selector: None,
-    })
+    let submission_id = ids::step(&step.run_id, &step.step_key, step.attempt);
+    let stop_wait_s = environment::STEP_STOP_WAIT_S;
+    worker::submission(Worker { submission_id, origin, command: &step.command, stop_wait_s }, options)
 }
 
 #[cfg(test)]

@@ -6,15 +6,15 @@ use dagster_ray_sdk::{
     bindings::launcher::{RunRef, RunSpec, Termination},
     clock::Clock,
     model::{JobRef, JobState, JobStatus},
-    random,
     sink::Listener,
 };
 
 use crate::{
-    debug, entrypoint, environment, ids, look, metadata,
+    debug, environment, ids, look, metadata,
     options::Options,
     stop,
     submit::{self, OnEnded},
+    worker::{self, Worker},
 };
 
 const RESUME: &str = "a new worker for the run needs a new attempt; resume the run";
@@ -79,29 +79,15 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
 
 /// The Ray job that executes a run.
 pub fn submission(run: &RunSpec, options: Options) -> Result<Submission, Error> {
-    options.check_enabled()?;
     let origin = metadata::Origin {
         run_id: &run.run_id,
         job_name: &run.job_name,
         code_location: run.code_location.as_deref(),
         step_key: None,
     };
-    let lowest = [
-        (environment::JOB_NAME, run.job_name.clone()),
-        (environment::STOP_WAIT, environment::RUN_STOP_WAIT_S.to_string()),
-    ];
-    let highest = run.command.env.iter().cloned().chain(entrypoint::payload(&run.command));
-    Ok(Submission {
-        entrypoint: entrypoint::command_line(&run.command)?,
-        submission_id: ids::run(&run.run_id, run.attempt),
-        runtime_env: environment::build(&options, lowest, highest),
-        metadata: metadata::attach(&options.metadata, origin, &random::hex(16)),
-        entrypoint_num_cpus: options.num_cpus,
-        entrypoint_num_gpus: options.num_gpus,
-        entrypoint_memory: options.memory,
-        entrypoint_resources: options.resources,
-        entrypoint_label_selector: None,
-    })
+    let submission_id = ids::run(&run.run_id, run.attempt);
+    let stop_wait_s = environment::RUN_STOP_WAIT_S;
+    worker::submission(Worker { submission_id, origin, command: &run.command, stop_wait_s }, options)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod status;
 pub mod stop;
 pub mod submit;
 pub mod withdrawal;
+mod worker;
 
 #[cfg(test)]
 mod fake;

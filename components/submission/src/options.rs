@@ -36,7 +36,8 @@ pub struct Options {
     /// Bytes of memory to reserve for the worker.
     pub memory: Option<u64>,
     /// Custom resources to reserve for the worker, by name.
-    pub resources: Option<BTreeMap<String, f64>>,
+    #[schemars(with = "Option<BTreeMap<String, f64>>")]
+    pub resources: Option<Map<String, Value>>,
     /// Ray's runtime environment, such as `{"pip": ["polars"], "working_dir": "."}`.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub runtime_env: Map<String, Value>,

@@ -1,7 +1,5 @@
 //! Ending jobs, and returning only once Ray says that they have ended.
 
-use std::collections::BTreeSet;
-
 use dagster_ray_jobs::RayJobs;
 use dagster_ray_sdk::{
     Error,
@@ -54,7 +52,7 @@ pub fn all(
     let mut next_stop = started;
     let mut next_withdrawal = started + PENDING_MS;
     let mut withdrawals: Vec<String> = Vec::new();
-    let mut withdrawn: BTreeSet<String> = BTreeSet::new();
+    let mut withdrawn: Vec<String> = Vec::new();
 
     loop {
         let open: Vec<String> = ends

@@ -75,9 +75,9 @@ fn options(configuration: &str, tag: &str) -> Option<Options> {
 
 /// The runtime environment of a job: what the user said, with the worker's variables on top.
 fn built(options: &Options) -> Value {
-    let lowest = [(environment::STOP_WAIT, "60".to_owned())];
+    let lowest = [(environment::STOP_WAIT, "60")];
     let highest = [(environment::JOB_NAME.to_owned(), "job".to_owned())];
-    let built = environment::build(options, lowest, highest);
+    let built = environment::build(options, &lowest, &highest);
     let variables = built["env_vars"].as_object().expect("variables");
     assert_eq!(variables[environment::JOB_NAME], "job");
     assert!(variables.values().all(Value::is_string), "Ray takes strings only: {variables:?}");

@@ -41,7 +41,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         &self,
         cluster: &ClusterRef,
         timeout_ms: u64,
-        listener: &impl Listener,
+        listener: &dyn Listener,
     ) -> Result<EndpointSet, Error> {
         let target = self.target(cluster);
         let mut wait = Wait {
@@ -60,10 +60,10 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 }
 
-struct Wait<'a, H, C, W, L> {
+struct Wait<'a, H, C, W> {
     clusters: &'a Clusters<H, C, W>,
     target: &'a Target,
-    listener: &'a L,
+    listener: &'a dyn Listener,
     started_ms: u64,
     timeout_ms: u64,
     /// The RayCluster, as last seen.
@@ -77,7 +77,7 @@ struct Wait<'a, H, C, W, L> {
     failing_since_ms: Option<u64>,
 }
 
-impl<H: Http, C: Clock, W: WallClock, L: Listener> Wait<'_, H, C, W, L> {
+impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
     fn run(&mut self) -> Result<EndpointSet, Error> {
         let kubernetes = &self.clusters.kubernetes;
         let (namespace, target) = (&self.target.namespace, self.target);

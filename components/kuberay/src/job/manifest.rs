@@ -66,7 +66,7 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
     for (field, amount) in amounts {
         spec.extend(amount.map(|amount| (field.to_owned(), amount.into())));
     }
-    let resources = submission.entrypoint_resources.map(|resources| json::text(&json!(resources)));
+    let resources = submission.entrypoint_resources.map(|resources| json::text(&resources.into()));
     spec.extend(resources.map(|text| ("entrypointResources".to_owned(), text.into())));
     lifetime(spec);
     cluster(spec, "ray_job.spec", image, &Vec::new())
@@ -172,8 +172,6 @@ fn unfit(submission: &Submission) -> Vec<FieldError> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use dagster_ray_sdk::model::WorkerCommand;
     use dagster_ray_submission::entrypoint::command_line;
 
@@ -191,7 +189,7 @@ mod tests {
             submission_id: "dagster-run-r".to_owned(),
             runtime_env,
             entrypoint_num_cpus: Some(0.5),
-            entrypoint_resources: Some(BTreeMap::from([("tpu".to_owned(), 1.0)])),
+            entrypoint_resources: json!({"tpu": 1.0}).as_object().cloned(),
             ..Submission::default()
         }
     }

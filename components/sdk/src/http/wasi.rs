@@ -55,12 +55,13 @@ impl Http for WasiHttp {
                 break;
             }
             let signals: Vec<&Pollable> = under_way.iter().map(|(_, pending)| &pending.signal).collect();
-            let mut ready = poll(&signals);
-            // From the back, so that the indices before stay right.
-            ready.sort_unstable_by(|a, b| b.cmp(a));
-            for position in ready {
-                let (index, pending) = under_way.swap_remove(position as usize);
-                answers[index] = Some(pending.wait().and_then(buffered));
+            let ready = poll(&signals);
+            // From the back, so that the positions before stay right.
+            for position in (0..under_way.len()).rev() {
+                if ready.iter().any(|&one| one as usize == position) {
+                    let (index, pending) = under_way.swap_remove(position);
+                    answers[index] = Some(pending.wait().and_then(buffered));
+                }
             }
         }
         // Every index was either refused at its start or waited for.

@@ -1,7 +1,5 @@
 //! Reading what every backend's launcher and executor take.
 
-use std::collections::BTreeMap;
-
 use dagster_ray_sdk::json::{Map, Value, kind};
 
 use super::{Options, reader::Reader};
@@ -37,7 +35,7 @@ pub(super) fn options(
     options
 }
 
-fn resources(reader: &mut Reader, path: &str, value: &Value) -> BTreeMap<String, f64> {
+fn resources(reader: &mut Reader, path: &str, value: &Value) -> Map<String, Value> {
     let mut resources = reader.amounts(path, value);
     for (reserved, own) in NOT_CUSTOM {
         if value.get(reserved).is_some() {

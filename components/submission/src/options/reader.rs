@@ -134,12 +134,12 @@ impl Reader {
     }
 
     /// Names with amounts.
-    pub fn amounts(&mut self, path: &str, value: &Value) -> BTreeMap<String, f64> {
-        let mut amounts = BTreeMap::new();
+    pub fn amounts(&mut self, path: &str, value: &Value) -> Map<String, Value> {
+        let mut amounts = Map::new();
         let hint = "write names with amounts, such as {\"tpu\": 1}";
         for (name, amount) in self.object(path, value, hint).into_iter().flatten() {
             if let Some(amount) = self.quantity(&format!("{path}.{name}"), amount) {
-                amounts.insert(name.clone(), amount);
+                amounts.insert(name.clone(), amount.into());
             }
         }
         amounts

@@ -25,7 +25,7 @@ fn the_tag_wins_field_by_field_with_zero_and_null_too() {
     assert_eq!(options.num_gpus, Some(0.0));
     assert_eq!(options.memory, None);
     assert!(options.env_vars.is_empty());
-    assert_eq!(options.resources, Some(BTreeMap::from([("y".to_owned(), 0.5)])));
+    assert_eq!(options.resources.map(Value::from), Some(serde_json::json!({"y": 0.5})));
 }
 
 #[test]

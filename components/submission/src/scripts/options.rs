@@ -29,7 +29,8 @@ pub struct ScriptOptions {
     /// Bytes of memory to reserve for the entrypoint.
     pub entrypoint_memory: Option<u64>,
     /// Custom resources to reserve for the entrypoint, by name.
-    pub entrypoint_resources: Option<BTreeMap<String, f64>>,
+    #[schemars(with = "Option<BTreeMap<String, f64>>")]
+    pub entrypoint_resources: Option<Map<String, Value>>,
     /// Labels of the node to run the entrypoint on. Ray 2.49 or later.
     pub entrypoint_label_selector: Option<BTreeMap<String, String>>,
 }

@@ -1,0 +1,44 @@
+//! The Ray job of a worker: what runs and steps have in common.
+
+use dagster_ray_jobs::Submission;
+use dagster_ray_sdk::{Error, model::WorkerCommand, random};
+
+use crate::{
+    entrypoint, environment,
+    metadata::{self, Origin},
+    options::Options,
+};
+
+/// A worker of a run or of a step.
+pub(crate) struct Worker<'a> {
+    /// The submission id of its first launch.
+    pub(crate) submission_id: String,
+    /// Where its job comes from.
+    pub(crate) origin: Origin<'a>,
+    /// What it executes.
+    pub(crate) command: &'a WorkerCommand,
+    /// How many seconds Ray leaves it between SIGTERM and SIGKILL, unless the user says otherwise.
+    pub(crate) stop_wait_s: u32,
+}
+
+/// The Ray job of a worker.
+pub(crate) fn submission(worker: Worker<'_>, options: Options) -> Result<Submission, Error> {
+    options.check_enabled()?;
+    let Worker { submission_id, origin, command, stop_wait_s } = worker;
+    let stop_wait = stop_wait_s.to_string();
+    let mut lowest = vec![(environment::JOB_NAME, origin.job_name), (environment::STOP_WAIT, &*stop_wait)];
+    lowest.extend(origin.step_key.map(|key| (environment::STEP_KEY, key)));
+    let mut highest = command.env.clone();
+    highest.extend(entrypoint::payload(command));
+    Ok(Submission {
+        entrypoint: entrypoint::command_line(command)?,
+        submission_id,
+        runtime_env: environment::build(&options, &lowest, &highest),
+        metadata: metadata::attach(&options.metadata, origin, &random::hex(16)),
+        entrypoint_num_cpus: options.num_cpus,
+        entrypoint_num_gpus: options.num_gpus,
+        entrypoint_memory: options.memory,
+        entrypoint_resources: options.resources,
+        entrypoint_label_selector: None,
+    })
+}
