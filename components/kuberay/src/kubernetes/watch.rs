@@ -37,8 +37,8 @@ struct Line {
 impl Line {
     fn read(text: &[u8]) -> Result<Self, String> {
         let mut line = json::parse(text).map_err(|error| format!("is not JSON: {error}"))?;
-        let object = line.get_mut("object").map(Value::take).ok_or("holds no object")?;
-        let kind = object::text(&line, "/type").ok_or("says of no type of event")?;
+        let object = line.get_mut("object").map(Value::take).ok_or("has no `object`")?;
+        let kind = object::text(&line, "/type").ok_or("has no `type`")?;
         Ok(Self { kind: kind.to_owned(), object })
     }
 }

@@ -166,7 +166,7 @@ fn fields_that_are_left_out_are_left_out_everywhere_and_must_still_be_json() {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_place() {
+fn a_mistake_is_named_with_its_line_and_column() {
     let malformed = parse(b"{\"a\": 1,\n  b: 2}").unwrap_err();
     assert_eq!(malformed.to_string(), "expected a name in quotes at line 2 column 2");
 }
