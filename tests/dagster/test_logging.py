@@ -111,8 +111,13 @@ def test_a_components_line_is_not_logged_twice(
     """The fixture logs a line of its own when it is asked to launch a run."""
     command = {"argv": ["true"], "payload": None, "env": []}
     run = {
-        "run_id": "r", "attempt": 0, "job_name": "j", "code_location": None,
-        "command": command, "tags": [], "options": "{}",
+        "run_id": "r",
+        "attempt": 0,
+        "job_name": "j",
+        "code_location": None,
+        "command": command,
+        "tags": [],
+        "options": "{}",
     }
     with caplog.at_level(logging.DEBUG, "dagster_ray"):
         _echo(tmp_path).call("launcher.launch", {"run": run})
