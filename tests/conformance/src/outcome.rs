@@ -20,9 +20,15 @@ pub enum Outcome {
         /// What that is.
         reason: String,
     },
-    /// It could not be tried.
+    /// It was not tried, because it needs a service and the caller named none.
     Skipped {
         /// What it needs.
+        reason: String,
+    },
+    /// It could not be tried, although it should have been: the component requires something that the
+    /// caller can give and did not. Unlike [`Outcome::Skipped`], it counts against conformance.
+    Blocked {
+        /// What to give.
         reason: String,
     },
 }

@@ -13,7 +13,8 @@ pub struct Finding {
     pub interface: &'static str,
     /// The rule.
     pub rule: &'static str,
-    /// Why there is such a rule.
+    /// Why there is such a rule. As JSON it is `why`: an outcome has a `reason` of its own.
+    #[serde(rename = "why")]
     pub reason: &'static str,
     /// What it came to.
     #[serde(flatten)]
@@ -34,6 +35,7 @@ impl fmt::Display for Finding {
             }
             Outcome::NotApplicable { reason } => write!(f, "n/a      {interface}: {rule} ({reason})"),
             Outcome::Skipped { reason } => write!(f, "skipped  {interface}: {rule} ({reason})"),
+            Outcome::Blocked { reason } => write!(f, "BLOCKED  {interface}: {rule} ({reason})"),
         }
     }
 }
@@ -45,7 +47,7 @@ pub struct Report {
     pub component: String,
     /// The interfaces that it exports.
     pub exports: Vec<&'static str>,
-    /// Whether no rule found a difference.
+    /// Whether no rule found a difference, and each that needs no more than was given was tried.
     pub conforms: bool,
     /// What each rule came to.
     pub findings: Vec<Finding>,
@@ -53,24 +55,27 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(component: String, exports: Vec<&'static str>, findings: Vec<Finding>) -> Self {
-        let conforms = !findings.iter().any(|one| matches!(one.outcome, Outcome::Differs { .. }));
+        let counts_against =
+            |one: &Finding| matches!(one.outcome, Outcome::Differs { .. } | Outcome::Blocked { .. });
+        let conforms = !findings.iter().any(counts_against);
         Self { component, exports, conforms, findings }
     }
 
-    /// Whether no rule found a difference.
+    /// Whether no rule found a difference, and each that needs no more than was given was tried.
     pub fn conforms(&self) -> bool {
         self.conforms
     }
 
-    /// How many rules passed, differ, do not apply, were skipped.
-    pub fn counts(&self) -> [usize; 4] {
-        let mut counts = [0; 4];
+    /// How many rules passed, differ, do not apply, were skipped, were blocked.
+    pub fn counts(&self) -> [usize; 5] {
+        let mut counts = [0; 5];
         for finding in &self.findings {
             counts[match finding.outcome {
                 Outcome::Passed => 0,
                 Outcome::Differs { .. } => 1,
                 Outcome::NotApplicable { .. } => 2,
                 Outcome::Skipped { .. } => 3,
+                Outcome::Blocked { .. } => 4,
             }] += 1;
         }
         counts
@@ -82,10 +87,10 @@ impl fmt::Display for Report {
         for finding in &self.findings {
             writeln!(f, "{finding}")?;
         }
-        let [passed, differ, apart, skipped] = self.counts();
+        let [passed, differ, apart, skipped, blocked] = self.counts();
         write!(
             f,
-            "{}: {passed} passed, {differ} differ, {apart} do not apply, {skipped} skipped",
+            "{}: {passed} passed, {differ} differ, {apart} do not apply, {skipped} skipped, {blocked} blocked",
             self.component
         )
     }

@@ -319,10 +319,19 @@ fn order(bench: &Bench) -> Verdict {
 
 fn batch(bench: &Bench) -> Verdict {
     let steps = jobs::steps(bench)?;
+    let run_id = steps.first().map_or(RUN, |(spec, _)| spec["run_id"].as_str().unwrap_or_default());
+    let plan = |at: usize| {
+        let key = format!("never-launched-{at}");
+        plan_of(bench, &specs::step(run_id, &key, Work::Brief, &bench.options(EXECUTOR)))
+    };
+    let nobodies: Vec<Json> = (steps.len()..20).map(plan).collect::<Verdict<_>>()?;
     let requests = |count: usize| {
         bench.weather(Weather::Fair);
-        let asked: Vec<&Json> = steps.iter().map(|(_, reference)| reference).cycle().take(count).collect();
-        bench.call("executor.check", &json!({"steps": asked})).answer()?;
+        let all = steps.iter().map(|(_, reference)| reference).chain(&nobodies);
+        let asked: Vec<&Json> = all.take(count).collect();
+        let found = bench.call("executor.check", &json!({"steps": asked})).answer()?;
+        let answered = found.as_array().map_or(0, Vec::len);
+        expect(answered == count, &format!("{count} statuses"), || answered.to_string())?;
         Ok(bench.seen().len())
     };
     let (few, many) = (requests(2)?, requests(20)?);

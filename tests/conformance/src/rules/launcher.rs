@@ -287,10 +287,13 @@ fn order(bench: &Bench) -> Verdict {
 
 fn batch(bench: &Bench) -> Verdict {
     let (_, reference) = jobs::run(bench)?;
+    let nobodies: Vec<Json> = (1..20).map(|_| at(bench, &specs::run_id(), 0)).collect::<Verdict<_>>()?;
     let requests = |count: usize| {
         bench.weather(Weather::Fair);
-        let runs = vec![reference.clone(); count];
-        bench.call("launcher.check", &json!({"runs": runs})).answer()?;
+        let runs: Vec<&Json> = std::iter::once(&reference).chain(&nobodies).take(count).collect();
+        let found = bench.call("launcher.check", &json!({"runs": runs})).answer()?;
+        let answered = found.as_array().map_or(0, Vec::len);
+        expect(answered == count, &format!("{count} statuses"), || answered.to_string())?;
         Ok(bench.seen().len())
     };
     let (few, many) = (requests(2)?, requests(20)?);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::expect_no_request;
 use crate::bench::{Bench, Called};
 use crate::network::Seen;
-use crate::outcome::{Outcome, Verdict, differs, expect, not_applicable};
+use crate::outcome::{Verdict, differs, expect, not_applicable};
 use crate::schema::{Schema, UNKNOWN, with};
 use crate::specs::TAG;
 
@@ -20,14 +20,10 @@ fn expect_invalid(bench: &Bench, called: &Called, key: &str) -> Verdict {
     match called.error(&expected)? {
         Error::InvalidConfig(fields)
             if fields.iter().any(|field| field.path.contains(key) || field.problem.contains(key)) => {}
-        // Without it, nothing is asked either, and only its author knows what to put there.
-        Error::InvalidConfig(fields)
-            if !fields.is_empty() && fields.iter().all(|field| bench.lacks_setting(&field.path)) =>
-        {
-            let names: Vec<_> = fields.iter().map(|field| field.path.as_str()).collect();
-            return Err(Outcome::Skipped { reason: format!("needs the setting {}", names.join(", ")) });
+        other => {
+            called.expect_nothing_lacking()?;
+            return Err(differs(expected, crate::bench::describe(&other)));
         }
-        other => return Err(differs(expected, crate::bench::describe(&other))),
     }
     expect_no_request(bench, &format!("the mistake in `{key}` is found"))
 }
