@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sandbox_tests::{Subject, attack};
 
+const MANIFEST: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [['hello']], ghost = [[]] }\n[limits]\nmemory_mib = 16\ncall_seconds = 5.0\n";
+
 /// Where `cargo xtask build` leaves the fixture as it ships a component: with its names beside it.
 fn shipped(extension: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
@@ -17,8 +19,7 @@ fn shipped(extension: &str) -> PathBuf {
 
 /// What a trap of the shipped fixture is explained with, beside this file of names.
 fn trapped(names: Option<&str>) -> String {
-    let manifest = "id = 'hostile'\n[limits]\nmemory_mib = 16\ncall_seconds = 5.0\n";
-    let subject = Subject::new("hostile", manifest).setting("attack", "stack");
+    let subject = Subject::new("hostile", MANIFEST).setting("attack", "stack");
     fs::copy(shipped("wasm"), subject.wasm()).unwrap();
     if let Some(names) = names {
         fs::write(subject.wasm().with_extension("names"), names).unwrap();
