@@ -1,5 +1,8 @@
-//! The kit on the components of this repository: what comes with the package satisfies every rule
-//! that can be tried without a service, and what was made to break some is told which.
+//! The conformance rules on the components of this repository.
+//!
+//! What comes with the package satisfies every rule that can be tried. The rules that were not tried
+//! are in snapshots, so that a rule which silently stops applying fails a test. What was made to break
+//! rules is reported for each of them.
 
 #![allow(clippy::expect_used, reason = "tests")]
 
@@ -27,21 +30,33 @@ fn checked(subject: &Subject) -> Report {
     check(subject, &mut |_| ()).expect("the component loads")
 }
 
-/// At least so many rules were tried, and nothing differed.
-fn conforms(subject: &Subject, at_least: usize) {
+/// Nothing counts against the component, and the rules that did not pass are exactly those of the
+/// snapshot.
+fn assert_conforms(name: &str, subject: &Subject) {
     let report = checked(subject);
-    let [passed, ..] = report.counts();
     assert!(report.conforms(), "{report}");
-    assert!(passed >= at_least, "only {passed} passed:\n{report}");
+    let [passed, ..] = report.counts();
+    let mut lines = vec![format!("{passed} of {} rules passed", report.findings.len())];
+    for finding in &report.findings {
+        let line = match &finding.outcome {
+            Outcome::Passed => continue,
+            _ if report.exports.contains(&finding.interface) => finding.to_string(),
+            _ => format!("n/a      {}: every rule (it is not exported)", finding.interface),
+        };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    insta::assert_snapshot!(name, lines.join("\n"));
 }
 
 #[test]
-fn existing_conforms_as_far_as_it_goes_without_a_ray() {
-    conforms(&built_in("existing"), 33);
+fn existing_conforms_without_a_ray() {
+    assert_conforms("existing_without_a_ray", &built_in("existing"));
 }
 
 #[test]
-fn kuberay_conforms_as_far_as_it_goes_without_a_cluster() {
+fn kuberay_conforms_without_a_cluster() {
     let mut subject = built_in("kuberay");
     // It has to be told an image before it makes anything.
     let image = json!({"image": "rayproject/ray:2.60.0"});
@@ -53,12 +68,12 @@ fn kuberay_conforms_as_far_as_it_goes_without_a_cluster() {
         "launcher": image, "executor": image, "pipes": {"ray_job": ray_job}, "cluster": {"ray_cluster": ray_cluster},
     });
     subject.options = serde_json::from_value(options).expect("options by interface");
-    conforms(&subject, 35);
+    assert_conforms("kuberay_without_a_cluster", &subject);
 }
 
 #[test]
-fn local_conforms_as_far_as_it_goes_without_a_ray() {
-    conforms(&built_in("local"), 30);
+fn local_conforms_without_a_ray() {
+    assert_conforms("local_without_a_ray", &built_in("local"));
 }
 
 /// Its jobs are real processes, so what needs a Ray elsewhere is tried as well.
@@ -76,17 +91,17 @@ fn simulated_conforms_to_every_rule_without_a_ray() {
     backend.programs.insert("supervisor".to_owned(), command);
     backend.buckets.insert("simulation".to_owned(), directory.join("state"));
     backend.directories.push(directory);
-    conforms(&subject, 50);
+    assert_conforms("simulated", &subject);
 }
 
 #[test]
 fn files_conforms() {
-    conforms(&built_in("files"), 17);
+    assert_conforms("files", &built_in("files"));
 }
 
 #[test]
 fn object_store_conforms() {
-    conforms(&built_in("object-store"), 17);
+    assert_conforms("object_store", &built_in("object-store"));
 }
 
 /// What differs is as it was written down, apart from what is random in it.
@@ -102,12 +117,12 @@ fn assert_differences(name: &str) {
 }
 
 #[test]
-fn a_component_that_answers_anything_is_told_what_it_lacks() {
+fn a_component_that_answers_anything_is_reported_with_what_it_lacks() {
     assert_differences("echo");
 }
 
 #[test]
-fn a_careless_component_is_told_each_rule_that_it_breaks() {
+fn a_careless_component_is_reported_with_each_rule_that_it_breaks() {
     assert_differences("careless");
 }
 
@@ -120,5 +135,47 @@ fn existing_conforms_to_every_rule_on_a_recorded_ray() {
     subject.backend.settings.insert("address".to_owned(), address.to_owned());
     let authority = serde_json::from_value(json!({"url": address})).expect("options");
     subject.backend.authorities.push(dagster_ray_runtime::Authority::new(authority).expect("an authority"));
-    conforms(&subject, 50);
+    assert_conforms("existing_on_a_recorded_ray", &subject);
+}
+
+/// The outcomes of an interface's rules.
+fn outcomes<'a>(report: &'a Report, interface: &str) -> Vec<&'a Outcome> {
+    report.findings.iter().filter(|one| one.interface == interface).map(|one| &one.outcome).collect()
+}
+
+#[test]
+fn a_required_setting_that_is_missing_blocks_rules_and_the_report_does_not_conform() {
+    let mut subject = built_in("existing");
+    subject.has_service = true;
+    subject.only = vec!["executor".to_owned()];
+    let report = checked(&subject);
+    let reason = "needs the setting address (--setting address=…)".to_owned();
+    let blocked = Outcome::Blocked { reason };
+    let executor = outcomes(&report, "executor");
+    assert!(executor.contains(&&blocked), "{report}");
+    assert!(!executor.iter().any(|one| matches!(one, Outcome::Skipped { .. })), "{report}");
+    assert!(!report.conforms(), "{report}");
+}
+
+#[test]
+fn a_service_that_was_not_named_skips_rules_and_the_report_conforms() {
+    let mut subject = built_in("existing");
+    subject.only = vec!["executor".to_owned()];
+    let report = checked(&subject);
+    let executor = outcomes(&report, "executor");
+    let skipped = executor.iter().filter(|one| matches!(one, Outcome::Skipped { .. })).count();
+    assert_eq!(skipped, 7, "{report}");
+    assert!(report.conforms(), "{report}");
+}
+
+#[test]
+fn an_option_that_is_refused_although_nothing_is_missing_differs() {
+    let mut subject = built_in("kuberay");
+    subject.only = vec!["launcher".to_owned()];
+    let options = json!({"launcher": {"image": "rayproject/ray:2.60.0", "cluster": "nowhere"}});
+    subject.options = serde_json::from_value(options).expect("options by interface");
+    let report = checked(&subject);
+    assert!(!report.conforms(), "{report}");
+    let launcher = outcomes(&report, "launcher");
+    assert!(!launcher.iter().any(|one| matches!(one, Outcome::Blocked { .. })), "{report}");
 }

@@ -142,7 +142,7 @@ fn away(bench: &Bench, fate: Fate) -> Verdict {
     bench.offline(fate);
     let called = bench.call("cluster.get", &json!({"cluster": nobody()}));
     if bench.seen().is_empty() {
-        return Err(not_applicable("it asks nobody for a cluster"));
+        return Err(not_applicable("it sends no request for a cluster"));
     }
     expect_unavailable(&called, "a cluster that cannot be looked at")?;
     let query = json!({"namespace": null, "labels": [["conformance", "x"]], "kind": null});

@@ -205,7 +205,7 @@ fn away(bench: &Bench, fate: Fate) -> Verdict {
     for steps in [json!([one]), json!([one, two])] {
         let called = bench.call("executor.check", &json!({"steps": steps}));
         if bench.seen().is_empty() && called.result.is_ok() {
-            return Err(not_applicable("it asks nobody for the status of steps"));
+            return Err(not_applicable("it sends no request for the status of steps"));
         }
         expect_unavailable(&called, "a status that cannot be had")?;
     }

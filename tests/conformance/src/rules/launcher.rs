@@ -185,7 +185,7 @@ fn away(bench: &Bench, fate: Fate) -> Verdict {
     for runs in [json!([one]), json!([one, two])] {
         let called = bench.call("launcher.check", &json!({"runs": runs}));
         if bench.seen().is_empty() && called.result.is_ok() {
-            return Err(crate::outcome::not_applicable("it asks nobody for the status of runs"));
+            return Err(crate::outcome::not_applicable("it sends no request for the status of runs"));
         }
         expect_unavailable(&called, "a status that cannot be had")?;
     }

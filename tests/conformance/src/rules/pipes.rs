@@ -152,7 +152,7 @@ fn away(bench: &Bench) -> Verdict {
     let job = bench.call("pipes.plan", &spec(bench, RUN, NONCE, "print(1)")?).answer()?;
     let called = bench.call("pipes.wait", &json!({"job": job}));
     if bench.seen().is_empty() && called.result.is_ok() {
-        return Err(not_applicable("it asks nobody for the status of scripts"));
+        return Err(not_applicable("it sends no request for the status of scripts"));
     }
     match &called.result {
         // It would have hoped for longer, until it was told to give up.
