@@ -94,6 +94,7 @@ pub(crate) const AREAS: &[Area] = &[
             Kind::CargoTest("keyvalue"),
             Kind::CargoTest("kubernetes"),
             Kind::CargoTest("loading"),
+            Kind::CargoTest("names"),
             Kind::CargoTest("secrets"),
             Kind::CargoTest("start"),
             Kind::CargoTest("suite"),
