@@ -289,6 +289,45 @@ mod tests {
         assert!(job(r#"{"clusters": 1}"#, &Vec::new()).unwrap_err().text().contains("ray_job"));
     }
 
+    fn keys(schema: &Value) -> Vec<String> {
+        schema["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+
+    fn sorted(keys: &[&str]) -> Vec<String> {
+        let mut keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn every_key_of_a_schema_is_read() {
+        let cluster: Value = serde_json::from_str(CLUSTER_SCHEMA).unwrap();
+        assert_eq!(keys(&cluster), sorted(&CLUSTER_KEYS));
+        assert_eq!(keys(&cluster["$defs"]["Sharing"]), sorted(&SHARING_KEYS));
+        let script: Value = serde_json::from_str(SCRIPT_SCHEMA).unwrap();
+        assert_eq!(keys(&script), sorted(&SCRIPT_KEYS));
+        let problem = |text: String, of: &str| match of {
+            "job" => job(&text, &Vec::new()).err(),
+            "cluster" => document(&text, ClusterOptions::read).err(),
+            _ => document(&text, ScriptOptions::read).err(),
+        };
+        for (of, keys) in
+            [("job", &JOB_KEYS[..]), ("cluster", &CLUSTER_KEYS[..]), ("script", &SCRIPT_KEYS[..])]
+        {
+            for key in keys {
+                let text = problem(format!("{{\"{key}\": 0.5}}"), of).map(|error| error.text());
+                // A manifest is looked at where it is used.
+                let is_read = text.as_ref().is_none_or(|text| !text.contains("is not a known key"));
+                assert!(is_read, "{of}: {key}: {text:?}");
+            }
+            assert!(problem("{\"other\": 0.5}".to_owned(), of).is_some());
+        }
+        for key in SHARING_KEYS {
+            let text = problem(format!("{{\"sharing\": {{\"{key}\": 0.5}}}}"), "cluster").unwrap().text();
+            assert!(text.contains(&format!("`sharing.{key}`")) && !text.contains("known key"), "{text}");
+        }
+    }
+
     #[test]
     fn the_schema_of_a_job_has_all_keys() {
         let schema: Value = serde_json::from_str(JOB_SCHEMA).unwrap();

@@ -275,3 +275,22 @@ pub(crate) fn created_at(document: &Value) -> u64 {
 pub(crate) fn replaced(target: &Target) -> Error {
     Error::NotFound(format!("{} is gone, and another one has its name", target.label()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_details_of_a_reference_are_read_as_they_were_written() {
+        let all = Details {
+            kind: "RayJob".to_owned(),
+            failure_tolerance_ms: 1_500,
+            lease_ttl_s: Some(60),
+            only_if_unused: true,
+        };
+        for details in [all, Details::default()] {
+            assert_eq!(Details::read(&details.text()), details);
+        }
+        assert_eq!(Details::read("not JSON"), Details::default());
+    }
+}

@@ -74,3 +74,33 @@ impl Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_leads_back_to_its_place() {
+        let (namespace, name) = ("n".to_owned(), "a".to_owned());
+        let shared = |uid: Option<&str>, dashboard: Option<&str>| Place::RayCluster {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            uid: uid.map(str::to_owned),
+            dashboard: dashboard.map(str::to_owned),
+        };
+        let own = Place::RayJob { namespace: namespace.clone(), name: name.clone() };
+        for place in [own, shared(None, None), shared(Some("u"), Some("http://d:8265"))] {
+            assert_eq!(Place::of(&place.reference("id", None)), Some(place));
+        }
+        for details in
+            ["", "{}", r#"{"kind": "Pod", "namespace": "n", "name": "a"}"#, r#"{"kind": "RayJob"}"#]
+        {
+            let job = JobRef {
+                submission_id: "id".to_owned(),
+                dashboard_url: None,
+                details: Some(details.to_owned()),
+            };
+            assert_eq!(Place::of(&job), None, "{details}");
+        }
+    }
+}

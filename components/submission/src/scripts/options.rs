@@ -84,10 +84,29 @@ impl ScriptOptions {
 
 #[cfg(test)]
 mod tests {
-    use dagster_ray_sdk::testing::assert_generated;
+    use dagster_ray_sdk::{Error, testing::assert_generated};
 
     use super::*;
-    use crate::options::generate_schema;
+    use crate::options::{generate_schema, reader::document};
+
+    #[test]
+    fn every_key_of_the_schema_is_read_and_no_other() {
+        let schema: Value = serde_json::from_str(ScriptOptions::SCHEMA).unwrap();
+        let mut keys: Vec<&str> =
+            schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        let mut known = ScriptOptions::KEYS;
+        known.sort_unstable();
+        assert_eq!(keys, known);
+        for key in known.into_iter().chain(["other"]) {
+            let wrong = format!("{{\"{key}\": []}}");
+            let Err(Error::InvalidConfig(found)) = document(&wrong, ScriptOptions::read) else {
+                panic!("{key}")
+            };
+            assert_eq!(found[0].path, key);
+            assert_eq!(found[0].problem == "is not a known key", key == "other", "{:?}", found[0]);
+        }
+    }
 
     #[test]
     fn the_schema_is_up_to_date() {
