@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import certificates
+import dagster_ray
 import pytest
-from component_files import BUILT_IN, FIXTURES, put
+from component_files import FIXTURES, put
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.errors import InvalidConfigError, UnavailableError
 
@@ -65,10 +66,14 @@ def _json(ended: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(ended.stdout)
 
 
-def test_the_package_runs_the_command_with_its_own_components(command: Command) -> None:
+def test_the_package_runs_the_command_with_its_own_components(
+    command: Command, cache: Path
+) -> None:
     listed = {row["backend"]: row for row in _json(command("components", "--json"))}
-    assert set(listed) == {path.stem for path in BUILT_IN.glob("*.wasm")}
-    assert all(row["path"].startswith(str(BUILT_IN)) for row in listed.values())
+    assert list(cache.glob("*")) == [], "listing compiles nothing"
+    own = Path(dagster_ray.__file__).parent / "components"
+    assert set(listed) == {path.stem for path in own.glob("*.wasm")}
+    assert all(row["path"].startswith(str(own)) for row in listed.values())
     assert command("call", "nothing", "describe.describe").returncode == 2
 
 
