@@ -1,22 +1,39 @@
-"""What the cleanup asks the component for, and what it does with the answers."""
+"""Cleaning up: which clusters the jobs and the sensor remove, on a real control plane.
 
+The clusters are suspended: objects without pods.
+"""
+
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import manifests
 import pytest
+from cluster import Cluster
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
 from dagster._core.test_utils import create_run_for_test
-from dagster_ray.errors import ConflictError, DagsterRayError, UnavailableError
+from dagster_ray.errors import DagsterRayError
 from dagster_ray.kuberay import (
+    CleanupKubeRayClustersConfig,
+    DeleteKubeRayClustersConfig,
+    KubeRayClusterClientResource,
+    RayClusterClient,
+    RayClusterRef,
     cleanup_expired_kuberay_clusters,
+    cleanup_kuberay_clusters,
+    cleanup_kuberay_clusters_op,
     cleanup_old_ray_clusters,
     delete_kuberay_clusters,
+    ops,
 )
+from kube_objects import account_kubeconfig, make_cluster, names, role_rules
+from processes import wait_for
 
 UNFINISHED = {
     dg.DagsterRunStatus.NOT_STARTED,
@@ -28,46 +45,16 @@ UNFINISHED = {
 }
 
 
-class Component:
-    """Stands in for the component, and keeps what it was asked."""
-
-    def __init__(
-        self, found: Mapping[str, list[dict[str, Any]]], refusals: Mapping[str, Exception] = {}
-    ) -> None:
-        self.found = found
-        self.refusals = refusals
-        self.gone = {"gone"}
-        self.rules: list[dict[str, Any]] = []
-        self.deleted: list[dict[str, Any]] = []
-
-    def backend_for(self) -> "Component":
-        return self
-
-    def call(self, export: str, arguments: dict[str, Any]) -> Any:
-        if export == "cluster.expired":
-            self.rules.append(arguments["rule"])
-            namespace = arguments["rule"]["query"]["namespace"]
-            self._refuse(namespace)
-            return [{"cluster": ref} for ref in self.found.get(namespace, [])]
-        assert export == "cluster.delete"
-        self.deleted.append(arguments["cluster"])
-        self._refuse(arguments["cluster"]["name"])
-        return arguments["cluster"]["name"] not in self.gone
-
-    def _refuse(self, name: str) -> None:
-        if name in self.refusals:
-            raise self.refusals[name]
-
-
-def _ref(name: str, namespace: str = "ray", **more: Any) -> dict[str, Any]:
-    return {"name": name, "namespace": namespace, "uid": None, "details": None, **more}
+@pytest.fixture
+def client(cluster: Cluster) -> KubeRayClusterClientResource:
+    return KubeRayClusterClientResource(kube_config=str(cluster.kubeconfig))
 
 
 def _run(
     instance: dg.DagsterInstance,
     status: dg.DagsterRunStatus,
     tags: Mapping[str, str] | None = None,
-) -> dg.DagsterRun:
+) -> str:
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository")
     return create_run_for_test(
         instance,
@@ -75,94 +62,241 @@ def _run(
         status=status,
         tags=tags,
         remote_job_origin=RemoteJobOrigin(repository, "job"),  # A queued run has to have one.
-    )
+    ).run_id
 
 
-def _cleanup(component: Component, **options: Any) -> dg.ExecuteInProcessResult:
+def _made_for(cluster: Cluster, namespace: str, name: str, run_id: str) -> None:
+    make_cluster(cluster, namespace, name, {"dagster/run-id": run_id})
+
+
+def _cleaned(
+    client: Any,
+    namespace: str,
+    instance: dg.DagsterInstance | None = None,
+    **config: Any,
+) -> dg.ExecuteInProcessResult:
+    config = {"namespace": namespace, "older_than_seconds": 0, **config}
     return cleanup_old_ray_clusters.execute_in_process(
-        resources={"raycluster_client": component}, **options
+        run_config={"ops": {"cleanup_kuberay_clusters_op": {"config": config}}},
+        resources={"raycluster_client": client},
+        instance=instance,
     )
+
+
+def _join(client: KubeRayClusterClientResource, namespace: str, name: str) -> None:
+    """Holds a cluster as a step does that shares it."""
+    known = {"name": name, "namespace": namespace, "uid": None, "details": None}
+    client.client.backend_for().call("cluster.renew", {"cluster": known, "holder": "another step"})
+
+
+def test_a_cluster_is_kept_while_its_run_is_unfinished(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    kept = sorted(f"of-{status.value.lower().replace('_', '-')}" for status in UNFINISHED)
+    with dg.DagsterInstance.ephemeral() as instance:
+        for status in dg.DagsterRunStatus:
+            name = f"of-{status.value.lower().replace('_', '-')}"
+            _made_for(cluster, namespace, name, _run(instance, status))
+        _made_for(cluster, namespace, "of-an-unknown-run", "00000000-0000-0000-0000-000000000000")
+        make_cluster(cluster, namespace, "not-dagsters", {"team": "x"})
+        assert _cleaned(client, namespace, instance).success
+    wait_for(
+        "the cleanup",
+        lambda: names(cluster, namespace, "rayclusters") == sorted([*kept, "not-dagsters"]),
+        30,
+    )
+
+
+def test_a_cluster_of_a_run_that_is_over_is_kept_for_the_configured_time(
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS", raising=False)
+    assert CleanupKubeRayClustersConfig().older_than_seconds == 14_400
+    assert CleanupKubeRayClustersConfig().namespace == "ray"
+    monkeypatch.setenv("DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS", "60")
+    assert CleanupKubeRayClustersConfig().older_than_seconds == 60
+    labels = {"dagster/run-id": "over", "team": "x"}
+    make_cluster(cluster, namespace, "recent", labels)
+    make_cluster(cluster, namespace, "recent-of-y", {**labels, "team": "y"})
+    # The name of earlier releases, with the default time.
+    assert cleanup_kuberay_clusters is cleanup_old_ray_clusters
+    assert _cleaned(client, namespace, older_than_seconds=60).success
+    assert names(cluster, namespace, "rayclusters") == ["recent", "recent-of-y"]
+    # Labels are one more condition, in either way to write them.
+    assert _cleaned(client, namespace, label_selector="team=z").success
+    assert _cleaned(client, namespace, labels={"team": "z"}).success
+    assert names(cluster, namespace, "rayclusters") == ["recent", "recent-of-y"]
+    assert _cleaned(client, namespace, label_selector="team=x").success
+    wait_for("one", lambda: names(cluster, namespace, "rayclusters") == ["recent-of-y"], 30)
+    assert _cleaned(client, namespace, labels={"team": "y"}).success
+    wait_for("the other", lambda: not names(cluster, namespace, "rayclusters"), 30)
+
+
+def test_a_cluster_that_cannot_be_deleted_does_not_keep_the_others(
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("broken", "gone", "in-use", "last"):
+        _made_for(cluster, namespace, name, "over")
+    # What may delete all clusters but `broken`.
+    look = {"apiGroups": ["ray.io"], "resources": ["rayclusters", "rayjobs"]}
+    rules = [
+        {**look, "verbs": ["get", "list", "watch", "patch"]},
+        {**look, "verbs": ["delete"], "resourceNames": ["gone", "in-use", "last"]},
+    ]
+    kubeconfig = account_kubeconfig(cluster, namespace, "cleaner", rules, tmp_path)
+    look_for_expired = ops.expired
+
+    def then_things_change(*arguments: Any) -> list[dict[str, Any]]:
+        found = look_for_expired(*arguments)
+        assert len(found) == 4
+        _join(client, namespace, "in-use")
+        client.client.delete("gone", namespace)
+        wait_for("its end", lambda: not client.client.get("gone", namespace), 30)
+        return found
+
+    monkeypatch.setattr(ops, "expired", then_things_change)
+    with pytest.raises(dg.Failure) as raised:
+        _cleaned(KubeRayClusterClientResource(kube_config=str(kubeconfig)), namespace)
+    # Only what should have been deleted and was not is a failure.
+    assert str(raised.value.description) == f"could not be deleted: {namespace}/broken"
+    wait_for("the last", lambda: names(cluster, namespace, "rayclusters") == ["broken", "in-use"])
+    logged = capsys.readouterr().err
+    assert f"{namespace}/gone is gone already." in logged
+    assert f"Kept {namespace}/in-use: " in logged and "another step" in logged
+    assert f"Deleted {namespace}/last." in logged
+
+
+def test_clusters_are_deleted_by_name_or_by_label(
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def deleted(config: DeleteKubeRayClustersConfig) -> None:
+        result = delete_kuberay_clusters.execute_in_process(
+            run_config=dg.RunConfig({"delete_kuberay_clusters_op": config}),
+            resources={"raycluster_client": client},
+        )
+        assert result.success
+
+    for name, team in {"one": "x", "older": "x", "of-y": "y", "kept": "z"}.items():
+        make_cluster(cluster, namespace, name, {"team": team})
+    deleted(
+        DeleteKubeRayClustersConfig(
+            # The second's own namespace wins over the op's.
+            clusters=[
+                RayClusterRef(name="gone", namespace=namespace),
+                RayClusterRef(name="one", namespace=namespace),
+            ],
+            cluster_names=["of-another-namespace"],
+        )
+    )
+    wait_for("the first", lambda: "one" not in names(cluster, namespace, "rayclusters"), 30)
+    deleted(DeleteKubeRayClustersConfig(namespace=namespace, cluster_names=["older"]))
+    deleted(DeleteKubeRayClustersConfig(namespace=namespace, match_labels={"team": "y"}))
+    wait_for("the rest", lambda: names(cluster, namespace, "rayclusters") == ["kept"], 30)
+    logged = capsys.readouterr().err
+    assert f"Deleted {namespace}/one." in logged and f"{namespace}/gone is gone already." in logged
+    assert "ray/of-another-namespace is gone already." in logged
+    assert f"Deleted {namespace}/of-y." in logged and f"Deleted {namespace}/gone" not in logged
+
+
+def test_the_cleanup_op_serves_in_a_job_of_the_users_own(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    """There it may get a client in the place of the resource that holds one."""
+    _made_for(cluster, namespace, "left-over", "over")
+
+    @dg.job
+    def own() -> None:
+        cleanup_kuberay_clusters_op.alias("cleanup")()
+
+    config = CleanupKubeRayClustersConfig(namespace=namespace, older_than_seconds=0)
+    plain = RayClusterClient(kube_config=str(cluster.kubeconfig))
+    result = own.execute_in_process(
+        run_config=dg.RunConfig({"cleanup": config}), resources={"raycluster_client": plain}
+    )
+    assert result.success
+    wait_for("the cleanup", lambda: not names(cluster, namespace, "rayclusters"), 30)
 
 
 def _tick(
-    component: Component, instance: dg.DagsterInstance
+    client: KubeRayClusterClientResource, instance: dg.DagsterInstance
 ) -> tuple[list[dg.RunRequest], list[str | None]]:
-    context = dg.build_sensor_context(instance=instance, resources={"raycluster_client": component})
+    context = dg.build_sensor_context(instance=instance, resources={"raycluster_client": client})
     answer: Any = cleanup_expired_kuberay_clusters(context)
     said = list(answer)
     requests = [one for one in said if isinstance(one, dg.RunRequest)]
     return requests, [one.skip_message for one in said if isinstance(one, dg.SkipReason)]
 
 
-def test_a_run_that_is_not_over_keeps_its_clusters_whatever_it_waits_for() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        runs = {_run(instance, status).run_id: status for status in dg.DagsterRunStatus}
-        component = Component({})
-        _cleanup(component, instance=instance)
-    [rule] = component.rules
-    live = {run_id for run_id, status in runs.items() if status in UNFINISHED}
-    assert set(rule["live_runs"]) & set(runs) == live
-    assert rule["query"]["namespace"] == "ray" and rule["older_than_s"] == 14_400
-
-
-def test_one_that_cannot_be_deleted_does_not_keep_the_others(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    refs = [_ref(name) for name in ("broken", "in-use", "gone", "last")]
-    component = Component(
-        {"ray": refs},
-        {
-            "broken": UnavailableError("the API server is away"),
-            "in-use": ConflictError("in use by another"),
-        },
+def _made_job(cluster: Cluster, namespace: str, name: str) -> str:
+    """Makes a RayJob that is suspended, and returns its uid."""
+    body = manifests.ray_job(name, cluster.image, "true")
+    body["metadata"]["labels"] = {"dagster/run-id": "over"}
+    body["spec"]["suspend"] = True
+    made = cluster.custom.create_namespaced_custom_object(
+        "ray.io", "v1", namespace, "rayjobs", body
     )
-    with pytest.raises(dg.Failure) as raised:
-        _cleanup(component)
-    assert component.deleted == refs
-    # Only what should have been deleted and was not is a failure.
-    assert str(raised.value.description) == "could not be deleted: ray/broken"
-
-    component = Component({})
-    config = {"clusters": [{"name": "gone"}, {"name": "far", "namespace": "away"}]}
-    config["cluster_names"] = ["older"]  # type: ignore[list-item]
-    result = delete_kuberay_clusters.execute_in_process(
-        run_config={"ops": {"delete_kuberay_clusters_op": {"config": config}}},
-        resources={"raycluster_client": component},
-    )
-    assert result.success
-    assert component.deleted == [_ref("gone"), _ref("far", "away"), _ref("older")]
-    told = capsys.readouterr().err
-    assert "Deleted away/far." in told and "ray/gone is gone already." in told
-    assert "Deleted ray/gone" not in told
+    return made["metadata"]["uid"]
 
 
 def test_what_the_sensor_found_is_looked_at_again_before_it_is_deleted(
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", "closed, ours,empty,ours")
-    job = _ref("of-a-job", "ours", uid="1", details='{"kind": "RayJob", "only_if_unused": true}')
-    seen = Component({"ours": [_ref("joined-since", "ours"), job]}, {"closed": _closed()})
+    kubeconfig = account_kubeconfig(
+        cluster, namespace, "here-only", role_rules(outside=False), tmp_path
+    )
+    client = KubeRayClusterClientResource(kube_config=str(kubeconfig))
+    # The account may not look into the first.
+    monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", f"default, {namespace},{namespace}")
+    monkeypatch.setenv("DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS", "0")
+    _made_for(cluster, namespace, "joined-since", "over")
+    uid = _made_job(cluster, namespace, "of-a-job")
     with dg.DagsterInstance.ephemeral() as instance:
-        [request], _ = _tick(seen, instance)
-        later = Component({"ours": [job]})
-        _cleanup(later, run_config=request.run_config, instance=instance)
-        # The uid and the kind reach the component, which needs them to spare what is in use.
-        assert later.deleted == [job]
+        [request], skipped = _tick(client, instance)
+        assert not skipped
+        _join(client, namespace, "joined-since")
+        result = cleanup_old_ray_clusters.execute_in_process(
+            run_config=request.run_config,
+            resources={"raycluster_client": client},
+            instance=instance,
+        )
+        assert result.success
+        wait_for("the job's end", lambda: not names(cluster, namespace, "rayjobs"), 30)
+        assert names(cluster, namespace, "rayclusters") == ["joined-since"]
 
         _run(instance, dg.DagsterRunStatus.QUEUED, request.tags)
-        monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", "ours,empty")
-        assert _tick(seen, instance) == (
+        monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", namespace)
+        assert _tick(client, instance) == (
             [],
             ["No cluster is left over, or a cleanup is under way."],
         )
+    # A job of the same name that was made since is another one, and stays.
+    assert _made_job(cluster, namespace, "of-a-job") != uid
+    details = json.dumps({"kind": "RayJob", "only_if_unused": True})
+    found = {"name": "of-a-job", "namespace": namespace, "uid": uid, "details": details}
+    ops._delete(dg.build_op_context(), client.client, [found])
+    assert names(cluster, namespace, "rayjobs") == ["of-a-job"]
 
 
-def test_a_sensor_that_can_look_nowhere_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", "closed,empty")
-    component = Component({}, {"closed": _closed()})
-    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(DagsterRayError, match="403"):
-        _tick(component, instance)
-
-
-def _closed() -> DagsterRayError:
-    return DagsterRayError("403: rayclusters is forbidden")
+def test_a_sensor_that_may_look_nowhere_fails(
+    cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig = account_kubeconfig(cluster, namespace, "nothing", [], tmp_path)
+    client = KubeRayClusterClientResource(kube_config=str(kubeconfig))
+    monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", "default,ray")
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        pytest.raises(DagsterRayError, match=r"rayclusters.*is forbidden|403"),
+    ):
+        _tick(client, instance)
+    assert cleanup_expired_kuberay_clusters.minimum_interval_seconds == 300
