@@ -14,6 +14,7 @@ from dagster_ray import Lifecycle
 from dagster_ray.errors import BackendError, InvalidConfigError, NotFoundError
 from dagster_ray.kuberay import (
     ClusterSharing,
+    ClusterSharingHeartbeat,
     KubeRayCluster,
     KubeRayClusterClientResource,
     KubeRayInteractiveJob,
@@ -140,6 +141,75 @@ def test_steps_that_start_together_share_one_cluster(
     wait_for("the last to let go", lambda: not names(cluster, namespace, "rayclusters"), 20)
 
 
+def _leases(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]:
+    """The claims on a shared cluster, as they stand on the object."""
+    document = cluster.custom.get_namespaced_custom_object(
+        "ray.io", "v1", namespace, "rayclusters", name
+    )
+    annotations = document["metadata"]["annotations"]
+    return [
+        json.loads(text)
+        for key, text in annotations.items()
+        if key.startswith("dagster-ray/holder-")
+    ]
+
+
+def _expired(client: KubeRayClusterClientResource, namespace: str) -> list[str]:
+    """The clusters that a cleanup would remove if all runs were over."""
+    query = {"namespace": namespace, "labels": [], "kind": None}
+    rule = {"query": query, "live_runs": [], "older_than_s": 0}
+    found = client.client.backend_for().call("cluster.expired", {"rule": rule})
+    return [info["cluster"]["name"] for info in found]
+
+
+@pytest.mark.timeout(120)
+def test_a_lease_is_renewed_for_as_long_as_the_step_takes(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    """With the default heartbeat of 10 s, a step that takes longer than its lease keeps its
+    cluster; without one, the lease runs out."""
+    longer = 25
+    spec: Any = {**cluster_spec(cluster), "suspend": True}
+
+    def shared(team: str, **more: Any) -> KubeRayCluster:
+        return _resource(
+            cluster,
+            namespace,
+            client,
+            ray_cluster=RayClusterConfig(
+                metadata={"namespace": namespace, "name": f"of-{team}"}, spec=spec
+            ),
+            cluster_sharing=ClusterSharing(
+                enabled=True, match_labels={"team": team}, ttl_seconds=20, **more
+            ),
+            # A suspended cluster never gets ready.
+            lifecycle=Lifecycle(wait=False),
+        )
+
+    def held_for_long(resource: KubeRayCluster) -> list[Any]:
+        [first] = _leases(cluster, namespace, resource.name)
+        assert resource.name not in _expired(client, namespace)
+        time.sleep(longer)
+        [last] = _leases(cluster, namespace, resource.name)
+        assert (first["holder"], first["ttl_seconds"]) == (last["holder"], 20)
+        renewed = last["renewed_at"] - first["renewed_at"]
+        return [renewed, resource.name in _expired(client, namespace)]
+
+    silent = ClusterSharingHeartbeat(enabled=False)
+    resources = {"with": shared("with"), "without": shared("without", heartbeat=silent)}
+    assert resources["with"].cluster_sharing.heartbeat.refresh_seconds == 10
+    with ThreadPoolExecutor(2) as pool:
+        runs = {
+            team: pool.submit(_run, resource, held_for_long) for team, resource in resources.items()
+        }
+        seen = {team: run.result(90).output_for_node("uses") for team, run in runs.items()}
+    renewed, expired = seen["with"]
+    assert renewed >= 18 and not expired, "two heartbeats"
+    assert seen["without"] == [0, True]
+    # Both let go at the end, whatever became of their leases.
+    wait_for("no cluster", lambda: not names(cluster, namespace, "rayclusters"), 30)
+
+
 def test_bad_input_is_told_before_anything_is_made(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource, tmp_path: Path
 ) -> None:
@@ -221,3 +291,30 @@ def test_the_manifest_is_the_users_and_stays_as_it_was(
     for _ in range(2):
         _run(_resource(cluster, namespace, client, lifecycle=lifecycle))
     assert json.dumps(spec) == before
+
+
+def test_a_subclass_names_the_host_for_a_process_in_the_cluster(
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Elsewhere(KubeRayCluster):
+        def resolve_hostname(self, service_name: str, namespace: str) -> str:
+            return f"{service_name}.{namespace}.svc.elsewhere.example"
+
+    def body(resource: KubeRayCluster) -> list[str]:
+        return [resource.name, resource.host, resource.ray_address, resource.dashboard_url]
+
+    config = RayClusterConfig(metadata={"namespace": namespace}, spec=cluster_spec(cluster))
+    resource = Elsewhere(
+        image=cluster.image,
+        ray_cluster=config,
+        client=client,
+        lifecycle=Lifecycle(connect=False),
+    )
+    # As in a pod. The kubeconfig is named, so that the pod's account is not looked for.
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    name, host, ray_address, dashboard = _run(resource, body).output_for_node("uses")
+    assert host == f"{name}-head-svc.{namespace}.svc.elsewhere.example"
+    assert (ray_address, dashboard) == (f"ray://{host}:10001", f"http://{host}:8265")
