@@ -5,13 +5,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from component_files import FIXTURES, put
 from dagster_ray.backend import Backend, Connection
 
+# The lines that may wait, and more than those.
+_WAITING = 256
+_LOADED = 300
 LOCATE = {"run_id": "r", "attempt": 0}
 GRANTED = 'id = "echo"\n[grants]\npackages = true\n'
 
@@ -151,6 +155,39 @@ def test_a_handler_that_waits_for_the_caller_does_not_block_the_call(
     finally:
         release.set()
         logger.removeHandler(handler)
+
+
+def test_lines_that_a_slow_handler_cannot_take_are_dropped_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Compiled once, before many threads load it.
+    _echo(tmp_path / "first").call("launcher.locate", LOCATE)
+    release = threading.Event()
+    logger = logging.getLogger("dagster_ray.host")
+    handler = _Slow(release)
+    logger.addHandler(handler)
+    backends = [_echo(tmp_path / str(number)) for number in range(_LOADED)]
+    try:
+        with caplog.at_level(logging.INFO, "dagster_ray"), ThreadPoolExecutor(32) as threads:
+            # Each is another file, so that each call loads a component and logs that.
+            list(threads.map(lambda backend: backend.call("launcher.locate", LOCATE), backends))
+            release.set()
+            [dropped] = _until(lambda: [r for r in caplog.records if "dropped" in r.getMessage()])
+    finally:
+        release.set()
+        logger.removeHandler(handler)
+    loaded = [record for record in caplog.records if "loaded" in record.getMessage()]
+    # Those that the handler had been given already are not in the queue.
+    assert _WAITING <= len(loaded) < _LOADED
+    assert f"{_LOADED - len(loaded)} log lines were dropped" in dropped.getMessage()
+    assert (dropped.name, dropped.levelno) == ("dagster_ray", logging.WARNING)
+
+
+def _until(found: Callable[[], list[logging.LogRecord]]) -> list[logging.LogRecord]:
+    deadline = time.monotonic() + 20
+    while not (records := found()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return records
 
 
 EXIT = """

@@ -23,7 +23,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 /// The logger that all others are children of.
 const ROOT: &str = "dagster_ray";
 /// Lines that may wait. Further ones are dropped, and their number is logged.
-const WAITING: usize = 1_000;
+const WAITING: usize = 256;
 /// How long a call waits for its lines to be passed on. A handler may be slow, or wait for the caller.
 const CALL_WAITS: Duration = Duration::from_millis(50);
 /// The same at the end of the process.
