@@ -1,17 +1,19 @@
-//! The attacks of `attacks.json`, each with what it is, from which export it is made, and which
-//! exception a Python caller gets. The Rust and the Python suite run the same list.
+//! The attacks of `attacks.json`, each with what it is, from which export it is made, what comes of it,
+//! and which exception a Python caller gets. The Rust and the Python suite run the same list, and the
+//! table in `docs/security.md` is written from it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dagster_ray_runtime::capability::objects::{Value as HostValue, ValueInfo};
 use dagster_ray_runtime::model::Error;
-use dagster_ray_runtime::{Call, CallError, CallOptions};
+use dagster_ray_runtime::{Backend, Call, CallError, CallOptions, Notice, Progress};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Subject, call};
 
@@ -20,7 +22,7 @@ use crate::{Subject, call};
 pub const MANIFEST: &str = include_str!("../hostile.toml");
 
 /// An attack.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attack {
     /// What is attacked.
@@ -31,13 +33,38 @@ pub struct Attack {
     pub attack: String,
     /// The export that it is made from; `every` for one after the other.
     pub export: String,
+    /// The text of the error, and what of the component's reports reaches the caller.
+    pub outcome: String,
     /// The exception of `dagster_ray.errors` that a Python caller gets.
     pub raises: String,
 }
 
+/// Where the list is.
+pub fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks.json")
+}
+
 /// All attacks.
 pub fn attacks() -> Vec<Attack> {
-    serde_json::from_str(include_str!("../attacks.json")).expect("the list is one")
+    let text = std::fs::read_to_string(path()).expect("the list");
+    serde_json::from_str(&text).expect("a list of attacks")
+}
+
+/// The list as its file holds it: one attack a line.
+pub fn written(attacks: &[Attack]) -> String {
+    let line = |attack: &Attack| {
+        let Attack { group, what, attack, export, outcome, raises } = attack;
+        let fields = [
+            ("group", group),
+            ("what", what),
+            ("attack", attack),
+            ("export", export),
+            ("outcome", outcome),
+            ("raises", raises),
+        ];
+        format!("  {{{}}}", fields.map(|(key, value)| format!("{}: {}", json!(key), json!(value))).join(", "))
+    };
+    format!("[\n{}\n]\n", attacks.iter().map(line).collect::<Vec<_>>().join(",\n"))
 }
 
 /// Every export of the hostile component, with arguments that fit.
@@ -77,7 +104,8 @@ pub fn server() -> u16 {
 /// What came of an attack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The error's text, without what differs from run to run.
+    /// The error's text, without what differs from run to run, and what of the component's reports
+    /// reaches the caller.
     pub text: String,
     /// The exception that it becomes in Python.
     pub raises: &'static str,
@@ -110,18 +138,16 @@ impl Attack {
         };
         let values = if export == "io.save" { vec![value()] } else { Vec::new() };
         let options = CallOptions { timeout, values };
-        let outcome = Call::begin(&backend, export, &arguments, options).finish(&backend);
-        let next = if export == "executor.finish" { "executor.plan" } else { "executor.finish" };
-        let served = call(&backend, next, &exports()[next]);
-        assert!(
-            matches!(&served, Ok(_) | Err(CallError::Answered { .. })),
-            "{}: the next call is not served: {served:?}",
-            self.what
-        );
+        let (outcome, reports) = end(&backend, export, &arguments, options);
+        self.expect_served(&backend, export);
         let text = match &outcome {
             Ok(value) => format!("answers {}", shortened(&value.to_string())),
             Err(error) => error.to_string(),
         };
+        if let Err(CallError::Trap { stderr, .. }) = &outcome {
+            // `stderr_kib` of the manifest.
+            assert!(stderr.len() <= 1 << 10, "{}: {} bytes on standard error", self.what, stderr.len());
+        }
         assert!(!text.contains("planted-token"), "{}: {text}", self.what);
         let text = text
             .replace(&format!("hostile: {export}: "), "")
@@ -130,7 +156,22 @@ impl Attack {
         // Where in the component it was, and what the component says of it, belong to the fixture.
         let text = text.split("\nThe component wrote:").next().unwrap_or_default();
         let text = text.split(" (in ").next().unwrap_or_default();
-        Outcome { text: shortened(text), raises: exception(&outcome) }
+        let text = shortened(text) + &reports.map(|reports| format!("; {reports}")).unwrap_or_default();
+        Outcome { text, raises: exception(&outcome) }
+    }
+
+    /// The next call comes to what it comes to without an attack.
+    fn expect_served(&self, backend: &Backend, attacked: &str) {
+        let next = if attacked == "executor.finish" { "executor.plan" } else { "executor.finish" };
+        let served = match call(backend, next, &exports()[next]) {
+            Ok(answer) => answer.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let expected = match next {
+            "executor.finish" => "null",
+            _ => "hostile: executor.plan: this export does nothing",
+        };
+        assert_eq!(served, expected, "{}: the next call", self.what);
     }
 
     /// Makes it from where it says. Where that is every export, all must come to the same.
@@ -146,6 +187,36 @@ impl Attack {
         }
         first
     }
+}
+
+/// A call to its end, and what of the component's reports reaches the caller: none where there are no
+/// reports.
+fn end(
+    backend: &Backend,
+    export: &str,
+    arguments: &str,
+    options: CallOptions,
+) -> (Result<Value, CallError>, Option<String>) {
+    let mut call = Call::begin(backend, export, arguments, options);
+    let mut reports: Vec<String> = Vec::new();
+    let outcome = loop {
+        match call.wait(backend, Duration::from_secs(60)) {
+            Progress::Notice(Notice::Log { message, .. } | Notice::Progress { message }) => {
+                reports.push(message);
+            }
+            Progress::Notice(Notice::Event { event, body }) => reports.push(event + &body),
+            Progress::Notice(Notice::Output { text, .. }) => {
+                reports.push(String::from_utf8_lossy(&text).into_owned());
+            }
+            Progress::Ended(outcome) => break outcome.map(|answer| answer.json),
+            Progress::Quiet => panic!("{export} does not end"),
+        }
+    };
+    let said = reports.pop().map(|last| {
+        let bytes: usize = reports.iter().map(String::len).sum();
+        format!("reports that reach the caller: {}, with {bytes} bytes; then: {last}", reports.len())
+    });
+    (outcome, said)
 }
 
 fn shortened(text: &str) -> String {

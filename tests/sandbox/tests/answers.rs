@@ -2,20 +2,34 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use sandbox_tests::{Subject, attack};
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 2.0\n";
 
-/// What came of a request to a server that does this with each connection.
-fn outcome(serve: fn(&mut TcpStream) -> std::io::Result<()>) -> String {
+/// What a request comes to whose answer is none.
+const NO_ANSWER: &str = "hostile: launcher.locate: ErrorCode::HttpProtocolError";
+
+/// What comes of a request to a server that does this with each connection.
+fn outcome(serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> String {
+    outcome_of("raw GET http SERVER /", serve)
+}
+
+/// What comes of a request that the component makes like this.
+fn outcome_of(
+    request: &str,
+    serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> String {
+    let serve = Arc::new(serve);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
+            let serve = serve.clone();
             std::thread::spawn(move || {
                 let mut seen = [0; 4096];
                 let _ = stream.read(&mut seen);
@@ -24,7 +38,7 @@ fn outcome(serve: fn(&mut TcpStream) -> std::io::Result<()>) -> String {
         }
     });
     let subject = Subject::new("hostile", GRANTED)
-        .setting("attack", &format!("raw GET http {authority} /"))
+        .setting("attack", &request.replace("SERVER", &authority))
         .authority(&format!("http://{authority}"), ("x-a", "b"));
     // Compiling is not what is timed.
     subject.backend().describe().unwrap();
@@ -47,12 +61,12 @@ fn a_head_without_end_is_given_up() {
         stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
         forever(stream, b"x-field: and another one, and another one, and another one\r\n", 0)
     });
-    assert!(!text.contains("answered") && !text.contains("not finished"), "{text}");
+    assert_eq!(text, NO_ANSWER);
     let text = outcome(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nx-field: ")?;
         forever(stream, &[b'x'; 4096], 0)
     });
-    assert!(!text.contains("answered") && !text.contains("not finished"), "{text}");
+    assert_eq!(text, NO_ANSWER);
 }
 
 #[test]
@@ -76,34 +90,32 @@ fn an_answer_that_contradicts_itself_is_no_answer() {
         "HTTP/9.9 200 OK\r\n\r\n",
         "SSH-2.0-OpenSSH_9.9\r\n",
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let authority = listener.local_addr().unwrap().to_string();
-        let head = head.to_owned();
-        let shown = head.clone();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let mut seen = [0; 4096];
-                let _ = stream.read(&mut seen);
-                let _ = stream.write_all(head.as_bytes());
-            }
-        });
-        let subject = Subject::new("hostile", GRANTED)
-            .setting("attack", &format!("raw GET http {authority} /"))
-            .authority(&format!("http://{authority}"), ("x-a", "b"));
-        let text = attack(&subject);
-        assert!(!text.contains("answered") && !text.contains("not finished"), "{shown:?}: {text}");
+        assert_eq!(outcome(move |stream| stream.write_all(head.as_bytes())), NO_ANSWER, "{head:?}");
     }
+    // The same server with an answer that is one.
+    let text = outcome(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"));
+    assert_eq!(text, "hostile: launcher.locate: answered 200");
 }
 
 #[test]
-fn a_change_of_protocols_that_nobody_asked_for_gives_no_tunnel() {
-    let text = outcome(|stream| {
+fn a_change_of_protocols_that_was_not_asked_for_gives_no_tunnel() {
+    let (sender, ends) = mpsc::channel();
+    // The component reads whatever comes as the answer's body.
+    let text = outcome_of("ask GET http://SERVER/", move |stream| {
         stream.write_all(
-            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\nhello",
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\nthe server speaks",
         )?;
-        forever(stream, b"tunnel", 50)
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut heard = Vec::new();
+        let end = stream.read_to_end(&mut heard).map_err(|error| error.kind());
+        let _ = sender.send((end, heard));
+        Ok(())
     });
-    assert!(!text.contains("hello") && !text.contains("tunnel"), "{text}");
+    insta::assert_snapshot!(text, @"hostile: launcher.locate: answered 101 ");
+    let (end, heard) = ends.recv_timeout(Duration::from_secs(10)).unwrap();
+    // What the server said and no one read makes the end of the connection a reset.
+    assert!(matches!(end, Ok(_) | Err(ErrorKind::ConnectionReset)), "the connection stays open: {end:?}");
+    assert_eq!(String::from_utf8_lossy(&heard), "");
 }
 
 #[test]

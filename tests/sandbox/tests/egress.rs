@@ -65,15 +65,57 @@ fn credentials_are_added_behind_the_component() {
     assert!(heads[0].contains("authorization: bearer planted"), "{heads:?}");
 }
 
+/// Header fields that are the host's: credentials, and what is about the connection or a proxy.
+const FORBIDDEN: [&str; 20] = [
+    "authorization",
+    "connection",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-ray-authorization",
+];
+
 #[test]
-fn a_component_cannot_set_credentials_or_the_host() {
+fn a_request_with_a_field_of_the_hosts_is_refused_and_not_sent() {
     let server = serve(EMPTY);
-    for attack_name in ["get-with-token URL/api", "get-with-host URL/api"] {
-        let _ = attack(&subject(&server, attack_name));
+    let authority = server.url.strip_prefix("http://").unwrap();
+    let of = |field: &str| attack(&subject(&server, &format!("raw GET http {authority} / {field}=stolen")));
+    for field in FORBIDDEN {
+        // Each way that `wasi:http` has of writing a field, in any spelling.
+        for written in [field.to_owned(), field.to_uppercase(), format!("set:{field}")] {
+            let name = written.trim_start_matches("set:");
+            assert_eq!(
+                of(&written),
+                format!(
+                    "hostile: launcher.locate: the field {name} refused by wasi:http (HeaderError::Forbidden)"
+                ),
+                "{written}"
+            );
+        }
     }
-    for head in server.heads.lock().unwrap().iter() {
-        assert!(!head.contains("stolen") && !head.contains("evil.example"), "{head}");
+    for attack_name in ["get-with-token", "get-with-host"] {
+        let text = attack(&subject(&server, &format!("{attack_name} URL/api")));
+        let expected = format!("a header field of GET {}/api is refused: HeaderError::Forbidden", server.url);
+        assert_eq!(text, format!("hostile: launcher.locate: {expected}"));
     }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 0);
+    assert_eq!(of("x-own"), "hostile: launcher.locate: answered 200");
+    let heads = server.heads.lock().unwrap();
+    assert!(heads.len() == 1 && heads[0].contains("x-own: stolen"), "{heads:?}");
 }
 
 #[test]
@@ -131,8 +173,7 @@ fn an_answer_that_is_cut_short_is_not_taken_for_whole() {
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &format!("get {url}/api"))
         .authority(&url, ("x-a", "b"));
-    let text = attack(&subject);
-    assert!(!text.contains("answered"), "{text}");
+    insta::assert_snapshot!(attack(&subject).replace(&url, "URL"), @"hostile: launcher.locate: GET URL/api: incomplete HTTP response");
 }
 
 #[test]
@@ -149,6 +190,5 @@ fn an_answer_without_end_meets_its_limit() {
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &format!("get {url}/api"))
         .authority(&url, ("x-a", "b"));
-    let text = attack(&subject);
-    assert!(!text.contains("answered") && !text.contains("not finished"), "{text}");
+    insta::assert_snapshot!(attack(&subject).replace(&url, "URL"), @"hostile: launcher.locate: GET URL/api: HTTP response body size exceeds limit: 1048576 bytes");
 }

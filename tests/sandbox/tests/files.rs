@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
-use dagster_ray_runtime::inspect;
 use dagster_ray_runtime::manifest::Manifest;
+use dagster_ray_runtime::{LoadError, inspect};
 use sandbox_tests::{Subject, fixture};
 
 /// The refusal of a component with these bytes, with a manifest that grants nothing.
@@ -120,27 +120,69 @@ fn a_component_with_nothing_for_this_host_lists_what_it_has_and_not_for_pages() 
     assert!(text.contains("limit of 1000"), "{text}");
 }
 
+/// Where the sections of a component end: what comes before is a component of its own.
+fn section_ends(bytes: &[u8]) -> Vec<usize> {
+    let mut ends = vec![8];
+    while let Some(mut at) = ends.last().copied().filter(|end| *end < bytes.len()) {
+        // The section's id, then its length in LEB128.
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            at += 1;
+            length |= usize::from(bytes[at] & 0x7f) << shift;
+            shift += 7;
+            if bytes[at] & 0x80 == 0 {
+                break;
+            }
+        }
+        ends.push(at + 1 + length);
+    }
+    assert_eq!(ends.pop(), Some(bytes.len()));
+    ends
+}
+
 #[test]
-fn a_file_that_is_cut_short_anywhere_is_refused() {
+fn a_file_that_is_cut_short_is_refused() {
     let whole = std::fs::read(fixture("echo")).unwrap();
-    let step = whole.len() / 97;
-    for length in (0..whole.len()).step_by(step).chain([1, 4, 7, 8, 9, whole.len() - 1]) {
+    let ends = section_ends(&whole);
+    let lengths = (0..whole.len()).step_by(whole.len() / 97).chain([1, 4, 7, 9, whole.len() - 1]);
+    for length in lengths.filter(|length| !ends.contains(length)) {
         let text = refusal(&whole[..length]);
         assert!(text.starts_with("component subject.wasm: "), "{length}: {text}");
     }
 }
 
 #[test]
-fn a_file_with_one_wrong_byte_is_refused_or_has_another_digest() {
+fn a_pinned_file_that_is_cut_short_between_two_sections_is_refused() {
     let whole = std::fs::read(fixture("echo")).unwrap();
-    let subject = Subject::new("echo", "id = 'subject'\n");
-    let known = subject.backend().describe().unwrap().1;
-    for at in (8..whole.len()).step_by(whole.len() / 41) {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x55;
-        std::fs::write(subject.wasm(), &bytes).unwrap();
-        if let Ok(inspection) = inspect(&subject.wasm()) {
-            assert_ne!(inspection.digest, known, "byte {at}");
+    let known = Subject::new("echo", "id = 'subject'\n").backend().describe().unwrap().1;
+    let subject = Subject::new("echo", &format!("id = 'subject'\nsha256 = '{known}'\n"));
+    for length in section_ends(&whole) {
+        std::fs::write(subject.wasm(), &whole[..length]).unwrap();
+        let refused = subject.backend().describe().map(|_| ());
+        assert!(matches!(refused, Err(LoadError::Digest { .. })), "{length}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_pinned_file_with_one_wrong_byte_is_refused_with_both_digests() {
+    let whole = std::fs::read(fixture("echo")).unwrap();
+    let known = Subject::new("echo", "id = 'subject'\n").backend().describe().unwrap().1;
+    let by_manifest = Subject::new("echo", &format!("id = 'subject'\nsha256 = '{known}'\n"));
+    let by_operator = Subject::new("echo", "id = 'subject'\n").pinned(&known);
+    for (subject, pinned_by) in [(by_manifest, "subject.toml"), (by_operator, "the configuration")] {
+        assert_eq!(subject.backend().describe().unwrap().1, known);
+        // Most of these files are still components.
+        for at in (8..whole.len()).step_by(whole.len() / 41) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            std::fs::write(subject.wasm(), &bytes).unwrap();
+            let refused = subject.backend().describe().map(|_| ());
+            let Err(LoadError::Digest { found, expected, pinned_by: by, .. }) = refused else {
+                panic!("byte {at}, pinned by {pinned_by}: {refused:?}");
+            };
+            assert_eq!(expected, known);
+            assert_ne!(found, known);
+            assert!(by.ends_with(pinned_by), "{by}");
         }
     }
 }

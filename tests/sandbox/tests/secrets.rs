@@ -5,6 +5,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::prelude::*;
 use dagster_ray_runtime::{Authority, AuthorityOptions};
@@ -14,24 +16,35 @@ use serde_json::json;
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\nkubernetes = [{ group = '', resources = ['pods'], verbs = ['list'] }]\n";
 
 /// A server that lets in who sends the secret, and never says it.
-fn door(secret: &'static str) -> String {
+struct Door {
+    url: String,
+    let_in: Arc<AtomicUsize>,
+}
+
+fn door(secret: &'static str) -> Door {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let door = Door { url, let_in: Arc::default() };
+    let let_in = door.let_in.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut head = String::new();
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
-            let status = if head.contains(secret) { "200 OK" } else { "401 Unauthorized" };
-            let body = "{}";
+            let status = if head.contains(secret) {
+                let_in.fetch_add(1, Ordering::SeqCst);
+                "200 OK"
+            } else {
+                "401 Unauthorized"
+            };
             let answer = format!(
-                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{body}"
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
             );
             let _ = stream.write_all(answer.as_bytes());
         }
     });
-    url
+    door
 }
 
 fn inverted(text: &str) -> String {
@@ -48,7 +61,8 @@ fn a_secret_is_nowhere_in_a_component_that_uses_it() {
     std::fs::write(
         &kubeconfig,
         format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: dev\ncontexts: [{{ name: dev, context: {{ cluster: c, user: u }} }}]\nclusters: [{{ name: c, cluster: {{ server: '{api_server}' }} }}]\nusers: [{{ name: u, user: {{ token: planted-kubeconfig-token }} }}]\n"
+            "apiVersion: v1\nkind: Config\ncurrent-context: dev\ncontexts: [{{ name: dev, context: {{ cluster: c, user: u }} }}]\nclusters: [{{ name: c, cluster: {{ server: '{}' }} }}]\nusers: [{{ name: u, user: {{ token: planted-kubeconfig-token }} }}]\n",
+            api_server.url
         ),
     )
     .unwrap();
@@ -62,12 +76,12 @@ fn a_secret_is_nowhere_in_a_component_that_uses_it() {
         "given-as-a-setting",
     ];
     let texts: Vec<_> = searched.iter().map(|text| inverted(text)).collect();
-    let urls = format!("{dashboard}/api,{behind_cookie}/,http://kubernetes.internal/api/v1/pods");
+    let urls = format!("{}/api,{}/,http://kubernetes.internal/api/v1/pods", dashboard.url, behind_cookie.url);
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &format!("search {urls} {}", texts.join(" ")))
         .setting("known", "given-as-a-setting")
-        .authority(&dashboard, ("authorization", "Bearer planted-dashboard-header"))
-        .cookie(&behind_cookie, ("session", "planted-cookie"))
+        .authority(&dashboard.url, ("authorization", "Bearer planted-dashboard-header"))
+        .cookie(&behind_cookie.url, ("session", "planted-cookie"))
         .kubeconfig(&kubeconfig);
     let told = lines(&subject.backend(), "launcher.locate", &json!({"run_id": "r", "attempt": 0})).join("\n");
     assert!(told.contains("given-as-a-setting") && !told.contains("planted"), "{told}");
@@ -76,6 +90,10 @@ fn a_secret_is_nowhere_in_a_component_that_uses_it() {
     let counts: Vec<usize> = counts.split(' ').map(|count| count.parse().unwrap()).collect();
     assert_eq!(counts[..4], [0; 4], "{text}");
     assert!(counts[4] > 0, "{text}");
+    // Twice: for what it logs, and for what it finds.
+    for door in [dashboard, behind_cookie, api_server] {
+        assert_eq!(door.let_in.load(Ordering::SeqCst), 2, "{} was asked without its secret", door.url);
+    }
 }
 
 #[test]
