@@ -5,8 +5,10 @@ import os
 import secrets
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ class RayHead:
         # Where pip, as Ray runs it for a runtime environment, finds what is not installed.
         self.wheels = root / "wheels"
         self.wheels.mkdir()
+        python = _own_environment(root / "python")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         ports = {
@@ -41,7 +44,7 @@ class RayHead:
         self.gcs = f"127.0.0.1:{ports['port']}"
         self.client = f"ray://127.0.0.1:{ports['ray-client-server-port']}"
         command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+            *(str(python), "-m", "ray.scripts.scripts", "start", "--head"),
             *(["--block"] if watched else []),
             *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1"),
             *("--dashboard-port", str(self.port), "--temp-dir", str(root / "ray")),
@@ -51,16 +54,15 @@ class RayHead:
             *(f"--{name}={value}" for name, value in ports.items()),
         ]
         self._log = log.open("wb")
-        bin_directory = Path(sys.executable).parent
         self.process = subprocess.Popen(
             command,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            # Workers are started as `dagster`, which must be that of this environment.
             env={
                 **os.environ,
                 **self.environment,
-                "PATH": f"{bin_directory}:{os.environ['PATH']}",
+                # Workers are started as `dagster`, which must be that of this environment.
+                "PATH": f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "PIP_NO_INDEX": "1",
                 "PIP_FIND_LINKS": str(self.wheels),
             },
@@ -138,3 +140,22 @@ class RayHead:
 
     def _left(self) -> list[str]:
         return [line for line in command_lines().values() if str(self.root / "ray") in line]
+
+
+def _own_environment(folder: Path) -> Path:
+    """Makes an environment with the packages of this one, and returns its interpreter.
+
+    For a runtime environment with `pip`, Ray copies the whole environment that it runs in: this one
+    has more than a gigabyte.
+    """
+    venv.create(folder, symlinks=True)
+    programs = folder / "bin"
+    [packages] = folder.glob("lib/python*/site-packages")
+    # With the .pth files that are there.
+    here = sysconfig.get_path("purelib")
+    (packages / "tests.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    program = programs / "dagster"
+    _, _, text = (Path(sys.executable).parent / "dagster").read_text().partition("\n")
+    program.write_text(f"#!{programs / 'python'}\n{text}")
+    program.chmod(0o755)
+    return programs / "python"

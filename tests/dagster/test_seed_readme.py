@@ -74,7 +74,8 @@ def test_the_run_launcher(home: Any, ray_head: RayHead, tmp_path: Path, monkeypa
     instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
     wait_for("the run", lambda: _ended(instance, run.run_id), 90)
     after = instance.get_run_by_id(run.run_id)
-    assert after and after.status == dg.DagsterRunStatus.SUCCESS
+    told = [entry.user_message or entry.message for entry in instance.all_logs(run.run_id)]
+    assert after and after.status == dg.DagsterRunStatus.SUCCESS, "\n".join(told)
     assert list(ray_head.jobs(run.run_id)) == [f"dagster-run-{run.run_id}"]
 
 
