@@ -217,6 +217,30 @@ def test_tag_concurrency_limits_bound_the_steps(execute: Execute, ray_head: RayH
     assert ends[first] <= starts[second]
 
 
+@pytest.mark.parametrize("inherits", [None, True, False])
+def test_the_launchers_address_is_taken_over_where_nothing_else_is_said(
+    home, ray_head: RayHead, proxy: FaultProxy, inherits: bool | None
+) -> None:
+    launcher = {
+        "module": "dagster_ray",
+        "class": "RayRunLauncher",
+        "config": {"address": proxy.url},
+    }
+    field = "inherit_job_submission_client_from_ray_run_launcher"
+    own = ray_head.url if inherits is False else f"http://127.0.0.1:{free_port()}"
+    config = {"ray": {"address": own} | ({} if inherits is None else {field: inherits})}
+    with dg.execute_job(
+        ReconstructableJob.for_file(str(JOBS), "single"),
+        instance=home({"run_launcher": launcher}),
+        run_config={"execution": {"config": config}},
+        raise_on_error=False,
+    ) as result:
+        assert result.success
+    # The launcher's way leads through the proxy.
+    assert bool(proxy.requests) is (inherits is not False)
+    assert len(ray_head.jobs(result.run_id)) == 1
+
+
 def test_ray_that_stays_away_fails_the_step(execute: Execute) -> None:
     """The reason is in the step's failure, and the run ends."""
     nobody = f"http://127.0.0.1:{free_port()}"

@@ -3,7 +3,7 @@
 import manifests
 import pytest
 from cluster import Cluster
-from dagster_ray.errors import CallTimeoutError, DagsterRayError
+from dagster_ray.errors import BackendError, CallTimeoutError, DagsterRayError
 from dagster_ray.kuberay import RayJobClient
 
 
@@ -39,8 +39,11 @@ def test_a_job_is_waited_for_changed_and_stopped(
     assert client.get("long", namespace)["metadata"]["labels"]["team"] == "theirs"
 
     assert not client.terminate("long", namespace), "Ray does not have it yet"
+    assert client.get_ray_cluster_name("none", namespace) is None
     status = client.wait_until_deployment_ready("long", namespace, 120, 0.5)
+    assert client.raise_if_deployment_failed("long", namespace)["rayClusterName"]
     clusters = client.ray_cluster_client
+    assert client.get_ray_cluster_name("long", namespace) == status["rayClusterName"]
     made = clusters.get(status["rayClusterName"], namespace)
     service = made["status"]["head"]["serviceName"]
     client.wait_for_service_endpoints(service, namespace, timeout=60)
@@ -59,3 +62,7 @@ def test_a_job_that_kuberay_refuses_ends_the_wait_with_its_reason(
     _job(cluster, namespace, "wrong", backoffLimit=-1)
     with pytest.raises(DagsterRayError, match=r"is ValidationFailed: .*backoffLimit"):
         client.wait_until_running("wrong", namespace, 30, 0.5)
+    with pytest.raises(BackendError, match="is ValidationFailed") as raised:
+        client.raise_if_deployment_failed("wrong", namespace)
+    assert raised.value.reason
+    assert client.raise_if_deployment_failed("none", namespace) == {}

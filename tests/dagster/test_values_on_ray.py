@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster_ray.core.io_manager import DAGSTER_RAY_NAMESPACE, DAGSTER_RAY_OBJECT_MAP_NAME
 from dagster_ray.errors import NotFoundError
 from dagster_ray.values.directory_store import DirectoryStore
 from dagster_ray.values.frames import pack, unpack
@@ -89,6 +90,15 @@ def test_the_registry_runs_no_code_of_users(store: RayStore, tmp_path: Path) -> 
     loaded = unpack(store.get("asset/tell/="))
     assert (tmp_path / "loaded").read_text().split() == [str(os.getpid())]
     assert not loaded["a"].flags.owndata and not loaded["a"].flags.writeable
+
+
+def test_the_registry_is_found_by_the_names_of_earlier_releases(store: RayStore) -> None:
+    import ray
+
+    store.put("asset/there/=", pack(1), True, None, {})
+    registry = ray.get_actor(DAGSTER_RAY_OBJECT_MAP_NAME, DAGSTER_RAY_NAMESPACE)
+    assert ray.get(registry.process.remote()) in command_lines()
+    assert store.delete(["asset/there/="]) == 1
 
 
 def test_a_killed_registry_begins_anew_and_says_what_is_lost(store: RayStore) -> None:
