@@ -284,11 +284,13 @@ fn again(bench: &Bench) -> Verdict {
     let first = bench.call("executor.launch", &json!({"step": brief})).answer()?;
     bench.leave("executor.terminate", json!({"steps": [first]}));
     eventually("a brief step succeeds", || {
-        let (_, state) = state_of(bench, &first)?;
-        if matches!(state.as_str(), "failed" | "stopped" | "missing") {
-            return Err(crate::outcome::differs("succeeded", state));
+        let found = bench.call("executor.check", &json!({"steps": [first]})).answer()?;
+        let (_, state) = status(&found, 0);
+        let message = found[0]["message"].as_str().unwrap_or_default();
+        if matches!(state, "failed" | "stopped" | "missing") {
+            return Err(crate::outcome::differs("succeeded", format!("{state}: {message}")));
         }
-        Ok(if state == "succeeded" { Ok(()) } else { Err(state) })
+        Ok(if state == "succeeded" { Ok(()) } else { Err(format!("{state}: {message}")) })
     })?;
     let long = specs::step(&run_id, "again", Work::Long, &bench.options(EXECUTOR));
     let second = bench.call("executor.launch", &json!({"step": long})).answer()?;
