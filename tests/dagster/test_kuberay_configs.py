@@ -66,7 +66,7 @@ def test_what_is_not_listed_is_passed_on_in_one_spelling() -> None:
     job: dict[str, Any] = {"runtimeEnvYaml": "a: 1"}
     assert RayJobSpec(**job).document() == {"runtimeEnvYAML": "a: 1"}
     with pytest.raises(ValueError, match="runtimeEnvYAML is given twice"):
-        RayJobSpec(**job, runtimeEnvYAML="a: 2")
+        RayJobSpec(**{**job, "runtimeEnvYAML": "a: 2"})
     with pytest.raises(ValueError, match="headGroupSpec is given twice"):
         RayClusterSpec(headGroupSpec={"a": 1}, head_group_spec={}).document()  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="suspend: given both"):

@@ -60,7 +60,7 @@ def test_the_metadata_is_complete() -> None:
     fields = metadata(DISTRIBUTION)
     assert fields["Version"] == dagster_ray.__version__
     assert fields["License-Expression"] == "Apache-2.0"
-    assert "# dagster-ray-wasm" in fields.get_payload()
+    assert "# dagster-ray-wasm" in (fields.json["description"] or "")
     labels = {line.split(",")[0] for line in fields.get_all("Project-URL") or []}
     assert {"Homepage", "Documentation", "Source", "Changelog", "Issues"} <= labels
 

@@ -16,14 +16,14 @@ from dagster_ray.types import AnyDagsterContext, OpOrAssetExecutionContext
 
 
 class Listens(PipesRayJobMessageReader):
-    """Keeps what it is told of the launch."""
+    """Records the payload of each launch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.launched: list[Any] = []
 
-    def on_launched(self, params: Any) -> None:
-        self.launched.append(params["extras"])
+    def on_launched(self, launched_payload: Any) -> None:
+        self.launched.append(launched_payload["extras"])
 
 
 def _run(client: Any, **asked: Any) -> dg.ExecuteInProcessResult:

@@ -1,5 +1,7 @@
 """The resources' life, with a Ray that only pretends, and LocalRay with a real one."""
 
+from typing import Any
+
 import dagster as dg
 import pytest
 from dagster_ray import Lifecycle, LocalRay, RayResource
@@ -177,7 +179,7 @@ def test_settings_of_ray_data_are_applied_by_a_connection(monkeypatch: pytest.Mo
 
 
 def test_each_switch_is_an_environment_variable_of_rays() -> None:
-    switches = {
+    switches: dict[str, dict[str, str]] = {
         "enable_debug_post_mortem": {"RAY_DEBUG_POST_MORTEM": "1"},
         "enable_tracing": {"RAY_PROFILING": "1", "RAY_task_events_report_interval_ms": "0"},
         "enable_actor_task_logging": {"RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING": "1"},
@@ -186,7 +188,8 @@ def test_each_switch_is_an_environment_variable_of_rays() -> None:
     assert Recorded().get_env_vars_to_inject() == {}
     assert Recorded(env_vars=None).get_env_vars_to_inject() == {}
     for switch, expected in switches.items():
-        assert Recorded(**{switch: True}).get_env_vars_to_inject() == expected
+        options: dict[str, Any] = {switch: True}
+        assert Recorded(**options).get_env_vars_to_inject() == expected
     # What a user writes wins.
     mine = Recorded(enable_legacy_debugger=True, env_vars={"RAY_DEBUG": "1", "X": "y"})
     assert mine.get_env_vars_to_inject() == {"RAY_DEBUG": "1", "X": "y"}

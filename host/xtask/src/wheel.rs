@@ -21,7 +21,7 @@ const GLIBC: (u32, u32) = (2, 17);
 /// The oldest CPython whose stable ABI is used.
 const ABI: &str = "cp310-abi3";
 /// Most bytes of a wheel.
-const LARGEST: u64 = 25 << 20;
+const LARGEST: u64 = 15 << 20;
 /// The name of the distribution, as it stands in file names.
 const DISTRIBUTION: &str = "dagster_ray_wasm";
 

@@ -145,7 +145,9 @@ impl<'a> Comparison<'a> {
             (TypeDefKind::List(ours), ComponentDefinedType::List { element: theirs, .. }) => {
                 within("its elements", self.value(ours, *theirs))
             }
-            (TypeDefKind::Option(ours), ComponentDefinedType::Option { ty: theirs, .. }) => self.value(ours, *theirs),
+            (TypeDefKind::Option(ours), ComponentDefinedType::Option { ty: theirs, .. }) => {
+                self.value(ours, *theirs)
+            }
             (TypeDefKind::Result(ours), ComponentDefinedType::Result { ok, err, .. }) => {
                 within("its success", self.optional(ours.ok.as_ref(), *ok))?;
                 within("its error", self.optional(ours.err.as_ref(), *err))
