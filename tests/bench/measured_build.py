@@ -16,7 +16,7 @@ print(json.dumps([__version__, profile, str(file), digest, size]))
 
 
 def announce(interpreter: str) -> None:
-    """Prints the extension that the interpreter loads, and ends the bench if it is no release build."""
+    """Prints which extension the interpreter loads, and refuses one that is no release build."""
     done = subprocess.run(
         [interpreter, "-c", _PROBE], stdout=subprocess.PIPE, text=True, check=True
     )
