@@ -54,12 +54,12 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "launcher",
         about: "RayRunLauncher on real Ray",
-        stages: &[Kind::Pytest(&["launcher", "config", "local_backend", "unreachable"])],
+        stages: &[Kind::Pytest(&["launcher", "config", "local_backend", "unreachable", "tls"])],
     },
     Area {
         name: "executor",
         about: "ray_executor on real Ray",
-        stages: &[Kind::Pytest(&["executor", "off_ray", "shell"])],
+        stages: &[Kind::Pytest(&["executor", "off_ray", "shell", "runtime_environments"])],
     },
     Area {
         name: "io",
@@ -87,6 +87,7 @@ pub(crate) const AREAS: &[Area] = &[
         stages: &[
             Kind::CargoTest("answers"),
             Kind::CargoTest("attacks"),
+            Kind::CargoTest("cache"),
             Kind::CargoTest("egress"),
             Kind::CargoTest("files"),
             Kind::CargoTest("floods"),
@@ -109,7 +110,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "backends",
         about: "third-party backends, swapped files and the simulated backend",
-        stages: &[Kind::Pytest(&["foreign", "component_files", "swap", "simulated"])],
+        stages: &[Kind::Pytest(&["foreign", "component_files", "swap", "simulated", "stray_variables"])],
     },
     Area {
         name: "cli",
@@ -118,7 +119,7 @@ pub(crate) const AREAS: &[Area] = &[
             Kind::CargoTest("commands"),
             Kind::CargoTest("help"),
             Kind::CargoTest("watch"),
-            Kind::Pytest(&["cli"]),
+            Kind::Pytest(&["cli", "logging", "installation"]),
         ],
     },
     Area {
@@ -129,7 +130,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "wheel",
         about: "the audit of the wheel, and the wheel in empty environments",
-        stages: &[Kind::Audit, Kind::InstalledWheel, Kind::Pytest(&["import"])],
+        stages: &[Kind::Audit, Kind::InstalledWheel, Kind::Pytest(&["import", "package"])],
     },
     Area { name: "fuzz", about: "every fuzz target for a while", stages: &[Kind::Fuzz] },
     Area { name: "demo", about: "the demo", stages: &[Kind::Demo] },
