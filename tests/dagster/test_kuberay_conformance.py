@@ -15,22 +15,27 @@ from test_conformance import run
 RULES = {"cluster": 13, "launcher": 18, "executor": 18, "pipes": 14}
 TAG = "the tag dagster-ray/config wins over the options, field by field, 0 included"
 UNSEEN = {TAG: "what it sends first does not show its options"}
-NOT_APPLICABLE = {"launcher": UNSEEN, "executor": UNSEEN}
+FAILURE = "a script that fails has failed, with its exit code"
+# Ray's Jobs API has the exit code, KubeRay's status has not.
+CODELESS = {FAILURE: "what it runs scripts with tells no exit code"}
+NOT_APPLICABLE = {"launcher": UNSEEN, "executor": UNSEEN, "pipes": CODELESS}
 
 
 def _options(cluster: Cluster) -> dict[str, Any]:
     """Options to begin with, by interface: heads of this machine, which start fast."""
     spec = manifests.ray_cluster_spec(cluster.image)
-    ray_job = {"spec": {"rayClusterSpec": spec, "ttlSecondsAfterFinished": 1}}
+    ray_job = {"spec": {"rayClusterSpec": spec}}
+    brief = {"spec": {**ray_job["spec"], "ttlSecondsAfterFinished": 1}}
     return {
         "cluster": {"ray_cluster": {"spec": spec}},
-        "launcher": {"ray_job": ray_job},
-        "executor": {"ray_job": ray_job},
+        "launcher": {"ray_job": brief},
+        "executor": {"ray_job": brief},
+        # Its output is read after its end, from the cluster.
         "pipes": {"ray_job": ray_job},
     }
 
 
-# Each rule of `pipes` that reads output has a RayJob of its own, which takes about 20 s.
+# About 95, 35, 90 and 150 s on two cores: most rules of `pipes` wait for a RayJob of their own.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("interface", RULES)
 def test_each_interface_keeps_the_contracts_promises(
@@ -55,4 +60,5 @@ def test_each_interface_keeps_the_contracts_promises(
         job["metadata"]["name"]: job["status"]["jobDeploymentStatus"] for job in jobs["items"]
     }
     assert set(states.values()) <= {"Complete", "Failed"}, states
-    wait_for("the clusters to go", lambda: not names(cluster, namespace, "rayclusters"), 60)
+    if interface != "pipes":
+        wait_for("the clusters to go", lambda: not names(cluster, namespace, "rayclusters"), 60)
