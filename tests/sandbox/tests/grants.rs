@@ -62,7 +62,7 @@ fn a_grant_that_nothing_uses_is_said_once() {
     let told = told.replace(&subject.wasm().with_extension("").display().to_string(), "subject");
     insta::assert_snapshot!(told, @r#"
     echo: the component uses nothing of `http = ["address"]`. Remove it from [grants] in subject.toml
-    echo: the component uses nothing of `processes = { sh = […] }`. Remove it from [grants] in subject.toml
+    echo: the component uses nothing of `processes = { sh = [[]] }`. Remove it from [grants] in subject.toml
     echo: backend_grants: grants.http: "https://more.example" is without effect: the manifest does not grant as much
     "#);
     assert_eq!(lines(&backend, "launcher.locate", &arguments), [] as [String; 0]);
