@@ -174,24 +174,23 @@ impl Tests<'_> {
         }
     }
 
-    /// Runs everything, in three lanes side by side: what compiles, what needs Ray, and what needs
-    /// the control plane. Tests mostly wait, so that compilations fill the time.
+    /// Runs everything, in two lanes side by side: what needs the control plane, and the rest. Tests
+    /// wait for Kubernetes while the other lane compiles. A third lane would not be faster on two
+    /// cores: every step of a test starts a Python, and starved ones run into their timeouts.
     fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
         std::thread::scope(|scope| {
             scope.spawn(|| self.kubernetes(&[""], true, control_plane.join().unwrap_or(false)));
-            scope.spawn(|| {
-                self.python_lint();
-                self.audit();
-                let registry = registry::build(self.project, self.stages);
-                self.pytest("pytest", &[""], None, registry.as_deref());
-                installed::run(self.project, self.stages, self.wheel);
-                self.demo();
-                if let Some(program) = &registry {
-                    let name = "cargo test of the registry";
-                    self.cargo_test_ignored(name, "registry", registry::VARIABLE, program);
-                }
-            });
+            self.python_lint();
+            self.audit();
             self.compiled();
+            let registry = registry::build(self.project, self.stages);
+            self.pytest("pytest", &[""], None, registry.as_deref());
+            installed::run(self.project, self.stages, self.wheel);
+            self.demo();
+            if let Some(program) = &registry {
+                let name = "cargo test of the registry";
+                self.cargo_test_ignored(name, "registry", registry::VARIABLE, program);
+            }
             self.fuzz();
         });
     }
