@@ -36,7 +36,7 @@ const PYTHON: [&str; 7] = [
 const FUZZ_SECONDS: u32 = 30;
 
 /// How many processor priorities a compilation gives way to tests that run beside it.
-const NICE: &str = "10";
+const NICE: &str = "19";
 
 /// What to test.
 #[derive(Args)]
@@ -174,25 +174,25 @@ impl Tests<'_> {
         }
     }
 
-    /// Runs everything, in two lanes side by side: what needs the control plane, and the rest. Tests
-    /// wait for Kubernetes while the other lane compiles. A third lane would not be faster on two
-    /// cores: every step of a test starts a Python, and starved ones run into their timeouts.
+    /// Runs everything. What compiles runs beside what needs the control plane, which mostly waits.
+    /// The tests on Ray come after both: on two cores, two suites that start a Python for every step
+    /// take as long side by side, and run into their timeouts.
     fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
-        std::thread::scope(|scope| {
+        let registry = std::thread::scope(|scope| {
             scope.spawn(|| self.kubernetes(&[""], true, control_plane.join().unwrap_or(false)));
             self.python_lint();
             self.audit();
             self.compiled();
-            let registry = registry::build(self.project, self.stages);
-            self.pytest("pytest", &[""], None, registry.as_deref());
-            installed::run(self.project, self.stages, self.wheel);
-            self.demo();
-            if let Some(program) = &registry {
-                let name = "cargo test of the registry";
-                self.cargo_test_ignored(name, "registry", registry::VARIABLE, program);
-            }
             self.fuzz();
+            registry::build(self.project, self.stages)
         });
+        self.pytest("pytest", &[""], None, registry.as_deref());
+        installed::run(self.project, self.stages, self.wheel);
+        self.demo();
+        if let Some(program) = &registry {
+            let name = "cargo test of the registry";
+            self.cargo_test_ignored(name, "registry", registry::VARIABLE, program);
+        }
     }
 
     /// What the Rust compiler checks and runs.
@@ -218,13 +218,22 @@ impl Tests<'_> {
         self.stages.run("clippy", |stage| stage.execute(&mut nice(self.project.cargo(&arguments))));
     }
 
-    /// The tests of all crates, or the integration tests of those names.
+    /// The tests of all crates, or the integration tests of those names. Only their compilation
+    /// gives way to other tests: some of them measure time.
     fn cargo_test(&self, names: &[&str]) {
-        let mut cargo = self.project.cargo(&["test", "--locked", "--release", "--workspace"]);
-        for name in names {
-            cargo.args(["--test", name]);
+        let command = |more: &[&str]| {
+            let mut cargo = self.project.cargo(&["test", "--locked", "--release", "--workspace"]);
+            for name in names {
+                cargo.args(["--test", name]);
+            }
+            cargo.args(more);
+            cargo
+        };
+        let built =
+            self.stages.run("cargo test build", |stage| stage.execute(&mut nice(command(&["--no-run"]))));
+        if built {
+            self.stages.run("cargo test", |stage| stage.execute(&mut command(&[])));
         }
-        self.stages.run("cargo test", |stage| stage.execute(&mut nice(cargo)));
     }
 
     /// Tests that need a service, and so are not run where somebody only calls `cargo test`.
