@@ -262,6 +262,7 @@ impl Tests<'_> {
         cluster: Option<&TestCluster>,
         registry: Option<&Path>,
     ) {
+        let mut second_try = None;
         self.stages.run(name, |stage| {
             let mut pytest = self.pytest_command();
             pytest.args(self.test_files(beginnings)?);
@@ -273,8 +274,17 @@ impl Tests<'_> {
             pytest.args(["-m", &marks.join(" and ")]).args(self.pytest);
             pytest.envs(cluster.map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
             pytest.envs(registry.map(|program| (registry::VARIABLE, program)));
-            stage.execute(&mut pytest)
+            let Err(error) = stage.execute(&mut pytest) else { return Ok(()) };
+            // These tests watch real services by the clock. What fails twice is a defect; what fails
+            // once is in the table and in the log.
+            stage.note(&format!("{error:#}; the tests that failed are tried once more"))?;
+            stage.execute(pytest.args(["--last-failed", "--last-failed-no-failures", "none"]))?;
+            second_try = Some("see `FAILED` in its log: passed at the second try only");
+            Ok(())
         });
+        if let Some(reason) = second_try {
+            self.stages.skip(&format!("{name}: unstable"), reason);
+        }
     }
 
     fn pytest_command(&self) -> Command {
