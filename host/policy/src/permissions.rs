@@ -48,7 +48,7 @@ pub struct Limit {
 
 /// Every grant of a manifest, and every grant that these imports need and the manifest lacks.
 ///
-/// Without a manifest nothing is unused: nobody wrote the grants that hold then.
+/// Without a manifest nothing is unused: the grants that hold then are defaults.
 pub(crate) fn of(manifest: &Manifest, imports: &[String]) -> Vec<Permission> {
     let mut permissions = Vec::new();
     for capability in &CAPABILITIES {

@@ -137,7 +137,7 @@ impl Queue {
             });
             let mut state = self.lock();
             state.is_passing_on = false;
-            // Without an interpreter nobody is left to log to.
+            // Without an interpreter there is no logger.
             state.is_closed |= attached.is_none();
             drop(state);
             self.changed.notify_all();

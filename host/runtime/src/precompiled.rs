@@ -38,7 +38,7 @@ pub(crate) fn load(
 ) -> Option<Component> {
     let file = file(installed, component, digest)?;
     // SAFETY: the file was installed with the extension module that this code is part of, in the
-    // same folder: whoever can change the one can change the other.
+    // same folder: a user who can change the one can change the other.
     match unsafe { Component::deserialize_file(engine, &file) } {
         Ok(component) => Some(component),
         Err(error) => {

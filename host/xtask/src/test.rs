@@ -236,7 +236,7 @@ impl Tests<'_> {
         }
     }
 
-    /// Tests that need a service, and so are not run where somebody only calls `cargo test`.
+    /// Tests that need a service, and so are ignored by a plain `cargo test`.
     fn cargo_test_ignored(&self, name: &str, test: &str, variable: &str, value: &Path) {
         let arguments = ["test", "--locked", "--release", "--workspace", "--test", test, "--", "--ignored"];
         self.stages.run(name, |stage| stage.execute(self.project.cargo(&arguments).env(variable, value)));
