@@ -65,8 +65,11 @@ fn tests_on(project: &Project, stage: &mut Stage, wheel: &Path, row: &Row, base:
     let venv = project.target().join("envs").join(format!("matrix-{}", row.name));
     uv::venv(project, stage, base, &venv)?;
     let interpreter = venv.join("bin/python");
+    let overrides = venv.join("overrides.txt");
+    fs::write(&overrides, row.overrides())?;
     let mut install = uv::command(project, stage, &["pip", "install", "--quiet", "--python"])?;
-    install.arg(&interpreter).arg(wheel).args(row.requirements());
+    install.arg(&interpreter).arg(wheel).arg("--overrides").arg(&overrides);
+    install.arg("--requirements").arg(project.python_source().join("requirements/test.in"));
     stage.execute(&mut install)?;
     let mut pytest = project.program(&interpreter);
     pytest.args(["-m", "pytest", "-m", "not kubernetes"]);

@@ -9,10 +9,6 @@ use serde::Deserialize;
 use crate::files;
 use crate::project::Project;
 
-/// What the tests need besides the package, in versions that suit every row.
-const FOR_TESTS: [&str; 7] =
-    ["pytest==9.2.0", "pytest-timeout==2.4.0", "numpy", "pandas", "pyarrow", "polars", "kubernetes"];
-
 /// Versions that are tested together.
 #[derive(Deserialize)]
 pub(crate) struct Row {
@@ -23,15 +19,13 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// What is installed beside the wheel.
-    pub(crate) fn requirements(&self) -> Vec<String> {
-        let dagster = ["dagster", "dagster-graphql", "dagster-webserver"];
-        dagster
-            .iter()
-            .map(|name| format!("{name}=={}", self.dagster))
-            .chain([format!("ray[default]=={}", self.ray)])
-            .chain(FOR_TESTS.map(str::to_owned))
-            .collect()
+    /// The versions that replace those of the tests' own requirements, a line each.
+    pub(crate) fn overrides(&self) -> String {
+        let Self { dagster, ray, .. } = self;
+        format!(
+            "dagster=={dagster}\ndagster-graphql=={dagster}\ndagster-webserver=={dagster}\n\
+             ray[default]=={ray}\n"
+        )
     }
 }
 

@@ -38,10 +38,13 @@ pub(crate) fn program(project: &Project, stage: &mut Stage) -> Result<PathBuf> {
     Ok(fetched)
 }
 
-/// A command of uv for one environment. It uses only the Pythons of this machine.
+/// A command of uv for one environment. It uses only the Pythons of this machine, and compiles what it
+/// installs: a process that finds no byte code, and may not write it (`PYTHONDONTWRITEBYTECODE`, another
+/// owner), compiles all of Dagster and Ray at each start, which takes longer than a step.
 pub(crate) fn command(project: &Project, stage: &mut Stage, arguments: &[&str]) -> Result<Command> {
     let mut command = project.program(program(project, stage)?);
     command.args(arguments).env("UV_PYTHON_DOWNLOADS", "never").env("UV_NO_PROGRESS", "1");
+    command.env("UV_COMPILE_BYTECODE", "1");
     Ok(command)
 }
 
