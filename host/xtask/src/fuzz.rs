@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::background::in_background;
 use crate::project::Project;
 use crate::stages::{Stage, Stages};
 
@@ -95,7 +96,7 @@ impl Place {
         // With a target named, build scripts and macros are built without the flags.
         cargo.arg("--manifest-path").arg(self.source.join("Cargo.toml"));
         cargo.arg("--target-dir").arg(&self.target).env("RUSTFLAGS", FLAGS);
-        stage.execute(&mut cargo)?;
+        stage.execute(&mut in_background(cargo))?;
         Ok(self.target.join(host).join("release"))
     }
 

@@ -3,6 +3,7 @@
 //! Each command does all of its own set-up, so that a fresh clone needs nothing else first.
 
 mod areas;
+mod background;
 mod bench;
 mod build;
 mod cluster;

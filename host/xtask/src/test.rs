@@ -9,6 +9,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use crate::areas::{self, AREAS, Kind};
+use crate::background::in_background;
 use crate::build;
 use crate::cluster;
 use crate::frozen;
@@ -34,9 +35,6 @@ const PYTHON: [&str; 7] = [
 
 /// How long each fuzz target runs: long enough to reach all code from the committed inputs.
 const FUZZ_SECONDS: u32 = 30;
-
-/// How many processor priorities a compilation gives way to tests that run beside it.
-const NICE: &str = "19";
 
 /// What to test.
 #[derive(Args)]
@@ -215,7 +213,7 @@ impl Tests<'_> {
     fn clippy(&self) {
         let arguments =
             ["clippy", "--locked", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        self.stages.run("clippy", |stage| stage.execute(&mut nice(self.project.cargo(&arguments))));
+        self.stages.run("clippy", |stage| stage.execute(&mut in_background(self.project.cargo(&arguments))));
     }
 
     /// The tests of all crates, or the integration tests of those names. Only their compilation
@@ -229,8 +227,9 @@ impl Tests<'_> {
             cargo.args(more);
             cargo
         };
-        let built =
-            self.stages.run("cargo test build", |stage| stage.execute(&mut nice(command(&["--no-run"]))));
+        let built = self
+            .stages
+            .run("cargo test build", |stage| stage.execute(&mut in_background(command(&["--no-run"]))));
         if built {
             self.stages.run("cargo test", |stage| stage.execute(&mut command(&[])));
         }
@@ -374,20 +373,4 @@ fn has_advisories() -> bool {
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     home.is_some_and(|home| home.join("advisory-dbs").is_dir())
-}
-
-/// The same command, behind the tests that run beside it.
-fn nice(command: Command) -> Command {
-    let mut nice = Command::new("nice");
-    nice.args(["-n", NICE]).arg(command.get_program()).args(command.get_args());
-    if let Some(folder) = command.get_current_dir() {
-        nice.current_dir(folder);
-    }
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => nice.env(name, value),
-            None => nice.env_remove(name),
-        };
-    }
-    nice
 }

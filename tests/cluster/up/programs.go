@@ -77,6 +77,8 @@ func describe(chosen settings, at places) map[string]*program {
 	for _, one := range programs {
 		byName[one.name] = one
 	}
+	// KubeRay's CRDs are so large that half of its start, and of each restart, is garbage collection.
+	byName["kube-apiserver"].env = []string{"GOGC=300", "GOMEMLIMIT=2GiB"}
 	byName["kuberay-operator"].env = []string{"KUBECONFIG=" + at.operatorKubeconfig, "POD_NAMESPACE=" + operatorSpace}
 	return byName
 }
