@@ -1,8 +1,7 @@
 """Dagster runs, steps and scripts as commands of the service in ``../command-runner``.
 
-A class for each interface that the world exports, called like it. What they share: ``service``
-speaks with the service, ``options`` reads what users write, ``jobs`` names jobs and makes them from
-a worker's command.
+Each class implements the exported interface of its name. They share ``service`` (the HTTP client),
+``options`` (the configuration) and ``jobs`` (names and contents of jobs).
 """
 
 import json
@@ -25,12 +24,12 @@ from wit_world.imports.model import (
 )
 from wit_world.imports.sink import Channel, Listener
 
-# How much output someone who debugs is shown.
+# Bytes of output in the debug info.
 _TAIL = 16 << 10
-# How often a quiet script's caller is asked whether he is still there.
+# How long to wait for output before checking whether the caller has canceled.
 _QUIET_SECONDS = 0.5
-_LOOK_SECONDS = 0.5
-# How often in a row the stream may break without a whole line more.
+_POLL_SECONDS = 0.5
+# How often in a row the stream may break without another complete line.
 _BREAKS = 5
 
 
@@ -86,7 +85,7 @@ class Launcher(exports.Launcher):
         tail = b""
         if output := service.output(id, 0):
             with output:
-                # The stream of a job that runs does not end.
+                # The stream of a running job does not end.
                 while data := output.read(_QUIET_SECONDS):
                     tail = (tail + data)[-_TAIL:]
         return f"{id}: {state.name}\nThe end of its output:\n{tail.decode(errors='replace')}"
@@ -105,7 +104,7 @@ class Executor(exports.Executor):
         found = service.start(id, spec)
         is_ours = found["labels"].get(jobs.LAUNCH) == spec["labels"][jobs.LAUNCH]
         if found["state"] != "running" and not is_ours:
-            # It belongs to an earlier worker of the run, which was resumed since.
+            # The ended job belongs to an earlier worker of a resumed run.
             service.forget(id)
             service.start(id, spec)
         return reference
@@ -117,7 +116,7 @@ class Executor(exports.Executor):
         return Service.configured().stop([step.job.submission_id for step in steps], listener)
 
     def finish(self, run_id: str, options: str) -> None:
-        """The steps of a run share nothing that was made for them."""
+        """Does nothing: this backend creates nothing that the steps of a run share."""
 
     def _spec(self, step: StepSpec) -> jobs.Spec:
         chosen = options.of_worker(step.options, step.tags)
@@ -151,52 +150,52 @@ class Pipes(exports.Pipes):
         try:
             position = int(from_ or 0)
         except ValueError:
-            options.invalid("from", "is no position", "pass what `follow` returned")
-        service, left, begun = Service.configured(), _BREAKS, b""
+            options.invalid("from", f"{from_!r} is not a position", "pass what `follow` returned")
+        service, left, incomplete = Service.configured(), _BREAKS, b""
         while output := service.output(job.submission_id, position):
             with output:
-                reached, begun = _pass_on(output, position, listener)
+                reached, incomplete = _forward(output, position, listener)
             left = _BREAKS if reached > position else left - 1
             position = reached
             if output.ended:
                 break
             if not left:
-                # The caller goes on from the position.
+                # The caller continues at this position.
                 return Followed(str(position), complete=False)
-            # What came of a line whose end did not come is sent again.
-            begun = b""
-            sleep(_LOOK_SECONDS)
-        if begun:
-            listener.output(Channel.STDOUT, [begun])
-        return Followed(str(position + len(begun)), complete=True)
+            # The service sends an incomplete line again.
+            incomplete = b""
+            sleep(_POLL_SECONDS)
+        if incomplete:
+            listener.output(Channel.STDOUT, [incomplete])
+        return Followed(str(position + len(incomplete)), complete=True)
 
     def wait(self, job: JobRef, listener: Listener) -> JobStatus:
         service = Service.configured()
         while (status := service.look([job.submission_id])[0]).state == JobState.RUNNING:
             if listener.cancelled():
                 raise Err(Error_Cancelled())
-            sleep(_LOOK_SECONDS)
+            sleep(_POLL_SECONDS)
         return status
 
     def terminate(self, job: JobRef, listener: Listener) -> JobStatus:
         return Service.configured().stop([job.submission_id], listener)[0]
 
 
-def _pass_on(output: Response, position: int, listener: Listener) -> tuple[int, bytes]:
-    """Passes output on until it ends, or until the connection breaks.
+def _forward(output: Response, position: int, listener: Listener) -> tuple[int, bytes]:
+    """Forwards complete lines until the output ends or the connection breaks.
 
-    A line counts as passed on once it is whole. Where the last one's end is, and what came after.
+    Returns the position after the last complete line, and the incomplete line after it.
     """
-    begun = b""
+    incomplete = b""
     while not output.ended:
         if listener.cancelled():
             raise Err(Error_Cancelled())
         try:
-            begun += output.read(_QUIET_SECONDS)
+            incomplete += output.read(_QUIET_SECONDS)
         except Err:
             break
-        whole, end, begun = begun.rpartition(b"\n")
+        complete, end, incomplete = incomplete.rpartition(b"\n")
         if end:
-            listener.output(Channel.STDOUT, whole.split(b"\n"))
-            position += len(whole) + 1
-    return position, begun
+            listener.output(Channel.STDOUT, complete.split(b"\n"))
+            position += len(complete) + 1
+    return position, incomplete

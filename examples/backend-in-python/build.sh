@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes command_runner.wasm from the contract in ../../wit and the Python files here.
+# Builds command_runner.wasm from the contract in ../../wit and the Python files of this folder.
 set -eu
 cd "$(dirname "$0")"
 contract=../../wit

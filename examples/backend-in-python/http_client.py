@@ -1,6 +1,6 @@
-"""Requests, as ``wasi:http`` has them. A component has no sockets, so ``urllib`` cannot work.
+"""An HTTP client on ``wasi:http``. A component has no sockets, so ``urllib`` does not work.
 
-No header for the token: the host adds it, to requests to the address that it belongs to.
+Requests have no token: the host adds it to requests to the configured address.
 """
 
 from types import TracebackType
@@ -34,14 +34,14 @@ _METHODS = {
     "PUT": Method_Put,
 }
 _SCHEMES = {"http": Scheme_Http, "https": Scheme_Https}
-# What a stream takes at once.
+# The most bytes that `blocking-write-and-flush` of `wasi:io` accepts.
 _PIECE = 4096
 _READ = 64 << 10
 _QUIET_SECONDS = 60.0
 
 
 class Response:
-    """An answer that has begun."""
+    """A response whose head has arrived."""
 
     def __init__(self, response: IncomingResponse) -> None:
         self.status = response.status()
@@ -62,12 +62,12 @@ class Response:
         self.close()
 
     def close(self) -> None:
-        """Lets go of it, a child before what it came from."""
+        """Drops the resources, each child before its parent."""
         for resource in (self._stream, self._body, self._response):
             resource.__exit__(None, None, None)
 
     def read(self, within_seconds: float) -> bytes:
-        """The next bytes; none where it has ended, or where none come in time."""
+        """Returns the next bytes; none at the end, or if none arrive in time."""
         with (
             self._stream.subscribe() as readable,
             monotonic_clock.subscribe_duration(int(within_seconds * 1e9)) as late,
@@ -80,23 +80,23 @@ class Response:
             if isinstance(error.value, StreamError_Closed):
                 self.ended = True
                 return b""
-            raise _broken("the answer", error.value.value.to_debug_string()) from error
+            raise _broken("the response", error.value.value.to_debug_string()) from error
 
     def read_all(self) -> bytes:
         parts = []
         while not self.ended:
             part = self.read(_QUIET_SECONDS)
             if not part and not self.ended:
-                raise _broken("the answer", "it stopped in the middle")
+                raise _broken("the response", f"no data for {_QUIET_SECONDS:.0f} s")
             parts.append(part)
         return b"".join(parts)
 
 
 def send(method: str, url: str, body: bytes) -> Response:
-    """Sends a request, and waits for the answer to begin."""
+    """Sends a request and waits for the head of the response."""
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES or not parts.netloc:
-        invalid("address", f"{url!r} is no URL", "write http://host:port")
+        invalid("address", f"{url!r} is not an HTTP URL", "write http://host:port")
     length = str(len(body)).encode()
     request = OutgoingRequest(Fields.from_list([("content-length", length)]))
     request.set_method(_METHODS[method]())
@@ -105,20 +105,20 @@ def send(method: str, url: str, body: bytes) -> Response:
     request.set_path_with_query(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
     outgoing = request.body()
     try:
-        answer = outgoing_handler.handle(request, None)
+        pending = outgoing_handler.handle(request, None)
     except Err as error:
         raise _explained(url, error.value) from error
-    with answer:
+    with pending:
         _write(outgoing, body)
-        with answer.subscribe() as signal:
-            signal.block()
-        match answer.get():
+        with pending.subscribe() as ready:
+            ready.block()
+        match pending.get():
             case Ok(Ok(response)):
                 return Response(response)
             case Ok(Err(code)):
                 raise _explained(url, code)
             case _:
-                raise _broken(url, "the answer was lost")
+                raise _broken(url, "the response was lost")
 
 
 def _write(outgoing: OutgoingBody, body: bytes) -> None:
@@ -128,17 +128,17 @@ def _write(outgoing: OutgoingBody, body: bytes) -> None:
                 stream.blocking_write_and_flush(body[first : first + _PIECE])
         OutgoingBody.finish(outgoing, None)
     except Err:
-        # A service that answers early stops reading. What it says is in the answer.
+        # A server that responds early stops reading. The response contains the reason.
         return
 
 
 def _broken(what: str, how: str) -> Err[Error_Unavailable]:
-    """The connection broke, and with it what could be known."""
+    """Returns the error for a broken connection: the request may have been applied."""
     return Err(Error_Unavailable(RetryHint(f"{what}: {how}", None, maybe_applied=True)))
 
 
 def _explained(url: str, code: ErrorCode) -> Err[Error_Denied] | Err[Error_Unavailable]:
     if isinstance(code, ErrorCode_HttpRequestDenied):
-        # The host knows the line that grants it, and puts it into the error.
+        # The host fills in the grant that would allow the request.
         return Err(Error_Denied(Denial("http", url, "")))
     return _broken(url, str(code))

@@ -1,4 +1,4 @@
-"""Jobs of the service: how they are called, and what they execute."""
+"""The service's jobs: their ids and what they execute."""
 
 import hashlib
 import re
@@ -10,54 +10,55 @@ from wit_world.imports.model import WorkerCommand
 
 Spec = dict[str, Any]
 
-# The label that tells one launch from another.
+# The label with a nonce that distinguishes launches.
 LAUNCH = "launch"
 
-# Where a worker's last argument travels. The service shows command lines to all who may ask.
+# The variable with a worker's last argument, which may hold secrets. The service shows command
+# lines to every client.
 _ARGUMENT = "DAGSTER_WORKER_ARGUMENT"
 _LONGEST_NAME = 60
 _ID = re.compile("[A-Za-z0-9._-]{1,200}")
 
 
 def run_id(run_id: str, attempt: int) -> str:
-    """A run's job."""
+    """Returns the id of a run's job."""
     return f"dagster-run-{_slug(run_id)}.{attempt}"
 
 
 def step_id(run_id: str, step_key: str, attempt: int) -> str:
-    """A step's job."""
+    """Returns the id of a step's job."""
     return f"dagster-step-{_slug(run_id)}.{_slug(step_key)}.{attempt}"
 
 
 def script_id(run_id: str, nonce: str) -> str:
-    """A script's job."""
+    """Returns the id of a script's job."""
     return f"dagster-pipes-{_slug(run_id)}.{_slug(nonce)}"
 
 
 def is_id(text: str) -> bool:
-    """What the service takes as an id."""
+    """Returns whether the service accepts the text as an id."""
     return _ID.fullmatch(text) is not None
 
 
 def _slug(name: str) -> str:
-    """A step's key may hold any character.
+    """Returns the name if it fits into an id, or else a replacement with a hash of the name.
 
-    What does not fit into an id is replaced, and a hash of the whole tells it from its likes.
+    A step's key may contain any character.
     """
     plain = re.sub("[^A-Za-z0-9_-]", "_", name[:_LONGEST_NAME])
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def of_worker(command: WorkerCommand, options: Spec, labels: dict[str, str]) -> Spec:
-    """A worker of Dagster."""
+    """Returns the job of a run worker or a step worker."""
     env = {}
-    for place, entry in enumerate(options.get("env_vars", [])):
+    for index, entry in enumerate(options.get("env_vars", [])):
         name, separator, value = entry.partition("=")
         if not separator:
-            # Not the entry itself: it may hold a secret, and errors are shown to many.
-            invalid(f"env_vars[{place}]", "has no `=`", "write KEY=VALUE")
+            # The entry is left out of the error, because it may hold a secret.
+            invalid(f"env_vars[{index}]", "has no `=`", "write KEY=VALUE")
         env[name] = value
-    # What the worker needs wins over what the user wants.
+    # The worker's own variables take precedence over the user's.
     env.update(command.env)
     argv = list(command.argv)
     if command.payload is not None:
@@ -67,14 +68,14 @@ def of_worker(command: WorkerCommand, options: Spec, labels: dict[str, str]) -> 
 
 
 def of_script(options: Spec, bootstrap: dict[str, str], labels: dict[str, str]) -> Spec:
-    """A script that reports back through Dagster Pipes."""
+    """Returns the job of a script that reports through Dagster Pipes."""
     env = {**options.get("runtime_env", {}).get("env_vars", {}), **bootstrap}
     labels = {**options.get("metadata", {}), **labels}
     return _spec(["sh", "-c", options["entrypoint"]], env, labels, options)
 
 
 def _spec(argv: list[str], env: dict[str, str], labels: dict[str, str], options: Spec) -> Spec:
-    # The interpreter's own randomness was drawn when the component was built.
+    # Python's `random` was seeded when the component was built, so it repeats in each call.
     labels = {**labels, LAUNCH: f"{random.get_random_u64():016x}"}
-    where = {"directory": options["directory"]} if "directory" in options else {}
-    return {"argv": argv, "env": env, "labels": labels, **where}
+    directory = {"directory": options["directory"]} if "directory" in options else {}
+    return {"argv": argv, "env": env, "labels": labels, **directory}

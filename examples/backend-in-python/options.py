@@ -1,4 +1,4 @@
-"""What users write, with every mistake told by the name of its field."""
+"""Reads the user's options. Errors name the field of each mistake."""
 
 import json
 from typing import Any, NoReturn
@@ -6,18 +6,18 @@ from typing import Any, NoReturn
 from componentize_py_types import Err
 from wit_world.imports.model import Error_InvalidConfig, FieldError
 
-# The tag with which a run or an op overrides the configuration, key by key.
+# The tag of a run or an op that overrides the configuration, key by key.
 _TAG = "dagster-ray/config"
 
 _STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
-_DIRECTORY = {"type": "string", "description": "Where it runs, on the service's machine."}
+_DIRECTORY = {"type": "string", "description": "The working directory on the service's machine."}
 
-# The options of runs and steps: `backend_config` and what the shim has fields for.
+# The options of runs and steps: `backend_config` and the fields of the launcher's configuration.
 WORKER_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        # The shim has acted on it already.
+        # The Python adapter evaluates it.
         "enabled": {"type": "boolean"},
         "env_vars": {
             "type": "array",
@@ -28,12 +28,12 @@ WORKER_SCHEMA: dict[str, Any] = {
     },
 }
 
-# The options of a script: what `submit_job_params` says of it.
+# The options of a script: `submit_job_params` of the Pipes client.
 SCRIPT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        "entrypoint": {"type": "string", "description": "A command line, for sh."},
+        "entrypoint": {"type": "string", "description": "The command line, run by sh."},
         "metadata": _STRINGS,
         "runtime_env": {
             "type": "object",
@@ -48,12 +48,12 @@ _TYPES: dict[str, type] = {"boolean": bool, "string": str, "array": list, "objec
 
 
 def invalid(path: str, problem: str, hint: str) -> NoReturn:
-    """Fails with one mistake, and what to write instead."""
+    """Raises an error for one field, with a hint."""
     raise Err(Error_InvalidConfig([FieldError(path, problem, hint)]))
 
 
 def of_worker(options: str, tags: list[tuple[str, str]]) -> dict[str, Any]:
-    """The configuration, overridden by the tag."""
+    """Returns the options of a run or step, overridden by the tag."""
     fields = _object("options", options) | _object(_TAG, dict(tags).get(_TAG, "{}"))
     return _checked(fields, WORKER_SCHEMA)
 
@@ -68,13 +68,13 @@ def of_script(options: str) -> dict[str, Any]:
 def _object(path: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-        # Half of a surrogate pair is JSON, but no text that could be passed on.
+        # A lone surrogate is valid JSON, but cannot be encoded as UTF-8.
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        invalid(path, "is no JSON object", "write {} for nothing")
-    # What is null is as good as not there.
+        invalid(path, "is not a JSON object", "write {} for no options")
+    # A null value counts as absent.
     return {key: entry for key, entry in value.items() if entry is not None}
 
 
@@ -86,10 +86,10 @@ def _checked(fields: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mistakes(path: str, value: Any, schema: dict[str, Any]):
-    """As much of JSON Schema as the schemas above use."""
+    """Yields the violations of a schema, for the keywords that the schemas above use."""
     if not isinstance(value, _TYPES[schema["type"]]):
         kind = type(value).__name__
-        yield FieldError(path, f"is of the type {kind}", f"write a JSON {schema['type']}")
+        yield FieldError(path, f"has the type {kind}", f"write a JSON {schema['type']}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _mistakes(f"{path}[{index}]", item, schema["items"])
@@ -101,4 +101,4 @@ def _mistakes(path: str, value: Any, schema: dict[str, Any]):
             if key in known or others:
                 yield from _mistakes(inner, entry, known.get(key, others))
             else:
-                yield FieldError(inner, "is not known", f"known: {', '.join(known)}")
+                yield FieldError(inner, "is unknown", f"known keys: {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""The service: its requests, and what they answer."""
+"""The client of the service's HTTP API."""
 
 import json
 from typing import Any, Self
@@ -22,7 +22,7 @@ from wit_world.imports.model import (
 )
 from wit_world.imports.sink import Listener
 
-# What is read from the configuration once, and not with each run or step.
+# The settings that are read from the configuration once and not sent with each run or step.
 SETTINGS = {
     "address": "The URL of the service, such as http://127.0.0.1:8099.",
     "stop_grace_seconds": "How long a job may take to end before it is killed. Default: 30.",
@@ -30,10 +30,10 @@ SETTINGS = {
 
 _TRIES = 4
 _FIRST_WAIT_SECONDS = 0.25
-# How many jobs are asked for at once: their ids stand in the URL.
+# How many job ids fit into the URL of one request.
 _AT_ONCE = 100
-_LOOK_SECONDS = 0.3
-# How much longer than its grace the end of a job is waited for.
+_POLL_SECONDS = 0.3
+# How long to wait for the end of a job after its grace period.
 _PATIENCE_SECONDS = 30
 _STATES = {
     "running": JobState.RUNNING,
@@ -44,7 +44,7 @@ _STATES = {
 
 
 class Service:
-    """The service that the configuration names."""
+    """A client of the configured service."""
 
     def __init__(self, address: str, grace_seconds: float) -> None:
         self._address = address.rstrip("/")
@@ -55,20 +55,20 @@ class Service:
         address = store.get("address")
         if address is None:
             invalid("address", "is missing", "write the service's URL, http://host:port")
-        given = store.get("stop_grace_seconds")
+        text = store.get("stop_grace_seconds")
         try:
-            grace = 30.0 if given is None else float(given)
+            grace = 30.0 if text is None else float(text)
         except ValueError:
             grace = -1.0
         if not 0 <= grace < 86_400:
-            invalid("stop_grace_seconds", f"is {given}", "write a number of seconds")
+            invalid("stop_grace_seconds", f"is {text}", "write a number of seconds below 86400")
         return cls(address, grace)
 
     def reference(self, id: str) -> JobRef:
         return JobRef(id, dashboard_url=f"{self._address}/jobs/{id}", details=None)
 
     def start(self, id: str, spec: dict[str, Any]) -> dict[str, Any]:
-        """Starts a job, or finds the one that has its id."""
+        """Starts a job, or returns the existing job with this id."""
         return self._ask("PUT", _path(id), spec)
 
     def forget(self, id: str) -> None:
@@ -78,18 +78,18 @@ class Service:
             _pass_over_missing(error)
 
     def look(self, ids: list[str]) -> list[JobStatus]:
-        """The status of each, in their order."""
+        """Returns the status of each job, in the order of the ids."""
         known: dict[str, JobStatus] = {}
-        asked = [id for id in ids if is_id(id)]
-        for first in range(0, len(asked), _AT_ONCE):
-            some = ",".join(asked[first : first + _AT_ONCE])
-            for job in self._ask("GET", f"/jobs?ids={some}"):
+        valid = [id for id in ids if is_id(id)]
+        for first in range(0, len(valid), _AT_ONCE):
+            batch = ",".join(valid[first : first + _AT_ONCE])
+            for job in self._ask("GET", f"/jobs?ids={batch}"):
                 known[job["id"]] = _status(job)
         missing = JobState.MISSING
         return [known.get(id) or JobStatus(id, missing, None, None, None) for id in ids]
 
     def stop(self, ids: list[str], listener: Listener) -> list[JobStatus]:
-        """Stops jobs, all at the same time, and returns their ends."""
+        """Stops all jobs at once and returns their final statuses."""
         for id in ids:
             try:
                 self._ask("POST", f"{_path(id)}/stop", {"grace_seconds": self._grace_seconds})
@@ -105,10 +105,13 @@ class Service:
                 raise Err(Error_Cancelled())
             if monotonic_clock.now() >= deadline:
                 raise Err(Error_Timeout(int(patience * 1000)))
-            sleep(_LOOK_SECONDS)
+            sleep(_POLL_SECONDS)
 
     def output(self, id: str, position: int) -> Response | None:
-        """Its output from a byte on, as a stream that ends with the job. None if there is none."""
+        """Returns a job's output from a byte position, as a stream that ends with the job.
+
+        Returns None if there is no such job.
+        """
         try:
             return self._send("GET", f"{_path(id)}/output?from={position}")
         except Err as error:
@@ -120,7 +123,7 @@ class Service:
             return json.loads(response.read_all())
 
     def _send(self, method: str, path: str, body: Any = None) -> Response:
-        """Every request can be repeated: it finds what an earlier one did."""
+        """Sends a request with retries. All requests of the API are idempotent."""
         data = b"" if body is None else json.dumps(body).encode()
         wait = _FIRST_WAIT_SECONDS
         for left in reversed(range(_TRIES)):
@@ -139,13 +142,13 @@ class Service:
 
 
 def sleep(seconds: float) -> None:
-    """The interpreter's own `time.sleep` works too; this one is the contract's."""
+    """Waits on the monotonic clock. `time.sleep` works too."""
     with monotonic_clock.subscribe_duration(int(seconds * 1e9)) as pollable:
         pollable.block()
 
 
 def _path(id: str) -> str:
-    """A reference comes from a tag, which users can edit: what is no id goes into no URL."""
+    """Returns the path of a job. Checks the id, because users can edit the tag that holds it."""
     if not is_id(id):
         raise Err(Error_NotFound(f"there is no job {id!r}"))
     return f"/jobs/{id}"

@@ -1,7 +1,7 @@
-"""Runs commands as processes of this machine, for whoever has the token.
+"""Runs commands as processes of this machine, for every client with the token.
 
-It stands for infrastructure of your own: a batch system, a gateway, a pool of machines. See
-README.md for what it answers.
+It is an example of your own infrastructure, such as a batch system. README.md describes its HTTP
+API.
 """
 
 import argparse
@@ -28,13 +28,13 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _FIELDS = {"argv", "env", "directory", "labels"}
 _LARGEST_BODY = 4 << 20
 _CHUNK = 64 << 10
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 log = logging.getLogger("command-runner")
 
 
 class Refused(Exception):
-    """An answer that is no success."""
+    """An error response."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 class Job:
-    """A command that runs, or ran. Its output, both streams merged, is a file."""
+    """A command that is running or has ended. A file holds its merged output streams."""
 
     def __init__(self, id: str, spec: Mapping[str, Any], output: Path) -> None:
         self.id = id
@@ -61,15 +61,15 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                # A group of its own, so that a signal reaches all that belongs to it.
+                # A separate process group, so that a signal reaches all of its processes.
                 start_new_session=True,
             )
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
-        # The group's id stays taken for as long as its leader is not collected.
+        # The process group's id is not reused until its leader is reaped.
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        # Nothing that the command started outlives it.
+        # Kill the processes that the command left running.
         self._signal(signal.SIGKILL)
         self.exit_code = self._process.wait()
         self.ended = time.time()
@@ -82,7 +82,7 @@ class Job:
                 return
 
     def stop(self, grace: float) -> None:
-        """Asks it to end, and kills it after so many seconds."""
+        """Sends SIGTERM, and SIGKILL after `grace` seconds."""
         if self.ended is not None:
             return
         if not self.stopped:
@@ -100,8 +100,8 @@ class Job:
             return "running"
         return "stopped" if self.stopped else "succeeded" if self.exit_code == 0 else "failed"
 
-    def shown(self) -> dict[str, Any]:
-        """What everyone who may ask can see: not the environment, which may hold secrets."""
+    def summary(self) -> dict[str, Any]:
+        """Returns the public fields. The environment is left out because it may hold secrets."""
         return {
             "id": self.id,
             "state": self.state,
@@ -114,7 +114,7 @@ class Job:
 
 
 class Jobs:
-    """All jobs, by their ids."""
+    """All jobs, by id."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -122,14 +122,16 @@ class Jobs:
         self._lock = threading.Lock()
 
     def start(self, id: str, spec: Mapping[str, Any]) -> tuple[Job, bool]:
-        """Starts a command, or finds what was started under that id; and says which."""
+        """Starts a job, or finds the existing one. Returns the job and whether it is new."""
         with self._lock:
             if id in self._jobs:
                 return self._jobs[id], False
             try:
                 job = Job(id, spec, self._directory / f"{id}.log")
             except (OSError, ValueError) as error:
-                raise Refused(HTTPStatus.BAD_REQUEST, f"it cannot be started: {error}") from error
+                raise Refused(
+                    HTTPStatus.BAD_REQUEST, f"the command cannot be started: {error}"
+                ) from error
             self._jobs[id] = job
             return job, True
 
@@ -149,21 +151,21 @@ class Jobs:
             if job is None:
                 raise Refused(HTTPStatus.NOT_FOUND, f"there is no job {id}")
             if job.ended is None:
-                raise Refused(HTTPStatus.CONFLICT, f"the job {id} runs: stop it first")
+                raise Refused(HTTPStatus.CONFLICT, f"the job {id} is running: stop it first")
             del self._jobs[id]
             job.output.unlink(missing_ok=True)
 
     def stop(self, grace: float) -> None:
-        """Stops all of them, and returns when they have ended."""
+        """Stops all jobs and waits until they have ended."""
         running = [job for job in self.all(None) if job.ended is None]
         for job in running:
             job.stop(grace)
         while any(job.ended is None for job in running):
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The HTTP side."""
+    """The HTTP API."""
 
     protocol_version = "HTTP/1.1"
     jobs: Jobs
@@ -186,7 +188,10 @@ class Handler(BaseHTTPRequestHandler):
             body = self._body()
             given = self.headers.get("authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
-                raise Refused(HTTPStatus.UNAUTHORIZED, "send the token: Authorization: Bearer …")
+                raise Refused(
+                    HTTPStatus.UNAUTHORIZED,
+                    "the token is missing or wrong: send the token as Authorization: Bearer TOKEN",
+                )
             self._route(method, body)
         except Refused as refused:
             self._send(refused.status, {"error": str(refused)})
@@ -200,39 +205,41 @@ class Handler(BaseHTTPRequestHandler):
         match method, parts:
             case "GET", ["jobs"]:
                 ids = query["ids"].split(",") if "ids" in query else None
-                self._send(HTTPStatus.OK, [job.shown() for job in self.jobs.all(ids)])
+                self._send(HTTPStatus.OK, [job.summary() for job in self.jobs.all(ids)])
             case "PUT", ["jobs", id]:
-                job, made = self.jobs.start(_checked_id(id), _checked_spec(body))
-                self._send(HTTPStatus.CREATED if made else HTTPStatus.OK, job.shown())
+                job, is_new = self.jobs.start(_checked_id(id), _checked_spec(body))
+                self._send(HTTPStatus.CREATED if is_new else HTTPStatus.OK, job.summary())
             case "GET", ["jobs", id]:
-                self._send(HTTPStatus.OK, self.jobs.get(id).shown())
+                self._send(HTTPStatus.OK, self.jobs.get(id).summary())
             case "POST", ["jobs", id, "stop"]:
                 job = self.jobs.get(id)
                 job.stop(_number(body.get("grace_seconds", 10), "grace_seconds"))
-                self._send(HTTPStatus.ACCEPTED, job.shown())
+                self._send(HTTPStatus.ACCEPTED, job.summary())
             case "GET", ["jobs", id, "output"]:
                 self._stream(self.jobs.get(id), int(_number(query.get("from", 0), "from")))
             case "DELETE", ["jobs", id]:
                 self.jobs.remove(id)
                 self._send(HTTPStatus.OK, {})
             case _:
-                raise Refused(HTTPStatus.NOT_FOUND, f"there is nothing to {method} at {url.path}")
+                raise Refused(HTTPStatus.NOT_FOUND, f"no route for {method} {url.path}")
 
     def _body(self) -> dict[str, Any]:
         length = int(self.headers.get("content-length") or 0)
         if length > _LARGEST_BODY:
             self.close_connection = True
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_LARGEST_BODY} bytes")
+            raise Refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body exceeds {_LARGEST_BODY} bytes"
+            )
         try:
             body = json.loads(self.rfile.read(length) or b"{}")
         except ValueError as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, f"the body is no JSON: {error}") from error
+            raise Refused(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}") from error
         if not isinstance(body, dict):
-            raise Refused(HTTPStatus.BAD_REQUEST, "the body is no JSON object")
+            raise Refused(HTTPStatus.BAD_REQUEST, "the body is not a JSON object")
         return body
 
-    def _send(self, status: HTTPStatus, answer: Any) -> None:
-        content = json.dumps(answer).encode()
+    def _send(self, status: HTTPStatus, body: Any) -> None:
+        content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
@@ -240,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _stream(self, job: Job, position: int) -> None:
-        """Sends output from a byte on, as it is written, until the job has ended."""
+        """Sends the output from a byte position as it is written, until the job has ended."""
         self.send_response(HTTPStatus.OK)
         self.send_header("content-type", "application/octet-stream")
         self.send_header("transfer-encoding", "chunked")
@@ -248,7 +255,7 @@ class Handler(BaseHTTPRequestHandler):
         with job.output.open("rb") as file:
             file.seek(position)
             while True:
-                # In this order: what is written between the two looks is read by the next round.
+                # Read the state before the output: output written in between is read next time.
                 ended = job.ended is not None
                 data = file.read(_CHUNK)
                 if data:
@@ -256,7 +263,7 @@ class Handler(BaseHTTPRequestHandler):
                 elif ended:
                     break
                 else:
-                    time.sleep(_LOOK_SECONDS)
+                    time.sleep(_POLL_SECONDS)
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -265,23 +272,28 @@ class Handler(BaseHTTPRequestHandler):
 
 def _checked_id(id: str) -> str:
     if not _ID.fullmatch(id):
-        raise Refused(HTTPStatus.BAD_REQUEST, "an id is 1 to 200 of A-Z a-z 0-9 . _ -")
+        raise Refused(
+            HTTPStatus.BAD_REQUEST, f"{id!r} is not a job id: use 1 to 200 of A-Z a-z 0-9 . _ -"
+        )
     return id
 
 
 def _checked_spec(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     unknown = sorted(spec.keys() - _FIELDS)
     if unknown:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"unknown: {', '.join(unknown)}; {sorted(_FIELDS)}")
+        problem = (
+            f"unknown fields: {', '.join(unknown)}; the fields are {', '.join(sorted(_FIELDS))}"
+        )
+        raise Refused(HTTPStatus.BAD_REQUEST, problem)
     argv = spec.get("argv")
     if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
-        raise Refused(HTTPStatus.BAD_REQUEST, "argv: a list of strings, the program first")
+        raise Refused(HTTPStatus.BAD_REQUEST, "argv must be a list of strings, the program first")
     for name in ("env", "labels"):
         pairs = spec.get(name, {})
         if not isinstance(pairs, dict) or not all(isinstance(v, str) for v in pairs.values()):
-            raise Refused(HTTPStatus.BAD_REQUEST, f"{name}: an object of strings")
+            raise Refused(HTTPStatus.BAD_REQUEST, f"{name} must be an object of strings")
     if not isinstance(spec.get("directory"), str | None):
-        raise Refused(HTTPStatus.BAD_REQUEST, "directory: a path")
+        raise Refused(HTTPStatus.BAD_REQUEST, "directory must be a path")
     return spec
 
 
@@ -291,28 +303,28 @@ def _number(value: Any, name: str) -> float:
     except (TypeError, ValueError):
         number = -1
     if not 0 <= number < 2**53:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"{name}: a number that is not negative")
+        raise Refused(HTTPStatus.BAD_REQUEST, f"{name} must be a number of at least 0")
     return number
 
 
 def _token(file: Path) -> str:
     if not file.exists():
-        # Nobody else on this machine may read it.
+        # Only the user of the service may read the token.
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
             new.write(secrets.token_urlsafe(32))
         log.info("a new token is in %s", file)
     token = file.read_text().strip()
     if not token:
-        raise SystemExit(f"{file} is empty: remove it, and a token is made")
+        raise SystemExit(f"the token file {file} is empty: remove it to create a new token")
     return token
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (%(default)s)")
-    parser.add_argument("--port", type=int, default=8099, help="0 for any (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8099, help="0 for any free port (%(default)s)")
     parser.add_argument(
-        "--token-file", type=Path, default=Path("token"), help="made if there is none (%(default)s)"
+        "--token-file", type=Path, default=Path("token"), help="created if missing (%(default)s)"
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,7 +1,7 @@
-"""Counts primes: a Dagster job whose run and whose steps are Ray jobs.
+"""A Dagster job that counts primes. Its run and its steps are Ray jobs.
 
-Nothing in the ops knows of Ray. The run goes there because of `run_launcher` in dagster.yaml, and
-each step because of `executor_def`. What a step returns stays in Ray, because of `io_manager`.
+The ops contain nothing about Ray. `run_launcher` in dagster.yaml runs the run on Ray, and
+`executor_def` each step. `io_manager` keeps the steps' outputs in Ray's object store.
 """
 
 import os
@@ -25,7 +25,7 @@ def slices() -> Iterator[dg.DynamicOutput[int]]:
 
 @dg.op
 def count(context: dg.OpExecutionContext, start: int) -> int:
-    """Runs once for each slice, all of them at the same time."""
+    """Counts the primes of one slice. The steps of all slices run in parallel."""
     found = sum(1 for number in range(start, start + SIZE) if is_prime(number))
     context.log.info(f"{found} primes from {start} to {start + SIZE}")
     return found
@@ -33,9 +33,9 @@ def count(context: dg.OpExecutionContext, start: int) -> int:
 
 @dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
 def total(context: dg.OpExecutionContext, counts: list[int]) -> int:
-    """Fails the first time, and succeeds the second: Dagster's retries work as ever."""
+    """Adds the counts. Fails at the first attempt, so that Dagster retries it."""
     if context.retry_number == 0:
-        raise ConnectionError("a service did not answer (the demo does this on purpose)")
+        raise ConnectionError("a service is unreachable (the demo raises this on purpose)")
     return sum(counts)
 
 
@@ -48,7 +48,7 @@ def total(context: dg.OpExecutionContext, counts: list[int]) -> int:
     }
 )
 def report(context: dg.OpExecutionContext, primes: int) -> None:
-    """Has a Ray configuration of its own, which wins over that of the executor."""
+    """Logs the result. Its tag overrides the executor's Ray configuration."""
     audience = os.environ["AUDIENCE"]
     context.log.info(f"dear {audience}, there are {primes} primes below {LIMIT}")
 
@@ -58,12 +58,12 @@ def report(context: dg.OpExecutionContext, primes: int) -> None:
     resource_defs={"io_manager": RayIOManager()},
 )
 def primes() -> None:
-    """The whole job."""
+    """Counts the primes below the limit."""
     report(total(slices().map(count).collect()))
 
 
 def is_prime(number: int) -> bool:
-    """Miller and Rabin's test, which errs with a probability of less than 4 ** -8."""
+    """Tests a number by Miller and Rabin. The error probability is below 4 ** -8."""
     if number < 4:
         return number in (2, 3)
     odd, twos = number - 1, 0

@@ -1,9 +1,9 @@
-"""Runs the job `primes` on a Ray that is started for it, and shows what happened where.
+"""Starts Ray, runs the job `primes` on it, and prints which Ray job executed which step.
 
     cargo xtask demo        or, in the virtual environment: python examples/demo/run.py
 
-Exits with 0 only if the run succeeded, its worker and all of its steps were jobs of this Ray by
-Ray's own account, and nothing is left running.
+Exits with 0 only if the run succeeded, Ray lists its worker and all of its steps as jobs, and no
+process is left running.
 """
 
 import argparse
@@ -27,33 +27,33 @@ JOB = "primes"
 
 
 def main() -> int:
-    """Runs the demo."""
+    """Runs the demo and returns its exit code."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     arguments.add_argument(
         "--keep", action="store_true", help="keep Dagster's folder with the run and the logs"
     )
     keep = arguments.parse_args().keep
-    # A plain `kill` ends the demo like Ctrl-C does: through every clean-up below.
+    # SIGTERM ends the demo like Ctrl-C: with all clean-up below.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     home = Path(tempfile.mkdtemp(prefix="dagster-ray-demo-"))
     try:
         return demonstrate(console, home)
     except KeyboardInterrupt:
-        console.print("\n[yellow]interrupted[/]; everything is stopped")
+        console.print("\n[yellow]interrupted[/]; all processes are stopped")
         return 130
     except ServerFailed as failure:
         console.print(f"\n[red]failed[/]: {failure}")
         return 1
     finally:
         if keep:
-            console.print(f"Dagster's folder is kept: {home}")
+            console.print(f"Dagster's folder: {home}")
         else:
             shutil.rmtree(home, ignore_errors=True)
 
 
 def demonstrate(console: Console, home: Path) -> int:
-    """Starts, launches, watches, counts up, stops."""
+    """Starts Dagster and Ray, runs the job, checks the result, and stops both."""
     began = time.monotonic()
     ray_port = free_port()
     settings = (HERE / "dagster.yaml").read_text()
@@ -62,12 +62,12 @@ def demonstrate(console: Console, home: Path) -> int:
     )
     (home / "dagster.yaml").write_text(settings)
     os.environ["DAGSTER_HOME"] = str(home)
-    # As `activate` does it: a run worker is started as `dagster`.
+    # As `activate` does: Ray starts a run worker as `dagster`.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-        # They would win over every address, and this demo is about a Ray of its own.
+        # They take precedence over every configured address, and the demo uses its own Ray.
         os.environ.pop(name, None)
-    # Ray asks for a token where it finds one of the user's. This one has a token of its own.
+    # Ray requires a token where the user's settings enable it. The demo's Ray has its own token.
     token = home / "ray-token"
     token.write_text(secrets.token_hex(16))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
@@ -85,36 +85,36 @@ def demonstrate(console: Console, home: Path) -> int:
         with console.status("stopping Dagster and Ray"):
             server.stop()
         if ray_answers(ray_port):
-            problems.append(f"Ray still answers at port {ray_port}")
+            problems.append(f"Ray is still running on port {ray_port}")
 
     if problems:
         for problem in problems:
-            console.print(f"[red]wrong[/]: {problem}")
+            console.print(f"[red]failed[/]: {problem}")
         return 1
     console.print(
-        f"\n[green]The run and its steps were jobs of this Ray.[/] "
-        f"Nothing is left running. {time.monotonic() - began:.0f} s in all."
+        f"\n[green]The run and its steps ran as Ray jobs.[/] "
+        f"No process is left running. Total time: {time.monotonic() - began:.0f} s."
     )
     console.print(look_further())
     return 0
 
 
 def look_further() -> str:
-    """The commands with which to go on by hand."""
+    """Returns the commands that start the same job in Dagster's web UI."""
     activate = Path(sys.executable).with_name("activate")
     return f"""
-To see the same job in Dagster's pages (stop with Ctrl-C):
+To run the same job in Dagster's web UI (stop with Ctrl-C):
 
   source {relative(activate)}
   export DAGSTER_HOME=$(mktemp -d); cp {relative(HERE / "dagster.yaml")} $DAGSTER_HOME
   dagster dev -f {relative(HERE / "definitions.py")}
 
-The job is in {relative(HERE / "definitions.py")}, Dagster's settings are in \
+The job is in {relative(HERE / "definitions.py")}, Dagster's configuration in \
 {relative(HERE / "dagster.yaml")}."""
 
 
 def relative(path: Path) -> str:
-    """The path as one would type it here."""
+    """Returns the path relative to the working directory."""
     return os.path.relpath(path)
 
 

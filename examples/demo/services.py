@@ -1,4 +1,4 @@
-"""Dagster's web server: started for the demo, and stopped with all that it started."""
+"""Starts Dagster's web server for the demo and stops it with all of its processes."""
 
 import contextlib
 import os
@@ -22,11 +22,11 @@ STOP_SECONDS_UNUSED = 5
 
 
 class ServerFailed(Exception):
-    """The web server did not do its part; the text says what it printed."""
+    """The web server failed. The text contains the end of its output."""
 
 
 class Webserver:
-    """A web server of Dagster, with a code server of its own for one file."""
+    """Dagster's web server, with a code server for one file."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process = process
@@ -36,11 +36,11 @@ class Webserver:
 
     @property
     def url(self) -> str:
-        """Where its pages are."""
+        """The URL of its pages."""
         return f"http://127.0.0.1:{self.port}"
 
     def wait(self) -> None:
-        """Returns once it answers."""
+        """Waits until the server responds."""
         deadline = time.monotonic() + START_SECONDS
         while not answers(f"{self.url}/server_info"):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -48,7 +48,7 @@ class Webserver:
             time.sleep(0.2)
 
     def launch(self, job: str) -> str:
-        """Launches a run of a job as its pages do: through GraphQL. Gives the run's id."""
+        """Launches a run of a job through GraphQL, as the web UI does. Returns the run's id."""
         self.used = True
         client = DagsterGraphQLClient("127.0.0.1", port_number=self.port, timeout=LAUNCH_SECONDS)
         try:
@@ -57,31 +57,31 @@ class Webserver:
             raise self.failure(f"the run could not be launched: {error}") from error
 
     def stop(self) -> None:
-        """Ends it as Ctrl-C does, so that the components can stop what they started."""
+        """Sends SIGINT, so that the components can stop the programs that they started."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                # Before anything was launched there is nothing to clean up but the server itself,
-                # and one that is still starting may not listen.
+                # Before a launch only the server itself needs to stop, and a starting server may
+                # ignore the signal.
                 self.process.wait(STOP_SECONDS if self.used else STOP_SECONDS_UNUSED)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
 
     def failure(self, what: str) -> ServerFailed:
-        """An error with the end of what the server printed."""
+        """Returns an error with the end of the server's output."""
         printed = self.log.read_text(errors="replace").splitlines()
         return ServerFailed("\n".join([what, *(f"  {line}" for line in printed[-40:])]))
 
 
 @contextlib.contextmanager
 def webserver(definitions: Path, home: Path, console: Console) -> Iterator[Webserver]:
-    """A web server that runs as long as the block."""
+    """Runs a web server during the block."""
     log = home / "webserver.log"
     port = free_port()
     command = [sys.executable, "-m", "dagster_webserver", "-f", str(definitions)]
     with log.open("wb") as output:
-        # A group of its own: Ctrl-C is for the demo, which stops the server when it is done.
+        # A separate process group: on Ctrl-C, the demo stops the server itself.
         process = subprocess.Popen(
             [*command, "-h", "127.0.0.1", "-p", str(port)],
             stdin=subprocess.DEVNULL,
@@ -94,26 +94,26 @@ def webserver(definitions: Path, home: Path, console: Console) -> Iterator[Webse
     try:
         with console.status("Dagster is starting"):
             server.wait()
-        console.print(f"Dagster's pages, as long as the demo runs: [blue]{server.url}[/]")
+        console.print(f"Dagster's web UI, while the demo runs: [blue]{server.url}[/]")
         yield server
     finally:
         server.stop()
 
 
 def free_port() -> int:
-    """A port that nothing uses now."""
+    """Returns an unused port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def ray_answers(port: int) -> bool:
-    """Whether the dashboard of a Ray is there."""
+    """Returns whether a Ray dashboard responds on the port."""
     return answers(f"http://127.0.0.1:{port}/api/version")
 
 
 def answers(url: str) -> bool:
-    """Whether something speaks HTTP there, no matter what it says."""
+    """Returns whether an HTTP server responds at the URL, with any status."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True

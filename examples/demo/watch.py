@@ -1,4 +1,4 @@
-"""Shows a run's events as they come."""
+"""Prints a run's events as they occur."""
 
 import logging
 import time
@@ -14,11 +14,11 @@ POLL_SECONDS = 0.3
 WORKER_SECONDS = 5
 
 WORDS = {
-    dg.DagsterEventType.RUN_START: "[bold]the run worker is up[/]",
-    dg.DagsterEventType.STEP_START: "begins",
+    dg.DagsterEventType.RUN_START: "[bold]the run worker is running[/]",
+    dg.DagsterEventType.STEP_START: "starts",
     dg.DagsterEventType.STEP_SUCCESS: "[green]done[/]",
-    dg.DagsterEventType.STEP_UP_FOR_RETRY: "[yellow]failed, will be tried again[/]",
-    dg.DagsterEventType.STEP_RESTARTED: "begins again",
+    dg.DagsterEventType.STEP_UP_FOR_RETRY: "[yellow]failed, will be retried[/]",
+    dg.DagsterEventType.STEP_RESTARTED: "restarts",
     dg.DagsterEventType.STEP_FAILURE: "[red]failed[/]",
     dg.DagsterEventType.STEP_SKIPPED: "skipped",
     dg.DagsterEventType.RUN_SUCCESS: "[bold green]the run succeeded[/]",
@@ -35,7 +35,7 @@ ENDINGS = {
 
 @dataclass
 class Attempt:
-    """One try of one step, in seconds since the epoch."""
+    """One attempt of a step. Times are seconds since the Unix epoch."""
 
     step: str
     number: int
@@ -45,7 +45,7 @@ class Attempt:
 
 @dataclass
 class History:
-    """What Dagster's event log says of a run."""
+    """A run's outcome and step attempts, read from Dagster's event log."""
 
     run_id: str
     succeeded: bool = False
@@ -53,12 +53,12 @@ class History:
     error: str | None = None
 
     def begin(self, step: str, moment: float) -> None:
-        """Notes a try of a step."""
+        """Records the start of an attempt of a step."""
         number = sum(attempt.step == step for attempt in self.attempts)
         self.attempts.append(Attempt(step, number, moment))
 
     def end(self, step: str, moment: float) -> None:
-        """Notes the end of the last try of a step."""
+        """Records the end of the last attempt of a step."""
         for attempt in reversed(self.attempts):
             if attempt.step == step:
                 attempt.ended = moment
@@ -71,14 +71,13 @@ def follow(
     console: Console,
     end_of_worker: Callable[[], str | None],
 ) -> History:
-    """Prints each step as it begins and ends, and returns when the run has ended.
+    """Prints the start and the end of each step, and returns when the run has ended.
 
-    A worker that dies before it can tell Dagster would leave the run without an end, so it is
-    asked after as well.
+    A worker that dies before it reports leaves the run unfinished, so its status is checked too.
     """
     history = History(run_id)
     began = time.time()
-    asked = began
+    checked = began
     cursor = None
     console.print(f"run {run_id}\n")
     with console.status("the run worker is starting as a Ray job"):
@@ -88,12 +87,12 @@ def follow(
             cursor = records.cursor
             for record in records.records:
                 show(record.event_log_entry, history, began, console)
-            # The status is read first, so that no event is missed that came with it.
+            # The status was read before the events, so no event of an ended run is missed.
             if run is not None and run.is_finished and not records.records:
                 history.succeeded = run.is_success
                 return history
-            if time.time() > asked + WORKER_SECONDS:
-                asked = time.time()
+            if time.time() > checked + WORKER_SECONDS:
+                checked = time.time()
                 how = end_of_worker()
                 run = instance.get_run_by_id(run_id)
                 if how is not None and run is not None and not run.is_finished:
@@ -105,11 +104,11 @@ def follow(
 
 
 def show(entry: dg.EventLogEntry, history: History, began: float, console: Console) -> None:
-    """Prints one event, if a reader wants to see it."""
+    """Records an event in the history, and prints it if it is of interest."""
     event, step = entry.dagster_event, entry.step_key or ""
     text = None
     if event is None:
-        # What an op logged itself, and the IO manager at a lower level.
+        # A message from an op. The IO manager logs at a lower level.
         if int(entry.level) >= logging.INFO:
             text = f"[dim]{escape(entry.user_message)}[/]"
     else:

@@ -1,6 +1,6 @@
-//! Does nothing: it is here for the features of the build dependencies, see Cargo.toml.
+//! An empty build script, which build dependencies require. Cargo.toml explains them.
 
-#[allow(clippy::print_stdout, reason = "cargo reads what a build script prints")]
+#[allow(clippy::print_stdout, reason = "a build script passes instructions to cargo on standard output")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 }

@@ -1,9 +1,9 @@
-"""Which build of the extension a bench measures: only one for release says anything of speed."""
+"""Checks that a benchmark measures a release build of the extension: a debug build is slow."""
 
 import json
 import subprocess
 
-# Runs in the environment that is measured, which has nothing else of this project.
+# Runs in the measured environment, which contains only the installed package.
 _PROBE = """
 import hashlib, json, pathlib
 from dagster_ray import _native, __version__
@@ -16,7 +16,7 @@ print(json.dumps([__version__, profile, str(file), digest, size]))
 
 
 def announce(interpreter: str) -> None:
-    """Prints which extension the interpreter loads, and refuses one that is no release build."""
+    """Prints which extension the interpreter loads. Exits if it is not a release build."""
     done = subprocess.run(
         [interpreter, "-c", _PROBE], stdout=subprocess.PIPE, text=True, check=True
     )

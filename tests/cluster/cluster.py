@@ -1,11 +1,11 @@
-"""A Kubernetes cluster with the KubeRay operator, one for the session.
+"""Fixtures with one Kubernetes cluster with the KubeRay operator for each pytest session.
 
-It is one of these, the first that is named:
+The first of these that applies is used:
 
-- the user's own: `--kubeconfig PATH`;
-- one that runs already: `DAGSTER_RAY_TEST_CLUSTER` names its ready.json (`cargo xtask cluster up`
-  prints the line);
-- one of the session's own, started here and ended with it.
+- a user's cluster: `--kubeconfig PATH`;
+- a test cluster that is running: `DAGSTER_RAY_TEST_CLUSTER` names its ready.json
+  (`cargo xtask cluster up` prints the line);
+- a test cluster that is started here and stopped at the end of the session.
 
 In a conftest.py: `from cluster import cluster, namespace, own_cluster, pytest_addoption`.
 """
@@ -28,12 +28,12 @@ from kubernetes import client, config
 
 REPOSITORY = Path(__file__).parents[2]
 RUNNING = "DAGSTER_RAY_TEST_CLUSTER"
-# A cold build of the control plane, and then some.
+# Seconds. The first start may build the control plane.
 START_LIMIT = 40 * 60
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    # Two folders of tests may both use this module.
+    # The conftest.py of two folders may both register the option.
     with contextlib.suppress(ValueError):
         parser.addoption(
             "--kubeconfig",
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @dataclass(frozen=True)
 class Own:
-    """What only a cluster of the tests' own has."""
+    """The process, sockets and files of a test cluster, which a user's cluster does not have."""
 
     pid: int
     kubeconfig_inside: Path
@@ -54,10 +54,10 @@ class Own:
 
 
 class Cluster:
-    """A cluster, as tests use it."""
+    """Access to a cluster, and ways to break a test cluster."""
 
     image = "rayproject/ray:2.60.0"
-    """Any image is the same on a cluster of the tests' own; on another, this one is pulled."""
+    """A test cluster treats all images alike. A user's cluster pulls this one."""
 
     def __init__(self, kubeconfig: Path, own: Own | None) -> None:
         self.kubeconfig = kubeconfig
@@ -65,7 +65,7 @@ class Cluster:
 
     @property
     def own(self) -> Own:
-        assert self._own, "this needs a cluster of the tests' own"
+        assert self._own, "this needs a test cluster: leave out --kubeconfig"
         return self._own
 
     @property
@@ -73,10 +73,10 @@ class Cluster:
         return self._own is not None
 
     def api(self) -> client.ApiClient:
-        """A client with connections of its own: `exec` changes the one that it is given."""
+        """Returns a client with its own connections, because `exec` modifies its client."""
         return config.new_client_from_config(str(self.kubeconfig))
 
-    # The client's own types say that every answer may be anything it ever answers.
+    # `Any`, because the client's annotations are unions of everything that a call can return.
 
     @property
     def core(self) -> Any:
@@ -86,30 +86,28 @@ class Cluster:
     def custom(self) -> Any:
         return client.CustomObjectsApi(self.api())
 
-    # Breaking it.
-
     def programs(self) -> dict[str, dict[str, Any]]:
-        """The control plane's programs: their process ids (inside) and how often they ended."""
-        return json.loads(_ask(self.own.control, "GET", "/programs"))
+        """Returns the pid (inside the namespaces) and the restart count of each program by name."""
+        return json.loads(_request(self.own.control, "GET", "/programs"))
 
     def kill_program(self, name: str) -> None:
-        """SIGKILL; the cluster starts it again."""
-        _ask(self.own.control, "POST", f"/programs/{name}/kill")
+        """Sends SIGKILL to a program. The cluster starts it again."""
+        _request(self.own.control, "POST", f"/programs/{name}/kill")
 
     def stop_program(self, name: str) -> None:
-        """SIGTERM; it stays away until it is started."""
-        _ask(self.own.control, "POST", f"/programs/{name}/stop")
+        """Sends SIGTERM to a program, which is not started again until `start_program`."""
+        _request(self.own.control, "POST", f"/programs/{name}/stop")
 
     def start_program(self, name: str) -> None:
-        _ask(self.own.control, "POST", f"/programs/{name}/start")
+        _request(self.own.control, "POST", f"/programs/{name}/start")
 
     def restart_apiserver(self) -> None:
-        """Kills the API server, and returns when it answers again."""
+        """Kills the API server, and returns when a new one responds."""
         self._restart("kube-apiserver")
         self.wait_for_apiserver()
 
     def restart_operator(self) -> None:
-        """Kills the KubeRay operator, and returns when a new one runs."""
+        """Kills the KubeRay operator, and returns when a new one is running."""
         self._restart("kuberay-operator")
 
     def _restart(self, name: str) -> None:
@@ -127,27 +125,25 @@ class Cluster:
                 client.VersionApi(self.api()).get_code(_request_timeout=5)
                 return
             except Exception:
-                # Whatever a client makes of a server that is not there yet.
+                # The client raises many kinds of errors while the server is down.
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 
     def kill_containers(self, namespace: str, pod: str, container: str = "") -> None:
-        """SIGKILL to a pod's containers, or to one: what the OOM killer does."""
+        """Sends SIGKILL to all containers of a pod, or to one, as the OOM killer does."""
         query = f"?container={container}" if container else ""
-        _ask(self.own.kubelet_control, "POST", f"/pods/{namespace}/{pod}/kill{query}")
-
-    # Looking into it.
+        _request(self.own.kubelet_control, "POST", f"/pods/{namespace}/{pod}/kill{query}")
 
     def requests(self, user_agent: str) -> list[dict[str, Any]]:
-        """The API requests of the clients whose User-Agent begins so, each once, oldest first.
+        """Returns the audit events of clients whose User-Agent has this prefix, oldest first.
 
-        A watch counts when it begins.
+        There is one event for each request. A watch is logged when it begins.
         """
         found: dict[str, dict[str, Any]] = {}
         with self.own.audit_log.open() as lines:
             for line in lines:
-                # The last line may be half written.
+                # The last line may be incomplete.
                 if not line.endswith("\n"):
                     continue
                 event = json.loads(line)
@@ -155,11 +151,11 @@ class Cluster:
                     found.setdefault(event["auditID"], event)
         return list(found.values())
 
-    # Going into it.
-
     def inside(self, argv: list[str]) -> list[str]:
-        """The command that runs another one in the cluster's network, where `*.svc` names and the
-        pods' addresses work, as Kubernetes' own root."""
+        """Returns the command line that runs `argv` in the cluster's namespaces as root.
+
+        There, `*.svc` names resolve, pod addresses are reachable, and KUBECONFIG is set.
+        """
         own = self.own
         return [
             *("nsenter", "--preserve-credentials", "-U", "-n", "-m", "-p", "-i", "-u"),
@@ -167,7 +163,7 @@ class Cluster:
         ]
 
     def run_inside(self, argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Runs a command inside, and fails with its output if it fails."""
+        """Runs a command in the cluster's namespaces, and asserts that it succeeds."""
         options = {"capture_output": True, "text": True, "timeout": 120, **options}
         done = subprocess.run(self.inside(argv), check=False, **options)
         assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -175,7 +171,7 @@ class Cluster:
 
 
 class _Socket(http.client.HTTPConnection):
-    """HTTP on a Unix socket."""
+    """An HTTP connection over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=10)
@@ -187,26 +183,26 @@ class _Socket(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _ask(path: Path, method: str, target: str) -> bytes:
+def _request(path: Path, method: str, target: str) -> bytes:
     connection = _Socket(path)
     try:
         connection.request(method, target)
-        answer = connection.getresponse()
-        body = answer.read()
+        response = connection.getresponse()
+        body = response.read()
     finally:
         connection.close()
-    assert answer.status == 200, f"{method} {target}: {answer.status} {body.decode()}"
+    assert response.status == 200, f"{method} {target}: {response.status} {body.decode()}"
     return body
 
 
 class RunningCluster:
-    """A cluster of our own, from its start to its end."""
+    """A test cluster that this process starts and stops."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
-                # Without this process its standard input ends, and with it the cluster.
+                # `-until-eof` stops the cluster when the end of this process closes the pipe.
                 ["cargo", "xtask", "cluster", "up", "--", "-json", "-until-eof"],
                 cwd=REPOSITORY,
                 stdin=subprocess.PIPE,
@@ -244,7 +240,7 @@ def _after(seconds: float, action: Any) -> Any:
 
 
 def from_facts(facts: dict[str, Any]) -> Cluster:
-    """A cluster from what it tells when it is ready."""
+    """Returns the cluster that a ready.json describes."""
     own = Own(
         pid=facts["pid"],
         **{
@@ -273,7 +269,7 @@ def cluster(
 
 @pytest.fixture
 def own_cluster(cluster: Cluster) -> Cluster:
-    """A cluster that may be broken."""
+    """The session's cluster, if it is a test cluster, which a test may break."""
     if not cluster.is_own:
         pytest.skip("would break the cluster that --kubeconfig names")
     return cluster
@@ -281,7 +277,7 @@ def own_cluster(cluster: Cluster) -> Cluster:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace of the test's own, ready for pods."""
+    """Creates a namespace for the test, with its service account, and deletes it afterwards."""
     name = f"test-{secrets.token_hex(4)}"
     core = cluster.core
     core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))

@@ -1,4 +1,4 @@
-"""The cluster's own tests use the cluster as all others do."""
+"""The tests of the test cluster use the same fixtures as all other tests."""
 
 import sys
 from pathlib import Path

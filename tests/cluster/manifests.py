@@ -1,8 +1,8 @@
-"""Small objects for tests."""
+"""Manifests of small pods, RayClusters and RayJobs."""
 
 from typing import Any
 
-# KubeRay's own probes begin after ten seconds. A test that waits for readiness brings its own.
+# KubeRay's default probes begin after ten seconds, which would delay each test.
 FAST_PROBE = {
     "httpGet": {"path": "/api/healthz", "port": 52365},
     "periodSeconds": 1,
@@ -11,7 +11,7 @@ FAST_PROBE = {
 
 
 def pod(name: str, image: str, script: str, **more: Any) -> dict[str, Any]:
-    """A pod with one container, which runs a shell script."""
+    """Returns a pod with one container that runs a shell script."""
     container = {"name": "main", "image": image, "command": ["bash", "-c", script]}
     container |= more.pop("container", {})
     return {

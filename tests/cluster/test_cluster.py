@@ -1,4 +1,4 @@
-"""The cluster does what the tests that use it rely on."""
+"""Tests of the test cluster: the behavior of Kubernetes on which other tests rely."""
 
 import os
 import signal
@@ -32,26 +32,26 @@ def in_phase(cluster: Cluster, namespace: str, name: str, phase: str) -> Any:
 
 
 def log(cluster: Cluster, namespace: str, name: str, **options: Any) -> str:
-    answer = cluster.core.read_namespaced_pod_log(
+    response = cluster.core.read_namespaced_pod_log(
         name, namespace, _preload_content=False, **options
     )
-    return answer.data.decode()
+    return response.data.decode()
 
 
 def follow(cluster: Cluster, namespace: str, name: str) -> Iterator[str]:
-    """The lines of a log, as they are written, until it ends."""
-    answer = cluster.core.read_namespaced_pod_log(
+    """Yields the lines of a log as they are written, until the log ends."""
+    response = cluster.core.read_namespaced_pod_log(
         name, namespace, follow=True, _preload_content=False
     )
-    begun = b""
-    for piece in answer.stream(amt=None, decode_content=True):
-        *lines, begun = (begun + piece).split(b"\n")
+    partial = b""
+    for piece in response.stream(amt=None, decode_content=True):
+        *lines, partial = (partial + piece).split(b"\n")
         for line in lines:
             yield line.decode()
 
 
-def waiting_reasons(cluster: Cluster, namespace: str, name: str, wanted: str) -> set[str]:
-    """The reasons for which a container waited, up to the wanted one."""
+def waiting_reasons(cluster: Cluster, namespace: str, name: str, expected: str) -> set[str]:
+    """Returns the reasons for which a container waited until one of them is `expected`."""
     seen: set[str] = set()
     core = cluster.core
 
@@ -60,9 +60,9 @@ def waiting_reasons(cluster: Cluster, namespace: str, name: str, wanted: str) ->
         for status in found.status.container_statuses or []:
             if status.state.waiting:
                 seen.add(status.state.waiting.reason)
-        return wanted in seen
+        return expected in seen
 
-    wait_for(wanted, look, pause=0.05)
+    wait_for(expected, look, pause=0.05)
     return seen
 
 
@@ -131,12 +131,14 @@ def test_a_pod_has_its_environment_volumes_and_init_containers(
     ]
 
 
-def test_a_container_cannot_write_to_the_machine(own_cluster: Cluster, namespace: str) -> None:
-    script = f"echo x > /tmp/mine && echo x > /etc/mine && ! touch {Path(__file__).parent}/theirs"
+def test_a_container_cannot_write_to_files_of_the_machine(
+    own_cluster: Cluster, namespace: str
+) -> None:
+    script = f"echo x > /tmp/mine && echo x > /etc/mine && ! touch {Path(__file__).parent}/outside"
     start(own_cluster, namespace, manifests.pod("contained", own_cluster.image, script))
     in_phase(own_cluster, namespace, "contained", "Succeeded")
     assert not Path("/etc/mine").exists()
-    assert not (Path(__file__).parent / "theirs").exists()
+    assert not (Path(__file__).parent / "outside").exists()
 
 
 def test_logs_exec_and_port_forward(cluster: Cluster, namespace: str) -> None:
@@ -161,11 +163,11 @@ def test_logs_exec_and_port_forward(cluster: Cluster, namespace: str) -> None:
             **options,
         )
 
-    answer = run(["bash", "-c", "read line; echo got $line; echo bad >&2; exit 3"], stdin=True)
-    answer.write_stdin("this\n")
-    answer.run_forever(timeout=10)
-    assert (answer.read_stdout(), answer.read_stderr()) == ("got this\n", "bad\n")
-    assert answer.returncode == 3
+    session = run(["bash", "-c", "read line; echo got $line; echo bad >&2; exit 3"], stdin=True)
+    session.write_stdin("this\n")
+    session.run_forever(timeout=10)
+    assert (session.read_stdout(), session.read_stderr()) == ("got this\n", "bad\n")
+    assert session.returncode == 3
 
     forward = portforward(
         cluster.core.connect_get_namespaced_pod_portforward, name, namespace, ports="8000"
@@ -177,25 +179,35 @@ def test_logs_exec_and_port_forward(cluster: Cluster, namespace: str) -> None:
     connection.close()
 
 
-def test_a_pod_ends_within_its_grace(cluster: Cluster, namespace: str) -> None:
+def test_a_deleted_pod_gets_sigterm_and_is_killed_after_its_grace_period(
+    cluster: Cluster, namespace: str
+) -> None:
     script = (
-        "trap 'echo asked; sleep 1; echo done; exit 0' TERM; echo up; while :; do sleep .1; done"
+        "trap 'echo signaled; sleep 1; echo done; exit 0' TERM; echo up; while :; do sleep .1; done"
     )
-    polite = start(cluster, namespace, manifests.pod("polite", cluster.image, script))
-    deaf = start(cluster, namespace, manifests.pod("deaf", cluster.image, "trap '' TERM; sleep 99"))
+    handles_sigterm = start(
+        cluster, namespace, manifests.pod("handles_sigterm", cluster.image, script)
+    )
+    ignores_sigterm = start(
+        cluster,
+        namespace,
+        manifests.pod("ignores_sigterm", cluster.image, "trap '' TERM; sleep 99"),
+    )
     lines: list[str] = []
-    for name in (polite, deaf):
+    for name in (handles_sigterm, ignores_sigterm):
         in_phase(cluster, namespace, name, "Running")
-    follower = threading.Thread(target=lambda: lines.extend(follow(cluster, namespace, polite)))
+    follower = threading.Thread(
+        target=lambda: lines.extend(follow(cluster, namespace, handles_sigterm))
+    )
     follower.start()
-    wait_for("its first line", lambda: "up" in lines)
+    wait_for("the first line", lambda: "up" in lines)
     began = time.monotonic()
-    cluster.core.delete_namespaced_pod(polite, namespace)
-    cluster.core.delete_namespaced_pod(deaf, namespace, grace_period_seconds=2)
-    wait_for("their end", lambda: not cluster.core.list_namespaced_pod(namespace).items)
+    cluster.core.delete_namespaced_pod(handles_sigterm, namespace)
+    cluster.core.delete_namespaced_pod(ignores_sigterm, namespace, grace_period_seconds=2)
+    wait_for("the end of both pods", lambda: not cluster.core.list_namespaced_pod(namespace).items)
     assert time.monotonic() - began < 10
     follower.join(10)
-    assert lines == ["up", "asked", "done"]
+    assert lines == ["up", "signaled", "done"]
 
 
 def test_a_failing_container_is_restarted_in_place(cluster: Cluster, namespace: str) -> None:
@@ -210,7 +222,7 @@ def test_a_failing_container_is_restarted_in_place(cluster: Cluster, namespace: 
     assert "run" in log(cluster, namespace, name, previous=True)
 
 
-def test_a_killed_container_comes_back(own_cluster: Cluster, namespace: str) -> None:
+def test_a_killed_container_is_restarted(own_cluster: Cluster, namespace: str) -> None:
     body = manifests.pod("killed", own_cluster.image, "sleep 99", restartPolicy="Always")
     name = start(own_cluster, namespace, body)
     in_phase(own_cluster, namespace, name, "Running")
@@ -220,10 +232,12 @@ def test_a_killed_container_comes_back(own_cluster: Cluster, namespace: str) -> 
         status = own_cluster.core.read_namespaced_pod(name, namespace).status.container_statuses[0]
         return status if status.restart_count and status.state.running else None
 
-    assert wait_for("its restart", look).last_state.terminated.exit_code == 137
+    assert wait_for("the restart", look).last_state.terminated.exit_code == 137
 
 
-def test_an_image_that_no_registry_has(cluster: Cluster, namespace: str) -> None:
+def test_a_pod_with_a_missing_image_waits_with_image_pull_back_off(
+    cluster: Cluster, namespace: str
+) -> None:
     name = start(
         cluster, namespace, manifests.pod("missing", "docker.io/x/does-not-exist:1", "true")
     )
@@ -231,7 +245,7 @@ def test_an_image_that_no_registry_has(cluster: Cluster, namespace: str) -> None
     assert cluster.core.read_namespaced_pod(name, namespace).status.phase == "Pending"
 
 
-def test_a_pod_that_asks_for_too_much(cluster: Cluster, namespace: str) -> None:
+def test_a_pod_with_too_large_requests_is_unschedulable(cluster: Cluster, namespace: str) -> None:
     resources = {"requests": {"cpu": "4000"}}
     body = manifests.pod("huge", cluster.image, "true", container={"resources": resources})
     name = start(cluster, namespace, body)
@@ -246,7 +260,7 @@ def test_a_pod_that_asks_for_too_much(cluster: Cluster, namespace: str) -> None:
     assert cluster.core.read_namespaced_pod(name, namespace).status.phase == "Pending"
 
 
-def test_a_missing_config_map_keeps_a_pod_waiting(cluster: Cluster, namespace: str) -> None:
+def test_a_pod_waits_until_its_config_map_exists(cluster: Cluster, namespace: str) -> None:
     source = [{"configMapRef": {"name": "late"}}]
     body = manifests.pod("waits", cluster.image, "echo $WORD", container={"envFrom": source})
     name = start(cluster, namespace, body)
@@ -258,7 +272,7 @@ def test_a_missing_config_map_keeps_a_pod_waiting(cluster: Cluster, namespace: s
     assert log(cluster, namespace, name) == "here\n"
 
 
-def test_a_ray_cluster_with_a_worker_gets_ready(cluster: Cluster, namespace: str) -> None:
+def test_a_ray_cluster_with_a_worker_becomes_ready(cluster: Cluster, namespace: str) -> None:
     body = manifests.ray_cluster("small", cluster.image, workers=1)
     create_ray(cluster, namespace, "rayclusters", body)
     status = cluster_ready(cluster, namespace, "small")
@@ -289,7 +303,9 @@ def test_a_ray_job_completes(cluster: Cluster, namespace: str) -> None:
 
 
 @pytest.mark.parametrize("program", ["kube-apiserver", "kuberay-operator", "etcd"])
-def test_a_killed_program_costs_nothing(own_cluster: Cluster, namespace: str, program: str) -> None:
+def test_pods_and_clusters_survive_a_killed_program(
+    own_cluster: Cluster, namespace: str, program: str
+) -> None:
     pod = start(own_cluster, namespace, manifests.pod("steady", own_cluster.image, "sleep 99"))
     in_phase(own_cluster, namespace, pod, "Running")
     create_ray(
@@ -303,7 +319,7 @@ def test_a_killed_program_costs_nothing(own_cluster: Cluster, namespace: str, pr
     else:
         own_cluster.kill_program(program)
         own_cluster.wait_for_apiserver()
-    wait_for("the API", lambda: _answers(own_cluster, namespace))
+    wait_for("the API", lambda: _api_is_up(own_cluster, namespace))
     cluster_ready(own_cluster, namespace, "small")
     found = own_cluster.core.read_namespaced_pod(pod, namespace)
     assert found.status.phase == "Running"
@@ -312,11 +328,11 @@ def test_a_killed_program_costs_nothing(own_cluster: Cluster, namespace: str, pr
     in_phase(own_cluster, namespace, late, "Succeeded")
 
 
-def _answers(cluster: Cluster, namespace: str) -> bool:
+def _api_is_up(cluster: Cluster, namespace: str) -> bool:
     try:
         return bool(cluster.core.list_namespaced_pod(namespace, _request_timeout=5))
     except Exception:
-        # Whatever a client makes of a server that just came back.
+        # The client raises many kinds of errors while the server restarts.
         return False
 
 
@@ -334,17 +350,17 @@ def test_requests_are_counted_by_client(own_cluster: Cluster, namespace: str) ->
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_is_left_of_a_cluster(
+def test_no_process_remains_of_a_stopped_or_killed_cluster(
     own_cluster: Cluster, tmp_path: Path, end: signal.Signals
 ) -> None:
     running = RunningCluster(tmp_path / "cluster.log")
     cluster = running.cluster()
     start(cluster, "default", manifests.pod("left", cluster.image, "sleep 12345"))
     in_phase(cluster, "default", "left", "Running")
-    ours = descendants(running.process.pid)
-    assert any("sleep 12345" in line for pid, line in command_lines().items() if pid in ours)
+    pids = descendants(running.process.pid)
+    assert any("sleep 12345" in line for pid, line in command_lines().items() if pid in pids)
     os.kill(running.process.pid, end)
-    wait_for("its end", lambda: not ours & command_lines().keys(), 5)
+    wait_for("the end of all processes", lambda: not pids & command_lines().keys(), 5)
     running.process.wait(5)
     if end == signal.SIGTERM:
         assert not cluster.kubeconfig.parent.exists()

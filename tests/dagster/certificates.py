@@ -1,4 +1,4 @@
-"""Certificates of the tests' own, for a TLS server on this machine."""
+"""Certificates for a TLS server on 127.0.0.1."""
 
 import datetime
 import ipaddress
@@ -16,11 +16,11 @@ _DAY = datetime.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority that nobody but its owner knows."""
+    """A private certificate authority, which no system trust store contains."""
 
     name: x509.Name
     key: ec.EllipticCurvePrivateKey
-    # Its certificate, as a PEM file.
+    # The authority's certificate in PEM.
     file: Path
 
 
@@ -48,7 +48,7 @@ _LOCAL = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0
 
 
 def authority(folder: Path, name: str) -> Authority:
-    """Makes an authority."""
+    """Creates an authority and writes its certificate to `<name>.pem`."""
     key, subject = ec.generate_private_key(ec.SECP256R1()), _named(name)
     certificate = (
         _builder(subject, subject)
@@ -62,7 +62,7 @@ def authority(folder: Path, name: str) -> Authority:
 
 
 def server(folder: Path, issuer: Authority) -> ssl.SSLContext:
-    """Returns the context of a server at 127.0.0.1, with a certificate of the authority."""
+    """Returns the context of a server at 127.0.0.1 whose certificate `issuer` signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         _builder(_named("Ray's dashboard"), issuer.name)
@@ -74,9 +74,9 @@ def server(folder: Path, issuer: Authority) -> ssl.SSLContext:
 
 
 def self_signed_server(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Returns the context of a server at 127.0.0.1, and its certificate's file.
+    """Returns the context of a server at 127.0.0.1 and the path of its certificate.
 
-    The certificate is its own authority, as `openssl req -x509` makes one.
+    The certificate is self-signed, as `openssl req -x509` creates it.
     """
     key, subject = ec.generate_private_key(ec.SECP256R1()), _named("self-signed")
     certificate = (

@@ -1,4 +1,4 @@
-"""Component files, copied so that a test may change them."""
+"""Copies of component files, which a test may change."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ FIXTURES = Path(__file__).parents[2] / "target/fixtures"
 
 
 def put(source: Path, target: Path) -> Path:
-    """Copies a component with its manifest, without the digest that pins it."""
+    """Copies a component and its manifest, without the digest that would reject a changed file."""
     shutil.copy(source, target.with_suffix(".new"))
     manifest = source.with_suffix(".toml")
     lines = manifest.read_text().splitlines(keepends=True) if manifest.exists() else []

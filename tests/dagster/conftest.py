@@ -1,4 +1,4 @@
-"""One Ray for the session, one Dagster home a test."""
+"""Fixtures: one Ray head per pytest session, one Dagster home per test."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from ray_head import RayHead
 
 __all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption", "simulated_ray"]
 
-# A developer's own Ray must not get the jobs of the tests.
+# The tests must not submit jobs to a developer's own Ray.
 for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
     os.environ.pop(variable, None)
 
@@ -38,11 +38,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def _started(log: Path, **how: Any) -> Iterator[RayHead]:
-    # Ray's socket paths must stay short.
+def _started(log: Path, **options: Any) -> Iterator[RayHead]:
+    # Unix limits the length of socket paths, so Ray's directory needs a short path.
     root = Path(tempfile.mkdtemp(prefix="dr-", dir="/tmp"))
     before = dict(os.environ)
-    head = RayHead(root, log, **how)
+    head = RayHead(root, log, **options)
     os.environ.update(head.environment)
     yield head
     os.environ.clear()
@@ -60,7 +60,7 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
 
 @pytest.fixture
 def unwatched_ray_head(tmp_path: Path) -> Iterator[RayHead]:
-    """One of the test's own, whose parts can be killed and started again."""
+    """Starts a Ray head for one test, which may kill and restart single processes of Ray."""
     with _started(tmp_path / "unwatched-ray-head.log", watched=False) as head:
         yield head
 
@@ -73,7 +73,7 @@ def proxy(ray_head: RayHead) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Callable[[dict], DagsterInstance]]:
-    """Makes a Dagster home with the given `dagster.yaml`."""
+    """Returns a function that creates a Dagster home with the given `dagster.yaml`."""
     instances: list[DagsterInstance] = []
 
     def make(settings: dict) -> DagsterInstance:

@@ -1,4 +1,4 @@
-"""A real Dagster deployment: code server, daemon and webserver, each a process of its own."""
+"""A real Dagster deployment: code server, daemon and webserver in separate processes."""
 
 import json
 import os
@@ -50,19 +50,19 @@ class Deployment:
         workspace = root / "workspace.yaml"
         server = {"host": "127.0.0.1", "port": grpc, "location_name": LOCATION}
         workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
-        self._run(
+        self._start(
             *("dagster", "api", "grpc", "--python-file", str(code / "runs.py")),
             *("--working-directory", str(code), "--host", "127.0.0.1", "--port", str(grpc)),
             *("--location-name", LOCATION),
         )
-        self._run("dagster", "api", "grpc-health-check", "--port", str(grpc), wait=True)
-        self._run("dagster-daemon", "run", "-w", str(workspace))
+        self._start("dagster", "api", "grpc-health-check", "--port", str(grpc), wait=True)
+        self._start("dagster-daemon", "run", "-w", str(workspace))
         web = ("-h", "127.0.0.1", "-p", str(self._web), "-w", str(workspace))
-        self._run("dagster-webserver", *web)
+        self._start("dagster-webserver", *web)
         self.instance = DagsterInstance.from_config(str(self.home))
-        wait_for("the webserver", self._answers, 90)
+        wait_for("the webserver", self._is_up, 90)
 
-    def _run(self, program: str, *arguments: str, wait: bool = False) -> None:
+    def _start(self, program: str, *arguments: str, wait: bool = False) -> None:
         executable = str(Path(sys.executable).parent / program)
         log = (self.root / "processes.log").open("ab")
         if wait:
@@ -85,7 +85,7 @@ class Deployment:
         )
         self._processes.append(process)
 
-    def _answers(self) -> bool:
+    def _is_up(self) -> bool:
         try:
             return "data" in self.query("{ version }")
         except OSError:
@@ -97,13 +97,13 @@ class Deployment:
             json.dumps({"query": text, "variables": variables or {}}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return json.loads(response.read())
 
     def launch(
         self, job: str, ops: dict[str, Any] | None = None, tags: dict[str, str] | None = None
     ) -> str:
-        """Launches a job, and returns the run's id."""
+        """Launches a job through GraphQL and returns the run id."""
         selector = {
             "repositoryLocationName": LOCATION,
             "repositoryName": "__repository__",

@@ -1,7 +1,7 @@
-"""Code blocks of documents, and the tests that run them.
+"""Finds the code blocks of documents and records which of them a test runs.
 
-A test names the block that it runs with a mark (`readme`, `seed`) and gets its text as the argument
-`printed`. `unclaimed` then tells which blocks no test runs.
+A test selects a block with a decorator (`readme`, `seed`) and gets its text as the argument
+`printed`. `unclaimed` returns the blocks that no test runs.
 """
 
 import re
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
-# The example blocks of the README of the package that this one replaces, each as printed there. Its
-# section on developing that package is left out.
+# The examples of the README of the package `dagster-ray` on PyPI, which this package replaces, as
+# printed there. The section on developing that package is left out.
 SEED = Path(__file__).parent / "seed_readme"
 
 _HEADING = re.compile(r"#+ (.*)")
@@ -28,26 +28,26 @@ class Block:
 
     heading: str
     language: str
-    # Counts the blocks of this language below this heading, from 1.
+    # Position among the blocks of this language below this heading, from 1.
     number: int
     text: str
 
     @property
     def key(self) -> str:
-        """Identifies the block within its document."""
+        """Returns the block's identifier within its document."""
         return f"{self.heading}: {self.language} {self.number}"
 
 
 def blocks(document: str) -> Iterator[Block]:
-    """Yields the fenced blocks of a Markdown document, in their order."""
+    """Yields the fenced blocks of a Markdown document in order."""
     heading, language, lines = "", None, list[str]()
     counts: dict[tuple[str, str], int] = {}
     for line in document.splitlines():
         fence = _FENCE.fullmatch(line)
         if language is not None and line == "```":
-            place = (heading, language)
-            counts[place] = counts.get(place, 0) + 1
-            yield Block(heading, language, counts[place], "\n".join(lines) + "\n")
+            section = (heading, language)
+            counts[section] = counts.get(section, 0) + 1
+            yield Block(heading, language, counts[section], "\n".join(lines) + "\n")
             language = None
         elif language is not None:
             lines.append(line)
@@ -56,40 +56,41 @@ def blocks(document: str) -> Iterator[Block]:
         elif found := _HEADING.fullmatch(line):
             heading = found[1]
     if language is not None:
-        raise ValueError(f"the last {language} block below {heading!r} does not end")
+        raise ValueError(
+            f"the {language} block below {heading!r} has no closing fence: add a line ```"
+        )
 
 
 def readme_block(heading: str, language: str, number: int = 1) -> str:
-    """Returns the text of a block of README.md, and counts it as run by a test."""
-    wanted = f"{heading}: {language} {number}"
+    """Returns the text of a block of README.md and records that a test runs it."""
+    key = f"{heading}: {language} {number}"
     known = {block.key: block.text for block in blocks(README.read_text())}
-    if wanted not in known:
-        raise LookupError(f"README.md has no block {wanted!r}; it has {', '.join(known)}")
-    _claimed.add(wanted)
-    return known[wanted]
+    if key not in known:
+        raise LookupError(f"README.md has no block {key!r}; it has {', '.join(known)}")
+    _claimed.add(key)
+    return known[key]
 
 
 def readme(heading: str, language: str, number: int = 1) -> pytest.MarkDecorator:
-    """Gives a test the text of a block of README.md as `printed`."""
+    """Passes the text of a block of README.md to a test as `printed`."""
     text = readme_block(heading, language, number)
     return pytest.mark.parametrize("printed", [text], ids=[f"README-{language}-{number}"])
 
 
 def seed_block(name: str) -> str:
-    """Returns the text of a file of `seed_readme`, and counts it as run by a test."""
+    """Returns the text of a file of `seed_readme` and records that a test runs it."""
     text = (SEED / name).read_text()
     _claimed.add(name)
     return text
 
 
 def seed(name: str, *more: str) -> pytest.MarkDecorator:
-    """Gives a test the text of each of these files of `seed_readme` as `printed`, one a case."""
+    """Parametrizes a test over these files of `seed_readme`; their text is passed as `printed`."""
     names = [name, *more]
     return pytest.mark.parametrize("printed", [seed_block(one) for one in names], ids=names)
 
 
 def unclaimed() -> set[str]:
-    """Returns the keys of README.md's blocks and the files of `seed_readme` that no imported test
-    runs."""
+    """Returns the blocks of README.md and the files of `seed_readme` that no imported test runs."""
     printed = {block.key for block in blocks(README.read_text())}
     return (printed | {file.name for file in SEED.iterdir()}) - _claimed

@@ -1,4 +1,4 @@
-"""A proxy in front of Ray's dashboard that counts, and fails where it is told to."""
+"""A proxy in front of Ray's dashboard that records requests and injects faults."""
 
 import http.client
 import re
@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Fault:
-    """What goes wrong with requests of a method whose path matches."""
+    """A fault injected into requests with this method whose path matches the pattern."""
 
     method: str
     path: str
-    # A status to answer with, or `lost`: Ray gets the request, and nobody gets its answer.
+    # A status to respond with, or `lost`: Ray gets the request, and its response is dropped.
     what: int | str
     times: int = 1_000_000
     hits: int = 0
@@ -35,7 +35,7 @@ class Request:
 
 class FaultProxy:
     def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
-        """`tls`: the proxy is reached over HTTPS, with the certificate of this context."""
+        """Starts the proxy. With `tls`, it serves HTTPS with the certificate of this context."""
         target = urlsplit(upstream)
         self._upstream = (target.hostname or "", target.port or 80)
         self.requests: list[Request] = []
@@ -69,7 +69,7 @@ class FaultProxy:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         if tls is not None:
-            # Each connection's own thread makes its handshake: one that fails holds up no other.
+            # The thread of each connection does the handshake, so a failed one delays no other.
             self._server.socket = tls.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
@@ -92,7 +92,7 @@ class FaultProxy:
         self._server.server_close()
 
     def cut(self) -> None:
-        """Breaks every stream that is open."""
+        """Shuts down the connection of every open log stream."""
         with self._lock:
             streams = set(self._streams)
         for stream in streams:
@@ -113,7 +113,7 @@ class FaultProxy:
             self.faults.remove(fault)
 
     def seen(self, method: str, path: str) -> list[Request]:
-        """The requests of a method whose path matches as a whole."""
+        """Returns the requests with this method whose whole path matches the pattern."""
         return [r for r in self.requests if r.method == method and re.fullmatch(path, r.path)]
 
     def forget(self) -> None:
@@ -139,44 +139,44 @@ class FaultProxy:
         request = Request(handler.command, handler.path, body, dict(handler.headers))
         fault = self._fault(request)
         if fault is not None and isinstance(fault.what, int):
-            self._answer(handler, fault.what, [], b"injected")
+            self._respond(handler, fault.what, [], b"injected")
             return
         upstream = http.client.HTTPConnection(*self._upstream, timeout=60)
         try:
             headers = {k: v for k, v in request.headers.items() if k.lower() != "connection"}
             upstream.request(request.method, request.path, body or None, headers)
-            answer = upstream.getresponse()
-            if request.path.startswith("/api/v0/logs/stream") and answer.status == 200:
-                self._stream(handler, answer)
+            response = upstream.getresponse()
+            if request.path.startswith("/api/v0/logs/stream") and response.status == 200:
+                self._stream(handler, response)
                 return
-            content = answer.read()
+            content = response.read()
         finally:
             upstream.close()
         if fault is not None:
             handler.close_connection = True
             handler.connection.close()
             return
-        self._answer(handler, answer.status, answer.getheaders(), content)
+        self._respond(handler, response.status, response.getheaders(), content)
 
-    def _stream(self, handler: BaseHTTPRequestHandler, answer: http.client.HTTPResponse) -> None:
+    def _stream(self, handler: BaseHTTPRequestHandler, response: http.client.HTTPResponse) -> None:
         handler.close_connection = True
         with self._lock:
             self._streams.add(handler.connection)
         try:
-            handler.send_response(answer.status)
+            handler.send_response(response.status)
             handler.send_header("Transfer-Encoding", "chunked")
             handler.end_headers()
-            while piece := answer.read1(1 << 16):
+            while piece := response.read1(1 << 16):
                 handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             handler.wfile.write(b"0\r\n\r\n")
         except OSError:
-            # Whoever listened has gone, or was cut off.
+            # The client has closed the connection, or `cut` has shut it down.
             return
         finally:
             with self._lock:
                 self._streams.discard(handler.connection)
 
-    def _answer(
+    def _respond(
         self,
         handler: BaseHTTPRequestHandler,
         status: int,

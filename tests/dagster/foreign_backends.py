@@ -1,4 +1,4 @@
-"""Backends that are built as somebody else would, and the service that some of them are for."""
+"""Builds third-party backends, and starts the command runner that some of them call."""
 
 import json
 import os
@@ -19,14 +19,14 @@ _COMPONENTIZE = Path(sys.executable).with_name("componentize-py")
 
 
 def build_rust(folder: Path, name: str) -> Path:
-    """Builds a crate. What crates have in common is built once."""
+    """Builds a crate for wasm32-wasip2. All crates share one target directory."""
     build = ("cargo", "build", "--release", "--target", "wasm32-wasip2", "--target-dir")
     _run(*build, str(_TARGET), cwd=folder)
     return _TARGET / f"wasm32-wasip2/release/{name}.wasm"
 
 
 def build_python(folder: Path, into: Path, *world: str) -> Path:
-    """Builds an app by the line that the templates' README has."""
+    """Builds a Python app with the command that the README of the templates prints."""
     wasm = into / "built.wasm"
     _run(str(_COMPONENTIZE), *world, "componentize", "app", "-o", str(wasm), cwd=folder)
     return wasm
@@ -34,7 +34,7 @@ def build_python(folder: Path, into: Path, *world: str) -> Path:
 
 @cache
 def example(language: str, into: Path) -> Path:
-    """The example's component with its manifest, where nothing else changes it."""
+    """Builds an example backend, and returns a copy that no other test changes."""
     folder = ROOT / "examples" / f"backend-in-{language}"
     if language == "rust":
         built = build_rust(folder, "command_runner")
@@ -46,7 +46,7 @@ def example(language: str, into: Path) -> Path:
 
 
 def beside(wasm: Path, manifest: Path, target: Path) -> Path:
-    """Puts a component and its manifest together."""
+    """Copies a component to `target` with `manifest` beside it, unchanged."""
     put(wasm, target)
     target.with_suffix(".toml").write_text(manifest.read_text())
     return target
@@ -58,14 +58,14 @@ def _run(*line: str, cwd: Path, env: dict[str, str] | None = None) -> None:
 
 
 def dagster_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command of the installed package."""
+    """Runs the command `dagster-ray` of the installed package."""
     line = (str(Path(sys.executable).with_name("dagster-ray")), *arguments)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(line, env={**os.environ, "PATH": path}, capture_output=True, text=True)
 
 
 class Runner:
-    """A command runner that listens."""
+    """Client of a running command runner (`examples/command-runner`)."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
@@ -73,11 +73,11 @@ class Runner:
 
     def get(self, path: str) -> Any:
         request = urllib.request.Request(self.url + path, headers=self.headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.loads(response.read())
 
     def jobs(self, run_id: str) -> dict[str, dict[str, Any]]:
-        """The jobs of a run, by their ids."""
+        """Returns the jobs of a Dagster run by job id."""
         jobs = self.get("/jobs")
         return {job["id"]: job for job in jobs if job["labels"].get("dagster/run-id") == run_id}
 
@@ -86,7 +86,7 @@ class Runner:
 def command_runner(root: Path) -> Iterator[Runner]:
     token = root / "token"
     script = ROOT / "examples/command-runner/command_runner.py"
-    # Workers are started as `dagster`.
+    # The runner starts workers by the name `dagster`.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with (root / "command-runner.log").open("wb") as log:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What runs and steps on KubeRay need in a namespace of a test."""
+"""Roles, service accounts and RayCluster specs for tests on KubeRay."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from cluster import Cluster
 from document_blocks import readme_block
 from kubernetes import client
 
-# In README.md, what follows this line is for a process outside the cluster only.
+# The rules of README.md's Role below this line apply only to a process outside the cluster.
 _OUTSIDE = "# From outside the cluster, also:"
 
 
 def role_rules(*, outside: bool) -> list[dict[str, Any]]:
-    """Returns the rules of README.md's Role, for a process outside the cluster or in a pod."""
+    """Returns the rules of README.md's Role for a process outside the cluster or in a pod."""
     printed = readme_block("On Kubernetes", "yaml", 2)
     inside, marker, _ = printed.partition(_OUTSIDE)
     assert marker, f"README.md has no line {_OUTSIDE!r} in its Role"
@@ -27,8 +27,10 @@ def allow(
     rules: list[dict[str, Any]] | None = None,
     account: str = "default",
 ) -> None:
-    """Gives a service account of the namespace these rights: by default, what a pod whose run has
-    steps needs."""
+    """Binds a Role with these rules to a service account of the namespace.
+
+    By default, the rules are those that README.md prints for a pod.
+    """
     rbac: Any = client.RbacAuthorizationV1Api(cluster.api())
     metadata = {"name": f"dagster-ray-{account}", "namespace": namespace}
     rules = role_rules(outside=False) if rules is None else rules
@@ -50,7 +52,7 @@ def allow(
 def account_kubeconfig(
     cluster: Cluster, namespace: str, account: str, rules: list[dict[str, Any]], folder: Path
 ) -> Path:
-    """Makes a service account with these rights and no others, and returns a kubeconfig for it."""
+    """Creates a service account with exactly these rules, and returns its kubeconfig."""
     cluster.core.create_namespaced_service_account(namespace, {"metadata": {"name": account}})
     allow(cluster, namespace, rules, account)
     request = {"spec": {"expirationSeconds": 3600}}
@@ -73,7 +75,7 @@ def make_cluster(
     labels: dict[str, str],
     annotations: dict[str, str] | None = None,
 ) -> None:
-    """Makes a RayCluster that is suspended: an object, and no pods."""
+    """Creates a suspended RayCluster: KubeRay starts no pods for it."""
     spec = cluster_spec(cluster)
     spec["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = cluster.image
     body = {
@@ -86,7 +88,10 @@ def make_cluster(
 
 
 def cluster_spec(cluster: Cluster, shared: Path | None = None) -> dict[str, Any]:
-    """A head that starts fast, with a folder of this machine at its own path."""
+    """Returns the spec of a head that starts fast, without the image.
+
+    A `shared` folder of this machine is mounted at its own path.
+    """
     spec = manifests.ray_cluster_spec(cluster.image)
     pod = spec["headGroupSpec"]["template"]["spec"]
     pod["containers"][0].pop("image")
@@ -98,7 +103,7 @@ def cluster_spec(cluster: Cluster, shared: Path | None = None) -> dict[str, Any]
 
 
 def names(cluster: Cluster, namespace: str, plural: str) -> list[str]:
-    """The names of KubeRay's objects in a namespace, without those that are going."""
+    """Returns the names of KubeRay's objects in a namespace, without those being deleted."""
     found = cluster.custom.list_namespaced_custom_object("ray.io", "v1", namespace, plural)
     metadata = [item["metadata"] for item in found["items"]]
     return sorted(each["name"] for each in metadata if "deletionTimestamp" not in each)

@@ -1,4 +1,4 @@
-"""Processes that tests start, and everything that descends from them."""
+"""Finds, awaits and kills the processes that tests start."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def free_port() -> int:
 
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 60, pause: float = 0.2) -> T:
-    """What `look` gives, once it gives something."""
+    """Polls `look` until it returns a truthy value, and returns that value."""
     deadline = time.monotonic() + seconds
     while True:
         found = look()
@@ -29,7 +29,7 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = 60, pause
 
 
 def command_lines() -> dict[int, str]:
-    """The command lines of all processes that live."""
+    """Returns the command lines of all live processes by pid."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -44,7 +44,10 @@ def command_lines() -> dict[int, str]:
 
 
 def descendants(root: int) -> set[int]:
-    """Every process below one, as far as parents are still known."""
+    """Returns the pids of all descendants of a process.
+
+    A process whose parent has exited was adopted by init and is not found.
+    """
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

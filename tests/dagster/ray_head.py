@@ -1,4 +1,4 @@
-"""One real Ray of the tests' own."""
+"""A real Ray cluster that is started for the tests."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from processes import command_lines, descendants, free_port, kill, wait_for
 
 
 class RayHead:
-    """A Ray head on free ports, with a directory and a token of its own."""
+    """A Ray head on free ports, with its own temporary directory and authentication token."""
 
     def __init__(self, root: Path, log: Path, *, watched: bool = True) -> None:
-        """`watched`: where one of Ray's processes ends, all end."""
+        """Starts the head. If `watched` (`ray start --block`), all of Ray ends with any process."""
         self.root = root
         self.token_path = root / "token"
         self.token = secrets.token_hex(16)
         self.token_path.write_text(self.token)
-        # Where pip, as Ray runs it for a runtime environment, finds what is not installed.
+        # Ray runs pip for a runtime environment, and pip finds its packages here.
         self.wheels = root / "wheels"
         self.wheels.mkdir()
         python = _own_environment(root / "python")
@@ -48,7 +48,7 @@ class RayHead:
             *(["--block"] if watched else []),
             *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1"),
             *("--dashboard-port", str(self.port), "--temp-dir", str(root / "ray")),
-            # Logical ones: the examples ask for more than this machine has.
+            # Logical resources: the examples request more than this machine has.
             *("--num-cpus", "16", "--num-gpus", "2", "--object-store-memory", "200000000"),
             *('--resources={"widget": 4}', "--disable-usage-stats"),
             *(f"--{name}={value}" for name, value in ports.items()),
@@ -61,21 +61,21 @@ class RayHead:
             env={
                 **os.environ,
                 **self.environment,
-                # Workers are started as `dagster`, which must be that of this environment.
+                # Ray starts workers by the name `dagster`, which must resolve to this environment.
                 "PATH": f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "PIP_NO_INDEX": "1",
                 "PIP_FIND_LINKS": str(self.wheels),
             },
             start_new_session=True,
         )
-        wait_for("Ray's dashboard", self._answers, 90)
+        wait_for("Ray's dashboard", self._is_up, 90)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client's process needs to be let in."""
+        """Returns the variables with which a client process authenticates."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_path)}
 
-    def _answers(self) -> bool:
+    def _is_up(self) -> bool:
         assert not self.process.poll(), f"Ray did not start: see {self._log.name}"
         try:
             return bool(self.request("/api/jobs/") is not None)
@@ -86,11 +86,11 @@ class RayHead:
         request = urllib.request.Request(
             self.url + path, method=method, headers={"Authorization": f"Bearer {self.token}"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.loads(response.read())
 
     def jobs(self, run_id: str | None = None) -> dict[str, dict[str, Any]]:
-        """The submitted jobs, of a Dagster run or all, by submission id."""
+        """Returns the submitted jobs by submission id: those of one Dagster run, or all."""
         return {
             job["submission_id"]: job
             for job in self.request("/api/jobs/")
@@ -102,7 +102,7 @@ class RayHead:
         self.request(f"/api/jobs/{submission_id}/stop", "POST")
 
     def restart_dashboard(self) -> None:
-        """Kills Ray's dashboard, and starts it again two seconds later."""
+        """Kills Ray's dashboard and starts it again two seconds later."""
         [dashboard] = [
             Path(f"/proc/{pid}")
             for pid, line in command_lines().items()
@@ -116,11 +116,11 @@ class RayHead:
         subprocess.Popen(
             command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True
         )
-        wait_for("Ray's dashboard", self._answers, 90)
+        wait_for("Ray's dashboard", self._is_up, 90)
 
     def stop(self) -> list[str]:
-        """Ends everything of this Ray, and returns what would not end."""
-        ours = descendants(self.process.pid)
+        """Stops all processes of this Ray, and returns the command lines of those still alive."""
+        pids = descendants(self.process.pid)
         self.process.terminate()
         try:
             self.process.wait(20)
@@ -128,30 +128,30 @@ class RayHead:
             self.process.kill()
         marker = str(self.root)
         alive = command_lines()
-        for pid in {pid for pid in ours if pid in alive} | {
+        for pid in {pid for pid in pids if pid in alive} | {
             pid for pid, line in alive.items() if marker in line and pid != os.getpid()
         }:
             kill(pid)
         self._log.close()
         deadline = time.monotonic() + 10
-        while self._left() and time.monotonic() < deadline:
+        while self._remaining() and time.monotonic() < deadline:
             time.sleep(0.1)
-        return self._left()
+        return self._remaining()
 
-    def _left(self) -> list[str]:
+    def _remaining(self) -> list[str]:
         return [line for line in command_lines().values() if str(self.root / "ray") in line]
 
 
 def _own_environment(folder: Path) -> Path:
-    """Makes an environment with the packages of this one, and returns its interpreter.
+    """Creates a virtual environment that sees this one's packages, and returns its interpreter.
 
-    For a runtime environment with `pip`, Ray copies the whole environment that it runs in: this one
-    has more than a gigabyte.
+    For a runtime environment with `pip`, Ray copies the environment in which it runs. A copy of
+    this one would take more than a gigabyte.
     """
     venv.create(folder, symlinks=True)
     programs = folder / "bin"
     [packages] = folder.glob("lib/python*/site-packages")
-    # With the .pth files that are there.
+    # `addsitedir` also processes the .pth files of this environment.
     here = sysconfig.get_path("purelib")
     (packages / "tests.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     program = programs / "dagster"

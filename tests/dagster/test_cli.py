@@ -1,4 +1,4 @@
-"""The command, as the package offers it, and a backend out of a registry. No Ray is needed."""
+"""The command `dagster-ray` of the package, and backends in OCI registries. Needs no Ray."""
 
 import json
 import os
@@ -54,8 +54,8 @@ def registry() -> Iterator[str]:
         [REGISTRY, "serve", str(configuration)], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
-    said = (re.search(r"listening on 127\.0\.0\.1:(\d+)", line) for line in process.stderr)
-    port = next(found[1] for found in said if found)
+    matches = (re.search(r"listening on 127\.0\.0\.1:(\d+)", line) for line in process.stderr)
+    port = next(match[1] for match in matches if match)
     yield f"oci://127.0.0.1:{port}"
     process.kill()
     process.wait()
@@ -66,7 +66,7 @@ def _json(ended: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(ended.stdout)
 
 
-def test_the_package_runs_the_command_with_its_own_components(
+def test_components_lists_the_packages_own_components_without_compiling(
     command: Command, cache: Path
 ) -> None:
     listed = {row["backend"]: row for row in _json(command("components", "--json"))}
@@ -79,7 +79,7 @@ def test_the_package_runs_the_command_with_its_own_components(
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> str:
-    """A component that does what its setting `attack` says, and returns the outcome as an error."""
+    """A component that performs its setting `attack` and returns the outcome as an error."""
     wasm = put(FIXTURES / "hostile.wasm", tmp_path / "mine.wasm")
     wasm.with_suffix(".toml").write_text(
         'id = "mine"\n[grants]\nhttp = ["address"]\npackages = true\nobjects = ["ours"]\n'
@@ -88,33 +88,33 @@ def hostile(tmp_path: Path) -> str:
     return str(wasm)
 
 
-def test_verify_says_which_certificates_are_trusted(
+def test_verify_selects_the_trusted_certificates(
     command: Command, hostile: str, tmp_path: Path
 ) -> None:
-    ours = certificates.authority(tmp_path, "ours")
+    trusted = certificates.authority(tmp_path, "trusted")
     server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
-    context = certificates.server(tmp_path, ours)
+    context = certificates.server(tmp_path, trusted)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"https://127.0.0.1:{server.server_port}"
     attack = ("--setting", f"attack=get {url}/", "--address", url)
 
-    def said(*options: str) -> str:
+    def error(*options: str) -> str:
         call = ("call", hostile, "launcher.locate", json.dumps(LOCATE))
         ended = command(*call, *attack, *options)
         assert ended.returncode == 4
         return ended.stderr
 
-    assert "answered 200" in said("--verify", str(ours.file))
-    assert "answered 200" in said("--verify", "false")
-    refused = said()
+    assert "answered 200" in error("--verify", str(trusted.file))
+    assert "answered 200" in error("--verify", "false")
+    refused = error()
     assert "answered" not in refused and "certificate" in refused
     another = certificates.authority(tmp_path, "another")
-    assert "certificate" in said("--verify", str(another.file))
+    assert "certificate" in error("--verify", str(another.file))
     server.shutdown()
 
 
-def test_verbose_logs_on_standard_error(command: Command) -> None:
+def test_verbose_logs_to_standard_error(command: Command) -> None:
     quiet = command("call", "existing", "describe.describe")
     assert (_json(quiet)["name"], quiet.stderr) == ("existing", "")
     verbose = command("call", "existing", "describe.describe", "-v")
@@ -122,17 +122,17 @@ def test_verbose_logs_on_standard_error(command: Command) -> None:
     assert "info dagster_ray.host.loader: loaded " in verbose.stderr
 
 
-def test_an_interrupt_reaches_the_component(cache: Path, hostile: str) -> None:
+def test_an_interrupt_ends_a_running_call_with_exit_code_130(cache: Path, hostile: str) -> None:
     process = subprocess.Popen(
         _arguments(
             "call", hostile, "launcher.locate", json.dumps(LOCATE), "--setting", "attack=spin"
         ),
         stderr=subprocess.PIPE,
         text=True,
-        # In the background of a shell, where tests may run, it is ignored.
+        # A shell starts background processes with SIGINT ignored; the tests may run in one.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    # Compiled: the call is about to begin.
+    # The call begins once the compiled component is in the cache.
     deadline = time.monotonic() + 60
     while not list(cache.glob("*.cwasm")) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -143,7 +143,7 @@ def test_an_interrupt_reaches_the_component(cache: Path, hostile: str) -> None:
     assert "interrupted" in stderr and "Traceback" not in stderr
 
 
-def test_a_backend_out_of_a_registry_is_fetched_once(command: Command, registry: str) -> None:
+def test_a_pushed_backend_is_used_by_its_pinned_reference(command: Command, registry: str) -> None:
     reference = f"{registry}/team/existing"
     pushed = _json(command("push", "existing", f"{reference}:1", "--json"))["reference"]
     assert pushed.startswith(f"{reference}@sha256:")
@@ -152,14 +152,14 @@ def test_a_backend_out_of_a_registry_is_fetched_once(command: Command, registry:
     assert located["job"]["submission_id"] == "dagster-run-r"
 
 
-def test_a_backend_by_tag_alone_is_refused_with_the_way_to_its_digest() -> None:
+def test_a_backend_reference_without_a_digest_is_refused_with_the_pull_command() -> None:
     with pytest.raises(InvalidConfigError) as raised:
         Backend(Connection(backend="oci://ghcr.io/team/backend:1"))
     assert "dagster-ray pull oci://ghcr.io/team/backend:1" in str(raised.value)
     assert raised.value.fields and raised.value.fields[0]["path"] == "backend"
 
 
-def test_a_registry_that_is_not_there_is_an_error_of_the_call(cache: Path) -> None:
+def test_an_unreachable_registry_raises_unavailable_error(cache: Path) -> None:
     pinned = f"oci://127.0.0.1:9/backend@sha256:{'0' * 64}"
     backend = Backend(Connection(backend=pinned, address="http://127.0.0.1:9"))
     with pytest.raises(UnavailableError, match="registry cannot be used"):

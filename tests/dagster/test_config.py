@@ -1,4 +1,4 @@
-"""Configuration: what is accepted, and what a mistake is answered with. No Ray is needed."""
+"""Configuration: accepted forms and the errors for invalid ones. Needs no Ray."""
 
 import json
 from pathlib import Path
@@ -30,26 +30,26 @@ def _spec(options: dict, tags: dict[str, str] | None = None) -> tuple[dict, set[
     )
 
 
-def test_flat_and_nested_mean_the_same() -> None:
+def test_flat_and_nested_configuration_are_equivalent() -> None:
     flat = flatten(_processed({"num_cpus": 1, "num_gpus": 0}))
     nested = flatten(_processed({"ray": {"num_cpus": 1, "num_gpus": 0}}))
     assert flat == nested == {"num_cpus": 1, "num_gpus": 0}
 
 
-def test_the_same_field_in_both_forms_is_refused() -> None:
+def test_a_field_in_both_flat_and_nested_form_is_refused() -> None:
     with pytest.raises(InvalidConfigError, match="num_cpus: given both"):
         flatten(_processed({"num_cpus": 1, "ray": {"num_cpus": 2}}))
 
 
 @pytest.mark.parametrize("config", [{"num_cpu": 1}, {"ray": {"num_cpu": 1}}])
-def test_an_unknown_key_is_answered_with_the_known_ones(config: dict) -> None:
+def test_the_error_for_an_unknown_key_lists_the_known_keys(config: dict) -> None:
     result = process_config(dg.Shape(RayRunLauncher.config_type()), config)
     [error] = result.errors or []
     assert '"num_cpu"' in error.message
     assert "num_cpus?" in error.message and "runtime_env?" in error.message
 
 
-def test_an_unknown_backend_is_answered_with_the_choices() -> None:
+def test_the_error_for_an_unknown_backend_lists_the_choices() -> None:
     with pytest.raises(InvalidConfigError) as raised:
         RayRunLauncher(backend="exsiting")
     assert '"exsiting"' in str(raised.value)
@@ -57,18 +57,20 @@ def test_an_unknown_backend_is_answered_with_the_choices() -> None:
     assert ".wasm" in str(raised.value)
 
 
-def test_verify_is_a_truth_value_or_a_path() -> None:
+def test_verify_must_be_a_boolean_or_a_path() -> None:
     with pytest.raises(InvalidConfigError, match="verify"):
         RayRunLauncher(verify=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("address", ["ftp://head:8265", "http://", "grpc://head:6379"])
-def test_a_wrong_scheme_is_answered_with_the_right_ones(address: str) -> None:
+def test_the_error_for_a_wrong_scheme_names_the_valid_schemes(address: str) -> None:
     with pytest.raises(InvalidConfigError, match=r"http\(s\)://host:8265"):
         dashboard_url(address, "address")
 
 
-def test_the_environment_wins_over_the_configured_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_override_the_configured_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert known_address(None) is None
     assert known_address("http://a:1") == ("http://a:1", "address")
     monkeypatch.setenv("RAY_ADDRESS", "http://b:2")
@@ -78,7 +80,9 @@ def test_the_environment_wins_over_the_configured_address(monkeypatch: pytest.Mo
     assert Backend(Connection(address="http://a:1")).url == "http://c:3"
 
 
-def test_variables_without_a_value_come_from_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_env_vars_without_a_value_are_copied_from_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HERE", "a = b")
     monkeypatch.delenv("NOT_HERE", raising=False)
     tag = json.dumps({"env_vars": ["HERE"], "num_cpus": 0})
@@ -91,8 +95,8 @@ def test_variables_without_a_value_come_from_this_process(monkeypatch: pytest.Mo
     assert tags["other"] == "t"
 
 
-def test_specs_share_nothing_with_the_configuration() -> None:
-    """W14, W4, W13: what one launch adds must not reach the next."""
+def test_launch_specs_do_not_modify_the_configuration() -> None:
+    """The options that a tag adds to one launch must not appear in the next."""
     options = options_of({"runtime_env": {"env_vars": {"A": "1"}}, "resources": {"x": 1.0}})
     before = json.dumps(options)
     first, _ = _spec(options, {"dagster-ray/config": '{"resources": {"y": 2}}'})
@@ -101,7 +105,7 @@ def test_specs_share_nothing_with_the_configuration() -> None:
     assert second["options"] == first["options"] == before
 
 
-def test_local_directories_are_lent_and_nothing_else(tmp_path: Path) -> None:
+def test_only_local_directories_are_granted(tmp_path: Path) -> None:
     tag = json.dumps({"runtime_env": {"py_modules": [str(tmp_path), "gcs://_ray_pkg.zip"]}})
     _, directories = _spec(
         {"runtime_env": {"working_dir": "/srv/code"}}, {"dagster-ray/config": tag}
@@ -126,8 +130,7 @@ def _plan(**changes: object) -> dict:
     return backend.call("executor.plan", {"step": {**STEP, **changes}})
 
 
-def test_a_plan_names_the_job_with_run_and_step() -> None:
-    """W6: ids carry the run id and are different for keys that look alike."""
+def test_submission_ids_contain_the_run_id_and_differ_for_similar_step_keys() -> None:
     ids = {
         _plan(step_key=key)["job"]["submission_id"] for key in ("a[b]", "a.b", "a_b", "a b", "a-b-")
     }
@@ -146,7 +149,7 @@ def test_a_plan_names_the_job_with_run_and_step() -> None:
         ({}, [["dagster-ray/config", '{"num_gpus": "two"}']], "num_gpus"),
     ],
 )
-def test_mistakes_in_options_and_tags_are_named(options: dict, tags: list, named: str) -> None:
+def test_errors_name_the_invalid_option_or_tag(options: dict, tags: list, named: str) -> None:
     with pytest.raises(InvalidConfigError) as raised:
         _plan(options=json.dumps(options), tags=tags)
     assert named in str(raised.value)

@@ -1,4 +1,4 @@
-"""The conformance kit and cassettes, against a real Ray and without one."""
+"""The conformance tests and cassettes, with a real Ray and without one."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return {f"{one['interface']}: {one['rule']}": one["outcome"] for one in findings}
 
 
-def test_existing_conforms_on_a_real_ray_and_replays_alike(
+def test_backend_existing_conforms_on_real_ray_and_in_replay(
     ray_head: RayHead, tmp_path: Path
 ) -> None:
     cassette = tmp_path / "existing.json"
@@ -50,7 +50,7 @@ def test_existing_conforms_on_a_real_ray_and_replays_alike(
     for secret in (ray_head.token, "planted-secret"):
         assert secret not in text
 
-    # Nobody listens there any more as far as this process is told, and no token leads there.
+    # The replay must need no token: the token file does not exist.
     nowhere = tmp_path / "no-token"
     replayed = run(
         *("--json", "check", "existing", "--cassette", cassette),
@@ -102,7 +102,7 @@ def scripts(tmp_path: Path) -> tuple[Path, Path]:
     return session, external
 
 
-def test_a_recorded_pipes_session_replays_without_a_ray(
+def test_a_recorded_pipes_session_replays_without_ray(
     ray_head: RayHead, tmp_path: Path, scripts: tuple[Path, Path]
 ) -> None:
     cassette = tmp_path / "session.json"
@@ -115,15 +115,15 @@ def test_a_recorded_pipes_session_replays_without_a_ray(
     for secret in (ray_head.token, "planted-secret-of-a-user"):
         assert secret not in text
 
-    # Another run id, another nonce, and a Ray that would not let it in.
-    asked = len(ray_head.jobs())
+    # The replay has another run id and nonce, and no token for Ray.
+    job_count = len(ray_head.jobs())
     replayed = run("replay", cassette, "--", *command, RAY_AUTH_TOKEN_PATH=str(tmp_path / "none"))
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     assert "ROWS 7" in replayed.stdout
-    assert len(ray_head.jobs()) == asked
+    assert len(ray_head.jobs()) == job_count
 
 
-def test_a_request_that_was_never_recorded_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_unrecorded_request_names_the_request(tmp_path: Path) -> None:
     cassette = tmp_path / "empty.json"
     cassette.write_text('{"version": 1, "exchanges": []}')
     done = run(
@@ -135,11 +135,11 @@ def test_a_request_that_was_never_recorded_is_named(tmp_path: Path) -> None:
     assert "no GET http://nowhere:8265/api/jobs/s" in done.stderr
 
 
-def test_what_cannot_be_a_cassette_says_what_to_write(tmp_path: Path) -> None:
+def test_the_error_for_an_invalid_cassette_setting_says_what_to_write(tmp_path: Path) -> None:
     file = tmp_path / "cassette.json"
     file.write_text("{}")
-    for value, said in {
-        "tape.json": "record:<directory> or replay:<file>",
+    for value, expected in {
+        "cassette.json": "record:<directory> or replay:<file>",
         f"record:{file}": "dagster-ray record --to FILE",
         f"replay:{file}": "no version",
         f"replay:{tmp_path / 'absent.json'}": "absent.json",
@@ -153,4 +153,4 @@ def test_what_cannot_be_a_cassette_says_what_to_write(tmp_path: Path) -> None:
             text=True,
         )
         assert done.returncode != 0
-        assert said in done.stderr, done.stderr
+        assert expected in done.stderr, done.stderr

@@ -1,4 +1,4 @@
-"""The tree of errors, and the details that each carries."""
+"""The error hierarchy, and the details that each error carries."""
 
 import pickle
 import time
@@ -28,7 +28,7 @@ from processes import free_port
 RUN = {"run_id": "r", "attempt": 0, "job": {"submission_id": "s"}}
 
 
-def test_every_error_has_one_root_and_says_which_are_of_a_kind() -> None:
+def test_all_errors_derive_from_dagster_ray_error() -> None:
     kinds = [getattr(errors, name) for name in errors.__all__]
     assert all(issubclass(kind, DagsterRayError) for kind in kinds)
     defined = {
@@ -37,15 +37,15 @@ def test_every_error_has_one_root_and_says_which_are_of_a_kind() -> None:
         if isinstance(value, type) and issubclass(value, Exception)
     }
     assert defined == set(errors.__all__)
-    # What one who catches the component's faults has to get.
+    # `except ComponentError` catches exactly the faults of a component.
     at_fault = {kind for kind in kinds if issubclass(kind, ComponentError)}
     assert at_fault == {ComponentError, ComponentLoadError, ComponentTrap}
-    # Code for earlier releases catches what a failed script raised there.
+    # Code for earlier releases catches RuntimeError when a script fails.
     assert issubclass(ScriptFailedError, RuntimeError)
 
 
 @pytest.mark.parametrize("name", errors.__all__)
-def test_an_error_travels_to_another_process_with_its_details(name: str) -> None:
+def test_errors_keep_their_details_when_pickled(name: str) -> None:
     kind = getattr(errors, name)
     names = sorted({one for cls in kind.__mro__ for one in vars(cls).get("_detail_names", ())})
     assert all(getattr(kind("m"), one) is None for one in names), "not known"
@@ -61,7 +61,7 @@ def _called(connection: Connection, export: str = "launcher.check") -> DagsterRa
     return raised.value
 
 
-def test_a_denial_names_the_right_that_would_allow_it(tmp_path: Path) -> None:
+def test_a_denial_names_the_missing_grant(tmp_path: Path) -> None:
     wasm = built_in("existing", tmp_path / "elsewhere.wasm")
     grants = 'http = ["https://example.org:443"]\npackages = true\n'
     wasm.with_suffix(".toml").write_text(f'id = "mine"\n[grants]\n{grants}')
@@ -73,7 +73,7 @@ def test_a_denial_names_the_right_that_would_allow_it(tmp_path: Path) -> None:
     assert error.grant == f'http = ["{address}"]'
 
 
-def test_a_refusal_of_ray_has_its_status(proxy: FaultProxy) -> None:
+def test_an_http_error_of_ray_carries_its_status(proxy: FaultProxy) -> None:
     with proxy.failing("GET", "/api/jobs/s", 418):
         error = _called(Connection(backend="existing", address=proxy.url))
     assert isinstance(error, BackendError), repr(error)
@@ -98,17 +98,17 @@ def _launched(address: str) -> UnavailableError:
     return raised.value
 
 
-def test_a_submission_whose_answer_is_lost_may_have_been_carried_out(proxy: FaultProxy) -> None:
-    # Nothing answers from the submission on.
+def test_a_submission_is_maybe_applied_when_its_response_is_lost(proxy: FaultProxy) -> None:
+    # After the submission, no request succeeds.
     with proxy.failing("POST", "/api/jobs/", "lost"), proxy.failing("GET", "/api/jobs/.*", 503):
         assert _launched(proxy.url).maybe_applied is True
 
 
-def test_a_submission_that_reached_nobody_was_not_carried_out() -> None:
+def test_a_submission_is_not_maybe_applied_when_the_connection_is_refused() -> None:
     assert not _launched(f"http://127.0.0.1:{free_port()}").maybe_applied
 
 
-def test_a_call_that_is_given_up_ends_as_cancelled(tmp_path: Path) -> None:
+def test_a_cancelled_call_raises_cancelled_error(tmp_path: Path) -> None:
     wasm = put(FIXTURES / "hostile.wasm", tmp_path / "endless.wasm")
     grants = 'http = ["address"]\npackages = true\nobjects = ["ours"]\n'
     programs = 'processes = { echo = [["hello"]] }\n'
@@ -125,8 +125,8 @@ def test_a_call_that_is_given_up_ends_as_cancelled(tmp_path: Path) -> None:
         pending.result(30)
 
 
-def test_a_conflict_is_an_error_of_its_own(ray_head: Any, tmp_path: Any) -> None:
-    """A submission id that another script has."""
+def test_a_submission_id_in_use_raises_conflict_error(ray_head: Any, tmp_path: Any) -> None:
+    """Two scripts are submitted with the same submission id."""
     client = PipesRayJobClient(address=ray_head.url)
     params: Any = {"entrypoint": "true", "submission_id": "taken-by-the-first"}
 

@@ -1,4 +1,4 @@
-"""The executor on a real Ray."""
+"""`ray_executor` on a real Ray."""
 
 import json
 import threading
@@ -18,19 +18,19 @@ JOBS = Path(__file__).parent / "code/steps.py"
 
 
 class Execute:
-    """Runs a job of steps.py, with the executor's fields as keywords."""
+    """Runs a job of steps.py. Keyword arguments are fields of the executor's configuration."""
 
     def __init__(self, instance: dg.DagsterInstance, stack: ExitStack) -> None:
         self.instance = instance
         self._stack = stack
 
     def __call__(self, job: str, address: str, **config: object) -> dg.JobExecutionResult:
-        bounds = {
+        limits = {
             name: config.pop(name)
             for name in ("max_concurrent", "tag_concurrency_limits")
             if name in config
         }
-        settings = {"ray": {"address": address, **config}, **bounds}
+        settings = {"ray": {"address": address, **config}, **limits}
         execution = dg.execute_job(
             ReconstructableJob.for_file(str(JOBS), job),
             instance=self.instance,
@@ -65,7 +65,7 @@ def _failure(result: dg.JobExecutionResult, op: str) -> str:
     return event.step_failure_data.error.to_string() if event.step_failure_data.error else ""
 
 
-def test_a_job_of_many_kinds_of_steps(
+def test_steps_run_as_ray_jobs_with_merged_options_and_environment(
     execute: Execute,
     ray_head: RayHead,
     proxy: FaultProxy,
@@ -80,11 +80,11 @@ def test_a_job_of_many_kinds_of_steps(
         env_vars=["COLOUR=red", "SHARED=yes"],
         runtime_env={"env_vars": {"SHARED": "no", "MEETING": str(tmp_path)}},
     )
-    # Two of its steps end only if they run at the same time.
+    # The steps `left` and `right` end only if they run at the same time.
     assert result.success
     assert result.output_for_node("gather") == 2
 
-    # Each step was a Ray job of its own, which says whose it is.
+    # Each step is a separate Ray job, whose metadata names the op, the job and the run.
     jobs = ray_head.jobs(result.run_id)
     steps = {"first", "left", "right", "flaky", "spread", "gather", "double[n_0]", "double[n_1]"}
     assert {job["metadata"]["dagster/op"] for job in jobs.values()} == steps
@@ -92,20 +92,20 @@ def test_a_job_of_many_kinds_of_steps(
     assert all(result.run_id in name for name in jobs)
     assert all(job["metadata"]["dagster/job"] == "story" for job in jobs.values())
 
-    # Dagster shows the way to the job in Ray's dashboard.
+    # The event metadata links to the job in Ray's dashboard.
     starting = execute.events(result, dg.DagsterEventType.STEP_WORKER_STARTING)
     first, _second = (e.dagster_event for e in starting if e.step_key == "flaky")
     metadata = first.event_specific_data.metadata
     assert metadata["Ray Submission ID"].value in jobs
     assert metadata["Ray Dashboard"].value.startswith(proxy.url)
 
-    # The tag wins over the configuration, field by field, and 0 counts (W3).
+    # The tag overrides the configuration field by field, also with 0.
     assert _submit(proxy, "first")["entrypoint_num_cpus"] == 0.5
     for attempt in (0, 1):
         flaky = _submit(proxy, "flaky", attempt)
         assert not flaky.get("entrypoint_num_cpus")
         assert flaky["entrypoint_resources"] == {"widget": 1}
-    # What one step's tag asks for is not asked for by the steps that follow (W4).
+    # The tag of one step does not affect the steps that follow.
     assert not _submit(proxy, "gather").get("entrypoint_resources")
     assert _submit(proxy, "gather")["entrypoint_num_cpus"] == 0.5
 
@@ -117,15 +117,17 @@ def test_a_job_of_many_kinds_of_steps(
         "DAGSTER_RUN_JOB_NAME": "story",
         "DAGSTER_RUN_STEP_KEY": "flaky",
     }
-    # Neither a version check for each submit (P5), nor a connection for each request (P2).
+    # There is no version check for each submission and no connection for each request.
     assert len(proxy.seen("GET", "/api/version")) <= 1
     assert len(proxy.requests) > 10
     assert proxy.connections <= 5, "at most four steps are submitted at a time"
-    # Which arguments a step gets is nobody's business in the dashboard (L17).
+    # The dashboard shows the entrypoint, so it must not contain the step's arguments.
     assert "DAGSTER" not in _submit(proxy, "first")["entrypoint"]
 
 
-def test_a_failing_op_fails_the_run(execute: Execute, ray_head: RayHead) -> None:
+def test_a_failing_op_fails_the_run_and_skips_dependent_steps(
+    execute: Execute, ray_head: RayHead
+) -> None:
     result = execute("failing", ray_head.url)
     assert not result.success
     assert "this op cannot do it" in _failure(result, "fails")
@@ -133,10 +135,10 @@ def test_a_failing_op_fails_the_run(execute: Execute, ray_head: RayHead) -> None
     assert job["metadata"]["dagster/op"] == "fails", "what depends on it is not even submitted"
 
 
-def test_steps_whose_jobs_end_behind_dagsters_back(
+def test_steps_fail_when_their_jobs_are_stopped_killed_or_exit_silently(
     execute: Execute, ray_head: RayHead, proxy: FaultProxy
 ) -> None:
-    """W2, P3: jobs that were stopped, killed or left fail their steps; one request asks for all."""
+    """Stopped, killed and exited jobs fail their steps. One request checks all steps."""
 
     def stop_when_it_runs() -> None:
         def running() -> str | None:
@@ -151,42 +153,42 @@ def test_steps_whose_jobs_end_behind_dagsters_back(
 
     stopper = threading.Thread(target=stop_when_it_runs)
     stopper.start()
-    # More than one question's own repetitions can hide: the executor itself hears of it.
+    # More failures than one check retries, so that the check as a whole fails.
     with proxy.failing("GET", "/api/jobs/.*", 503, times=6) as fault:
         result = execute("abandoned", proxy.url)
     stopper.join()
     assert not result.success
-    assert "stopped from outside" in _failure(result, "waits")
+    assert "stopped externally" in _failure(result, "waits")
     assert "failed Ray job" in _failure(result, "dies")
     assert "without reporting" in _failure(result, "leaves")
-    # The dashboard's own trouble was no step's trouble (W1).
+    # The failed checks were logged and failed no step.
     assert fault.hits == 6
     log = [e.user_message for e in execute.instance.all_logs(result.run_id)]
-    assert any("Ray could not be asked about the steps" in message for message in log)
-    # One question for all steps, never one for each (P3).
+    assert any("Ray is unreachable while checking steps" in message for message in log)
+    # One request checks all steps; there is none for a single job.
     assert proxy.seen("GET", "/api/jobs/")
     assert not proxy.seen("GET", "/api/jobs/.+")
 
 
 @pytest.mark.parametrize("what", [503, "lost"])
-def test_a_submit_that_goes_wrong_once_is_repeated(
+def test_a_submission_that_fails_once_is_retried_and_no_step_runs_twice(
     execute: Execute, ray_head: RayHead, proxy: FaultProxy, what: int | str
 ) -> None:
-    """W18: neither a refusal nor a lost answer fails anything, and no step runs twice."""
+    """Neither an error status nor a lost response fails the run, and no step runs twice."""
     with proxy.failing("POST", "/api/jobs/", what, times=1) as fault:
         result = execute("pair", proxy.url)
     assert result.success
     assert fault.hits == 1
 
     def succeeded() -> bool:
-        # A job ends a moment after its step.
+        # A Ray job ends shortly after its step.
         statuses = [job["status"] for job in ray_head.jobs(result.run_id).values()]
         return statuses == ["SUCCEEDED"] * 2
 
     wait_for("two jobs that succeed", succeeded, 15)
 
 
-def test_a_step_with_a_wrong_tag_fails_alone_and_at_once(
+def test_a_step_with_an_invalid_tag_fails_at_once_and_the_others_run(
     execute: Execute, ray_head: RayHead
 ) -> None:
     begin = time.monotonic()
@@ -197,8 +199,7 @@ def test_a_step_with_a_wrong_tag_fails_alone_and_at_once(
     assert {event.step_key for event in result.get_step_success_events()} == {"quick"}
 
 
-def test_max_concurrent_bounds_the_steps(execute: Execute, ray_head: RayHead) -> None:
-    """W5: the field exists, and it is obeyed."""
+def test_max_concurrent_limits_parallel_steps(execute: Execute, ray_head: RayHead) -> None:
     result = execute("pair", ray_head.url, max_concurrent=1)
     assert result.success
     starting, success = dg.DagsterEventType.STEP_WORKER_STARTING, dg.DagsterEventType.STEP_SUCCESS
@@ -206,7 +207,9 @@ def test_max_concurrent_bounds_the_steps(execute: Execute, ray_head: RayHead) ->
     assert order == [starting, success, starting, success]
 
 
-def test_tag_concurrency_limits_bound_the_steps(execute: Execute, ray_head: RayHead) -> None:
+def test_tag_concurrency_limits_restrict_parallel_steps(
+    execute: Execute, ray_head: RayHead
+) -> None:
     limits = [{"key": "kind", "value": "lonely", "limit": 1}]
     result = execute("lonely", ray_head.url, tag_concurrency_limits=limits)
     assert result.success
@@ -218,7 +221,7 @@ def test_tag_concurrency_limits_bound_the_steps(execute: Execute, ray_head: RayH
 
 
 @pytest.mark.parametrize("inherits", [None, True, False])
-def test_the_launchers_address_is_taken_over_where_nothing_else_is_said(
+def test_the_launchers_address_is_inherited_by_default(
     home, ray_head: RayHead, proxy: FaultProxy, inherits: bool | None
 ) -> None:
     launcher = {
@@ -236,14 +239,14 @@ def test_the_launchers_address_is_taken_over_where_nothing_else_is_said(
         raise_on_error=False,
     ) as result:
         assert result.success
-    # The launcher's way leads through the proxy.
+    # Only the launcher's address leads to the proxy.
     assert bool(proxy.requests) is (inherits is not False)
     assert len(ray_head.jobs(result.run_id)) == 1
 
 
-def test_ray_that_stays_away_fails_the_step(execute: Execute) -> None:
-    """The reason is in the step's failure, and the run ends."""
-    nobody = f"http://127.0.0.1:{free_port()}"
-    result = execute("single", nobody)
+def test_a_step_fails_with_the_address_when_ray_is_unreachable(execute: Execute) -> None:
+    """The step's failure contains the reason, and the run ends."""
+    closed = f"http://127.0.0.1:{free_port()}"
+    result = execute("single", closed)
     assert not result.success
-    assert nobody in _failure(result, "quick")
+    assert closed in _failure(result, "quick")

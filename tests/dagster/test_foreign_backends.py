@@ -1,4 +1,4 @@
-"""Backends that are made of the contract's text alone, by the examples and by `dagster-ray new`."""
+"""Third-party backends, built from the WIT files alone: the examples and `dagster-ray new`."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ from foreign_backends import (
 )
 from processes import command_lines, wait_for
 
-# Building the first of them compiles what all of them are made of.
+# The first build compiles the dependencies of all of them.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 JOBS = Path(__file__).parent / "code/foreign.py"
@@ -54,7 +54,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 
 class Project:
-    """What `dagster-ray new` made, built."""
+    """A project that `dagster-ray new` has created, with its component built."""
 
     def __init__(self, language: str, root: Path) -> None:
         self.command = ("new", "my-backend", "--language", language, "--into", str(root))
@@ -77,7 +77,7 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def execute(home: Instance) -> Iterator[Callable[..., dg.JobExecutionResult]]:
-    """Runs a job of foreign.py in this process, its steps on a backend."""
+    """Runs a job of foreign.py in this process, with its steps on a backend."""
     with ExitStack() as stack:
         instance = home({})
 
@@ -98,7 +98,7 @@ def _launch(instance: dg.DagsterInstance, job: str, place: Path) -> dg.DagsterRu
     run = create_run_for_test(
         instance,
         job_name=job,
-        # The steps' backend is the run's.
+        # The steps inherit the backend of the run launcher.
         run_config={"execution": {"config": {"env_vars": [f"PLACE={place}"]}}},
         job_code_origin=ReconstructableJob.for_file(str(JOBS), job).get_python_origin(),
         status=dg.DagsterRunStatus.STARTING,
@@ -122,12 +122,12 @@ def _launcher(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _errors(result: dg.JobExecutionResult) -> dict[str, str]:
-    """What Dagster shows of each step that failed."""
+    """Returns the error texts of the failed steps by step key."""
     failures = {e.step_key: e.step_failure_data.error for e in result.get_step_failure_events()}
     return {key or "": error.to_string() if error else "" for key, error in failures.items()}
 
 
-def test_steps_run_side_by_side_on_somebody_elses_service(
+def test_steps_run_in_parallel_on_a_third_party_service(
     wasm: Path, runner: Runner, execute: Callable[..., dg.JobExecutionResult], tmp_path: Path
 ) -> None:
     place = tmp_path / "place"
@@ -137,16 +137,16 @@ def test_steps_run_side_by_side_on_somebody_elses_service(
     assert result.success and result.output_for_node("add") == 2
 
     def ended() -> list[dict[str, Any]]:
-        # A worker ends a moment after its step.
+        # A worker ends shortly after its step.
         jobs = list(runner.jobs(result.run_id).values())
         return jobs if all(job["ended"] for job in jobs) else []
 
-    jobs = wait_for("the workers' ends", ended)
+    jobs = wait_for("the end of all workers", ended)
     assert {job["labels"]["dagster/step-key"] for job in jobs} == {"first", "left", "right", "add"}
     assert {job["state"] for job in jobs} == {"succeeded"}
 
 
-def test_what_goes_wrong_in_a_step_is_told_as_dagster_tells_it(
+def test_step_failures_show_the_exception_exit_code_or_invalid_option(
     wasm: Path, runner: Runner, execute: Callable[..., dg.JobExecutionResult]
 ) -> None:
     backend = {"backend": str(wasm), "address": runner.url, "headers": runner.headers}
@@ -168,7 +168,7 @@ def test_a_run_and_its_steps_are_launched_and_stopped(
     place = tmp_path / "place"
     run = _launch(instance, "staying", place)
     wait_for("both steps", lambda: len(list(place.glob("*.started"))) == 2, 120)
-    assert len(runner.jobs(run.run_id)) == 3, "the run's and its steps'"
+    assert len(runner.jobs(run.run_id)) == 3, "one job for the run and two for its steps"
     launcher = instance.run_launcher
     assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
 
@@ -197,7 +197,7 @@ with open_dagster_pipes() as context:
 """
 
 
-def test_a_script_reports_back(
+def test_a_pipes_script_reports_metadata_output_and_failure(
     wasm: Path, runner: Runner, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     script = tmp_path / "script.py"
@@ -222,7 +222,7 @@ def test_a_script_reports_back(
         run(10)
 
 
-def test_the_token_is_the_hosts(wasm: Path, runner: Runner) -> None:
+def test_the_host_sends_the_configured_token(wasm: Path, runner: Runner) -> None:
     ref = {"run_id": "r", "attempt": 0}
     with_token = Backend(Connection(str(wasm), runner.url, headers=runner.headers))
     run = with_token.call("launcher.locate", ref)
@@ -232,18 +232,18 @@ def test_the_token_is_the_hosts(wasm: Path, runner: Runner) -> None:
         without.call("launcher.check", {"runs": [run]})
 
 
-def test_the_examples_keep_the_contracts_promises(wasm: Path, runner: Runner) -> None:
+def test_the_examples_pass_the_conformance_tests(wasm: Path, runner: Runner) -> None:
     header = "Authorization=" + runner.headers["Authorization"]
     checked = dagster_ray("check", str(wasm), "--address", runner.url, "--header", header)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_a_new_project_keeps_the_contracts_promises(project: Project) -> None:
+def test_a_new_project_passes_the_conformance_tests(project: Project) -> None:
     checked = dagster_ray("check", str(project.wasm))
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_a_new_project_is_a_backend_that_works(
+def test_a_new_project_runs_steps_and_reports_their_failures(
     project: Project, execute: Callable[..., dg.JobExecutionResult], tmp_path: Path
 ) -> None:
     place = tmp_path / "place"
@@ -252,12 +252,12 @@ def test_a_new_project_is_a_backend_that_works(
     assert result.success and result.output_for_node("add") == 2
     errors = _errors(execute("broken", backend=str(project.wasm)))
     assert "this op cannot do it" in errors["breaks"]
-    assert "the licence server is away" in errors["leaves"]
+    assert "the license server is unreachable" in errors["leaves"]
     wrong = execute("broken", backend=str(project.wasm), num_cpus=2)
     assert "num_cpus" in "".join(_errors(wrong).values())
 
 
-def test_a_new_projects_runs_are_launched_and_stopped(
+def test_a_new_project_launches_and_stops_runs(
     project: Project, home: Instance, tmp_path: Path
 ) -> None:
     instance = home(_launcher({"backend": str(project.wasm)}))
@@ -270,18 +270,20 @@ def test_a_new_projects_runs_are_launched_and_stopped(
     assert not [line for line in command_lines().values() if run.run_id in line]
 
 
-def test_a_new_project_is_not_written_over_another(project: Project) -> None:
+def test_new_refuses_to_overwrite_a_project(project: Project) -> None:
     before = (project.folder / "README.md").read_text()
     again = dagster_ray(*project.command)
     assert again.returncode == 2
     assert "--into" in again.stderr and str(project.folder) in again.stderr
     assert (project.folder / "README.md").read_text() == before
-    # What it printed is what was done here.
+    # The printed instructions are those that this test has followed.
     assert "wasm32-wasip2" in project.printed or "componentize-py" in project.printed
     assert f"backend: {project.folder / 'my_backend.wasm'}" in project.printed
 
 
-def test_the_operator_names_the_interpreter_of_a_new_projects_workers(project: Project) -> None:
+def test_backend_programs_selects_the_interpreter_of_a_new_projects_workers(
+    project: Project,
+) -> None:
     programs = {"python": ["/nowhere/python"]}
     backend = Backend(Connection(str(project.wasm), backend_programs=programs))
     command = {"argv": ["dagster", "api", "execute_step"], "payload": None, "env": []}
@@ -337,7 +339,7 @@ class Describe(exports.Describe):
 """
 
 
-def test_a_component_that_imports_files_and_sockets_gets_none(
+def test_a_component_that_imports_files_and_sockets_is_denied_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "canary")

@@ -1,4 +1,4 @@
-"""What importing the package costs, and that Dagster lists it as a library."""
+"""The cost of importing the package, and its registration as a Dagster library."""
 
 import json
 import resource
@@ -22,8 +22,8 @@ print(json.dumps([seconds, len(imported), heavy, threading.active_count()]))
 """
 
 
-def test_import_is_cheap_and_pulls_neither_ray_nor_kubernetes() -> None:
-    """P1: executor and launcher come without Ray, Kubernetes, and any thread."""
+def test_import_is_fast_and_imports_neither_ray_nor_kubernetes() -> None:
+    """Importing the executor and the launcher starts no thread."""
     costs = []
     for _ in range(3):
         output = subprocess.run(
@@ -37,7 +37,7 @@ def test_import_is_cheap_and_pulls_neither_ray_nor_kubernetes() -> None:
     assert min(costs) < 0.060, costs
 
 
-def test_names_and_earlier_module_paths() -> None:
+def test_module_paths_of_earlier_releases_export_the_same_names() -> None:
     import dagster_ray
     from dagster_ray import BaseRayResource, Lifecycle, LocalRay, RayResource, ray_executor
     from dagster_ray.config import RayExecutionConfig
@@ -55,7 +55,7 @@ def test_names_and_earlier_module_paths() -> None:
     assert RayExecutionConfig.from_tags(tag).num_cpus == 0
 
 
-# Dagster imported before the package, after it, and only by a module of the package.
+# Dagster is imported before the package, after it, or only by a module of the package.
 ORDERS = {
     "dagster first": "import dagster, dagster_ray",
     "dagster later": "import dagster_ray, dagster; dagster_ray.RayRunLauncher",
@@ -75,7 +75,7 @@ print(DagsterLibraryRegistry.get().get("dagster-ray"))
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_dagster_lists_the_library_in_whichever_order_both_are_imported(order: str) -> None:
+def test_dagster_lists_the_library_for_every_import_order(order: str) -> None:
     import dagster_ray
 
     command = [sys.executable, "-c", f"{ORDERS[order]}\n{LISTED}"]
@@ -83,13 +83,13 @@ def test_dagster_lists_the_library_in_whichever_order_both_are_imported(order: s
     assert listed.stdout.strip() == dagster_ray.__version__, listed.stderr
 
 
-def test_the_package_alone_does_not_import_dagster() -> None:
+def test_importing_the_package_does_not_import_dagster() -> None:
     code = "import sys, dagster_ray, dagster_ray.errors; sys.exit('dagster' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_store_actor_does_not_import_dagster() -> None:
-    """Ray unpickles the actor's class in a worker, which then imports its module."""
+    """Ray unpickles the actor's class in a worker, which imports its module for that."""
     code = "import sys, dagster_ray.values.registry; sys.exit('dagster' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -114,14 +114,14 @@ def test_the_command_does_not_import_dagster(arguments: list[str]) -> None:
 
 
 def test_the_command_starts_fast() -> None:
-    """The goal is 150 ms on an idle machine; importing Dagster alone takes a second."""
+    """The goal is 150 ms on an idle machine. Importing Dagster alone takes a second."""
     costs = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "dagster_ray", "--version"], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    # Processor time, because other processes share the machine that runs this.
+    # CPU time in seconds, because other processes share the machine.
     assert min(costs) < 0.25, costs
 
 

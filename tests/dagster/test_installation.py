@@ -1,7 +1,7 @@
-"""What happens where PyPI's `dagster-ray` is installed into the same environment.
+"""Conflicts with PyPI's `dagster-ray` in the same environment.
 
-Both distributions are really installed, by pip, into an environment of the test's own. The other
-one is a wheel with its name and one of its modules; ours has this package's Python files.
+Each test installs wheels with pip into a new virtual environment. The wheel of PyPI's distribution
+has its name and one of its modules; the wheel of this one has this package's Python files.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ import pytest
 
 PACKAGE = Path(dagster_ray.__file__).parent
 REMEDY = "pip uninstall -y dagster-ray dagster-ray-wasm && pip install dagster-ray-wasm"
-THEIRS = {"dagster_ray/__init__.py": b"ORIGIN = 'PyPI'\n"}
+PYPI = {"dagster_ray/__init__.py": b"ORIGIN = 'PyPI'\n"}
 
 
 def _wheel(folder: Path, name: str, files: dict[str, bytes]) -> Path:
@@ -36,15 +36,15 @@ def _wheel(folder: Path, name: str, files: dict[str, bytes]) -> Path:
 
 
 class Environment:
-    """An empty environment, and the wheels of both distributions."""
+    """An empty virtual environment, and the wheels of both distributions."""
 
     def __init__(self, folder: Path) -> None:
-        ours = {
+        files = {
             f"dagster_ray/{path.relative_to(PACKAGE)}": path.read_bytes()
             for path in PACKAGE.rglob("*.py")
         }
-        self.ours = str(_wheel(folder, "dagster-ray-wasm", ours))
-        self.theirs = str(_wheel(folder, "dagster-ray", THEIRS))
+        self.own = str(_wheel(folder, "dagster-ray-wasm", files))
+        self.pypi = str(_wheel(folder, "dagster-ray", PYPI))
         home = folder / "environment"
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
         self._python = str(home / "bin/python")
@@ -66,13 +66,15 @@ def environment(tmp_path: Path) -> Environment:
     return Environment(tmp_path)
 
 
-def test_ours_installed_last_is_refused_at_import_with_the_remedy(environment: Environment) -> None:
-    environment.install(environment.ours)
+def test_import_fails_with_the_remedy_when_this_package_is_installed_last(
+    environment: Environment,
+) -> None:
+    environment.install(environment.own)
     alone = environment.run("import dagster_ray; print(dagster_ray.__version__)")
-    assert (alone.returncode, alone.stderr) == (0, ""), "our distribution alone is no conflict"
+    assert (alone.returncode, alone.stderr) == (0, ""), "this distribution alone is no conflict"
 
-    environment.install(environment.theirs)
-    environment.pip("install", "--no-index", "--no-deps", "--force-reinstall", environment.ours)
+    environment.install(environment.pypi)
+    environment.pip("install", "--no-index", "--no-deps", "--force-reinstall", environment.own)
     for code in ("import dagster_ray", "import dagster_ray.core.executor"):
         refused = environment.run(code)
         assert refused.returncode == 1
@@ -81,11 +83,11 @@ def test_ours_installed_last_is_refused_at_import_with_the_remedy(environment: E
         assert sentence.endswith(f"run `{REMEDY}`")
 
 
-def test_theirs_installed_last_is_noticed_by_the_command_and_the_pytest_plugin(
+def test_command_and_pytest_plugin_fail_when_pypis_package_is_installed_last(
     environment: Environment,
 ) -> None:
-    environment.install(environment.ours, environment.theirs)
-    # Their `__init__.py` runs, so that importing the package alone cannot fail.
+    environment.install(environment.own, environment.pypi)
+    # The `__init__.py` of PyPI's package runs, so importing the package alone cannot fail.
     imported = environment.run("import dagster_ray; print(dagster_ray.ORIGIN)")
     assert imported.stdout == "PyPI\n", imported.stderr
 
@@ -94,17 +96,17 @@ def test_theirs_installed_last_is_noticed_by_the_command_and_the_pytest_plugin(
     assert command.stderr.startswith("error: dagster-ray 0.4.8 and dagster-ray-wasm are both")
     assert REMEDY in command.stderr and "Traceback" not in command.stderr
 
-    # pytest itself is that of the environment which runs this test.
+    # The new environment has no pytest; the plugin imports the one that runs this test.
     known = sysconfig.get_paths()["purelib"]
     plugin = environment.run(f"import sys; sys.path.append({known!r}); import dagster_ray.testing")
     assert plugin.returncode == 1
     assert REMEDY in plugin.stderr.strip().splitlines()[-1]
 
 
-def test_what_removing_theirs_took_along_is_noticed_by_the_command(
+def test_command_reports_modules_that_uninstalling_pypis_package_removed(
     environment: Environment,
 ) -> None:
-    environment.install(environment.theirs, environment.ours)
+    environment.install(environment.pypi, environment.own)
     environment.pip("uninstall", "-y", "dagster-ray")
     command = environment.run("import sys; from dagster_ray.cli import main; sys.exit(main())")
     assert command.returncode == 1

@@ -1,4 +1,4 @@
-"""The IO manager, with each of the components that keep values: the same tests for both."""
+"""`RayIOManager` with each io backend: the object store and files."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ def connected() -> Iterator[None]:
 def manager(
     request: pytest.FixtureRequest, ray_head: RayHead, tmp_path_factory
 ) -> Iterator[Manager]:
-    """Makes IO managers of one kind that share what they keep."""
+    """Returns a function that creates IO managers of one backend, which share their values."""
     directory = str(tmp_path_factory.mktemp("values"))
 
     def make(**more: Any) -> RayIOManager:
@@ -60,8 +60,8 @@ def _materialize(
     return dg.materialize(list(assets), resources=resources, partition_key=partition, **more)
 
 
-def _passed_on(manager: RayIOManager, value: Any) -> Any:
-    """What a downstream asset gets of a value."""
+def _loaded_downstream(manager: RayIOManager, value: Any) -> Any:
+    """Returns a value as a downstream asset loads it."""
     seen = []
 
     @dg.asset
@@ -77,8 +77,8 @@ def _passed_on(manager: RayIOManager, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["values", "values_partitioned", "values_mapped"])
-def test_examples_with_each_backend(manager: Manager, name: str) -> None:
-    """The examples that test_seed_readme.py runs as printed, with either backend."""
+def test_the_examples_work_with_each_backend(manager: Manager, name: str) -> None:
+    """test_seed_readme.py runs these examples as printed; here each backend runs them."""
     names: dict[str, Any] = {"Dict": dict}
     exec((SEED / f"{name}.py.txt").read_text(), names)
     upstream = names["upstream"]
@@ -91,27 +91,27 @@ def test_examples_with_each_backend(manager: Manager, name: str) -> None:
         assert _materialize(manager(), *assets, partition=partition).success
 
 
-def test_frames_and_arrays(manager: Manager) -> None:
+def test_data_frames_and_arrays_are_loaded_unchanged_and_read_only(manager: Manager) -> None:
     import pandas as pd
     import polars as pl
 
     frame = pd.DataFrame({"n": range(1000), "s": [str(n) for n in range(1000)]})
-    pd.testing.assert_frame_equal(_passed_on(manager(), frame), frame)
+    pd.testing.assert_frame_equal(_loaded_downstream(manager(), frame), frame)
     polars = pl.DataFrame({"n": range(1000), "s": [str(n) for n in range(1000)]})
-    assert _passed_on(manager(), polars).equals(polars)
+    assert _loaded_downstream(manager(), polars).equals(polars)
     fortran = np.asfortranarray(np.arange(12.0).reshape(3, 4))
-    loaded = _passed_on(manager(), {"f": fortran, "every second": np.arange(10)[::2]})
+    loaded = _loaded_downstream(manager(), {"f": fortran, "every second": np.arange(10)[::2]})
     assert (loaded["f"] == fortran).all() and (loaded["every second"] == np.arange(10)[::2]).all()
     assert not loaded["f"].flags.writeable
 
 
-def test_none_and_functions(manager: Manager) -> None:
-    assert _passed_on(manager(), None) is None
+def test_none_and_functions_can_be_stored(manager: Manager) -> None:
+    assert _loaded_downstream(manager(), None) is None
     base = 40
-    assert _passed_on(manager(), lambda more: base + more)(2) == 42
+    assert _loaded_downstream(manager(), lambda more: base + more)(2) == 42
 
 
-def test_metadata_says_what_is_kept(manager: Manager) -> None:
+def test_the_output_metadata_has_key_type_size_and_expiry(manager: Manager) -> None:
     @dg.asset(metadata={"size": "the user's own"})
     def shown():
         return np.zeros(1000)
@@ -126,8 +126,8 @@ def test_metadata_says_what_is_kept(manager: Manager) -> None:
     assert metadata["dagster-ray/kept until"] > time.time()
 
 
-def test_an_offset_and_a_fan_in_of_partitions(manager: Manager) -> None:
-    """The first day's window holds one partition only, and still comes as a mapping."""
+def test_partition_offsets_and_fan_in_load_mappings(manager: Manager) -> None:
+    """A window with a single partition is also loaded as a mapping."""
     seen: dict[str, Any] = {}
 
     @dg.asset(partitions_def=DAYS)
@@ -153,7 +153,7 @@ def test_an_offset_and_a_fan_in_of_partitions(manager: Manager) -> None:
     assert seen[days[-1]] == {day: day for day in days}
 
 
-def test_partitions_in_two_dimensions(manager: Manager) -> None:
+def test_two_dimensional_partitions(manager: Manager) -> None:
     both = dg.MultiPartitionsDefinition({"day": DAYS, "kind": KEPT})
     key = dg.MultiPartitionKey({"day": "2026-01-02", "kind": "a"})
 
@@ -170,7 +170,7 @@ def test_partitions_in_two_dimensions(manager: Manager) -> None:
     assert _materialize(manager(), grid, after, partition=key).success
 
 
-def test_what_is_not_there_is_named_with_what_is(manager: Manager) -> None:
+def test_the_error_for_a_missing_partition_lists_the_stored_ones(manager: Manager) -> None:
     @dg.asset(partitions_def=KEPT, key=["deep", "source"])
     def source(context: dg.AssetExecutionContext) -> str:
         return context.partition_key
@@ -193,25 +193,24 @@ def test_what_is_not_there_is_named_with_what_is(manager: Manager) -> None:
     assert _materialize(manager(), source.to_source_asset(), part).success
 
 
-def test_what_cannot_be_pickled_names_its_asset(manager: Manager) -> None:
+def test_the_error_for_an_unpicklable_value_names_the_asset(manager: Manager) -> None:
     with pytest.raises(SerializationError, match=r"asset made: a value of type lock"):
-        _passed_on(manager(), threading.Lock())
+        _loaded_downstream(manager(), threading.Lock())
 
 
-def test_an_unknown_option_is_named(manager: Manager) -> None:
+def test_the_error_for_an_unknown_option_suggests_the_right_one(manager: Manager) -> None:
     with pytest.raises(InvalidConfigError, match=r"asset_ttl.*asset_value_seconds"):
-        _passed_on(manager(backend_config={"asset_ttl": 1}), 1)
+        _loaded_downstream(manager(backend_config={"asset_ttl": 1}), 1)
 
 
-def test_a_value_takes_the_place_of_the_one_before_unless_told_otherwise(manager: Manager) -> None:
-    assert [_passed_on(manager(), number) for number in (1, 2)] == [1, 2]
+def test_a_value_is_overwritten_unless_overwrite_is_false(manager: Manager) -> None:
+    assert [_loaded_downstream(manager(), number) for number in (1, 2)] == [1, 2]
     with pytest.raises(DagsterRayError, match="there is a value under asset/made/="):
-        _passed_on(manager(backend_config={"overwrite": False}), 3)
-    assert _passed_on(manager(), 4) == 4
+        _loaded_downstream(manager(backend_config={"overwrite": False}), 3)
+    assert _loaded_downstream(manager(), 4) == 4
 
 
-def test_time_and_the_end_of_runs_take_values_away(manager: Manager) -> None:
-    """P41: nothing stays for ever by accident."""
+def test_values_expire_after_their_time_or_when_their_run_ends(manager: Manager) -> None:
 
     @dg.op
     def makes() -> int:
@@ -227,19 +226,19 @@ def test_time_and_the_end_of_runs_take_values_away(manager: Manager) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         resources = {"io_manager": manager()}
         first = short.execute_in_process(instance=instance, resources=resources).run_id
-        keeper = manager()._open(None)
-        assert [value["run_id"] for value in keeper.find(runs=[first])] == [first]
-        # The next run's first step finds that the run has ended.
+        client = manager()._open(None)
+        assert [value["run_id"] for value in client.find(runs=[first])] == [first]
+        # The first step of the next run deletes the values of the ended run.
         second = manager()
         short.execute_in_process(instance=instance, resources={"io_manager": second})
-        assert keeper.find(runs=[first]) == []
+        assert client.find(runs=[first]) == []
 
     brief = manager(backend_config={"asset_value_seconds": 1})
-    assert _passed_on(brief, 1) == 1
+    assert _loaded_downstream(brief, 1) == 1
     time.sleep(1.1)
-    assert keeper.find(asset=["made"]) == []
+    assert client.find(asset=["made"]) == []
     with pytest.raises(NotFoundError):
-        keeper.load(
+        client.load(
             {
                 "asset": ["made"],
                 "partition": None,
@@ -251,7 +250,7 @@ def test_time_and_the_end_of_runs_take_values_away(manager: Manager) -> None:
         )
 
 
-def test_two_that_write_the_same_key_leave_one_whole_value(manager: Manager) -> None:
+def test_concurrent_writers_of_a_key_leave_one_complete_value(manager: Manager) -> None:
     def write(digit: int) -> None:
         @dg.asset(name="contested")
         def contested():
@@ -280,14 +279,14 @@ def test_two_that_write_the_same_key_leave_one_whole_value(manager: Manager) -> 
     assert digits() <= {1, 2, 3, 4}
 
 
-def test_a_gibibyte(manager: Manager) -> None:
-    """More than the object store of this Ray holds."""
+def test_a_value_of_one_gibibyte(manager: Manager) -> None:
+    """The value is larger than the object store of the tests' Ray."""
     array = np.arange(1 << 27, dtype=np.int64)
-    loaded = _passed_on(manager(), array)
+    loaded = _loaded_downstream(manager(), array)
     assert loaded.shape == array.shape and (loaded[:: 1 << 12] == array[:: 1 << 12]).all()
 
 
-def test_values_spill_and_come_back_whole(manager: Manager) -> None:
+def test_spilled_values_are_loaded_completely(manager: Manager) -> None:
     @dg.asset(partitions_def=dg.StaticPartitionsDefinition([str(n) for n in range(16)]))
     def large(context: dg.AssetExecutionContext) -> np.ndarray:
         return np.full(8 << 20, int(context.partition_key), dtype=np.int64)
@@ -304,13 +303,13 @@ def test_values_spill_and_come_back_whole(manager: Manager) -> None:
     assert _materialize(manager(), large.to_source_asset(), loads).success
 
 
-def test_without_a_directory_values_lie_with_the_instance(tmp_path: Path) -> None:
+def test_the_default_directory_is_in_the_instances_storage(tmp_path: Path) -> None:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
 
         @dg.asset
-        def placed():
+        def stored():
             return 1
 
-        _materialize(RayIOManager(backend="files"), placed, instance=instance)
+        _materialize(RayIOManager(backend="files"), stored, instance=instance)
         [file] = Path(instance.storage_directory(), "dagster-ray-values").rglob("*.value")
         assert file.name == "=.value" and os.access(file, os.R_OK)

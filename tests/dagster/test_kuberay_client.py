@@ -1,4 +1,4 @@
-"""The clients for KubeRay's objects, on a real control plane."""
+"""`RayJobClient` and its cluster client on a real Kubernetes control plane."""
 
 import manifests
 import pytest
@@ -14,31 +14,31 @@ def client(cluster: Cluster) -> RayJobClient:
 
 def _job(cluster: Cluster, namespace: str, name: str, **spec: object) -> None:
     body = manifests.ray_job(name, cluster.image, "sleep 600")
-    body["metadata"]["labels"] = {"team": "ours"}
+    body["metadata"]["labels"] = {"team": "models"}
     body["spec"] |= {"submissionMode": "HTTPMode", **spec}
     cluster.custom.create_namespaced_custom_object("ray.io", "v1", namespace, "rayjobs", body)
 
 
-def test_a_job_is_waited_for_changed_and_stopped(
+def test_the_client_waits_for_patches_and_terminates_a_job(
     cluster: Cluster, namespace: str, client: RayJobClient
 ) -> None:
-    with pytest.raises(CallTimeoutError, match="there after"):
+    with pytest.raises(CallTimeoutError, match="not available after"):
         client.wait_until_exists("long", namespace, timeout=0.1, poll_interval=0.05)
     _job(cluster, namespace, "long")
     assert client.wait_until_exists("long", namespace)["spec"]["entrypoint"] == "sleep 600"
-    [listed] = client.list(namespace, "team=ours")["items"]
+    [listed] = client.list(namespace, "team=models")["items"]
     assert listed["metadata"]["name"] == "long"
-    assert client.list(namespace, "team=theirs")["items"] == []
+    assert client.list(namespace, "team=other")["items"] == []
 
-    step = {"op": "replace", "path": "/metadata/labels/team", "value": "theirs"}
+    step = {"op": "replace", "path": "/metadata/labels/team", "value": "other"}
     changed = client.update_json_patch("long", namespace, [step])
-    assert changed["metadata"]["labels"]["team"] == "theirs"
-    unmet = {"op": "test", "path": "/metadata/labels/team", "value": "ours"}
+    assert changed["metadata"]["labels"]["team"] == "other"
+    unmet = {"op": "test", "path": "/metadata/labels/team", "value": "models"}
     with pytest.raises(DagsterRayError):
-        client.update_json_patch("long", namespace, [unmet, {**step, "value": "nobody's"}])
-    assert client.get("long", namespace)["metadata"]["labels"]["team"] == "theirs"
+        client.update_json_patch("long", namespace, [unmet, {**step, "value": "third"}])
+    assert client.get("long", namespace)["metadata"]["labels"]["team"] == "other"
 
-    assert not client.terminate("long", namespace), "Ray does not have it yet"
+    assert not client.terminate("long", namespace), "Ray does not know the job yet"
     assert client.get_ray_cluster_name("none", namespace) is None
     status = client.wait_until_deployment_ready("long", namespace, 120, 0.5)
     assert client.raise_if_deployment_failed("long", namespace)["rayClusterName"]
@@ -52,11 +52,11 @@ def test_a_job_is_waited_for_changed_and_stopped(
     with clusters.job_submission_client(status["rayClusterName"], namespace) as jobs:
         assert client.terminate("long", namespace)
         assert job and jobs.get_job_status(job) in ("RUNNING", "STOPPED")
-    # The object is KubeRay's to remove.
+    # KubeRay, not the client, removes the object.
     assert client.get("long", namespace)
 
 
-def test_a_job_that_kuberay_refuses_ends_the_wait_with_its_reason(
+def test_waiting_for_an_invalid_job_fails_with_kuberays_reason(
     cluster: Cluster, namespace: str, client: RayJobClient
 ) -> None:
     _job(cluster, namespace, "wrong", backoffLimit=-1)

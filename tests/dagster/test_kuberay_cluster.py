@@ -1,4 +1,4 @@
-"""Clusters for steps, on a real control plane."""
+"""`KubeRayCluster` and `KubeRayInteractiveJob` on a real Kubernetes control plane."""
 
 import json
 import os
@@ -52,13 +52,13 @@ def _run(resource: Any, body: Any = None, **options: Any) -> dg.ExecuteInProcess
 
 
 def _refusal(resource: Any) -> BaseException | None:
-    """What a resource raises as it is set up, out of what Dagster wraps it in."""
+    """Returns the error of a resource's setup, without Dagster's wrapper."""
     with pytest.raises(dg.DagsterError) as raised:
         _run(resource)
     return raised.value.__cause__
 
 
-def test_an_asset_computes_on_a_cluster_that_is_gone_afterwards(
+def test_a_cluster_is_created_for_a_step_and_deleted_afterwards(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
     seen: dict[str, Any] = {}
@@ -71,7 +71,7 @@ def test_an_asset_computes_on_a_cluster_that_is_gone_afterwards(
         )
         seen.update(document["metadata"]["labels"])
 
-        # Within, so that it travels along: the cluster does not have this module.
+        # A local function is pickled by value; the cluster cannot import this module.
         def squared(x: int) -> tuple[int, str]:
             return x * x, os.uname().nodename
 
@@ -88,7 +88,9 @@ def test_an_asset_computes_on_a_cluster_that_is_gone_afterwards(
     assert names(cluster, namespace, "rayclusters") == []
 
 
-def test_an_interactive_job_follows_its_driver(cluster: Cluster, namespace: str) -> None:
+def test_an_interactive_job_completes_when_its_driver_ends(
+    cluster: Cluster, namespace: str
+) -> None:
     config = InteractiveRayJobConfig(
         metadata={"namespace": namespace}, spec={"ray_cluster_spec": cluster_spec(cluster)}
     )
@@ -116,10 +118,10 @@ def test_an_interactive_job_follows_its_driver(cluster: Cluster, namespace: str)
     wait_for("the job's end", ended, 60)
 
 
-def test_steps_that_start_together_share_one_cluster(
+def test_steps_that_start_at_once_share_one_cluster(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
-    sharing = ClusterSharing(enabled=True, match_labels={"team": "ours"})
+    sharing = ClusterSharing(enabled=True, match_labels={"team": "models"})
     lifecycle = Lifecycle(connect=False)
     sizes: list[int] = []
 
@@ -138,11 +140,11 @@ def test_steps_that_start_together_share_one_cluster(
     with ThreadPoolExecutor(20) as pool:
         used = set(pool.map(step, range(20)))
     assert len(used) == 1 and set(sizes) == {1}
-    wait_for("the last to let go", lambda: not names(cluster, namespace, "rayclusters"), 20)
+    wait_for("the release of the cluster", lambda: not names(cluster, namespace, "rayclusters"), 20)
 
 
 def _leases(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]:
-    """The claims on a shared cluster, as they stand on the object."""
+    """Returns the leases in the annotations of a shared RayCluster."""
     document = cluster.custom.get_namespaced_custom_object(
         "ray.io", "v1", namespace, "rayclusters", name
     )
@@ -155,7 +157,7 @@ def _leases(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]
 
 
 def _expired(client: KubeRayClusterClientResource, namespace: str) -> list[str]:
-    """The clusters that a cleanup would remove if all runs were over."""
+    """Returns the clusters that a cleanup would delete if no run were live."""
     query = {"namespace": namespace, "labels": [], "kind": None}
     rule = {"query": query, "live_runs": [], "older_than_s": 0}
     found = client.client.backend_for().call("cluster.expired", {"rule": rule})
@@ -163,11 +165,13 @@ def _expired(client: KubeRayClusterClientResource, namespace: str) -> list[str]:
 
 
 @pytest.mark.timeout(120)
-def test_a_lease_is_renewed_for_as_long_as_the_step_takes(
+def test_heartbeats_renew_a_lease_until_the_step_ends(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
-    """With the default heartbeat of 10 s, a step that takes longer than its lease keeps its
-    cluster; without one, the lease runs out."""
+    """A step may take longer than its lease of 20 s if a heartbeat renews it every 10 s.
+
+    Without a heartbeat, the lease expires.
+    """
     longer = 25
     spec: Any = {**cluster_spec(cluster), "suspend": True}
 
@@ -182,7 +186,7 @@ def test_a_lease_is_renewed_for_as_long_as_the_step_takes(
             cluster_sharing=ClusterSharing(
                 enabled=True, match_labels={"team": team}, ttl_seconds=20, **more
             ),
-            # A suspended cluster never gets ready.
+            # A suspended cluster never becomes ready.
             lifecycle=Lifecycle(wait=False),
         )
 
@@ -204,13 +208,13 @@ def test_a_lease_is_renewed_for_as_long_as_the_step_takes(
         }
         seen = {team: run.result(90).output_for_node("uses") for team, run in runs.items()}
     renewed, expired = seen["with"]
-    assert renewed >= 18 and not expired, "two heartbeats"
+    assert renewed >= 18 and not expired, "two heartbeats have renewed the lease"
     assert seen["without"] == [0, True]
-    # Both let go at the end, whatever became of their leases.
+    # Both steps release their clusters at the end, with a valid lease or without.
     wait_for("no cluster", lambda: not names(cluster, namespace, "rayclusters"), 30)
 
 
-def test_bad_input_is_told_before_anything_is_made(
+def test_invalid_input_is_refused_before_a_cluster_is_created(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource, tmp_path: Path
 ) -> None:
     def refused(kind: type[Exception], *parts: str, **more: Any) -> None:
@@ -232,7 +236,7 @@ def test_bad_input_is_told_before_anything_is_made(
     assert names(cluster, namespace, "rayclusters") == []
 
 
-def test_a_head_that_cannot_start_tells_why(
+def test_the_error_for_a_head_that_cannot_start_gives_the_reason(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
     resource = _resource(cluster, namespace, client, image="does-not-exist:1", timeout=10)
@@ -243,20 +247,20 @@ def test_a_head_that_cannot_start_tells_why(
     assert names(cluster, namespace, "rayclusters") == []
 
 
-def test_waiting_costs_a_handful_of_requests(
+def test_waiting_for_a_cluster_takes_at_most_five_requests(
     own_cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
-    def asked() -> int:
+    def request_count() -> int:
         return len(own_cluster.requests("dagster-ray"))
 
-    before = asked()
+    before = request_count()
     lifecycle = Lifecycle(connect=False, cleanup="never")
     _run(_resource(own_cluster, namespace, client, lifecycle=lifecycle))
-    # One to make it, and no more than five to wait, however long that takes.
-    assert 3 <= asked() - before <= 6
+    # One request creates the cluster. Waiting takes at most five, whatever its duration.
+    assert 3 <= request_count() - before <= 6
 
 
-def test_a_wait_outlives_the_api_server_and_the_operator(
+def test_waiting_survives_restarts_of_the_api_server_and_the_operator(
     own_cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
@@ -268,7 +272,7 @@ def test_a_wait_outlives_the_api_server_and_the_operator(
         assert run.result(120).success
 
 
-def test_a_cluster_that_somebody_deletes_ends_the_wait(
+def test_waiting_fails_when_the_cluster_is_deleted(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
@@ -282,7 +286,7 @@ def test_a_cluster_that_somebody_deletes_ends_the_wait(
         assert isinstance(error, NotFoundError) and "deleted while it" in str(error)
 
 
-def test_the_manifest_is_the_users_and_stays_as_it_was(
+def test_the_users_manifest_is_not_modified(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
     spec = cluster_spec(cluster)
@@ -293,7 +297,7 @@ def test_the_manifest_is_the_users_and_stays_as_it_was(
     assert json.dumps(spec) == before
 
 
-def test_a_subclass_names_the_host_for_a_process_in_the_cluster(
+def test_a_subclass_can_override_the_hostname_of_the_head(
     cluster: Cluster,
     namespace: str,
     client: KubeRayClusterClientResource,
@@ -313,7 +317,7 @@ def test_a_subclass_names_the_host_for_a_process_in_the_cluster(
         client=client,
         lifecycle=Lifecycle(connect=False),
     )
-    # As in a pod. The kubeconfig is named, so that the pod's account is not looked for.
+    # Simulates a pod. The client names a kubeconfig, so no service account is needed.
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     name, host, ray_address, dashboard = _run(resource, body).output_for_node("uses")
     assert host == f"{name}-head-svc.{namespace}.svc.elsewhere.example"

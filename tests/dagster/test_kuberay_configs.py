@@ -1,4 +1,4 @@
-"""What users write of KubeRay's documents, in every spelling that there is."""
+"""The configuration classes for RayCluster and RayJob manifests, in every accepted spelling."""
 
 import warnings
 from typing import Any
@@ -27,36 +27,36 @@ from dagster_ray.kuberay.configs import (
 )
 from dagster_ray.testing import SimulatedRay
 
-# What is wrong is said before the context is looked at.
+# The arguments are validated before the context is used.
 NO_CONTEXT: Any = None
 GROUPS = [{"groupName": "w", "replicas": 1, "template": {"snake_case": None}}]
 
 
-def test_every_name_that_is_offered_can_be_imported() -> None:
+def test_every_exported_name_can_be_imported() -> None:
     for name in kuberay.__all__:
         assert getattr(kuberay, name) is not None, name
     assert set(kuberay.__all__) == set(kuberay._HOMES)
     assert deployment_name() == kuberay.DEFAULT_DEPLOYMENT_NAME
 
 
-def test_flat_and_nested_are_the_same_and_nothing_of_the_users_changes() -> None:
+def test_flat_and_nested_configuration_give_the_same_manifest_and_modify_no_input() -> None:
     before = repr(GROUPS)
     flat = RayClusterConfig(
         enable_in_tree_autoscaling=True,  # type: ignore[call-arg]
         worker_group_specs=GROUPS,
-        namespace="ours",
+        namespace="pipelines",
     )
     spec = RayClusterSpec(enable_in_tree_autoscaling=True, worker_group_specs=GROUPS)
-    nested = RayClusterConfig(metadata={"namespace": "ours", "name": None}, spec=spec)
+    nested = RayClusterConfig(metadata={"namespace": "pipelines", "name": None}, spec=spec)
     assert flat.manifest() == nested.manifest()
     assert flat.manifest() == {
-        "metadata": {"namespace": "ours"},
+        "metadata": {"namespace": "pipelines"},
         "spec": {"enableInTreeAutoscaling": True, "workerGroupSpecs": GROUPS},
     }
     assert repr(GROUPS) == before
 
 
-def test_what_is_not_listed_is_passed_on_in_one_spelling() -> None:
+def test_unknown_fields_are_passed_on_in_camel_case_and_duplicates_are_refused() -> None:
     spec: dict[str, Any] = {"headGroupSpec": {"a": 1}, "new_field_of_kuberay": [], "suspend": False}
     assert RayClusterSpec(**spec).document() == {
         "headGroupSpec": {"a": 1},
@@ -75,7 +75,7 @@ def test_what_is_not_listed_is_passed_on_in_one_spelling() -> None:
         RayClusterConfig(namespace="a", metadata={"namespace": "b"})  # type: ignore[call-arg]
 
 
-def test_kuberays_own_spelling_is_checked_as_ours_is() -> None:
+def test_camel_case_fields_are_validated_like_snake_case_fields() -> None:
     own: dict[str, Any] = {"submissionMode": "InteractiveMode"}
     assert InteractiveRayJobSpec(**own).document() == own
     with pytest.raises(ValueError, match="InteractiveMode"):
@@ -89,7 +89,7 @@ def test_kuberays_own_spelling_is_checked_as_ours_is() -> None:
         RayClusterSpec(new_field=1, newField=2)  # type: ignore[call-arg]
 
 
-def test_a_configuration_from_the_launchpad_is_the_same_as_one_from_python() -> None:
+def test_launchpad_and_python_configuration_give_the_same_manifest() -> None:
     seen: list[dict[str, Any]] = []
 
     @dg.op
@@ -101,22 +101,26 @@ def test_a_configuration_from_the_launchpad_is_the_same_as_one_from_python() -> 
         takes()  # pyright: ignore[reportCallIssue]
 
     spec = {"submissionMode": "InteractiveMode", "rayClusterSpec": {"headGroupSpec": {"a": None}}}
-    written: dict[str, Any] = {"metadata": {"namespace": "ours"}, "spec": spec}
+    written: dict[str, Any] = {"metadata": {"namespace": "pipelines"}, "spec": spec}
     job.execute_in_process(run_config={"ops": {"takes": {"config": written}}})
     assert seen == [InteractiveRayJobConfig(**written).manifest()] == [written]
 
 
 @pytest.mark.parametrize(
-    ("version", "told"),
-    [(None, "write the version"), ("2.51.0", "2.52.0 or later"), ("nightly", "not a version")],
+    ("version", "message"),
+    [(None, "set ray_version"), ("2.51.0", "2.52.0 or later"), ("nightly", "not a version")],
 )
-def test_token_authentication_needs_a_ray_that_has_it(version: str | None, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_token_authentication_requires_a_ray_version_that_supports_it(
+    version: str | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         RayClusterSpec(ray_version=version, auth_options=AuthOptions())
     RayClusterSpec(ray_version="2.52.0", auth_options=AuthOptions())
 
 
-def test_a_deployment_outside_a_branch_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deployment_name_is_the_git_branch_only_in_branch_deployments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT", raising=False)
     monkeypatch.setenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", "prod")
     monkeypatch.setenv("DAGSTER_CLOUD_GIT_BRANCH", "feature")
@@ -125,20 +129,20 @@ def test_a_deployment_outside_a_branch_keeps_its_name(monkeypatch: pytest.Monkey
     assert deployment_name() == "feature"
 
 
-def test_the_names_before_lifecycle_still_count() -> None:
+def test_skip_init_and_skip_cleanup_set_the_lifecycle() -> None:
     older: dict[str, Any] = {"skip_init": True, "skip_cleanup": True}
     resource = KubeRayCluster(**older)
     assert (resource.lifecycle.connect, resource.lifecycle.cleanup) == (False, "never")
     assert resource.lifecycle.create
 
 
-def test_a_selector_that_is_not_of_labels_is_told() -> None:
+def test_a_label_selector_other_than_equality_is_refused() -> None:
     assert labels_of("a=b, c==d") == [["a", "b"], ["c", "d"]]
     with pytest.raises(InvalidConfigError, match="a in \\(b\\)"):
         labels_of("a in (b)")
 
 
-def test_deleting_needs_one_way_to_say_what() -> None:
+def test_deleting_takes_either_clusters_or_match_labels() -> None:
     from dagster_ray.kuberay.ops import DeleteKubeRayClustersConfig
 
     for given in ({}, {"match_labels": {"a": "b"}, "cluster_names": ["c"]}):
@@ -147,7 +151,7 @@ def test_deleting_needs_one_way_to_say_what() -> None:
     assert DeleteKubeRayClustersConfig(cluster_names=["c"])
 
 
-def test_a_script_with_two_runtime_environments_that_differ_is_refused() -> None:
+def test_two_different_runtime_environments_of_a_script_are_refused() -> None:
     def run(**spec: Any) -> None:
         PipesKubeRayJobClient().run(context=NO_CONTEXT, ray_job={"spec": spec})
 
@@ -169,7 +173,7 @@ def test_a_script_with_two_runtime_environments_that_differ_is_refused() -> None
         {"runtimeEnvYaml": {"pip": ["a"]}},
     ],
 )
-def test_a_script_whose_runtime_environments_agree_has_it(
+def test_equal_runtime_environments_of_a_script_are_accepted(
     spec: dict[str, Any], simulated_ray: SimulatedRay
 ) -> None:
     client = PipesKubeRayJobClient()
@@ -187,7 +191,7 @@ def test_a_script_whose_runtime_environments_agree_has_it(
     assert job.runtime_env["pip"] == ["a"]
 
 
-def test_every_field_of_a_ray_job_has_kuberays_name() -> None:
+def test_every_ray_job_field_is_written_with_kuberays_name() -> None:
     written: dict[str, Any] = {
         "active_deadline_seconds": 1,
         "pre_running_deadline_seconds": 2,
@@ -217,10 +221,14 @@ def test_every_field_of_a_ray_job_has_kuberays_name() -> None:
         "suspend": False,
     }
     assert set(written) == set(RayJobSpec.model_fields)
-    config = RayJobConfig(metadata={"namespace": "ours"}, spec=RayJobSpec(**written))
-    assert (config.kind, config.api_version, config.namespace) == ("RayJob", "ray.io/v1", "ours")
+    config = RayJobConfig(metadata={"namespace": "pipelines"}, spec=RayJobSpec(**written))
+    assert (config.kind, config.api_version, config.namespace) == (
+        "RayJob",
+        "ray.io/v1",
+        "pipelines",
+    )
     assert config.manifest() == {
-        "metadata": {"namespace": "ours"},
+        "metadata": {"namespace": "pipelines"},
         "spec": {
             "activeDeadlineSeconds": 1,
             "preRunningDeadlineSeconds": 2,
@@ -254,21 +262,21 @@ def test_every_field_of_a_ray_job_has_kuberays_name() -> None:
         RayClusterUpgradeStrategy(type="Rolling")  # type: ignore[arg-type]
 
 
-def test_options_of_token_authentication_that_exclude_each_other() -> None:
+def test_conflicting_options_of_token_authentication_are_refused() -> None:
     named = AuthOptions(secret_name="s")
     spec = RayClusterSpec(ray_version="2.55.0", auth_options=named)
     assert spec.document()["authOptions"] == {"mode": "token", "secretName": "s"}
     both = AuthOptions(secret_name="s", enable_k8s_token_auth=True)
     disabled = AuthOptions(mode="disabled", enable_k8s_token_auth=True)
     for options, problem in (
-        (both, "secret_name has no place beside"),
+        (both, "exclude each other"),
         (disabled, "needs auth_options.mode: token"),
     ):
         with pytest.raises(ValueError, match=problem):
             RayClusterSpec(ray_version="2.55.0", auth_options=options)
 
 
-def test_a_lease_that_one_late_heartbeat_would_end_is_a_warning() -> None:
+def test_a_lease_shorter_than_two_heartbeats_gives_a_warning() -> None:
     with pytest.warns(UserWarning, match="at least twice heartbeat.refresh_seconds"):
         ClusterSharing(enabled=True, ttl_seconds=19)
     slower = ClusterSharingHeartbeat(refresh_seconds=60)

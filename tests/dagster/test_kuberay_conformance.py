@@ -1,4 +1,4 @@
-"""What KubeRay's component promises, rule by rule on a real control plane."""
+"""The conformance tests of the KubeRay component on a real Kubernetes control plane."""
 
 import json
 from pathlib import Path
@@ -11,18 +11,18 @@ from kube_objects import names
 from processes import wait_for
 from test_conformance import run
 
-# How many rules each interface has, and the reasons why some do not apply to RayJobs.
+# The number of rules of each interface, and the reasons why some do not apply to RayJobs.
 RULES = {"cluster": 13, "launcher": 18, "executor": 18, "pipes": 14}
-TAG = "the tag dagster-ray/config wins over the options, field by field, 0 included"
-UNSEEN = {TAG: "what it sends first does not show its options"}
-FAILURE = "a script that fails has failed, with its exit code"
-# Ray's Jobs API has the exit code, KubeRay's status has not.
-CODELESS = {FAILURE: "what it runs scripts with tells no exit code"}
+TAG = "the tag dagster-ray/config overrides the options field by field, including with 0"
+UNSEEN = {TAG: "its first request does not contain its options"}
+FAILURE = "a failing script is reported as failed with its exit code"
+# Ray's Jobs API reports the exit code; the status of a RayJob does not.
+CODELESS = {FAILURE: "its status of a script has no exit code"}
 NOT_APPLICABLE = {"launcher": UNSEEN, "executor": UNSEEN, "pipes": CODELESS}
 
 
 def _options(cluster: Cluster) -> dict[str, Any]:
-    """Options to begin with, by interface: heads of this machine, which start fast."""
+    """Returns the base options of each interface. The heads use this machine and start fast."""
     spec = manifests.ray_cluster_spec(cluster.image)
     ray_job = {"spec": {"rayClusterSpec": spec}}
     brief = {"spec": {**ray_job["spec"], "ttlSecondsAfterFinished": 1}}
@@ -30,15 +30,15 @@ def _options(cluster: Cluster) -> dict[str, Any]:
         "cluster": {"ray_cluster": {"spec": spec}},
         "launcher": {"ray_job": brief},
         "executor": {"ray_job": brief},
-        # Its output is read after its end, from the cluster.
+        # A script's output is read from the cluster after its end, so the RayJob has no short ttl.
         "pipes": {"ray_job": ray_job},
     }
 
 
-# About 95, 35, 90 and 150 s on two cores: most rules of `pipes` wait for a RayJob of their own.
+# About 95, 35, 90 and 150 s on two cores: most rules of `pipes` wait for a separate RayJob.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("interface", RULES)
-def test_each_interface_keeps_the_contracts_promises(
+def test_each_interface_passes_the_conformance_tests(
     cluster: Cluster, namespace: str, tmp_path: Path, interface: str
 ) -> None:
     options = tmp_path / "options.json"
@@ -54,11 +54,13 @@ def test_each_interface_keeps_the_contracts_promises(
     assert all(one["outcome"] == "not-applicable" for one in others.values()), others
     reasons = {rule: one["reason"] for rule, one in others.items()}
     assert reasons == NOT_APPLICABLE.get(interface, {})
-    # A job that has ended stays, and its cluster goes after a time.
+    # An ended RayJob stays; its cluster is deleted once the ttl is over.
     jobs = cluster.custom.list_namespaced_custom_object("ray.io", "v1", namespace, "rayjobs")
     states = {
         job["metadata"]["name"]: job["status"]["jobDeploymentStatus"] for job in jobs["items"]
     }
     assert set(states.values()) <= {"Complete", "Failed"}, states
     if interface != "pipes":
-        wait_for("the clusters to go", lambda: not names(cluster, namespace, "rayclusters"), 60)
+        wait_for(
+            "the deletion of the clusters", lambda: not names(cluster, namespace, "rayclusters"), 60
+        )

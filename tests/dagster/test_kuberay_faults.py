@@ -1,4 +1,4 @@
-"""Clusters and the access to them when something is wrong, on a real control plane."""
+"""Errors and outages of clusters and credentials, on a real Kubernetes control plane."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ Uses = Callable[..., dg.ExecuteInProcessResult]
 
 @pytest.fixture
 def uses(cluster: Cluster, namespace: str) -> Uses:
-    """Runs a step that wants a cluster."""
+    """Returns a function that runs a step with a cluster."""
 
     def run(
         kubeconfig: Path = cluster.kubeconfig, spec: dict[str, Any] | None = None, **more: Any
@@ -39,7 +39,7 @@ def uses(cluster: Cluster, namespace: str) -> Uses:
 
         @dg.op(required_resource_keys={"ray_cluster"})
         def step() -> None:
-            """Nothing: the cluster is all that is wanted."""
+            """Does nothing: the test needs only the cluster."""
 
         @dg.job(resource_defs={"ray_cluster": resource})
         def job() -> None:
@@ -67,38 +67,38 @@ def _with_token(cluster: Cluster, token: str, folder: Path) -> Path:
     return path
 
 
-def test_credentials_that_are_not_accepted_are_told(
+def test_the_error_for_rejected_credentials_does_not_contain_the_token(
     cluster: Cluster, uses: Uses, tmp_path: Path
 ) -> None:
-    told = _refusal(uses, kubeconfig=_with_token(cluster, "canary", tmp_path))
-    assert told.count("does not accept the credentials") == 1 and "Unauthorized" in told, told
-    assert "canary" not in told, "a token in an error"
+    error = _refusal(uses, kubeconfig=_with_token(cluster, "canary", tmp_path))
+    assert error.count("does not accept the credentials") == 1 and "Unauthorized" in error, error
+    assert "canary" not in error, "the error contains the token"
 
 
-def test_what_is_forbidden_names_the_rule_to_add(
+def test_the_error_for_a_forbidden_request_names_the_missing_rbac_rule(
     cluster: Cluster, namespace: str, uses: Uses, tmp_path: Path
 ) -> None:
     body = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
-    answer = cluster.core.create_namespaced_service_account_token("default", namespace, body)
-    told = _refusal(uses, kubeconfig=_with_token(cluster, answer.status.token, tmp_path))
+    created = cluster.core.create_namespaced_service_account_token("default", namespace, body)
+    error = _refusal(uses, kubeconfig=_with_token(cluster, created.status.token, tmp_path))
     rule = '{apiGroups: ["ray.io"], resources: ["rayclusters"], verbs: ["create"]}'
     for part in (rule, f"Role in the namespace {namespace}"):
-        assert part in told, told
+        assert part in error, error
 
 
-def test_an_operator_that_is_down_is_suspected(
+def test_the_error_without_an_operator_suggests_that_it_is_down(
     own_cluster: Cluster, namespace: str, uses: Uses
 ) -> None:
     own_cluster.stop_program("kuberay-operator")
     try:
-        told = _refusal(uses, timeout=5)
+        error = _refusal(uses, timeout=5)
     finally:
         own_cluster.start_program("kuberay-operator")
-    assert "does its operator run?" in told, told
+    assert "is the KubeRay operator running?" in error, error
     wait_for("nothing left", lambda: not names(own_cluster, namespace, "rayclusters"), 30)
 
 
-def test_a_head_that_is_killed_while_it_is_waited_for_comes_back(
+def test_waiting_survives_the_restart_of_a_killed_head(
     own_cluster: Cluster, namespace: str, uses: Uses
 ) -> None:
     def running() -> str | None:
@@ -111,19 +111,19 @@ def test_a_head_that_is_killed_while_it_is_waited_for_comes_back(
         assert run.result(120).success
 
 
-def test_a_head_that_crashes_tells_its_last_words(
+def test_the_error_for_a_crashing_head_contains_its_last_log_lines(
     cluster: Cluster, namespace: str, uses: Uses
 ) -> None:
     spec = {**cluster_spec(cluster), "gcsFaultToleranceOptions": {"redisAddress": "nowhere:1"}}
-    told = _refusal(uses, spec=spec, timeout=15)
+    error = _refusal(uses, spec=spec, timeout=15)
     for part in ("CrashLoopBackOff", "the last lines of"):
-        assert part in told, told
+        assert part in error, error
 
 
-def test_a_manifest_that_kuberay_refuses_is_told_with_its_reason(
+def test_the_error_for_an_invalid_manifest_gives_kuberays_reason(
     cluster: Cluster, namespace: str, uses: Uses
 ) -> None:
     spec = {**cluster_spec(cluster), "gcsFaultToleranceOptions": {"redisAddress": "nowhere:1"}}
     spec["headGroupSpec"]["rayStartParams"] = {"redis-password": "x"}
-    told = _refusal(uses, spec=spec, timeout=60)
-    assert "is refused by KubeRay" in told and "redis-password" in told, told
+    error = _refusal(uses, spec=spec, timeout=60)
+    assert "was rejected by KubeRay" in error and "redis-password" in error, error

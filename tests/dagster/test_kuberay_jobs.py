@@ -1,6 +1,6 @@
-"""Cleaning up: which clusters the jobs and the sensor remove, on a real control plane.
+"""Cleanup jobs and the cleanup sensor for clusters, on a real Kubernetes control plane.
 
-The clusters are suspended: objects without pods.
+The clusters are suspended, so that KubeRay starts no pods.
 """
 
 import json
@@ -61,7 +61,8 @@ def _run(
         job_name="job",
         status=status,
         tags=tags,
-        remote_job_origin=RemoteJobOrigin(repository, "job"),  # A queued run has to have one.
+        # Dagster requires an origin in a queued run.
+        remote_job_origin=RemoteJobOrigin(repository, "job"),
     ).run_id
 
 
@@ -84,12 +85,12 @@ def _cleaned(
 
 
 def _join(client: KubeRayClusterClientResource, namespace: str, name: str) -> None:
-    """Holds a cluster as a step does that shares it."""
+    """Renews a lease on a cluster, as a step that shares it does."""
     known = {"name": name, "namespace": namespace, "uid": None, "details": None}
     client.client.backend_for().call("cluster.renew", {"cluster": known, "holder": "another step"})
 
 
-def test_a_cluster_is_kept_while_its_run_is_unfinished(
+def test_cleanup_keeps_the_clusters_of_unfinished_runs_and_unlabeled_clusters(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
     kept = sorted(f"of-{status.value.lower().replace('_', '-')}" for status in UNFINISHED)
@@ -107,7 +108,7 @@ def test_a_cluster_is_kept_while_its_run_is_unfinished(
     )
 
 
-def test_a_cluster_of_a_run_that_is_over_is_kept_for_the_configured_time(
+def test_cleanup_deletes_clusters_older_than_the_limit_that_match_the_labels(
     cluster: Cluster,
     namespace: str,
     client: KubeRayClusterClientResource,
@@ -121,21 +122,29 @@ def test_a_cluster_of_a_run_that_is_over_is_kept_for_the_configured_time(
     labels = {"dagster/run-id": "over", "team": "x"}
     make_cluster(cluster, namespace, "recent", labels)
     make_cluster(cluster, namespace, "recent-of-y", {**labels, "team": "y"})
-    # The name of earlier releases, with the default time.
+    # Earlier releases call the job by this name.
     assert cleanup_kuberay_clusters is cleanup_old_ray_clusters
     assert _cleaned(client, namespace, older_than_seconds=60).success
     assert names(cluster, namespace, "rayclusters") == ["recent", "recent-of-y"]
-    # Labels are one more condition, in either way to write them.
+    # Labels are an additional condition, given as a selector or as a mapping.
     assert _cleaned(client, namespace, label_selector="team=z").success
     assert _cleaned(client, namespace, labels={"team": "z"}).success
     assert names(cluster, namespace, "rayclusters") == ["recent", "recent-of-y"]
     assert _cleaned(client, namespace, label_selector="team=x").success
-    wait_for("one", lambda: names(cluster, namespace, "rayclusters") == ["recent-of-y"], 30)
+    wait_for(
+        "the deletion of one cluster",
+        lambda: names(cluster, namespace, "rayclusters") == ["recent-of-y"],
+        30,
+    )
     assert _cleaned(client, namespace, labels={"team": "y"}).success
-    wait_for("the other", lambda: not names(cluster, namespace, "rayclusters"), 30)
+    wait_for(
+        "the deletion of the other cluster",
+        lambda: not names(cluster, namespace, "rayclusters"),
+        30,
+    )
 
 
-def test_a_cluster_that_cannot_be_deleted_does_not_keep_the_others(
+def test_cleanup_deletes_the_other_clusters_when_one_cannot_be_deleted(
     cluster: Cluster,
     namespace: str,
     client: KubeRayClusterClientResource,
@@ -145,36 +154,39 @@ def test_a_cluster_that_cannot_be_deleted_does_not_keep_the_others(
 ) -> None:
     for name in ("broken", "gone", "in-use", "last"):
         _made_for(cluster, namespace, name, "over")
-    # What may delete all clusters but `broken`.
-    look = {"apiGroups": ["ray.io"], "resources": ["rayclusters", "rayjobs"]}
+    # The account may delete every cluster except `broken`.
+    objects = {"apiGroups": ["ray.io"], "resources": ["rayclusters", "rayjobs"]}
     rules = [
-        {**look, "verbs": ["get", "list", "watch", "patch"]},
-        {**look, "verbs": ["delete"], "resourceNames": ["gone", "in-use", "last"]},
+        {**objects, "verbs": ["get", "list", "watch", "patch"]},
+        {**objects, "verbs": ["delete"], "resourceNames": ["gone", "in-use", "last"]},
     ]
     kubeconfig = account_kubeconfig(cluster, namespace, "cleaner", rules, tmp_path)
-    look_for_expired = ops.expired
+    find_expired = ops.expired
 
-    def then_things_change(*arguments: Any) -> list[dict[str, Any]]:
-        found = look_for_expired(*arguments)
+    def changed_before_deletion(*arguments: Any) -> list[dict[str, Any]]:
+        found = find_expired(*arguments)
         assert len(found) == 4
         _join(client, namespace, "in-use")
         client.client.delete("gone", namespace)
-        wait_for("its end", lambda: not client.client.get("gone", namespace), 30)
+        wait_for("the deletion", lambda: not client.client.get("gone", namespace), 30)
         return found
 
-    monkeypatch.setattr(ops, "expired", then_things_change)
+    monkeypatch.setattr(ops, "expired", changed_before_deletion)
     with pytest.raises(dg.Failure) as raised:
         _cleaned(KubeRayClusterClientResource(kube_config=str(kubeconfig)), namespace)
-    # Only what should have been deleted and was not is a failure.
+    # A cluster that is gone already or in use again is not a failure.
     assert str(raised.value.description) == f"could not be deleted: {namespace}/broken"
-    wait_for("the last", lambda: names(cluster, namespace, "rayclusters") == ["broken", "in-use"])
+    wait_for(
+        "the last deletion",
+        lambda: names(cluster, namespace, "rayclusters") == ["broken", "in-use"],
+    )
     logged = capsys.readouterr().err
     assert f"{namespace}/gone is gone already." in logged
     assert f"Kept {namespace}/in-use: " in logged and "another step" in logged
     assert f"Deleted {namespace}/last." in logged
 
 
-def test_clusters_are_deleted_by_name_or_by_label(
+def test_clusters_are_deleted_by_name_or_label(
     cluster: Cluster,
     namespace: str,
     client: KubeRayClusterClientResource,
@@ -191,7 +203,7 @@ def test_clusters_are_deleted_by_name_or_by_label(
         make_cluster(cluster, namespace, name, {"team": team})
     deleted(
         DeleteKubeRayClustersConfig(
-            # The second's own namespace wins over the op's.
+            # The namespace of a reference overrides the namespace of the op.
             clusters=[
                 RayClusterRef(name="gone", namespace=namespace),
                 RayClusterRef(name="one", namespace=namespace),
@@ -199,20 +211,24 @@ def test_clusters_are_deleted_by_name_or_by_label(
             cluster_names=["of-another-namespace"],
         )
     )
-    wait_for("the first", lambda: "one" not in names(cluster, namespace, "rayclusters"), 30)
+    wait_for(
+        "the first deletion", lambda: "one" not in names(cluster, namespace, "rayclusters"), 30
+    )
     deleted(DeleteKubeRayClustersConfig(namespace=namespace, cluster_names=["older"]))
     deleted(DeleteKubeRayClustersConfig(namespace=namespace, match_labels={"team": "y"}))
-    wait_for("the rest", lambda: names(cluster, namespace, "rayclusters") == ["kept"], 30)
+    wait_for(
+        "the other deletions", lambda: names(cluster, namespace, "rayclusters") == ["kept"], 30
+    )
     logged = capsys.readouterr().err
     assert f"Deleted {namespace}/one." in logged and f"{namespace}/gone is gone already." in logged
     assert "ray/of-another-namespace is gone already." in logged
     assert f"Deleted {namespace}/of-y." in logged and f"Deleted {namespace}/gone" not in logged
 
 
-def test_the_cleanup_op_serves_in_a_job_of_the_users_own(
+def test_the_cleanup_op_works_in_a_users_job_with_a_plain_client(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
-    """There it may get a client in the place of the resource that holds one."""
+    """The resource may be a `RayClusterClient` itself instead of the resource that creates one."""
     _made_for(cluster, namespace, "left-over", "over")
 
     @dg.job
@@ -232,14 +248,14 @@ def _tick(
     client: KubeRayClusterClientResource, instance: dg.DagsterInstance
 ) -> tuple[list[dg.RunRequest], list[str | None]]:
     context = dg.build_sensor_context(instance=instance, resources={"raycluster_client": client})
-    answer: Any = cleanup_expired_kuberay_clusters(context)
-    said = list(answer)
-    requests = [one for one in said if isinstance(one, dg.RunRequest)]
-    return requests, [one.skip_message for one in said if isinstance(one, dg.SkipReason)]
+    result: Any = cleanup_expired_kuberay_clusters(context)
+    yielded = list(result)
+    requests = [one for one in yielded if isinstance(one, dg.RunRequest)]
+    return requests, [one.skip_message for one in yielded if isinstance(one, dg.SkipReason)]
 
 
 def _made_job(cluster: Cluster, namespace: str, name: str) -> str:
-    """Makes a RayJob that is suspended, and returns its uid."""
+    """Creates a suspended RayJob and returns its uid."""
     body = manifests.ray_job(name, cluster.image, "true")
     body["metadata"]["labels"] = {"dagster/run-id": "over"}
     body["spec"]["suspend"] = True
@@ -249,14 +265,14 @@ def _made_job(cluster: Cluster, namespace: str, name: str) -> str:
     return made["metadata"]["uid"]
 
 
-def test_what_the_sensor_found_is_looked_at_again_before_it_is_deleted(
+def test_cleanup_checks_the_sensors_findings_again_before_it_deletes(
     cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kubeconfig = account_kubeconfig(
         cluster, namespace, "here-only", role_rules(outside=False), tmp_path
     )
     client = KubeRayClusterClientResource(kube_config=str(kubeconfig))
-    # The account may not look into the first.
+    # The account may not list clusters in the first namespace.
     monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", f"default, {namespace},{namespace}")
     monkeypatch.setenv("DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS", "0")
     _made_for(cluster, namespace, "joined-since", "over")
@@ -278,9 +294,9 @@ def test_what_the_sensor_found_is_looked_at_again_before_it_is_deleted(
         monkeypatch.setenv("DAGSTER_RAY_NAMESPACES", namespace)
         assert _tick(client, instance) == (
             [],
-            ["No cluster is left over, or a cleanup is under way."],
+            ["No cluster has expired, or a cleanup run is in progress."],
         )
-    # A job of the same name that was made since is another one, and stays.
+    # A new RayJob of the same name has another uid and is kept.
     assert _made_job(cluster, namespace, "of-a-job") != uid
     details = json.dumps({"kind": "RayJob", "only_if_unused": True})
     found = {"name": "of-a-job", "namespace": namespace, "uid": uid, "details": details}
@@ -288,7 +304,7 @@ def test_what_the_sensor_found_is_looked_at_again_before_it_is_deleted(
     assert names(cluster, namespace, "rayjobs") == ["of-a-job"]
 
 
-def test_a_sensor_that_may_look_nowhere_fails(
+def test_a_sensor_without_access_to_any_namespace_fails(
     cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kubeconfig = account_kubeconfig(cluster, namespace, "nothing", [], tmp_path)

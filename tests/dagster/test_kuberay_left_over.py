@@ -1,4 +1,4 @@
-"""What is left of clusters whose process is gone, and how it is found, on a real control plane."""
+"""Cleanup of clusters whose process was killed, on a real Kubernetes control plane."""
 
 import signal
 import subprocess
@@ -49,10 +49,10 @@ KILLED = """
                     os.kill(os.getpid(), signal.SIGKILL)
                 if export == "cluster.wait":
                     threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
-            answer = super()._called(context, export, arguments, **options)
+            result = super()._called(context, export, arguments, **options)
             if export == stage:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return answer
+            return result
 
         def on_connect(self, context):
             if stage == "connected":
@@ -64,13 +64,13 @@ KILLED = """
 
     metadata, spec = {{"namespace": {namespace!r}}}, {spec!r}
     if Dies.__base__ is KubeRayCluster:
-        wanted = {{"ray_cluster": RayClusterConfig(metadata=metadata, spec=spec)}}
+        manifest = {{"ray_cluster": RayClusterConfig(metadata=metadata, spec=spec)}}
         client = KubeRayClusterClientResource(kube_config={kubeconfig!r})
     else:
         spec = {{"ray_cluster_spec": spec}}
-        wanted = {{"ray_job": InteractiveRayJobConfig(metadata=metadata, spec=spec)}}
+        manifest = {{"ray_job": InteractiveRayJobConfig(metadata=metadata, spec=spec)}}
         client = KubeRayJobClientResource(kube_config={kubeconfig!r})
-    resource = Dies(image="i", lifecycle=Lifecycle(cleanup="always"), client=client, **wanted)
+    resource = Dies(image="i", lifecycle=Lifecycle(cleanup="always"), client=client, **manifest)
 
     @dg.job(resource_defs={{"ray_cluster": resource}})
     def job():
@@ -86,11 +86,11 @@ KILLED = """
     ("resource", "plural", "connecting"),
     [
         ("KubeRayCluster", "rayclusters", ("connected",)),
-        # KubeRay is told whom to follow between the connection and its use.
+        # After the connection, the RayJob gets the id of the Ray job that KubeRay has to follow.
         ("KubeRayInteractiveJob", "rayjobs", ("before cluster.update", "connected")),
     ],
 )
-def test_what_a_killed_process_leaves_is_cleaned_up_and_nothing_else(
+def test_cleanup_deletes_exactly_the_clusters_of_killed_processes(
     home,
     cluster: Cluster,
     namespace: str,
@@ -129,7 +129,7 @@ def test_what_a_killed_process_leaves_is_cleaned_up_and_nothing_else(
     left = names(cluster, namespace, plural)
     assert len(left) >= 3, left
 
-    # Dagster's run monitoring finds the runs whose process died; here it is told.
+    # Dagster's run monitoring would report these runs as failed; the test does so directly.
     with dg.DagsterInstance.from_config(str(instance.root_directory)) as seen:
         runs = seen.get_runs()
         assert len(runs) == len(stages)
@@ -145,10 +145,10 @@ def test_what_a_killed_process_leaves_is_cleaned_up_and_nothing_else(
         )
         assert result.success
     wait_for("no job", lambda: not names(cluster, namespace, "rayjobs"), 30)
-    wait_for("cleaned up", lambda: names(cluster, namespace, "rayclusters") == [held], 30)
+    wait_for("the cleanup", lambda: names(cluster, namespace, "rayclusters") == [held], 30)
     pods = cluster.core
     wait_for(
-        "pods gone",
+        "the end of the pods",
         lambda: all(
             pod.metadata.labels.get("ray.io/cluster") == held
             for pod in pods.list_namespaced_pod(namespace).items
@@ -167,7 +167,7 @@ def _held_by_a_starting_run(
     return "in-use"
 
 
-def test_the_sensor_has_the_clusters_removed_that_no_run_needs(
+def test_the_sensor_requests_the_cleanup_of_its_code_locations_ended_runs(
     home,
     cluster: Cluster,
     namespace: str,
@@ -181,22 +181,22 @@ def test_the_sensor_has_the_clusters_removed_that_no_run_needs(
         create_run_for_test(instance, job_name="job", status=status).run_id
         for status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED)
     )
-    ours = {"dagster/code-location": "my-team-etl-at-prod"}
-    make_cluster(cluster, namespace, "left-over", {"dagster/run-id": over, **ours})
-    make_cluster(cluster, namespace, "in-use", {"dagster/run-id": under_way, **ours})
+    location = {"dagster/code-location": "my-team-etl-at-prod"}
+    make_cluster(cluster, namespace, "left-over", {"dagster/run-id": over, **location})
+    make_cluster(cluster, namespace, "in-use", {"dagster/run-id": under_way, **location})
     make_cluster(cluster, namespace, "of-others", {"dagster/run-id": over})
     resources = {"raycluster_client": client}
 
     def tick() -> list[Any]:
         context = dg.build_sensor_context(instance=instance, resources=resources)
-        # W16: no label can have this value.
+        # A Kubernetes label cannot have this value, so it is converted.
         context._code_location_origin = RegisteredCodeLocationOrigin("my team/etl@prod")
         answer: Any = cleanup_expired_kuberay_clusters(context)
         return list(answer)
 
     [request] = tick()
     assert isinstance(request, dg.RunRequest)
-    # A sensor only asks.
+    # The sensor itself deletes nothing.
     kept = ["in-use", "of-others"]
     assert names(cluster, namespace, "rayclusters") == sorted([*kept, "left-over"])
     result = cleanup_old_ray_clusters.execute_in_process(

@@ -1,4 +1,4 @@
-"""Scripts as RayJobs on the real control plane."""
+"""`PipesKubeRayJobClient` on a real Kubernetes control plane."""
 
 import sys
 import textwrap
@@ -38,13 +38,13 @@ def _ray_job(
 
 
 def _run(
-    client: PipesKubeRayJobClient, cluster: Cluster, **asked: Any
+    client: PipesKubeRayJobClient, cluster: Cluster, **arguments: Any
 ) -> tuple[dg.ExecuteInProcessResult, list[Any]]:
     custom: list[Any] = []
 
     @dg.asset
     def scripted(context: dg.AssetExecutionContext):
-        done = client.run(context=context, **asked)
+        done = client.run(context=context, **arguments)
         custom.extend(done.get_custom_messages())
         return done.get_results()
 
@@ -53,7 +53,7 @@ def _run(
 
 
 @pytest.mark.timeout(200)
-def test_messages_and_output_come_whole_and_once(
+def test_messages_and_output_arrive_completely_and_once(
     client: PipesKubeRayJobClient,
     cluster: Cluster,
     namespace: str,
@@ -75,9 +75,9 @@ def test_messages_and_output_come_whole_and_once(
         "entrypoint_num_cpus": 0.5,
         "metadata": {"team": "x"},
     }
-    # The spelling of the earlier README.
-    spelled = {"runtimeEnvYaml": yaml.safe_dump({"env_vars": {"SPEED": "1"}})}
-    ray_job = _ray_job(cluster, namespace, tmp_path, None, **spelled)
+    # The README of PyPI's package spells the field like this.
+    runtime_env = {"runtimeEnvYaml": yaml.safe_dump({"env_vars": {"SPEED": "1"}})}
+    ray_job = _ray_job(cluster, namespace, tmp_path, None, **runtime_env)
     before = repr((parameters, ray_job))
     result, custom = _run(client, cluster, submit_job_params=parameters, ray_job=ray_job)
     assert repr((parameters, ray_job)) == before
@@ -91,7 +91,7 @@ def test_messages_and_output_come_whole_and_once(
 
 
 @pytest.mark.timeout(300)
-def test_a_port_forward_that_breaks_changes_nothing(
+def test_messages_and_output_survive_a_broken_port_forward(
     client: PipesKubeRayJobClient,
     own_cluster: Cluster,
     namespace: str,
@@ -102,13 +102,13 @@ def test_a_port_forward_that_breaks_changes_nothing(
     body = textwrap.dedent(TORTURE.format(messages=300, lines=3, pause=0.05))
     entrypoint = _entrypoint(tmp_path, f"open({str(begun)!r}, 'w')\n{body}")
 
-    def broken() -> None:
+    def break_connections() -> None:
         wait_for("the script", begun.exists, 120)
-        # Each connection to a pod goes through the API server, and ends with it.
+        # Every connection to a pod goes through the API server and breaks when it restarts.
         own_cluster.restart_apiserver()
         done.set()
 
-    trouble = threading.Thread(target=broken, daemon=True)
+    trouble = threading.Thread(target=break_connections, daemon=True)
     trouble.start()
     _, custom = _run(
         client, own_cluster, ray_job=_ray_job(own_cluster, namespace, tmp_path, entrypoint)
@@ -118,7 +118,7 @@ def test_a_port_forward_that_breaks_changes_nothing(
 
 
 @pytest.mark.timeout(200)
-def test_a_script_that_fails_says_why_and_one_that_is_stopped_leaves_nothing(
+def test_a_failed_script_raises_an_error_and_an_aborted_one_is_deleted(
     client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     entrypoint = _entrypoint(tmp_path, "raise SystemExit(3)")
@@ -130,7 +130,7 @@ def test_a_script_that_fails_says_why_and_one_that_is_stopped_leaves_nothing(
         pass
 
     class Reader(dg.PipesFileMessageReader):
-        """Breaks off as soon as the job is there."""
+        """Raises as soon as the job is launched."""
 
         def on_launched(self, params: Any) -> None:
             raise GivesUp
@@ -140,11 +140,11 @@ def test_a_script_that_fails_says_why_and_one_that_is_stopped_leaves_nothing(
     with pytest.raises(GivesUp):
         _run(quits, cluster, ray_job=_ray_job(cluster, namespace, tmp_path, endless))
     running = names(cluster, namespace, "rayjobs")
-    # The failed one stays for as long as its ttl says.
+    # The RayJob of the failed script stays until its ttl is over.
     assert len(running) == 1
 
 
-def test_neither_a_manifest_nor_parameters_is_told(
+def test_a_missing_or_invalid_manifest_is_refused(
     client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidConfigError, match="ray_job"):

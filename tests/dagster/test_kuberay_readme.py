@@ -1,7 +1,7 @@
-"""Examples of the READMEs that need KubeRay: this repository's, and the earlier package's.
+"""The examples that need KubeRay, of this README and of the README of PyPI's `dagster-ray`.
 
-What the text around them says is done here: there is a namespace `ray`, and the run tag
-`dagster/image` names an image.
+The tests provide what the READMEs assume: a namespace `ray`, and an image in the run tag
+`dagster/image`.
 """
 
 import sys
@@ -41,12 +41,12 @@ def ray(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     _with_namespace(cluster, "ray")
     yield "ray"
 
-    def left() -> list[str]:
-        # KubeRay removes the cluster of a script's RayJob, once that job's ttl is over.
+    def remaining() -> list[str]:
+        # KubeRay deletes the cluster of a script's RayJob after that job's ttl.
         found = names(cluster, "ray", "rayclusters")
         return [name for name in found if not name.startswith("dg-script-")]
 
-    wait_for("nothing of ours", lambda: not left(), 30)
+    wait_for("the deletion of the clusters", lambda: not remaining(), 30)
 
 
 def _with_namespace(cluster: Cluster, name: str) -> None:
@@ -62,29 +62,28 @@ def _with_namespace(cluster: Cluster, name: str) -> None:
 
 
 @readme("On Kubernetes", "yaml")
-def test_the_launchers_configuration(
+def test_the_component_accepts_the_launchers_configuration(
     printed: str, home: Callable[[dict], dg.DagsterInstance]
 ) -> None:
     """It is a configuration that the component accepts for a step."""
-    # `{…}` stands for what KubeRay documents.
-    assert "rayClusterSpec: {…}" in printed
-    printed = printed.replace("{…}", "{rayVersion: 2.60.0}")
     launcher = launcher_of(home, yaml.safe_load(printed))
-    assert launcher.backend.options["image"] == "ghcr.io/we/pipelines:42"
+    options = launcher.backend.options
+    assert options["image"] == "ghcr.io/we/pipelines:42"
+    assert options["ray_job"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     reference = planned(launcher)
     assert "ray" in str(reference["job"]), reference
 
 
 @readme("On Kubernetes", "python")
-def test_the_readmes_cluster(cluster: Cluster, ray: str, printed: str) -> None:
-    # Any image is the same on the tests' own cluster.
+def test_the_readmes_cluster_example(cluster: Cluster, ray: str, printed: str) -> None:
+    # On the tests' own cluster the image makes no difference; another cluster pulls it.
     assert f'"{cluster.image}"' in printed or not cluster.is_own
     job = _executed(printed)["defs"].resolve_implicit_global_asset_job_def()
     assert job.execute_in_process().output_for_node("answer") == 42
 
 
 @seed("kuberay_cluster.py.txt", "kuberay_or_local.py.txt")
-def test_an_asset_on_a_cluster(cluster: Cluster, ray: str, printed: str) -> None:
+def test_the_asset_on_a_cluster_example(cluster: Cluster, ray: str, printed: str) -> None:
     definitions = _executed(printed)["definitions"]
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(tags={"dagster/image": cluster.image})
@@ -92,7 +91,7 @@ def test_an_asset_on_a_cluster(cluster: Cluster, ray: str, printed: str) -> None
 
 
 @seed("kuberay_client.py.txt")
-def test_the_client_lists_clusters(
+def test_the_client_example_lists_clusters(
     cluster: Cluster, printed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
@@ -111,12 +110,12 @@ def test_the_client_lists_clusters(
         assert [item["metadata"]["name"] for item in items] == ["listed"]
     finally:
         RayClusterClient().delete("listed", "kuberay")
-    assert RayClusterClient().get("nobody", "kuberay") == {}
+    assert RayClusterClient().get("absent", "kuberay") == {}
 
 
 @pytest.mark.timeout(300)
 @seed("kuberay_autoscaling.py.txt")
-def test_an_autoscaling_cluster_gets_workers(cluster: Cluster, ray: str, printed: str) -> None:
+def test_the_autoscaling_example_gets_workers(cluster: Cluster, ray: str, printed: str) -> None:
     resource: KubeRayCluster = _executed(printed)["ray_cluster"]
 
     @dg.asset
@@ -133,19 +132,19 @@ def test_an_autoscaling_cluster_gets_workers(cluster: Cluster, ray: str, printed
 
 
 @pytest.mark.timeout(200)
-def test_a_script_that_reports_back(cluster: Cluster, ray: str, tmp_path: Path) -> None:
+def test_the_pipes_example_reports_metadata(cluster: Cluster, ray: str, tmp_path: Path) -> None:
     script = tmp_path / "my_script.py"
     script.write_text(PIPES_SCRIPT)
     spec = cluster_spec(cluster, tmp_path)
     text = PIPES
-    # What stands for the user's own: the script's path, and the groups of the cluster.
-    for printed, ours in {
+    # The example has placeholders for the script's path and the cluster's groups.
+    for printed, actual in {
         "python /app/my_script.py": f"{sys.executable} {script}",
         '"headGroupSpec": {...}': f'"headGroupSpec": {spec["headGroupSpec"]!r}',
         "[...]": "[]",
     }.items():
         assert printed in text
-        text = text.replace(printed, ours)
+        text = text.replace(printed, actual)
     job = _executed(text)["definitions"].resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(tags={"dagster/image": cluster.image})
     [event] = result.asset_materializations_for_node("my_asset")
@@ -153,11 +152,11 @@ def test_a_script_that_reports_back(cluster: Cluster, ray: str, tmp_path: Path) 
     assert event.tags["dagster/data_version"] == "alpha"
 
 
-def test_the_schedule_asks_for_the_cleanup() -> None:
+def test_the_schedule_runs_the_cleanup_job() -> None:
     repository = dg.Definitions(
         schedules=[cleanup_kuberay_clusters_daily], resources={"raycluster_client": object()}
     ).get_repository_def()
     assert repository.has_job("cleanup_old_ray_clusters")
     assert cleanup_kuberay_clusters_daily.cron_schedule == "0 0 * * *"
-    # By the name of its job, as earlier releases have it.
+    # Earlier releases call the schedule by this name.
     assert cleanup_old_ray_clusters_schedule is cleanup_kuberay_clusters_daily

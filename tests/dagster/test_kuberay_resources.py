@@ -1,5 +1,4 @@
-"""What a resource asks of its component, and what a subclass may change. Ray and KubeRay are
-simulated; the component is the simulation's."""
+"""The KubeRay resources and the hooks of their subclasses, on the simulated backend."""
 
 from typing import Any
 
@@ -21,7 +20,7 @@ from dagster_ray.kuberay import (
 from dagster_ray.kuberay.base import BaseKubeRayResource
 from dagster_ray.testing import SimulatedRay
 
-NAMESPACE = "ours"
+NAMESPACE = "pipelines"
 
 
 def _run(resource: Any, body: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
@@ -49,33 +48,33 @@ def _name(resource: Any) -> str:
     return resource.name
 
 
-def test_labels_say_whose_a_cluster_is(
+def test_a_cluster_is_labeled_with_its_deployment_job_run_and_resource(
     simulated_ray: SimulatedRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", "prod")
 
     class Labeled(KubeRayCluster):
         def get_k8s_labels(self, context: Any) -> dict[str, str]:
-            return {**super().get_k8s_labels(context), "team": "ours"}
+            return {**super().get_k8s_labels(context), "team": "models"}
 
     config = RayClusterConfig(metadata={"namespace": NAMESPACE})
     resource = Labeled(image="i", ray_cluster=config, lifecycle=Lifecycle(cleanup="never"))
     result = _run(resource, _name)
     assert _labels(result.output_for_node("uses")) == {
         "dagster/deployment": "prod",
-        # Dagster's own, on Dagster+.
+        # Dagster+ sets this tag.
         "dagster/deployment-name": "prod",
         "dagster/job": "job",
         "dagster/run-id": result.run_id,
         "dagster/resource-key": "ray_cluster",
-        "team": "ours",
+        "team": "models",
     }
     named = _cluster(deployment_name="staging", lifecycle=Lifecycle(cleanup="never"))
     name = _run(named, _name).output_for_node("uses")
     assert _labels(name)["dagster/deployment"] == "staging"
 
 
-def test_the_image_of_the_manifest_wins_over_the_resources_and_that_over_the_runs() -> None:
+def test_the_image_of_the_manifest_overrides_the_resources_and_the_runs() -> None:
     def image(tags: dict[str, str], **more: Any) -> str | None:
         seen = []
 
@@ -96,7 +95,7 @@ def test_the_image_of_the_manifest_wins_over_the_resources_and_that_over_the_run
     assert image({}) is None
 
 
-def test_shared_clusters_are_told_apart_by_the_labels_that_are_chosen(
+def test_the_chosen_labels_decide_which_steps_share_a_cluster(
     simulated_ray: SimulatedRay,
 ) -> None:
     def shared(**match: bool) -> str:
@@ -109,8 +108,8 @@ def test_shared_clusters_are_told_apart_by_the_labels_that_are_chosen(
         return _run(resource, _name).output_for_node("uses")
 
     first = shared()
-    assert shared() == first, "of another run"
-    # A cluster for each run.
+    assert shared() == first, "another run shares the cluster"
+    # With `run_id`, each run has its own cluster.
     own = {shared(run_id=True), shared(run_id=True)}
     assert len(own) == 2 and first not in own
 
@@ -137,7 +136,7 @@ def test_shared_clusters_are_told_apart_by_the_labels_that_are_chosen(
     assert set(labels(run_id=True)) == {*tags, *key, "dagster/run-id"}
 
 
-def test_hooks_are_called_as_the_cluster_gets_on(simulated_ray: SimulatedRay) -> None:
+def test_lifecycle_hooks_are_called_in_order(simulated_ray: SimulatedRay) -> None:
     class Noted(KubeRayCluster):
         def on_create(self, context: Any) -> None:
             super().on_create(context)
@@ -169,7 +168,7 @@ def test_hooks_are_called_as_the_cluster_gets_on(simulated_ray: SimulatedRay) ->
 
 
 @pytest.mark.parametrize(("logged", "level"), [(True, "INFO"), (False, "DEBUG")])
-def test_what_a_cluster_is_waited_for_with_is_logged_at_the_chosen_level(
+def test_cluster_conditions_are_logged_at_the_configured_level(
     simulated_ray: SimulatedRay, tmp_path: Any, logged: bool, level: str
 ) -> None:
     simulated_ray.cluster_starts(seconds=None)
@@ -186,7 +185,7 @@ def test_what_a_cluster_is_waited_for_with_is_logged_at_the_chosen_level(
     assert levels == [{"INFO": 20, "DEBUG": 10}[level]]
 
 
-def test_a_resource_says_what_it_does_not_know_yet() -> None:
+def test_the_error_for_a_property_that_is_not_set_yet_names_the_method_to_call() -> None:
     resource = KubeRayCluster()
     assert isinstance(resource, BaseKubeRayResource)
     assert (resource.namespace, resource.display_name) == ("ray", "a new RayCluster")
@@ -198,7 +197,7 @@ def test_a_resource_says_what_it_does_not_know_yet() -> None:
     assert resource.resource_uid != KubeRayCluster().resource_uid
 
 
-def test_a_step_gets_the_client_that_its_resource_names(
+def test_client_resources_create_clients_with_their_connection(
     simulated_ray: SimulatedRay,
 ) -> None:
     assert RayClusterClientResource is KubeRayClusterClientResource
@@ -218,7 +217,7 @@ def test_a_step_gets_the_client_that_its_resource_names(
         assert connection.backend_grants == grants
 
 
-def test_a_client_makes_changes_and_removes_objects(simulated_ray: SimulatedRay) -> None:
+def test_the_client_creates_updates_and_deletes_objects(simulated_ray: SimulatedRay) -> None:
     client = RayClusterClient()
     made = client.create({"metadata": {"name": "one", "labels": {"a": "b"}}, "spec": {}}, NAMESPACE)
     assert made["metadata"]["name"] == "one"

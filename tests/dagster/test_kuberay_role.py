@@ -1,4 +1,4 @@
-"""README.md's Role, for a Dagster outside of the cluster: each way to Ray works with it alone."""
+"""README.md's Role for a Dagster outside the cluster is sufficient for each way to use Ray."""
 
 import textwrap
 from collections.abc import Callable
@@ -64,12 +64,12 @@ def outside(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A kubeconfig with the Role's rights, and no other access to the cluster."""
+    """Creates a kubeconfig with the Role's rules and no other access to the cluster."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
     rules = yaml.safe_load(printed)["rules"]
     assert rules == role_rules(outside=True)
-    # The workers that are made in the cluster have an account of their own.
+    # The run workers in the cluster use the service account `default`.
     allow(cluster, namespace)
     return account_kubeconfig(cluster, namespace, "outside", rules, tmp_path)
 
@@ -90,7 +90,7 @@ def _job(folder: Path, name: str) -> ReconstructableJob:
 
 
 @printed_role
-def test_the_account_has_the_roles_rights_and_no_others(
+def test_the_account_may_not_list_secrets_or_config_maps(
     printed: str, outside: Path, namespace: str
 ) -> None:
     core: Any = client.CoreV1Api(config.new_client_from_config(str(outside)))
@@ -103,7 +103,7 @@ def test_the_account_has_the_roles_rights_and_no_others(
 
 @printed_role
 @pytest.mark.timeout(300)
-def test_the_launcher(
+def test_the_role_is_sufficient_for_the_launcher(
     printed: str, home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
 ) -> None:
     config = _backend(cluster, namespace, outside, tmp_path)
@@ -129,13 +129,13 @@ def test_the_launcher(
         return now.status == dg.DagsterRunStatus.SUCCESS
 
     wait_for("the run", ended, 200, 1)
-    # Ray's dashboard is asked through the API server.
+    # The debug info comes from Ray's dashboard, through the API server.
     assert any("status: RUNNING" in report for report in reports), reports
 
 
 @printed_role
 @pytest.mark.timeout(300)
-def test_the_executor(
+def test_the_role_is_sufficient_for_the_executor(
     printed: str, home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
 ) -> None:
     config = _backend(cluster, namespace, outside, tmp_path)
@@ -146,13 +146,13 @@ def test_the_executor(
         raise_on_error=False,
     ) as result:
         assert result.success, [event.message for event in result.all_events]
-    # It stays for as long as its ttl says.
+    # The RayJob of the step stays until its ttl is over.
     [name] = names(cluster, namespace, "rayjobs")
     assert name.startswith("dg-step-")
 
 
 @printed_role
-def test_a_cluster_for_a_step(
+def test_the_role_is_sufficient_for_a_cluster_of_a_step(
     printed: str, cluster: Cluster, namespace: str, outside: Path
 ) -> None:
     resource = KubeRayCluster(
@@ -178,7 +178,7 @@ def test_a_cluster_for_a_step(
 
 @printed_role
 @pytest.mark.timeout(200)
-def test_a_script(
+def test_the_role_is_sufficient_for_a_pipes_script(
     printed: str,
     cluster: Cluster,
     namespace: str,

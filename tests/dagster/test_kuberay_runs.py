@@ -1,4 +1,4 @@
-"""Runs and steps as RayJobs, on a real control plane."""
+"""Runs and steps as RayJobs on a real Kubernetes control plane."""
 
 import json
 from pathlib import Path
@@ -31,8 +31,8 @@ def first():
 
 @dg.op(tags={"dagster-ray/config": {"env_vars": ["GREETING=hello"]}})
 def second(before):
-    told = f"{before} {os.uname().nodename} {os.environ['GREETING']}"
-    (HERE / "result").write_text(told)
+    result = f"{before} {os.uname().nodename} {os.environ['GREETING']}"
+    (HERE / "result").write_text(result)
 
 
 @dg.job(executor_def=ray_executor, resource_defs={"io_manager": dg.FilesystemIOManager()})
@@ -47,7 +47,7 @@ def stays():
     try:
         time.sleep(600)
     finally:
-        # Longer than it takes to delete a cluster.
+        # Longer than the deletion of a cluster takes.
         time.sleep(5)
         (HERE / "cleaned").touch()
 
@@ -70,8 +70,8 @@ def goes_on():
 
 
 def says_where(context):
-    told = os.uname().nodename, os.environ.get("FROM_THE_MANIFEST", "nothing")
-    (HERE / context.op_handle.name).write_text(" ".join(told))
+    result = os.uname().nodename, os.environ.get("FROM_THE_MANIFEST", "nothing")
+    (HERE / context.op_handle.name).write_text(" ".join(result))
 
 
 OWN = HERE / "own.json"
@@ -139,7 +139,7 @@ def _succeeds(instance: dg.DagsterInstance, run: dg.DagsterRun, seconds: float) 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("placement", ["own", "shared"])
-def test_a_run_and_its_steps_have_clusters_of_their_own_or_share_one(
+def test_steps_use_dedicated_clusters_or_share_one(
     instance: dg.DagsterInstance, cluster: Cluster, namespace: str, tmp_path: Path, placement: str
 ) -> None:
     run = _launched(instance, tmp_path, "chain")
@@ -148,12 +148,14 @@ def test_a_run_and_its_steps_have_clusters_of_their_own_or_share_one(
     first, second, greeting = (tmp_path / "result").read_text().split()
     assert greeting == "hello"
     assert (first == second) == (placement == "shared")
-    wait_for("no cluster but those of jobs", lambda: not _loose_clusters(cluster, namespace), 30)
+    wait_for(
+        "the deletion of the shared cluster", lambda: not _loose_clusters(cluster, namespace), 30
+    )
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("placement", ["shared"])
-def test_one_op_has_a_manifest_of_its_own(
+def test_one_op_can_have_its_own_manifest(
     instance: dg.DagsterInstance, cluster: Cluster, namespace: str, tmp_path: Path, placement: str
 ) -> None:
     spec = cluster_spec(cluster, tmp_path)
@@ -167,8 +169,7 @@ def test_one_op_has_a_manifest_of_its_own(
     run = _launched(instance, tmp_path, "differ")
     assert _succeeds(instance, run, 250)
 
-    # A RayJob for the run and one for the op; the other op is on the cluster that the run's steps
-    # share.
+    # There is one RayJob for the run and one for this op. The other op uses the shared cluster.
     jobs = cluster.custom.list_namespaced_custom_object("ray.io", "v1", namespace, "rayjobs")
     [own_job] = [job for job in jobs["items"] if job["metadata"]["name"] != f"dg-run-{run.run_id}"]
     assert len(jobs["items"]) == 2
@@ -192,7 +193,7 @@ def _step_started(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_run_outlives_the_api_server_and_the_operator(
+def test_a_run_survives_restarts_of_the_api_server_and_the_operator(
     instance: dg.DagsterInstance, own_cluster: Cluster, tmp_path: Path
 ) -> None:
     run = _launched(instance, tmp_path, "goes_on")
@@ -203,7 +204,7 @@ def test_a_run_outlives_the_api_server_and_the_operator(
 
 
 @pytest.mark.timeout(300)
-def test_a_step_whose_head_is_killed_fails_with_the_reason(
+def test_a_step_whose_head_is_killed_fails_with_a_reason(
     instance: dg.DagsterInstance, own_cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     run = _launched(instance, tmp_path, "waits")
@@ -225,7 +226,7 @@ def test_a_step_whose_head_is_killed_fails_with_the_reason(
 
 
 @pytest.mark.timeout(240)
-def test_terminating_a_run_removes_all_that_was_made_for_it(
+def test_terminating_a_run_deletes_its_jobs_and_clusters(
     instance: dg.DagsterInstance, cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     run = _launched(instance, tmp_path, "waits")
@@ -236,5 +237,7 @@ def test_terminating_a_run_removes_all_that_was_made_for_it(
     assert (tmp_path / "cleaned").exists(), "the step had no time to clean up"
     now = instance.get_run_by_id(run.run_id)
     assert now and now.status == dg.DagsterRunStatus.CANCELED
-    wait_for("nothing left", lambda: not names(cluster, namespace, "rayjobs"), 60)
-    wait_for("no cluster left", lambda: not names(cluster, namespace, "rayclusters"), 60)
+    wait_for("the deletion of the jobs", lambda: not names(cluster, namespace, "rayjobs"), 60)
+    wait_for(
+        "the deletion of the clusters", lambda: not names(cluster, namespace, "rayclusters"), 60
+    )

@@ -1,4 +1,4 @@
-"""The run launcher under a real daemon with run monitoring, launched through GraphQL."""
+"""`RayRunLauncher` in a real deployment with run monitoring; runs are launched through GraphQL."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from fault_proxy import FaultProxy
 from processes import command_lines, kill, wait_for
 from ray_head import RayHead
 
-# What a shell would make something of, and YAML in quotes, as people write it.
+# Quotes and commands, which neither a shell nor YAML may interpret.
 PLANET = 'Mars\' "moon" $(touch injected) `touch injected`; touch injected'
 
 
@@ -59,7 +59,7 @@ def deployment(front: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> I
     )
     yield deployment
     deployment.stop()
-    assert not list(root.rglob("injected")), "a shell read what was meant for a program"
+    assert not list(root.rglob("injected")), "a shell has interpreted an argument"
 
 
 def _marks(deployment: Deployment, name: str) -> Path:
@@ -68,7 +68,9 @@ def _marks(deployment: Deployment, name: str) -> Path:
     return marks
 
 
-def test_a_run_succeeds(deployment: Deployment, ray_head: RayHead, front: FaultProxy) -> None:
+def test_a_run_is_launched_as_one_ray_job_and_succeeds(
+    deployment: Deployment, ray_head: RayHead, front: FaultProxy
+) -> None:
     marks = _marks(deployment, "success")
     front.forget()
     run_id = deployment.launch(
@@ -78,7 +80,7 @@ def test_a_run_succeeds(deployment: Deployment, ray_head: RayHead, front: FaultP
     )
     deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
 
-    # W17: quotes and what a shell would expand reach the worker as they were written.
+    # Quotes and shell expansions reach the worker unchanged.
     assert (marks / "worked").read_text() == f"succeeds {PLANET}"
 
     name = f"dagster-run-{run_id}"
@@ -87,15 +89,15 @@ def test_a_run_succeeds(deployment: Deployment, ray_head: RayHead, front: FaultP
     assert job["metadata"]["dagster/job"] == "succeeds"
     assert job["metadata"]["dagster/code-location"] == LOCATION
     assert job["metadata"]["build"] == "'123'"
-    # L17: dagster.yaml, as the worker gets it, does not stand in Ray's list of jobs.
+    # The instance reference holds dagster.yaml, which Ray's list of jobs must not show.
     assert "instance_ref" not in job["entrypoint"]
     assert "run_launcher" not in job["entrypoint"]
-    # The tag overrides field by field, 0 included (W3), and costs no further request (P5).
+    # The tag overrides the configuration field by field, also with 0, without another request.
     [submit] = front.seen("POST", "/api/jobs/")
     assert not json.loads(submit.body).get("entrypoint_num_cpus")
     assert json.loads(submit.body)["entrypoint_num_gpus"] == 0.5
     assert not front.seen("GET", "/api/version")
-    # L4: three seconds are too short for a worker to stop its steps.
+    # Ray's default of three seconds is too short for a worker to stop its steps.
     assert int(job["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 30
 
     run = deployment.instance.get_run_by_id(run_id)
@@ -106,10 +108,10 @@ def test_a_run_succeeds(deployment: Deployment, ray_head: RayHead, front: FaultP
     assert created.engine_event_data.metadata["Ray Dashboard"].value == f"{front.url}/#/jobs/{name}"
 
 
-def test_a_launch_that_is_repeated_finds_its_job(
+def test_launch_is_idempotent_when_the_response_is_lost(
     deployment: Deployment, ray_head: RayHead, front: FaultProxy
 ) -> None:
-    """Two launches of one run: one job, whatever happened to the first answer."""
+    """Two launches of one run create one job, even if the first response is lost."""
     marks = _marks(deployment, "twice")
     with front.failing("POST", "/api/jobs/", "lost", times=1) as fault:
         run_id = deployment.launch(
@@ -125,11 +127,11 @@ def test_a_launch_that_is_repeated_finds_its_job(
         f"dagster-run-{run_id}"
     ]
 
-    # W1: a dashboard that answers with errors says nothing about the worker.
+    # Errors of the dashboard do not prove that the worker is dead.
     with front.failing("GET", "/api/jobs/.*", 500):
         health = launcher.check_run_worker_health(run)
         assert (health.status, health.transient) == (WorkerStatus.RUNNING, True)
-        # Long enough for the daemon's monitor to look, and to do nothing.
+        # The daemon's run monitoring checks the run several times in these seconds.
         time.sleep(6)
     assert deployment.status(run_id) == DagsterRunStatus.STARTED
     assert not any("Resuming" in message for message in deployment.messages(run_id))
@@ -138,7 +140,7 @@ def test_a_launch_that_is_repeated_finds_its_job(
     deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
 
 
-def test_a_run_fails(deployment: Deployment, ray_head: RayHead) -> None:
+def test_a_failed_run_is_not_resumed(deployment: Deployment, ray_head: RayHead) -> None:
     run_id = deployment.launch("fails")
     deployment.wait_until(run_id, DagsterRunStatus.FAILURE)
     [failure] = deployment.instance.all_logs(run_id, of_type=DagsterEventType.STEP_FAILURE)
@@ -148,8 +150,8 @@ def test_a_run_fails(deployment: Deployment, ray_head: RayHead) -> None:
     assert len(ray_head.jobs(run_id)) == 1, "a failed run is not a dead worker"
 
 
-def test_debug_info_of_a_run(ray_head: RayHead, front: FaultProxy, home) -> None:
-    """P11: what debugs one run does not fetch every job that Ray remembers."""
+def test_debug_info_does_not_list_all_jobs(ray_head: RayHead, front: FaultProxy, home) -> None:
+    """The debug info of one run needs no request for all jobs of Ray."""
     config = {"address": front.url}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     instance = home({"run_launcher": launcher})
@@ -163,8 +165,10 @@ def test_debug_info_of_a_run(ray_head: RayHead, front: FaultProxy, home) -> None
     assert not front.seen("GET", "/api/jobs/")
 
 
-def test_a_run_is_terminated_with_its_steps(deployment: Deployment, ray_head: RayHead) -> None:
-    """L4: run and steps are stopped in Ray, and the ops get the time to clean up."""
+def test_terminating_a_run_stops_its_steps_after_their_cleanup(
+    deployment: Deployment, ray_head: RayHead
+) -> None:
+    """The Ray jobs of run and steps are stopped, and the ops have time to clean up."""
     marks = _marks(deployment, "terminated")
     config = {"config": {"marks": str(marks)}}
     names = {"one", "two", "beside"}
@@ -178,14 +182,16 @@ def test_a_run_is_terminated_with_its_steps(deployment: Deployment, ray_head: Ra
     assert {path.stem for path in marks.glob("*.cleaned")} == names
 
 
-def test_a_run_that_is_kept_off_ray(deployment: Deployment, ray_head: RayHead) -> None:
-    """Only its steps are Ray jobs, and it can be asked about and terminated as any other."""
+def test_a_run_with_enabled_false_uses_dagsters_default_launcher(
+    deployment: Deployment, ray_head: RayHead
+) -> None:
+    """Only its steps are Ray jobs. Its health can be checked, and it can be terminated."""
     marks = _marks(deployment, "off-ray")
     tags = {"dagster-ray/config": json.dumps({"enabled": False})}
     config = {"config": {"marks": str(marks)}}
     run_id = deployment.launch("succeeds", {"works": config}, tags)
     deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
-    assert (marks / "worked").read_text() == " ", "none of the launcher's variables"
+    assert (marks / "worked").read_text() == " ", "the launcher's variables are not set"
     assert not ray_head.jobs(run_id)
 
     run_id = deployment.launch("survives", {"waits_for_word": config}, tags)
@@ -201,31 +207,29 @@ def test_a_run_that_is_kept_off_ray(deployment: Deployment, ray_head: RayHead) -
     assert ray_head.jobs(run_id)[step]["status"] in ("STOPPED", "FAILED")
 
 
-def test_a_tag_that_says_neither_yes_nor_no_fails_the_run(
+def test_a_tag_with_an_invalid_enabled_value_fails_the_run(
     deployment: Deployment, ray_head: RayHead
 ) -> None:
     run_id = deployment.launch("fails", tags={"dagster-ray/config": '{"enabled": "no"}'})
     deployment.wait_until(run_id, DagsterRunStatus.FAILURE)
-    told = "\n".join(entry.to_json() for entry in deployment.instance.all_logs(run_id))
-    assert "dagster-ray/config.enabled" in told and "write true or false" in told
+    log = "\n".join(entry.to_json() for entry in deployment.instance.all_logs(run_id))
+    assert "dagster-ray/config.enabled" in log and "write true or false" in log
     assert not ray_head.jobs(run_id)
 
 
-def test_a_run_is_terminated_before_its_job_starts(
-    deployment: Deployment, ray_head: RayHead
-) -> None:
-    """L6: the run is canceled, and nothing is left that would start later."""
+def test_terminating_a_run_kills_its_pending_job(deployment: Deployment, ray_head: RayHead) -> None:
+    """The run is canceled, and its job cannot start later."""
     tag = json.dumps({"num_cpus": 1000})
     run_id = deployment.launch("fails", tags={"dagster-ray/config": tag})
     name = f"dagster-run-{run_id}"
     wait_for("the job", lambda: name in ray_head.jobs(run_id), 30)
-    # Dagster's own interface only marks a run that is still starting.
+    # Dagster's GraphQL API would only mark a run that is still starting.
     assert deployment.instance.run_launcher.terminate(run_id)
     assert deployment.status(run_id) == DagsterRunStatus.CANCELED
     assert ray_head.jobs(run_id).get(name, {"status": "STOPPED"})["status"] in ("STOPPED", "FAILED")
 
 
-def test_a_run_is_resumed_after_its_worker_was_killed(
+def test_a_run_is_resumed_after_its_worker_is_killed(
     deployment: Deployment, ray_head: RayHead
 ) -> None:
     marks = _marks(deployment, "resumed")
@@ -245,7 +249,7 @@ def test_a_run_is_resumed_after_its_worker_was_killed(
     time.sleep(8)
     (marks / "go").touch()
     deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
-    # The step of the dead worker lived on, and was not started beside itself.
+    # The step of the killed worker kept running and was not started again.
     assert (marks / "starts").read_text() == "x"
     steps = [name for name in ray_head.jobs(run_id) if name.startswith("dagster-step-")]
     assert len(steps) == 1

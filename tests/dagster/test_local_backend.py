@@ -1,4 +1,4 @@
-"""Without any address, Ray on this machine: started when it is needed, and stopped at the end."""
+"""The backend `local`: starts Ray on this machine when a run needs it, and stops it at exit."""
 
 import json
 import os
@@ -37,7 +37,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_ray_is_started_and_stopped(tmp_path: Path) -> None:
+def test_ray_is_started_for_a_run_and_stopped_at_exit(tmp_path: Path) -> None:
     port = free_port()
     home = tmp_path / "home"
     home.mkdir()
@@ -63,7 +63,7 @@ def test_ray_is_started_and_stopped(tmp_path: Path) -> None:
     assert status == "SUCCESS"
     assert jobs == [f"dagster-run-{run_id}", f"dagster-step-{run_id}-quick"]
 
-    def left() -> list[str]:
+    def ray_processes() -> list[str]:
         return [line for line in command_lines().values() if f"--dashboard-port={port}" in line]
 
-    wait_for("the end of Ray", lambda: not left(), 20)
+    wait_for("the end of Ray", lambda: not ray_processes(), 20)

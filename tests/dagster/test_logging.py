@@ -1,4 +1,4 @@
-"""The host's own log lines, in Python's `logging`. No Ray is needed."""
+"""The host's log lines in Python's `logging`. Needs no Ray."""
 
 import logging
 import subprocess
@@ -13,7 +13,7 @@ import pytest
 from component_files import FIXTURES, put
 from dagster_ray.backend import Backend, Connection
 
-# The lines that may wait, and more than those.
+# The capacity of the host's queue of log lines, and a number of lines that exceeds it.
 _WAITING = 256
 _LOADED = 300
 LOCATE = {"run_id": "r", "attempt": 0}
@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def level() -> Iterator[None]:
-    """Sets the levels back that a test sets."""
+    """Resets the log levels after a test that changes them."""
     names = ("dagster_ray", "dagster_ray.host", "dagster_ray.host.loader")
     yield
     for name in names:
@@ -59,7 +59,7 @@ def test_loading_a_component_is_logged_before_the_call_returns(
     assert loaded.pathname.endswith("loader.rs")
 
 
-def test_nothing_below_the_level_is_logged(
+def test_lines_below_the_log_level_are_not_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _echo(tmp_path).call("launcher.locate", LOCATE)
@@ -67,23 +67,23 @@ def test_nothing_below_the_level_is_logged(
 
 
 @pytest.mark.usefixtures("level")
-def test_a_child_logger_has_a_level_of_its_own(
+def test_a_child_logger_can_have_its_own_level(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.getLogger("dagster_ray.host.loader").setLevel(logging.INFO)
-    # The levels of child loggers are read again once a second.
+    # The host reads the levels of child loggers once a second.
     time.sleep(1.1)
     _echo(tmp_path).call("launcher.locate", LOCATE)
     assert {record.name for record in _of_host(caplog)} == {"dagster_ray.host.loader"}
 
 
-def test_a_warning_of_the_host_keeps_its_level(
+def test_a_warning_of_the_host_is_logged_as_a_warning(
     tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _echo(tmp_path).call("launcher.locate", LOCATE)
     [compiled] = cache.glob("*.cwasm")
     compiled.chmod(0o666)
-    # The same component, loaded by another backend.
+    # Another backend loads the same component from the cache.
     backend = _echo(tmp_path / "other")
     backend.call("launcher.locate", LOCATE)
     [warning] = _of_host(caplog)
@@ -91,14 +91,14 @@ def test_a_warning_of_the_host_keeps_its_level(
     assert str(compiled) in warning.getMessage()
 
 
-def test_a_warning_of_the_loader_is_logged_once_whether_or_not_the_caller_takes_reports(
+def test_a_warning_of_the_loader_is_emitted_once_with_or_without_a_listener(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
     _echo(tmp_path / "reported", GRANTED).call(
-        "launcher.locate", LOCATE, lambda level, line: heard.append((level, line))
+        "launcher.locate", LOCATE, lambda level, line: received.append((level, line))
     )
-    [(level, line)] = heard
+    [(level, line)] = received
     assert level == "warning" and "packages = true" in line
     assert caplog.records == []
 
@@ -109,10 +109,10 @@ def test_a_warning_of_the_loader_is_logged_once_whether_or_not_the_caller_takes_
     assert "packages = true" in warning.getMessage()
 
 
-def test_a_components_line_is_not_logged_twice(
+def test_a_components_log_line_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The fixture logs a line of its own when it is asked to launch a run."""
+    """The fixture `echo` logs one line when it launches a run."""
     command = {"argv": ["true"], "payload": None, "env": []}
     run = {
         "run_id": "r",
@@ -125,12 +125,12 @@ def test_a_components_line_is_not_logged_twice(
     }
     with caplog.at_level(logging.DEBUG, "dagster_ray"):
         _echo(tmp_path).call("launcher.launch", {"run": run})
-    [asked] = [record for record in caplog.records if "asked to launch" in record.getMessage()]
+    [asked] = [record for record in caplog.records if "launch of run" in record.getMessage()]
     assert (asked.name, asked.levelno) == ("dagster_ray", logging.INFO)
 
 
 class _Slow(logging.Handler):
-    """Waits for the thread that calls the component, which waits for the call."""
+    """A handler that blocks until the test, which waits for the call, sets an event."""
 
     def __init__(self, release: threading.Event) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def test_a_handler_that_waits_for_the_caller_does_not_block_the_call(
 def test_lines_that_a_slow_handler_cannot_take_are_dropped_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Compiled once, before many threads load it.
+    # Compile the component once, before many threads load it.
     _echo(tmp_path / "first").call("launcher.locate", LOCATE)
     release = threading.Event()
     logger = logging.getLogger("dagster_ray.host")
@@ -169,7 +169,7 @@ def test_lines_that_a_slow_handler_cannot_take_are_dropped_and_counted(
     backends = [_echo(tmp_path / str(number)) for number in range(_LOADED)]
     try:
         with caplog.at_level(logging.INFO, "dagster_ray"), ThreadPoolExecutor(32) as threads:
-            # Each is another file, so that each call loads a component and logs that.
+            # Each backend has its own file, so each call loads a component and logs a line.
             list(threads.map(lambda backend: backend.call("launcher.locate", LOCATE), backends))
             release.set()
             [dropped] = _until(lambda: [r for r in caplog.records if "dropped" in r.getMessage()])
@@ -177,7 +177,7 @@ def test_lines_that_a_slow_handler_cannot_take_are_dropped_and_counted(
         release.set()
         logger.removeHandler(handler)
     loaded = [record for record in caplog.records if "loaded" in record.getMessage()]
-    # Those that the handler had been given already are not in the queue.
+    # The lines that the handler already had are not in the queue.
     assert _WAITING <= len(loaded) < _LOADED
     assert f"{_LOADED - len(loaded)} log lines were dropped" in dropped.getMessage()
     assert (dropped.name, dropped.levelno) == ("dagster_ray", logging.WARNING)
@@ -202,8 +202,8 @@ if sys.argv[2] == "wait":
 
 
 @pytest.mark.parametrize("how", ["wait", "leave"])
-def test_a_process_ends_while_the_host_logs(tmp_path: Path, how: str) -> None:
-    """At any moment of the call: lines that come too late are dropped."""
+def test_a_process_exits_cleanly_while_the_host_logs(tmp_path: Path, how: str) -> None:
+    """The process may exit at any moment of the call; later log lines are dropped."""
     wasm = put(FIXTURES / "echo.wasm", tmp_path / "mine.wasm")
     for _ in range(3):
         ended = subprocess.run(

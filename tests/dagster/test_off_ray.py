@@ -1,4 +1,4 @@
-"""Steps that a tag keeps off Ray."""
+"""Local steps: a tag runs them in a subprocess of the run worker instead of on Ray."""
 
 import os
 import subprocess
@@ -29,10 +29,10 @@ RUN = """
 COUNTS = """
     import pathlib, signal, sys, time
 
-    place, told = pathlib.Path(sys.argv[1]), []
-    signal.signal(signal.SIGTERM, lambda *_: told.append(1))
-    while not (place / "end").exists():
-        (place / "told").write_text(str(len(told)))
+    folder, signals = pathlib.Path(sys.argv[1]), []
+    signal.signal(signal.SIGTERM, lambda *_: signals.append(1))
+    while not (folder / "end").exists():
+        (folder / "signals").write_text(str(len(signals)))
         time.sleep(0.02)
 """
 
@@ -51,19 +51,19 @@ def _executed(
         yield result
 
 
-def test_steps_on_ray_and_beside_the_run_belong_to_one_run(home, ray_head: RayHead) -> None:
+def test_a_run_can_have_both_ray_steps_and_local_steps(home, ray_head: RayHead) -> None:
     with _executed(home({}), "mixed", ray_head.url, num_cpus=0) as result:
         assert result.success
         assert result.output_for_node("on_ray")[1] == 1
         beside, in_ray = result.output_for_node("beside")
         assert in_ray == 0
-        # Processes of their own, one for each try.
+        # Each attempt of a local step runs in a separate process.
         assert len({os.getpid(), beside, result.output_for_node("again")}) == 3
         jobs = ray_head.jobs(result.run_id).values()
     assert {job["metadata"]["dagster/op"] for job in jobs} == {"quick", "on_ray"}
 
 
-def test_a_tag_brings_a_step_back_to_ray(home, ray_head: RayHead) -> None:
+def test_a_tag_enables_ray_for_one_step_of_a_local_run(home, ray_head: RayHead) -> None:
     with _executed(home({}), "mixed", ray_head.url, enabled=False) as result:
         assert result.success
         assert result.output_for_node("on_ray")[1] == 1
@@ -71,21 +71,22 @@ def test_a_tag_brings_a_step_back_to_ray(home, ray_head: RayHead) -> None:
     assert job["metadata"]["dagster/op"] == "on_ray"
 
 
-def test_a_process_that_ends_badly_fails_its_step_with_the_reason(home) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
-    with _executed(home({}), "failing_beside", nobody) as result:
-        told = {
+def test_a_local_step_whose_process_fails_reports_the_reason(home) -> None:
+    closed = f"http://127.0.0.1:{free_port()}"
+    with _executed(home({}), "failing_beside", closed) as result:
+        errors = {
             event.step_key: event.step_failure_data.error.to_string()
             for event in result.get_step_failure_events()
             if event.step_failure_data.error
         }
-    assert "this op cannot do it" in told["fails"]
-    assert "was ended by SIGKILL" in told["dies"]
-    assert "ended with exit code 0 without reporting" in told["leaves"]
-    assert "exit code 3" in told["exits"] and "the licence server is away" in told["exits"]
+    assert "this op cannot do it" in errors["fails"]
+    assert "was ended by SIGKILL" in errors["dies"]
+    assert "ended with exit code 0 without reporting" in errors["leaves"]
+    assert "exit code 3" in errors["exits"]
+    assert "the license server is unreachable" in errors["exits"]
 
 
-def test_a_worker_that_is_killed_takes_such_a_step_along(home, tmp_path: Path) -> None:
+def test_killing_the_run_worker_ends_its_local_steps_after_cleanup(home, tmp_path: Path) -> None:
     instance: dg.DagsterInstance = home({})
     config = {
         "execution": {"config": {"address": f"http://127.0.0.1:{free_port()}"}},
@@ -103,29 +104,29 @@ def test_a_worker_that_is_killed_takes_such_a_step_along(home, tmp_path: Path) -
         kill(worker.pid)
         worker.wait()
     wait_for("no step", lambda: not step & command_lines().keys(), 30)
-    assert (tmp_path / "cleans_up.cleaned").exists(), "it had no time to clean up"
+    assert (tmp_path / "cleans_up.cleaned").exists(), "the step had no time to clean up"
 
 
-def test_ray_tells_such_a_step_once_to_end(tmp_path: Path) -> None:
-    """Ray signals each process below a job's entrypoint, this one's keeper and this one."""
-    tied = Path(dagster_ray.core.off_ray.__file__).with_name("tied_process.py")
+def test_a_local_step_gets_one_sigterm_when_ray_signals_every_process(tmp_path: Path) -> None:
+    """Ray signals each process below a job's entrypoint: the parent-death guard and the step."""
+    guard_program = Path(dagster_ray.core.off_ray.__file__).with_name("tied_process.py")
     program = [sys.executable, "-c", textwrap.dedent(COUNTS), str(tmp_path)]
-    keeper = subprocess.Popen([sys.executable, "-I", str(tied), str(os.getpid()), *program])
+    guard = subprocess.Popen([sys.executable, "-I", str(guard_program), str(os.getpid()), *program])
 
-    def told(times: int) -> None:
-        counted = tmp_path / "told"
+    def signaled(times: int) -> None:
+        counted = tmp_path / "signals"
         wait_for(f"{times} signals", lambda: counted.exists() and counted.read_text() == f"{times}")
 
     try:
-        told(0)
-        [step] = descendants(keeper.pid)
-        for process in (step, keeper.pid):
+        signaled(0)
+        [step] = descendants(guard.pid)
+        for process in (step, guard.pid):
             subprocess.run(["kill", "-TERM", str(process)], check=True)
-            told(1)
+            signaled(1)
         time.sleep(0.5)
-        told(1)
-        keeper.terminate()
-        told(2)
+        signaled(1)
+        guard.terminate()
+        signaled(2)
     finally:
         (tmp_path / "end").touch()
-        assert keeper.wait(10) == 0
+        assert guard.wait(10) == 0

@@ -1,4 +1,4 @@
-"""The installed package: what it declares, and what lies in it."""
+"""The metadata and the files of the installed package."""
 
 import ast
 import hashlib
@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 
 DISTRIBUTION = "dagster-ray-wasm"
 PACKAGE = Path(dagster_ray.__file__).parent
-# Imported where it is installed, with another way where it is not: `pytest` by the fixture that
-# pytest itself loads, `cloudpickle` before Ray's own copy of it.
+# Packages that need not be installed: only pytest loads the module that imports `pytest`, and
+# without `cloudpickle` Ray's copy of it is used.
 OPTIONAL = {"pytest", "cloudpickle"}
 
 
@@ -23,7 +23,7 @@ def requirements() -> list[Requirement]:
 
 
 def extras(name: str) -> set[str]:
-    """The names of what an extra installs."""
+    """Returns the names of the packages that an extra installs."""
     return {
         requirement.name
         for requirement in requirements()
@@ -32,7 +32,7 @@ def extras(name: str) -> set[str]:
 
 
 def imported_modules() -> set[str]:
-    """The top-level modules outside the package and the standard library that it imports."""
+    """Returns the imported top-level modules outside the package and the standard library."""
     found: set[str] = set()
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -52,7 +52,7 @@ def test_every_imported_package_is_declared() -> None:
 
 
 @pytest.mark.parametrize("extra", ["run_launcher", "executor", "kuberay", "pipes", "ray"])
-def test_the_extras_of_the_earlier_package_install_ray(extra: str) -> None:
+def test_the_extras_of_pypis_package_install_ray(extra: str) -> None:
     assert extras(extra) == {"ray"}
 
 
@@ -65,7 +65,7 @@ def test_the_metadata_is_complete() -> None:
     assert {"Homepage", "Documentation", "Source", "Changelog", "Issues"} <= labels
 
 
-def test_each_component_comes_with_its_manifest_and_its_compiled_code() -> None:
+def test_each_component_has_a_manifest_and_precompiled_code() -> None:
     components = sorted((PACKAGE / "components").glob("*.wasm"))
     assert [file.stem for file in components] == [
         "existing",

@@ -1,4 +1,4 @@
-"""Scripts on a real Ray that report back through Dagster Pipes."""
+"""`PipesRayJobClient` on a real Ray."""
 
 import gc
 import json
@@ -26,13 +26,13 @@ from ray_head import RayHead
 from torture import TORTURE, comes_whole
 
 Write = Callable[[str], str]
-# What happens while a script runs, until it is done.
+# Injects a fault while a script runs, until the event is set.
 Trouble = Callable[[RayHead, FaultProxy, threading.Event], None]
 
 
 @pytest.fixture
 def script(tmp_path: Path) -> Write:
-    """Writes a script, and returns the command that runs it."""
+    """Returns a function that writes a script and returns the command that runs it."""
 
     def write(body: str) -> str:
         file = tmp_path / f"script-{len(list(tmp_path.iterdir()))}.py"
@@ -82,12 +82,12 @@ ALL_SORTS = """
 """
 
 
-def test_all_that_a_script_can_report(
+def test_a_script_can_report_logs_metadata_checks_and_custom_messages(
     ray_head: RayHead, script: Write, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     params = {
         "entrypoint": script(ALL_SORTS),
-        "metadata": {"team": "x", "dagster/run-id": "theirs"},
+        "metadata": {"team": "x", "dagster/run-id": "of-the-caller"},
         "runtime_env": {"env_vars": {"SPEED": "1"}},
     }
     before = json.dumps(params)
@@ -96,7 +96,7 @@ def test_all_that_a_script_can_report(
         result, custom = _run(
             client, params, instance=instance, checked=True, extra={"param": "value"}
         )
-        assert json.dumps(params) == before, "the caller's dictionary"
+        assert json.dumps(params) == before, "the caller's dictionary is not modified"
         [event] = result.asset_materializations_for_node("scripted")
         assert event.metadata["some_metric"].value == 57
         assert event.tags is not None and event.tags["dagster/data_version"] == "alpha"
@@ -113,17 +113,17 @@ def test_all_that_a_script_can_report(
     assert list(known) == [job] and known[job]["metadata"]["team"] == "x"
 
 
-def test_one_client_serves_many_runs_also_at_the_same_time(
+def test_one_client_can_run_scripts_concurrently_and_repeatedly(
     ray_head: RayHead, script: Write
 ) -> None:
     client = PipesRayJobClient(address=ray_head.url)
     params = {"entrypoint": script(ALL_SORTS)}
     random.seed(0)
-    answers: list[Any] = []
+    messages: list[Any] = []
 
     def one() -> None:
         random.seed(0)
-        answers.append(_run(client, params, checked=True, extras={"param": "value"})[1])
+        messages.append(_run(client, params, checked=True, extras={"param": "value"})[1])
 
     threads = [threading.Thread(target=one) for _ in range(3)]
     for thread in threads:
@@ -131,33 +131,33 @@ def test_one_client_serves_many_runs_also_at_the_same_time(
     for thread in threads:
         thread.join()
     one()
-    assert answers == [[{"answer": 42}]] * 4
+    assert messages == [[{"answer": 42}]] * 4
 
 
-def test_a_failure_comes_with_the_scripts_traceback(
+def test_a_failed_script_reports_its_exception_and_state(
     ray_head: RayHead, script: Write, tmp_path: Path
 ) -> None:
     body = """
         from dagster_pipes import open_dagster_pipes
 
         with open_dagster_pipes():
-            raise ValueError("the moon is full")
+            raise ValueError("the table is empty")
     """
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         client = PipesRayJobClient(address=ray_head.url)
         with pytest.raises(ScriptFailedError, match="failed") as failure:
             _run(client, {"entrypoint": script(body)}, instance=instance)
         [run] = instance.get_runs()
-        told = [
+        errors = [
             entry.dagster_event.engine_event_data.error
             for entry in instance.all_logs(run.run_id)
             if entry.dagster_event and entry.dagster_event.is_engine_event
         ]
-        assert any(error and "the moon is full" in error.message for error in told)
+        assert any(error and "the table is empty" in error.message for error in errors)
     assert failure.value.state == "failed"
 
 
-def test_wrong_parameters_are_all_told_and_nothing_is_submitted(ray_head: RayHead) -> None:
+def test_all_invalid_parameters_are_reported_and_nothing_is_submitted(ray_head: RayHead) -> None:
     before = len(ray_head.jobs())
     with pytest.raises(InvalidConfigError) as refusal:
         _run(
@@ -176,20 +176,20 @@ def _torture(script: Write, messages: int, lines: int) -> dict[str, Any]:
     return {"entrypoint": script(TORTURE.format(messages=messages, lines=lines, pause=0))}
 
 
-def test_nothing_is_lost_nothing_comes_twice_and_nothing_is_kept_in_memory(
+def test_large_output_arrives_exactly_once_in_bounded_memory(
     ray_head: RayHead, script: Write, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     client = PipesRayJobClient(address=ray_head.url)
     _run(client, _torture(script, 10, 1))
     capfdbinary.readouterr()
-    before = _peak_afresh()
+    before = _reset_peak()
     _, custom = _run(client, _torture(script, 200_000, 5))
     assert _peak() - before < 50 << 20
     comes_whole(custom, capfdbinary.readouterr().out, 200_000, 5)
 
 
-def _peak_afresh() -> int:
-    """Forgets this process's peak: its memory now, in bytes (`man 5 proc_pid_clear_refs`)."""
+def _reset_peak() -> int:
+    """Resets the peak memory of this process and returns it, in bytes (proc_pid_clear_refs(5))."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     return _peak()
@@ -219,31 +219,31 @@ def _restart_the_dashboard(ray: RayHead, proxy: FaultProxy, done: threading.Even
 
 
 @pytest.mark.parametrize("trouble", [_cut_every_second, _away_for_20_seconds])
-def test_a_connection_in_trouble_changes_nothing(
+def test_output_arrives_completely_despite_connection_faults(
     ray_head: RayHead,
     proxy: FaultProxy,
     script: Write,
     capfdbinary: pytest.CaptureFixture[bytes],
     trouble: Trouble,
 ) -> None:
-    _comes_whole_despite(trouble, ray_head, proxy, script, capfdbinary)
+    _arrives_despite(trouble, ray_head, proxy, script, capfdbinary)
 
 
-def test_a_restarted_dashboard_changes_nothing(
+def test_output_arrives_completely_despite_a_restarted_dashboard(
     unwatched_ray_head: RayHead, script: Write, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     with FaultProxy.before(unwatched_ray_head.url) as proxy:
-        _comes_whole_despite(_restart_the_dashboard, unwatched_ray_head, proxy, script, capfdbinary)
+        _arrives_despite(_restart_the_dashboard, unwatched_ray_head, proxy, script, capfdbinary)
 
 
-def _comes_whole_despite(
+def _arrives_despite(
     trouble: Trouble,
     ray: RayHead,
     proxy: FaultProxy,
     script: Write,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    # About 12 seconds, so that each trouble finds it at work.
+    # The script runs for about 12 seconds, so that each fault happens while it runs.
     body = TORTURE.format(messages=300, lines=3, pause=0.04)
     done = threading.Event()
     thread = threading.Thread(target=trouble, args=(ray, proxy, done))
@@ -253,7 +253,7 @@ def _comes_whole_despite(
     finally:
         done.set()
         thread.join()
-    assert len(proxy.seen("GET", "/api/v0/logs/stream.*")) > 1, "the stream was never broken"
+    assert len(proxy.seen("GET", "/api/v0/logs/stream.*")) > 1, "the fault did not break the stream"
     comes_whole(custom, capfdbinary.readouterr().out, 300, 3)
 
 
@@ -279,7 +279,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.timeout(300)
-def test_an_interrupt_at_any_moment_leaves_nothing_running(
+def test_an_interrupt_at_any_moment_stops_the_job(
     ray_head: RayHead, script: Write, tmp_path: Path
 ) -> None:
     entrypoint = script("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
@@ -295,23 +295,23 @@ def test_an_interrupt_at_any_moment_leaves_nothing_running(
         )
         assert process.stdout is not None
         assert process.stdout.readline() == b"BEGIN\n"
-        # From the first request to a script that runs.
+        # The moments range from the first request to the running script.
         time.sleep(moments[number])
         process.send_signal(signal.SIGINT)
         process.stdout.close()
         process.wait(60)
 
-    chance = random.Random(7)
-    moments = [chance.uniform(0, 5) for _ in range(20)]
+    generator = random.Random(7)
+    moments = [generator.uniform(0, 5) for _ in range(20)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(interrupted, range(20)))
     ended = {
         (job.get("metadata") or {}).get("mark", ""): job["status"]
         for job in ray_head.jobs().values()
     }
-    ours = {mark: status for mark, status in ended.items() if mark.startswith(marks)}
-    assert ours, "no interrupt came after the submission"
-    assert {"PENDING", "RUNNING"}.isdisjoint(ours.values()), ours
+    statuses = {mark: status for mark, status in ended.items() if mark.startswith(marks)}
+    assert statuses, "every interrupt came before the submission"
+    assert {"PENDING", "RUNNING"}.isdisjoint(statuses.values()), statuses
 
 
 def test_terminating_the_run_stops_the_job_once(
@@ -333,7 +333,7 @@ def test_terminating_the_run_stops_the_job_once(
     assert sum(request.path.endswith("/stop") for request in proxy.requests) == 1
 
 
-def test_messages_are_found_wherever_they_stand() -> None:
+def test_messages_are_found_anywhere_in_a_line() -> None:
     message = {"__dagster_pipes_version": "0.1", "method": "log", "params": {"message": "ü {"}}
     other_order = {"method": "x", "params": {"a": 1}, "__dagster_pipes_version": "0.1"}
     received: list[Any] = []
@@ -356,7 +356,7 @@ def test_messages_are_found_wherever_they_stand() -> None:
     assert received == [message, message, message, message, other_order, message]
 
 
-def test_other_readers_and_injectors_still_serve(
+def test_custom_message_readers_and_context_injectors_work(
     ray_head: RayHead, script: Write, tmp_path: Path
 ) -> None:
     client = PipesRayJobClient(

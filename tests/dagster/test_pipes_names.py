@@ -1,4 +1,4 @@
-"""What scripts' readers are given, and what others may build upon. Ray is simulated."""
+"""The public names and the extension points of the Pipes clients, on the simulated backend."""
 
 from typing import Any
 
@@ -26,10 +26,10 @@ class Listens(PipesRayJobMessageReader):
         self.launched.append(launched_payload["extras"])
 
 
-def _run(client: Any, **asked: Any) -> dg.ExecuteInProcessResult:
+def _run(client: Any, **parameters: Any) -> dg.ExecuteInProcessResult:
     @dg.op
     def scripted(context: dg.OpExecutionContext) -> None:
-        client.run(context=context, **asked)
+        client.run(context=context, **parameters)
 
     @dg.job
     def scripts() -> None:
@@ -38,7 +38,7 @@ def _run(client: Any, **asked: Any) -> dg.ExecuteInProcessResult:
     return scripts.execute_in_process()
 
 
-def test_a_reader_learns_which_job_was_launched_where(simulated_ray: SimulatedRay) -> None:
+def test_a_message_reader_gets_the_job_id_and_address(simulated_ray: SimulatedRay) -> None:
     reader = Listens()
     params: SubmitJobParams = {
         "entrypoint": "true",
@@ -61,13 +61,13 @@ def test_a_reader_learns_which_job_was_launched_where(simulated_ray: SimulatedRa
     )
     [job] = simulated_ray.jobs
     assert job.submission_id == "mine"
-    # The client's own metadata wins, and the run's tags say whose job it is.
+    # The client's metadata overrides that of the parameters; the run's tags are added.
     assert (job.metadata["team"], job.metadata["more"]) == ("y", "z")
     assert job.metadata["dagster/run-id"] == result.run_id
     assert job.metadata["dagster/job"] == "scripts"
 
 
-def test_a_reader_of_a_ray_job_learns_its_name(simulated_ray: SimulatedRay) -> None:
+def test_a_message_reader_gets_the_id_of_a_ray_job_on_kuberay(simulated_ray: SimulatedRay) -> None:
     reader = Listens()
     client = PipesKubeRayJobClient(message_reader=reader)
     _run(client, ray_job={"spec": {"entrypoint": "true"}})
@@ -77,37 +77,35 @@ def test_a_reader_of_a_ray_job_learns_its_name(simulated_ray: SimulatedRay) -> N
 
 
 @pytest.mark.parametrize("kind", [PipesRayJobClient, PipesKubeRayJobClient])
-def test_tags_of_ones_own_are_attached_to_each_script(
-    simulated_ray: SimulatedRay, kind: Any
-) -> None:
+def test_a_subclass_can_add_tags_to_each_job(simulated_ray: SimulatedRay, kind: Any) -> None:
     def tagged(self: Any, context: OpOrAssetExecutionContext) -> dict[str, str]:
         return {**super(client_type, self).get_dagster_tags(context), "cost-center": "7"}
 
     client_type = type("Tagged", (kind,), {"get_dagster_tags": tagged})
-    asked = (
+    parameters = (
         {"submit_job_params": {"entrypoint": "true"}}
         if kind is PipesRayJobClient
         else {"ray_job": {"spec": {"entrypoint": "true"}}}
     )
-    result = _run(client_type(), **asked)
+    result = _run(client_type(), **parameters)
     [job] = simulated_ray.jobs
     assert job.metadata["cost-center"] == "7"
     assert job.metadata["dagster/run-id"] == result.run_id
 
 
-def test_a_script_that_reports_nothing_is_told_what_may_be_the_reason(
+def test_a_script_without_messages_gives_a_warning_with_the_likely_reason(
     simulated_ray: SimulatedRay, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader = PipesRayJobMessageReader()
     assert "open_dagster_pipes" in reader.no_messages_debug_text()
-    # The script writes its messages where a Ray job's output is read.
+    # The script writes its messages to standard output, which is the output of the Ray job.
     with reader.read_messages(None) as params:  # type: ignore[arg-type]
         assert params == {"stdio": "stdout"}
     assert _run(PipesRayJobClient(), submit_job_params={"entrypoint": "true"}).success
     assert "is dagster-pipes installed there?" in capsys.readouterr().err
 
 
-def test_annotations_name_dagsters_own_contexts() -> None:
+def test_context_types_are_unions_of_dagsters_contexts() -> None:
     from typing import get_args
 
     steps = {dg.OpExecutionContext, dg.AssetExecutionContext}

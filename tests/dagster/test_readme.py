@@ -1,7 +1,4 @@
-"""The code blocks of README.md, taken from it and run.
-
-Those that need Kubernetes are run in test_kuberay_readme.py.
-"""
+"""Runs the code blocks of README.md. test_kuberay_readme.py runs those that need Kubernetes."""
 
 import hashlib
 import json
@@ -35,18 +32,18 @@ Home = Callable[[dict], dg.DagsterInstance]
 
 
 def test_every_block_of_the_readmes_is_run_by_a_test() -> None:
-    # Their marks claim the blocks that they run.
+    # The decorators in these modules record the blocks that are run.
     for module in ("test_kuberay_readme", "test_kuberay_role", "test_seed_readme"):
         import_module(module)
-    left = unclaimed()
-    assert not left, f"no test runs {', '.join(sorted(left))}"
+    unused = unclaimed()
+    assert not unused, f"no test runs {', '.join(sorted(unused))}"
 
 
-def test_blocks_are_found_below_their_headings() -> None:
+def test_blocks_are_identified_by_heading_language_and_number() -> None:
     document = "# A\n```python\n# no heading\n```\n## B c\n```yaml\na: 1\n```\n```yaml\n```\n"
     found = [(block.key, block.text.strip()) for block in blocks(document)]
     assert found == [("A: python 1", "# no heading"), ("B c: yaml 1", "a: 1"), ("B c: yaml 2", "")]
-    with pytest.raises(ValueError, match="does not end"):
+    with pytest.raises(ValueError, match="has no closing fence"):
         list(blocks("# A\n```python\n"))
 
 
@@ -55,20 +52,24 @@ QUICK_START_ENDS = readme_block("Quick start", "text")
 
 
 @readme("Quick start", "shell")
-def test_the_extras_to_install(printed: str) -> None:
+def test_the_install_command_names_existing_extras(printed: str) -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
     project = tomllib.loads((ROOT / "host/python/pyproject.toml").read_text())["project"]
     program, command, requirement = shlex.split(printed)
     assert (program, command) == ("pip", "install")
-    wanted = Requirement(requirement)
-    assert wanted.name == project["name"]
-    assert wanted.extras <= project["optional-dependencies"].keys()
+    parsed = Requirement(requirement)
+    assert parsed.name == project["name"]
+    assert parsed.extras <= project["optional-dependencies"].keys()
 
 
 @readme("Quick start", "shell", 2)
-def test_the_quick_start(printed: str, ray_head: RayHead, tmp_path: Path) -> None:
-    """On a Ray that is there already: the one on this machine may be another test's. Steps run in
-    another directory there, so that the file is named by its whole path."""
+def test_the_quick_start_runs_each_step_as_a_ray_job(
+    printed: str, ray_head: RayHead, tmp_path: Path
+) -> None:
+    """The tests' Ray is used, because a Ray started here could belong to another test.
+
+    There, steps run in another directory, so the file is named by its absolute path.
+    """
     (tmp_path / "answer.py").write_text(QUICK_START)
     assert "-f answer.py" in printed
     printed = printed.replace("-f answer.py", f"-f {tmp_path}/answer.py")
@@ -88,32 +89,34 @@ def test_the_quick_start(printed: str, ray_head: RayHead, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     lines = (done.stdout + done.stderr).splitlines()
     assert any(line.endswith(QUICK_START_ENDS.strip()) for line in lines), lines
-    # Each step was a Ray job.
+    # Each step is a Ray job.
     steps = [name for name in ray_head.jobs() if name.endswith(("-number", "-double"))]
     assert len(steps) == 2
 
 
 @readme("From source", "shell")
-def test_the_commands_of_this_repository(printed: str) -> None:
+def test_the_xtask_commands_exist(printed: str) -> None:
     programs = sorted((ROOT / "target").glob("*/xtask"), key=lambda file: file.stat().st_mtime)
     if not programs:
-        pytest.skip("no `cargo xtask` was built")
+        pytest.skip("cargo xtask is not built")
     for line in printed.splitlines():
         words = shlex.split(line, comments=True)
         assert words[:2] == ["cargo", "xtask"], line
-        asked = subprocess.run([programs[-1], *words[2:], "--help"], capture_output=True, text=True)
-        assert asked.returncode == 0, asked.stderr
+        described = subprocess.run(
+            [programs[-1], *words[2:], "--help"], capture_output=True, text=True
+        )
+        assert described.returncode == 0, described.stderr
 
 
 def launcher_of(home: Home, printed: dict[str, Any]) -> RayRunLauncher:
-    """The run launcher of an instance whose dagster.yaml has this text."""
+    """Returns the run launcher of an instance with this dagster.yaml."""
     launcher = home(printed).run_launcher
     assert isinstance(launcher, RayRunLauncher)
     return launcher
 
 
 def planned(launcher: RayRunLauncher) -> dict[str, Any]:
-    """What the launcher's component makes of the configuration, for a step: it names mistakes."""
+    """Returns the component's plan for a step. The component validates the configuration."""
     backend = launcher.backend
     options = {**launcher._options, **backend.options}
     spec, _ = worker_spec(
@@ -129,7 +132,9 @@ def planned(launcher: RayRunLauncher) -> dict[str, Any]:
 
 
 @readme("Configuration", "yaml")
-def test_the_launchers_configuration(printed: str, home: Home, monkeypatch: Any) -> None:
+def test_the_launcher_accepts_the_printed_configuration(
+    printed: str, home: Home, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     launcher = launcher_of(home, yaml.safe_load(printed))
     assert launcher.backend.url == "http://ray-head:8265"
@@ -147,7 +152,7 @@ def _file(folder: Path, text: str) -> Path:
     return file
 
 
-def test_the_fields_that_are_listed_are_those_of_launcher_and_executor() -> None:
+def test_the_readme_lists_all_fields_of_launcher_and_executor() -> None:
     _, _, rest = README.read_text().partition("\nFields: ")
     listed = re.findall(r"`([a-z_0-9]+)`", rest.partition(";")[0])
     assert sorted(listed) == sorted(RayLauncherConfig.model_fields)
@@ -155,7 +160,7 @@ def test_the_fields_that_are_listed_are_those_of_launcher_and_executor() -> None
 
 
 @readme("Configuration", "python")
-def test_an_executor_and_tags(
+def test_the_executor_example_runs_its_step_on_ray(
     printed: str, home: Home, ray_head: RayHead, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
@@ -167,7 +172,9 @@ def test_an_executor_and_tags(
 
 
 @readme("Values in Ray", "python")
-def test_values_in_ray(printed: str, ray_head: RayHead, monkeypatch: Any) -> None:
+def test_the_values_example_stores_the_upstream_value_in_ray(
+    printed: str, ray_head: RayHead, monkeypatch: Any
+) -> None:
     import ray
 
     monkeypatch.setenv("RAY_ADDRESS", ray_head.gcs)
@@ -202,16 +209,18 @@ with open_dagster_pipes() as pipes:
 
 @pytest.mark.timeout(400)
 @readme("Scripts that report back", "python")
-def test_a_script_that_reports_back(
+def test_the_pipes_example_reports_metadata(
     printed: str, ray_head: RayHead, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """`working_dir` and `pip` are as printed: the folder is uploaded, and pip finds dagster-pipes
-    in the environment that Ray runs in."""
+    """`working_dir` and `pip` are as printed.
+
+    The folder is uploaded, and pip finds dagster-pipes in Ray's environment.
+    """
     scripts = tmp_path / "scripts"
     scripts.mkdir()
     (scripts / "score.py").write_text(REPORTS)
     monkeypatch.chdir(tmp_path)
-    # It wins over the address that is printed.
+    # The variable overrides the printed address.
     monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
     job = _executed(printed)["defs"].resolve_implicit_global_asset_job_def()
     result = job.execute_in_process()
@@ -222,23 +231,25 @@ def test_a_script_that_reports_back(
 
 
 @readme("Another backend", "yaml")
-def test_a_backend_that_is_a_file(printed: str, home: Home, tmp_path: Path) -> None:
+def test_a_backend_can_be_a_component_file(printed: str, home: Home, tmp_path: Path) -> None:
     wasm = built_in("existing", tmp_path / "ours.wasm")
     launcher = _with_lines(home, printed.replace("/opt/backends/ours.wasm", str(wasm)))
     assert planned(launcher)["job"]["submission_id"].startswith("dagster-step-r")
-    # The commented line is the other form.
+    # The commented line shows the other form, an OCI reference.
     [line] = [line for line in printed.splitlines() if "#" in line]
     reference = yaml.safe_load(line.replace("# ", ""))["backend"]
-    assert reference.startswith("oci://") and "@sha256:" in reference
+    assert re.fullmatch(r"oci://[a-z./]+@sha256:[0-9a-f]{64}", reference)
 
 
 @readme("Another backend", "yaml", 2)
-def test_what_an_operator_allows_of_a_backend(printed: str, home: Home, tmp_path: Path) -> None:
-    assert "5f0c…" in printed
+def test_the_operators_grants_limits_and_digest_restrict_a_backend(
+    printed: str, home: Home, tmp_path: Path
+) -> None:
+    [example] = re.findall(r"backend_sha256: ([0-9a-f]{64})", printed)
 
     def launcher(wasm: Path) -> RayRunLauncher:
         digest = hashlib.sha256(wasm.read_bytes()).hexdigest()
-        return _with_lines(home, f"    backend: {wasm}\n{printed.replace('5f0c…', digest)}")
+        return _with_lines(home, f"    backend: {wasm}\n{printed.replace(example, digest)}")
 
     pinned = launcher(put(FIXTURES / "echo.wasm", tmp_path / "ours.wasm"))
     assert pinned.backend.connection.backend_grants == {
@@ -246,24 +257,24 @@ def test_what_an_operator_allows_of_a_backend(printed: str, home: Home, tmp_path
         "limits": {"memory_mib": 32},
     }
     assert planned(pinned)["job"]["submission_id"] == "echo-s"
-    # One that also uploads directories may not.
+    # A component that also requires the grant `packages` is refused.
     more = launcher(built_in("existing", tmp_path / "more.wasm"))
     with pytest.raises(ComponentLoadError, match="packages"):
         planned(more)
-    # Another file in the pinned one's place is not loaded.
+    # A file with another digest at the same path is not loaded.
     built_in("existing", tmp_path / "ours.wasm")
     with pytest.raises(ComponentLoadError, match="sha256"):
         planned(pinned)
 
 
 def _with_lines(home: Home, lines: str) -> RayRunLauncher:
-    """A launcher whose configuration has these printed lines, indented as they are."""
+    """Returns a launcher whose configuration has these printed, indented lines."""
     config = {"address": "http://127.0.0.1:9", **yaml.safe_load(textwrap.dedent(lines))}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     return launcher_of(home, {"run_launcher": launcher})
 
 
-# Those that need neither a registry, nor a project that builds, nor minutes.
+# Commands that need neither a registry nor a project to build, and take seconds.
 RUN_AT_ONCE = {"components", "inspect", "call", "record", "replay", "clean"}
 JOBS = """
 import dagster as dg
@@ -282,8 +293,10 @@ def scripts():
 
 
 @readme("The command", "shell")
-def test_the_command_lines(printed: str, ray_head: RayHead, tmp_path: Path) -> None:
-    """Each subcommand and option is known; those that can be run here are run, as printed."""
+def test_the_printed_commands_and_options_exist(
+    printed: str, ray_head: RayHead, tmp_path: Path
+) -> None:
+    """Each command and option exists. The commands in RUN_AT_ONCE are also run as printed."""
     built_in("existing", tmp_path / "mine.wasm")
     (tmp_path / "jobs.py").write_text(JOBS)
     programs = Path(sys.executable).parent
@@ -294,7 +307,7 @@ def test_the_command_lines(printed: str, ray_head: RayHead, tmp_path: Path) -> N
         "RAY_ADDRESS": ray_head.url,
         "PATH": f"{programs}:{os.environ['PATH']}",
     }
-    # `dagster-ray` itself, wherever the package was installed.
+    # The module is run, so that the test needs no `dagster-ray` on the path.
     command = [sys.executable, "-m", "dagster_ray"]
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -343,12 +356,12 @@ defs = dg.Definitions(jobs=[training])
 
 
 @readme("Testing your jobs", "python")
-def test_the_simulation(printed: str, tmp_path: Path) -> None:
+def test_the_simulation_example_passes(printed: str, tmp_path: Path) -> None:
     project = tmp_path / "my_project"
     project.mkdir()
     (project / "definitions.py").write_text(DEFINITIONS)
     (tmp_path / "test_it.py").write_text(printed)
-    # As where the package is installed: there pytest finds the fixture by itself.
+    # pytest finds the fixture of an installed package itself.
     found = [] if _is_installed() else ["-p", "dagster_ray.testing"]
     command = [sys.executable, "-m", "pytest", "-q", *found, "test_it.py"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -362,8 +375,8 @@ def _is_installed() -> bool:
     return any(found.name == "dagster_ray" for found in entry_points(group="pytest11"))
 
 
-def test_mistakes_in_a_block_are_found(home: Home) -> None:
-    """The checks above would not pass whatever is printed."""
+def test_an_invalid_configuration_fails_these_checks(home: Home) -> None:
+    """Guards against checks that accept any printed text."""
     printed = yaml.safe_load(json.dumps({"run_launcher": {"module": "dagster_ray"}}))
     printed["run_launcher"] |= {"class": "RayRunLauncher", "config": {"num_cpu": 1}}
     with pytest.raises(dg.DagsterInvalidConfigError):

@@ -1,4 +1,4 @@
-"""The resources' life, with a Ray that only pretends, and LocalRay with a real one."""
+"""The lifecycle of `RayResource` with a fake cluster, and `LocalRay` with a real Ray."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ray_head import RayHead
 
 
 class Recorded(RayResource):
-    """A cluster that notes what happens to it."""
+    """A fake cluster that records the calls of its lifecycle."""
 
     fail_at: str = ""
     _calls: list[str] = PrivateAttr(default_factory=list)
@@ -44,7 +44,7 @@ class Recorded(RayResource):
         return self
 
     def disconnect(self) -> None:
-        """As Ray's own context has it."""
+        """Is called by the resource, because Ray's context has this method too."""
         self._note("disconnect")
 
     def delete(self, context: object) -> None:
@@ -65,7 +65,9 @@ class Recorded(RayResource):
         (Lifecycle(), "create", "create"),
     ],
 )
-def test_life(lifecycle: Lifecycle, fail_at: str, calls: str) -> None:
+def test_lifecycle_calls_follow_the_configuration_and_failures(
+    lifecycle: Lifecycle, fail_at: str, calls: str
+) -> None:
     resource = Recorded(lifecycle=lifecycle, fail_at=fail_at)
     context = dg.build_init_resource_context()
     if fail_at:
@@ -80,8 +82,10 @@ def test_life(lifecycle: Lifecycle, fail_at: str, calls: str) -> None:
     assert " ".join(resource._calls) == calls
 
 
-def test_init_options_are_resolved_and_shared_with_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """W13: asking twice gives the same, and the user's dictionary stays the user's."""
+def test_init_options_are_resolved_without_modifying_the_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two calls return the same options, and the user's dictionary is not modified."""
     monkeypatch.setenv("HERE", "value")
     monkeypatch.delenv("NOT_HERE", raising=False)
     environment = {"A": {"env": "HERE"}, "B": {"env": "NOT_HERE"}}
@@ -105,8 +109,8 @@ def test_init_options_are_resolved_and_shared_with_nobody(monkeypatch: pytest.Mo
     assert environment == {"A": {"env": "HERE"}, "B": {"env": "NOT_HERE"}}
 
 
-def test_a_connection_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """L16: what `ray.init` raises is the built-in error."""
+def test_a_failed_connection_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ray.init` raises the built-in `ConnectionError`."""
     import ray
 
     class Remote(Recorded):
@@ -130,7 +134,7 @@ def test_a_connection_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch
     assert tries == ["ray://somewhere:10001"] * 2
 
 
-def test_local_ray_lives_with_a_connection_of_others(
+def test_local_ray_reuses_and_keeps_an_existing_connection(
     ray_head: RayHead, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import ray
@@ -142,13 +146,13 @@ def test_local_ray_lives_with_a_connection_of_others(
         with LocalRay().yield_for_execution(context) as resource:
             assert resource.connected
             assert ray.get(ray.put(42)) == 42
-        assert ray.is_initialized(), "it was connected before, by somebody else"
+        assert ray.is_initialized(), "the connection existed before the resource"
     finally:
         ray.shutdown()
     assert "Deleted" not in caplog.text
 
 
-def test_settings_of_ray_data_are_applied_by_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connecting_applies_the_ray_data_options(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pandas", reason="ray.data needs it")
     import ray.data
 
@@ -173,12 +177,12 @@ def test_settings_of_ray_data_are_applied_by_a_connection(monkeypatch: pytest.Mo
         execution_options=limits, cpu_limit=9, verbose_progress=False, use_polars=False
     )
     assert applied(options) == (2, 1, 1 << 20, False, False)
-    # What `execution_options` leave open comes from the limits beside it.
+    # Limits that `execution_options` does not set come from `cpu_limit` and `gpu_limit`.
     assert applied(RayDataExecutionOptions(cpu_limit=3, gpu_limit=4))[:2] == (3, 4)
     assert applied(RayDataExecutionOptions())[3:] == (True, True)
 
 
-def test_each_switch_is_an_environment_variable_of_rays() -> None:
+def test_debugging_switches_set_rays_environment_variables() -> None:
     switches: dict[str, dict[str, str]] = {
         "enable_debug_post_mortem": {"RAY_DEBUG_POST_MORTEM": "1"},
         "enable_tracing": {"RAY_PROFILING": "1", "RAY_task_events_report_interval_ms": "0"},
@@ -190,23 +194,23 @@ def test_each_switch_is_an_environment_variable_of_rays() -> None:
     for switch, expected in switches.items():
         options: dict[str, Any] = {switch: True}
         assert Recorded(**options).get_env_vars_to_inject() == expected
-    # What a user writes wins.
+    # `env_vars` overrides the switches.
     mine = Recorded(enable_legacy_debugger=True, env_vars={"RAY_DEBUG": "1", "X": "y"})
     assert mine.get_env_vars_to_inject() == {"RAY_DEBUG": "1", "X": "y"}
 
 
-def test_ports_are_those_of_the_configuration() -> None:
+def test_addresses_use_the_configured_ports() -> None:
     resource = Recorded(redis_port=1, dashboard_port=2)
     assert resource.ray_address == "ray://somewhere:1"
     assert resource.dashboard_url == "http://somewhere:2"
     assert Recorded().ray_address == "ray://somewhere:10001"
     assert Recorded().dashboard_url == "http://somewhere:8265"
-    # Ray itself decides which one is on this machine.
+    # Without an address, Ray finds or starts the instance on this machine.
     assert LocalRay().ray_address is None
     assert Recorded().resource_uid != Recorded().resource_uid
 
 
-def test_hooks_say_what_happened_and_may_add_to_it() -> None:
+def test_hooks_are_called_around_each_lifecycle_step() -> None:
     class Hooked(Recorded):
         def on_create(self, context: AnyDagsterContext) -> None:
             self._note("on_create")
@@ -239,7 +243,7 @@ def test_hooks_say_what_happened_and_may_add_to_it() -> None:
         assert " ".join(resource._calls) == calls
 
 
-def test_local_ray_connects_through_a_launched_environment(
+def test_local_ray_passes_env_vars_to_tasks_and_disconnects(
     ray_head: RayHead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", ray_head.gcs)

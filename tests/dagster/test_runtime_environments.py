@@ -1,7 +1,7 @@
 """`working_dir` and `pip` on a real Ray: a folder is uploaded, and a package is installed.
 
-All of these tests ask for the same package, so that Ray installs it once. The package is a wheel
-that the tests make: no package index is needed.
+All tests use the same package, so that Ray installs it once. It is a wheel that the tests write,
+so no package index is needed.
 """
 
 import json
@@ -30,7 +30,7 @@ from dagster_ray import ray_executor
 
 
 def found():
-    # Only Ray's environment for this job has it, and only in a worker.
+    # The package is installed only in the runtime environment of this job.
     import installed_for_one_job
 
     names = sorted(str(file) for file in Path.cwd().rglob("*") if file.is_file())
@@ -81,20 +81,22 @@ def _job(folder: Path, name: str) -> ReconstructableJob:
     return ReconstructableJob.for_file(str(file), name)
 
 
-def _is_what_was_sent(folder: Path, runtime_env: dict[str, Any]) -> None:
-    """Checks what the op has found."""
-    value, rows, names, place = json.loads((folder / "looks.json").read_text())
+def _assert_found(folder: Path, runtime_env: dict[str, Any]) -> None:
+    """Asserts that the op found the uploaded files and the package."""
+    value, rows, names, directory = json.loads((folder / "looks.json").read_text())
     assert (value, rows, names) == (42, "rows", ["rows.txt"])
-    assert place != runtime_env["working_dir"], "it is a copy that Ray made"
+    assert directory != runtime_env["working_dir"], "Ray runs the op in a copy of the folder"
 
 
-def test_the_package_is_not_installed_anywhere_else() -> None:
+def test_the_package_is_not_installed_in_this_environment() -> None:
     with pytest.raises(ImportError):
         __import__("installed_for_one_job")
 
 
 @pytest.mark.timeout(400)
-def test_a_step(home: Home, ray_head: RayHead, tmp_path: Path, runtime_env: dict[str, Any]) -> None:
+def test_a_step_gets_the_working_dir_and_pip_packages(
+    home: Home, ray_head: RayHead, tmp_path: Path, runtime_env: dict[str, Any]
+) -> None:
     config = {"address": ray_head.url, "runtime_env": runtime_env}
     with dg.execute_job(
         _job(tmp_path, "in_steps"),
@@ -103,13 +105,15 @@ def test_a_step(home: Home, ray_head: RayHead, tmp_path: Path, runtime_env: dict
         raise_on_error=False,
     ) as result:
         assert result.success, [event.message for event in result.all_events]
-        _is_what_was_sent(tmp_path, runtime_env)
+        _assert_found(tmp_path, runtime_env)
     [job] = ray_head.jobs(result.run_id).values()
     assert job["runtime_env"]["working_dir"].startswith("gcs://")
 
 
 @pytest.mark.timeout(400)
-def test_a_run(home: Home, ray_head: RayHead, tmp_path: Path, runtime_env: dict[str, Any]) -> None:
+def test_a_run_gets_the_working_dir_and_pip_packages(
+    home: Home, ray_head: RayHead, tmp_path: Path, runtime_env: dict[str, Any]
+) -> None:
     config = {"address": ray_head.url, "runtime_env": runtime_env}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     instance = home({"run_launcher": launcher})
@@ -126,15 +130,17 @@ def test_a_run(home: Home, ray_head: RayHead, tmp_path: Path, runtime_env: dict[
         now = instance.get_run_by_id(run.run_id)
         return now if now and now.is_finished else None
 
-    over = wait_for("the run", ended, 300)
-    assert over.status == dg.DagsterRunStatus.SUCCESS, [
+    finished = wait_for("the run", ended, 300)
+    assert finished.status == dg.DagsterRunStatus.SUCCESS, [
         entry.message for entry in instance.all_logs(run.run_id)
     ]
-    _is_what_was_sent(tmp_path, runtime_env)
+    _assert_found(tmp_path, runtime_env)
 
 
 @pytest.mark.timeout(400)
-def test_a_script(ray_head: RayHead, tmp_path: Path, runtime_env: dict[str, Any]) -> None:
+def test_a_script_gets_the_working_dir_and_pip_packages(
+    ray_head: RayHead, tmp_path: Path, runtime_env: dict[str, Any]
+) -> None:
     script = Path(runtime_env["working_dir"]) / "script.py"
     script.write_text(
         "from pathlib import Path\n"
@@ -149,7 +155,7 @@ def test_a_script(ray_head: RayHead, tmp_path: Path, runtime_env: dict[str, Any]
 
     @dg.op
     def scripted(context: dg.OpExecutionContext) -> None:
-        # The path is relative: the script lies in the folder that is uploaded.
+        # The path is relative to the uploaded folder.
         params = {"entrypoint": "python script.py", "runtime_env": runtime_env}
         done = client.run(context=context, submit_job_params=params)  # type: ignore[arg-type]
         received.extend(done.get_custom_messages())

@@ -1,8 +1,8 @@
-"""The attacks of `tests/sandbox/attacks.json`, made from a process that has Ray.
+"""The attacks of `tests/sandbox/attacks.json`, run in a process that uses Ray.
 
-Ray puts fault handlers of its own into a process. Each attack is made before and after
-`ray.init()`. It must come to what the list says, which is what comes of it in Rust: the same text,
-the same part of the component's reports, the same exception. The next call must be served.
+Ray installs fault handlers in a process, so each attack runs before and after `ray.init()`. The
+text, the reports and the exception must be those that the list gives for Rust, and the next call
+must succeed.
 """
 
 import json
@@ -39,7 +39,7 @@ SERVED = {
 }
 
 
-def test_each_attack_comes_to_what_the_list_says_before_and_after_ray_is_there(
+def test_each_attack_has_the_listed_outcome_before_and_after_ray_init(
     ray_head: RayHead,
 ) -> None:
     found = _run("attacks", ray_head.gcs)
@@ -47,19 +47,19 @@ def test_each_attack_comes_to_what_the_list_says_before_and_after_ray_is_there(
     assert len(listed) > 80
     for when in ("before", "after"):
         assert {line["what"] for line in found[when]} == set(listed)
-        # An attack from every export is made more than once.
+        # An attack listed with `every` runs once for each export.
         assert len(found[when]) > len(listed)
         wrong = []
         for line in found[when]:
             expected = {key: listed[line["what"]][key] for key in ("outcome", "raises")}
             expected["next"] = SERVED.get(line["export"], "executor.finish answers null")
-            came = {key: line[key] for key in expected}
-            if came != expected:
-                wrong.append((line["what"], line["export"], came, expected))
+            actual = {key: line[key] for key in expected}
+            if actual != expected:
+                wrong.append((line["what"], line["export"], actual, expected))
         assert wrong == [], when
 
 
-def test_no_canary_is_in_memory_logs_or_exceptions(ray_head: RayHead) -> None:
+def test_no_secret_is_in_the_components_memory_logs_or_exceptions(ray_head: RayHead) -> None:
     found = _run("canaries", ray_head.gcs, PLANTED_IN_THE_ENVIRONMENT="planted-in-the-environment")
     for when in ("before", "after"):
         counts = found[when]["counts"]
@@ -71,13 +71,13 @@ def test_no_canary_is_in_memory_logs_or_exceptions(ray_head: RayHead) -> None:
             assert "planted" not in text
 
 
-def test_a_forked_process_is_told_to_spawn_and_its_parent_goes_on() -> None:
+def test_a_call_in_a_forked_process_fails_and_the_parent_still_works() -> None:
     found = _run("fork")
     assert found == {"child": "ForkedProcessError", "names_spawn": True, "parent": "served"}
 
 
 @pytest.mark.parametrize("key", ["htpp", "memory"])
-def test_what_the_operator_writes_wrong_is_named(key: str, tmp_path: Path) -> None:
+def test_an_unknown_key_in_backend_grants_is_named_in_the_error(key: str, tmp_path: Path) -> None:
     from dagster_ray.backend import Backend, Connection
     from dagster_ray.errors import InvalidConfigError
 
@@ -90,14 +90,14 @@ def test_what_the_operator_writes_wrong_is_named(key: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("allowed", "said"),
+    ("allowed", "message"),
     [
         ({"backend_grants": {"grants": {"packages": True}}}, "backend_grants of the configuration"),
         ({"backend_sha256": "0" * 64}, "the configuration pins 000"),
     ],
 )
-def test_the_launchers_configuration_narrows_and_pins_its_backend(
-    home: Callable[[dict], DagsterInstance], allowed: dict, said: str
+def test_the_launchers_configuration_restricts_and_pins_its_backend(
+    home: Callable[[dict], DagsterInstance], allowed: dict, message: str
 ) -> None:
     from dagster_ray import RayRunLauncher
     from dagster_ray.errors import ComponentLoadError
@@ -106,5 +106,5 @@ def test_the_launchers_configuration_narrows_and_pins_its_backend(
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     launcher = home({"run_launcher": launcher}).run_launcher
     assert isinstance(launcher, RayRunLauncher)
-    with pytest.raises(ComponentLoadError, match=said):
+    with pytest.raises(ComponentLoadError, match=message):
         launcher.backend.call("launcher.locate", {"run_id": "r", "attempt": 0})

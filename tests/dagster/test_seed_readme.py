@@ -1,7 +1,7 @@
-"""The examples of the README of the package that this one replaces, run as printed.
+"""Runs the examples of the README of PyPI's `dagster-ray`, which this package replaces, as printed.
 
-Those that need Kubernetes are run in test_kuberay_readme.py. One thing cannot be as printed:
-Dagster refuses a job's body that returns, so `return my_op()` is run as `my_op()`.
+test_kuberay_readme.py runs those that need Kubernetes. There is one change: Dagster refuses a job
+whose body returns a value, so `return my_op()` is run as `my_op()`.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def _executed(text: str, **names: Any) -> dict[str, Any]:
     "install_run_launcher.sh.txt",
     "install_executor.sh.txt",
 )
-def test_each_extra_that_is_installed_is_one_of_this_package(printed: str) -> None:
+def test_this_package_has_the_extras_of_the_install_commands(printed: str) -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
     extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
     [line] = printed.splitlines()
@@ -61,11 +61,13 @@ def test_each_extra_that_is_installed_is_one_of_this_package(printed: str) -> No
     assert requirement.extras <= extras.keys(), f"{line}: this package has {', '.join(extras)}"
 
 
-def test_the_run_launcher(home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch: Any) -> None:
-    """Flat configuration without an address, and a tag that overrides it."""
+def test_the_launcher_example_runs_with_flat_configuration_and_a_tag(
+    home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The configuration is flat and has no address."""
     monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
     instance = home(yaml.safe_load(DAGSTER_YAML))
-    # What the example calls and leaves out.
+    # The example calls `my_op` and does not define it.
     op = "from dagster import op\n\n\n@op\ndef my_op():\n    return 42\n\n\n"
     file = tmp_path / "launcher_example.py"
     file.write_text(op + _without_return(LAUNCHER))
@@ -74,14 +76,16 @@ def test_the_run_launcher(home: Any, ray_head: RayHead, tmp_path: Path, monkeypa
     instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
     wait_for("the run", lambda: _ended(instance, run.run_id), 90)
     after = instance.get_run_by_id(run.run_id)
-    told = [entry.user_message or entry.message for entry in instance.all_logs(run.run_id)]
-    assert after and after.status == dg.DagsterRunStatus.SUCCESS, "\n".join(told)
+    log = [entry.user_message or entry.message for entry in instance.all_logs(run.run_id)]
+    assert after and after.status == dg.DagsterRunStatus.SUCCESS, "\n".join(log)
     assert list(ray_head.jobs(run.run_id)) == [f"dagster-run-{run.run_id}"]
 
 
 @pytest.mark.timeout(400)
-def test_the_executor(home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch: Any) -> None:
-    """Nested configuration, GPUs, and a package that pip installs for the op."""
+def test_the_executor_example_runs_with_gpus_and_pip(
+    home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The configuration is nested, and pip installs a package for the op."""
     monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
     seen = tmp_path / "seen"
     module = f"import os\nopen({str(seen)!r}, 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
@@ -94,7 +98,7 @@ def test_the_executor(home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch:
         assert result.output_for_node("my_op") is ...
         [name] = ray_head.jobs(result.run_id)
         assert name.startswith(f"dagster-step-{result.run_id}-my_op")
-    # Ray gave the op two GPUs, and the module that it imported is the one that pip installed.
+    # The module that pip installed has written the GPUs that Ray assigned to the op.
     assert seen.read_text() == "0,1"
 
 
@@ -108,15 +112,15 @@ def connected(ray_head: RayHead, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ra
 
 
 @seed("values.py.txt")
-def test_the_io_manager(connected: RayHead, printed: str) -> None:
+def test_the_io_manager_example(connected: RayHead, printed: str) -> None:
     job = _executed(printed)["definitions"].resolve_implicit_global_asset_job_def()
     result = job.execute_in_process()
     assert result.success and result.output_for_node("downstream") == 0
 
 
 @seed("values_partitioned.py.txt", "values_mapped.py.txt")
-def test_the_io_manager_with_partitions(connected: RayHead, printed: str) -> None:
-    # The second example does not import the name that it annotates with.
+def test_the_io_manager_examples_with_partitions(connected: RayHead, printed: str) -> None:
+    # The second example uses `Dict` in an annotation and does not import it.
     names = _executed(printed, Dict=dict)
     upstream = names["upstream"]
     downstream = names.get("downstream") or names["downstream_unpartitioned"]
@@ -130,18 +134,18 @@ def test_the_io_manager_with_partitions(connected: RayHead, printed: str) -> Non
 
 
 @seed("local.py.txt")
-def test_local_ray(connected: RayHead, printed: str) -> None:
+def test_the_local_ray_example(connected: RayHead, printed: str) -> None:
     import ray
 
     result = _executed(printed)["definitions"].resolve_implicit_global_asset_job_def()
     result = result.execute_in_process()
     assert result.success
     assert result.output_for_node("my_asset") == 42
-    assert not ray.is_initialized(), "the connection that it made is closed"
+    assert not ray.is_initialized(), "the resource has closed its connection"
 
 
-def test_port_forward_and_a_runtime_environment_in_yaml(simulated_ray: SimulatedRay) -> None:
-    # `...` stands for arguments of the reader's own; there are none.
+def test_port_forward_and_runtime_env_yaml_are_accepted(simulated_ray: SimulatedRay) -> None:
+    # `...` stands for further arguments; this test has none.
     assert "PipesKubeRayJobClient(..., port_forward" in PORT_FORWARD
     text = PORT_FORWARD.replace("..., ", "")
     client = _executed(text, PipesKubeRayJobClient=PipesKubeRayJobClient)["pipes_rayjob_client"]

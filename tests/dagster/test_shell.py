@@ -1,4 +1,4 @@
-"""Command lines that a shell would make something else of."""
+"""Arguments with shell metacharacters reach the program unchanged."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,14 @@ HOSTILE = "it's $(touch injected) `touch injected` \"; touch injected; echo 'x' 
 
 
 @pytest.mark.parametrize("role", ["launcher", "executor"])
-def test_arguments_arrive_as_they_are(ray_head: RayHead, tmp_path: Path, role: str) -> None:
-    """W17, L17: programs and arguments with quotes, spaces and commands in them are only text."""
-    place = tmp_path / "it's a $(touch injected) place"
-    place.mkdir()
-    program = place / "say; touch injected"
-    program.write_text('#!/bin/sh\nprintf "%s\\0" "$@" > "$(dirname "$0")/said"\n')
+def test_arguments_with_shell_metacharacters_arrive_unchanged(
+    ray_head: RayHead, tmp_path: Path, role: str
+) -> None:
+    """No shell interprets quotes, spaces or commands in programs and arguments."""
+    folder = tmp_path / "it's a $(touch injected) folder"
+    folder.mkdir()
+    program = folder / "record; touch injected"
+    program.write_text('#!/bin/sh\nprintf "%s\\0" "$@" > "$(dirname "$0")/arguments"\n')
     program.chmod(0o755)
     step = role == "executor"
     spec = {
@@ -46,8 +48,8 @@ def test_arguments_arrive_as_they_are(ray_head: RayHead, tmp_path: Path, role: s
         return status == "SUCCEEDED"
 
     wait_for("the job", ended, 60)
-    said = (place / "said").read_bytes().decode().split("\0")[:-1]
-    assert said == [HOSTILE, ""] + ([] if step else [f"payload: {HOSTILE}"])
+    arguments = (folder / "arguments").read_bytes().decode().split("\0")[:-1]
+    assert arguments == [HOSTILE, ""] + ([] if step else [f"payload: {HOSTILE}"])
     entrypoint = ray_head.request(f"/api/jobs/{name}")["entrypoint"]
     assert "payload:" not in entrypoint
     assert not list(tmp_path.rglob("injected"))

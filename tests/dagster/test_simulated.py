@@ -1,5 +1,7 @@
-"""Tests as users write them, on a project that knows nothing of a simulation. Everything is
-executed for real, and Ray is not needed."""
+"""Tests with `simulated_ray` as users write them, on a project without changes for the simulation.
+
+Steps and scripts are executed; Ray is not needed.
+"""
 
 import importlib.util
 import subprocess
@@ -32,7 +34,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRIPT", str(file))
 
 
-def test_a_job_runs_its_steps_as_ray_jobs_and_its_values_can_be_read(
+def test_steps_run_as_simulated_ray_jobs_and_their_values_are_readable(
     simulated_ray: SimulatedRay,
 ) -> None:
     result = simulated_ray.execute(PROJECT, job="training")
@@ -63,27 +65,27 @@ def test_a_step_that_runs_out_of_memory_is_retried(simulated_ray: SimulatedRay) 
     assert "step train" in error and "Job entrypoint command failed with exit code -9" in error
 
 
-def test_a_dashboard_that_is_away_for_a_minute_costs_no_step_and_no_minute(
+def test_a_minute_without_dashboard_fails_no_step_and_is_skipped(
     simulated_ray: SimulatedRay,
 ) -> None:
     simulated_ray.unavailable(seconds=60, step="train")
     began = time.monotonic()
     result = simulated_ray.execute(PROJECT, job="training")
     assert result.success, result
-    assert any("Ray could not be asked about the steps" in line for line in result.logs)
+    assert any("Ray is unreachable while checking steps" in line for line in result.logs)
     assert [job.step for job in simulated_ray.jobs] == ["load", "train"]
     assert simulated_ray.clock.elapsed >= 60
     assert time.monotonic() - began < 60
 
 
-def test_a_launch_whose_answer_is_lost_starts_nothing_twice(simulated_ray: SimulatedRay) -> None:
+def test_launch_is_idempotent_when_the_response_is_lost(simulated_ray: SimulatedRay) -> None:
     simulated_ray.lose_answer(times=2)
     result = simulated_ray.execute(PROJECT, job="training")
     assert result.success, result
     assert [job.step for job in simulated_ray.jobs] == ["load", "train"]
 
 
-def test_a_launch_is_not_tried_for_a_minute(simulated_ray: SimulatedRay) -> None:
+def test_a_launch_is_given_up_before_a_minute_has_passed(simulated_ray: SimulatedRay) -> None:
     simulated_ray.unavailable(seconds=60)
     result = simulated_ray.execute(PROJECT, job="training")
     assert not result.success
@@ -92,24 +94,24 @@ def test_a_launch_is_not_tried_for_a_minute(simulated_ray: SimulatedRay) -> None
     assert 5 < simulated_ray.clock.skipped < 60
 
 
-def test_a_head_that_runs_out_of_memory_takes_the_step_along(simulated_ray: SimulatedRay) -> None:
+def test_a_head_out_of_memory_fails_the_step_which_is_retried(simulated_ray: SimulatedRay) -> None:
     simulated_ray.head_out_of_memory(step="train")
     result = simulated_ray.execute(PROJECT, job="training")
     assert result.success, result
-    # `load` has reported by then, and may or may not have gone.
+    # The job of `load` may still exist, although its step has ended.
     trained = [job for job in simulated_ray.jobs if job.step == "train"]
     assert [job.error_type for job in trained] == ["JOB_SUPERVISOR_ACTOR_DIED", None]
     assert "NODE_OUT_OF_MEMORY" in (trained[0].message or "")
 
 
-def test_what_a_step_raised_is_told_with_its_traceback(simulated_ray: SimulatedRay) -> None:
+def test_a_failed_step_shows_its_exception_with_the_traceback(simulated_ray: SimulatedRay) -> None:
     result = simulated_ray.execute(PROJECT, job="breaking")
     assert not result.success
-    for part in ("ValueError: there is a hole in the bucket", "simulated_project.py", "in broken"):
+    for part in ("ValueError: the input file is damaged", "simulated_project.py", "in broken"):
         assert part in repr(result)
 
 
-def test_a_script_reports_back_although_its_log_is_cut(
+def test_a_script_reports_completely_when_its_log_stream_is_cut(
     simulated_ray: SimulatedRay, script: None
 ) -> None:
     simulated_ray.cut_log(after_lines=3, times=2)
@@ -125,11 +127,11 @@ def test_a_script_reports_back_although_its_log_is_cut(
     captured = [
         file.read_text() for file in Path(simulated_ray.instance.root_directory).rglob("*.out")
     ]
-    whole = [line for text in captured for line in text.splitlines() if line.startswith("line ")]
-    assert whole == [f"line {n}" for n in range(20)] * 2
+    lines = [line for text in captured for line in text.splitlines() if line.startswith("line ")]
+    assert lines == [f"line {n}" for n in range(20)] * 2
 
 
-def test_a_cluster_that_starts_slowly_is_waited_for_and_one_that_never_does_is_given_up(
+def test_a_slow_cluster_is_awaited_and_one_that_never_starts_times_out(
     simulated_ray: SimulatedRay,
 ) -> None:
     simulated_ray.cluster_starts(seconds=200)
@@ -144,14 +146,14 @@ def test_a_cluster_that_starts_slowly_is_waited_for_and_one_that_never_does_is_g
     assert "not finished within 300 s" in repr(result)
 
 
-def test_a_partition_is_a_run_of_its_own(simulated_ray: SimulatedRay) -> None:
+def test_a_partition_is_executed_in_its_own_run(simulated_ray: SimulatedRay) -> None:
     result = simulated_ray.execute(PROJECT, job="partitions", partition="b")
     assert result.success, result
     assert result.run.tags["dagster/partition"] == "b"
     assert result.value("partitioned") == "value of b"
 
 
-def test_a_launched_run_has_a_worker_of_its_own_on_ray(simulated_ray: SimulatedRay) -> None:
+def test_a_launched_run_has_a_run_worker_job(simulated_ray: SimulatedRay) -> None:
     launched = simulated_ray.launch(PROJECT, job="training")
     assert not launched.run.is_finished
     result = launched.wait()
@@ -162,7 +164,7 @@ def test_a_launched_run_has_a_worker_of_its_own_on_ray(simulated_ray: SimulatedR
     assert ids == [f"dagster-run-{run}", f"dagster-step-{run}-load", f"dagster-step-{run}-train"]
 
 
-def test_a_run_that_does_not_end_in_time_says_so(
+def test_waiting_for_a_run_or_step_times_out_with_its_name(
     simulated_ray: SimulatedRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
@@ -175,7 +177,7 @@ def test_a_run_that_does_not_end_in_time_says_so(
     launched.terminate()
 
 
-def test_the_clock_counts_what_is_skipped_and_what_is_not(simulated_ray: SimulatedRay) -> None:
+def test_the_clock_counts_elapsed_and_skipped_time(simulated_ray: SimulatedRay) -> None:
     assert simulated_ray.clock.skipped == 0
     began = simulated_ray.clock.elapsed
     time.sleep(0.2)
@@ -186,14 +188,14 @@ def test_the_clock_counts_what_is_skipped_and_what_is_not(simulated_ray: Simulat
     assert clock.elapsed - clock.skipped < 60 < 190 < clock.skipped
 
 
-def test_a_run_worker_that_is_killed_fails_its_run(simulated_ray: SimulatedRay) -> None:
+def test_a_killed_run_worker_fails_its_run(simulated_ray: SimulatedRay) -> None:
     simulated_ray.out_of_memory(run="training")
     result = simulated_ray.launch(PROJECT, job="training").wait()
     assert not result.success
     assert "exit code -9" in repr(result), result
 
 
-def test_a_run_worker_that_never_starts_can_be_withdrawn(simulated_ray: SimulatedRay) -> None:
+def test_a_pending_run_worker_can_be_killed(simulated_ray: SimulatedRay) -> None:
     simulated_ray.pending(run="training")
     launched = simulated_ray.launch(PROJECT, job="training")
     result = launched.terminate()
@@ -201,21 +203,21 @@ def test_a_run_worker_that_never_starts_can_be_withdrawn(simulated_ray: Simulate
     assert (simulated_ray.jobs[0].message or "").startswith("Job supervisor actor died")
 
 
-def test_a_run_that_is_terminated_leaves_no_process(
+def test_a_terminated_run_leaves_no_process(
     simulated_ray: SimulatedRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = tmp_path / "pids"
     monkeypatch.setenv("PIDS", str(pids))
     launched = simulated_ray.launch(PROJECT, job="waiting")
     launched.wait_for_step("endless")
-    wait_for("the step's own process", pids.exists, 30)
+    wait_for("the step's child process", pids.exists, 30)
     result = launched.terminate()
     assert result.run.status == dg.DagsterRunStatus.CANCELED, result
     assert [job.state for job in simulated_ray.jobs] == ["stopped", "stopped"]
     assert not _living(pids)
 
 
-def test_the_end_of_a_test_ends_what_it_left_running(
+def test_closing_the_simulation_ends_its_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = tmp_path / "pids"
@@ -227,7 +229,7 @@ def test_the_end_of_a_test_ends_what_it_left_running(
             monkeypatch.setenv(name, value)
     try:
         simulated.launch(PROJECT, job="waiting")
-        wait_for("the step's own process", pids.exists, 60)
+        wait_for("the step's child process", pids.exists, 60)
         assert not other.jobs
         assert len(_living(pids)) == 2
     finally:
@@ -237,7 +239,7 @@ def test_the_end_of_a_test_ends_what_it_left_running(
     assert not list((tmp_path / "simulation" / "jobs").glob("*.pid"))
 
 
-def test_a_fault_that_makes_no_sense_is_told_with_its_place(simulated_ray: SimulatedRay) -> None:
+def test_the_error_for_an_invalid_fault_names_its_path(simulated_ray: SimulatedRay) -> None:
     directory = simulated_ray.environment["DAGSTER_RAY_SIMULATION"]
     assert directory is not None
     key_file(directory, "faults").write_text('[{"fault": "pending", "stepp": "train"}]')
@@ -246,7 +248,7 @@ def test_a_fault_that_makes_no_sense_is_told_with_its_place(simulated_ray: Simul
     assert raised.value.fields and raised.value.fields[0]["hint"]
 
 
-def test_what_is_said_of_another_backend_is_not_meant_for_the_simulation(
+def test_the_simulation_ignores_the_options_and_grants_of_another_backend(
     simulated_ray: SimulatedRay,
 ) -> None:
     connection = Connection(
@@ -260,14 +262,14 @@ def test_what_is_said_of_another_backend_is_not_meant_for_the_simulation(
     assert (backend.options, backend.url) == ({}, "http://ray.simulated:8265")
 
 
-def test_a_wrong_name_is_answered_with_the_right_ones(simulated_ray: SimulatedRay) -> None:
+def test_the_error_for_an_unknown_job_lists_the_known_jobs(simulated_ray: SimulatedRay) -> None:
     with pytest.raises(InvalidConfigError, match="breaking, clusters, partitions"):
         simulated_ray.execute(PROJECT, job="trainning")
     with pytest.raises(InvalidConfigError, match=r"no file .*nowhere\.py"):
         simulated_ray.execute("nowhere.py")
 
 
-def test_rays_own_python_is_not_needed() -> None:
+def test_the_simulation_does_not_import_ray() -> None:
     assert importlib.util.find_spec("ray") is not None, "the environment of the tests has it"
     program = "import sys, dagster_ray.testing.simulated; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

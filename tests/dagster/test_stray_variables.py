@@ -1,4 +1,4 @@
-"""Variables that belong to tests warn in a process that no test started, once and visibly."""
+"""Environment variables for tests give one warning in a process that no test has started."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dagster_ray.testing import SimulatedRay
 
-# As `dagster-daemon` sets logging up. Two calls of two backends, as a daemon makes.
+# Configures logging as `dagster-daemon` does, and makes two calls on each of two backends.
 DAEMON = """
 from dagster._utils.log import configure_loggers
 configure_loggers()
@@ -22,7 +22,7 @@ for _ in range(2):
 
 
 def _warnings(**environment: str) -> list[str]:
-    """What a daemon with these variables writes about them to standard error."""
+    """Returns the lines about such variables that a daemon writes to standard error."""
     ended = subprocess.run(
         [sys.executable, "-c", DAEMON],
         env=os.environ | environment,
@@ -34,14 +34,14 @@ def _warnings(**environment: str) -> list[str]:
     return [line for line in ended.stderr.splitlines() if "DAGSTER_RAY_" in line]
 
 
-def test_a_simulation_that_no_test_runs_warns_once(tmp_path: Path) -> None:
+def test_a_simulation_directory_without_a_test_gives_one_warning(tmp_path: Path) -> None:
     assert _warnings() == []
     [warning] = _warnings(DAGSTER_RAY_SIMULATION=str(tmp_path))
     assert f"DAGSTER_RAY_SIMULATION={tmp_path} is set" in warning
     assert "the configured Ray is not used" in warning
 
 
-def test_the_simulation_of_a_test_that_has_ended_warns(tmp_path: Path) -> None:
+def test_the_simulation_of_an_ended_test_gives_a_warning(tmp_path: Path) -> None:
     simulated = SimulatedRay(tmp_path / "simulation")
     directory = str(tmp_path / "simulation")
     assert _warnings(DAGSTER_RAY_SIMULATION=directory) == []
@@ -49,8 +49,8 @@ def test_the_simulation_of_a_test_that_has_ended_warns(tmp_path: Path) -> None:
     assert len(_warnings(DAGSTER_RAY_SIMULATION=directory)) == 1
 
 
-def test_the_simulation_of_a_test_that_was_killed_warns(tmp_path: Path) -> None:
-    """Its note stays behind, with the id of a process that is gone."""
+def test_the_simulation_of_a_killed_test_gives_a_warning(tmp_path: Path) -> None:
+    """The file test.pid remains, with the id of a process that has ended."""
     SimulatedRay(tmp_path / "simulation")
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -58,7 +58,7 @@ def test_the_simulation_of_a_test_that_was_killed_warns(tmp_path: Path) -> None:
     assert len(_warnings(DAGSTER_RAY_SIMULATION=str(tmp_path / "simulation"))) == 1
 
 
-def test_the_fixture_does_not_warn(
+def test_the_simulated_ray_fixture_gives_no_warning(
     simulated_ray: SimulatedRay, caplog: pytest.LogCaptureFixture
 ) -> None:
     variables: dict[str, Any] = {k: v for k, v in simulated_ray.environment.items() if v}
@@ -68,9 +68,9 @@ def test_the_fixture_does_not_warn(
 
 
 @pytest.mark.parametrize(
-    ("mode", "consequence"), [("record", "is recorded in"), ("replay", "nothing reaches Ray")]
+    ("mode", "consequence"), [("record", "are recorded in"), ("replay", "never reach Ray")]
 )
-def test_a_cassette_warns_once(tmp_path: Path, mode: str, consequence: str) -> None:
+def test_a_cassette_gives_one_warning(tmp_path: Path, mode: str, consequence: str) -> None:
     [warning] = _warnings(DAGSTER_RAY_CASSETTE=f"{mode}:{tmp_path}")
     assert "DAGSTER_RAY_CASSETTE is set" in warning
     assert consequence in warning and str(tmp_path) in warning

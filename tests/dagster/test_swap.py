@@ -1,4 +1,4 @@
-"""The same Dagster code on a component file of one's own, which changes while Dagster runs."""
+"""A run launcher with a component file that is replaced while Dagster runs."""
 
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from ray_head import RayHead
 JOBS = Path(__file__).parent / "code/steps.py"
 
 
-def test_a_backend_is_a_file(home, ray_head: RayHead, tmp_path: Path) -> None:
+def test_a_replaced_component_file_is_used_by_the_next_launch(
+    home, ray_head: RayHead, tmp_path: Path
+) -> None:
     wasm = built_in("existing", tmp_path / "elsewhere.wasm")
     config = {"backend": str(wasm), "address": ray_head.url}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
@@ -35,14 +37,14 @@ def test_a_backend_is_a_file(home, ray_head: RayHead, tmp_path: Path) -> None:
         now = instance.get_run_by_id(run.run_id)
         return now is not None and now.is_finished
 
-    # Run and steps go through the copy: the executor takes it over from the launcher.
+    # The run and its steps use the copy: the executor inherits the backend from the launcher.
     first = launch()
     wait_for("the run", lambda: ended(first), 90)
     after = instance.get_run_by_id(first.run_id)
     assert after and after.status == dg.DagsterRunStatus.SUCCESS
     assert len(ray_head.jobs(first.run_id)) == 3
 
-    # Another component under the same name: the next call of the same launcher is its.
+    # The next call of the launcher uses the new component at the same path.
     put(FIXTURES / "echo.wasm", wasm)
     second = launch()
     assert isinstance(instance.run_launcher, RayRunLauncher)

@@ -1,4 +1,4 @@
-"""`verify`: a real Ray behind a TLS server whose certificate only its owner knows."""
+"""The option `verify`, with a real Ray behind a TLS server with a private authority."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Home = Callable[[dict], dg.DagsterInstance]
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> certificates.Authority:
-    return certificates.authority(tmp_path_factory.mktemp("authority"), "ours")
+    return certificates.authority(tmp_path_factory.mktemp("authority"), "private")
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,13 @@ def front(
 
 @pytest.fixture(params=["false", "path"])
 def verify(request: pytest.FixtureRequest, authority: certificates.Authority) -> bool | str:
-    """What lets Ray's certificate pass."""
+    """Values of `verify` with which Ray's certificate is accepted."""
     return False if request.param == "false" else str(authority.file)
 
 
 @pytest.fixture(params=["true", "default", "path of another"])
 def refuses(request: pytest.FixtureRequest, tmp_path: Path) -> bool | str | None:
-    """What does not. Without any, certificates are verified."""
+    """Values of `verify` with which it is refused. By default, certificates are verified."""
     other = str(certificates.authority(tmp_path, "another").file)
     return {"true": True, "default": None, "path of another": other}[request.param]
 
@@ -65,12 +65,16 @@ def _launch(home: Home, url: str, verify: bool | str | None) -> dg.DagsterRun:
     return run
 
 
-def test_the_launcher(home: Home, front: FaultProxy, ray_head: RayHead, verify: Any) -> None:
+def test_the_launcher_accepts_the_certificate(
+    home: Home, front: FaultProxy, ray_head: RayHead, verify: Any
+) -> None:
     run = _launch(home, front.url, verify)
     assert f"dagster-run-{run.run_id}" in ray_head.jobs(run.run_id)
 
 
-def test_the_launcher_refuses(home: Home, front: FaultProxy, refuses: Any) -> None:
+def test_the_launcher_refuses_an_untrusted_certificate(
+    home: Home, front: FaultProxy, refuses: Any
+) -> None:
     front.forget()
     with pytest.raises(DagsterRayError) as raised:
         _launch(home, front.url, refuses)
@@ -78,7 +82,7 @@ def test_the_launcher_refuses(home: Home, front: FaultProxy, refuses: Any) -> No
 
 
 def _is_refusal(error: BaseException | None, front: FaultProxy) -> None:
-    """It names the certificate as the reason, and Ray got no request: no token, no job."""
+    """Asserts that the error names the certificate and that Ray got no request, so no token."""
     assert "certificate" in str(error), repr(error)
     assert front.url in str(error), repr(error)
     assert front.connections > 0 and not front.requests
@@ -94,7 +98,9 @@ def _execute(home: Home, url: str, verify: bool | str | None) -> dg.JobExecution
     )
 
 
-def test_the_executor(home: Home, front: FaultProxy, ray_head: RayHead, verify: Any) -> None:
+def test_the_executor_accepts_the_certificate(
+    home: Home, front: FaultProxy, ray_head: RayHead, verify: Any
+) -> None:
     front.forget()
     with _execute(home, front.url, verify) as result:
         assert result.success
@@ -102,14 +108,16 @@ def test_the_executor(home: Home, front: FaultProxy, ray_head: RayHead, verify: 
     assert front.seen("POST", "/api/jobs/")
 
 
-def test_the_executor_refuses(home: Home, front: FaultProxy, refuses: Any) -> None:
+def test_the_executor_refuses_an_untrusted_certificate(
+    home: Home, front: FaultProxy, refuses: Any
+) -> None:
     front.forget()
     with _execute(home, front.url, refuses) as result:
         assert not result.success
         [event] = result.get_step_failure_events()
     assert event.step_failure_data.error
-    told = event.step_failure_data.error.to_string()
-    _is_refusal(UnavailableError(told), front)
+    text = event.step_failure_data.error.to_string()
+    _is_refusal(UnavailableError(text), front)
 
 
 def _script(url: str, folder: Path, **more: Any) -> list[Any]:
@@ -136,14 +144,16 @@ def _script(url: str, folder: Path, **more: Any) -> list[Any]:
     return received
 
 
-def test_pipes(front: FaultProxy, tmp_path: Path, verify: Any) -> None:
+def test_pipes_accepts_the_certificate(front: FaultProxy, tmp_path: Path, verify: Any) -> None:
     front.forget()
     assert _script(front.url, tmp_path, verify=verify) == ["over TLS"]
-    # The output is a stream of its own.
+    # The output arrives over a separate connection.
     assert front.seen("GET", "/api/v0/logs/stream.*")
 
 
-def test_pipes_refuse(front: FaultProxy, tmp_path: Path, refuses: Any) -> None:
+def test_pipes_refuses_an_untrusted_certificate(
+    front: FaultProxy, tmp_path: Path, refuses: Any
+) -> None:
     front.forget()
     more = {} if refuses is None else {"verify": refuses}
     with pytest.raises(DagsterRayError) as raised:
@@ -151,7 +161,7 @@ def test_pipes_refuse(front: FaultProxy, tmp_path: Path, refuses: Any) -> None:
     _is_refusal(raised.value, front)
 
 
-def test_rays_own_client_verifies_alike(
+def test_rays_job_submission_client_gets_the_option_verify(
     front: FaultProxy, authority: certificates.Authority
 ) -> None:
     trusting = PipesRayJobClient(address=front.url, verify=str(authority.file)).client
@@ -160,16 +170,18 @@ def test_rays_own_client_verifies_alike(
         PipesRayJobClient(address=front.url).client.list_jobs()
 
 
-# Raised by the host's TLS client: it takes no authority's certificate as a server's own.
+# The host's TLS client does not accept the certificate of an authority as a server's.
 @pytest.mark.xfail(raises=BackendError, strict=True, reason="not supported by the host")
-def test_a_certificate_that_is_its_own_authority(ray_head: RayHead, tmp_path: Path) -> None:
-    """As `openssl req -x509` makes one, and as Ray's own client accepts it."""
+def test_a_self_signed_certificate_is_accepted(ray_head: RayHead, tmp_path: Path) -> None:
+    """`openssl req -x509` creates such a certificate, and Ray's client accepts it."""
     context, file = certificates.self_signed_server(tmp_path)
     with FaultProxy.before(ray_head.url, context) as front:
         assert _script(front.url, tmp_path, verify=str(file)) == ["over TLS"]
 
 
-def test_a_file_that_holds_no_certificate_is_named(front: FaultProxy, tmp_path: Path) -> None:
+def test_a_file_without_a_certificate_is_named_in_the_error(
+    front: FaultProxy, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     front.forget()

@@ -1,4 +1,4 @@
-"""A Ray that is not there. No Ray is needed."""
+"""The run launcher when no Ray listens at its address. Needs no Ray."""
 
 import time
 
@@ -21,7 +21,9 @@ def instance(home) -> dg.DagsterInstance:
     return home({"run_launcher": launcher})
 
 
-def test_no_ray_at_the_address(instance: dg.DagsterInstance) -> None:
+def test_the_error_for_an_unreachable_ray_contains_the_address(
+    instance: dg.DagsterInstance,
+) -> None:
     launcher = instance.run_launcher
     assert isinstance(launcher, RayRunLauncher)
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
@@ -30,8 +32,8 @@ def test_no_ray_at_the_address(instance: dg.DagsterInstance) -> None:
     assert launcher.backend.url in str(raised.value)
 
 
-def test_silence_is_no_death_until_it_lasts(instance: dg.DagsterInstance) -> None:
-    """W1: a second worker beside a live one is worse than waiting for the dashboard."""
+def test_health_is_running_until_the_unreachable_timeout(instance: dg.DagsterInstance) -> None:
+    """A second worker beside a live one is worse than waiting for the dashboard."""
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     health = instance.run_launcher.check_run_worker_health(run)
     assert health.status == WorkerStatus.RUNNING
@@ -41,7 +43,7 @@ def test_silence_is_no_death_until_it_lasts(instance: dg.DagsterInstance) -> Non
     assert health.status == WorkerStatus.UNKNOWN
 
 
-def test_a_run_that_cannot_be_stopped_is_not_called_canceled(instance: dg.DagsterInstance) -> None:
+def test_a_run_that_cannot_be_stopped_stays_canceling(instance: dg.DagsterInstance) -> None:
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     assert instance.run_launcher.terminate(run.run_id) is False
     after = instance.get_run_by_id(run.run_id)
@@ -49,13 +51,13 @@ def test_a_run_that_cannot_be_stopped_is_not_called_canceled(instance: dg.Dagste
     assert any("could not be stopped" in entry.message for entry in instance.all_logs(run.run_id))
 
 
-def test_terminating_what_is_over_or_unknown(instance: dg.DagsterInstance) -> None:
+def test_terminating_an_ended_or_unknown_run_returns_false(instance: dg.DagsterInstance) -> None:
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.SUCCESS)
     assert instance.run_launcher.terminate(run.run_id) is False
     assert instance.run_launcher.terminate("no such run") is False
 
 
-def test_the_reference_survives_in_a_tag(instance: dg.DagsterInstance) -> None:
+def test_the_job_reference_is_read_from_the_runs_tag(instance: dg.DagsterInstance) -> None:
     tag = '{"run_id": "r", "attempt": 2, "job": {"submission_id": "kept"}}'
     run = create_run_for_test(instance, tags={RUN_REF_TAG: tag})
     bare = create_run_for_test(instance)
@@ -65,7 +67,7 @@ def test_the_reference_survives_in_a_tag(instance: dg.DagsterInstance) -> None:
     assert launcher._reference(bare)["job"]["submission_id"] == f"dagster-run-{bare.run_id}"
 
 
-def test_a_wrong_scheme_fails_the_launch_with_its_name(home) -> None:
+def test_the_error_for_a_wrong_address_scheme_names_the_scheme(home) -> None:
     config = {"address": "ftp://head:8265"}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     instance = home({"run_launcher": launcher})

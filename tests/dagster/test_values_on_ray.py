@@ -1,4 +1,4 @@
-"""Values between processes: steps that are Ray jobs, Ray Client, breaks in the middle."""
+"""Values passed between processes: steps as Ray jobs, Ray Client, and killed writers."""
 
 import json
 import os
@@ -53,10 +53,10 @@ def _kept(store: RayStore, run_id: str) -> int:
     return len(store.find(f"run/{run_id}/"))
 
 
-def test_steps_pass_values_on_and_a_run_that_succeeded_leaves_none(
+def test_steps_pass_values_and_a_successful_run_deletes_them(
     home: Any, ray_head: RayHead, store: RayStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step is a Ray job of its own, that has ended before the next one loads."""
+    """Each step is a separate Ray job, which has ended before the next step loads its value."""
     monkeypatch.setenv("KEPT_IN", ray_head.gcs)
     instance, result = _run(home, ray_head, "in_ray")
     assert result.success, [entry.message for entry in instance.all_logs(result.run_id)]
@@ -64,11 +64,11 @@ def test_steps_pass_values_on_and_a_run_that_succeeded_leaves_none(
     monkeypatch.setenv("FAIL", "1")
     _, failed = _run(home, ray_head, "in_ray")
     assert not failed.success
-    # For a re-execution from the step that failed.
+    # A re-execution from the failed step needs the values.
     assert _kept(store, failed.run_id) > 0
 
 
-def test_files_serve_the_same_job(
+def test_the_same_job_works_with_the_files_backend(
     home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEPT_IN", str(tmp_path / "kept"))
@@ -77,8 +77,8 @@ def test_files_serve_the_same_job(
     assert (tmp_path / "kept").is_dir() and not list((tmp_path / "kept").rglob("*.value"))
 
 
-def test_the_registry_runs_no_code_of_users(store: RayStore, tmp_path: Path) -> None:
-    """W7: its process never unpickles a value, so that its class need not even be there."""
+def test_the_registry_does_not_unpickle_values(store: RayStore, tmp_path: Path) -> None:
+    """So it runs no user code, and the class of a value need not be importable there."""
     import numpy as np
 
     class Tell:
@@ -92,7 +92,7 @@ def test_the_registry_runs_no_code_of_users(store: RayStore, tmp_path: Path) -> 
     assert not loaded["a"].flags.owndata and not loaded["a"].flags.writeable
 
 
-def test_the_registry_is_found_by_the_names_of_earlier_releases(store: RayStore) -> None:
+def test_the_registry_has_the_actor_name_of_earlier_releases(store: RayStore) -> None:
     import ray
 
     store.put("asset/there/=", pack(1), True, None, {})
@@ -101,8 +101,7 @@ def test_the_registry_is_found_by_the_names_of_earlier_releases(store: RayStore)
     assert store.delete(["asset/there/="]) == 1
 
 
-def test_a_killed_registry_begins_anew_and_says_what_is_lost(store: RayStore) -> None:
-    """W19: nothing stale, nothing silent."""
+def test_a_killed_registry_restarts_empty_and_reports_lost_values(store: RayStore) -> None:
     import ray
 
     store.put("asset/before/=", pack(1), True, None, {})
@@ -115,13 +114,13 @@ def test_a_killed_registry_begins_anew_and_says_what_is_lost(store: RayStore) ->
     registry = ray.get_actor(REGISTRY, NAMESPACE)
     process = ray.get(registry.process.remote())
     ray.kill(registry)
-    # Ray kills it a moment later, and until then it takes what is soon lost.
-    wait_for("its end", lambda: process not in command_lines())
+    # Ray kills the actor asynchronously. Until then it would accept values that are lost.
+    wait_for("the end of the registry", lambda: process not in command_lines())
     store.put("asset/again/=", pack(3), True, None, {})
     assert unpack(store.get("asset/again/=")) == 3
 
 
-def test_a_writer_killed_in_the_middle_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_the_previous_value_in_a_directory(tmp_path: Path) -> None:
     writer = textwrap.dedent("""
         import sys, time
         import numpy as np
@@ -148,13 +147,13 @@ def test_a_writer_killed_in_the_middle_leaves_what_was_there(tmp_path: Path) -> 
     assert unpack(store.get("asset/kept/=")) == "whole"
     [part] = tmp_path.rglob("*.part")
     assert [entry["key"] for entry in store.find("asset/")] == ["asset/kept/="]
-    # What such a writer leaves goes once no writer can be at it any more.
+    # The partial file is deleted once it is too old to have a live writer.
     os.utime(part, (0, 0))
     store.find("asset/")
     assert not part.exists()
 
 
-def test_a_step_killed_while_it_stores_leaves_what_was_there(
+def test_a_killed_writer_leaves_a_complete_value_in_the_registry(
     store: RayStore, ray_head: RayHead
 ) -> None:
     store.put("asset/large/=", pack("before"), True, None, {})
@@ -213,7 +212,7 @@ ray.shutdown()
 
 
 def _apart(*arguments: Any, **environment: str) -> str:
-    """Materializes in a process of its own, and says how that one was connected."""
+    """Materializes in a separate process, and returns `client` or `driver`: how it connected."""
     done = subprocess.run(
         [sys.executable, "-c", MATERIALIZE, *map(json.dumps, arguments)],
         capture_output=True,
@@ -226,9 +225,9 @@ def _apart(*arguments: Any, **environment: str) -> str:
     return done.stdout.split()[-1]
 
 
-def test_over_ray_client(ray_head: RayHead) -> None:
+def test_values_work_over_ray_client(ray_head: RayHead) -> None:
     def works() -> bool:
-        # Ray's client server fails to start now and then.
+        # Ray's client server sometimes fails to start.
         try:
             return _apart({"address": ray_head.client}) == "client"
         except AssertionError as error:
@@ -239,12 +238,12 @@ def test_over_ray_client(ray_head: RayHead) -> None:
     wait_for("a connection over Ray Client", works, 200)
 
 
-def test_with_local_ray_and_with_no_ray_at_all(tmp_path: Path) -> None:
-    """Also where a Ray that was killed has left its note behind: Ray alone waits for it in vain."""
+def test_values_work_with_local_ray_despite_a_stale_address_file(tmp_path: Path) -> None:
+    """A killed Ray leaves `ray_current_cluster`; `ray.init` alone would wait for that cluster."""
     temporary = Path("/tmp", f"dr-{os.getpid()}")
-    note = temporary / "ray" / "ray_current_cluster"
-    note.parent.mkdir(parents=True)
-    note.write_text("127.0.0.1:1")
+    address_file = temporary / "ray" / "ray_current_cluster"
+    address_file.parent.mkdir(parents=True)
+    address_file.write_text("127.0.0.1:1")
     own = {"RAY_TMPDIR": str(temporary), "RAY_AUTH_MODE": "disabled"}
     try:
         options = {"num_cpus": 2, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
@@ -253,7 +252,7 @@ def test_with_local_ray_and_with_no_ray_at_all(tmp_path: Path) -> None:
         subprocess.run(["rm", "-rf", str(temporary)], check=True)
 
 
-def test_a_directory_behind_an_url() -> None:
+def test_a_directory_can_be_a_url() -> None:
     store = DirectoryStore("memory://values")
     store.put("asset/a/=", pack({"n": 1}), True, None, {"k": "v"})
     store.put("asset/a/=x", pack({"n": 2}), False, None, {})

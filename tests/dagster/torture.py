@@ -1,9 +1,9 @@
-"""A script whose output is hard to keep whole, and what must come of it."""
+"""A Pipes script with irregular output, and the check that all of it arrives."""
 
 from typing import Any
 
-# What C programs and progress bars do to a stream: blocks cut anywhere, unfinished lines before a
-# message, lines of a mebibyte, bytes that are no UTF-8.
+# The script writes as C programs and progress bars do: blocks cut at any byte, unfinished lines
+# before a message, lines of a mebibyte, bytes that are not UTF-8.
 TORTURE = """
     import os, sys, time
     from dagster_pipes import open_dagster_pipes

@@ -1,4 +1,4 @@
-"""Wheels that tests make, so that pip installs something without a package index."""
+"""Writes wheels, so that tests can install packages with pip without an index."""
 
 import base64
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_wheel(folder: Path, name: str, modules: Mapping[str, str]) -> Path:
-    """Writes a pure Python wheel, version 1.0, with these modules (`name.py`: text)."""
+    """Writes a pure Python wheel of version 1.0 with these modules (file name to source text)."""
     info = f"{name}-1.0.dist-info"
     files = {
         **modules,

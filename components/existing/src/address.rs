@@ -1,17 +1,16 @@
-//! The address of the cluster: its dashboard's URL, and no other of Ray's forms.
+//! Validates the address of the cluster, which must be the URL of its dashboard.
 
 use dagster_ray_sdk::Error;
 
-/// The setting with the address.
+/// The name of the setting.
 pub(crate) const SETTING: &str = "address";
 
-/// Ray's own port for its dashboard.
+/// The default port of Ray's dashboard.
 const DASHBOARD_PORT: u16 = 8265;
 
-/// Takes a dashboard's URL, and tells what to write instead of anything else.
+/// Returns the address if it is an http or https URL. The error for any other form says what to write.
 ///
-/// Ray's Python turns its other forms into this one by asking the cluster over gRPC, which a
-/// component cannot.
+/// Ray's Python client resolves other forms of address over gRPC, which a component cannot use.
 pub(crate) fn dashboard(address: &str) -> Result<&str, Error> {
     let address = address.trim();
     let (scheme, rest) = match address.split_once("://") {
@@ -22,17 +21,17 @@ pub(crate) fn dashboard(address: &str) -> Result<&str, Error> {
         "http" | "https" => return Ok(address),
         "" if address == "auto" => "`auto` is not a URL".to_owned(),
         "" => format!("`{address}` has no scheme"),
-        "ray" => format!("`{address}` is an address for Ray Client, which takes no jobs"),
+        "ray" => format!("`{address}` is an address of Ray Client, which accepts no jobs"),
         other => format!("`{address}` has the scheme `{other}`"),
     };
     Err(Error::invalid(
         SETTING,
-        &format!("{problem}; jobs are submitted to the dashboard, by its http:// or https:// URL"),
-        Some(&format!("write http://{}:{DASHBOARD_PORT}, with the port of the dashboard", host(rest))),
+        &format!("{problem}; jobs are submitted to the http:// or https:// URL of the dashboard"),
+        Some(&format!("write http://{}:{DASHBOARD_PORT}, or another port of the dashboard", host(rest))),
     ))
 }
 
-/// The host of what follows a scheme, or a placeholder.
+/// Returns the host of an address without its scheme, or a placeholder.
 fn host(rest: &str) -> &str {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.rsplit('@').next().unwrap_or_default();
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_of_rays_other_forms_is_answered_with_what_to_write() {
+    fn other_forms_of_address_are_rejected_with_the_url_to_write() {
         for (address, write) in [
             ("ray://head:10001", "http://head:8265"),
             ("head:6379", "http://head:8265"),

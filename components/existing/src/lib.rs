@@ -1,4 +1,4 @@
-//! Backend for a Ray cluster that is already there, reached by address.
+//! Backend for an existing Ray cluster, reached by its address.
 
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
@@ -11,7 +11,7 @@ use dagster_ray_submission::backend::Backend;
 
 mod address;
 
-/// The backend for a Ray cluster that is already there.
+/// The backend `existing`.
 pub struct Existing;
 
 impl Backend for Existing {
@@ -20,7 +20,7 @@ impl Backend for Existing {
 
     const NAME: &str = "existing";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str = "Runs and steps as jobs of a Ray cluster that is already there.";
+    const SUMMARY: &str = "Submits runs and steps as jobs to an existing Ray cluster.";
     const SETTINGS: &[(&str, &str)] = &[(
         address::SETTING,
         "The URL of the cluster's dashboard, such as http://head:8265 or https://ray.example.org.",

@@ -1,14 +1,14 @@
-//! Backend for values: keeps values as files of a directory.
+//! I/O backend that stores values as files in a directory.
 
 use dagster_ray_values::backend::Backend;
 
-/// The backend.
+/// The I/O backend `files`.
 pub struct Files;
 
 impl Backend for Files {
     const NAME: &str = "files";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str = "Keeps values as files of a directory.";
+    const SUMMARY: &str = "Stores values as files in a directory.";
     const STORE: &str = "directory";
 }
 

@@ -1,7 +1,7 @@
-//! The world `cluster-backend`, with the imports of the SDK.
+//! Bindings of the world `cluster-backend`. Imported interfaces use the SDK's bindings.
 //!
-//! An exported interface has types of its own in each world. Those of runs and steps convert from and
-//! to the ones of the world `run-backend`, in which the shared rules are written.
+//! `wit-bindgen` generates separate types for the exported interfaces of each world. The types of runs and
+//! steps convert to and from those of the world `run-backend`, which the shared rules use.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
@@ -47,7 +47,7 @@ wit_bindgen::generate!({
 use dagster_ray_sdk::bindings as sdk;
 pub use exports::dagster_ray::backend::{cluster, describe, executor, launcher, pipes};
 
-/// Lets records of both worlds turn into one another, field by field.
+/// Implements `From` in both directions between a record of this world and its counterpart in the SDK.
 macro_rules! same {
     ($($interface:ident::$record:ident { $($field:ident),* })*) => {$(
         impl From<$interface::$record> for sdk::$interface::$record {

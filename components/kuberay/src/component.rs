@@ -1,4 +1,4 @@
-//! The exports.
+//! The component's exports.
 
 use dagster_ray_sdk::{
     clock::WasiClock,
@@ -25,7 +25,7 @@ use crate::{
 };
 use dagster_ray_sdk::bindings::sink::Listener;
 
-/// The backend that makes clusters and jobs through KubeRay.
+/// The backend that creates Ray clusters and Ray jobs through KubeRay.
 pub struct KubeRay;
 
 fn clusters() -> Result<Clusters<WasiHttp, WasiClock, HostClock>, Error> {
@@ -49,7 +49,9 @@ impl describe::Guest for KubeRay {
             ],
             settings: vec![(
                 NAMESPACE.to_owned(),
-                format!("The namespace to make and look for things in. Without it, `{DEFAULT_NAMESPACE}`."),
+                format!(
+                    "The default namespace of RayJobs and RayClusters. Defaults to `{DEFAULT_NAMESPACE}`."
+                ),
             )],
         }
     }
@@ -171,6 +173,6 @@ impl pipes::Guest for KubeRay {
     }
 }
 
-// A native linker does not take the names of a component's exports.
+// Native linkers reject the symbol names of component exports.
 #[cfg(target_family = "wasm")]
 crate::bindings::export_cluster_backend!(KubeRay with_types_in crate::bindings);

@@ -1,4 +1,5 @@
-//! Steps: a RayJob each with a cluster of its own, or Ray jobs on one cluster of their run.
+//! The contract's `executor`: runs each step as a RayJob with a dedicated cluster, or as a Ray job on a
+//! cluster that the steps of a run share.
 
 use std::collections::BTreeMap;
 
@@ -39,9 +40,9 @@ use crate::{
     time::WallClock,
 };
 
-/// What a step's worker gets to clean up, and a little more.
+/// How long to wait for a stopped step: the step worker's stop time and 10 s.
 const PATIENCE_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
-/// How long the cluster of a run may take.
+/// How long the shared cluster of a run may take to become ready.
 const CLUSTER_MS: u64 = 900_000;
 
 /// The contract's executor.
@@ -49,58 +50,58 @@ pub struct Executor<H, C, W> {
     clusters: Clusters<H, C, W>,
 }
 
-/// Steps that are asked for together, with where they stand in the question.
+/// Steps that one request covers, each with its index in the caller's list.
 type Group<'s> = Vec<(usize, &'s StepRef)>;
 
 impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
-    /// An executor on the API server of these clusters.
+    /// Creates an executor on the API server of these clusters.
     pub fn new(clusters: Clusters<H, C, W>) -> Self {
         Self { clusters }
     }
 
-    /// Checks a step's configuration, manifest included, and names its job.
+    /// Checks a step's options and manifest, and returns the reference of its first launch. Makes no request.
     pub fn plan(&self, step: &StepSpec) -> Result<StepRef, Error> {
         let (common, own) = options::job(&step.options, &step.tags)?;
         if own.cluster == Placement::Shared {
             let id = submission(step, common)?.submission_id;
             let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
-            let place = Place::RayCluster {
+            let location = Place::RayCluster {
                 namespace: self.namespace(&template, &own),
                 name: names::steps_cluster(&step.run_id),
                 uid: None,
                 dashboard: None,
             };
-            return Ok(reference(step, place.reference(&id, None)));
+            return Ok(reference(step, location.reference(&id, None)));
         }
-        let plan = self.own_plan(step, common, own)?;
+        let plan = self.dedicated_plan(step, common, own)?;
         plan.document("checked", 0)?;
-        Ok(self.own_reference(step, &plan, 0))
+        Ok(self.dedicated_reference(step, &plan, 0))
     }
 
-    /// Executes a step. A job that is there and alive is used, one that has ended is not.
+    /// Launches a step. A live job of the step is reused; an ended one is launched again under a new name.
     pub fn launch(&self, step: &StepSpec) -> Result<StepRef, Error> {
         let (common, own) = options::job(&step.options, &step.tags)?;
         if own.cluster == Placement::Shared {
             return self.launch_on_shared(step, common, &own);
         }
-        let plan = self.own_plan(step, common, own)?;
+        let plan = self.dedicated_plan(step, common, own)?;
         let mut launches = 0;
         loop {
             let name = names::step_job(&step.run_id, &step.step_key, &plan.submission_id(launches));
             let document = plan.document(&name, launches)?;
             match place::place(&self.clusters.kubernetes, &plan.namespace, &document)? {
-                Placed::Here => return Ok(self.own_reference(step, &plan, launches)),
+                Placed::Here => return Ok(self.dedicated_reference(step, &plan, launches)),
                 Placed::Ended(_) => launches += 1,
             }
         }
     }
 
-    /// The status of many steps, in their order: one request for each run and namespace, or for
-    /// each cluster that steps share.
+    /// Returns the statuses of steps, in the same order, with one list per run and namespace, and one per
+    /// shared cluster.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
-        let (own, shared) = self.grouped(steps);
+        let (dedicated, shared) = self.grouped(steps);
         let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
-        for ((namespace, run_id), group) in own {
+        for ((namespace, run_id), group) in dedicated {
             let listed = self.listed(&namespace, &run_id)?;
             for (index, step) in group {
                 let job = place::latest(&listed, &step.job.submission_id);
@@ -114,11 +115,12 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         Ok(statuses.into_values().collect())
     }
 
-    /// Stops many steps together, removes what was made for each, and returns what they ended as.
+    /// Stops steps together, deletes the objects created for them, and returns the final statuses, in the
+    /// same order.
     pub fn terminate(&self, steps: &[StepRef], listener: &impl Listener) -> Result<Vec<JobStatus>, Error> {
-        let (own, shared) = self.grouped(steps);
+        let (dedicated, shared) = self.grouped(steps);
         let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
-        for ((namespace, run_id), group) in own {
+        for ((namespace, run_id), group) in dedicated {
             let listed = self.listed(&namespace, &run_id)?;
             let mut found: Vec<(usize, &RayJob)> = Vec::new();
             for (index, step) in group {
@@ -145,7 +147,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         Ok(statuses.into_values().collect())
     }
 
-    /// Removes the cluster that a run's steps shared.
+    /// Deletes the cluster that a run's steps shared.
     pub fn finish(&self, run_id: &str, configuration: &str) -> Result<(), Error> {
         let (_, own) = options::job(configuration, &Vec::new())?;
         let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
@@ -153,7 +155,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         self.clusters.remove_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, run_id)
     }
 
-    fn own_plan(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
+    fn dedicated_plan(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
         let submission = submission(step, common)?;
         let owner = Owner {
             run_id: step.run_id.clone(),
@@ -164,27 +166,27 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         Plan::new(submission, own, owner, labels::ROLE_STEP, &self.clusters.namespace)
     }
 
-    fn own_reference(&self, step: &StepSpec, plan: &Plan, launches: u32) -> StepRef {
+    fn dedicated_reference(&self, step: &StepSpec, plan: &Plan, launches: u32) -> StepRef {
         let id = plan.submission_id(launches);
         let name = names::step_job(&step.run_id, &step.step_key, &id);
-        let place = Place::RayJob { namespace: plan.namespace.clone(), name };
-        reference(step, place.reference(&id, None))
+        let location = Place::RayJob { namespace: plan.namespace.clone(), name };
+        reference(step, location.reference(&id, None))
     }
 
-    /// Submits to the cluster of the run's steps, which the first of them makes.
+    /// Submits a step to the shared cluster of its run, which the first step creates.
     fn launch_on_shared(&self, step: &StepSpec, common: Options, own: &JobOptions) -> Result<StepRef, Error> {
         let cluster = self.steps_cluster(step, own)?;
-        let endpoints = self.clusters.wait(&cluster, CLUSTER_MS, &Unheard)?;
+        let endpoints = self.clusters.wait(&cluster, CLUSTER_MS, &DebugLog)?;
         let jobs = self.jobs(&endpoints.dashboard_url)?;
         let launched = OnRay::new(jobs, self.clusters.kubernetes.clock()).launch_with(step, common)?;
-        let place = Place::RayCluster {
+        let location = Place::RayCluster {
             namespace: cluster.namespace.unwrap_or_default(),
             name: cluster.name,
             uid: cluster.uid,
             dashboard: Some(endpoints.dashboard_url),
         };
         let JobRef { submission_id, dashboard_url, .. } = launched.job;
-        Ok(reference(step, place.reference(&submission_id, dashboard_url)))
+        Ok(reference(step, location.reference(&submission_id, dashboard_url)))
     }
 
     fn steps_cluster(&self, step: &StepSpec, own: &JobOptions) -> Result<ClusterRef, Error> {
@@ -197,10 +199,10 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
             resource_key: None,
             holder: holder(&step.run_id),
         };
-        // All but the first step find it there, and need not offer one of their own.
+        // Only the first step of a run has to create the cluster; the others find it here.
         match self.clusters.kubernetes.get(RAY_CLUSTER, &namespace, &name) {
-            Ok(there) if !object::is_deleting(&there) => {
-                return Ok(Clusters::<H, C, W>::reference(RAY_CLUSTER, &there, &Default::default()));
+            Ok(existing) if !object::is_deleting(&existing) => {
+                return Ok(Clusters::<H, C, W>::reference(RAY_CLUSTER, &existing, &Default::default()));
             }
             Ok(_) | Err(Error::NotFound(_)) => {}
             Err(error) => return Err(error),
@@ -209,9 +211,8 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
             ("dagster/job".to_owned(), step.job_name.clone()),
             (labels::ROLE.to_owned(), labels::ROLE_STEPS.to_owned()),
         ];
-        origin.extend(
-            step.code_location.iter().map(|place| ("dagster/code-location".to_owned(), place.clone())),
-        );
+        origin
+            .extend(step.code_location.iter().map(|name| ("dagster/code-location".to_owned(), name.clone())));
         let manifest = json!({
             "metadata": {
                 "labels": template.metadata.get("labels"),
@@ -244,12 +245,12 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         place::list(&self.clusters.kubernetes, namespace, &place::selector(labels::ROLE_STEP, Some(run_id)))
     }
 
-    /// Asks the Ray of a shared cluster. Where that cluster is gone, so are its jobs: a Ray that
-    /// cannot be asked is no proof of it, the API server's word is.
+    /// Sends a request to the Ray of a shared cluster. If the request fails and the API server reports that
+    /// the cluster does not exist, its jobs are missing. An unreachable Ray alone does not make them missing.
     fn on_shared(
         &self,
         group: &Group<'_>,
-        ask: impl Fn(&JobsClient<&H, &C>, &[String]) -> Result<Vec<JobStatus>, Error>,
+        request: impl Fn(&JobsClient<&H, &C>, &[String]) -> Result<Vec<JobStatus>, Error>,
     ) -> Result<Vec<JobStatus>, Error> {
         let gone = || group.iter().map(|(_, step)| place::missing(&step.job)).collect();
         let Some((_, first)) = group.first() else { return Ok(Vec::new()) };
@@ -259,9 +260,9 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         let ids: Vec<String> = group.iter().map(|(_, step)| step.job.submission_id.clone()).collect();
         let cluster = ClusterRef { name, namespace: Some(namespace), uid, details: None };
         let answer = match dashboard {
-            Some(dashboard) => self.jobs(&dashboard).and_then(|jobs| ask(&jobs, &ids)),
+            Some(dashboard) => self.jobs(&dashboard).and_then(|jobs| request(&jobs, &ids)),
             None => {
-                self.clusters.endpoints(&cluster).and_then(|at| ask(&self.jobs(&at.dashboard_url)?, &ids))
+                self.clusters.endpoints(&cluster).and_then(|at| request(&self.jobs(&at.dashboard_url)?, &ids))
             }
         };
         match answer {
@@ -275,26 +276,26 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         }
     }
 
-    /// The steps with jobs of their own by namespace and run, and the others by their cluster.
+    /// Groups steps with dedicated clusters by namespace and run, and the others by their shared cluster.
     fn grouped<'s>(&self, steps: &'s [StepRef]) -> (BTreeMap<(String, String), Group<'s>>, Vec<Group<'s>>) {
-        let mut own: BTreeMap<(String, String), Group<'s>> = BTreeMap::new();
+        let mut dedicated: BTreeMap<(String, String), Group<'s>> = BTreeMap::new();
         let mut shared: BTreeMap<String, Group<'s>> = BTreeMap::new();
         for (index, step) in steps.iter().enumerate() {
             let namespace = match Place::of(&step.job) {
-                Some(place @ Place::RayCluster { .. }) => {
-                    shared.entry(place.text()).or_default().push((index, step));
+                Some(location @ Place::RayCluster { .. }) => {
+                    shared.entry(location.text()).or_default().push((index, step));
                     continue;
                 }
                 Some(Place::RayJob { namespace, .. }) => namespace,
                 None => self.clusters.namespace.clone(),
             };
-            own.entry((namespace, step.run_id.clone())).or_default().push((index, step));
+            dedicated.entry((namespace, step.run_id.clone())).or_default().push((index, step));
         }
-        (own, shared.into_values().collect())
+        (dedicated, shared.into_values().collect())
     }
 }
 
-/// Who holds the cluster that a run's steps share.
+/// Returns the holder of the cluster that a run's steps share.
 #[must_use]
 pub fn holder(run_id: &str) -> String {
     ids::run(run_id, 0)
@@ -304,10 +305,10 @@ fn reference(step: &StepSpec, job: JobRef) -> StepRef {
     StepRef { run_id: step.run_id.clone(), step_key: step.step_key.clone(), attempt: step.attempt, job }
 }
 
-/// A launch has nobody to report to but the host's log.
-struct Unheard;
+/// A listener that writes to the debug log. `launch` has no listener from its caller.
+struct DebugLog;
 
-impl Listener for Unheard {
+impl Listener for DebugLog {
     fn progress(&self, message: &str) {
         debug!("{message}");
     }

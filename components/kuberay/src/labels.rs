@@ -1,57 +1,58 @@
-//! Labels: the names that others select by, and values that Kubernetes accepts.
+//! Labels of RayClusters and RayJobs.
 
 use std::collections::BTreeMap;
 
 use dagster_ray_sdk::model::Attributes;
 
-/// The Dagster run.
+/// The id of the Dagster run.
 pub const RUN_ID: &str = "dagster/run-id";
 /// The Dagster deployment.
 pub const DEPLOYMENT: &str = "dagster/deployment";
-/// The user whom a run tag names.
+/// The user named by a run tag.
 pub const USER: &str = "dagster/user";
-/// The key of the resource that asked.
+/// The key of the Dagster resource that requested the cluster.
 pub const RESOURCE_KEY: &str = "dagster/resource-key";
 /// Marks a cluster that can be shared.
 pub const SHARING: &str = "dagster/cluster-sharing";
-/// What an object is for: [`ROLE_CLUSTER`] and the like. What has it was made by this component.
+/// The purpose of an object, such as [`ROLE_CLUSTER`]. Every object created by this component has it.
 pub const ROLE: &str = "dagster-ray/role";
-/// A cluster that a resource asked for.
+/// A cluster requested by a Dagster resource.
 pub const ROLE_CLUSTER: &str = "cluster";
-/// The job of a run's worker.
+/// The RayJob of a run worker.
 pub const ROLE_RUN: &str = "run";
-/// The job of a step's worker.
+/// The RayJob of a step worker.
 pub const ROLE_STEP: &str = "step";
 /// The cluster that a run's steps share.
 pub const ROLE_STEPS: &str = "steps-cluster";
-/// The job of an external script.
+/// The RayJob of an external script.
 pub const ROLE_SCRIPT: &str = "script";
 
-/// The prefix that older clusters carry, and the names under it that differ by more.
+/// The label prefix of clusters created by earlier versions. Only `run_id` differs in more than the prefix.
 const OLD_PREFIX: &str = "dagster.io/";
 const OLD_RUN_ID: &str = "dagster.io/run_id";
 
 const LONGEST_VALUE: usize = 63;
 
-/// A value that Kubernetes accepts, as near to the original as can be: at most 63 letters, digits,
-/// dashes, underscores and dots, with a letter or a digit at both ends (Kubernetes, "Labels and
-/// Selectors").
+/// Converts a text to a valid label value.
+///
+/// A valid value has at most 63 letters, digits, dashes, underscores and dots, with a letter or a digit at
+/// both ends (Kubernetes, "Labels and Selectors").
 #[must_use]
 pub fn value(original: &str) -> String {
-    let spoken = original.replace('@', "-at-").replace('+', "-plus-");
-    let mut plain = String::with_capacity(spoken.len());
-    for c in spoken.chars() {
+    let spelled = original.replace('@', "-at-").replace('+', "-plus-");
+    let mut plain = String::with_capacity(spelled.len());
+    for c in spelled.chars() {
         let c = if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
         if !(c == '-' && plain.ends_with('-')) {
             plain.push(c);
         }
     }
-    let begun = plain.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-    let cut = &begun[..begun.len().min(LONGEST_VALUE)];
+    let trimmed = plain.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    let cut = &trimmed[..trimmed.len().min(LONGEST_VALUE)];
     cut.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
-/// A name in today's spelling.
+/// Converts a label key with the earlier prefix `dagster.io/` to its current spelling.
 #[must_use]
 pub fn key(original: &str) -> String {
     match original.strip_prefix(OLD_PREFIX) {
@@ -61,26 +62,26 @@ pub fn key(original: &str) -> String {
     }
 }
 
-/// Names and values that Kubernetes accepts.
+/// Converts labels to current keys and valid values.
 #[must_use]
 pub fn normalised(labels: &Attributes) -> BTreeMap<String, String> {
     labels.iter().map(|(name, text)| (key(name), value(text))).collect()
 }
 
-/// A selector that all these labels must match.
+/// Returns a label selector that requires all these labels.
 #[must_use]
 pub fn selector(labels: &BTreeMap<String, String>) -> String {
     let parts: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     parts.join(",")
 }
 
-/// The run that an object's labels name, in either spelling.
+/// Returns the run id in an object's labels, in the current or the earlier spelling.
 #[must_use]
 pub fn run_id<'a>(labels: &BTreeMap<&'a str, &'a str>) -> Option<&'a str> {
     labels.get(RUN_ID).or_else(|| labels.get(OLD_RUN_ID)).copied().filter(|id| !id.is_empty())
 }
 
-/// Whether an object comes from Dagster at all.
+/// Returns whether an object has a label of Dagster.
 #[must_use]
 pub fn is_dagsters(labels: &BTreeMap<&str, &str>) -> bool {
     labels.keys().any(|name| {
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_become_what_kubernetes_accepts() {
+    fn values_and_keys_are_converted_to_valid_labels() {
         for (original, expected) in [
             ("", ""),
             ("me@example.org", "me-at-example.org"),

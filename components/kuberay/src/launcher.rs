@@ -1,4 +1,4 @@
-//! Runs: a RayJob each, with a cluster of its own.
+//! The contract's `launcher`: runs each run as a RayJob with a dedicated cluster.
 
 use std::fmt::Write as _;
 
@@ -27,7 +27,7 @@ use crate::{
     time::WallClock,
 };
 
-/// What a run's worker gets to stop its steps, and a little more.
+/// How long to wait for a stopped run: the run worker's stop time and 10 s.
 const PATIENCE_MS: u64 = (environment::RUN_STOP_WAIT_S as u64 + 10) * 1_000;
 const LOG_LINES: u32 = 200;
 
@@ -37,12 +37,15 @@ pub struct Launcher<H, C, W> {
 }
 
 impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
-    /// A launcher on the API server of these clusters.
+    /// Creates a launcher on the API server of these clusters.
     pub fn new(clusters: Clusters<H, C, W>) -> Self {
         Self { clusters }
     }
 
-    /// Launches or resumes a run: the attempt tells which. A job that is there and alive is used.
+    /// Launches a run (attempt 0) or resumes it (a later attempt). A live RayJob of the attempt is reused.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the attempt's RayJob has ended.
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let (common, own) = options::job(&run.options, &run.tags)?;
         let submission = submission(run, common)?;
@@ -58,21 +61,21 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         match place::place(&self.clusters.kubernetes, &plan.namespace, &plan.document(&name, 0)?)? {
             Placed::Here => Ok(reference(&run.run_id, run.attempt, plan.namespace)),
             Placed::Ended(job) => Err(Error::Conflict(format!(
-                "the RayJob {}/{name} exists and has ended ({:?}): a new worker for the run needs a new attempt; resume the run",
+                "the RayJob {}/{name} exists and has ended ({:?}): resume the run to start a new attempt",
                 plan.namespace,
                 job.status().state
             ))),
         }
     }
 
-    /// Names the job that a launch makes in the backend's own namespace.
+    /// Returns the reference that a launch in the backend's default namespace returns. Makes no request.
     pub fn locate(&self, run_id: &str, attempt: u32) -> RunRef {
         reference(run_id, attempt, self.clusters.namespace.clone())
     }
 
-    /// Stops a run's job, and removes everything that was made for the run.
+    /// Stops a run's RayJob and deletes every object created for the run.
     pub fn terminate(&self, run: &RunRef, listener: &impl Listener) -> Result<Termination, Error> {
-        let (namespace, name) = self.place(run);
+        let (namespace, name) = self.location(run);
         let kubernetes = &self.clusters.kubernetes;
         let termination = match kubernetes.get(RAY_JOB, &namespace, &name) {
             Err(Error::NotFound(_)) => Termination::Missing,
@@ -84,17 +87,17 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
                 if before { Termination::AlreadyEnded } else { Termination::Stopped }
             }
         };
-        // The worker stops its steps itself, unless it never ran, or was killed.
+        // The worker stops its own steps, unless it never ran or was killed.
         self.clusters.remove_of_run(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
         self.clusters.remove_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
         Ok(termination)
     }
 
-    /// The status of many runs, in their order, with one request for each namespace.
+    /// Returns the statuses of runs, in the same order, with one request per namespace.
     pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
         let kubernetes = &self.clusters.kubernetes;
         if let [run] = runs {
-            let (namespace, name) = self.place(run);
+            let (namespace, name) = self.location(run);
             return match kubernetes.get(RAY_JOB, &namespace, &name) {
                 Ok(job) => Ok(vec![RayJob::read(&job).status()]),
                 Err(Error::NotFound(_)) => Ok(vec![place::missing(&run.job)]),
@@ -104,7 +107,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         let mut listed: Vec<(String, Vec<RayJob>)> = Vec::new();
         let mut statuses = Vec::new();
         for run in runs {
-            let (namespace, _) = self.place(run);
+            let (namespace, _) = self.location(run);
             if !listed.iter().any(|(known, _)| *known == namespace) {
                 let jobs = place::list(kubernetes, &namespace, &place::selector(labels::ROLE_RUN, None))?;
                 listed.push((namespace.clone(), jobs));
@@ -116,10 +119,10 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         Ok(statuses)
     }
 
-    /// What someone who debugs this run wants to see: KubeRay's word, events, and the end of the
-    /// job's or the head's output.
+    /// Returns debug information as text: the RayJob's status, its events, and the end of the job's output or
+    /// of the head's log.
     pub fn debug_info(&self, run: &RunRef) -> Result<String, Error> {
-        let (namespace, name) = self.place(run);
+        let (namespace, name) = self.location(run);
         let kubernetes = &self.clusters.kubernetes;
         let document = match kubernetes.get(RAY_JOB, &namespace, &name) {
             Ok(document) => document,
@@ -160,7 +163,8 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         Ok(text)
     }
 
-    fn place(&self, run: &RunRef) -> (String, String) {
+    /// Returns the namespace and the name of a run's RayJob.
+    fn location(&self, run: &RunRef) -> (String, String) {
         match Place::of(&run.job) {
             Some(Place::RayJob { namespace, name }) => (namespace, name),
             _ => (self.clusters.namespace.clone(), names::run_job(&run.job.submission_id)),
@@ -170,8 +174,8 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
 
 fn reference(run_id: &str, attempt: u32, namespace: String) -> RunRef {
     let id = ids::run(run_id, attempt);
-    let place = Place::RayJob { namespace, name: names::run_job(&id) };
-    RunRef { run_id: run_id.to_owned(), attempt, job: place.reference(&id, None) }
+    let location = Place::RayJob { namespace, name: names::run_job(&id) };
+    RunRef { run_id: run_id.to_owned(), attempt, job: location.reference(&id, None) }
 }
 
 fn line(text: &mut String, name: &str, value: &str) {

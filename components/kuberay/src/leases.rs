@@ -1,6 +1,6 @@
-//! Who holds a shared cluster: one annotation each, so that holders never write over one another.
+//! Leases on a shared cluster. Each holder has its own annotation, so holders never overwrite each other.
 //!
-//! A lease that is not renewed runs out by itself: its holder can be killed at any time.
+//! A lease expires unless it is renewed, because a holder can be killed at any time.
 
 use std::collections::BTreeMap;
 
@@ -9,28 +9,28 @@ use serde_json::{Value, json};
 
 use crate::{kubernetes::object, names};
 
-/// What a lease's annotation begins with. A digest of the holder follows.
+/// The prefix of a lease's annotation. A digest of the holder follows.
 pub const PREFIX: &str = "dagster-ray/holder-";
 
-/// A claim on a cluster.
+/// A holder's lease on a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Who claims it.
+    /// The holder's id.
     pub holder: String,
-    /// When it was last renewed, in seconds since the Unix epoch.
+    /// The time of the last renewal, in seconds since the Unix epoch.
     pub renewed_at: u64,
-    /// For how long it then holds.
+    /// Seconds after the last renewal at which the lease expires.
     pub ttl_seconds: u64,
 }
 
 impl Lease {
-    /// Whether it still holds.
+    /// Returns whether the lease has not expired at `now_s`, in seconds since the Unix epoch.
     #[must_use]
     pub fn is_live(&self, now_s: u64) -> bool {
         self.renewed_at.saturating_add(self.ttl_seconds) > now_s
     }
 
-    /// Reads what an annotation holds.
+    /// Parses an annotation's value.
     fn read(text: &str) -> Option<Self> {
         let lease = json::parse(text.as_bytes()).ok()?;
         Some(Self {
@@ -40,7 +40,7 @@ impl Lease {
         })
     }
 
-    /// The annotation that holds it.
+    /// Returns the annotation's key and value.
     #[must_use]
     pub fn annotation(&self) -> (String, Value) {
         let text =
@@ -49,13 +49,13 @@ impl Lease {
     }
 }
 
-/// The annotation of a holder.
+/// Returns the annotation key of a holder.
 #[must_use]
 pub fn key(holder: &str) -> String {
     format!("{PREFIX}{}", names::digest(holder))
 }
 
-/// The claims on a cluster that still hold. One that cannot be read was not written by a holder.
+/// Returns the leases on a cluster that have not expired. Annotations that are not leases are ignored.
 #[must_use]
 pub fn live(document: &Value, now_s: u64) -> Vec<Lease> {
     all(&object::annotations(document)).into_iter().filter(|lease| lease.is_live(now_s)).collect()
@@ -69,7 +69,7 @@ fn all(annotations: &BTreeMap<&str, &str>) -> Vec<Lease> {
         .collect()
 }
 
-/// Whether anyone ever claimed a cluster and has not let go.
+/// Returns whether a cluster has any lease, expired or not. A released lease is removed.
 #[must_use]
 pub fn any(document: &Value) -> bool {
     !all(&object::annotations(document)).is_empty()

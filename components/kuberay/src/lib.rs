@@ -1,11 +1,11 @@
-//! Backend that makes Ray clusters and Ray jobs through KubeRay.
+//! Backend that creates Ray clusters and Ray jobs through KubeRay.
 //!
-//! - [`kubernetes`]: the API server, as the host lends it.
-//! - [`options`], [`manifest`]: what users ask for, and what KubeRay is given.
-//! - [`names`], [`labels`], [`leases`], [`time`]: how things are found again, and told from one another.
-//! - [`cluster`]: the contract's clusters.
-//! - [`job`]: RayJobs; [`launcher`], [`executor`] and [`pipes`] on top of them.
-//! - [`component`]: the exports.
+//! - [`kubernetes`]: client of the API server.
+//! - [`options`], [`manifest`]: the user's options, and the manifests built from them.
+//! - [`names`], [`labels`], [`leases`], [`time`]: names, labels and annotations of objects, and timestamps.
+//! - [`cluster`]: the contract's `cluster` interface.
+//! - [`job`]: RayJobs, used by [`launcher`], [`executor`] and [`pipes`].
+//! - [`component`]: the component's exports.
 
 pub mod bindings;
 pub mod cluster;

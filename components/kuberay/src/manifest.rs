@@ -1,7 +1,6 @@
-//! KubeRay's documents: what the user wrote, completed by what nobody should have to write.
+//! Completes the user's RayCluster and RayJob manifests with defaults.
 //!
-//! The user's documents are parsed anew for each call, so nothing that is filled in here can turn up
-//! in a later one.
+//! Manifests are parsed anew for each call, so the defaults of one call cannot leak into another.
 
 use dagster_ray_sdk::{
     Error, json,
@@ -11,21 +10,24 @@ use serde_json::{Map, Value, json};
 
 use crate::{kubernetes::Kind, names};
 
-/// The name of the container that runs Ray, where the user names none.
+/// The default name of the head's container.
 const HEAD: &str = "ray-head";
 const WORKER: &str = "ray-worker";
 
-/// What the user wrote of a manifest.
+/// The user's part of a manifest.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Template {
-    /// Its metadata.
+    /// The field `metadata`.
     pub metadata: Map<String, Value>,
-    /// Its spec.
+    /// The field `spec`.
     pub spec: Map<String, Value>,
 }
 
 impl Template {
-    /// Takes a manifest apart. `path` names the option that it stands under.
+    /// Reads a manifest. `path` is the option that holds it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] with every mistake in the top-level fields.
     pub fn read(manifest: Option<Value>, kind: Kind, path: &str) -> Result<Self, Error> {
         let mut template = Self::default();
         let mut mistakes = Vec::new();
@@ -40,7 +42,9 @@ impl Template {
                 (_, Value::Null) | ("status", _) => {}
                 ("metadata", Value::Object(metadata)) => template.metadata = metadata,
                 ("spec", Value::Object(spec)) => template.spec = spec,
-                ("metadata" | "spec", _) => mistakes.push(mistake(&at, "is not an object", None)),
+                ("metadata" | "spec", _) => {
+                    mistakes.push(mistake(&at, "is not an object", Some("write an object")))
+                }
                 ("apiVersion", value) if value.as_str() == Some(&kind.api_version()) => {}
                 ("kind", value) if value.as_str() == Some(kind.kind) => {}
                 ("apiVersion", value) => {
@@ -59,8 +63,8 @@ impl Template {
                 }
                 _ => mistakes.push(mistake(
                     &at,
-                    "is not part of a manifest",
-                    Some("the parts are apiVersion, kind, metadata and spec"),
+                    "is not a field of a manifest",
+                    Some("the known fields are apiVersion, kind, metadata and spec"),
                 )),
             }
         }
@@ -68,19 +72,20 @@ impl Template {
         if mistakes.is_empty() { Ok(template) } else { Err(Error::InvalidConfig(mistakes)) }
     }
 
-    /// The namespace that it names.
+    /// Returns `metadata.namespace`.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         self.metadata.get("namespace").and_then(Value::as_str)
     }
 
-    /// The name that it names.
+    /// Returns `metadata.name`.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.metadata.get("name").and_then(Value::as_str)
     }
 
-    /// The whole document. Our labels and annotations win, since others select by them.
+    /// Builds the complete manifest. `labels` and `annotations` override the user's, because later calls
+    /// select objects by them.
     #[must_use]
     pub fn document(
         self,
@@ -91,7 +96,7 @@ impl Template {
         annotations: impl IntoIterator<Item = (String, Value)>,
     ) -> Value {
         let Self { mut metadata, mut spec } = self;
-        // What is null was kept so far, so that no default came in its place.
+        // Until here, a null field prevented the default from being filled in.
         spec.retain(|_, value| !value.is_null());
         metadata.insert("name".to_owned(), name.into());
         metadata.insert("namespace".to_owned(), namespace.into());
@@ -101,11 +106,10 @@ impl Template {
     }
 }
 
-/// Completes a RayClusterSpec with KubeRay's own defaults, and puts image and environment into every
-/// container that has none of its own.
+/// Completes a RayClusterSpec with KubeRay's defaults, and adds the image and environment variables to every
+/// container that does not set them.
 ///
-/// KubeRay checks some rules only after the object was made, and then just never starts it: those
-/// are checked here.
+/// Also checks rules that KubeRay checks only after the object was created, and then never starts it.
 pub fn complete_cluster(
     spec: &mut Map<String, Value>,
     path: &str,
@@ -124,20 +128,26 @@ pub fn complete_cluster(
                 completion.replicas(group, &at);
             }
         }
-        Some(_) => completion.wrong(&format!("{path}.workerGroupSpecs"), "is not a list", None),
+        Some(_) => {
+            let hint = Some("write a list of worker groups");
+            completion.wrong(&format!("{path}.workerGroupSpecs"), "is not a list", hint);
+        }
     }
     if completion.mistakes.is_empty() { Ok(()) } else { Err(Error::InvalidConfig(completion.mistakes)) }
 }
 
-/// The name of an object: the caller's, the manifest's, or ours.
+/// Returns the name of an object: the requested one, the manifest's, or the default.
+///
+/// # Errors
+/// [`Error::InvalidConfig`] if a requested name or the manifest's is not valid.
 pub fn name_of(
-    asked: Option<&str>,
+    requested: Option<&str>,
     template: &Template,
-    ours: impl FnOnce() -> String,
+    default: impl FnOnce() -> String,
     longest: usize,
     path: &str,
 ) -> Result<String, Error> {
-    let Some(name) = asked.or_else(|| template.name()) else { return Ok(ours()) };
+    let Some(name) = requested.or_else(|| template.name()) else { return Ok(default()) };
     names::check(name, longest, path)?;
     Ok(name.to_owned())
 }
@@ -155,21 +165,21 @@ impl Completion<'_> {
 
     fn group(&mut self, group: &mut Value, path: &str, container: &str) {
         let Some(fields) = self.object(group, path) else { return };
-        // KubeRay before 1.5 wants it, be it empty.
+        // KubeRay before 1.5 requires this field, even if it is empty.
         let parameters = fields.entry("rayStartParams").or_insert_with(|| json!({}));
         if parameters.is_null() {
             *parameters = json!({});
         }
-        let mut place = fields.entry("template").or_insert_with(|| json!({}));
+        let mut field = fields.entry("template").or_insert_with(|| json!({}));
         let mut at = format!("{path}.template");
-        let Some(template) = self.object(place, &at) else { return };
-        place = template.entry("spec").or_insert_with(|| json!({}));
+        let Some(template) = self.object(field, &at) else { return };
+        field = template.entry("spec").or_insert_with(|| json!({}));
         at.push_str(".spec");
-        let Some(pod) = self.object(place, &at) else { return };
+        let Some(pod) = self.object(field, &at) else { return };
         let containers = pod.entry("containers").or_insert_with(|| json!([]));
         at.push_str(".containers");
         let Value::Array(containers) = containers else {
-            self.wrong(&at, "is not a list", None);
+            self.wrong(&at, "is not a list", Some("write a list of containers"));
             return;
         };
         if containers.is_empty() {
@@ -187,16 +197,16 @@ impl Completion<'_> {
     }
 
     fn image(&mut self, container: &mut Map<String, Value>, path: &str) {
-        let named = container.get("image").and_then(Value::as_str).is_some_and(|image| !image.is_empty());
+        let has_image = container.get("image").and_then(Value::as_str).is_some_and(|image| !image.is_empty());
         match self.image {
-            _ if named => {}
+            _ if has_image => {}
             Some(image) => {
                 container.insert("image".to_owned(), image.into());
             }
             None => self.wrong(
                 &format!("{path}.image"),
                 "is missing",
-                Some("name an image with Ray in it here, as `image`, or in the run tag dagster/image"),
+                Some("set an image with Ray here, in the option `image` or in the run tag dagster/image"),
             ),
         }
     }
@@ -214,7 +224,7 @@ impl Completion<'_> {
             return;
         };
         for (name, value) in self.env {
-            // What the container itself says is more specific.
+            // The container's own variable is more specific.
             if !variables.iter().any(|one| one.get("name").and_then(Value::as_str) == Some(name)) {
                 variables.push(json!({"name": name, "value": value}));
             }
@@ -233,8 +243,8 @@ impl Completion<'_> {
         {
             self.wrong(
                 &format!("{path}.minReplicas"),
-                &format!("is {least}, more than maxReplicas, {most}"),
-                None,
+                &format!("is {least}, more than maxReplicas ({most})"),
+                Some("write at most maxReplicas"),
             );
         }
     }
@@ -244,18 +254,18 @@ impl Completion<'_> {
             *value = json!({});
         }
         if !value.is_object() {
-            self.wrong(path, "is not an object", None);
+            self.wrong(path, "is not an object", Some("write an object"));
         }
         value.as_object_mut()
     }
 }
 
-/// Whether a field says something.
+/// Returns whether a field is present and not null.
 pub(crate) fn has(fields: &Map<String, Value>, field: &str) -> bool {
     fields.get(field).is_some_and(|value| !value.is_null())
 }
 
-/// Puts more entries into a map of the metadata.
+/// Adds entries to the map under `key` in the metadata.
 fn extend(metadata: &mut Map<String, Value>, key: &str, more: impl IntoIterator<Item = (String, Value)>) {
     let mut all = metadata.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
     all.extend(more);
@@ -278,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_spec_becomes_a_single_node_and_no_more() {
+    fn an_empty_spec_is_completed_to_a_head_without_workers() {
         assert_eq!(
             completed(json!({}), Some("i")).unwrap(),
             json!({"headGroupSpec": {"rayStartParams": {}, "template": {"spec": {"containers": [{
@@ -290,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_keeps_its_own_image_and_variables_and_gets_the_others_once() {
+    fn a_container_keeps_its_image_and_variables_and_completion_is_idempotent() {
         let container = json!({"name": "w", "image": "own", "env": [{"name": "A", "valueFrom": {}}]});
         let spec = json!({"workerGroupSpecs": [{"template": {"spec": {"containers": [container, {"name": "side"}]}}}]});
         let spec = completed(spec, Some("i")).unwrap();
@@ -305,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kuberay_would_only_find_later_is_told_with_its_path() {
+    fn rules_that_kuberay_checks_late_are_reported_with_their_paths() {
         let spec = json!({"workerGroupSpecs": [{"minReplicas": 3, "maxReplicas": 1}]});
         let Err(Error::InvalidConfig(mistakes)) = completed(spec, None) else { panic!() };
         let paths: Vec<&str> = mistakes.iter().map(|one| one.path.as_str()).collect();
@@ -320,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn our_labels_win_and_the_users_others_stay() {
+    fn given_labels_override_the_users_and_unknown_fields_are_rejected() {
         let manifest =
             json!({"kind": "RayCluster", "metadata": {"labels": {"a": "1", "dagster/run-id": "x"}}});
         let template = Template::read(Some(manifest), RAY_CLUSTER, "ray_cluster").unwrap();

@@ -1,8 +1,7 @@
-//! What objects are called: names that follow from what they are made for, so that making them can
-//! be repeated.
+//! Names of RayClusters and RayJobs, derived from their purpose so that a creation can be repeated.
 //!
-//! KubeRay refuses names that are longer than it can append to (its `MaxRayClusterNameLength` of 53
-//! and `MaxRayJobNameLength` of 47), or that are no DNS labels as of RFC 1035.
+//! KubeRay rejects names longer than its `MaxRayClusterNameLength` (53) and `MaxRayJobNameLength` (47), and
+//! names that are not DNS labels (RFC 1035).
 
 use std::collections::BTreeMap;
 
@@ -11,19 +10,19 @@ use sha2::{Digest, Sha256};
 
 use crate::bindings::cluster::Owner;
 
-/// The longest name of a RayCluster.
+/// The maximum length of a RayCluster's name.
 pub const LONGEST_CLUSTER: usize = 53;
-/// The longest name of a RayJob.
+/// The maximum length of a RayJob's name.
 pub const LONGEST_JOB: usize = 47;
 const DIGEST_BYTES: usize = 8;
 
-/// So many hexadecimal digits that no two texts share them.
+/// Returns the first 16 hexadecimal digits of a text's SHA-256 digest.
 #[must_use]
 pub fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The cluster, or the interactive job, of an owner. It fits both kinds.
+/// Returns the name of an owner's dedicated RayCluster or interactive RayJob.
 #[must_use]
 pub fn owned(owner: &Owner, deployment: Option<&str>, user: Option<&str>) -> String {
     let parts = [
@@ -32,64 +31,65 @@ pub fn owned(owner: &Owner, deployment: Option<&str>, user: Option<&str>) -> Str
         slug(user.and_then(|user| user.split('@').next()).unwrap_or_default(), 6),
     ];
     let whole = format!("{:?}", (&owner.run_id, &owner.step_key, &owner.resource_key, &owner.holder));
-    let told: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-    format!("dg-{}-{}", told.join("-"), digest(&whole))
+    let shown: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    format!("dg-{}-{}", shown.join("-"), digest(&whole))
 }
 
-/// The cluster that everyone shares who matches these labels.
+/// Returns the name of the cluster shared by all owners with these labels.
 #[must_use]
 pub fn shared(match_labels: &BTreeMap<String, String>) -> String {
     format!("dg-shared-{}", digest(&format!("{match_labels:?}")))
 }
 
-/// The cluster that a run's steps share.
+/// Returns the name of the cluster that a run's steps share.
 #[must_use]
 pub fn steps_cluster(run_id: &str) -> String {
     fitted("dg-steps-", run_id, LONGEST_JOB)
 }
 
-/// The RayJob of a run's worker, by its submission id.
+/// Returns the name of a run worker's RayJob.
 #[must_use]
 pub fn run_job(submission_id: &str) -> String {
     fitted("dg-run-", submission_id.trim_start_matches("dagster-run-"), LONGEST_JOB)
 }
 
-/// The RayJob of a step's worker, by its submission id, which no other step has.
+/// Returns the name of a step worker's RayJob. The submission id makes it unique.
 #[must_use]
 pub fn step_job(run_id: &str, step_key: &str, submission_id: &str) -> String {
     let parts = ["dg-step".to_owned(), slug(run_id, 8), slug(step_key, 12), digest(submission_id)];
-    let told: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-    told.join("-")
+    let shown: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    shown.join("-")
 }
 
-/// Checks a name that the user chose.
+/// Checks a name that the user chose. `path` is the option or field that holds it.
 pub fn check(name: &str, longest: usize, path: &str) -> Result<(), Error> {
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     let ends = name.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     let problem = if name.len() > longest {
-        format!("`{name}` has {} characters, and KubeRay accepts {longest}", name.len())
+        format!("`{name}` has {} characters, and KubeRay accepts at most {longest}", name.len())
     } else if !(begins && ends && plain) {
         format!("`{name}` is not a DNS label")
     } else {
         return Ok(());
     };
     let hint = format!(
-        "write at most {longest} lower-case letters, digits and dashes, with a letter first and no dash last"
+        "write at most {longest} lowercase letters, digits and dashes, with a letter first and no dash last"
     );
     Err(Error::invalid(path, &problem, Some(&hint)))
 }
 
-/// The text itself, where a name can hold it, and otherwise as much of it as fits before a digest.
+/// Joins the prefix and the text if the result is a valid name. Otherwise cuts the text and appends its
+/// digest.
 fn fitted(prefix: &str, text: &str, longest: usize) -> String {
     let plain = slug(text, usize::MAX);
     if plain == text && prefix.len() + plain.len() <= longest {
         return format!("{prefix}{plain}");
     }
     let room = longest - prefix.len() - 2 * DIGEST_BYTES - 1;
-    let told = slug(text, room);
-    let joint = if told.is_empty() { "" } else { "-" };
-    format!("{prefix}{told}{joint}{}", digest(text))
+    let shown = slug(text, room);
+    let separator = if shown.is_empty() { "" } else { "-" };
+    format!("{prefix}{shown}{separator}{}", digest(text))
 }
 
 fn slug(text: &str, longest: usize) -> String {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_one_that_kuberay_accepts() {
+    fn kuberay_accepts_every_generated_name() {
         let names = [
             owned(&owner("h"), Some("my-Deployment_1"), Some("J.Doe@example.org")),
             owned(&Owner { run_id: "é".to_owned(), ..owner("h") }, Some("!"), None),
@@ -138,18 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn another_holder_has_another_cluster_and_the_same_one_the_same() {
-        let of = |holder: &str| owned(&owner(holder), None, None);
-        assert_eq!(of("a"), of("a"));
-        assert_ne!(of("a"), of("b"));
+    fn the_name_of_a_dedicated_cluster_depends_on_its_holder() {
+        let name = |holder: &str| owned(&owner(holder), None, None);
+        assert_eq!(name("a"), name("a"));
+        assert_ne!(name("a"), name("b"));
     }
 
     #[test]
-    fn a_name_that_kuberay_would_refuse_is_told_before() {
-        let of = |name: &str| check(name, LONGEST_CLUSTER, "ray_cluster.metadata.name").unwrap_err().text();
-        assert!(of(&"a".repeat(54)).contains("54 characters"));
+    fn a_name_that_kuberay_rejects_is_reported() {
+        let error =
+            |name: &str| check(name, LONGEST_CLUSTER, "ray_cluster.metadata.name").unwrap_err().text();
+        assert!(error(&"a".repeat(54)).contains("54 characters"));
         for name in ["1a", "a-", "A", "a_b", ""] {
-            assert!(of(name).contains("DNS label"), "{name}");
+            assert!(error(name).contains("DNS label"), "{name}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What a user can ask of this backend, by role.
+//! Options of this backend, by role.
 //!
-//! Manifests are written as KubeRay documents them, in camel case. Everything in them that is not
-//! said here goes to the API server as it is, which refuses what it does not know.
+//! Manifests use KubeRay's camel-case field names. Fields that this component does not read are passed to
+//! the API server unchanged, which rejects unknown ones.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +18,9 @@ use dagster_ray_submission::options::{
 pub use dagster_ray_submission::scripts::ScriptOptions as Parameters;
 use schemars::JsonSchema;
 
-/// The backend's setting, and the key of each role, with the namespace.
+/// The key of the namespace, as a setting of the backend and as an option of each role.
 pub const NAMESPACE: &str = "namespace";
-/// Where nobody says anything.
+/// The namespace if neither the settings nor the options name one.
 pub const DEFAULT_NAMESPACE: &str = "ray";
 /// The run tag with the image of the code location.
 pub const IMAGE_TAG: &str = "dagster/image";
@@ -29,50 +29,48 @@ pub const IMAGE_TAG: &str = "dagster/image";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum Placement {
-    /// On a cluster of its own.
+    /// On a dedicated cluster.
     #[default]
     Own,
     /// On one cluster with the other steps of its run.
     Shared,
 }
 
-/// What a launcher and an executor take besides the keys that every backend has.
+/// Options of the launcher and the executor, besides those that all backends share.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct JobOptions {
-    /// The namespace to make things in.
+    /// The namespace of the RayJobs and RayClusters, unless the manifest names one.
     pub namespace: Option<String>,
-    /// The image of all containers that name none. Without it, the run tag `dagster/image` holds.
+    /// The image of all containers without one. Defaults to the run tag `dagster/image`.
     pub image: Option<String>,
-    /// A RayJob to start from, with `metadata` and `spec` as KubeRay documents them, such as
-    /// `{"spec": {"rayClusterSpec": {…}}}`.
+    /// A RayJob manifest to complete, such as `{"spec": {"rayClusterSpec": {…}}}`.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub ray_job: Option<Value>,
-    /// Whether a step has a cluster of its own, or its run's steps share one that is made from the
-    /// same `rayClusterSpec`. Runs have no choice.
+    /// Whether a step runs on a dedicated cluster, or on one that the steps of its run share and that is
+    /// created from the same `rayClusterSpec`. Applies to steps only.
     pub cluster: Placement,
 }
 
-/// What is asked of a cluster.
+/// Options of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct ClusterOptions {
-    /// The namespace to make it in, unless the manifest names one.
+    /// The namespace of the cluster, unless the manifest names one.
     pub namespace: Option<String>,
-    /// The RayCluster, with `metadata` and `spec` as KubeRay documents them.
+    /// The manifest of the RayCluster, with `metadata` and `spec` as KubeRay documents them.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub ray_cluster: Option<Value>,
-    /// A RayJob to make instead, in KubeRay's InteractiveMode, with the cluster in its
-    /// `rayClusterSpec`.
+    /// The manifest of a RayJob in InteractiveMode to create instead, with the cluster in `rayClusterSpec`.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub ray_job: Option<Value>,
-    /// Whether others may use it too.
+    /// How other runs and resources can join the cluster. Without it, the cluster is dedicated.
     pub sharing: Option<Sharing>,
-    /// Seconds for which KubeRay may call the cluster failed before waiting for it ends.
+    /// Seconds for which KubeRay may report the cluster as failed before the wait for it ends.
     #[schemars(range(min = 0))]
     pub failure_tolerance_seconds: f64,
-    /// Seconds after which the cluster is given up once its run is over, where that is sooner than
-    /// the rule that looks for such clusters says.
+    /// Seconds after its creation at which the cluster expires once its run has ended, if that is earlier
+    /// than the cleanup's own limit.
     pub ttl_seconds: Option<u64>,
 }
 
@@ -80,11 +78,11 @@ pub struct ClusterOptions {
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct Sharing {
-    /// The labels that a cluster must have to be joined. A new one gets them.
+    /// The labels that a cluster must have to be joined. A new cluster gets them.
     pub match_labels: BTreeMap<String, String>,
-    /// Seconds for which a holder counts after it was last heard of.
+    /// Seconds after its last renewal at which a holder's lease expires.
     pub ttl_seconds: u64,
-    /// Whether the cluster is removed when its last holder lets go.
+    /// Whether the cluster is deleted when its last holder releases it.
     pub delete_when_released: bool,
 }
 
@@ -94,18 +92,18 @@ impl Default for Sharing {
     }
 }
 
-/// A script to run.
+/// Options of a script.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 pub struct ScriptOptions {
-    /// The namespace to make the job in, unless the manifest names one.
+    /// The namespace of the RayJob, unless the manifest names one.
     pub namespace: Option<String>,
-    /// The RayJob, with `metadata` and `spec` as KubeRay documents them.
+    /// The manifest of the RayJob, with `metadata` and `spec` as KubeRay documents them.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub ray_job: Option<Value>,
-    /// Parameters of a Ray job. They win over what the manifest says in their place.
+    /// Parameters of the Ray job. They override the manifest's fields.
     pub parameters: Option<Parameters>,
-    /// The runtime environment, in place of the manifest's `runtimeEnvYAML`.
+    /// The runtime environment. It replaces the manifest's `runtimeEnvYAML`.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub runtime_env: Option<Map<String, Value>>,
 }
@@ -122,7 +120,7 @@ impl Placement {
         match value.as_str() {
             Some("own") => return Self::Own,
             Some("shared") => return Self::Shared,
-            _ => reader.wrong(path, format!("is {}", json::text(value)), "write own or shared"),
+            _ => reader.wrong(path, format!("is {}", json::text(value)), "write `own` or `shared`"),
         }
         Self::default()
     }
@@ -147,7 +145,7 @@ impl JobOptions {
 }
 
 impl ClusterOptions {
-    /// Reads an object. `prefix` goes before the paths of mistakes.
+    /// Reads the options from an object. `prefix` is prepended to the paths of mistakes.
     #[must_use]
     pub fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
         let mut options = Self::default();
@@ -173,7 +171,7 @@ impl ClusterOptions {
 impl Sharing {
     fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
         let mut sharing = Self::default();
-        let hint = "write an object, {} for one with every default";
+        let hint = "write an object, {} for the defaults";
         for (key, value) in reader.object(path, value, hint).into_iter().flatten() {
             let path = format!("{path}.{key}");
             match key.as_str() {
@@ -192,7 +190,7 @@ impl Sharing {
 }
 
 impl ScriptOptions {
-    /// Reads an object. `prefix` goes before the paths of mistakes.
+    /// Reads the options from an object. `prefix` is prepended to the paths of mistakes.
     #[must_use]
     pub fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
         let mut options = Self::default();
@@ -203,7 +201,7 @@ impl ScriptOptions {
                 NAMESPACE => options.namespace = reader.text(&path, value),
                 "ray_job" => options.ray_job = Some(value.clone()),
                 "parameters" => {
-                    let hint = "write the parameters of Ray's submit_job";
+                    let hint = "write an object with the parameters of Ray's submit_job";
                     options.parameters = reader
                         .object(&path, value, hint)
                         .map(|fields| Parameters::read(fields, &format!("{path}."), reader));
@@ -219,7 +217,7 @@ impl ScriptOptions {
     }
 }
 
-/// The options of a run or a step: the common ones, and this backend's.
+/// Reads the options of a run or a step: the shared ones and this backend's.
 pub fn job(configuration: &str, tags: &Attributes) -> Result<(common::Options, JobOptions), Error> {
     let (shared, own) = common::Options::merged_beside(configuration, tags, &JOB_KEYS)?;
     let mut options = reader::all(&own, JobOptions::read)?;
@@ -229,7 +227,7 @@ pub fn job(configuration: &str, tags: &Attributes) -> Result<(common::Options, J
     Ok((shared, options))
 }
 
-/// The JSON schema of a launcher's or an executor's options. Tests generate it and the others.
+/// The JSON schema of the launcher's and the executor's options. A test generates the schemas.
 pub const JOB_SCHEMA: &str = include_str!("../schemas/job.json");
 /// The JSON schema of [`ClusterOptions`].
 pub const CLUSTER_SCHEMA: &str = include_str!("../schemas/cluster.json");
@@ -243,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    /// What every backend takes, with what this one adds.
+    /// The schema of the shared options, extended by this backend's.
     fn job_schema() -> Value {
         let own = generate_schema::<JobOptions>();
         let mut whole = generate_schema::<common::Options>();
@@ -267,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_overrides_this_backends_keys_too_and_the_image_comes_from_the_run_last() {
+    fn the_tag_overrides_this_backends_keys_and_the_image_defaults_to_the_run_tag() {
         let tags = vec![
             (common::TAG.to_owned(), r#"{"cluster": "shared", "num_cpus": 0, "image": null}"#.to_owned()),
             (IMAGE_TAG.to_owned(), "from-the-run".to_owned()),
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_named_with_the_keys_that_there_are() {
+    fn every_mistake_is_reported_with_the_known_keys() {
         let options = r#"{"raycluster": {}, "sharing": {"ttl": 3}, "ttl_seconds": -1}"#;
         let text = document(options, ClusterOptions::read).unwrap_err().text();
         for part in ["`raycluster`", "ray_cluster", "`sharing.ttl`", "`ttl_seconds`", "match_labels"] {
@@ -306,21 +304,21 @@ mod tests {
         assert_eq!(keys(&cluster["$defs"]["Sharing"]), sorted(&SHARING_KEYS));
         let script: Value = serde_json::from_str(SCRIPT_SCHEMA).unwrap();
         assert_eq!(keys(&script), sorted(&SCRIPT_KEYS));
-        let problem = |text: String, of: &str| match of {
+        let problem = |text: String, role: &str| match role {
             "job" => job(&text, &Vec::new()).err(),
             "cluster" => document(&text, ClusterOptions::read).err(),
             _ => document(&text, ScriptOptions::read).err(),
         };
-        for (of, keys) in
+        for (role, keys) in
             [("job", &JOB_KEYS[..]), ("cluster", &CLUSTER_KEYS[..]), ("script", &SCRIPT_KEYS[..])]
         {
             for key in keys {
-                let text = problem(format!("{{\"{key}\": 0.5}}"), of).map(|error| error.text());
-                // A manifest is looked at where it is used.
+                let text = problem(format!("{{\"{key}\": 0.5}}"), role).map(|error| error.text());
+                // Manifests are not checked here, so their keys yield no error.
                 let is_read = text.as_ref().is_none_or(|text| !text.contains("is not a known key"));
-                assert!(is_read, "{of}: {key}: {text:?}");
+                assert!(is_read, "{role}: {key}: {text:?}");
             }
-            assert!(problem("{\"other\": 0.5}".to_owned(), of).is_some());
+            assert!(problem("{\"other\": 0.5}".to_owned(), role).is_some());
         }
         for key in SHARING_KEYS {
             let text = problem(format!("{{\"sharing\": {{\"{key}\": 0.5}}}}"), "cluster").unwrap().text();

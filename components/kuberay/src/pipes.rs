@@ -1,4 +1,4 @@
-//! External scripts as RayJobs.
+//! The contract's `pipes`: runs external scripts as RayJobs.
 
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
@@ -43,15 +43,15 @@ const PATIENCE_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
 const SLICE_MS: u64 = 200;
 const STREAM_MS: u64 = 1_800_000;
 
-/// A script's RayJob, before anybody has seen it.
-struct Written {
+/// A script's RayJob, before its creation.
+struct Planned {
     namespace: String,
     name: String,
     id: String,
     document: Value,
 }
 
-impl Written {
+impl Planned {
     fn reference(&self) -> JobRef {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
         Place::RayJob { namespace, name }.reference(&self.id, None)
@@ -64,35 +64,39 @@ pub struct Pipes<H, C, W> {
 }
 
 impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
-    /// Scripts on the API server of these clusters.
+    /// Creates an instance on the API server of these clusters.
     pub fn new(clusters: Clusters<H, C, W>) -> Self {
         Self { clusters }
     }
 
-    /// Checks a script's configuration and names its RayJob.
+    /// Checks a script's options and manifest, and returns the reference that a launch returns. Makes no
+    /// request.
     pub fn plan(&self, script: &ScriptSpec) -> Result<JobRef, Error> {
-        Ok(self.written(script)?.reference())
+        Ok(self.planned(script)?.reference())
     }
 
-    /// Makes the RayJob of a script.
+    /// Creates the RayJob of a script.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if a RayJob with its name has ended.
     pub fn launch(&self, script: &ScriptSpec, listener: &impl Listener) -> Result<JobRef, Error> {
-        let job = self.written(script)?;
+        let job = self.planned(script)?;
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }
         match place::place(&self.clusters.kubernetes, &job.namespace, &job.document)? {
             Placed::Here => {
-                listener.progress(&format!("made the RayJob {}/{}", job.namespace, job.name));
+                listener.progress(&format!("created the RayJob {}/{}", job.namespace, job.name));
                 Ok(job.reference())
             }
             Placed::Ended(_) => Err(Error::Conflict(format!(
-                "the RayJob {}/{} exists and has ended; leave its name out, or delete it",
+                "the RayJob {}/{} exists and has ended; remove ray_job.metadata.name, or delete the RayJob",
                 job.namespace, job.name
             ))),
         }
     }
 
-    fn written(&self, script: &ScriptSpec) -> Result<Written, Error> {
+    fn planned(&self, script: &ScriptSpec) -> Result<Planned, Error> {
         let options = options::document(&script.options, ScriptOptions::read)?;
         let mut template = Template::read(options.ray_job, RAY_JOB, "ray_job")?;
         let namespace = template
@@ -116,7 +120,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
             return Err(Error::invalid(
                 "ray_job.spec.entrypoint",
                 "is missing",
-                Some("write the command to run"),
+                Some("write the command to run, such as `python script.py`"),
             ));
         }
         runtime_env(spec, env, &script.bootstrap)?;
@@ -137,10 +141,10 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         let mut notes = annotations(&owner, None, true);
         notes.insert(metadata::LAUNCH.to_owned(), script.nonce.as_str().into());
         let document = template.document(RAY_JOB, &namespace, &name, origin, notes);
-        Ok(Written { namespace, name, id, document })
+        Ok(Planned { namespace, name, id, document })
     }
 
-    /// Passes a script's output on, as soon as its cluster has a dashboard.
+    /// Delivers a script's output to the listener, once its cluster's dashboard is known.
     pub fn follow(
         &self,
         job: &JobRef,
@@ -156,7 +160,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         follow::follow(&jobs, kubernetes.clock(), &job.submission_id, from, listener)
     }
 
-    /// Where the job's Ray is reached, once it has the job; nothing where it ends before.
+    /// Waits until Ray has the job and returns the dashboard's URL. Returns `None` if the job ends earlier.
     fn dashboard(&self, job: &JobRef, listener: &impl Listener) -> Result<Option<String>, Error> {
         self.watch(job, listener, |found| {
             let is_there = !found.status.job_status.is_empty();
@@ -176,7 +180,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         Ok(ended.unwrap_or_else(|| place::missing(job)))
     }
 
-    /// Looks at the RayJob whenever it changes, until there is what is looked for, or no RayJob.
+    /// Watches the RayJob until `look_for` returns a value. Returns `None` if the RayJob is deleted.
     fn watch<T>(
         &self,
         job: &JobRef,
@@ -186,7 +190,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         let (namespace, name) = place_of(job)?;
         let which = Selection::Name(name);
         let mut watch = Watch::new(&self.clusters.kubernetes, RAY_JOB, &namespace, which);
-        let mut told = String::new();
+        let mut reported = String::new();
         loop {
             if listener.cancelled() {
                 return Err(Error::Cancelled);
@@ -197,19 +201,19 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
                 Some(Change::Now(document)) => document,
             };
             let found = RayJob::read(&document);
-            if let Some(it) = look_for(&found) {
-                return Ok(Some(it));
+            if let Some(value) = look_for(&found) {
+                return Ok(Some(value));
             }
             let status = found.status();
             let text = status.message.unwrap_or_else(|| format!("{:?}", status.state));
-            if text != told {
+            if text != reported {
                 listener.progress(&text);
-                told = text;
+                reported = text;
             }
         }
     }
 
-    /// Stops a script, and removes its RayJob.
+    /// Stops a script and deletes its RayJob.
     pub fn terminate(&self, job: &JobRef, listener: &impl Listener) -> Result<JobStatus, Error> {
         let (namespace, name) = place_of(job)?;
         let found = match self.clusters.kubernetes.get(RAY_JOB, &namespace, &name) {
@@ -225,19 +229,19 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
 fn place_of(job: &JobRef) -> Result<(String, String), Error> {
     match Place::of(job) {
         Some(Place::RayJob { namespace, name }) => Ok((namespace, name)),
-        _ => Err(Error::NotFound(format!("the reference to {} names no RayJob", job.submission_id))),
+        _ => Err(Error::NotFound(format!("the reference of the job {} has no RayJob", job.submission_id))),
     }
 }
 
-/// Puts parameters of a Ray job where KubeRay has them, and returns the runtime environment.
+/// Writes the parameters of a Ray job to the fields of a RayJob's spec, and returns the runtime environment.
 ///
-/// The API server takes resources as a JSON text (KubeRay API, `RayJobSpec`).
+/// `entrypointResources` is a string of JSON (KubeRay API, `RayJobSpec`).
 fn apply(spec: &mut Map<String, Value>, parameters: Parameters) -> Result<Option<Map<String, Value>>, Error> {
     if parameters.entrypoint_label_selector.is_some() {
         return Err(Error::invalid(
             "parameters.entrypoint_label_selector",
-            "has no place in a RayJob",
-            Some("use entrypoint_resources, and give the group of the node such a resource"),
+            "is not supported by RayJobs",
+            Some("use entrypoint_resources, and add the resource to the node's worker group"),
         ));
     }
     let metadata = (!parameters.metadata.is_empty()).then(|| json!(parameters.metadata));
@@ -254,22 +258,23 @@ fn apply(spec: &mut Map<String, Value>, parameters: Parameters) -> Result<Option
     for (name, value) in fields {
         let Some(value) = value else { continue };
         if has(spec, name) && spec.get(name) != Some(&value) {
-            warn!("ray_job.spec.{name} is overwritten by the parameters of the job");
+            warn!("the job's parameters override ray_job.spec.{name}");
         }
         spec.insert(name.to_owned(), value);
     }
     Ok((!parameters.runtime_env.is_empty()).then_some(parameters.runtime_env))
 }
 
-/// Where a RayJob's spec has its runtime environment: KubeRay's own spelling, and the one that the
-/// README of earlier versions had.
+/// The field with the runtime environment: KubeRay's spelling, and that of the README of earlier versions.
 const RUNTIME_ENV: [&str; 2] = ["runtimeEnvYAML", "runtimeEnvYaml"];
 
-/// Puts what opens the Pipes session into the runtime environment: the option, or what the spec has
-/// in its place in either spelling.
+/// Adds the environment variables of a Pipes session to the runtime environment in a RayJob's spec.
+///
+/// The option `runtime_env` replaces the spec's runtime environment, which can have either spelling.
 ///
 /// # Errors
-/// Where the spec says it twice, or in YAML that is not JSON, or `env_vars` are not an object.
+/// [`Error::InvalidConfig`] if the two spellings differ, if the spec's YAML is not JSON, or if `env_vars` is
+/// not an object.
 pub fn runtime_env(
     spec: &mut Map<String, Value>,
     runtime_env: Option<Map<String, Value>>,
@@ -279,8 +284,8 @@ pub fn runtime_env(
         [Some(one), Some(other)] if one != other => {
             return Err(Error::invalid(
                 "ray_job.spec.runtimeEnvYaml",
-                "says something else than runtimeEnvYAML",
-                Some("leave one of them out"),
+                "differs from runtimeEnvYAML",
+                Some("remove one of them"),
             ));
         }
         [one, other] => one.or(other),
@@ -293,8 +298,8 @@ pub fn runtime_env(
             _ => {
                 return Err(Error::invalid(
                     "ray_job.spec.runtimeEnvYAML",
-                    "is not a JSON object, and YAML is not read here",
-                    Some("give it as the option runtime_env"),
+                    "is not a JSON object, and the component does not read YAML",
+                    Some("use the option runtime_env"),
                 ));
             }
         },
@@ -322,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_environment_is_found_in_either_spelling_also_beside_an_empty_one() {
+    fn a_runtime_environment_is_read_in_either_spelling() {
         let text = r#"{"pip": ["x"], "env_vars": null}"#;
         for spec in [
             json!({"runtimeEnvYAML": text}),
@@ -337,13 +342,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_stays_as_it_was_written() {
+    fn a_fraction_in_a_runtime_environment_is_preserved() {
         let env = written(json!({"runtimeEnvYAML": r#"{"config": {"x": 7777778.77777E77}}"#})).unwrap();
         assert_eq!(env["config"]["x"], json!(7_777_778.777_77e77));
     }
 
     #[test]
-    fn a_script_with_two_runtime_environments_that_differ_is_refused_before_anything_is_made() {
+    fn plan_rejects_two_different_runtime_environments_without_a_request() {
         let spec = json!({"entrypoint": "x", "runtimeEnvYAML": "{}", "runtimeEnvYaml": r#"{"pip": []}"#});
         for options in [
             json!({"ray_job": {"spec": spec}}),

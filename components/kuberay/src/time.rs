@@ -1,12 +1,12 @@
-//! Moments that other machines understand: seconds since the Unix epoch.
+//! Wall-clock time, in seconds since the Unix epoch.
 
-/// A clock that agrees with those of other machines.
+/// A clock whose times can be compared with those of other machines.
 pub trait WallClock {
     /// Seconds since the Unix epoch.
     fn epoch_s(&self) -> u64;
 }
 
-/// The host's.
+/// The host's wall clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostClock;
 
@@ -24,7 +24,7 @@ impl WallClock for HostClock {
     }
 }
 
-/// A moment that stays: tests move it themselves.
+/// A manual clock for tests.
 impl WallClock for std::cell::Cell<u64> {
     fn epoch_s(&self) -> u64 {
         self.get()
@@ -49,7 +49,7 @@ pub fn epoch_of(timestamp: &str) -> Option<u64> {
     if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    // Years that begin in March end with the leap day, so that months have fixed offsets.
+    // Counting years from March puts the leap day last, so that months have fixed offsets.
     let year = if month <= 2 { year - 1 } else { year };
     let since_march = (month + 9) % 12;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (since_march * 153 + 2) / 5 + day - 1;

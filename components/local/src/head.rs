@@ -1,4 +1,4 @@
-//! A Ray head on this machine: found, or started.
+//! Finds the Ray head on this machine, or starts one.
 
 use dagster_ray_jobs::{RayJobs, Version};
 use dagster_ray_sdk::{
@@ -10,30 +10,31 @@ use dagster_ray_sdk::{
 
 use crate::programs::Programs;
 
-/// Ray's own port for its dashboard.
+/// The default port of Ray's dashboard.
 pub(crate) const DASHBOARD_PORT: u16 = 8265;
 
-/// How far Ray's own port for Ray Client is from that.
+/// The distance between the default ports of Ray Client and the dashboard.
 const CLIENT_PORT_OFFSET: u16 = 10_001 - DASHBOARD_PORT;
 
-/// The name of a started head among the host's programs. It carries the port: one process can
-/// have a head for each of several configurations.
+/// Returns the name of a head among the host's programs. The name contains the port, because one process
+/// can start heads for several configurations.
 fn name(port: u16) -> String {
     format!("head-{port}")
 }
 
-/// A head takes 4 s on a quiet machine.
-const PATIENCE_MS: u64 = 120_000;
+/// How long to wait for a started head. It takes 4 s on an idle machine.
+const START_TIMEOUT_MS: u64 = 120_000;
 const FIRST_WAIT_MS: u64 = 100;
 const LONGEST_WAIT_MS: u64 = 500;
 const REPORT_MS: u64 = 5_000;
-/// Whoever won the race for the port may need so long to answer on it.
+/// How long to wait, after our `ray start` has ended, for another head that took the port to respond.
 const RIVAL_MS: u64 = 5_000;
 const STOP_GRACE_MS: u64 = 5_000;
 const OUTPUT_LINES: usize = 20;
 
-/// Returns once a head answers on the port. A submission may come at once: Ray itself holds it
-/// until it has an agent to pass it on to.
+/// Returns when a head responds on the port; starts one if necessary.
+///
+/// A job can be submitted at once: Ray holds the request until it has an agent.
 pub(crate) fn ensure(
     ray: &impl RayJobs,
     programs: &impl Programs,
@@ -43,38 +44,40 @@ pub(crate) fn ensure(
     if answers(ray, port)?.is_some() {
         return Ok(());
     }
-    info!("no Ray answers at 127.0.0.1:{port}: a head is started");
+    info!("no Ray head responds at 127.0.0.1:{port}; starting one");
     let (pid, version) = start(ray, programs, clock, port)?;
-    if !is_of_another(&version, pid) {
+    if !is_other_session(&version, pid) {
         return Ok(());
     }
-    // Ray goes on without a dashboard where another head took the port meanwhile: nobody can use
-    // that one.
-    info!("another head was quicker at 127.0.0.1:{port}: it is used");
+    // Another head took the dashboard's port. Ray then keeps our head running without a dashboard, which
+    // makes it useless.
+    info!("another process started a head at 127.0.0.1:{port} first; using it");
     programs.stop(&name(port), STOP_GRACE_MS)?;
     if answers(ray, port)?.is_none() {
-        // The program was a wrapper, whose process is not the one that names Ray's session.
+        // The program was a wrapper: its process id differs from the one in the session's name.
         start(ray, programs, clock, port)?;
     }
     Ok(())
 }
 
-/// What answers on the port, if anything does.
+/// Returns the version of the Ray that responds on the port, or `None` if nothing responds.
 fn answers(ray: &impl RayJobs, port: u16) -> Result<Option<Version>, Error> {
     match ray.version() {
         Ok(version) => Ok(Some(version)),
         Err(Error::Unavailable(_)) => Ok(None),
-        // Ray is there and wants a token. Whether the host has the right one, the submission tells.
+        // Ray requires a token. The submission reports whether the host has the right one.
         Err(Error::Backend(answer)) if matches!(answer.status, 401 | 403) => Ok(Some(Version::default())),
         Err(Error::Backend(answer)) => Err(Error::invalid(
             "dashboard_port",
-            &format!("something that is not Ray answers on port {port} ({})", answer.message),
-            Some("choose a port that is free, or the one of Ray's dashboard"),
+            &format!("port {port} is used by a service that is not Ray ({})", answer.message),
+            Some("write a free port, or the port of Ray's dashboard"),
         )),
         Err(error) => Err(error),
     }
 }
 
+/// Starts a head and waits until a head responds. Returns the process id, if this call started it, and the
+/// version.
 fn start(
     ray: &impl RayJobs,
     programs: &impl Programs,
@@ -83,7 +86,7 @@ fn start(
 ) -> Result<(Option<u32>, Version), Error> {
     let pid = match programs.start(&name(port), &command(port)) {
         Ok(pid) => Some(pid),
-        // Another call of this host is starting it just now.
+        // Another call of this host is starting the head.
         Err(Error::Conflict(_)) => None,
         Err(error) => return Err(error),
     };
@@ -94,7 +97,7 @@ fn start(
     loop {
         if let Some(version) = answers(ray, port)? {
             info!(
-                "Ray {} answers at 127.0.0.1:{port} after {} ms",
+                "Ray {} responds at 127.0.0.1:{port} after {} ms",
                 version.ray_version,
                 clock.now_ms() - started
             );
@@ -104,33 +107,36 @@ fn start(
         if let State::Ended(outcome) = programs.look(&name(port))
             && now.saturating_sub(*ended_at.get_or_insert(now)) >= RIVAL_MS
         {
-            let how =
-                outcome.exit_code.map_or("by a signal".to_owned(), |code| format!("with exit code {code}"));
+            let how = outcome
+                .exit_code
+                .map_or("was ended by a signal".to_owned(), |code| format!("exited with code {code}"));
             return Err(Error::Other(format!(
-                "Ray could not be started on port {port}: `ray start` ended {how}; its last output:\n{}",
+                "Ray could not be started on port {port}: `ray start` {how}; its last output:\n{}",
                 last_lines(&outcome.output)
             )));
         }
-        if now.saturating_sub(started) >= PATIENCE_MS {
+        if now.saturating_sub(started) >= START_TIMEOUT_MS {
             return Err(Error::unavailable(
                 format!(
-                    "Ray was started, but does not answer at 127.0.0.1:{port} after {} s",
-                    PATIENCE_MS / 1000
+                    "Ray was started, but does not respond at 127.0.0.1:{port} after {} s",
+                    START_TIMEOUT_MS / 1000
                 ),
                 false,
             ));
         }
         if now >= next_report {
             next_report = now + REPORT_MS;
-            info!("Ray is starting on port {port}, for {} s now", (now - started) / 1000);
+            info!("waiting for Ray to start on port {port}: {} s so far", (now - started) / 1000);
         }
         clock.sleep_ms(wait);
         wait = (wait * 3 / 2).min(LONGEST_WAIT_MS);
     }
 }
 
-/// Ray's session carries the process id of the program that started it.
-fn is_of_another(version: &Version, started: Option<u32>) -> bool {
+/// Returns whether the session belongs to another process than the one that this call started.
+///
+/// The name of a Ray session ends with the process id of the program that started it.
+fn is_other_session(version: &Version, started: Option<u32>) -> bool {
     let session =
         version.session_name.as_deref().and_then(|name| name.rsplit('_').next()?.parse::<u32>().ok());
     matches!((session, started), (Some(session), Some(started)) if session != started)
@@ -141,14 +147,14 @@ fn command(port: u16) -> Command {
     let fixed = [
         "start",
         "--head",
-        // It stays in the foreground, so that its end is seen and its family ends with the host.
+        // In the foreground, so that the host sees when Ray ends, and stops it when the host process ends.
         "--block",
         "--disable-usage-stats",
         "--include-dashboard=true",
         "--dashboard-host=127.0.0.1",
         "--node-ip-address=127.0.0.1",
-        // What need not be known in advance takes any free port: several heads can then live on
-        // one machine, and the dashboard's port cannot lie in the range of the workers'.
+        // Any free port for the other services: several heads can then run on one machine, and the
+        // dashboard's port cannot be in the range of the worker ports.
         "--port=0",
         "--min-worker-port=0",
         "--max-worker-port=0",
@@ -158,7 +164,7 @@ fn command(port: u16) -> Command {
     Command {
         program: "ray".to_owned(),
         args: fixed.into_iter().map(str::to_owned).chain(chosen).collect(),
-        // Ray would otherwise take 30 s to end, for replicas of Ray Serve that other nodes use.
+        // Otherwise Ray waits 30 s on shutdown to drain replicas of Ray Serve.
         env: vec![("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S".to_owned(), "0".to_owned())],
     }
 }

@@ -1,4 +1,4 @@
-//! Backend for Ray on this machine: uses the head that runs, or starts one.
+//! Backend for Ray on this machine: uses a running head, or starts one.
 
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
@@ -15,7 +15,7 @@ mod programs;
 
 const PORT: &str = "dashboard_port";
 
-/// The backend for Ray on this machine.
+/// The backend `local`.
 pub struct Local;
 
 impl Local {
@@ -24,7 +24,7 @@ impl Local {
         match port.unwrap_or(head::DASHBOARD_PORT) {
             0 => Err(Error::invalid(
                 PORT,
-                "is 0, under which nobody finds the head",
+                "must not be 0: other processes could not find the Ray head",
                 Some("write a port number such as 8265"),
             )),
             port => Ok(port),
@@ -43,10 +43,10 @@ impl Backend for Local {
     const NAME: &str = "local";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &str =
-        "Runs and steps as jobs of Ray on this machine, which is started where it does not run.";
+        "Submits runs and steps as jobs to Ray on this machine, and starts Ray if it is not running.";
     const SETTINGS: &[(&str, &str)] = &[(
         PORT,
-        "The port of Ray's dashboard on this machine, where a head runs or is to be started. Default: 8265.",
+        "The port of Ray's dashboard on this machine, for a running head or a new one. Default: 8265.",
     )];
 
     fn ray() -> Result<(JobsClient, WasiClock), Error> {
@@ -55,7 +55,7 @@ impl Backend for Local {
 
     fn ray_to_submit_to() -> Result<(JobsClient, WasiClock), Error> {
         let port = Self::port()?;
-        // That nobody answers is what one look finds out here, and no failure to wait out.
+        // No retries: an unreachable port means here that a head has to be started.
         let probe = Self::client(port)?.with_retry(Policy::ONCE);
         head::ensure(&probe, &programs::HostPrograms, &WasiClock, port)?;
         Ok((Self::client(port)?, WasiClock))

@@ -1,23 +1,23 @@
-//! The programs that the host runs, behind a trait, so that starting a head is tested without one.
+//! The `processes` import of the host, behind a trait so that tests need no Ray.
 
 use dagster_ray_sdk::{
     Error,
     bindings::processes::{self, Command, Outcome, State},
 };
 
-/// Programs that go on after a call.
+/// Manages programs that outlive a call.
 pub(crate) trait Programs {
-    /// Starts one under a name, and returns its process id.
+    /// Starts a program under a name, and returns its process id.
     fn start(&self, name: &str, command: &Command) -> Result<u32, Error>;
 
-    /// Looks at one.
+    /// Returns the state of a program.
     fn look(&self, name: &str) -> State;
 
-    /// Ends one.
+    /// Stops a program. After `grace_ms` milliseconds it is killed.
     fn stop(&self, name: &str, grace_ms: u64) -> Result<Outcome, Error>;
 }
 
-/// The host's.
+/// The programs of the host.
 pub(crate) struct HostPrograms;
 
 impl Programs for HostPrograms {

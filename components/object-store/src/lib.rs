@@ -1,14 +1,14 @@
-//! Backend for values: keeps values in Ray's object store, owned by an actor that outlives the step.
+//! I/O backend that stores values in Ray's object store. An actor that outlives the step owns them.
 
 use dagster_ray_values::backend::Backend;
 
-/// The backend.
+/// The I/O backend `object-store`.
 pub struct ObjectStore;
 
 impl Backend for ObjectStore {
     const NAME: &str = "object-store";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str = "Keeps values in Ray's object store, owned by an actor that outlives the step.";
+    const SUMMARY: &str = "Stores values in Ray's object store, owned by an actor that outlives the step.";
     const STORE: &str = "ray";
 }
 

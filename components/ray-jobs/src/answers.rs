@@ -1,7 +1,7 @@
-//! What Ray's answers mean.
+//! Maps Ray's HTTP responses to the contract's errors.
 //!
-//! The head passes some requests on to an agent, and wraps the agent's refusal in a 500 of its
-//! own whose text is a traceback. A refusal stays a refusal here, although it travelled in a 500.
+//! The head forwards some requests to an agent. If the agent responds with a 4xx, the head responds with a
+//! 500 whose text is a traceback; such a response is treated as the 4xx that it contains.
 
 use dagster_ray_sdk::{
     Error,
@@ -10,16 +10,16 @@ use dagster_ray_sdk::{
     model::{ApiError, RetryHint},
 };
 
-/// How much of an error's text is kept.
+/// The number of bytes of an error body that are read.
 const TEXT_LIMIT: u64 = 16 * 1024;
 
-/// What the head writes before the status of the agent's answer.
+/// The text that the head writes before the status of the agent's response.
 const RELAYED: &str = "Request failed with status code ";
 
-/// Passes a success on, and turns everything else into the error that it means.
+/// Returns a successful response, and turns any other into the contract's error.
 ///
-/// `missing` is the exact text with which Ray says that what was asked for does not exist. Any
-/// other 404 comes from something in between, or from a service that is no Ray.
+/// `missing` is the exact text of Ray's 404 for an object that does not exist. Any other 404 comes from a
+/// proxy or from a service that is not Ray.
 pub(crate) fn accept(
     mut response: Response,
     method: Method,
@@ -45,13 +45,13 @@ pub(crate) fn accept(
     };
     Err(match status {
         404 if missing.is_some_and(|missing| text.trim() == missing) => {
-            Error::NotFound(format!("Ray says: {}", text.trim()))
+            Error::NotFound(format!("Ray responded: {}", text.trim()))
         }
         404 => refused(
             status,
             "NotRay",
             format!(
-                "{label}: this 404 is not from Ray's Jobs API ({}); does the address lead to the head's dashboard?",
+                "{label}: this 404 is not from Ray's Jobs API ({}); check that the address is that of the head's dashboard",
                 excerpt(&text)
             ),
         ),
@@ -59,14 +59,14 @@ pub(crate) fn accept(
             status,
             "Unauthorized",
             format!(
-                "{label}: {}; Ray wants its token, see RAY_AUTH_TOKEN and ~/.ray/auth_token",
+                "{label}: {}; set RAY_AUTH_TOKEN or write Ray's token to ~/.ray/auth_token",
                 excerpt(&text)
             ),
         ),
         300..=399 => refused(
             status,
             "Redirected",
-            format!("{label}: the address leads elsewhere; write the one it leads to"),
+            format!("{label}: the response is a redirect ({status}); write the address that it redirects to"),
         ),
         500 if let Some(relayed @ 400..=499) = relayed_status(&text) => {
             refused(relayed, "Refused", format!("{label}: {}", excerpt(&text)))
@@ -80,7 +80,7 @@ pub(crate) fn accept(
     })
 }
 
-/// What was answered, as the details of an error.
+/// Returns a response body as the JSON details of an error.
 fn body(text: &str) -> String {
     let mut details = Map::new();
     details.insert("body".to_owned(), text.into());
@@ -92,22 +92,22 @@ fn relayed_status(text: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-/// The part of an error's text that says what was wrong: of a traceback the last line, where
-/// Python puts it.
+/// Returns the relevant part of an error body. For a traceback that is the last line, which contains the
+/// exception.
 fn excerpt(text: &str) -> String {
     const LONGEST: usize = 500;
 
     let text = text.trim();
-    let telling = if text.contains("Traceback (most recent call last)") {
+    let relevant = if text.contains("Traceback (most recent call last)") {
         text.lines().rev().find(|line| line.chars().any(char::is_alphanumeric)).unwrap_or(text)
     } else {
         text
     };
-    if telling.is_empty() {
+    if relevant.is_empty() {
         return "no reason given".to_owned();
     }
-    match telling.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &telling[..end]),
-        None => telling.to_owned(),
+    match relevant.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &relevant[..end]),
+        None => relevant.to_owned(),
     }
 }

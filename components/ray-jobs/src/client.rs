@@ -1,4 +1,4 @@
-//! The client.
+//! The client of Ray's Jobs API.
 
 use dagster_ray_sdk::{
     Error,
@@ -16,44 +16,44 @@ use crate::{
     packages::{self, HostPackages, PackageRules, Packages},
 };
 
-/// What can be asked of Ray about jobs.
+/// The operations of Ray's Jobs API.
 pub trait RayJobs {
-    /// What Ray runs: `GET /api/version`.
+    /// Returns the versions of Ray and its API: `GET /api/version`.
     fn version(&self) -> Result<Version, Error>;
 
     /// Submits a job with one `POST /api/jobs/`, and returns its submission id.
     ///
-    /// It is not tried again here: whoever calls knows how to tell whether the job is there
-    /// although the answer was lost. An id that is taken, and any other refusal, is
-    /// [`Error::Backend`] with a status of 400; no answer, or a 5xx of the head itself, is
-    /// [`Error::Unavailable`].
+    /// There is no retry here: after a lost response, the caller has to check whether the job exists.
+    /// A rejected submission, such as one whose id is taken, is [`Error::Backend`] with status 400. No
+    /// response, or a 5xx of the head itself, is [`Error::Unavailable`].
     fn submit(&self, job: &Submission) -> Result<String, Error>;
 
-    /// Asks for one job: `GET /api/jobs/{id}`. That Ray has none is [`Error::NotFound`]; a
-    /// failure that can pass is tried again.
+    /// Returns one job: `GET /api/jobs/{id}`. Transient failures are retried.
+    ///
+    /// A job that Ray does not know is [`Error::NotFound`].
     fn get(&self, submission_id: &str) -> Result<Job, Error>;
 
-    /// Asks for all jobs: `GET /api/jobs/`. The answer also holds drivers that nobody submitted;
+    /// Returns all jobs: `GET /api/jobs/`. The list includes drivers that were not submitted as jobs;
     /// they have no submission id.
     fn list(&self) -> Result<Vec<Job>, Error>;
 
-    /// Asks for many jobs at once, one request each, in their order.
+    /// Returns many jobs, in the order of their ids. It sends one concurrent request for each.
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>>;
 
-    /// Stops many jobs at once: `POST /api/jobs/{id}/stop`, in their order. `false` means that a
-    /// job had ended before.
+    /// Stops many jobs concurrently: `POST /api/jobs/{id}/stop`. The results are in the order of the
+    /// ids; `false` means that the job had already ended.
     fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>>;
 
-    /// Removes what Ray keeps of a job that has ended: `DELETE /api/jobs/{id}`.
+    /// Deletes Ray's record of a job that has ended: `DELETE /api/jobs/{id}`.
     fn delete(&self, id: &str) -> Result<bool, Error>;
 
-    /// A job's whole output so far: `GET /api/jobs/{id}/logs`.
+    /// Returns a job's whole output so far: `GET /api/jobs/{id}/logs`.
     fn logs(&self, id: &str) -> Result<String, Error>;
 
-    /// Passes on a job's output over one connection, each line once and in order.
+    /// Delivers a job's output over one connection, each line once and in order.
     ///
-    /// `next` is asked about once a second what to do; it can look at the job and listen to its
-    /// own caller. An error means that following did not begin.
+    /// `next` is called about once a second and decides how to continue; it can check the job and whether
+    /// the call was canceled. An error means that following did not start.
     fn follow_logs(
         &self,
         id: &str,
@@ -62,15 +62,15 @@ pub trait RayJobs {
         deliver: &mut dyn FnMut(Vec<Vec<u8>>),
     ) -> Result<Followed, Error>;
 
-    /// Uploads the local directories and files that a runtime environment names, and puts their
-    /// `gcs://` URIs in their places. What is uploaded already is not sent again.
+    /// Uploads the local directories and files that a runtime environment names, and replaces them with
+    /// their `gcs://` URIs. Packages that Ray already has are not uploaded again.
     fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error>;
 
-    /// A job's page in Ray's dashboard.
+    /// Returns the URL of a job's page in Ray's dashboard.
     fn dashboard_url(&self, id: &str) -> String;
 }
 
-/// Ray's Jobs API over HTTP.
+/// A client of Ray's Jobs API over HTTP.
 pub struct JobsClient<H = WasiHttp, C = WasiClock, P = HostPackages> {
     pub(crate) address: String,
     pub(crate) http: H,
@@ -81,14 +81,14 @@ pub struct JobsClient<H = WasiHttp, C = WasiClock, P = HostPackages> {
 }
 
 impl<H: Http, C: Clock> JobsClient<H, C> {
-    /// A client of the Ray whose dashboard is at this address, such as `http://head:8265`.
+    /// Creates a client for a dashboard address, such as `http://head:8265`.
     pub fn new(address: &str, http: H, clock: C) -> Result<Self, Error> {
         let address = address.trim().trim_end_matches('/');
         let parts = url::split(address, "address")?;
         if parts.path.contains(['?', '#']) {
             return Err(Error::invalid(
                 "address",
-                &format!("`{address}` carries more than host, port and path"),
+                &format!("`{address}` contains a query or a fragment"),
                 Some("write http://host:port or https://host:port"),
             ));
         }
@@ -104,28 +104,28 @@ impl<H: Http, C: Clock> JobsClient<H, C> {
 }
 
 impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
-    /// With another place to take local directories from.
+    /// Sets the source of local directories and files.
     #[must_use]
     pub fn with_packages<Q: Packages>(self, packages: Q) -> JobsClient<H, C, Q> {
         let Self { address, http, clock, rules, retry, .. } = self;
         JobsClient { address, http, clock, packages, rules, retry }
     }
 
-    /// With other rules on what is left out of packages.
+    /// Sets which files packages exclude, and the size limit of packages.
     #[must_use]
     pub fn with_rules(mut self, rules: PackageRules) -> Self {
         self.rules = rules;
         self
     }
 
-    /// With other retries of what is safe to ask again.
+    /// Sets the retry policy of idempotent requests.
     #[must_use]
     pub fn with_retry(mut self, retry: Policy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// The dashboard's address, without a slash at its end.
+    /// Returns the dashboard's address without a trailing slash.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -139,13 +139,14 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
         self.at(&format!("/api/jobs/{}{below}", url::encode(id)))
     }
 
-    /// Asks until there is an answer or the tries are used up.
+    /// Sends a request, with retries, and returns the JSON of the response.
     fn ask(&self, request: &Request, missing: Option<&str>) -> Result<Value, Error> {
         self.retry.run(&self.clock, || read(self.http.send(request.clone()), request, missing))
     }
 
-    /// Asks many things at once, and those that failed in passing again, until there are answers
-    /// or the tries are used up.
+    /// Sends many requests concurrently, and retries those that failed with a transient error.
+    ///
+    /// Each request comes with the text of Ray's 404 that means not found.
     fn ask_many(&self, requests: &[(Request, String)]) -> Vec<Result<Value, Error>> {
         let mut answers: Vec<Option<Result<Value, Error>>> = Vec::new();
         answers.resize_with(requests.len(), || None);
@@ -172,7 +173,7 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
             open = again;
             attempt += 1;
         }
-        // Each index was in the first batch.
+        // The first batch contains every index.
         answers.into_iter().flatten().collect()
     }
 }
@@ -185,7 +186,7 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
 
     fn submit(&self, job: &Submission) -> Result<String, Error> {
         let request = Request::post(self.at("/api/jobs/"))
-            // The head looks for an agent for a while before it answers.
+            // The head waits for an available agent before it responds.
             .timeouts(Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() })
             .json(&job.document());
         let answer = read(self.http.send(request.clone()), &request, None)?;
@@ -203,7 +204,7 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
         let request = Request::get(self.at("/api/jobs/")).timeouts(timeouts);
         let answer = self.ask(&request, None)?;
         let Some(jobs) = answer.as_array() else {
-            return typed(&request, Err("it is not a list".to_owned()));
+            return typed(&request, Err("the body is not a list".to_owned()));
         };
         typed(&request, jobs.iter().map(Job::read).collect())
     }
@@ -220,7 +221,7 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
     }
 
     fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
-        // Stopping twice is no harm, so what failed in passing is asked again.
+        // Stopping is idempotent, so transient failures are retried.
         let requests: Vec<_> =
             ids.iter().map(|id| (Request::post(self.job_path(id, "/stop")), no_job(id))).collect();
         let answers = self.ask_many(&requests);
@@ -234,14 +235,14 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
     fn delete(&self, id: &str) -> Result<bool, Error> {
         let request = Request::delete(self.job_path(id, ""));
         let missing = no_job(id);
-        let mut lost = false;
+        let mut maybe_applied = false;
         self.retry.run(&self.clock, || {
             match read(self.http.send(request.clone()), &request, Some(&missing)) {
                 Ok(answer) => typed(&request, field(&answer, "deleted", Fields::flag)),
-                // An earlier try did it, and its answer was lost.
-                Err(Error::NotFound(_)) if lost => Ok(true),
+                // An earlier attempt deleted the job, and its response was lost.
+                Err(Error::NotFound(_)) if maybe_applied => Ok(true),
                 Err(error) => {
-                    lost |= error.maybe_applied();
+                    maybe_applied |= error.maybe_applied();
                     Err(error)
                 }
             }
@@ -291,7 +292,7 @@ impl<H: Http, C: Clock, P> packages::Store for JobsClient<H, C, P> {
         let request = Request::put(self.package(name))
             .header("content-type", "application/octet-stream")
             .header("content-length", size.to_string())
-            // Ray stores the package before it answers.
+            // Ray stores the package before it responds.
             .timeouts(Timeouts { first_byte_ms: Some(300_000), ..Timeouts::default() });
         self.retry.run(&self.clock, || {
             let response = self.http.upload(request.clone(), write)?;
@@ -306,7 +307,7 @@ impl<H, C, P> JobsClient<H, C, P> {
     }
 }
 
-/// The text with which Ray says that it has no such job.
+/// Returns the exact text of Ray's 404 for an unknown job.
 fn no_job(id: &str) -> String {
     format!("Job {id} does not exist")
 }
@@ -314,12 +315,12 @@ fn no_job(id: &str) -> String {
 fn read(sent: Result<Response, Error>, request: &Request, missing: Option<&str>) -> Result<Value, Error> {
     let label = request.label();
     let mut response = accept(sent?, request.method, &label, missing)?;
-    let answer = response.json(&not_rays(&label), &Job::LEFT_OUT)?;
+    let answer = response.json(&invalid_response(&label), &Job::LEFT_OUT)?;
     response.discard()?;
     Ok(answer)
 }
 
-/// A field that has to be in an answer.
+/// Returns a required field of a response.
 fn field<'a, T>(
     answer: &'a Value,
     name: &str,
@@ -328,11 +329,11 @@ fn field<'a, T>(
     Fields::required(name, read(Fields::of(answer)?, name)?)
 }
 
-/// What was read, or the error that the answer is not Ray's.
+/// Turns a problem in a response into a contract error.
 fn typed<T>(request: &Request, read: Result<T, String>) -> Result<T, Error> {
-    read.map_err(|problem| malformed(&not_rays(&request.label()), &problem))
+    read.map_err(|problem| malformed(&invalid_response(&request.label()), &problem))
 }
 
-fn not_rays(label: &str) -> String {
-    format!("{label}: the answer is not Ray's")
+fn invalid_response(label: &str) -> String {
+    format!("{label}: the response is not valid for Ray's Jobs API")
 }

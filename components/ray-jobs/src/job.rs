@@ -1,10 +1,10 @@
-//! What Ray says of a job.
+//! The documents that Ray returns: its version, and jobs.
 
 use std::collections::BTreeMap;
 
 use dagster_ray_sdk::json::{Fields, Value};
 
-/// What Ray runs, as `GET /api/version` answers.
+/// The response of `GET /api/version`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Version {
     /// The version of the Jobs API.
@@ -13,44 +13,44 @@ pub struct Version {
     pub ray_version: String,
     /// The commit that Ray was built from.
     pub ray_commit: String,
-    /// The name of this session of the cluster. A restarted head has another one.
+    /// The name of the cluster's session. A restarted head has a new one.
     pub session_name: Option<String>,
 }
 
-/// A job, as `GET /api/jobs/{id}` answers, and as an element of what `GET /api/jobs/` does.
+/// A job: the response of `GET /api/jobs/{id}`, and an element of that of `GET /api/jobs/`.
 ///
-/// The runtime environment is left out: it can be large, and holds secrets.
+/// The runtime environment is left out: it can be large and can contain secrets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Job {
-    /// The id under which the job was submitted. Drivers that were not submitted have none.
+    /// The submission id. Drivers that were not submitted as jobs have none.
     pub submission_id: Option<String>,
-    /// Ray's own id of the driver, once there is one.
+    /// Ray's id of the driver, once it has started.
     pub job_id: Option<String>,
     /// `PENDING`, `RUNNING`, `SUCCEEDED`, `FAILED` or `STOPPED`.
     pub status: String,
-    /// The command line.
+    /// The shell command line.
     pub entrypoint: String,
-    /// Ray's word on its status.
+    /// Ray's explanation of the status.
     pub message: Option<String>,
-    /// Ray's class of error, such as `JOB_ENTRYPOINT_COMMAND_ERROR`.
+    /// Ray's error type, such as `JOB_ENTRYPOINT_COMMAND_ERROR`.
     pub error_type: Option<String>,
-    /// Milliseconds since the Unix epoch.
+    /// The start time, in milliseconds since the Unix epoch.
     pub start_time: Option<u64>,
-    /// Milliseconds since the Unix epoch.
+    /// The end time, in milliseconds since the Unix epoch.
     pub end_time: Option<u64>,
-    /// What the submitter attached.
+    /// The metadata that the submitter attached.
     pub metadata: BTreeMap<String, String>,
     /// The exit code of the entrypoint, once it has ended.
     pub driver_exit_code: Option<i32>,
-    /// The node that the entrypoint runs on.
+    /// The id of the node that the entrypoint runs on.
     pub driver_node_id: Option<String>,
 }
 
 impl Version {
-    /// Reads an answer.
+    /// Reads a response.
     ///
     /// # Errors
-    /// Where it is not Ray's, in words.
+    /// A message if a field has the wrong type.
     pub fn read(answer: &Value) -> Result<Self, String> {
         let fields = Fields::of(answer)?;
         Ok(Self {
@@ -63,13 +63,13 @@ impl Version {
 }
 
 impl Job {
-    /// The fields of an answer that are not looked at and can be long.
+    /// Fields of the response that are unused and can be large.
     pub const LEFT_OUT: [&str; 1] = ["runtime_env"];
 
-    /// Reads an answer, or an element of one.
+    /// Reads a job from a response or from an element of a list.
     ///
     /// # Errors
-    /// Where it is not Ray's, in words.
+    /// A message if the status is missing or a field has the wrong type.
     pub fn read(answer: &Value) -> Result<Self, String> {
         let fields = Fields::of(answer)?;
         Ok(Self {
@@ -87,14 +87,13 @@ impl Job {
         })
     }
 
-    /// Whether it waits or runs.
+    /// Returns whether the job is pending or running.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         matches!(self.status.as_str(), "PENDING" | "RUNNING")
     }
 
-    /// Whether it has ended, one way or another. A status that is not known is neither this nor
-    /// alive.
+    /// Returns whether the job has ended. A job with an unknown status is neither ended nor alive.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self.status.as_str(), "SUCCEEDED" | "FAILED" | "STOPPED")

@@ -1,10 +1,10 @@
 //! Client of the Ray Jobs REST API.
 //!
-//! - [`RayJobs`]: what can be asked, as a trait, so that rules above it are tested without Ray.
-//! - [`JobsClient`]: the real one, over HTTP.
-//! - [`Submission`], [`Job`], [`Version`]: the documents.
-//! - [`logs`]: following a job's output, line by line.
-//! - [`packages`]: taking local directories along, as Ray's own client does.
+//! - [`RayJobs`]: the client's operations, as a trait that tests can replace.
+//! - [`JobsClient`]: the implementation over HTTP.
+//! - [`Submission`], [`Job`], [`Version`]: the JSON documents.
+//! - [`logs`]: follows a job's output, line by line.
+//! - [`packages`]: uploads local directories, as Ray's own client does.
 
 pub mod client;
 pub mod job;

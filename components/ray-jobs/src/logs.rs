@@ -1,9 +1,9 @@
-//! A job's output, line by line, as it comes.
+//! Follows a job's output, line by line.
 //!
-//! `GET /api/v0/logs/stream?submission_id=…&lines=-1&interval=…` sends the driver's whole log
-//! from its start and whatever is appended to it, in pieces that end anywhere, and does not end
-//! when the job does. The head answers only once there is something in the log. What has ended is
-//! read with `GET /api/v0/logs/file?…`, which does end.
+//! `GET /api/v0/logs/stream?submission_id=…&lines=-1&interval=…` sends the driver's log from its start, and
+//! then what is appended to it. Chunks can end within a line. The head responds only when the log is not
+//! empty, and the stream does not end when the job ends. The log of a job that has ended is read with
+//! `GET /api/v0/logs/file?…`, which ends.
 
 use std::io::Read;
 
@@ -16,22 +16,24 @@ use dagster_ray_sdk::{
 
 use crate::{JobsClient, answers::accept};
 
+/// The time between two calls of `next`.
 const LOOK_MS: u64 = 1_000;
+/// How long a draining stream must be silent, beyond two intervals, before its log counts as complete.
 const QUIET_MS: u64 = 2_000;
-/// A line longer than this is passed on in parts: it has to fit into the component's memory, and
-/// into one call of the host.
+/// Longer lines are delivered in parts. A part has to fit into the component's memory and into one host
+/// call.
 const LONGEST_LINE: usize = 8 << 20;
 
-/// How to follow.
+/// Options of [`crate::RayJobs::follow_logs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Follow {
-    /// How many bytes of the log have been passed on before: [`Followed::position`].
+    /// The number of bytes of the log that were delivered before: [`Followed::position`].
     pub from: u64,
-    /// How often Ray looks for more, in milliseconds.
+    /// How often Ray checks the log for new output, in milliseconds.
     pub interval_ms: u64,
-    /// Whether the job has ended, so that its log is all there.
+    /// Whether the job has ended, so that its log is complete.
     pub has_ended: bool,
-    /// How long to wait for a log that has nothing in it yet.
+    /// How long to wait while the log is empty, in milliseconds.
     pub first_byte_ms: u64,
 }
 
@@ -41,12 +43,12 @@ impl Default for Follow {
     }
 }
 
-/// What the caller wants to happen next.
+/// The caller's decision on how to continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Go on.
+    /// Continue.
     Go,
-    /// The job has ended: take what is left of its output, and return.
+    /// The job has ended: deliver the rest of its output, then return.
     Drain,
     /// Return at once.
     Stop,
@@ -55,31 +57,31 @@ pub enum Next {
 /// Why following ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// Everything was passed on.
+    /// The whole log was delivered.
     Complete,
-    /// The caller asked for it.
+    /// The caller returned [`Next::Stop`].
     Stopped,
     /// The connection broke. Follow again from the position.
     Broken(Error),
 }
 
-/// What following came to.
+/// The result of [`crate::RayJobs::follow_logs`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Followed {
-    /// How many bytes of the log have been passed on, as whole lines.
+    /// The number of bytes of the log that were delivered so far, as whole lines.
     pub position: u64,
-    /// Why it ended.
+    /// Why following ended.
     pub end: End,
 }
 
-/// Cuts pieces that end anywhere into whole lines.
+/// Splits chunks into whole lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     partial: Vec<u8>,
 }
 
 impl Lines {
-    /// Takes a piece, and returns the lines that are whole with it, without their line ends.
+    /// Adds a chunk and returns the lines that it completes, without line terminators.
     pub fn push(&mut self, piece: &[u8]) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
         let mut rest = piece;
@@ -96,18 +98,18 @@ impl Lines {
         lines
     }
 
-    /// How many bytes stand after the last line end.
+    /// Returns the number of bytes after the last line terminator.
     fn waiting(&self) -> u64 {
         self.partial.len() as u64
     }
 
-    /// What stands after the last line end, where there is anything.
+    /// Returns the unterminated last line, or `None` if there is none.
     pub fn finish(self) -> Option<Vec<u8>> {
         (!self.partial.is_empty()).then_some(self.partial)
     }
 }
 
-/// Follows over one connection: see [`crate::RayJobs::follow_logs`].
+/// Implements [`crate::RayJobs::follow_logs`].
 pub(crate) fn follow<H: Http, C: Clock, P>(
     client: &JobsClient<H, C, P>,
     submission_id: &str,
@@ -116,7 +118,7 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
     deliver: &mut dyn FnMut(Vec<Vec<u8>>),
 ) -> Result<Followed, Error> {
     let id = url::encode(submission_id);
-    // Ray asks for a node, and then takes the one that the job ran on.
+    // Ray requires a `node_id`, but uses the node that the job ran on.
     let query = format!("node_id=any&submission_id={id}&lines=-1");
     let address = &client.address;
     let request = if follow.has_ended {
@@ -125,7 +127,7 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
         let (seconds, rest) = (follow.interval_ms / 1_000, follow.interval_ms % 1_000);
         Request::get(format!("{address}/api/v0/logs/stream?{query}&interval={seconds}.{rest:03}"))
     }
-    // A quiet job sends nothing for as long as it likes.
+    // A job can be silent for any time.
     .timeouts(Timeouts {
         first_byte_ms: Some(follow.first_byte_ms),
         between_bytes_ms: Some(7 * 24 * 3_600_000),
@@ -134,25 +136,25 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
     let response = client.http.send(request.clone())?;
     let mut body = accept(response, request.method, &request.label(), None)?.body;
 
-    // Ray looks once an interval. An agent that is busy may be late by much more.
+    // Ray checks the log once per interval. A busy agent can be much later.
     let quiet_ms = follow.interval_ms * 2 + QUIET_MS;
     let mut lines = Lines::default();
     let mut skip = follow.from;
     let mut read = follow.from;
     let mut piece = vec![0; 64 * 1024];
-    let mut looked = client.clock.now_ms();
-    let mut wish = Next::Go;
+    let mut called_at = client.clock.now_ms();
+    let mut decision = Next::Go;
     let end = loop {
-        let patience = if wish == Next::Drain { quiet_ms } else { LOOK_MS };
-        let ready = body.ready_within(patience);
-        if !ready && wish == Next::Drain {
+        let wait_ms = if decision == Next::Drain { quiet_ms } else { LOOK_MS };
+        let ready = body.ready_within(wait_ms);
+        if !ready && decision == Next::Drain {
             break End::Complete;
         }
         if ready {
             match body.read(&mut piece) {
-                // That the job has ended by now does not say that its last lines came before the
-                // stream's end: only a stream that was known to be the last is complete.
-                Ok(0) if follow.has_ended || wish == Next::Drain => break End::Complete,
+                // The end of the stream proves a complete log only if the job was known to have ended
+                // before: otherwise the job may have written more lines.
+                Ok(0) if follow.has_ended || decision == Next::Drain => break End::Complete,
                 Ok(0) => {
                     break End::Broken(Error::unavailable(
                         "Ray ended the stream of a job's log early",
@@ -172,15 +174,15 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
             }
         }
         let now = client.clock.now_ms();
-        if wish == Next::Go && (!ready || now.saturating_sub(looked) >= LOOK_MS) {
-            looked = now;
-            wish = next();
+        if decision == Next::Go && (!ready || now.saturating_sub(called_at) >= LOOK_MS) {
+            called_at = now;
+            decision = next();
         }
-        if wish == Next::Stop {
+        if decision == Next::Stop {
             break End::Stopped;
         }
     };
-    // A stream that broke within what was known before has delivered nothing new.
+    // `read` starts at `follow.from`, so a stream that broke before that position moves nothing.
     let mut position = read - lines.waiting();
     if end == End::Complete
         && let Some(tail) = lines.finish()
@@ -200,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_are_the_same_however_they_are_cut(text in "[ab\n]{0,40}", cuts in prop::collection::vec(0_usize..40, 0..6)) {
+        fn lines_do_not_depend_on_chunk_boundaries(text in "[ab\n]{0,40}", cuts in prop::collection::vec(0_usize..40, 0..6)) {
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
             cuts.extend([0, text.len()]);
             cuts.sort_unstable();
@@ -210,20 +212,20 @@ mod tests {
                 got.extend(lines.push(&text.as_bytes()[pair[0]..pair[1]]));
             }
             got.extend(lines.finish());
-            let mut want: Vec<Vec<u8>> = text.split('\n').map(|line| line.as_bytes().to_vec()).collect();
-            if want.last().is_some_and(Vec::is_empty) {
-                want.pop();
+            let mut expected: Vec<Vec<u8>> = text.split('\n').map(|line| line.as_bytes().to_vec()).collect();
+            if expected.last().is_some_and(Vec::is_empty) {
+                expected.pop();
             }
-            prop_assert_eq!(got, want);
+            prop_assert_eq!(got, expected);
         }
     }
 
     #[test]
-    fn a_stream_that_ends_before_the_job_was_seen_to_end_is_not_the_whole_log() {
+    fn a_stream_that_ends_before_the_job_is_known_to_have_ended_is_broken() {
         let http = ScriptedHttp::new([Act::Answer { status: 200, chunks: vec![b"one\n".to_vec()] }]);
         let client = JobsClient::new("http://head:8265", &http, VirtualClock::default()).unwrap();
         let mut got = Vec::new();
-        // The job has ended meanwhile, and may have written more.
+        // The job has ended in the meantime, and may have written more lines.
         let followed = client
             .follow_logs("j", &Follow::default(), &mut || Next::Drain, &mut |lines| got.extend(lines))
             .unwrap();
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_stream_goes_on_where_whole_lines_ended() {
+    fn a_broken_stream_resumes_after_the_last_whole_line() {
         let whole = |parts: &[&str]| parts.iter().map(|part| part.as_bytes().to_vec()).collect::<Vec<_>>();
         let http = ScriptedHttp::new([
             Act::Break {

@@ -1,20 +1,21 @@
-//! What is asked of Ray when a job is submitted.
+//! The document that submits a job.
 
 use std::collections::BTreeMap;
 
 use dagster_ray_sdk::json::{Map, Value};
 
-/// The body of `POST /api/jobs/`. What is `None` is left out, so that an older Ray accepts it.
+/// The body of `POST /api/jobs/`. A field that is `None` is omitted, so that older versions of Ray accept
+/// the body.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Submission {
-    /// The command line, for a shell.
+    /// The shell command line.
     pub entrypoint: String,
-    /// The id to submit under.
+    /// The submission id.
     pub submission_id: String,
-    /// The runtime environment: an object. Local directories in it must have been uploaded by
-    /// [`crate::RayJobs::prepare_runtime_env`].
+    /// The runtime environment, a JSON object. [`crate::RayJobs::prepare_runtime_env`] must have replaced
+    /// its local directories.
     pub runtime_env: Value,
-    /// What is attached to the job.
+    /// The metadata of the job.
     pub metadata: BTreeMap<String, String>,
     /// CPUs that the entrypoint reserves.
     pub entrypoint_num_cpus: Option<f64>,
@@ -24,12 +25,12 @@ pub struct Submission {
     pub entrypoint_memory: Option<u64>,
     /// Custom resources that the entrypoint reserves.
     pub entrypoint_resources: Option<Map<String, Value>>,
-    /// Labels of the node that the entrypoint runs on. Ray 2.49 or later.
+    /// Labels that the entrypoint's node must have. Requires Ray 2.49 or later.
     pub entrypoint_label_selector: Option<BTreeMap<String, String>>,
 }
 
 impl Submission {
-    /// The body.
+    /// Returns the JSON body.
     #[must_use]
     pub fn document(&self) -> Value {
         let texts = |all: &BTreeMap<String, String>| {

@@ -1,4 +1,4 @@
-//! The client against Ray's answers, word for word.
+//! Tests the client against the literal responses of Ray.
 
 use dagster_ray_sdk::{
     Error,
@@ -18,7 +18,7 @@ fn client<'a>(
 }
 
 #[test]
-fn only_rays_own_word_makes_a_job_missing() {
+fn only_rays_own_404_text_means_that_a_job_is_missing() {
     let clock = VirtualClock::default();
     let http = ScriptedHttp::new([
         Act::answer(404, "Job a does not exist"),
@@ -31,11 +31,11 @@ fn only_rays_own_word_makes_a_job_missing() {
     for _ in 0..3 {
         assert!(matches!(client.get("a"), Err(Error::Backend(_))));
     }
-    assert_eq!(clock.now_ms(), 0, "none of these passes by waiting");
+    assert_eq!(clock.now_ms(), 0, "none of these errors is transient");
 }
 
 #[test]
-fn a_passing_failure_is_asked_again_and_a_lasting_one_is_no_missing_job() {
+fn transient_failures_are_retried_and_then_reported_as_unavailable() {
     let clock = VirtualClock::default();
     let job =
         json!({"submission_id": "a", "status": "RUNNING", "metadata": null, "runtime_env": {"env_vars": {}}})
@@ -54,7 +54,7 @@ fn a_passing_failure_is_asked_again_and_a_lasting_one_is_no_missing_job() {
 }
 
 #[test]
-fn a_submission_is_sent_once_and_a_refusal_is_told_from_a_failure() {
+fn submit_is_not_retried_and_a_taken_id_differs_from_an_unavailable_agent() {
     let clock = VirtualClock::default();
     let taken = "Traceback (most recent call last):\n  File \"job_head.py\"\nRuntimeError: Request failed with status code 400: Traceback (most recent call last):\n  File \"job_manager.py\"\nValueError: Job with submission_id a already exists. Please use a different submission_id.\n.\n";
     let http = ScriptedHttp::new([
@@ -91,7 +91,7 @@ fn a_submission_is_sent_once_and_a_refusal_is_told_from_a_failure() {
 }
 
 #[test]
-fn one_failure_among_many_costs_only_that_one_another_try() {
+fn only_the_failed_requests_of_a_batch_are_retried() {
     let clock = VirtualClock::default();
     let http = ScriptedHttp::new([
         Act::answer(200, "{\"stopped\": true}"),
@@ -108,7 +108,7 @@ fn one_failure_among_many_costs_only_that_one_another_try() {
 }
 
 #[test]
-fn a_list_holds_drivers_that_nobody_submitted() {
+fn lists_include_drivers_without_a_submission_id() {
     let clock = VirtualClock::default();
     let http = ScriptedHttp::new([Act::answer(
         200,
@@ -126,7 +126,7 @@ fn a_list_holds_drivers_that_nobody_submitted() {
 }
 
 #[test]
-fn a_removal_whose_answer_was_lost_is_a_removal() {
+fn delete_succeeds_when_the_response_was_lost() {
     let clock = VirtualClock::default();
     let http = ScriptedHttp::new([
         Act::Fault(Error::unavailable("reset", true)),

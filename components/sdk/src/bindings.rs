@@ -1,7 +1,6 @@
-//! The contract of `wit/`, generated.
+//! Bindings generated from the contract in `wit/`.
 //!
-//! A component exports a world with the macro of that world:
-//! `dagster_ray_sdk::export_run_backend!(MyBackend);`.
+//! A component exports the world with `dagster_ray_sdk::export_run_backend!(MyBackend);`.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 

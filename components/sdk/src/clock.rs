@@ -1,11 +1,11 @@
-//! Time, behind a trait: rules that wait are tested without waiting.
+//! The clock, behind a trait so that tests of waiting code do not wait.
 
-/// A clock that can be waited on.
+/// A monotonic clock that can sleep.
 pub trait Clock {
-    /// Milliseconds since a moment that does not change while the component lives.
+    /// Returns the milliseconds since a fixed but arbitrary time.
     fn now_ms(&self) -> u64;
 
-    /// Returns after so many milliseconds.
+    /// Blocks for `ms` milliseconds.
     fn sleep_ms(&self, ms: u64);
 }
 
@@ -19,7 +19,7 @@ impl<C: Clock + ?Sized> Clock for &C {
     }
 }
 
-/// The host's monotonic clock.
+/// The host's monotonic clock (`wasi:clocks/monotonic-clock`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WasiClock;
 

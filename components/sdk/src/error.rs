@@ -1,14 +1,14 @@
-//! How the contract's error is made and put into words.
+//! Constructors and messages of the contract's error.
 //!
-//! The generated type brings a `Display` of its own, which prints the Rust value. [`Error::text`]
-//! is the one for people.
+//! The generated type has a `Display` implementation that prints the Rust value. Use [`Error::text`] for
+//! a message that a person reads.
 
 use std::io;
 
 use crate::bindings::model::{ApiError, Denial, Error, FieldError, RetryHint};
 
 impl Error {
-    /// One mistake in a configuration.
+    /// Returns an `invalid-config` error with one mistake.
     #[must_use]
     pub fn invalid(path: &str, problem: &str, hint: Option<&str>) -> Self {
         Self::InvalidConfig(vec![FieldError {
@@ -18,20 +18,22 @@ impl Error {
         }])
     }
 
-    /// A service that did not answer. `maybe_applied` says whether the request may have been
-    /// carried out all the same.
+    /// Returns the error for a service that did not respond. `maybe_applied` says whether the service
+    /// may have applied the request.
     #[must_use]
     pub fn unavailable(reason: impl Into<String>, maybe_applied: bool) -> Self {
         Self::Unavailable(RetryHint { reason: reason.into(), after_ms: None, maybe_applied })
     }
 
-    /// A service that refused or failed. The status is 0 where there is none.
+    /// Returns the error for a service that rejected the request or failed. `status` is the HTTP
+    /// status, or 0 without one.
     #[must_use]
     pub fn backend(status: u16, reason: &str, message: impl Into<String>) -> Self {
         Self::Backend(ApiError { status, reason: reason.to_owned(), message: message.into(), details: None })
     }
 
-    /// A refusal by the host. The host itself adds the grant that would allow it.
+    /// Returns the error for a request that the host denied. The host adds the grant that would allow
+    /// it.
     #[must_use]
     pub fn denied(capability: &str, target: &str) -> Self {
         Self::Denied(Denial {
@@ -41,7 +43,7 @@ impl Error {
         })
     }
 
-    /// Whether the same request can succeed later without anything else being changed.
+    /// Returns whether a retry of the same request can succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -51,7 +53,7 @@ impl Error {
         }
     }
 
-    /// Whether the request may have been carried out although it failed.
+    /// Returns whether the service may have applied the request although it failed.
     #[must_use]
     pub fn maybe_applied(&self) -> bool {
         match self {
@@ -62,7 +64,7 @@ impl Error {
         }
     }
 
-    /// The error in a sentence, for a person.
+    /// Returns the error as a sentence for a person.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -98,8 +100,7 @@ fn field_text(field: &FieldError) -> String {
     }
 }
 
-/// Carries a contract error through [`std::io`], so that a body can be read with any reader and
-/// the typed condition still arrives.
+/// Carries a contract error through [`std::io`], so that its type survives a generic reader or writer.
 #[derive(Debug)]
 struct Carried(Error);
 
@@ -111,14 +112,15 @@ impl std::fmt::Display for Carried {
 
 impl std::error::Error for Carried {}
 
-/// Wraps a contract error for a reader or a writer to return.
+/// Wraps a contract error in an [`io::Error`], for a reader or a writer to return.
 #[must_use]
 pub fn into_io(error: Error) -> io::Error {
     io::Error::other(Carried(error))
 }
 
-/// Takes the contract error out of what a reader or a writer returned. `doing` says what was
-/// going on, for the errors that std itself made.
+/// Extracts the contract error from an error that a reader or a writer returned.
+///
+/// `doing` names the operation; it is the prefix of errors that the standard library raised.
 #[must_use]
 pub fn from_io(error: io::Error, doing: &str) -> Error {
     match error.downcast::<Carried>() {
@@ -127,10 +129,10 @@ pub fn from_io(error: io::Error, doing: &str) -> Error {
     }
 }
 
-/// An answer that is not what it should be. `problem` says what is wrong with it.
+/// Returns the error for a response with an unexpected shape. `doing` names the request.
 #[must_use]
 pub fn malformed(doing: &str, problem: &str) -> Error {
-    // A problem names fields of the answer, which can be of any length.
+    // The problem quotes field names of the response, which can have any length.
     const LONGEST: usize = 500;
 
     let (problem, more) = match problem.char_indices().nth(LONGEST) {
@@ -146,11 +148,11 @@ mod tests {
     use crate::json::{Fields, parse};
 
     #[test]
-    fn an_answer_of_another_kind_is_not_cited_at_full_length() {
+    fn malformed_response_errors_truncate_long_field_names() {
         let name = "ü".repeat(10_000);
         let answer = parse(format!("{{\"m\": {{\"{name}\": 1}}}}").as_bytes()).unwrap();
         let problem = Fields::of(&answer).unwrap().texts("m").unwrap_err();
-        let text = malformed("GET http://head/api/version: the answer is not Ray's", &problem).text();
+        let text = malformed("GET http://head/api/version: invalid response", &problem).text();
         assert!(text.contains("GET http://head") && text.contains("`m.ü"), "{text}");
         assert!(text.len() < 2_000, "{} bytes", text.len());
     }

@@ -1,8 +1,8 @@
-//! JSON as [`Value`]s: one parser and one writer for everything that a component reads and writes.
+//! One parser and one writer for JSON as [`Value`]s.
 //!
-//! `serde` makes code for each type and each kind of source, and `serde_json` an exact reader of numbers
-//! for each kind of source: together more than a fifth of a small component's code. A component reads
-//! few bytes and few types, so it parses into values and takes its fields out of them ([`Fields`]).
+//! This is for code size. `serde` generates code for each type and each source, and `serde_json` an exact
+//! number parser for each source: together more than a fifth of a small component's code. A component
+//! reads few bytes and few types, so it parses into values and reads their [`Fields`].
 
 mod fields;
 mod parse;

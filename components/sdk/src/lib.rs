@@ -1,14 +1,14 @@
-//! What every component of this project is written with.
+//! The guest library that every component of this project uses.
 //!
-//! - [`bindings`]: the contract, as Rust types and functions.
-//! - [`error`]: how the contract's error is made and put into words.
-//! - [`http`]: blocking HTTP over `wasi:http`, several requests at once, bodies as streams.
-//! - [`json`]: the parser and the writer of everything that a component reads and writes.
-//! - [`retry`]: when to try again, decided on typed conditions.
-//! - [`clock`], [`random`], [`settings`], [`sink`]: what else the host lends, behind traits where
+//! - [`bindings`]: Rust types and functions generated from the contract.
+//! - [`error`]: constructors and messages of the contract's error.
+//! - [`http`]: blocking HTTP over `wasi:http`, concurrent requests, streamed bodies.
+//! - [`json`]: one JSON parser and one JSON writer.
+//! - [`retry`]: retry policy, based on typed errors.
+//! - [`clock`], [`random`], [`settings`], [`sink`]: the other host imports, behind traits where
 //!   tests need a double.
-//! - [`log`]: the macros behind which `wasi:logging` stands.
-//! - [`testing`]: doubles for tests that run natively.
+//! - [`log`]: log macros over `wasi:logging`.
+//! - [`testing`]: test doubles for native tests.
 
 pub mod bindings;
 pub mod clock;

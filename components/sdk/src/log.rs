@@ -1,11 +1,11 @@
-//! Log macros. The host passes the lines on to its own log and to Dagster's.
+//! Log macros. The host forwards the lines to its own log and to Dagster's.
 //!
-//! Natively they do nothing, so that tests stay quiet.
+//! In a native build they do nothing, so that tests print no log lines.
 
 pub use crate::bindings::logging::Level;
 pub use crate::{debug, error, info, warn};
 
-/// What the macros expand to.
+/// Sends one line to `wasi:logging`. The log macros expand to this call.
 pub fn emit(level: Level, context: &str, message: &str) {
     #[cfg(target_family = "wasm")]
     crate::bindings::logging::log(level, context, message);
@@ -13,7 +13,7 @@ pub fn emit(level: Level, context: &str, message: &str) {
     let _ = (level, context, message);
 }
 
-/// Logs for someone who debugs.
+/// Logs at debug level.
 #[macro_export]
 macro_rules! debug {
     ($($message:tt)+) => {
@@ -21,7 +21,7 @@ macro_rules! debug {
     };
 }
 
-/// Logs for someone who watches.
+/// Logs at info level.
 #[macro_export]
 macro_rules! info {
     ($($message:tt)+) => {
@@ -29,7 +29,7 @@ macro_rules! info {
     };
 }
 
-/// Logs that something is odd, and that the call goes on.
+/// Logs at warning level: something is unexpected, and the call continues.
 #[macro_export]
 macro_rules! warn {
     ($($message:tt)+) => {
@@ -37,7 +37,7 @@ macro_rules! warn {
     };
 }
 
-/// Logs that something went wrong.
+/// Logs at error level.
 #[macro_export]
 macro_rules! error {
     ($($message:tt)+) => {

@@ -1,6 +1,6 @@
-//! Randomness for names that must not collide.
+//! Random bytes for unique names.
 
-/// So many random bytes, as lower-case hexadecimal digits.
+/// Returns `bytes` random bytes as lowercase hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: usize) -> String {
     use std::fmt::Write as _;
@@ -18,8 +18,8 @@ fn random_bytes(count: usize) -> Vec<u8> {
     wasip2::random::random::get_random_bytes(count as u64)
 }
 
-/// A native build has no host to ask. The seed of std's hash maps is random enough for tests,
-/// and spares them a double.
+/// A native build has no host import. The seed of the standard library's hash maps is random enough
+/// for tests.
 #[cfg(not(target_family = "wasm"))]
 fn random_bytes(count: usize) -> Vec<u8> {
     use std::hash::{BuildHasher, RandomState};

@@ -1,18 +1,18 @@
-//! When to try again.
+//! Retry policy for requests.
 //!
-//! Only what [`Error::is_transient`] says is tried again; the text of an error decides nothing.
-//! There is no jitter: one process sends few requests, and a test can count the waits.
+//! Only errors for which [`Error::is_transient`] is true are retried; error texts are never matched.
+//! There is no jitter: one process sends few requests, and tests can count the waits.
 
 use crate::{Error, clock::Clock};
 
-/// How often to try, and how long to wait in between.
+/// The number of attempts and the exponential backoff between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// How many tries there are in all. 1 means no second one.
+    /// The total number of attempts. 1 means no retry.
     pub attempts: u32,
-    /// The wait before the second try. Each further one is twice as long.
+    /// The wait before the second attempt, in milliseconds. Each later wait is twice as long.
     pub first_wait_ms: u64,
-    /// The longest wait.
+    /// The upper bound of a wait, in milliseconds.
     pub longest_wait_ms: u64,
 }
 
@@ -23,28 +23,29 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// No second try.
+    /// One attempt, without a retry.
     pub const ONCE: Self = Self { attempts: 1, first_wait_ms: 0, longest_wait_ms: 0 };
 
-    /// How long to wait after a failed try (the first is number 1), or `None` where it was the
-    /// last one or another would be of no use.
+    /// Returns the milliseconds to wait after a failed attempt (the first is number 1).
+    ///
+    /// `None` means that it was the last attempt or that the error is permanent.
     #[must_use]
     pub fn wait_after(&self, attempt: u32, error: &Error) -> Option<u64> {
         if attempt >= self.attempts || !error.is_transient() {
             return None;
         }
         let doublings = attempt.saturating_sub(1).min(32);
-        let own = self.first_wait_ms.saturating_mul(1 << doublings).min(self.longest_wait_ms);
+        let backoff = self.first_wait_ms.saturating_mul(1 << doublings).min(self.longest_wait_ms);
         Some(match error {
-            // A service that names a moment knows better, within reason.
+            // Honor the service's retry-after up to the longest wait.
             Error::Unavailable(hint) => {
-                hint.after_ms.map_or(own, |asked| asked.min(self.longest_wait_ms).max(own))
+                hint.after_ms.map_or(backoff, |after| after.min(self.longest_wait_ms).max(backoff))
             }
-            _ => own,
+            _ => backoff,
         })
     }
 
-    /// Does something until it succeeds, fails for good, or the tries are used up.
+    /// Runs an operation until it succeeds, fails permanently, or the attempts are used up.
     pub fn run<T>(
         &self,
         clock: &impl Clock,
@@ -60,10 +61,10 @@ impl Policy {
         }
     }
 
-    /// Waits before another try, or returns the error where there is none.
+    /// Waits before the next attempt, or returns the error if there is none.
     fn pause(&self, clock: &dyn Clock, attempt: u32, error: Error) -> Result<(), Error> {
         let Some(wait) = self.wait_after(attempt, &error) else { return Err(error) };
-        crate::debug!("try {attempt} failed: {}; next in {wait} ms", error.text());
+        crate::debug!("attempt {attempt} failed: {}; retrying in {wait} ms", error.text());
         clock.sleep_ms(wait);
         Ok(())
     }
@@ -74,7 +75,8 @@ mod tests {
     use super::*;
     use crate::testing::VirtualClock;
 
-    fn tries(policy: Policy, error: &Error) -> (u32, u64) {
+    /// Returns the number of attempts and the milliseconds waited.
+    fn run_failing(policy: Policy, error: &Error) -> (u32, u64) {
         let clock = VirtualClock::default();
         let mut count = 0;
         let result: Result<(), Error> = policy.run(&clock, || {
@@ -86,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_longest_and_only_for_what_can_pass() {
+    fn only_transient_errors_are_retried_with_doubling_waits_up_to_the_longest() {
         let policy = Policy { attempts: 5, first_wait_ms: 100, longest_wait_ms: 300 };
-        assert_eq!(tries(policy, &Error::unavailable("gone", true)), (5, 100 + 200 + 300 + 300));
-        assert_eq!(tries(policy, &Error::backend(503, "Busy", "")), (5, 900));
-        assert_eq!(tries(policy, &Error::backend(400, "Bad", "")), (1, 0));
-        assert_eq!(tries(policy, &Error::NotFound("job".into())), (1, 0));
-        assert_eq!(tries(Policy::ONCE, &Error::unavailable("gone", true)), (1, 0));
+        assert_eq!(run_failing(policy, &Error::unavailable("gone", true)), (5, 100 + 200 + 300 + 300));
+        assert_eq!(run_failing(policy, &Error::backend(503, "Busy", "")), (5, 900));
+        assert_eq!(run_failing(policy, &Error::backend(400, "Bad", "")), (1, 0));
+        assert_eq!(run_failing(policy, &Error::NotFound("job".into())), (1, 0));
+        assert_eq!(run_failing(Policy::ONCE, &Error::unavailable("gone", true)), (1, 0));
     }
 }

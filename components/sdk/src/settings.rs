@@ -1,15 +1,15 @@
-//! Backend-wide settings, as the host hands them over through `wasi:config/store`.
+//! Settings of the whole backend, read from the host through `wasi:config/store`.
 
 use std::collections::BTreeMap;
 
 use crate::Error;
 
-/// Where settings come from.
+/// A source of settings.
 pub trait Settings {
-    /// The value under a key, where there is one.
+    /// Returns the value of a setting, or `None` if it is not set.
     fn get(&self, key: &str) -> Result<Option<String>, Error>;
 
-    /// The value under a key that must be there.
+    /// Returns the value of a required setting. A missing or blank value is an `invalid-config` error.
     fn required(&self, key: &str) -> Result<String, Error> {
         match self.get(key)? {
             Some(value) if !value.trim().is_empty() => Ok(value),
@@ -21,7 +21,7 @@ pub trait Settings {
         }
     }
 
-    /// The value under a key, read as what it stands for, where there is one.
+    /// Parses the value of a setting. `expected` describes a valid value in the error.
     fn parsed<T: std::str::FromStr>(&self, key: &str, expected: &str) -> Result<Option<T>, Error>
     where
         Self: Sized,
@@ -33,7 +33,7 @@ pub trait Settings {
     }
 }
 
-/// The host's settings.
+/// The settings of `wasi:config/store`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WasiSettings;
 
@@ -43,7 +43,7 @@ impl Settings for WasiSettings {
 
         config_store::get(key).map_err(|error| {
             let (config_store::Error::Upstream(reason) | config_store::Error::Io(reason)) = error;
-            Error::Other(format!("the host could not read its setting `{key}`: {reason}"))
+            Error::Other(format!("the host could not read the setting `{key}`: {reason}"))
         })
     }
 }

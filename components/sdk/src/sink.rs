@@ -1,24 +1,24 @@
-//! The caller's ear, behind a trait.
+//! The progress listener of a call, behind a trait.
 
 use crate::bindings::sink;
 
 pub use crate::bindings::sink::{Channel, Level};
 
-/// Where a long call reports what it sees.
+/// Receives progress, log lines, events and job output during one call.
 pub trait Listener {
-    /// Reports how far the call has come, in a sentence.
+    /// Reports the progress of the call, in a sentence for a person.
     fn progress(&self, message: &str);
 
-    /// Passes a log line on to Dagster's log of the run.
+    /// Forwards a log line to Dagster's log of the run.
     fn log(&self, level: Level, message: &str);
 
-    /// Reports something structured, as JSON.
+    /// Reports a structured event. `body` is JSON.
     fn event(&self, kind: &str, body: &str);
 
-    /// Passes on whole lines of a job's output, without their line ends.
+    /// Forwards whole lines of a job's output, without line terminators.
     fn output(&self, channel: Channel, lines: &[Vec<u8>]);
 
-    /// Whether the caller has given up.
+    /// Returns whether the caller has canceled the call.
     fn cancelled(&self) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! Doubles for tests that run natively.
+//! Test doubles for native tests.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,14 +14,14 @@ use crate::{
     sink::{Channel, Level, Listener},
 };
 
-/// A clock that moves only when someone sleeps.
+/// A clock that advances only when a caller sleeps.
 #[derive(Debug, Default)]
 pub struct VirtualClock {
     now: Cell<u64>,
 }
 
 impl VirtualClock {
-    /// Lets so many milliseconds pass.
+    /// Advances the clock by `ms` milliseconds.
     pub fn advance(&self, ms: u64) {
         self.now.set(self.now.get() + ms);
     }
@@ -40,28 +40,28 @@ impl Clock for VirtualClock {
 /// What a [`ScriptedHttp`] does with a request.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// It answers.
+    /// Returns a response.
     Answer {
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// The body, in the pieces in which it arrives.
+        /// The body, in the chunks in which it arrives.
         chunks: Vec<Vec<u8>>,
     },
-    /// It answers, and the connection breaks after the pieces.
+    /// Returns a response whose body fails after the chunks.
     Break {
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// What arrives before.
+        /// The chunks that arrive before the failure.
         chunks: Vec<Vec<u8>>,
-        /// How it breaks.
+        /// The error of the body.
         error: Error,
     },
-    /// There is no answer.
+    /// Returns an error without a response.
     Fault(Error),
 }
 
 impl Act {
-    /// An answer in one piece.
+    /// Returns a response with a body of one chunk.
     #[must_use]
     pub fn answer(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self::Answer { status, chunks: vec![body.into()] }
@@ -70,9 +70,9 @@ impl Act {
 
 type Rule = Box<dyn Fn(&Request) -> Option<Act>>;
 
-/// HTTP that follows a script and keeps what it was asked.
+/// An HTTP double that follows a script and records the requests.
 ///
-/// A rule, where there is one and it has an answer, goes before the script.
+/// A rule that returns an act takes precedence over the script.
 #[derive(Default)]
 pub struct ScriptedHttp {
     script: RefCell<VecDeque<Act>>,
@@ -81,19 +81,19 @@ pub struct ScriptedHttp {
 }
 
 impl ScriptedHttp {
-    /// One that follows these acts in order.
+    /// Creates a double that performs these acts in order.
     #[must_use]
     pub fn new(script: impl IntoIterator<Item = Act>) -> Self {
         Self { script: RefCell::new(script.into_iter().collect()), ..Self::default() }
     }
 
-    /// One that decides by the request.
+    /// Creates a double that chooses the act from the request.
     #[must_use]
     pub fn deciding(rule: impl Fn(&Request) -> Option<Act> + 'static) -> Self {
         Self { rule: Some(Box::new(rule)), ..Self::default() }
     }
 
-    /// What was asked so far, with the bodies that were sent.
+    /// Returns the requests so far, with their bodies.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.requests.borrow().clone()
@@ -105,7 +105,7 @@ impl ScriptedHttp {
         let label = request.label();
         self.requests.borrow_mut().push(request);
         let (status, chunks, error) = match act {
-            None => return Err(Error::Other(format!("the script has no act for {label}"))),
+            None => return Err(Error::Other(format!("the test's script has no act for {label}"))),
             Some(Act::Fault(error)) => return Err(error),
             Some(Act::Answer { status, chunks }) => (status, chunks, None),
             Some(Act::Break { status, chunks, error }) => (status, chunks, Some(error)),
@@ -152,18 +152,18 @@ impl Read for Pieces {
 
 impl Source for Pieces {}
 
-/// A listener that keeps what it hears, and gives up when told so.
+/// A progress listener that records everything.
 #[derive(Debug, Default)]
 pub struct RecordingListener {
-    /// The sentences of progress.
+    /// The progress messages.
     pub progress: RefCell<Vec<String>>,
     /// The log lines.
     pub logs: RefCell<Vec<String>>,
-    /// The events, with their bodies.
+    /// The events, as kind and body.
     pub events: RefCell<Vec<(String, String)>>,
     /// The lines of output.
     pub lines: RefCell<Vec<Vec<u8>>>,
-    /// Whether the caller has given up.
+    /// What `cancelled` returns; a test sets it.
     pub cancelled: Cell<bool>,
 }
 
@@ -189,12 +189,12 @@ impl Listener for RecordingListener {
     }
 }
 
-/// Compares a generated file of a crate with what would be generated now, or writes it where
-/// `UPDATE_GENERATED` is set. `file` is a path below the crate's folder, `crate_folder` its
-/// `CARGO_MANIFEST_DIR`.
+/// Asserts that a generated file is up to date, or writes it if `UPDATE_GENERATED` is set.
+///
+/// `crate_folder` is the crate's `CARGO_MANIFEST_DIR`, and `file` a path relative to it.
 ///
 /// # Panics
-/// Where the file is not up to date, or cannot be written.
+/// The file is out of date, or cannot be written.
 pub fn assert_generated(crate_folder: &str, file: &str, content: &str) {
     let path = std::path::Path::new(crate_folder).join(file);
     if std::env::var_os("UPDATE_GENERATED").is_some() {

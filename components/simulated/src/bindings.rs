@@ -1,5 +1,6 @@
-//! The interface `cluster`, which the SDK's world `run-backend` does not have. A component may export
-//! two worlds: they are merged as it is linked.
+//! Bindings of the interface `cluster`, which the SDK's world `run-backend` does not contain.
+//!
+//! A component can export two worlds: the linker merges them.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 

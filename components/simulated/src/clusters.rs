@@ -1,4 +1,4 @@
-//! Simulated clusters: names, holders and the time they take, and nothing behind them.
+//! Simulated clusters: they have names, holders and a start time, but no processes.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ use crate::{
 const BELOW: &str = "cluster/";
 const NAMESPACE: &str = "simulated";
 const LOOK_MS: u64 = 1_000;
-/// Where the parts of a cluster would be reached.
+/// The host in the endpoints of a cluster. Nothing listens there.
 const HOST: &str = "ray.simulated";
 
-/// What is known of a cluster.
+/// The stored state of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
     namespace: String,
@@ -36,27 +36,27 @@ struct Record {
     delete_when_released: bool,
     holders: Vec<String>,
     created_ms: u64,
-    /// When it is ready, on the simulation's clock; never, where there is nothing.
+    /// When the cluster is ready, in milliseconds of the simulation's clock. `None` means never.
     ready_ms: Option<u64>,
     document: Value,
 }
 
-/// What can be asked of a cluster: the options of the backend `kuberay`, by its names.
+/// The options of a cluster, with the names of the backend `kuberay`.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
-struct Asked {
-    /// The namespace that the cluster is said to be in, unless the manifest names one.
+struct Options {
+    /// The namespace that the cluster reports, unless the manifest names one.
     namespace: Option<String>,
-    /// The RayCluster, of which the metadata counts here.
+    /// The RayCluster manifest. Its metadata is used; its spec is only reported back.
     ray_cluster: Option<Map<String, Value>>,
-    /// A RayJob in its place.
+    /// A RayJob manifest instead of a RayCluster.
     ray_job: Option<Map<String, Value>>,
-    /// Whether others may use it too.
+    /// How the cluster is shared. `null` makes a dedicated cluster.
     sharing: Option<Sharing>,
-    /// No cluster fails here but by a scripted fault.
+    /// Ignored: in a simulation, only injected faults make a cluster fail.
     #[schemars(rename = "failure_tolerance_seconds")]
     _failure_tolerance_seconds: f64,
-    /// No cluster outlives its test.
+    /// Ignored: in a simulation, clusters do not expire.
     #[schemars(rename = "ttl_seconds")]
     _ttl_seconds: Option<u64>,
 }
@@ -65,12 +65,12 @@ struct Asked {
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
 struct Sharing {
-    /// The labels that a cluster must have to be joined. A new one gets them.
+    /// The labels that a cluster must have to be joined. A new cluster gets these labels.
     match_labels: BTreeMap<String, String>,
-    /// No holder is forgotten here.
+    /// Ignored: in a simulation, holders do not expire.
     #[schemars(rename = "ttl_seconds")]
     _ttl_seconds: u64,
-    /// Whether the cluster is removed when its last holder lets go.
+    /// Whether the cluster is deleted when its last holder releases it.
     delete_when_released: bool,
 }
 
@@ -85,33 +85,33 @@ const KEYS: [&str; 6] =
     ["namespace", "ray_cluster", "ray_job", "sharing", "failure_tolerance_seconds", "ttl_seconds"];
 const SECONDS: &str = "write a number of seconds, such as 1800";
 
-impl Asked {
+impl Options {
     fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
-        let mut asked = Self::default();
+        let mut options = Self::default();
         let manifest = "write an object with `metadata` and `spec`";
         for (key, value) in fields {
             let path = format!("{prefix}{key}");
             match key.as_str() {
                 _ if value.is_null() && KEYS.contains(&key.as_str()) => {}
-                "namespace" => asked.namespace = reader.text(&path, value),
-                "ray_cluster" => asked.ray_cluster = reader.object(&path, value, manifest).cloned(),
-                "ray_job" => asked.ray_job = reader.object(&path, value, manifest).cloned(),
-                "sharing" => asked.sharing = Some(Sharing::read(&path, value, reader)),
+                "namespace" => options.namespace = reader.text(&path, value),
+                "ray_cluster" => options.ray_cluster = reader.object(&path, value, manifest).cloned(),
+                "ray_job" => options.ray_job = reader.object(&path, value, manifest).cloned(),
+                "sharing" => options.sharing = Some(Sharing::read(&path, value, reader)),
                 "failure_tolerance_seconds" => {
-                    asked._failure_tolerance_seconds = reader.quantity(&path, value).unwrap_or_default();
+                    options._failure_tolerance_seconds = reader.quantity(&path, value).unwrap_or_default();
                 }
-                "ttl_seconds" => asked._ttl_seconds = reader.whole(&path, value, SECONDS),
+                "ttl_seconds" => options._ttl_seconds = reader.whole(&path, value, SECONDS),
                 _ => reader.unknown(&path, &KEYS),
             }
         }
-        asked
+        options
     }
 }
 
 impl Sharing {
     fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
         let mut sharing = Self::default();
-        let hint = "write an object, {} for one with every default";
+        let hint = "write an object; {} uses every default";
         for (key, value) in reader.object(path, value, hint).into_iter().flatten() {
             let path = format!("{path}.{key}");
             match key.as_str() {
@@ -129,14 +129,14 @@ impl Sharing {
     }
 }
 
-/// The JSON schema of the options of a cluster. It is generated by a test.
+/// The JSON schema of the options of a cluster. A test generates it.
 pub const SCHEMA: &str = include_str!("../schemas/cluster.json");
 
-/// The contract's clusters.
+/// Implements the contract's interface `cluster`.
 pub struct Clusters<K, M>(Simulation<K, M>);
 
 impl<K: Keys, M: Machine> Clusters<K, M> {
-    /// The clusters of a simulation.
+    /// Creates the access to the clusters of a simulation.
     pub const fn new(simulation: Simulation<K, M>) -> Self {
         Self(simulation)
     }
@@ -144,13 +144,14 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
     fn read(&self, name: &str) -> Result<Option<Record>, Error> {
         let Some(bytes) = self.0.keys().get(&format!("{BELOW}{name}"))? else { return Ok(None) };
         kept::read(&bytes).map(Some).map_err(|problem| {
-            Error::Other(format!("what is kept of the cluster {name} is broken: {problem}"))
+            Error::Other(format!("the stored state of the cluster {name} is invalid: {problem}"))
         })
     }
 
     fn write(&self, name: &str, record: &Record) -> Result<(), Error> {
-        let document = kept::write(record)
-            .map_err(|error| Error::Other(format!("the cluster {name} cannot be kept: {error}")))?;
+        let document = kept::write(record).map_err(|error| {
+            Error::Other(format!("the state of the cluster {name} cannot be stored: {error}"))
+        })?;
         self.0.keys().set(&format!("{BELOW}{name}"), document.as_bytes())
     }
 
@@ -170,11 +171,11 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
         Ok(found)
     }
 
-    /// Makes a cluster, or joins one.
+    /// Creates a cluster, or joins a shared one.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
-        let asked = reader::document(&spec.options, Asked::read)?;
-        let shared = asked.sharing.is_some();
-        let sharing = asked.sharing.unwrap_or_default();
+        let options = reader::document(&spec.options, Options::read)?;
+        let shared = options.sharing.is_some();
+        let sharing = options.sharing.unwrap_or_default();
         for (name, mut record) in self.all()? {
             if record.owner == spec.owner.holder {
                 return Ok(Creation::Created(reference(&name, &record)));
@@ -186,12 +187,12 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
                 return Ok(Creation::Joined(reference(&name, &record)));
             }
         }
-        let manifest = Value::from(asked.ray_cluster.or(asked.ray_job).unwrap_or_default());
+        let manifest = Value::from(options.ray_cluster.or(options.ray_job).unwrap_or_default());
         let metadata = &manifest["metadata"];
         let name = spec.name.clone().or_else(|| metadata["name"].as_str().map(str::to_owned));
         let name = name.unwrap_or_else(|| format!("simulated-{}", random::hex(4)));
         let now = self.0.now_ms();
-        let namespace = metadata["namespace"].as_str().map(str::to_owned).or(asked.namespace);
+        let namespace = metadata["namespace"].as_str().map(str::to_owned).or(options.namespace);
         let namespace = namespace.unwrap_or_else(|| NAMESPACE.to_owned());
         let mut labels: BTreeMap<String, String> = spec.labels.iter().cloned().collect();
         labels.extend(sharing.match_labels);
@@ -216,9 +217,9 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
     }
 
     fn ready_at(&self, now: u64) -> Result<Option<u64>, Error> {
-        for (place, fault) in self.0.faults() {
+        for (index, fault) in self.0.faults() {
             if let Fault::ClusterStarts { seconds, .. } = fault
-                && self.0.strikes(place, fault)?
+                && self.0.strikes(index, fault)?
             {
                 return Ok(seconds.map(|seconds| now.saturating_add((seconds.max(0.0) * 1_000.0) as u64)));
             }
@@ -226,7 +227,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
         Ok(Some(now))
     }
 
-    /// Waits until a cluster can be used.
+    /// Waits until a cluster is ready.
     pub fn wait(
         &self,
         cluster: &ClusterRef,
@@ -255,13 +256,13 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
         }
     }
 
-    /// Looks at one cluster.
+    /// Returns one cluster.
     pub fn get(&self, cluster: &ClusterRef) -> Result<ClusterInfo, Error> {
         let record = self.known(cluster)?;
         Ok(self.information(&cluster.name, record))
     }
 
-    /// Looks at those that a query is about.
+    /// Returns the clusters that match a query.
     pub fn list(&self, query: &Query) -> Result<Vec<ClusterInfo>, Error> {
         let found = self.all()?.into_iter().filter(|(_, record)| {
             query.namespace.as_ref().is_none_or(|namespace| *namespace == record.namespace)
@@ -270,20 +271,23 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
         Ok(found.map(|(name, record)| self.information(&name, record)).collect())
     }
 
-    /// Changes a cluster's document by a merge patch.
+    /// Applies a JSON merge patch to a cluster's document.
     pub fn update(&self, cluster: &ClusterRef, patch: &str) -> Result<ClusterInfo, Error> {
         let mut record = self.known(cluster)?;
-        let patch = json::parse(patch.as_bytes())
-            .map_err(|error| Error::invalid("patch", &format!("is not JSON: {error}"), None))?;
+        let patch = json::parse(patch.as_bytes()).map_err(|error| {
+            Error::invalid("patch", &format!("is not JSON: {error}"), Some("write a JSON merge patch"))
+        })?;
         if !patch.is_object() {
-            return Err(Error::Unsupported("the simulation takes merge patches (RFC 7386) only".to_owned()));
+            return Err(Error::Unsupported(
+                "the simulation supports only JSON merge patches (RFC 7386)".to_owned(),
+            ));
         }
         merge(&mut record.document, &patch);
         self.write(&cluster.name, &record)?;
         Ok(self.information(&cluster.name, record))
     }
 
-    /// Says that a holder still uses a cluster.
+    /// Records that a holder uses a cluster.
     pub fn renew(&self, cluster: &ClusterRef, holder: &str) -> Result<(), Error> {
         let mut record = self.known(cluster)?;
         if !record.holders.iter().any(|known| known == holder) {
@@ -293,7 +297,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
         Ok(())
     }
 
-    /// Says that a holder is done with it. Returns whether the cluster was removed.
+    /// Removes a holder of a cluster. Returns whether the cluster was deleted, as it had no other holder.
     pub fn release(&self, cluster: &ClusterRef, holder: &str) -> Result<bool, Error> {
         let Some(mut record) = self.read(&cluster.name)? else { return Ok(false) };
         record.holders.retain(|known| known != holder);
@@ -304,19 +308,19 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
         Ok(false)
     }
 
-    /// Removes a cluster. Returns whether it was there.
+    /// Deletes a cluster. Returns whether it existed.
     pub fn delete(&self, cluster: &ClusterRef) -> Result<bool, Error> {
         let there = self.read(&cluster.name)?.is_some();
         self.0.keys().delete(&format!("{BELOW}{}", cluster.name))?;
         Ok(there)
     }
 
-    /// Where a cluster is reached.
+    /// Returns the endpoints of a cluster.
     pub fn endpoints(&self, cluster: &ClusterRef) -> Result<EndpointSet, Error> {
         self.known(cluster).map(|_| endpoints())
     }
 
-    /// Those that nobody needs any more.
+    /// Returns the clusters that no live run owns and that are older than the rule's age.
     pub fn expired(&self, rule: &Expiry) -> Result<Vec<ClusterInfo>, Error> {
         let now_s = self.0.now_ms() / 1_000;
         let mut found = self.list(&rule.query)?;
@@ -356,7 +360,7 @@ fn endpoints() -> EndpointSet {
     }
 }
 
-/// RFC 7386.
+/// Applies a JSON merge patch (RFC 7386).
 fn merge(document: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
         document.clone_from(patch);
@@ -384,8 +388,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_is_up_to_date() {
-        let schema = generate_schema::<Asked>().to_string();
+    fn schema_is_up_to_date() {
+        let schema = generate_schema::<Options>().to_string();
         assert_generated(env!("CARGO_MANIFEST_DIR"), "schemas/cluster.json", &schema);
     }
 }

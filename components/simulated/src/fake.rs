@@ -1,4 +1,4 @@
-//! Doubles: a bucket in memory, and a machine on which nothing runs that a test does not end.
+//! Test doubles: a bucket in memory, and a machine whose jobs run until the test ends them.
 
 use std::{
     cell::{Cell, RefCell},
@@ -41,8 +41,8 @@ impl Keys for MemoryKeys {
     }
 }
 
-/// Each job writes its output as it starts, and ends when the test says so, or after so many real
-/// waits.
+/// A machine whose jobs write their output when they start. A job ends when the test calls `end`, or at the
+/// time set by `ends_after`.
 #[derive(Default)]
 pub(crate) struct FakeMachine {
     pub(crate) started: RefCell<Vec<(String, Launch)>>,
@@ -62,7 +62,7 @@ impl FakeMachine {
         self.exits.borrow_mut().insert(id.to_owned(), code);
     }
 
-    /// Has every job end well after so many real milliseconds.
+    /// Ends every job with exit code 0 after `ms` milliseconds of real time.
     pub(crate) fn ends_after(&self, ms: u64) {
         self.ends_at.set(Some(self.now.get() + ms));
     }

@@ -1,4 +1,4 @@
-//! The faults that a test scripts.
+//! The faults that a test injects.
 
 use dagster_ray_sdk::{
     Error, json,
@@ -11,88 +11,88 @@ use serde_json::{Map, Value};
 
 use crate::keys::Keys;
 
-/// The setting, and the key of the bucket under which more can be added while a simulation runs.
+/// The name of the setting, and of the bucket's key for faults that are added during a simulation.
 pub const FAULTS: &str = "faults";
 
-/// The Ray jobs that a fault is about: all of them where nothing is said.
+/// Selects the Ray jobs that a fault applies to. Without any field, it selects all jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
-    /// The key of a step, or the name of its op.
+    /// A step key, or the name of an op.
     pub step: Option<&'a str>,
-    /// The name of a Dagster job: the workers of its runs.
+    /// The name of a Dagster job; selects the run workers of its runs.
     pub run: Option<&'a str>,
     /// A part of a script's command line.
     pub script: Option<&'a str>,
 }
 
-/// Something that goes wrong. A fault about jobs names a `step` (its key or op), a `run` (the name of
-/// its Dagster job) or a `script` (a part of its command line), or strikes any of them.
+/// An injected fault. A fault of jobs selects them by `step` (step key or op), `run` (name of the Dagster
+/// job) or `script` (part of the command line). Without these it applies to any job.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(tag = "fault", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
-    /// The system kills a job that starts, for want of memory.
+    /// The operating system kills a starting job because it is out of memory.
     OutOfMemory {
-        /// The key of a step, or the name of its op.
+        /// A step key, or the name of an op.
         step: Option<String>,
         /// The name of a Dagster job.
         run: Option<String>,
         /// A part of a script's command line.
         script: Option<String>,
-        /// How many jobs are struck. Default: 1.
+        /// The number of jobs that are affected. Default: 1.
         #[serde(default = "one")]
         times: u64,
     },
-    /// The head runs out of memory: every job that runs fails.
+    /// The head runs out of memory: every running job fails.
     HeadOutOfMemory {
-        /// It happens once this step runs. Default: once any job runs.
+        /// The step during which the fault occurs. Default: as soon as any job runs.
         step: Option<String>,
     },
     /// A job waits for resources and never starts.
     Pending {
-        /// The key of a step, or the name of its op.
+        /// A step key, or the name of an op.
         step: Option<String>,
         /// The name of a Dagster job.
         run: Option<String>,
         /// A part of a script's command line.
         script: Option<String>,
-        /// How many jobs are struck. Default: 1.
+        /// The number of jobs that are affected. Default: 1.
         #[serde(default = "one")]
         times: u64,
     },
-    /// Ray's dashboard answers every request with 503, from the first request on.
+    /// Ray's dashboard responds to every request with status 503.
     Unavailable {
-        /// For how long, in seconds of the simulation's clock.
+        /// The duration in seconds of the simulation's clock, from the first affected request.
         seconds: f64,
-        /// It happens once this step runs. Default: at once.
+        /// The step during which the fault starts. Default: with the first request.
         step: Option<String>,
     },
-    /// The connection that a script's output comes over breaks.
+    /// The connection that transfers a script's output breaks.
     LogCut {
-        /// After so many lines.
+        /// The number of lines that are transferred before.
         lines: u64,
         /// A part of the script's command line.
         script: Option<String>,
-        /// How many connections break. Default: 1.
+        /// The number of connections that break. Default: 1.
         #[serde(default = "one")]
         times: u64,
     },
-    /// A submission is carried out, and its answer is lost.
+    /// A job is submitted, but the response to the submission is lost.
     AnswerLost {
-        /// The key of a step, or the name of its op.
+        /// A step key, or the name of an op.
         step: Option<String>,
         /// The name of a Dagster job.
         run: Option<String>,
         /// A part of a script's command line.
         script: Option<String>,
-        /// How many answers are lost. Default: 1.
+        /// The number of responses that are lost. Default: 1.
         #[serde(default = "one")]
         times: u64,
     },
-    /// A cluster takes its time, or never gets ready.
+    /// A cluster is slow to become ready, or never becomes ready.
     ClusterStarts {
-        /// So many seconds of the simulation's clock after it was made. `null`: never.
+        /// The seconds of the simulation's clock from its creation until it is ready. `null`: never.
         seconds: Option<f64>,
-        /// How many clusters are struck. Default: 1.
+        /// The number of clusters that are affected. Default: 1.
         #[serde(default = "one")]
         times: u64,
     },
@@ -103,7 +103,7 @@ fn one() -> u64 {
 }
 
 impl Fault {
-    /// The jobs it is about.
+    /// Returns the selector of the jobs that the fault applies to.
     #[must_use]
     pub fn about(&self) -> About<'_> {
         let none = About { step: None, run: None, script: None };
@@ -121,7 +121,7 @@ impl Fault {
         }
     }
 
-    /// How often it strikes.
+    /// Returns how often the fault occurs.
     #[must_use]
     pub fn times(&self) -> u64 {
         match self {
@@ -135,13 +135,13 @@ impl Fault {
     }
 }
 
-/// The JSON schema of a list of faults. It is generated by a test.
+/// The JSON schema of a list of faults. A test generates it.
 pub const SCHEMA: &str = include_str!("../schemas/faults.json");
 
-/// The faults of the configuration, and after them those that were added since.
+/// Returns the faults of the configuration, followed by those that were added during the simulation.
 ///
 /// # Errors
-/// Where one of them is wrong; every mistake is told with its place.
+/// Faults are invalid. The error lists every mistake with its path.
 pub fn all(settings: &impl Settings, keys: &impl Keys) -> Result<Vec<Fault>, Error> {
     let mut faults = read(&settings.get(FAULTS)?.unwrap_or_default())?;
     let added = keys.get(FAULTS)?.unwrap_or_default();
@@ -149,7 +149,7 @@ pub fn all(settings: &impl Settings, keys: &impl Keys) -> Result<Vec<Fault>, Err
     Ok(faults)
 }
 
-/// The host's.
+/// Returns the faults in the settings of the host and in the bucket.
 ///
 /// # Errors
 /// As [`all`].
@@ -178,32 +178,32 @@ fn read(text: &str) -> Result<Vec<Fault>, Error> {
     if mistakes.is_empty() { Ok(faults) } else { Err(Error::InvalidConfig(mistakes)) }
 }
 
-/// Finds the one field that does not do, which serde does not name in a tagged record.
-fn mistake(place: &str, entry: &Value, error: &serde_json::Error) -> FieldError {
+/// Returns the error of a fault, with the path of the invalid field. Serde does not name the field in a
+/// tagged enum.
+fn mistake(at: &str, entry: &Value, error: &serde_json::Error) -> FieldError {
     let hint = |text: &str| Some(text.to_owned());
     let wrong = |path: String, problem: String, hint: Option<String>| FieldError { path, problem, hint };
     let Some(fields) = entry.as_object() else {
         let problem = "is not an object".to_owned();
-        return wrong(place.to_owned(), problem, hint(r#"write one such as {"fault": "pending"}"#));
+        return wrong(at.to_owned(), problem, hint(r#"write an object such as {"fault": "pending"}"#));
     };
     if !fields.contains_key("fault") {
-        return wrong(format!("{place}.fault"), "is missing".to_owned(), hint("say what goes wrong"));
+        let text = hint(r#"write the name of a fault, such as "pending""#);
+        return wrong(format!("{at}.fault"), "is missing".to_owned(), text);
     }
     let without = |left_out: &str| {
         let rest: Map<String, Value> =
             fields.iter().filter(|(key, _)| *key != left_out).map(|(k, v)| (k.clone(), v.clone())).collect();
         serde_json::from_value::<Fault>(rest.into())
     };
-    // What reads well without a field, or only misses it then, is wrong in that field.
+    // A field is invalid if the fault is valid without it, or if then only that field is missing.
     let culprit = fields.keys().find(|key| match without(key) {
         Ok(_) => true,
         Err(other) => *key != "fault" && other.to_string() == format!("missing field `{key}`"),
     });
     match culprit {
-        Some(key) => {
-            wrong(format!("{place}.{key}"), error.to_string(), hint("see `describe` for the schema"))
-        }
-        None => wrong(place.to_owned(), error.to_string(), hint("see `describe` for the schema")),
+        Some(key) => wrong(format!("{at}.{key}"), error.to_string(), hint("see `describe` for the schema")),
+        None => wrong(at.to_owned(), error.to_string(), hint("see `describe` for the schema")),
     }
 }
 
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_told_with_its_place_and_what_to_do() {
+    fn every_mistake_is_reported_with_its_path_and_a_hint() {
         let found = mistakes(
             r#"[{"fault": "out-of-memory", "step": 3}, {"fault": "oom"}, {"step": "a"}, {"fault": "unavailable",
                 "seconds": "ten"}, {"fault": "pending", "stepp": "a"}, 7, {"fault": "unavailable"}]"#,
@@ -248,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_up_to_date() {
+    fn schema_is_up_to_date() {
         let schema = generate_schema::<Vec<Fault>>().to_string();
         assert_generated(env!("CARGO_MANIFEST_DIR"), "schemas/faults.json", &schema);
     }
 
     #[test]
-    fn the_schema_names_every_fault() {
+    fn schema_contains_every_fault() {
         for name in
             ["out-of-memory", "head-out-of-memory", "pending", "unavailable", "log-cut", "answer-lost"]
         {

@@ -1,4 +1,4 @@
-//! A head of Ray, as its Jobs REST API shows it: the real client talks to it, with its real retries.
+//! A simulated Ray head that serves the Jobs REST API to the real client, with its real retries.
 
 use dagster_ray_sdk::{
     Error,
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::{faults::Fault, keys::Keys, log::Log, machine::Machine, simulation::Simulation};
 
-/// Where it is reached. Nothing listens there: requests end in this component.
+/// The address of the head. This component handles the requests itself; nothing listens there.
 pub const ADDRESS: &str = "http://ray.simulated:8265";
-/// What a proxy before a head that restarts says: Envoy's words.
+/// Envoy's response body while the head behind it restarts.
 const AWAY: &str = "no healthy upstream";
 
 fn answer(status: u16, body: impl Into<Vec<u8>>) -> Response {
@@ -22,13 +22,13 @@ fn document(document: &Value) -> Response {
     answer(200, json::text(document))
 }
 
-/// `dashboard/modules/job/job_head.py`.
+/// Returns the 404 of Ray's `dashboard/modules/job/job_head.py`.
 fn missing(id: &str) -> Response {
     answer(404, format!("Job {id} does not exist"))
 }
 
-/// How a head passes on that its agent refused a submission: `submit_job` and `_raise_error` in
-/// `job_head.py`, around the `ValueError` of `job_manager.py`.
+/// Returns the head's response when its agent rejects a submission id that is taken: `submit_job` and
+/// `_raise_error` in `job_head.py`, with the `ValueError` of `job_manager.py`.
 fn taken(id: &str) -> Response {
     answer(
         500,
@@ -77,7 +77,7 @@ impl<K: Keys + 'static, M: Machine + 'static> Simulation<K, M> {
             (Method::Get, ["api", "v0", "logs", how @ ("stream" | "file")]) => {
                 self.log(request, &value(query, "submission_id"), *how == "stream")
             }
-            _ => Err(Error::Unsupported(format!("the simulation does not serve {}", request.label()))),
+            _ => Err(Error::Unsupported(format!("the simulation does not support {}", request.label()))),
         }
     }
 
@@ -116,16 +116,16 @@ impl<K: Keys + 'static, M: Machine + 'static> Simulation<K, M> {
 
     fn log(&self, request: &Request, id: &str, stream: bool) -> Result<Response, Error> {
         let Some(job) = self.look(id)? else {
-            // `dashboard/modules/state/state_head.py` and `log_manager.py`.
+            // The text is from Ray's `dashboard/modules/state/state_head.py` and `log_manager.py`.
             let text = format!("Cannot find matching node_id for a given node ip. Submission ID: {id}");
             return Ok(answer(500, text));
         };
         let mut lines = None;
-        for (place, fault) in self.faults() {
+        for (index, fault) in self.faults() {
             if let Fault::LogCut { lines: after, .. } = fault
                 && stream
                 && crate::simulation::concerns(fault.about(), &job.submission)
-                && self.strikes(place, fault)?
+                && self.strikes(index, fault)?
             {
                 lines = Some(*after);
                 break;
@@ -142,8 +142,8 @@ impl<K: Keys + 'static, M: Machine + 'static> Http for Simulation<K, M> {
     }
 
     fn upload(&self, request: Request, _write: &mut BodyWriter<'_>) -> Result<Response, Error> {
-        // Jobs run on this machine: nothing has to be taken along.
-        Err(Error::Unsupported(format!("the simulation does not take {}", request.label())))
+        // Jobs run on this machine, so no package has to be uploaded.
+        Err(Error::Unsupported(format!("the simulation does not support {}", request.label())))
     }
 
     fn send_all(&self, requests: Vec<Request>) -> Vec<Result<Response, Error>> {
@@ -151,13 +151,13 @@ impl<K: Keys + 'static, M: Machine + 'static> Http for Simulation<K, M> {
     }
 }
 
-/// A value of a query.
+/// Returns the decoded value of a query parameter.
 fn value(query: &str, name: &str) -> String {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name).map_or_else(String::new, |(_, value)| decoded(value))
 }
 
-/// What the client percent-encoded.
+/// Decodes percent-encoded text.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -177,7 +177,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What a connection that breaks amounts to.
+/// Returns the error for a broken connection.
 pub(crate) fn broken(label: &str) -> Error {
     Error::unavailable(format!("{label}: the connection broke"), false)
 }

@@ -1,7 +1,7 @@
-//! The jobs of a simulated Ray, with the words that Ray has for what becomes of them.
+//! The jobs of the simulated Ray, with the states and messages of Ray 2.60.
 //!
-//! The texts are those of Ray 2.60: `dashboard/modules/job/job_manager.py`, `job_supervisor.py` and
-//! `common.py`, unless another source is named.
+//! The messages are from `dashboard/modules/job/job_manager.py`, `job_supervisor.py` and `common.py`, unless
+//! another source is named.
 
 use dagster_ray_sdk::{Error, clock::Clock, warn};
 use dagster_ray_submission::withdrawal;
@@ -18,23 +18,24 @@ use crate::{
 
 /// The id of the one node.
 const NODE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// How the system ends a process for want of memory, and what Ray reports then.
+/// The entrypoint that simulates a kill by the out-of-memory killer.
 const KILLED: &str = "kill -KILL $$";
+/// The exit code that Ray reports for such a kill.
 const SIGKILL: i32 = -9;
-/// How a failed job's message quotes its output: `get_last_n_log_lines` in `job_log_storage_client.py`.
+/// How much output the message of a failed job quotes: `get_last_n_log_lines` in `job_log_storage_client.py`.
 const QUOTED_LINES: usize = 10;
 const QUOTED_CHARS: usize = 20_000;
-/// What Ray's memory monitor leaves of an actor: `src/ray/gcs/gcs_actor_manager.cc` and
-/// `src/ray/raylet/worker_killing_policy.cc`, as `ActorDiedError` puts it.
+/// The message after Ray's memory monitor killed the job's actor: the text of `ActorDiedError`, with parts
+/// from `src/ray/gcs/gcs_actor_manager.cc` and `src/ray/raylet/worker_killing_policy.cc`.
 const HEAD_OUT_OF_MEMORY: &str = "Job supervisor actor died: The actor died unexpectedly before finishing this \
     task.\n\tclass_name: JobSupervisor\nThe actor is dead because its worker process has died. Worker exit type: \
     NODE_OUT_OF_MEMORY Worker exit detail: Task was killed due to the node running low on memory.";
 const WITHDRAWN: &str = "Job supervisor actor died: The actor died unexpectedly before finishing this \
     task.\n\tclass_name: JobSupervisor\nThe actor is dead because it was killed by `ray.kill`.";
-/// The keys of a runtime environment that are acted upon.
+/// The fields of a runtime environment that are supported or can be ignored without a warning.
 const KNOWN_ENV: [&str; 4] = ["env_vars", "working_dir", "py_modules", "excludes"];
 
-/// How a job ended.
+/// The final status of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     status: String,
@@ -44,57 +45,57 @@ pub struct Ended {
     at_ms: u64,
 }
 
-/// Where a job is in its life.
+/// The phase of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It waits for resources that never come.
+    /// The job waits for resources and never starts.
     Pending,
-    /// Its supervisor was started.
+    /// The supervisor was started.
     Started,
-    /// Nothing more will come of it.
+    /// The job has ended.
     Ended(Ended),
 }
 
-/// What is known of a job.
+/// The stored state of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// What was submitted.
+    /// The body of the submission.
     pub submission: Value,
-    /// When, on the simulation's clock, in milliseconds since the Unix epoch.
+    /// The time of the submission on the simulation's clock, in milliseconds since the Unix epoch.
     pub submitted_ms: u64,
-    /// Where it is in its life.
+    /// The current phase.
     pub phase: Phase,
 }
 
 impl Record {
-    /// What the keys of all jobs begin with.
+    /// The key prefix of all jobs.
     pub const BELOW: &str = "job/";
 
-    /// Reads one.
+    /// Reads the record of a job.
     ///
     /// # Errors
-    /// Where the bucket cannot be read, or something else wrote there.
+    /// The bucket cannot be read, or the value is not such a record.
     pub fn read(keys: &impl Keys, id: &str) -> Result<Option<Self>, Error> {
         let Some(bytes) = keys.get(&format!("{}{id}", Self::BELOW))? else { return Ok(None) };
-        kept::read(&bytes)
-            .map(Some)
-            .map_err(|problem| Error::Other(format!("what is kept of the job {id} is broken: {problem}")))
+        kept::read(&bytes).map(Some).map_err(|problem| {
+            Error::Other(format!("the stored state of the job {id} is invalid: {problem}"))
+        })
     }
 
     fn write(&self, keys: &impl Keys, id: &str) -> Result<(), Error> {
         let document = kept::write(self)
-            .map_err(|error| Error::Other(format!("the job {id} cannot be kept: {error}")))?;
+            .map_err(|error| Error::Other(format!("the state of the job {id} cannot be stored: {error}")))?;
         keys.set(&format!("{}{id}", Self::BELOW), document.as_bytes())
     }
 
-    /// Whether nobody has seen it end.
+    /// Returns whether the job was started and its end is not recorded.
     #[must_use]
     pub fn runs(&self) -> bool {
         self.phase == Phase::Started
     }
 
-    /// The job as `GET /api/jobs/{id}` tells of it.
+    /// Returns the job as in the response of `GET /api/jobs/{id}`.
     #[must_use]
     pub fn details(&self, id: &str) -> Value {
         let (status, message) = match &self.phase {
@@ -142,10 +143,10 @@ impl Record {
 }
 
 impl<K: Keys, M: Machine> Simulation<K, M> {
-    /// Takes a job, and starts it. `false`: its id is taken.
+    /// Accepts a job and starts it. Returns `false` if its id is taken.
     ///
     /// # Errors
-    /// Where the bucket cannot be written.
+    /// The bucket cannot be written.
     pub fn take(&self, id: &str, submission: Value) -> Result<bool, Error> {
         if !self.keys().first(&format!("claim/{id}"))? {
             return Ok(false);
@@ -176,16 +177,16 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
         Ok(true)
     }
 
-    /// Looks at a job.
+    /// Returns a job, after recording its end if its process has ended.
     ///
     /// # Errors
-    /// Where the bucket or the machine cannot be read.
+    /// The bucket or the machine cannot be read.
     pub fn look(&self, id: &str) -> Result<Option<Record>, Error> {
         let Some(mut record) = Record::read(self.keys(), id)? else { return Ok(None) };
         if record.phase != Phase::Started {
             return Ok(Some(record));
         }
-        // One that is lost may have written its exit code at the last moment.
+        // Check for a lost supervisor first: it may have written the exit code just before it ended.
         let lost = self.machine().is_lost(id);
         let code = match self.machine().exit_code(id)? {
             Some(code) => code,
@@ -213,11 +214,13 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
         Ok(Some(record))
     }
 
-    /// Stops a job. `false`: it had ended. One that waits for resources goes on to do so: its
-    /// supervisor, which would hear of the stop, is not there yet.
+    /// Requests a job to stop. Returns `false` if it has ended.
+    ///
+    /// A pending job is not stopped, as in Ray: the supervisor that would handle the request has not
+    /// started.
     ///
     /// # Errors
-    /// Where the bucket cannot be written.
+    /// The bucket cannot be written.
     pub fn stop(&self, id: &str, record: &Record) -> Result<bool, Error> {
         match record.phase {
             Phase::Ended(_) => return Ok(false),
@@ -229,25 +232,25 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
         Ok(true)
     }
 
-    /// Forgets a job.
+    /// Deletes a job and frees its id.
     ///
     /// # Errors
-    /// Where the bucket cannot be written.
+    /// The bucket cannot be written.
     pub fn forget(&self, id: &str) -> Result<(), Error> {
         self.keys().delete(&format!("{}{id}", Record::BELOW))?;
         self.keys().delete(&format!("claim/{id}"))
     }
 
-    /// Lets the head run out of memory where that is due.
+    /// Applies a `head-out-of-memory` fault whose condition is met: fails all running jobs.
     ///
     /// # Errors
-    /// Where the bucket cannot be read or written.
+    /// The bucket cannot be read or written.
     pub fn strike_head(&self) -> Result<(), Error> {
-        for (place, fault) in self.faults() {
+        for (index, fault) in self.faults() {
             if !matches!(fault, Fault::HeadOutOfMemory { .. })
-                || self.keys().number(&format!("fault/{place}/used"))? > 0
+                || self.keys().number(&format!("fault/{index}/used"))? > 0
                 || !self.runs(fault.about())?
-                || !self.strikes(place, fault)?
+                || !self.strikes(index, fault)?
             {
                 continue;
             }
@@ -264,9 +267,9 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
         Ok(())
     }
 
-    /// What a withdrawal does inside of a real cluster.
-    fn withdraw(&self, withdrawal: &Record) -> Result<(), Error> {
-        let line = withdrawal.submission["entrypoint"].as_str().unwrap_or_default();
+    /// Kills the pending jobs that a stop job names, as the stop job does inside a real cluster.
+    fn withdraw(&self, stop_job: &Record) -> Result<(), Error> {
+        let line = stop_job.submission["entrypoint"].as_str().unwrap_or_default();
         let words = shlex::split(line).unwrap_or_default();
         for (id, mut record) in self.records()? {
             if record.phase == Phase::Pending && words.contains(&id) {
@@ -284,7 +287,7 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     }
 }
 
-/// Whether a job is one that withdraws others.
+/// Returns whether a job is a stop job, which kills pending jobs.
 pub(crate) fn is_withdrawal(id: &str) -> bool {
     id.starts_with("dagster-stop-")
 }
@@ -293,7 +296,7 @@ fn stop_key(id: &str) -> String {
     format!("stop/{id}")
 }
 
-/// The end of a job's output, as Ray quotes it.
+/// Returns the end of a job's output as Ray quotes it.
 fn quoted(output: &str) -> Option<String> {
     let lines: Vec<&str> = output.lines().collect();
     let tail = lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n");
@@ -302,21 +305,22 @@ fn quoted(output: &str) -> Option<String> {
     (!tail.is_empty()).then_some(tail)
 }
 
-/// What of a submission can be done on this machine.
+/// Returns the process parameters of a submission. Unsupported fields of its runtime environment are ignored
+/// with a warning.
 fn launch(submission: &Value) -> Launch {
     let empty = Map::new();
     let env = submission["runtime_env"].as_object().unwrap_or(&empty);
     let ignored: Vec<&str> = env.keys().map(String::as_str).filter(|key| !KNOWN_ENV.contains(key)).collect();
     if !ignored.is_empty() {
         warn!(
-            "not simulated: runtime_env.{}; jobs have what is installed here",
+            "the simulation ignores runtime_env.{}; jobs use the packages installed on this machine",
             ignored.join(", runtime_env.")
         );
     }
     let local = |value: &Value| value.as_str().filter(|path| !path.contains("://")).map(str::to_owned);
     let directory = env.get("working_dir").and_then(local).unwrap_or_default();
     let modules = env.get("py_modules").and_then(Value::as_array).into_iter().flatten().filter_map(local);
-    // A module is imported from the directory that it lies in.
+    // A module is imported from its parent directory.
     let parents = modules.map(|path| match path.trim_end_matches('/').rsplit_once('/') {
         Some((parent, _)) => parent.to_owned(),
         None => ".".to_owned(),

@@ -1,4 +1,4 @@
-//! Records as they are kept in the bucket of a simulation: JSON.
+//! Serializes records as JSON for the simulation's bucket.
 
 use dagster_ray_sdk::json;
 use serde::{Serialize, de::DeserializeOwned};
@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// Reads a record.
 ///
 /// # Errors
-/// Where something else wrote there, in words.
+/// A message if the bytes are not such a record.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let value = json::parse(bytes).map_err(|error| error.to_string())?;
     serde_json::from_value(value).map_err(|error| error.to_string())
@@ -15,7 +15,7 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 /// Writes a record.
 ///
 /// # Errors
-/// Where it cannot be JSON.
+/// The record cannot be represented as JSON.
 pub(crate) fn write(record: &impl Serialize) -> Result<String, serde_json::Error> {
     serde_json::to_value(record).map(|value| json::text(&value))
 }

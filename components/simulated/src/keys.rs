@@ -1,69 +1,71 @@
-//! What outlives a call: a bucket of the host, shared by every process of a simulation.
+//! The key-value bucket that stores the simulation's state between calls, shared by all its processes.
 
 use dagster_ray_sdk::{Error, bindings::keyvalue};
 
 /// The name of the bucket in the manifest.
 pub const BUCKET: &str = "simulation";
 
-/// Keys with values, behind a trait, so that the rules are tested natively.
+/// A key-value bucket, behind a trait so that the rules can be tested natively.
 pub trait Keys {
-    /// The value under a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
-    /// Where the bucket cannot be read.
+    /// The bucket cannot be read.
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Puts a value under a key.
+    /// Sets the value of a key.
     ///
     /// # Errors
-    /// Where the bucket cannot be written.
+    /// The bucket cannot be written.
     fn set(&self, key: &str, value: &[u8]) -> Result<(), Error>;
 
-    /// Removes a key. One that is not there is no error.
+    /// Removes a key. A missing key is not an error.
     ///
     /// # Errors
-    /// Where the bucket cannot be written.
+    /// The bucket cannot be written.
     fn delete(&self, key: &str) -> Result<(), Error>;
 
-    /// All keys that begin with a prefix, in order.
+    /// Returns all keys that start with a prefix, sorted.
     ///
     /// # Errors
-    /// Where the bucket cannot be read.
+    /// The bucket cannot be read.
     fn below(&self, prefix: &str) -> Result<Vec<String>, Error>;
 
-    /// Adds to a number, atomically, and returns the sum. What is not there counts as 0.
+    /// Adds to a number atomically, and returns the sum. A missing key counts as 0.
     ///
     /// # Errors
-    /// Where the bucket cannot be written, or the key holds no number.
+    /// The bucket cannot be written, or the value is not a number.
     fn add(&self, key: &str, delta: u64) -> Result<u64, Error>;
 
-    /// The number under a key; 0 where there is none.
+    /// Returns the number of a key; 0 if the key is missing.
     ///
     /// # Errors
-    /// Where the bucket cannot be read, or the key holds no number.
+    /// The bucket cannot be read, or the value is not a number.
     fn number(&self, key: &str) -> Result<u64, Error> {
         let Some(bytes) = self.get(key)? else { return Ok(0) };
         let text = String::from_utf8_lossy(&bytes);
-        text.trim().parse().map_err(|_| Error::Other(format!("the key {key} holds `{text}`, not a number")))
+        text.trim()
+            .parse()
+            .map_err(|_| Error::Other(format!("the value of the key `{key}` is `{text}`, not a number")))
     }
 
-    /// Whether this is the first time that anybody says this.
+    /// Claims a key, and returns whether this call is the first to claim it in the whole simulation.
     ///
     /// # Errors
-    /// Where the bucket cannot be written.
+    /// The bucket cannot be written.
     fn first(&self, key: &str) -> Result<bool, Error> {
         Ok(self.add(key, 1)? == 1)
     }
 }
 
-/// The host's bucket.
+/// A bucket of the host (`wasi:keyvalue/store`).
 pub struct HostKeys(keyvalue::store::Bucket);
 
 impl HostKeys {
-    /// Opens it.
+    /// Opens the bucket.
     ///
     /// # Errors
-    /// Where the manifest does not grant it, or the configuration names no directory.
+    /// The manifest does not grant the bucket, or the configuration names no directory.
     pub fn open() -> Result<Self, Error> {
         keyvalue::store::open(BUCKET).map(Self).map_err(|error| match error {
             keyvalue::store::Error::AccessDenied => Error::denied("keyvalue", BUCKET),
@@ -74,8 +76,8 @@ impl HostKeys {
 
 fn failed(error: keyvalue::store::Error) -> Error {
     let problem = match error {
-        keyvalue::store::Error::NoSuchStore => "there is none of that name".to_owned(),
-        keyvalue::store::Error::AccessDenied => "the host does not allow it".to_owned(),
+        keyvalue::store::Error::NoSuchStore => "it does not exist".to_owned(),
+        keyvalue::store::Error::AccessDenied => "the host denied access".to_owned(),
         keyvalue::store::Error::Other(problem) => problem,
     };
     Error::Other(format!("the simulation's bucket `{BUCKET}`: {problem}"))

@@ -1,14 +1,12 @@
-//! Backend for users' own tests: Ray jobs as processes of this machine, on a virtual clock, with
-//! faults that the test scripts.
+//! Backend for users' tests: Ray jobs as local processes, on a virtual clock, with injected faults.
 //!
-//! The rules are those of the real backends, and so is the client: only the head that it talks to is
-//! simulated.
+//! It uses the rules and the Jobs API client of the real backends; only the Ray head is simulated.
 //!
-//! - [`head`]: the Jobs REST API, [`jobs`] and [`log`] behind it.
-//! - [`faults`]: what goes wrong, and when.
-//! - [`simulation`]: what all of it shares, the clock among it.
-//! - [`keys`], [`machine`]: what the host lends, behind traits.
-//! - [`ray`], [`clusters`]: the Ray and the clusters that the contract's functions run on.
+//! - [`head`]: the Jobs REST API, over [`jobs`] and [`log`].
+//! - [`faults`]: the injected faults.
+//! - [`simulation`]: the state that these parts share, and the clock.
+//! - [`keys`], [`machine`]: host imports, behind traits.
+//! - [`ray`], [`clusters`]: the Ray client and the clusters that implement the contract.
 
 pub mod bindings;
 pub mod clusters;
@@ -50,10 +48,10 @@ use crate::{
     simulation::Simulation,
 };
 
-/// The setting with the directory of the simulation.
+/// The setting that names the directory of the simulation.
 const DIRECTORY: &str = "simulation";
 
-/// The backend for tests.
+/// The backend `simulated`.
 pub struct Simulated;
 
 type Host = Simulation<HostKeys, HostMachine>;
@@ -72,9 +70,9 @@ impl Backend for Simulated {
     const NAME: &str = "simulated";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &str =
-        "Runs, steps and scripts as processes of this machine, for tests, with scripted faults.";
+        "Executes runs, steps and scripts as local processes, for tests, with injected faults.";
     const SETTINGS: &[(&str, &str)] =
-        &[(DIRECTORY, "The directory of the simulation. All processes that name the same one share it.")];
+        &[(DIRECTORY, "The directory of the simulation. Processes with the same directory share it.")];
 
     fn ray() -> Result<(Self::Jobs, Self::Clock), Error> {
         let simulation = simulation()?;
@@ -95,7 +93,7 @@ impl Backend for Simulated {
 
     fn describe() -> Description {
         let mut card = backend::card::<Self>();
-        let text = format!("What goes wrong, as JSON after this schema: {}", faults::SCHEMA);
+        let text = format!("The injected faults, as JSON with this schema: {}", faults::SCHEMA);
         card.options.push((Role::Cluster, clusters::SCHEMA.to_owned()));
         card.settings.push((faults::FAULTS.to_owned(), text));
         card
@@ -150,6 +148,6 @@ impl cluster::Guest for Simulated {
 
 dagster_ray_submission::export_backend!(Simulated);
 
-// A native linker does not take the names of a component's exports.
+// A native linker rejects the export names of a component.
 #[cfg(target_family = "wasm")]
 bindings::export_clusters!(Simulated with_types_in crate::bindings);

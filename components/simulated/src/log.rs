@@ -1,4 +1,4 @@
-//! A job's output as the body of an answer: it goes on while the job does.
+//! The output of a job as a response body, which ends when the job ends.
 
 use std::io::{self, Read};
 
@@ -6,7 +6,7 @@ use dagster_ray_sdk::{Error, error, http::Source};
 
 use crate::{head, keys::Keys, machine::Machine, simulation::Simulation};
 
-/// How often there is a look for more.
+/// The interval of checks for new output.
 const LOOK_MS: u64 = 20;
 
 /// The output of one job, over one connection.
@@ -16,7 +16,7 @@ pub(crate) struct Log<K, M> {
     label: String,
     offset: u64,
     ready: Vec<u8>,
-    /// How many lines are left before the connection breaks, where it does.
+    /// The number of lines until an injected fault breaks the connection.
     lines_left: Option<u64>,
     at_end: bool,
 }
@@ -31,8 +31,8 @@ impl<K: Keys, M: Machine> Log<K, M> {
         Self { simulation, id: id.to_owned(), label, offset: 0, ready: Vec::new(), lines_left, at_end: false }
     }
 
-    /// Takes what there is. Whether the job has ended is asked before, so that its last lines are
-    /// not missed.
+    /// Reads available output. It checks first whether the job has ended, so that the last lines are not
+    /// missed.
     fn fill(&mut self) -> Result<(), Error> {
         if !self.ready.is_empty() || self.at_end {
             return Ok(());
@@ -47,9 +47,9 @@ impl<K: Keys, M: Machine> Log<K, M> {
         Ok(())
     }
 
-    /// How much may be delivered before the connection breaks.
-    fn allowed(&mut self, wanted: usize) -> usize {
-        let count = wanted.min(self.ready.len());
+    /// Returns the number of bytes to deliver, at most `limit`, before the connection breaks.
+    fn allowed(&mut self, limit: usize) -> usize {
+        let count = limit.min(self.ready.len());
         let Some(left) = &mut self.lines_left else { return count };
         for (at, byte) in self.ready[..count].iter().enumerate() {
             if *byte == b'\n' {

@@ -1,8 +1,8 @@
-//! The machine that the jobs really run on.
+//! Runs the jobs as local processes.
 //!
-//! A supervisor, a program that the host's configuration names, runs an entrypoint, writes its
-//! output to `<job>.log` and its exit code to `<job>.exit` in the simulation's directory, and ends it
-//! when the bucket says so. So every process of a simulation sees every job, whoever started it.
+//! A supervisor program, which the host's configuration names, runs an entrypoint. It writes the output to
+//! `<job>.log` and the exit code to `<job>.exit` in the simulation's directory, and stops the entrypoint when
+//! a key in the bucket requests it. Every process of a simulation can therefore see every job.
 
 use dagster_ray_sdk::{
     Error,
@@ -14,66 +14,67 @@ use dagster_ray_sdk::{
 
 /// The supervisor's name in the manifest.
 const SUPERVISOR: &str = "supervisor";
-/// Where in the simulation's directory the jobs' files lie.
+/// The folder for the files of jobs in the simulation's directory.
 const JOBS: &str = "jobs";
-/// Bytes of a file that one read of the host gives at most.
+/// The number of bytes to read from a file in one host call.
 const PIECE: u32 = 1 << 20;
 
-/// What is started.
+/// The parameters of a job's process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launch {
-    /// The command line, for a shell.
+    /// The shell command line.
     pub entrypoint: String,
-    /// The directory to start it in; empty for the one of the process that starts it.
+    /// The working directory. If it is empty, that of the starting process is used.
     pub directory: String,
-    /// What goes before everything else on Python's path.
+    /// The directories to put first on Python's module search path.
     pub python_path: Vec<String>,
-    /// Environment variables.
+    /// The environment variables.
     pub env: Vec<(String, String)>,
 }
 
-/// Where jobs run, behind a trait, so that the rules are tested without processes.
+/// Runs jobs, behind a trait so that the rules can be tested without processes.
 pub trait Machine {
     /// Starts a job.
     ///
     /// # Errors
-    /// Where its supervisor cannot be started.
+    /// The supervisor cannot be started.
     fn start(&self, id: &str, launch: &Launch) -> Result<(), Error>;
 
-    /// Whether a job's supervisor has gone without a word. Only the process that started it can
-    /// tell.
+    /// Returns whether the supervisor of a job has ended. Only the process that started it can detect
+    /// this.
     fn is_lost(&self, id: &str) -> bool;
 
-    /// Its exit code, once it has ended. A negative one is the signal that ended it.
+    /// Returns the exit code of a job that has ended. A negative code is the number of the signal that
+    /// ended it.
     ///
     /// # Errors
-    /// Where the simulation's directory cannot be read.
+    /// The simulation's directory cannot be read.
     fn exit_code(&self, id: &str) -> Result<Option<i32>, Error>;
 
-    /// Some of its output, from `offset` on. Nothing is there before it starts.
+    /// Reads output of a job from `offset`. It is empty before the job starts.
     ///
     /// # Errors
-    /// Where the simulation's directory cannot be read.
+    /// The simulation's directory cannot be read.
     fn output(&self, id: &str, offset: u64) -> Result<Vec<u8>, Error>;
 
-    /// Lets so many real milliseconds pass.
+    /// Sleeps for `ms` milliseconds of real time.
     fn pause(&self, ms: u64);
 
-    /// Real milliseconds since the Unix epoch.
+    /// Returns the real time in milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 }
 
-/// The host's machine.
+/// Runs jobs through the host's `processes` import.
 pub struct HostMachine {
     directory: String,
     files: packages::Source,
 }
 
 impl HostMachine {
-    /// The machine of the simulation in this directory.
+    /// Opens the directory of a simulation.
     ///
     /// # Errors
-    /// Where it does not exist, or the host does not lend it.
+    /// The directory does not exist, or the host denies access to it.
     pub fn open(directory: &str) -> Result<Self, Error> {
         let files = packages::Source::open(directory)?;
         Ok(Self { directory: directory.to_owned(), files })
@@ -108,7 +109,8 @@ impl Machine for HostMachine {
         let Some(bytes) = self.read(&format!("{id}.exit"), 0)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         let code = text.trim().parse();
-        code.map(Some).map_err(|_| Error::Other(format!("{id}: the supervisor wrote `{text}`, no exit code")))
+        code.map(Some)
+            .map_err(|_| Error::Other(format!("{id}: the supervisor wrote `{text}`, not an exit code")))
     }
 
     fn output(&self, id: &str, offset: u64) -> Result<Vec<u8>, Error> {

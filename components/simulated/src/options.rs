@@ -1,4 +1,4 @@
-//! What other backends understand, so that a user's configuration can stay as it is in a test.
+//! Accepts the options of other backends, so that a test needs no change to the user's configuration.
 
 use dagster_ray_sdk::{
     Error,
@@ -8,17 +8,17 @@ use dagster_ray_sdk::{
 };
 use dagster_ray_submission::options::TAG;
 
-/// The keys of the backend `kuberay` that say where a job runs, which is here.
+/// The options of the backend `kuberay` that select where a job runs. They have no meaning here.
 const ELSEWHERE: [&str; 4] = ["namespace", "image", "ray_job", "cluster"];
 
-/// A run without what only another backend understands.
+/// Removes options of other backends from a run.
 pub(crate) fn run(mut run: RunSpec) -> RunSpec {
     run.options = shared(run.options);
     run.tags = tags(run.tags);
     run
 }
 
-/// A step without what only another backend understands.
+/// Removes options of other backends from a step.
 pub(crate) fn step(mut step: StepSpec) -> StepSpec {
     step.options = shared(step.options);
     step.tags = tags(step.tags);
@@ -30,7 +30,8 @@ fn tags(tags: Attributes) -> Attributes {
     tags.into_iter().map(shared).collect()
 }
 
-/// What is no object is left for the rules to complain about.
+/// Removes options of other backends. A text that is not an object is returned as is, and the shared rules
+/// report it.
 fn shared(text: String) -> String {
     match json::parse(text.as_bytes()) {
         Ok(Value::Object(mut fields)) => {
@@ -41,8 +42,8 @@ fn shared(text: String) -> String {
     }
 }
 
-/// A script: a RayJob's manifest becomes the parameters of a Ray job. The parameters win over the
-/// manifest, as they do with KubeRay.
+/// Converts a RayJob manifest in a script's options to the parameters of a Ray job. Explicit parameters
+/// override the manifest, as with the backend `kuberay`.
 pub(crate) fn script(mut script: ScriptSpec) -> Result<ScriptSpec, Error> {
     let Ok(Value::Object(mut options)) = json::parse(script.options.as_bytes()) else { return Ok(script) };
     options.remove("namespace");

@@ -1,4 +1,4 @@
-//! The simulated Ray, as the shared rules see it: the real client, before a simulated head.
+//! The simulated Ray: the real Jobs API client, connected to the simulated head.
 
 use dagster_ray_jobs::{
     Job, JobsClient, RayJobs, Submission, Version,
@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::{head, keys::Keys, machine::Machine, simulation::Simulation};
 
-/// A Ray whose jobs run on this machine.
+/// A Ray client whose jobs run on this machine.
 pub struct SimulatedRay<K, M>(JobsClient<Simulation<K, M>, Simulation<K, M>>);
 
 impl<K: Keys + 'static, M: Machine + 'static> SimulatedRay<K, M> {
-    /// The Ray of a simulation.
+    /// Creates the client of a simulation.
     ///
     /// # Errors
-    /// Never, as long as its address is one.
+    /// The simulated head's address is invalid. As it is a constant, this does not happen.
     pub fn new(simulation: &Simulation<K, M>) -> Result<Self, Error> {
         JobsClient::new(head::ADDRESS, simulation.clone(), simulation.clone()).map(Self)
     }
@@ -65,7 +65,7 @@ impl<K: Keys + 'static, M: Machine + 'static> RayJobs for SimulatedRay<K, M> {
         self.0.follow_logs(id, follow, next, deliver)
     }
 
-    /// Local directories stay where they are: jobs run on this machine.
+    /// Returns the runtime environment unchanged: jobs run on this machine and can read local directories.
     fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {
         Ok(env)
     }

@@ -1,4 +1,4 @@
-//! What the parts of a simulation share: the bucket, the machine, the faults, and the clock.
+//! The shared state of a simulation: the bucket, the machine, the faults and the clock.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -12,21 +12,21 @@ use crate::{
     machine::Machine,
 };
 
-/// The key under which the waits that were skipped are added up, in milliseconds.
+/// The key of the total of skipped waits, in milliseconds.
 pub const CLOCK: &str = "clock";
-/// How long a wait for something that really goes on lasts at most: the processes of a test are
-/// quick, and a second until their end is noticed is a second wasted.
+/// The longest real wait for a process. Test processes are short, so a longer wait would notice their end
+/// late.
 const GLANCE_MS: u64 = 50;
 
 struct Inner<K, M> {
     keys: K,
     machine: M,
     faults: Vec<Fault>,
-    /// Whether the caller was told, since its last wait, of something that really goes on.
+    /// Whether the caller has seen a running process since its last wait.
     goes_on: Cell<bool>,
 }
 
-/// A simulation, as one call sees it. Clones are the same one.
+/// The simulation during one call. Clones share their state.
 pub struct Simulation<K, M>(Rc<Inner<K, M>>);
 
 impl<K, M> Clone for Simulation<K, M> {
@@ -36,67 +36,67 @@ impl<K, M> Clone for Simulation<K, M> {
 }
 
 impl<K: Keys, M: Machine> Simulation<K, M> {
-    /// A simulation with these faults.
+    /// Creates a simulation with these faults.
     pub fn new(keys: K, machine: M, faults: Vec<Fault>) -> Self {
         Self(Rc::new(Inner { keys, machine, faults, goes_on: Cell::new(false) }))
     }
 
-    /// What outlives the call.
+    /// Returns the bucket, which outlives the call.
     #[must_use]
     pub fn keys(&self) -> &K {
         &self.0.keys
     }
 
-    /// Where jobs run.
+    /// Returns the machine that runs the jobs.
     #[must_use]
     pub fn machine(&self) -> &M {
         &self.0.machine
     }
 
-    /// Says that the caller is about to hear of something that really goes on: its next wait is one.
+    /// Records that the caller sees a running process, so that its next wait takes real time.
     pub fn goes_on(&self) {
         self.0.goes_on.set(true);
     }
 
-    /// The faults, each with its place in the script.
+    /// Returns the faults with their indexes.
     pub fn faults(&self) -> impl Iterator<Item = (usize, &Fault)> {
         self.0.faults.iter().enumerate()
     }
 
-    /// Whether a fault strikes now. It is counted where it does.
+    /// Returns whether a fault applies now, and counts its use.
     ///
     /// # Errors
-    /// Where the bucket cannot be written.
-    pub fn strikes(&self, place: usize, fault: &Fault) -> Result<bool, Error> {
-        let used = format!("fault/{place}/used");
+    /// The bucket cannot be written.
+    pub fn strikes(&self, index: usize, fault: &Fault) -> Result<bool, Error> {
+        let used = format!("fault/{index}/used");
         if self.0.keys.number(&used)? >= fault.times() {
             return Ok(false);
         }
         Ok(self.0.keys.add(&used, 1)? <= fault.times())
     }
 
-    /// The first of the faults that a test picks out which strikes this submission.
+    /// Returns whether one of the faults that `kind` selects applies to a submission, and counts its use.
     ///
     /// # Errors
-    /// Where the bucket cannot be written.
+    /// The bucket cannot be written.
     pub fn struck(&self, submission: &Value, kind: impl Fn(&Fault) -> bool) -> Result<bool, Error> {
-        for (place, fault) in self.faults() {
-            if kind(fault) && concerns(fault.about(), submission) && self.strikes(place, fault)? {
+        for (index, fault) in self.faults() {
+            if kind(fault) && concerns(fault.about(), submission) && self.strikes(index, fault)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Whether Ray's dashboard is away just now.
+    /// Returns whether an `unavailable` fault makes the dashboard unavailable now.
     ///
     /// # Errors
-    /// Where the bucket cannot be read or written.
+    /// The bucket cannot be read or written.
     pub fn is_away(&self) -> Result<bool, Error> {
         let mut away = false;
-        for (place, fault) in self.faults() {
+        for (index, fault) in self.faults() {
             let Fault::Unavailable { seconds, step } = fault else { continue };
-            let key = format!("fault/{place}/until");
+            let key = format!("fault/{index}/until");
             if self.0.keys.get(&key)?.is_none() {
                 if step.is_some() && !self.runs(fault.about())? {
                     continue;
@@ -109,10 +109,10 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
         Ok(away)
     }
 
-    /// Whether a job runs that this is about.
+    /// Returns whether a matching job is running.
     ///
     /// # Errors
-    /// Where the bucket or the machine cannot be read.
+    /// The bucket or the machine cannot be read.
     pub fn runs(&self, about: About<'_>) -> Result<bool, Error> {
         for (id, record) in self.records()? {
             if record.runs()
@@ -125,10 +125,10 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
         Ok(false)
     }
 
-    /// Every job, by its submission id.
+    /// Returns every job with its submission id.
     ///
     /// # Errors
-    /// Where the bucket cannot be read.
+    /// The bucket cannot be read.
     pub fn records(&self) -> Result<Vec<(String, Record)>, Error> {
         let mut found = Vec::new();
         for key in self.0.keys.below(Record::BELOW)? {
@@ -141,8 +141,8 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     }
 }
 
-/// Waiting for what really goes on takes time, if little. Any other wait is skipped: the clock is
-/// put forward for everybody.
+/// The virtual clock. A wait for a running process takes real time, but not long. Any other wait is skipped:
+/// the clock of the whole simulation is advanced instead.
 impl<K: Keys, M: Machine> Clock for Simulation<K, M> {
     fn now_ms(&self) -> u64 {
         self.0.machine.now_ms().saturating_add(self.0.keys.number(CLOCK).unwrap_or_default())
@@ -152,13 +152,13 @@ impl<K: Keys, M: Machine> Clock for Simulation<K, M> {
         if self.0.goes_on.replace(false) {
             self.0.machine.pause(ms.min(GLANCE_MS));
         } else if let Err(error) = self.0.keys.add(CLOCK, ms) {
-            warn!("the simulation's clock stands still: {}", error.text());
+            warn!("the simulation's clock could not be advanced: {}", error.text());
             self.0.machine.pause(ms);
         }
     }
 }
 
-/// Whether a submission is one of those that a fault is about.
+/// Returns whether a submission matches the selector of a fault.
 #[must_use]
 pub fn concerns(about: About<'_>, submission: &Value) -> bool {
     use dagster_ray_submission::metadata::{JOB, STEP};
@@ -173,11 +173,11 @@ pub fn concerns(about: About<'_>, submission: &Value) -> bool {
     if about.step.is_none() && about.run.is_none() && about.script.is_none() {
         return true;
     }
-    let of_op =
-        |key: &str, wanted: &str| key == wanted || key.split_once('[').is_some_and(|(op, _)| op == wanted);
-    about.step.is_some_and(|wanted| step.is_some_and(|key| of_op(key, wanted)))
-        || about.run.is_some_and(|wanted| is_run && metadata[JOB].as_str() == Some(wanted))
-        || about.script.is_some_and(|wanted| {
-            step.is_none() && !is_run && text(&submission["entrypoint"]).contains(wanted)
-        })
+    let is_step =
+        |key: &str, name: &str| key == name || key.split_once('[').is_some_and(|(op, _)| op == name);
+    about.step.is_some_and(|name| step.is_some_and(|key| is_step(key, name)))
+        || about.run.is_some_and(|job| is_run && metadata[JOB].as_str() == Some(job))
+        || about
+            .script
+            .is_some_and(|part| step.is_none() && !is_run && text(&submission["entrypoint"]).contains(part))
 }

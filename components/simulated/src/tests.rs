@@ -1,4 +1,4 @@
-//! Each fault, through the shared rules and the real client, without a process or a second lost.
+//! Tests each fault through the shared rules and the real client, without processes or real waits.
 
 use dagster_ray_sdk::{
     Error,
@@ -82,7 +82,7 @@ fn state(simulation: &Fake, step: &StepRef) -> (JobState, Option<String>, Option
 }
 
 #[test]
-fn a_job_runs_with_what_was_submitted_and_ends_as_its_process_does() {
+fn jobs_run_with_the_submitted_environment_and_report_the_exit_code() {
     let simulation = simulation("");
     let mut spec = step("train");
     spec.options =
@@ -111,19 +111,19 @@ fn a_job_runs_with_what_was_submitted_and_ends_as_its_process_does() {
 }
 
 #[test]
-fn a_minute_of_503_is_over_at_once_and_outlasts_the_retries_of_one_launch() {
+fn an_unavailable_head_outlasts_the_retries_of_one_launch_without_real_waits() {
     let simulation = simulation(r#"[{"fault": "unavailable", "seconds": 60}]"#);
-    let mut tries = 0;
+    let mut launches = 0;
     let launched = loop {
-        tries += 1;
+        launches += 1;
         match executor(&simulation).launch(&step("train")) {
             Ok(launched) => break launched,
             Err(Error::Unavailable(hint)) => assert!(hint.reason.contains("answered 503"), "{}", hint.reason),
             Err(other) => panic!("{other:?}"),
         }
-        assert!(tries < 20);
+        assert!(launches < 20);
     };
-    assert!(tries > 1, "a real launch would not have waited for a minute");
+    assert!(launches > 1, "one launch must not retry for a minute");
     assert_eq!(state(&simulation, &launched).0, JobState::Running);
     assert_eq!(simulation.machine().waited.get(), 0);
     assert!((60_000..90_000).contains(&skipped_ms(&simulation)), "{}", skipped_ms(&simulation));
@@ -131,7 +131,7 @@ fn a_minute_of_503_is_over_at_once_and_outlasts_the_retries_of_one_launch() {
 }
 
 #[test]
-fn only_the_jobs_it_is_about_run_out_of_memory_and_only_so_often() {
+fn out_of_memory_kills_only_the_selected_jobs_and_only_the_given_number() {
     let simulation = simulation(r#"[{"fault": "out-of-memory", "step": "train", "times": 2}]"#);
     let mut ends = Vec::new();
     for (key, attempt) in [("load", 0), ("train", 0), ("train[1]", 0), ("train", 1)] {
@@ -144,7 +144,7 @@ fn only_the_jobs_it_is_about_run_out_of_memory_and_only_so_often() {
 }
 
 #[test]
-fn a_head_that_runs_out_of_memory_fails_every_job_that_runs() {
+fn head_out_of_memory_fails_every_running_job() {
     let simulation = simulation(r#"[{"fault": "head-out-of-memory", "step": "train"}]"#);
     let executor = executor(&simulation);
     let other = executor.launch(&step("load")).unwrap();
@@ -161,21 +161,21 @@ fn a_head_that_runs_out_of_memory_fails_every_job_that_runs() {
 }
 
 #[test]
-fn a_job_that_never_starts_is_withdrawn_as_on_a_real_cluster() {
+fn terminating_a_pending_job_kills_it_as_on_a_real_cluster() {
     let simulation = simulation(r#"[{"fault": "pending"}]"#);
     let launched = executor(&simulation).launch(&step("train")).unwrap();
     assert_eq!(state(&simulation, &launched).0, JobState::Pending);
     let listener = RecordingListener::default();
     let ends = executor(&simulation).terminate(&[launched], &listener).unwrap();
     assert_eq!(ends[0].state, JobState::Stopped);
-    assert_eq!(ends[0].message.as_deref(), Some("withdrawn before it started"));
+    assert_eq!(ends[0].message.as_deref(), Some("killed before it started"));
     assert_eq!(simulation.machine().waited.get(), 0);
     assert!(skipped_ms(&simulation) >= 5_000);
     assert!(simulation.machine().started.borrow().is_empty());
 }
 
 #[test]
-fn a_lost_answer_starts_nothing_twice() {
+fn launch_is_idempotent_when_the_response_is_lost() {
     let simulation = simulation(r#"[{"fault": "answer-lost", "times": 3}]"#);
     let executor = executor(&simulation);
     for key in ["a", "b", "a"] {
@@ -186,7 +186,7 @@ fn a_lost_answer_starts_nothing_twice() {
 }
 
 #[test]
-fn a_stop_waits_for_the_end_of_what_really_runs() {
+fn terminate_waits_in_real_time_for_a_running_process() {
     let simulation = simulation("");
     let launched = executor(&simulation).launch(&step("train")).unwrap();
     simulation.machine().ends_after(400);
@@ -198,7 +198,7 @@ fn a_stop_waits_for_the_end_of_what_really_runs() {
 }
 
 #[test]
-fn a_log_that_is_cut_arrives_whole_all_the_same() {
+fn logs_are_delivered_completely_when_connections_break() {
     let simulation = simulation(r#"[{"fault": "log-cut", "lines": 2, "script": "it.py", "times": 2}]"#);
     let lines: Vec<String> = (0..50).map(|n| format!("line {n}")).collect();
     simulation.machine().writes(&lines.join("\n"));
@@ -208,15 +208,15 @@ fn a_log_that_is_cut_arrives_whole_all_the_same() {
     simulation.machine().ends_after(1_500);
     let followed = scripts.follow(&job, None, &listener).unwrap();
     assert!(followed.complete);
-    let heard: Vec<_> =
+    let delivered: Vec<_> =
         listener.lines.borrow().iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-    assert_eq!(heard, lines);
+    assert_eq!(delivered, lines);
     assert_eq!(simulation.keys().number("fault/0/used").unwrap(), 2);
     assert_eq!(scripts.wait(&job, &listener).unwrap().state, JobState::Succeeded);
 }
 
 #[test]
-fn a_rayjobs_manifest_runs_as_the_parameters_that_it_stands_for() {
+fn a_rayjob_manifest_is_converted_to_job_parameters() {
     let manifest = r#"{"ray_job": {"spec": {"entrypoint": "python a.py", "rayClusterSpec": {}}}, "namespace": "n",
         "runtime_env": {"env_vars": {"A": "1"}}, "parameters": {"entrypoint_num_cpus": 1}}"#;
     let read = options::script(script(manifest)).unwrap();
@@ -244,31 +244,31 @@ fn cluster(holder: &str, options: &str) -> ClusterSpec {
 }
 
 #[test]
-fn a_cluster_takes_its_time_or_never_gets_ready() {
+fn a_cluster_starts_after_the_given_time_or_never() {
     let simulation = simulation(
         r#"[{"fault": "cluster-starts", "seconds": 45}, {"fault": "cluster-starts", "seconds": null}]"#,
     );
     let clusters = Clusters::new(simulation.clone());
     let listener = RecordingListener::default();
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for holder in ["slow", "never", "quick"] {
         match clusters.create(&cluster(holder, "{}")).unwrap() {
-            Creation::Created(cluster) => made.push(cluster),
+            Creation::Created(cluster) => created.push(cluster),
             Creation::Joined(cluster) => panic!("{cluster:?}"),
         }
     }
     let before = simulation.now_ms();
-    clusters.wait(&made[2], 600_000, &listener).unwrap();
+    clusters.wait(&created[2], 600_000, &listener).unwrap();
     assert_eq!(simulation.now_ms(), before);
-    clusters.wait(&made[0], 600_000, &listener).unwrap();
+    clusters.wait(&created[0], 600_000, &listener).unwrap();
     assert_eq!(simulation.now_ms(), before + 45_000);
-    assert_eq!(clusters.wait(&made[1], 600_000, &listener), Err(Error::Timeout(600_000)));
+    assert_eq!(clusters.wait(&created[1], 600_000, &listener), Err(Error::Timeout(600_000)));
     assert_eq!(simulation.machine().waited.get(), 0);
-    assert!(clusters.delete(&made[1]).unwrap() && !clusters.delete(&made[1]).unwrap());
+    assert!(clusters.delete(&created[1]).unwrap() && !clusters.delete(&created[1]).unwrap());
 }
 
 #[test]
-fn a_shared_cluster_is_joined_and_goes_with_its_last_holder() {
+fn a_shared_cluster_is_joined_and_deleted_with_its_last_holder() {
     let clusters = Clusters::new(simulation(""));
     let options = r#"{"sharing": {"match_labels": {"team": "x"}, "delete_when_released": true}}"#;
     let Creation::Created(first) = clusters.create(&cluster("a", options)).unwrap() else { panic!("joined") };
@@ -283,7 +283,7 @@ fn a_shared_cluster_is_joined_and_goes_with_its_last_holder() {
 }
 
 #[test]
-fn faults_come_from_the_configuration_and_are_added_to_while_it_runs() {
+fn faults_are_read_from_the_configuration_and_then_from_the_bucket() {
     let keys = MemoryKeys::default();
     let settings = BTreeMap::from([("faults".to_owned(), r#"[{"fault": "pending"}]"#.to_owned())]);
     assert!(Settings::get(&settings, "faults").unwrap().is_some());

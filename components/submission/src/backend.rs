@@ -1,4 +1,4 @@
-//! What a component adds to the shared rules, and the macro that exports it.
+//! The trait that a backend component implements, and the macro that exports it.
 
 use dagster_ray_jobs::RayJobs;
 use dagster_ray_sdk::{
@@ -23,44 +23,44 @@ use crate::{
 
 /// A backend that submits Ray jobs.
 pub trait Backend {
-    /// How it asks Ray.
+    /// The client of the Ray Jobs API.
     type Jobs: RayJobs;
-    /// The clock that its rules wait on.
+    /// The clock used for waits and timeouts.
     type Clock: Clock;
 
-    /// Its name.
+    /// The backend's name.
     const NAME: &str;
-    /// Its version.
+    /// The backend's version.
     const VERSION: &str;
-    /// What it does, in a sentence.
+    /// A one-sentence summary.
     const SUMMARY: &str;
-    /// The settings that it reads, each with a sentence.
+    /// The settings that the backend reads, as pairs of key and one-sentence description.
     const SETTINGS: &[(&str, &str)];
 
-    /// The Ray that its settings name.
+    /// Returns a client of the Ray that the settings name.
     fn ray() -> Result<(Self::Jobs, Self::Clock), Error>;
 
-    /// The same, once jobs can be submitted to it.
+    /// Returns the client once Ray accepts jobs. A backend that starts Ray overrides this.
     fn ray_to_submit_to() -> Result<(Self::Jobs, Self::Clock), Error> {
         Self::ray()
     }
 
-    /// A run as the rules are to see it.
+    /// Adjusts a run before it is checked and submitted.
     fn run(run: RunSpec) -> Result<RunSpec, Error> {
         Ok(run)
     }
 
-    /// A step as the rules are to see it.
+    /// Adjusts a step before it is checked and submitted.
     fn step(step: StepSpec) -> Result<StepSpec, Error> {
         Ok(step)
     }
 
-    /// A script as the rules are to see it.
+    /// Adjusts a script before it is checked and submitted.
     fn script(script: ScriptSpec) -> Result<ScriptSpec, Error> {
         Ok(script)
     }
 
-    /// Its card.
+    /// Describes the backend, as the contract's `describe` returns it.
     #[must_use]
     fn describe() -> Description
     where
@@ -70,7 +70,7 @@ pub trait Backend {
     }
 }
 
-/// What the constants of a backend say on its card.
+/// Builds the description of a backend from its constants.
 #[must_use]
 pub fn card<B: Backend>() -> Description {
     Description {
@@ -86,51 +86,51 @@ pub fn card<B: Backend>() -> Description {
     }
 }
 
-/// Its launcher.
+/// Returns the backend's launcher, without waiting for Ray to accept jobs.
 pub fn launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
     B::ray().map(|(jobs, clock)| Launcher::new(jobs, clock))
 }
 
-/// Its launcher, once jobs can be submitted.
+/// Returns the backend's launcher once Ray accepts jobs.
 pub fn ready_launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
     B::ray_to_submit_to().map(|(jobs, clock)| Launcher::new(jobs, clock))
 }
 
-/// Its executor.
+/// Returns the backend's executor, without waiting for Ray to accept jobs.
 pub fn executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
     B::ray().map(|(jobs, clock)| Executor::new(jobs, clock))
 }
 
-/// Its executor, once jobs can be submitted.
+/// Returns the backend's executor once Ray accepts jobs.
 pub fn ready_executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
     B::ray_to_submit_to().map(|(jobs, clock)| Executor::new(jobs, clock))
 }
 
-/// Its scripts.
+/// Returns the backend's [`Scripts`], without waiting for Ray to accept jobs.
 pub fn scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
     B::ray().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
-/// Its scripts, once jobs can be submitted.
+/// Returns the backend's [`Scripts`] once Ray accepts jobs.
 pub fn ready_scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
     B::ray_to_submit_to().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
-/// Launches or resumes a run. What cannot be meant is told before a Ray is looked for, or started.
+/// Launches or resumes a run. Options are validated before Ray is contacted or started.
 pub fn launch_run<B: Backend>(run: RunSpec) -> Result<RunRef, Error> {
     let run = B::run(run)?;
     launcher::submission(&run, Options::merged(&run.options, &run.tags)?)?;
     ready_launcher::<B>()?.launch(&run)
 }
 
-/// Launches a step, with the same order of things.
+/// Launches a step. Options are validated before Ray is started.
 pub fn launch_step<B: Backend>(step: StepSpec) -> Result<StepRef, Error> {
     let step = B::step(step)?;
     executor::<B>()?.plan(&step)?;
     ready_executor::<B>()?.launch(&step)
 }
 
-/// Launches a script, with the same order of things.
+/// Launches a script. Options are validated before Ray is started.
 pub fn launch_script<B: Backend>(script: ScriptSpec, listener: &impl Listener) -> Result<JobRef, Error> {
     let script = B::script(script)?;
     scripts::<B>()?.plan(&script)?;
@@ -201,7 +201,7 @@ macro_rules! export_backend {
                     backend::executor::<Self>()?.terminate(&steps, listener)
                 }
 
-                // Steps on a Ray that is there share nothing that was made for them.
+                // No cluster was created for the run's steps, so there is nothing to remove.
                 fn finish(_run_id: String, _options: String) -> Result<(), model::Error> {
                     Ok(())
                 }
@@ -241,7 +241,7 @@ macro_rules! export_backend {
             }
         };
 
-        // A native linker does not take the names of a component's exports.
+        // Native linkers reject the symbol names of component exports.
         #[cfg(target_family = "wasm")]
         ::dagster_ray_sdk::export_run_backend!($backend with_types_in ::dagster_ray_sdk::bindings);
     };

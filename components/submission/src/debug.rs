@@ -1,4 +1,4 @@
-//! What someone who debugs a run wants to see of its job.
+//! Debug information about a Ray job.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use dagster_ray_sdk::Error;
 
 const LOG_LINES: usize = 200;
 
-/// The job's status and the end of its output, as text. Nothing is asked but this one job.
+/// Returns a job's status and the end of its output as text. Requests only this job.
 pub fn info(jobs: &impl RayJobs, submission_id: &str) -> Result<String, Error> {
     let mut text = match jobs.get(submission_id) {
         Ok(job) => card(submission_id, &job, &jobs.dashboard_url(submission_id)),
@@ -19,8 +19,8 @@ pub fn info(jobs: &impl RayJobs, submission_id: &str) -> Result<String, Error> {
             let lines: Vec<&str> = logs.lines().collect();
             let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
             line(&mut text, "output", &format!("the last {} of {} lines", tail.len(), lines.len()));
-            for one in tail {
-                text.push_str(one);
+            for tail_line in tail {
+                text.push_str(tail_line);
                 text.push('\n');
             }
         }
@@ -29,7 +29,7 @@ pub fn info(jobs: &impl RayJobs, submission_id: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// The command line can be shown: a worker's payload does not stand in it.
+/// Returns the job's fields as lines. The entrypoint is safe to show: it does not contain the payload.
 fn card(submission_id: &str, job: &Job, url: &str) -> String {
     let mut text = String::new();
     line(&mut text, "Ray job", submission_id);
@@ -67,7 +67,7 @@ mod tests {
     use crate::fake::FakeRay;
 
     #[test]
-    fn only_the_one_job_is_asked_for_and_its_output_is_cut_to_the_end() {
+    fn info_requests_one_job_and_shows_the_last_200_lines() {
         let ray = FakeRay::default();
         ray.add("a", "FAILED");
         let text = info(&ray, "a").expect("text");

@@ -1,47 +1,49 @@
-//! The command line of a job, for the shell that Ray hands it to.
+//! Builds the command line of a job, which Ray runs in a shell.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dagster_ray_sdk::{Error, model::WorkerCommand};
 
-/// The environment variable in which a worker's payload travels: a command line is shown in Ray's
-/// dashboard and written into the job's log, and has a shell between it and the program.
+/// The environment variable with a worker's payload, encoded in Base64.
+///
+/// The payload is not part of the command line, which Ray shows in its dashboard, writes to the job's log
+/// and passes through a shell.
 pub const PAYLOAD_VARIABLE: &str = "DAGSTER_RAY_WORKER_ARGUMENT";
 
-/// Ray tells every process of a job to end, and waits until each is gone. A shell in between goes
-/// first and leaves the worker to the container's first process, which may never collect it: Ray
-/// would wait for the whole time that it gives a job. So the worker takes the shell's place.
+/// Makes the worker replace the shell.
+///
+/// Ray signals every process of a job and waits until each has exited. A shell would exit first and leave
+/// the worker to the container's init process, which may never reap it. Ray would then wait for the whole
+/// stop time.
 const EXEC: &str = "exec ";
 
-/// The command line that runs a worker.
+/// Returns the shell command line that runs a worker.
 pub fn command_line(command: &WorkerCommand) -> Result<String, Error> {
     if command.argv.is_empty() {
         return Err(Error::invalid(
             "command.argv",
-            "names no program",
-            Some("give the program and its arguments, each as an element"),
+            "is empty",
+            Some("write a list of the program and its arguments"),
         ));
     }
     let words = command.argv.iter().map(String::as_str);
     let mut line = String::from(EXEC);
-    line.push_str(
-        &shlex::try_join(words).map_err(|_| {
-            Error::invalid("command.argv", "holds a NUL character, which no argument can", None)
-        })?,
-    );
+    line.push_str(&shlex::try_join(words).map_err(|_| {
+        Error::invalid("command.argv", "contains a NUL character", Some("remove the NUL character"))
+    })?);
     if command.payload.is_some() {
         line.push_str(&format!(" \"$(printf %s \"${PAYLOAD_VARIABLE}\" | base64 -d)\""));
     }
     Ok(line)
 }
 
-/// The program that a command line starts: a worker's as [`command_line`] wrote it, or a script's as
-/// its user did. What Ray keeps of a job is all that is known of it when it is killed.
+/// Returns the program that a command line starts. `line` is a result of [`command_line`] or a script's
+/// entrypoint, as Ray's Jobs API returns it.
 #[must_use]
 pub fn program(line: &str) -> Option<String> {
     shlex::Shlex::new(line.strip_prefix(EXEC).unwrap_or(line)).next()
 }
 
-/// The environment variable with the payload, where there is one.
+/// Returns the environment variable with the payload, if the command has one.
 #[must_use]
 pub fn payload(command: &WorkerCommand) -> Option<(String, String)> {
     let payload = command.payload.as_ref()?;
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_hands_on_each_argument_as_it_was() {
+    fn each_argument_survives_the_shell_unchanged() {
         let odd = [
             "it's",
             "two words",
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_arrives_whole_and_is_not_in_the_command_line() {
+    fn the_payload_survives_the_shell_and_is_not_in_the_command_line() {
         let payload = r#"{"build": "'123'", "note": "it's $(id) `id` \n \\ 100%", "tail": "x"}"#;
         assert_eq!(through_shell(&["run"], Some(payload)), ["run", payload]);
         let line = command_line(&command(&["dagster"], Some("s3cret"))).expect("a command line");
@@ -108,16 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn no_shell_is_left_beside_the_worker() {
+    fn the_worker_replaces_the_shell() {
         let command = command(&["sh", "-c", "echo $PPID"], Some("x"));
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(command_line(&command).expect("a command line")).envs(super::payload(&command));
-        let said = shell.output().expect("a shell").stdout;
-        assert_eq!(String::from_utf8_lossy(&said).trim(), std::process::id().to_string());
+        let stdout = shell.output().expect("a shell").stdout;
+        assert_eq!(String::from_utf8_lossy(&stdout).trim(), std::process::id().to_string());
     }
 
     #[test]
-    fn an_empty_command_is_refused() {
+    fn an_empty_command_is_rejected() {
         assert!(matches!(command_line(&command(&[], None)), Err(Error::InvalidConfig(_))));
     }
 }

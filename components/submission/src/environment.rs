@@ -1,24 +1,26 @@
-//! The runtime environment of a job.
+//! Builds the runtime environment of a job.
 
 use serde_json::{Map, Value};
 
 use crate::options::Options;
 
-/// The environment variable that tells the worker which Dagster job it works for.
+/// The environment variable with the name of the Dagster job.
 pub const JOB_NAME: &str = "DAGSTER_RUN_JOB_NAME";
-/// The environment variable that tells a step's worker its step.
+/// The environment variable with the step key, for step workers.
 pub const STEP_KEY: &str = "DAGSTER_RUN_STEP_KEY";
-/// How many seconds Ray leaves a job between SIGTERM and SIGKILL. Ray's own 3 are too few for
-/// Dagster to stop its steps and clean up.
+/// Ray's environment variable with the seconds between SIGTERM and SIGKILL when a job is stopped.
+///
+/// Ray's default of 3 s is too short for Dagster to stop its steps and clean up.
 pub const STOP_WAIT: &str = "RAY_JOB_STOP_WAIT_TIME_S";
-/// What a run gets of it: its worker stops steps that have [`STEP_STOP_WAIT_S`] each.
+/// The default of [`STOP_WAIT`] for a run worker, which stops steps that have [`STEP_STOP_WAIT_S`] each.
 pub const RUN_STOP_WAIT_S: u32 = 60;
-/// What a step gets of it.
+/// The default of [`STOP_WAIT`] for a step worker.
 pub const STEP_STOP_WAIT_S: u32 = 30;
 
-/// Builds the runtime environment from what the user asked for and what the worker needs.
+/// Builds the runtime environment from the user's options and the worker's variables.
 ///
-/// `lowest` are the variables that everything else overrides, `highest` those that nothing does.
+/// Precedence of environment variables, lowest first: `lowest`, `runtime_env.env_vars`, `env_vars`,
+/// `highest`.
 #[must_use]
 pub fn build(options: &Options, lowest: &[(&str, &str)], highest: &[(String, String)]) -> Value {
     let mut variables = Map::new();
@@ -44,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worker_beats_the_option_beats_the_runtime_env_beats_the_defaults() {
+    fn variables_follow_the_documented_precedence() {
         let options = options(
             r#"{"runtime_env": {"pip": ["x"], "env_vars": {"A": "r", "B": "r", "C": "r"}}, "env_vars": ["B=o", "C=o"]}"#,
         );
@@ -54,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grace_before_a_kill_is_raised_unless_the_user_chose_one() {
+    fn the_stop_wait_time_is_raised_unless_the_user_sets_it() {
         let lowest = [(STOP_WAIT, "60")];
         assert_eq!(build(&options("{}"), &lowest, &[])["env_vars"][STOP_WAIT], "60");
         let chosen = options(r#"{"env_vars": ["RAY_JOB_STOP_WAIT_TIME_S=5"]}"#);
@@ -62,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn launches_from_the_same_options_do_not_see_each_other() {
+    fn launches_with_the_same_options_do_not_share_variables() {
         let options = options(r#"{"runtime_env": {"env_vars": {"A": "1"}}}"#);
         let before = options.clone();
         let one = build(&options, &[(JOB_NAME, "one")], &[("ONLY".to_owned(), "one".to_owned())]);

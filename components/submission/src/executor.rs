@@ -1,4 +1,4 @@
-//! Steps, on any Ray.
+//! The contract's `executor`: submits steps as Ray jobs.
 
 use dagster_ray_jobs::{RayJobs, Submission};
 use dagster_ray_sdk::{
@@ -17,30 +17,30 @@ use crate::{
     worker::{self, Worker},
 };
 
-/// The contract's executor, on a Ray and a clock.
+/// The contract's executor, generic over the Jobs API client and the clock.
 pub struct Executor<J, C> {
     jobs: J,
     clock: C,
 }
 
 impl<J: RayJobs, C: Clock> Executor<J, C> {
-    /// An executor of steps on this Ray.
+    /// Creates an executor that submits to this Ray.
     pub const fn new(jobs: J, clock: C) -> Self {
         Self { jobs, clock }
     }
 
-    /// Checks a step's configuration and names its job.
+    /// Checks a step's options and returns the reference of its first launch. Makes no request.
     pub fn plan(&self, step: &StepSpec) -> Result<StepRef, Error> {
         let options = Options::merged(&step.options, &step.tags)?;
         Ok(self.reference(step, submission(step, options)?.submission_id))
     }
 
-    /// Executes a step. A job that is there and alive is used, one that has ended is not.
+    /// Launches a step. A live job of the step is reused; an ended one is submitted again under a new id.
     pub fn launch(&self, step: &StepSpec) -> Result<StepRef, Error> {
         self.launch_with(step, Options::merged(&step.options, &step.tags)?)
     }
 
-    /// The same, with options that the backend has read already.
+    /// Launches a step as [`Executor::launch`] does, with options that the backend has already read.
     pub fn launch_with(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
         let mut submission = submission(step, options)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
@@ -48,12 +48,12 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
         Ok(self.reference(step, submission_id))
     }
 
-    /// The status of many steps, in their order.
+    /// Returns the statuses of steps, in the same order.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
         look::at(&self.jobs, &submission_ids(steps))
     }
 
-    /// Stops many steps together, and returns once each has ended.
+    /// Stops steps together and returns their final statuses, in the same order.
     pub fn terminate(&self, steps: &[StepRef], listener: &impl Listener) -> Result<Vec<JobStatus>, Error> {
         let ends = stop::all(&self.jobs, &self.clock, &submission_ids(steps), listener)?;
         Ok(ends.into_iter().map(|end| end.status).collect())
@@ -74,7 +74,7 @@ fn submission_ids(steps: &[StepRef]) -> Vec<String> {
     steps.iter().map(|step| step.job.submission_id.clone()).collect()
 }
 
-/// The Ray job that executes a step, for its first launch.
+/// Returns the Ray job of a step's first launch.
 pub fn submission(step: &StepSpec, options: Options) -> Result<Submission, Error> {
     let origin = metadata::Origin {
         run_id: &step.run_id,
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn one_steps_resources_are_not_asked_for_the_next() {
+    fn a_steps_resources_do_not_leak_into_the_next_step() {
         let executor = Executor::new(FakeRay::default(), VirtualClock::default());
         executor.launch(&step("a", r#"{"resources": {"tpu": 4}, "num_gpus": 0}"#)).expect("a reference");
         executor.launch(&step("b", "{}")).expect("a reference");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_asks_nothing_and_names_the_job_that_a_launch_makes() {
+    fn plan_sends_no_request_and_returns_the_job_that_launch_returns() {
         let executor = Executor::new(FakeRay::default(), VirtualClock::default());
         let planned = executor.plan(&step("load[x]", "{}")).expect("a plan");
         assert!(executor.jobs.calls().is_empty());
@@ -137,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_enabled_is_not_submitted() {
+    fn a_step_that_is_not_enabled_is_not_submitted() {
         let executor = Executor::new(FakeRay::default(), VirtualClock::default());
         for (tag, part) in [(r#"{"enabled": false}"#, "is false"), (r#"{"enabled": "no"}"#, "not a boolean")]
         {
-            let told = executor.launch(&step("a", tag)).expect_err("a refusal").text();
-            assert!(told.contains("enabled") && told.contains(part), "{told}");
+            let text = executor.launch(&step("a", tag)).expect_err("an error").text();
+            assert!(text.contains("enabled") && text.contains(part), "{text}");
         }
         assert!(executor.jobs.calls().is_empty());
         executor.launch(&step("a", r#"{"enabled": null}"#)).expect("a reference");

@@ -1,4 +1,4 @@
-//! A Ray that lives in memory and does what a test says.
+//! An in-memory Ray that tests script.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,20 +14,20 @@ use serde_json::Value;
 
 use crate::{entrypoint, withdrawal};
 
-/// How a submission is answered.
+/// The outcome of a submission.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
-    /// The job is made, and the answer is lost.
+    /// The job is created, and the response is lost.
     Lost,
-    /// The connection breaks, and no job is made.
+    /// The connection breaks, and no job is created.
     Dropped,
     /// The connection is refused.
     Refused,
-    /// Ray finds the request wrong.
+    /// Ray rejects the request as invalid.
     Invalid,
 }
 
-/// The command line of a worker, as a launch writes it.
+/// Returns the command line of a worker, as a launch submits it.
 fn worker() -> String {
     let argv = ["python", "-m", "dagster", "api", "execute_run"].map(str::to_owned).to_vec();
     let command = WorkerCommand { argv, payload: Some("{}".to_owned()), env: Vec::new() };
@@ -59,13 +59,13 @@ impl FakeRay {
         self.jobs.borrow_mut().insert(id.to_owned(), job);
     }
 
-    /// A job that only ends at the n-th stop. 0 means that no stop ever reaches it.
+    /// Adds a job that ends at the n-th stop request. With 0, no stop request reaches it.
     pub(crate) fn add_stubborn(&self, id: &str, status: &str, stops: u32) {
         self.add(id, status);
         self.stops_until_ended.borrow_mut().insert(id.to_owned(), stops);
     }
 
-    /// Lets no stop reach a job.
+    /// Lets a job ignore every stop request.
     pub(crate) fn ignore_stops(&self, id: &str) {
         self.stops_until_ended.borrow_mut().insert(id.to_owned(), 0);
     }
@@ -78,7 +78,7 @@ impl FakeRay {
         *self.status_of_new.borrow_mut() = Some(status.to_owned());
     }
 
-    /// The log of every job: each part is cut off by a broken connection, but the last.
+    /// Sets the log of every job. The stream breaks after each part except the last.
     pub(crate) fn write_log(&self, parts: &[&str]) {
         *self.log.borrow_mut() = parts.iter().map(|part| (*part).to_owned()).collect();
     }
@@ -91,7 +91,7 @@ impl FakeRay {
         self.submissions.borrow().clone()
     }
 
-    /// The ids of all submissions that were tried.
+    /// Returns the submission ids of all attempts.
     pub(crate) fn submitted(&self) -> Vec<String> {
         self.submissions.borrow().iter().map(|one| one.submission_id.clone()).collect()
     }
@@ -195,7 +195,7 @@ impl RayJobs for FakeRay {
 
     fn logs(&self, id: &str) -> Result<String, Error> {
         self.read(format!("logs {id}"))?;
-        // One of them ends as a progress bar's does.
+        // One line ends with a carriage return, as a progress bar's does.
         Ok((1..=300).map(|line| format!("line {line}{}\n", if line == 7 { "\r" } else { "" })).collect())
     }
 

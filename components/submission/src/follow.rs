@@ -1,4 +1,4 @@
-//! A job's output, whatever happens to the connection.
+//! Streams a job's output across broken connections.
 
 use std::cell::Cell;
 
@@ -13,27 +13,27 @@ use dagster_ray_sdk::{
     warn,
 };
 
-/// How long Ray may be out of reach before the caller is asked whether to go on.
+/// How long Ray may be unreachable before `follow` returns an incomplete result and its position.
 const PATIENCE_MS: u64 = 600_000;
 const FIRST_WAIT_MS: u64 = 200;
 const LONGEST_WAIT_MS: u64 = 2_000;
-/// Streams of a job that has ended which may break without anything new.
+/// How many streams in a row of a job that has ended may break without new output.
 const LAST_TRIES: u32 = 5;
 
-/// How far following came.
+/// How far a job's output was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// Bytes that have been passed on.
+    /// The number of bytes delivered since the start of the log.
     pub position: u64,
-    /// Whether that is all.
+    /// Whether the log is complete.
     pub complete: bool,
 }
 
-/// Passes a job's output on, each line once and in order, from a position until the job has ended
-/// and everything was said.
+/// Delivers a job's output to the listener, each line once and in order, from a byte position until the
+/// job has ended and its log is complete.
 ///
-/// A broken connection is made again, and what came before it is skipped. Ray merges a job's
-/// standard error into its standard output.
+/// A broken stream is reopened at the reached position. Ray merges a job's standard error into its
+/// standard output.
 pub fn follow(
     jobs: &impl RayJobs,
     clock: &impl Clock,
@@ -44,7 +44,7 @@ pub fn follow(
     let mut position = from;
     let mut reached_at = clock.now_ms();
     let mut wait = FIRST_WAIT_MS;
-    let mut fruitless = 0;
+    let mut failed_streams = 0;
     let mut has_ended = false;
     loop {
         let delivered = Cell::new(false);
@@ -55,7 +55,7 @@ pub fn follow(
             match jobs.get(submission_id) {
                 Ok(job) if !job.has_ended() => Next::Go,
                 Ok(_) | Err(Error::NotFound(_)) => Next::Drain,
-                // A dashboard that is away says nothing about the job.
+                // An unreachable dashboard does not prove that the job has ended.
                 Err(_) => Next::Go,
             }
         };
@@ -74,29 +74,29 @@ pub fn follow(
                     End::Broken(error) => error,
                 }
             }
-            // The head says so, too, of a log that has nothing in it yet.
-            Err(error) if passes(&error) => error,
+            // The head returns such an error also for a log that is still empty.
+            Err(error) if is_retried(&error) => error,
             Err(error) => return Err(error),
         };
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }
         if delivered.get() {
-            (wait, fruitless) = (FIRST_WAIT_MS, 0);
+            (wait, failed_streams) = (FIRST_WAIT_MS, 0);
         }
         match jobs.get(submission_id) {
             Ok(job) if job.has_ended() => {
-                // What never started has no log to stream.
-                fruitless += if job.driver_node_id.is_none() { LAST_TRIES } else { 1 };
+                // A job that never started has no log to stream.
+                failed_streams += if job.driver_node_id.is_none() { LAST_TRIES } else { 1 };
                 has_ended = true;
             }
             Ok(_) => reached_at = clock.now_ms(),
             Err(Error::NotFound(_)) => return Ok(Reached { position, complete: true }),
-            Err(error) if !passes(&error) => return Err(error),
+            Err(error) if !is_retried(&error) => return Err(error),
             Err(_) => {}
         }
-        if fruitless >= LAST_TRIES {
-            return last(jobs, submission_id, position, &broken, listener);
+        if failed_streams >= LAST_TRIES {
+            return read_last(jobs, submission_id, position, &broken, listener);
         }
         if clock.now_ms().saturating_sub(reached_at) >= PATIENCE_MS {
             return Ok(Reached { position, complete: false });
@@ -106,9 +106,9 @@ pub fn follow(
     }
 }
 
-/// What can be had of the output of a job that has ended and whose log is not streamed: it wrote
-/// none, it never started, or its node is gone.
-fn last(
+/// Reads the log of an ended job that cannot be streamed: the job wrote no output, never started, or its
+/// node is gone.
+fn read_last(
     jobs: &impl RayJobs,
     submission_id: &str,
     position: u64,
@@ -117,7 +117,7 @@ fn last(
 ) -> Result<Reached, Error> {
     if position > 0 {
         let text = format!(
-            "the last output of {submission_id} may be missing: it has ended, and its log broke off ({})",
+            "the last output of {submission_id} may be missing: its log stream broke after it ended ({})",
             broken.text()
         );
         listener.log(dagster_ray_sdk::sink::Level::Warning, &text);
@@ -126,7 +126,7 @@ fn last(
     let text = match jobs.logs(submission_id) {
         Ok(text) => text,
         Err(error) => {
-            warn!("the output of {submission_id} cannot be read: {}", error.text());
+            warn!("cannot read the output of the Ray job {submission_id}: {}", error.text());
             return Ok(Reached { position, complete: true });
         }
     };
@@ -139,7 +139,7 @@ fn last(
     Ok(Reached { position: text.len() as u64, complete: true })
 }
 
-fn passes(error: &Error) -> bool {
+fn is_retried(error: &Error) -> bool {
     match error {
         Error::NotFound(_) => true,
         Error::Backend(api) => api.status >= 500,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_cut_again_and_again_yields_each_line_once() {
+    fn a_stream_that_breaks_repeatedly_delivers_each_line_once() {
         let ray = FakeRay::default();
         ray.add("j", "SUCCEEDED");
         ray.write_log(&["one\ntw", "o\nth", "", "ree\nfour"]);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_without_a_stream_is_read_once_it_has_ended_and_its_lines_are_cut_as_a_streams() {
+    fn an_ended_job_without_a_stream_is_read_at_once_and_split_into_lines_as_a_stream_is() {
         let ray = FakeRay::default();
         ray.add("j", "FAILED");
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_gives_up_is_obeyed_also_while_ray_is_away() {
+    fn follow_can_be_cancelled_and_gives_up_while_ray_is_unreachable() {
         let ray = FakeRay::default();
         ray.fail_reads(true);
         let listener = RecordingListener::default();

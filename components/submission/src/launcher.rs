@@ -1,4 +1,4 @@
-//! Runs, on any Ray.
+//! The contract's `launcher`: submits runs as Ray jobs.
 
 use dagster_ray_jobs::{RayJobs, Submission};
 use dagster_ray_sdk::{
@@ -17,21 +17,24 @@ use crate::{
     worker::{self, Worker},
 };
 
-const RESUME: &str = "a new worker for the run needs a new attempt; resume the run";
+const RESUME: &str = "resume the run to start a new attempt";
 
-/// The contract's launcher, on a Ray and a clock.
+/// The contract's launcher, generic over the Jobs API client and the clock.
 pub struct Launcher<J, C> {
     jobs: J,
     clock: C,
 }
 
 impl<J: RayJobs, C: Clock> Launcher<J, C> {
-    /// A launcher of runs on this Ray.
+    /// Creates a launcher that submits to this Ray.
     pub const fn new(jobs: J, clock: C) -> Self {
         Self { jobs, clock }
     }
 
-    /// Launches or resumes a run: the attempt tells which. A job that is there and alive is used.
+    /// Launches a run (attempt 0) or resumes it (a later attempt). A live job of the attempt is reused.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the attempt's job has ended.
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let mut submission = submission(run, Options::merged(&run.options, &run.tags)?)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
@@ -39,12 +42,12 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
         Ok(self.reference(&run.run_id, run.attempt, submission_id))
     }
 
-    /// Names the job that a launch makes.
+    /// Returns the reference that a launch of this attempt returns. Makes no request.
     pub fn locate(&self, run_id: &str, attempt: u32) -> RunRef {
         self.reference(run_id, attempt, ids::run(run_id, attempt))
     }
 
-    /// Stops a run's job, and returns once it has ended.
+    /// Stops a run's job and returns once it has ended.
     pub fn terminate(&self, run: &RunRef, listener: &impl Listener) -> Result<Termination, Error> {
         let id = std::slice::from_ref(&run.job.submission_id);
         let ends = stop::all(&self.jobs, &self.clock, id, listener)?;
@@ -56,13 +59,13 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
         })
     }
 
-    /// The status of many runs, in their order.
+    /// Returns the statuses of runs, in the same order.
     pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
         let ids: Vec<String> = runs.iter().map(|run| run.job.submission_id.clone()).collect();
         look::at(&self.jobs, &ids)
     }
 
-    /// What someone who debugs this run wants to see.
+    /// Returns the job's status and the end of its output as text.
     pub fn debug_info(&self, run: &RunRef) -> Result<String, Error> {
         debug::info(&self.jobs, &run.job.submission_id)
     }
@@ -77,7 +80,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
     }
 }
 
-/// The Ray job that executes a run.
+/// Returns the Ray job that executes a run.
 pub fn submission(run: &RunSpec, options: Options) -> Result<Submission, Error> {
     let origin = metadata::Origin {
         run_id: &run.run_id,
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_costs_one_request_also_with_resources() {
+    fn launch_sends_one_request_with_the_merged_options() {
         let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
         let launched = launcher.launch(&run()).expect("a reference");
         assert_eq!(launcher.jobs.calls(), ["submit dagster-run-r"]);
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_launch_adopts_the_live_job_and_a_resumption_gets_a_job_of_its_own() {
+    fn a_repeated_launch_adopts_the_live_job_and_a_new_attempt_gets_its_own() {
         let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
         assert_eq!(launcher.launch(&run()).expect("a reference").job, launcher.locate("r", 0).job);
         assert_eq!(launcher.launch(&run()).expect("a reference").job, launcher.locate("r", 0).job);
@@ -141,17 +144,17 @@ mod tests {
     }
 
     #[test]
-    fn a_run_whose_job_never_started_ends_as_stopped() {
+    fn terminating_a_run_whose_job_never_started_reports_stopped() {
         let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
         let mut run = run();
         "/opt/env/bin/python3.12".clone_into(&mut run.command.argv[0]);
         launcher.jobs.ignore_stops("dagster-run-r");
         launcher.launch(&run).expect("a reference");
         let listener = RecordingListener::default();
-        let of = |run_id: &str| launcher.terminate(&launcher.locate(run_id, 0), &listener);
-        assert_eq!(of("r").expect("an end"), Termination::Stopped);
-        assert_eq!(of("r").expect("an end"), Termination::AlreadyEnded);
-        assert_eq!(of("nobody").expect("an end"), Termination::Missing);
+        let terminate = |run_id: &str| launcher.terminate(&launcher.locate(run_id, 0), &listener);
+        assert_eq!(terminate("r").expect("an end"), Termination::Stopped);
+        assert_eq!(terminate("r").expect("an end"), Termination::AlreadyEnded);
+        assert_eq!(terminate("unknown").expect("an end"), Termination::Missing);
         let kill = &launcher.jobs.submissions()[1];
         assert!(kill.entrypoint.starts_with("/opt/env/bin/python3.12 -c "), "{}", kill.entrypoint);
     }

@@ -1,14 +1,14 @@
-//! How Dagster runs and steps become Ray jobs: the rules that backends share.
+//! Rules shared by backends that submit Dagster runs, steps and scripts as Ray jobs.
 //!
-//! - [`ids`]: how jobs are called.
-//! - [`options`]: what a user can ask for, and how a tag overrides it.
-//! - [`entrypoint`], [`environment`], [`metadata`]: what a job consists of.
-//! - [`submit`]: handing a job to Ray once, whatever happens to the answers.
-//! - [`status`], [`look`]: what became of jobs.
-//! - [`stop`], [`withdrawal`]: ending jobs, also those that never started.
-//! - [`follow`]: a job's output, whatever happens to the connection.
-//! - [`launcher`], [`executor`], [`scripts`], [`debug`]: the contract's functions, on any [`RayJobs`].
-//! - [`backend`]: what a component adds to all this, and the macro that exports it.
+//! - [`ids`]: submission ids.
+//! - [`options`]: the options of a run or step, and how a tag overrides them.
+//! - [`entrypoint`], [`environment`], [`metadata`]: the parts of a job.
+//! - [`submit`]: idempotent submission.
+//! - [`status`], [`look`]: job statuses.
+//! - [`stop`], [`withdrawal`]: stopping running jobs and killing pending ones.
+//! - [`follow`]: streaming a job's output across broken connections.
+//! - [`launcher`], [`executor`], [`scripts`], [`debug`]: the contract's functions, for any [`RayJobs`].
+//! - [`backend`]: the trait that a component implements, and the macro that exports it.
 //!
 //! [`RayJobs`]: dagster_ray_jobs::RayJobs
 

@@ -1,4 +1,4 @@
-//! What became of jobs, with as few requests as Ray allows.
+//! Reads job statuses with as few requests as Ray's Jobs API allows.
 
 use std::collections::HashMap;
 
@@ -7,11 +7,11 @@ use dagster_ray_sdk::{Error, model::JobStatus};
 
 use crate::{ids, status};
 
-/// Looks at jobs by their submission ids, in their order.
+/// Returns the statuses of jobs by their submission ids, in the same order.
 ///
-/// Where a job was submitted again since, the latest one counts. One job is asked for by itself,
-/// several by Ray's one list. Only Ray's own word makes a job missing: that Ray cannot be asked is
-/// an error.
+/// If a job was submitted again, the status is that of the latest submission. One job is read by its id,
+/// several with one request for Ray's job list. A job is missing only if Ray reports so; an unreachable
+/// Ray is an error.
 pub fn at(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<JobStatus>, Error> {
     match submission_ids {
         [] => Ok(Vec::new()),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn many_jobs_cost_one_request_and_the_latest_launch_counts() {
+    fn many_jobs_are_read_with_one_request_and_the_latest_launch_counts() {
         let ray = FakeRay::default();
         ray.add("a", "RUNNING");
         ray.add("b-again2", "RUNNING");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn one_live_job_costs_one_request_and_an_ended_one_is_followed_to_its_successor() {
+    fn one_live_job_costs_one_request_and_an_ended_job_yields_its_latest_launch() {
         let ray = FakeRay::default();
         ray.add("a", "RUNNING");
         at(&ray, &ids(&["a"])).expect("a status");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ray_that_cannot_answer_does_not_make_jobs_missing() {
+    fn jobs_of_an_unreachable_ray_are_not_reported_missing() {
         let ray = FakeRay::default();
         ray.add("a", "RUNNING");
         ray.fail_reads(true);

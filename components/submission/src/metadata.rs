@@ -1,4 +1,4 @@
-//! What is attached to a job, to find it again and to know where it comes from.
+//! Metadata of a Ray job: its Dagster origin and the nonce of its launch.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ pub const RUN_ID: &str = "dagster/run-id";
 pub const CODE_LOCATION: &str = "dagster/code-location";
 /// The key of the step.
 pub const STEP: &str = "dagster/op";
-/// What tells one launch from every other, also of the same thing.
+/// The nonce of the launch. Every launch has its own, also a repeated launch of the same run or step.
 pub const LAUNCH: &str = "dagster-ray/launch";
 
-/// Where a job comes from.
+/// The Dagster origin of a job.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
     /// The id of the Dagster run.
     pub run_id: &'a str,
     /// The name of the Dagster job.
     pub job_name: &'a str,
-    /// The code location, where there is one.
+    /// The code location, if any.
     pub code_location: Option<&'a str>,
-    /// The key of the step, where the job is a step's.
+    /// The key of the step, if the job executes a step.
     pub step_key: Option<&'a str>,
 }
 
-/// The user's metadata, with ours on top: other tools select by these names.
+/// Returns the user's metadata, overridden by the origin and the nonce, by which other tools select jobs.
 #[must_use]
 pub fn attach(user: &BTreeMap<String, String>, origin: Origin<'_>, launch: &str) -> BTreeMap<String, String> {
     let ours = [

@@ -1,4 +1,4 @@
-//! External scripts, on any Ray.
+//! The contract's `pipes`: submits external scripts as Ray jobs.
 
 mod options;
 
@@ -22,30 +22,33 @@ use crate::{
     submit::{self, OnEnded},
 };
 
-const TAKEN: &str = "leave submission_id out, or write one that was not used before";
+const TAKEN: &str = "omit submission_id, or write an unused one";
 const LOOK_MS: u64 = 1_000;
-/// A submission whose answer nobody waited for may still be on its way.
+/// How often `terminate` polls for a missing job, whose submission may still be in flight.
 const ARRIVAL_LOOKS: u32 = 6;
 const ARRIVAL_LOOK_MS: u64 = 500;
 
-/// The contract's Pipes, on a Ray and a clock.
+/// The contract's Pipes, generic over the Jobs API client and the clock.
 pub struct Scripts<J, C> {
     jobs: J,
     clock: C,
 }
 
 impl<J: RayJobs, C: Clock> Scripts<J, C> {
-    /// Scripts on this Ray.
+    /// Creates an instance that submits to this Ray.
     pub const fn new(jobs: J, clock: C) -> Self {
         Self { jobs, clock }
     }
 
-    /// Checks a script's configuration and names its job.
+    /// Checks a script's options and returns the reference that a launch returns. Makes no request.
     pub fn plan(&self, script: &ScriptSpec) -> Result<JobRef, Error> {
         Ok(self.reference(submission(script)?.submission_id))
     }
 
-    /// Starts a script.
+    /// Submits a script.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if a job with its submission id has ended.
     pub fn launch(&self, script: &ScriptSpec, listener: &impl Listener) -> Result<JobRef, Error> {
         let mut submission = submission(script)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
@@ -56,7 +59,7 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
         Ok(self.reference(id))
     }
 
-    /// Passes a script's output on.
+    /// Delivers a script's output to the listener, from a position that an earlier call returned.
     pub fn follow(
         &self,
         job: &JobRef,
@@ -82,7 +85,7 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
         }
     }
 
-    /// Stops a script, also one that has not started, and returns once it has ended.
+    /// Stops a script, also a pending one, and returns once it has ended.
     pub fn terminate(&self, job: &JobRef, listener: &impl Listener) -> Result<JobStatus, Error> {
         for _ in 0..ARRIVAL_LOOKS {
             if self.look(job)?.state != JobState::Missing {
@@ -106,17 +109,22 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
     }
 }
 
-/// A position that an earlier call returned, in bytes.
+/// Parses a position that an earlier `follow` returned. The result is in bytes.
 pub fn position(from: Option<&str>) -> Result<u64, Error> {
     from.map_or(Ok(0), |from| {
         from.parse().map_err(|_| {
-            Error::invalid("from", &format!("`{from}` is no position"), Some("pass what `follow` returned"))
+            let hint = "pass the position that `follow` returned";
+            Error::invalid("from", &format!("`{from}` is not a position"), Some(hint))
         })
     })
 }
 
-/// Puts what opens the Pipes session into a runtime environment, over what is there, and under it
-/// what a user may have said otherwise.
+/// Adds the environment variables of a Pipes session to a runtime environment.
+///
+/// The `bootstrap` variables override the user's. The stop time is only a default.
+///
+/// # Errors
+/// [`Error::InvalidConfig`] if `env_vars` is not an object.
 pub fn open_session(
     env: &mut Map<String, Value>,
     bootstrap: impl IntoIterator<Item = (String, String)>,
@@ -129,7 +137,7 @@ pub fn open_session(
         return Err(Error::invalid(
             "runtime_env.env_vars",
             "is not an object",
-            Some("write names with strings"),
+            Some("write an object of strings"),
         ));
     };
     variables
@@ -139,7 +147,7 @@ pub fn open_session(
     Ok(())
 }
 
-/// The Ray job of a script.
+/// Returns the Ray job of a script.
 fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
     let options = reader::document(&script.options, ScriptOptions::read)?;
     let Some(entrypoint) = options.entrypoint.filter(|entrypoint| !entrypoint.trim().is_empty()) else {
@@ -192,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn the_session_and_the_origin_win_over_what_the_user_wrote() {
+    fn the_session_variables_and_the_origin_override_the_users_options() {
         let options = r#"{
             "entrypoint": "python it.py",
-            "runtime_env": {"env_vars": {"DAGSTER_PIPES_CONTEXT": "theirs", "RAY_JOB_STOP_WAIT_TIME_S": "5"}},
+            "runtime_env": {"env_vars": {"DAGSTER_PIPES_CONTEXT": "user", "RAY_JOB_STOP_WAIT_TIME_S": "5"}},
             "metadata": {"dagster/run-id": "other", "team": "x"},
             "entrypoint_num_gpus": 0,
             "entrypoint_label_selector": {"zone": "a"}
@@ -217,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_before_anything_is_sent() {
+    fn plan_reports_every_mistake_and_sends_no_request() {
         let wrong = r#"{"entrypoint": 3, "entrypont": "x", "entrypoint_num_cpus": "two"}"#;
         let scripts = scripts();
         let Err(Error::InvalidConfig(mistakes)) = scripts.plan(&script(wrong)) else { panic!("a plan") };
@@ -229,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_whose_answer_was_lost_is_found_and_stopped() {
+    fn a_script_is_terminated_when_the_response_of_its_launch_is_lost() {
         let scripts = scripts();
         let listener = RecordingListener::default();
-        let asked = script(r#"{"entrypoint": "x"}"#);
+        let script = script(r#"{"entrypoint": "x"}"#);
         scripts.jobs.answer_submits([Answer::Lost]);
-        let job = scripts.launch(&asked, &listener).expect("a job");
+        let job = scripts.launch(&script, &listener).expect("a job");
         assert_eq!(scripts.terminate(&job, &listener).expect("an end").state, JobState::Stopped);
-        let nobody = JobRef { submission_id: "nobody".to_owned(), dashboard_url: None, details: None };
-        assert_eq!(scripts.terminate(&nobody, &listener).expect("an end").state, JobState::Missing);
+        let unknown = JobRef { submission_id: "unknown".to_owned(), dashboard_url: None, details: None };
+        assert_eq!(scripts.terminate(&unknown, &listener).expect("an end").state, JobState::Missing);
     }
 }

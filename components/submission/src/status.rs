@@ -1,9 +1,9 @@
-//! Ray's word on a job, in the contract's vocabulary.
+//! Converts the status of a Ray job to the contract's records.
 
 use dagster_ray_jobs::Job;
 use dagster_ray_sdk::model::{JobState, JobStatus};
 
-/// The state that Ray's status stands for.
+/// Converts Ray's status string to a state.
 #[must_use]
 pub fn state(status: &str) -> JobState {
     match status {
@@ -16,14 +16,12 @@ pub fn state(status: &str) -> JobState {
     }
 }
 
-/// What Ray says of a job.
+/// Converts a job record of Ray's Jobs API to a status.
 #[must_use]
 pub fn of(submission_id: &str, job: &Job) -> JobStatus {
     let state = state(&job.status);
     let message = match state {
-        JobState::Unknown => {
-            Some(format!("Ray reports the status `{}`, which is not known here", job.status))
-        }
+        JobState::Unknown => Some(format!("Ray reports the unknown job status `{}`", job.status)),
         _ => job.message.clone(),
     };
     JobStatus {
@@ -35,7 +33,7 @@ pub fn of(submission_id: &str, job: &Job) -> JobStatus {
     }
 }
 
-/// Ray has no such job.
+/// Returns the status of a job that Ray does not have.
 #[must_use]
 pub fn missing(submission_id: &str) -> JobStatus {
     JobStatus {
@@ -47,7 +45,7 @@ pub fn missing(submission_id: &str) -> JobStatus {
     }
 }
 
-/// Whether nothing more will come of it.
+/// Returns whether a state is final.
 #[must_use]
 pub fn is_over(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Stopped | JobState::Missing)
@@ -58,13 +56,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_stopped_from_outside_is_neither_healthy_nor_failed() {
+    fn a_stopped_job_has_the_final_state_stopped() {
         assert_eq!(state("STOPPED"), JobState::Stopped);
         assert!(is_over(JobState::Stopped));
     }
 
     #[test]
-    fn a_status_of_a_later_ray_is_not_taken_for_an_end() {
+    fn an_unknown_status_is_not_final() {
         let job = Job { status: "QUEUED".into(), ..Job::default() };
         let status = of("a", &job);
         assert_eq!(status.state, JobState::Unknown);

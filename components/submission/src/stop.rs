@@ -1,4 +1,4 @@
-//! Ending jobs, and returning only once Ray says that they have ended.
+//! Stops Ray jobs and waits until Ray reports that they have ended.
 
 use dagster_ray_jobs::RayJobs;
 use dagster_ray_sdk::{
@@ -11,32 +11,36 @@ use dagster_ray_sdk::{
 
 use crate::{look, status, withdrawal};
 
-/// How long to wait for the end in all: twice what a run has between SIGTERM and SIGKILL.
+/// The total time to wait: twice the 60 s that Ray gives a run worker between SIGTERM and SIGKILL.
 const PATIENCE_MS: u64 = 120_000;
 const FIRST_WAIT_MS: u64 = 100;
 const LONGEST_WAIT_MS: u64 = 1_000;
-/// A stop can get lost where a job's supervisor was being made or died: saying it again is safe.
+/// The interval of repeated stop requests. One can get lost while a job's supervisor starts or dies, and
+/// repeating it is safe.
 const REPEAT_MS: u64 = 5_000;
-/// How long a job may stay PENDING after its stop. One that is about to start needs less.
+/// How long a job may stay PENDING after its stop before it is killed. A job that is about to start needs
+/// less.
 const PENDING_MS: u64 = 5_000;
-/// A withdrawal costs a job of its own, and is not repeated sooner.
-const WITHDRAW_AGAIN_MS: u64 = 30_000;
+/// The minimum interval between kills of pending jobs. Each kill costs a Ray job.
+const KILL_INTERVAL_MS: u64 = 30_000;
 const REMOVAL_LOOKS: u32 = 12;
 const BEFORE_REMOVAL_MS: u64 = 2_000;
 
-/// What became of one job.
+/// The outcome of stopping one job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct End {
-    /// Its status.
+    /// The job's final status.
     pub status: JobStatus,
-    /// Whether it had ended before anything was done.
+    /// Whether the job had ended before the call.
     pub before: bool,
 }
 
-/// Stops jobs by their submission ids, and returns their ends in their order.
+/// Stops jobs by their submission ids, and returns the outcomes in the same order.
 ///
-/// Jobs that have not started end too. What Ray cannot be asked for a while is asked again; a
-/// caller that has given up is obeyed between two looks.
+/// Pending jobs are killed. Transient errors are retried. Cancellation is checked between two polls.
+///
+/// # Errors
+/// [`Error::Timeout`] if a job has not ended after 120 s, [`Error::Cancelled`] if the caller cancels.
 pub fn all(
     jobs: &impl RayJobs,
     clock: &impl Clock,
@@ -50,9 +54,9 @@ pub fn all(
     let started = clock.now_ms();
     let mut wait = FIRST_WAIT_MS;
     let mut next_stop = started;
-    let mut next_withdrawal = started + PENDING_MS;
-    let mut withdrawals: Vec<String> = Vec::new();
-    let mut withdrawn: Vec<String> = Vec::new();
+    let mut next_kill = started + PENDING_MS;
+    let mut kill_jobs: Vec<String> = Vec::new();
+    let mut kill_targets: Vec<String> = Vec::new();
 
     loop {
         let open: Vec<String> = ends
@@ -68,47 +72,53 @@ pub fn all(
         }
         let now = clock.now_ms();
         if now.saturating_sub(started) >= PATIENCE_MS {
-            warn!("not ended {} s after they were stopped: {}", PATIENCE_MS / 1000, open.join(", "));
+            warn!(
+                "Ray jobs still alive {} s after the stop request: {}",
+                PATIENCE_MS / 1000,
+                open.join(", ")
+            );
             return Err(Error::Timeout(PATIENCE_MS));
         }
         if now >= next_stop {
             next_stop = now + REPEAT_MS;
             stop(jobs, &open)?;
         }
-        if now >= next_withdrawal {
+        if now >= next_kill {
             let pending: Vec<String> = ends
                 .iter()
                 .filter(|end| end.status.state == JobState::Pending)
                 .map(|end| end.status.submission_id.clone())
                 .collect();
             if !pending.is_empty() {
-                next_withdrawal = now + WITHDRAW_AGAIN_MS;
-                listener.progress(&format!("withdrawing what never started: {}", pending.join(", ")));
-                withdrawals.extend(withdraw(jobs, &pending));
-                withdrawn.extend(pending);
+                next_kill = now + KILL_INTERVAL_MS;
+                listener.progress(&format!("killing pending Ray jobs: {}", pending.join(", ")));
+                kill_jobs.extend(kill_pending(jobs, &pending));
+                kill_targets.extend(pending);
             }
         }
         clock.sleep_ms(wait);
         wait = (wait * 3 / 2).min(LONGEST_WAIT_MS);
         match look::at(jobs, &open) {
             Ok(statuses) => update(&mut ends, &open, statuses),
-            // A stop that was said is in effect, whether or not Ray can be asked right now.
-            Err(error) if error.is_transient() => warn!("asked in vain how the stop goes: {}", error.text()),
+            // The stop request stays in effect while the dashboard is unreachable.
+            Err(error) if error.is_transient() => {
+                warn!("cannot read the status of the jobs being stopped, retrying: {}", error.text())
+            }
             Err(error) => return Err(error),
         }
     }
 
-    for id in &withdrawals {
-        // Nothing hangs on it: one that cannot be removed just stays in Ray's list.
+    for id in &kill_jobs {
+        // Not fatal: a job that cannot be deleted only stays in Ray's job list.
         if let Err(error) = remove(jobs, clock, id) {
-            warn!("the finished withdrawal {id} stays in Ray's list: {}", error.text());
+            warn!("cannot delete the Ray job {id}, which killed pending jobs: {}", error.text());
         }
     }
     for end in &mut ends {
         let killed = end.status.error_type.as_deref() == Some(withdrawal::KILLED);
-        if killed && withdrawn.contains(&end.status.submission_id) {
+        if killed && kill_targets.contains(&end.status.submission_id) {
             end.status.state = JobState::Stopped;
-            end.status.message = Some("withdrawn before it started".to_owned());
+            end.status.message = Some("killed before it started".to_owned());
         }
     }
     Ok(ends)
@@ -117,10 +127,10 @@ pub fn all(
 fn stop(jobs: &impl RayJobs, open: &[String]) -> Result<(), Error> {
     for (id, answer) in open.iter().zip(jobs.stop_many(open)) {
         match answer {
-            // What Ray does not know, or has seen end, the next look tells.
+            // The next poll finds jobs that are missing or have ended.
             Ok(_) | Err(Error::NotFound(_)) => {}
             Err(error) if error.is_transient() => {
-                warn!("the stop of {id} may not have arrived: {}", error.text())
+                warn!("the stop request for the Ray job {id} failed, retrying: {}", error.text())
             }
             Err(error) => return Err(error),
         }
@@ -128,7 +138,7 @@ fn stop(jobs: &impl RayJobs, open: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-fn withdraw(jobs: &impl RayJobs, pending: &[String]) -> Option<String> {
+fn kill_pending(jobs: &impl RayJobs, pending: &[String]) -> Option<String> {
     let found: Vec<_> = jobs.get_many(pending).into_iter().filter_map(Result::ok).collect();
     let waiting: Vec<_> = found.iter().filter(|job| job.status == "PENDING").collect();
     if waiting.is_empty() {
@@ -137,14 +147,17 @@ fn withdraw(jobs: &impl RayJobs, pending: &[String]) -> Option<String> {
     match jobs.submit(&withdrawal::job(&waiting)) {
         Ok(id) => Some(id),
         Err(error) => {
-            warn!("the withdrawal of {} was not accepted: {}", pending.join(", "), error.text());
+            warn!("cannot kill the pending Ray jobs {}: {}", pending.join(", "), error.text());
             None
         }
     }
 }
 
-/// Ray only lets go of a job that has ended, and a withdrawal takes a moment longer than its effect.
-/// A job that is removed before Ray's own look at it, once a second, comes back as a failed one.
+/// Deletes a kill job from Ray's job list once it has ended.
+///
+/// Ray only deletes jobs that have ended, and the kill job ends shortly after the jobs that it kills.
+/// The pause before the deletion exceeds Ray's polling interval of 1 s: a job that is deleted before
+/// Ray polls it reappears as failed.
 fn remove(jobs: &impl RayJobs, clock: &impl Clock, id: &str) -> Result<bool, Error> {
     for _ in 0..REMOVAL_LOOKS {
         if jobs.get(id)?.has_ended() {
@@ -177,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_stopped_together_and_what_had_ended_is_left_alone() {
+    fn live_jobs_are_stopped_with_one_request_and_ended_jobs_are_left_alone() {
         let ray = FakeRay::default();
         ray.add("a", "RUNNING");
         ray.add("b", "SUCCEEDED");
@@ -198,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_can_never_start_is_withdrawn_and_nothing_is_left_behind() {
+    fn a_job_that_never_starts_is_killed_and_the_kill_job_is_deleted() {
         let ray = FakeRay::default();
         ray.add_stubborn("dagster-run-r", "PENDING", 0);
         let clock = VirtualClock::default();
@@ -210,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_stop_is_said_again() {
+    fn a_lost_stop_request_is_repeated() {
         let ray = FakeRay::default();
         ray.add_stubborn("a", "RUNNING", 2);
         assert_eq!(
@@ -220,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_does_not_end_is_reported_as_such_after_a_bounded_time() {
+    fn a_job_that_does_not_end_is_reported_as_a_timeout() {
         let ray = FakeRay::default();
         ray.add_stubborn("a", "RUNNING", 0);
         let clock = VirtualClock::default();
@@ -229,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_gave_up_is_obeyed() {
+    fn a_cancelled_call_returns_cancelled() {
         let ray = FakeRay::default();
         ray.add_stubborn("a", "RUNNING", 0);
         let listener = RecordingListener::default();

@@ -1,24 +1,23 @@
-//! Handing a job to Ray once, whatever happens to the answers.
+//! Submits a job to Ray exactly once, also when a response is lost.
 //!
-//! An answer can be lost after the job was made, and Ray tells a second submission of the same id
-//! from a mistake only by a text. So the job itself is asked: every launch carries a nonce, and a
-//! job with our nonce is ours.
+//! Ray reports a duplicate submission id only in the text of an error. So every launch stores a nonce
+//! in the job's metadata, and after an ambiguous error the job is read back and the nonce compared.
 
 use dagster_ray_jobs::{Job, RayJobs, Submission};
 use dagster_ray_sdk::{Error, clock::Clock, retry::Policy, warn};
 
 use crate::{ids, metadata};
 
-/// What to do where a job of the name has ended.
+/// What to do if a job with the submission id exists and has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnEnded {
-    /// Refuse, and say this: starting the work a second time is somebody else's decision.
+    /// Fail with [`Error::Conflict`] and this advice. The caller decides whether to start the work again.
     Refuse(&'static str),
-    /// Submit under the next free name: the job belongs to an earlier worker.
+    /// Submit under the next free submission id. The ended job belongs to an earlier worker.
     SubmitAgain,
 }
 
-/// The tries of one submission: a restarting dashboard is away for some seconds.
+/// Retries of one submission. They cover the seconds that a dashboard takes to restart.
 const TRIES: Policy = Policy { attempts: 6, first_wait_ms: 250, longest_wait_ms: 4_000 };
 
 enum Placed {
@@ -26,10 +25,9 @@ enum Placed {
     Ended(Box<Job>),
 }
 
-/// Submits a job, or finds the one that is there, and returns its submission id.
+/// Submits a job, or adopts a live job with the same submission id, and returns its submission id.
 ///
-/// The submission carries the name of the first launch, and a nonce of its own under
-/// [`metadata::LAUNCH`].
+/// `submission` must carry the id of the first launch, and a nonce under [`metadata::LAUNCH`].
 pub fn submit(
     jobs: &impl RayJobs,
     clock: &impl Clock,
@@ -61,14 +59,14 @@ fn place(jobs: &impl RayJobs, clock: &impl Clock, submission: &Submission) -> Re
             Ok(_) => return Ok(Placed::Here),
             Err(error) => error,
         };
-        // A request that cannot have arrived made no job, and one that the host refused never will.
-        let undecided = error.maybe_applied() || matches!(error, Error::Backend(_) | Error::Conflict(_));
-        if !undecided {
+        // A request that did not arrive, or that the host denied, created no job.
+        let is_ambiguous = error.maybe_applied() || matches!(error, Error::Backend(_) | Error::Conflict(_));
+        if !is_ambiguous {
             return Err(error);
         }
         match jobs.get(&submission.submission_id) {
             Ok(job) => Ok(found(job, submission)),
-            // The first error tells more than that nothing came of it, or that nobody answers.
+            // The error of the submission says more than "not found" or a second connection error.
             Err(_) => Err(error),
         }
     })
@@ -78,7 +76,7 @@ fn found(job: Job, submission: &Submission) -> Placed {
     let ours = job.metadata.get(metadata::LAUNCH) == submission.metadata.get(metadata::LAUNCH);
     if ours || !job.has_ended() {
         if !ours {
-            warn!("the Ray job {} is there already and has not ended: it is used", submission.submission_id);
+            warn!("reusing the Ray job {}, which exists and has not ended", submission.submission_id);
         }
         Placed::Here
     } else {
@@ -108,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_whose_answer_was_lost_is_adopted_even_if_it_has_ended_since() {
+    fn submit_adopts_an_ended_job_with_the_same_nonce_when_the_response_is_lost() {
         let ray = FakeRay::default();
         ray.answer_submits([Answer::Lost]);
         ray.status_of_new("SUCCEEDED");
@@ -117,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passing_refusal_is_tried_again_and_a_lasting_one_ends_as_unavailable() {
+    fn submit_retries_connection_errors_and_reports_unavailable_when_they_persist() {
         let ray = FakeRay::default();
         ray.answer_submits([Answer::Refused, Answer::Dropped, Answer::Refused]);
         assert!(hand_over(&ray, OnEnded::Refuse("no")).is_ok());
@@ -130,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_the_request_is_not_tried_again() {
+    fn submit_does_not_retry_an_invalid_request() {
         let ray = FakeRay::default();
         ray.answer_submits([Answer::Invalid]);
         assert!(matches!(hand_over(&ray, OnEnded::Refuse("no")), Err(Error::Backend(_))));
@@ -138,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn a_live_job_of_the_name_is_adopted() {
+    fn submit_adopts_a_live_job_with_the_same_id() {
         let ray = FakeRay::default();
         ray.add("dagster-step-r-s", "PENDING");
         assert_eq!(hand_over(&ray, OnEnded::Refuse("no")).expect("a job"), "dagster-step-r-s");
     }
 
     #[test]
-    fn a_dead_jobs_name_is_refused_to_a_run_and_a_step_gets_the_next() {
+    fn an_ended_job_is_a_conflict_for_refuse_and_gets_the_next_id_for_submit_again() {
         let ray = FakeRay::default();
         ray.add("dagster-step-r-s", "FAILED");
         ray.add("dagster-step-r-s-again1", "STOPPED");

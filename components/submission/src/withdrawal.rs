@@ -1,9 +1,9 @@
-//! Ending jobs that never start.
+//! Kills pending jobs, which Ray's Jobs API cannot stop.
 //!
-//! Ray takes a stop for a job whose supervisor cannot be placed, and the job stays PENDING: the
-//! stop waits in the mailbox of an actor that does not run, and only a job that has ended can be
-//! deleted. What helps is to kill that actor. Ray's HTTP API offers no way to do so, but a small
-//! job inside the cluster can, and Ray then reports the waiting job as failed.
+//! Ray accepts a stop for a job whose supervisor actor cannot be placed, but the stop waits in that
+//! actor's queue and the job stays PENDING. Ray only deletes jobs that have ended, and its HTTP API
+//! cannot kill the actor. So a small Ray job inside the cluster kills the supervisor, and Ray then
+//! reports the pending job as failed.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use serde_json::json;
 
 use crate::entrypoint;
 
-/// Ray's class of error for a job whose supervisor was killed.
+/// Ray's `error_type` for a job whose supervisor actor was killed.
 pub const KILLED: &str = "JOB_SUPERVISOR_ACTOR_DIED";
 
-/// A supervisor that answers has started since, and obeys the stop that waits for it: it is left
-/// alone.
+/// The program of the kill job. A supervisor that answers the ping has started and will process the
+/// queued stop, so it is not killed.
 const SCRIPT: &str = r#"import sys, ray
 ray.init(address="auto", log_to_driver=False)
 for job in sys.argv[1:]:
@@ -28,16 +28,16 @@ for job in sys.argv[1:]:
         print("no supervisor:", job)
     except ray.exceptions.GetTimeoutError:
         ray.kill(actor)
-        print("withdrawn:", job)
+        print("killed pending job:", job)
 "#;
 
-/// The job that ends those waiting jobs.
+/// Returns the Ray job that kills these pending jobs.
 #[must_use]
 pub fn job(waiting: &[&Job]) -> Submission {
     let interpreter = waiting.iter().find_map(|job| interpreter(&job.entrypoint));
     let ids = waiting.iter().filter_map(|job| job.submission_id.as_deref());
     let script = [SCRIPT].into_iter().chain(ids);
-    // None of these words can hold a NUL, the only thing that cannot be quoted.
+    // Joining fails only for words with a NUL character, and none of these has one.
     let words = shlex::try_join(["-c"].into_iter().chain(script)).unwrap_or_default();
     let program = interpreter.unwrap_or_else(|| "\"$(command -v python3 || command -v python)\"".to_owned());
     Submission {
@@ -49,8 +49,9 @@ pub fn job(waiting: &[&Job]) -> Submission {
     }
 }
 
-/// The interpreter that the waiting job itself would have used: it has Ray, where another of the
-/// machine may not. Returns `None` if the job's program is no Python.
+/// Returns the shell-quoted Python interpreter of a pending job, or `None` if its program is not Python.
+///
+/// That interpreter has Ray installed; other interpreters of the node may not.
 fn interpreter(command_line: &str) -> Option<String> {
     let program = entrypoint::program(command_line)?;
     let name = program.rsplit('/').next()?;
@@ -68,7 +69,7 @@ mod tests {
         Job { submission_id: Some("dagster-run-r".to_owned()), entrypoint, ..Job::default() }
     }
 
-    /// A job as a launch makes it.
+    /// A job as a launch submits it.
     fn worker(argv: &[&str]) -> Job {
         let argv = argv.iter().map(|&word| word.to_owned()).collect();
         let command = WorkerCommand { argv, payload: Some("{}".to_owned()), env: Vec::new() };
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kill_job_looks_for_an_interpreter_where_the_program_is_no_python() {
+    fn the_kill_job_searches_for_an_interpreter_when_the_program_is_not_python() {
         for job in [worker(&["dagster", "api", "execute_run"]), waiting("A=1 python it.py".to_owned())] {
             let found = super::job(&[&job]).entrypoint;
             assert!(found.starts_with("\"$(command -v python3"), "{found}");

@@ -1,4 +1,4 @@
-//! The Ray job of a worker: what runs and steps have in common.
+//! Builds the Ray job of a run worker or a step worker.
 
 use dagster_ray_jobs::Submission;
 use dagster_ray_sdk::{Error, model::WorkerCommand, random};
@@ -9,19 +9,19 @@ use crate::{
     options::Options,
 };
 
-/// A worker of a run or of a step.
+/// A run worker or a step worker.
 pub(crate) struct Worker<'a> {
     /// The submission id of its first launch.
     pub(crate) submission_id: String,
-    /// Where its job comes from.
+    /// The Dagster origin of its job.
     pub(crate) origin: Origin<'a>,
-    /// What it executes.
+    /// The command that it executes.
     pub(crate) command: &'a WorkerCommand,
-    /// How many seconds Ray leaves it between SIGTERM and SIGKILL, unless the user says otherwise.
+    /// Seconds between SIGTERM and SIGKILL when the job is stopped, unless the user sets them.
     pub(crate) stop_wait_s: u32,
 }
 
-/// The Ray job of a worker.
+/// Returns the Ray job of a worker.
 pub(crate) fn submission(worker: Worker<'_>, options: Options) -> Result<Submission, Error> {
     options.check_enabled()?;
     let Worker { submission_id, origin, command, stop_wait_s } = worker;

@@ -1,4 +1,4 @@
-//! What a component adds to the shared rules, and the macro that exports it.
+//! The trait that an I/O backend implements, and the macro that exports it as a component.
 
 use dagster_ray_sdk::Error;
 
@@ -7,19 +7,19 @@ use crate::options::Options;
 use crate::place::{Handle, Lent};
 use crate::rules::Values;
 
-/// A backend for values.
+/// An I/O backend: a component that stores values.
 pub trait Backend {
-    /// Its name.
+    /// The name of the component.
     const NAME: &str;
-    /// Its version.
+    /// The version of the component.
     const VERSION: &str;
-    /// What it does, in a sentence.
+    /// A one-sentence summary.
     const SUMMARY: &str;
-    /// The store that its manifest grants.
+    /// The name of the store that the component's manifest grants.
     const STORE: &str;
 }
 
-/// A backend's card.
+/// Returns the backend's description for the export `describe`.
 #[must_use]
 pub fn describe<B: Backend>() -> Description {
     Description {
@@ -31,15 +31,15 @@ pub fn describe<B: Backend>() -> Description {
     }
 }
 
-/// Its values, with the user's options.
+/// Opens the backend's store with the user's options.
 ///
 /// # Errors
-/// Where the options are wrong, or the store is not granted.
+/// The options are invalid, or the manifest does not grant the store.
 pub fn values<'a, B: Backend>(options: &str) -> Result<Values<Lent, Handle<'a>>, Error> {
     Values::new(Lent::open(B::STORE)?, options, wasip2::clocks::wall_clock::now().seconds)
 }
 
-/// A value that was loaded, for the caller to take.
+/// Returns the value of a handle that was loaded, or `None` for a borrowed one.
 #[must_use]
 pub fn owned(handle: Handle<'_>) -> Option<dagster_ray_sdk::bindings::objects::Value> {
     match handle {
@@ -73,7 +73,8 @@ macro_rules! export_backend {
 
                 fn load(address: io::Address, options: String) -> Result<Value, Error> {
                     let loaded = backend::values::<Self>(&options)?.load(&address)?;
-                    backend::owned(loaded).ok_or_else(|| Error::Other("the store gave no value".to_owned()))
+                    let missing = || Error::Other("the store returned no value".to_owned());
+                    backend::owned(loaded).ok_or_else(missing)
                 }
 
                 fn load_many(
@@ -97,7 +98,7 @@ macro_rules! export_backend {
             }
         };
 
-        // A native linker does not take the names of a component's exports.
+        // A native linker rejects the export names of a component.
         #[cfg(target_family = "wasm")]
         $crate::bindings::export_io_backend!($backend with_types_in $crate::bindings);
     };

@@ -1,5 +1,6 @@
-//! The world `io-backend`, with the imports of the SDK. An exported interface has types of its own in
-//! each world, so each world is generated in one crate.
+//! Bindings of the world `io-backend`, with the SDK's types for its imports.
+//!
+//! The types of an exported interface differ between worlds, so each world is generated in one crate.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 

@@ -1,23 +1,24 @@
-//! Keys of values.
+//! The keys of stored values.
 //!
-//! A value of an asset: `asset/<part>/…/=<partition>`, with an empty partition where there is none.
-//! Any other: `run/<run id>/<step>/<output>`, with `/=<mapping key>` where the output is dynamic.
-//! Every part is escaped so that it holds neither a separator nor a sign that a file system would
-//! not take, and so that two addresses never share a key.
+//! - The value of an asset: `asset/<part>/…/=<partition>`, with an empty partition if there is none.
+//! - Any other value: `run/<run id>/<step>/<output>`, with `/=<mapping key>` for a dynamic output.
+//!
+//! Every part is escaped, so that it contains only characters that are safe in a file name, and so that two
+//! addresses never have the same key.
 
 use sha2::{Digest, Sha256};
 
 use crate::bindings::io::Address;
 
-/// Longest part, in bytes. Most file systems allow 255 for a name; a store adds a suffix.
+/// The longest escaped part, in bytes. Most file systems limit a name to 255 bytes; a store adds a suffix.
 const PART: usize = 160;
-/// How much of a part that is too long stays readable.
+/// The number of bytes of a longer part that its key keeps before a digest.
 const READABLE: usize = 100;
 
-/// The beginning of the keys of all values that go with their run.
+/// The key prefix of all values that belong to a run.
 pub const RUNS: &str = "run/";
 
-/// The key of an output.
+/// Returns the key of an output.
 #[must_use]
 pub fn of(address: &Address) -> String {
     if let Some(asset) = &address.asset {
@@ -36,27 +37,27 @@ pub fn of(address: &Address) -> String {
     }
 }
 
-/// What the keys of an asset's partitions begin with.
+/// Returns the key prefix of an asset's values.
 #[must_use]
 pub fn of_asset(parts: &[String]) -> String {
     let parts: Vec<_> = parts.iter().map(|part| escaped(part)).collect();
     format!("asset/{}/=", parts.join("/"))
 }
 
-/// What the keys of a run's outputs begin with.
+/// Returns the key prefix of a run's values.
 #[must_use]
 pub fn of_run(run_id: &str) -> String {
     format!("{RUNS}{}/", escaped(run_id))
 }
 
-/// A part of a key: letters, digits, `_`, `-` and inner dots stay, all else is percent-encoded.
+/// Escapes a part of a key: letters, digits, `_`, `-` and inner dots stay, other bytes are percent-encoded.
 fn escaped(part: &str) -> String {
     if part.is_empty() {
         return "%".to_owned();
     }
     let mut out = String::with_capacity(part.len());
     for (at, byte) in part.bytes().enumerate() {
-        // A name that begins with a dot is hidden, and two of them lead out of the directory.
+        // A leading dot would hide the file, and `..` would leave the directory.
         if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (byte == b'.' && at > 0) {
             out.push(char::from(byte));
         } else {
@@ -67,7 +68,7 @@ fn escaped(part: &str) -> String {
         let digest = Sha256::digest(part.as_bytes());
         let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         out.truncate(READABLE);
-        // `~` is never left as it is, so no part that fits can look like this one.
+        // A short part never contains a plain `~`, so it cannot equal a shortened one.
         return format!("{out}~{digest}");
     }
     out
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_and_partitions_are_never_mixed_up() {
+    fn asset_keys_distinguish_parts_and_partitions() {
         let all = [
             asset(&["a", "b"], None),
             asset(&["a/b"], None),
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_of_a_run_have_keys_below_it() {
+    fn output_keys_start_with_the_run_and_end_with_the_mapping_key() {
         let mut address = asset(&[], None);
         address.asset = None;
         address.step_key = "fan[one]".into();
@@ -122,13 +123,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_partitions_never_share_a_key(one in ".{0,300}", other in ".{0,300}") {
+        fn different_partitions_have_different_keys(one in ".{0,300}", other in ".{0,300}") {
             let (first, second) = (of(&asset(&["a"], Some(&one))), of(&asset(&["a"], Some(&other))));
             prop_assert_eq!(one == other, first == second);
         }
 
         #[test]
-        fn a_key_is_safe_as_a_path(part in ".{1,400}", partition in ".{0,400}") {
+        fn keys_are_safe_as_paths(part in ".{1,400}", partition in ".{0,400}") {
             let key = of(&asset(&[&part], Some(&partition)));
             for name in key.split('/') {
                 prop_assert!(!name.is_empty() && name.len() <= 200 && !name.starts_with('.'));

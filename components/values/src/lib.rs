@@ -1,11 +1,11 @@
-//! What backends for values share: which key a value gets, how it is found, how long it lives.
+//! The guest library of I/O backends: keys, lookup and lifetime of stored values.
 //!
-//! - [`keys`]: from an output's address to a key that is safe as a path, and unique.
-//! - [`options`]: what a user can ask for.
-//! - [`lifetime`]: when a value is given up.
-//! - [`place`]: the store behind a trait, so that the rules are tested natively.
+//! - [`keys`]: maps the address of an output to a unique key that is safe as a path.
+//! - [`options`]: the user's options.
+//! - [`lifetime`]: when a value expires.
+//! - [`place`]: the value store, behind a trait so that the rules can be tested natively.
 //! - [`rules`]: the functions of the contract's interface `io`.
-//! - [`backend`]: what a component adds, and the macro that exports it.
+//! - [`backend`]: the trait that a component implements, and the macro that exports it.
 
 pub mod backend;
 pub mod bindings;

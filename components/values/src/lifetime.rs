@@ -1,13 +1,14 @@
-//! When a value is given up.
+//! When a value expires.
 //!
-//! A value that is not an asset's goes when its run has succeeded, a while after it failed, or when
-//! Dagster no longer knows the run. An asset's value goes by age. Every value has a bound that the
-//! store keeps by itself, so that nothing stays for ever because nobody asked.
+//! The value of an output that is not an asset expires when its run has succeeded, some time after the run
+//! has failed, or when Dagster does not know the run. The value of an asset expires by age. The store itself
+//! enforces an expiry time, so that values are removed even if no cleanup runs.
 
 use crate::bindings::io::{Address, RunLife, RunState};
 use crate::options::Options;
 
-/// Until when the store keeps a value that is stored now, in seconds since the Unix epoch.
+/// Returns the expiry time of a value that is stored now, in seconds since the Unix epoch. `None` means that
+/// it does not expire.
 #[must_use]
 pub fn bound(address: &Address, options: &Options, now: u64) -> Option<u64> {
     let seconds = match address.asset {
@@ -17,7 +18,7 @@ pub fn bound(address: &Address, options: &Options, now: u64) -> Option<u64> {
     Some(now.saturating_add(seconds))
 }
 
-/// Whether the values of a run are given up, given the runs that Dagster knows.
+/// Returns whether the values of a run have expired. `known` are the runs that Dagster knows.
 #[must_use]
 pub fn is_over(run_id: &str, known: &[RunLife], options: &Options, now: u64) -> bool {
     let Some(run) = known.iter().find(|run| run.run_id == run_id) else { return true };
@@ -39,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_left_goes_with_it_and_a_failed_one_can_be_taken_up_again() {
+    fn values_expire_when_their_run_succeeds_and_later_when_it_fails() {
         let options = Options::default();
         let known = [
             run("live", RunState::Live, None),

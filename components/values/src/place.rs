@@ -1,14 +1,14 @@
-//! The store behind a trait.
+//! The value store, behind a trait.
 
 use dagster_ray_sdk::Error;
 use dagster_ray_sdk::bindings::objects::{self, Entry, Value};
 
-/// A place that keeps values of type `V`.
+/// A store for values of type `V`.
 pub trait Place<V> {
-    /// Keeps a value.
+    /// Stores a value. `keep_until` is its expiry time in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// Where the store refuses it.
+    /// The store rejects the value. Without `overwrite`, an existing entry is a `conflict`.
     fn put(
         &self,
         key: &str,
@@ -21,46 +21,46 @@ pub trait Place<V> {
     /// Loads a value.
     ///
     /// # Errors
-    /// Where there is none, or the store cannot be reached.
+    /// The key does not exist (`not-found`), or the store is unavailable.
     fn get(&self, key: &str) -> Result<V, Error>;
 
-    /// Looks at entries, in the order of the keys.
+    /// Returns the entries of keys, in the order of the keys, without loading the values.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// The store is unavailable.
     fn stat(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, Error>;
 
-    /// The entries whose keys begin with a prefix.
+    /// Returns the entries whose keys start with a prefix.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// The store is unavailable.
     fn list(&self, prefix: &str) -> Result<Vec<Entry>, Error>;
 
-    /// Removes entries.
+    /// Removes entries, and returns how many were removed.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// The store is unavailable.
     fn delete(&self, keys: &[String]) -> Result<u32, Error>;
 }
 
-/// A store that the host lends.
+/// A store of the host, granted by the manifest.
 pub struct Lent(objects::Store);
 
 impl Lent {
-    /// Opens it.
+    /// Opens the store of this name.
     ///
     /// # Errors
-    /// Where the manifest does not grant it.
+    /// The manifest does not grant the store.
     pub fn open(name: &str) -> Result<Self, Error> {
         objects::Store::open(name).map(Self)
     }
 }
 
-/// A value that is saved is borrowed from the call, one that is loaded is owned; both are this.
+/// A value of the host.
 pub enum Handle<'a> {
-    /// Of the call.
+    /// A value to save, borrowed from the call.
     Borrowed(&'a Value),
-    /// Loaded.
+    /// A value that was loaded.
     Owned(Value),
 }
 

@@ -1,4 +1,4 @@
-//! The functions of the contract's interface `io`.
+//! Implements the contract's interface `io` over a value store.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use crate::options::Options;
 use crate::place::Place;
 use crate::{keys, lifetime};
 
-/// How many names an error lists before it only counts.
+/// The number of names that an error lists; it counts the others.
 const LISTED: usize = 20;
 const RUN: &str = "dagster/run-id";
 const STEP: &str = "dagster/step";
@@ -19,7 +19,7 @@ const MAPPING: &str = "dagster/mapping-key";
 const ASSET: &str = "dagster/asset";
 const PARTITION: &str = "dagster/partition";
 
-/// Values in a place.
+/// The values of a store.
 pub struct Values<P, V> {
     place: P,
     options: Options,
@@ -28,18 +28,19 @@ pub struct Values<P, V> {
 }
 
 impl<P: Place<V>, V> Values<P, V> {
-    /// With the user's options, at a time in seconds since the Unix epoch.
+    /// Creates the access to a store. `options` is the user's JSON, and `now` the time in seconds since the
+    /// Unix epoch.
     ///
     /// # Errors
-    /// Where the options are wrong.
+    /// The options are invalid.
     pub fn new(place: P, options: &str, now: u64) -> Result<Self, Error> {
         Ok(Self { place, options: Options::read(options)?, now, value: PhantomData })
     }
 
-    /// Keeps a value.
+    /// Stores a value.
     ///
     /// # Errors
-    /// Where the store refuses it.
+    /// The store rejects the value.
     pub fn save(&self, address: &Address, value: &V) -> Result<Stored, Error> {
         let bound = lifetime::bound(address, &self.options, self.now);
         let entry =
@@ -50,7 +51,7 @@ impl<P: Place<V>, V> Values<P, V> {
     /// Loads a value.
     ///
     /// # Errors
-    /// `not-found` where there is none; the text says what was looked for, and what is there.
+    /// `not-found` if the store has no such value. The message lists the values that the store has.
     pub fn load(&self, address: &Address) -> Result<V, Error> {
         match self.place.get(&keys::of(address)) {
             Err(Error::NotFound(reason)) => Err(self.missing(&[address], &reason)),
@@ -58,13 +59,13 @@ impl<P: Place<V>, V> Values<P, V> {
         }
     }
 
-    /// Loads the values of many partitions, each with its partition's name.
+    /// Loads the values of many partitions, each with the name of its partition.
     ///
     /// # Errors
-    /// As [`Values::load`], for all that are missing at once.
+    /// As [`Values::load`], with all missing partitions in one error.
     pub fn load_many(&self, addresses: &[Address]) -> Result<Vec<(String, V)>, Error> {
-        let wanted: Vec<_> = addresses.iter().map(keys::of).collect();
-        let found = self.place.stat(&wanted)?;
+        let keys: Vec<_> = addresses.iter().map(keys::of).collect();
+        let found = self.place.stat(&keys)?;
         let missing: Vec<_> = addresses
             .iter()
             .zip(&found)
@@ -74,8 +75,7 @@ impl<P: Place<V>, V> Values<P, V> {
         if !missing.is_empty() && !self.options.allow_missing_partitions {
             return Err(self.missing(&missing, ""));
         }
-        let present =
-            addresses.iter().zip(&wanted).zip(found).filter_map(|(pair, entry)| entry.map(|_| pair));
+        let present = addresses.iter().zip(&keys).zip(found).filter_map(|(pair, entry)| entry.map(|_| pair));
         let mut values = Vec::new();
         for (address, key) in present {
             match self.place.get(key) {
@@ -88,18 +88,18 @@ impl<P: Place<V>, V> Values<P, V> {
         Ok(values)
     }
 
-    /// Lists what is kept.
+    /// Lists stored values.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// The store is unavailable.
     pub fn list(&self, selection: Selection) -> Result<Vec<Stored>, Error> {
         Ok(self.select(selection)?.into_iter().map(stored).collect())
     }
 
-    /// Removes what is kept.
+    /// Removes stored values, and returns how many were removed.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// The store is unavailable.
     pub fn delete(&self, selection: Selection) -> Result<u32, Error> {
         let keys = match selection {
             Selection::Keys(keys) => keys,
@@ -131,16 +131,16 @@ impl<P: Place<V>, V> Values<P, V> {
         }
     }
 
-    /// What was looked for, and what is there instead.
-    fn missing(&self, looked_for: &[&Address], reason: &str) -> Error {
-        let Some(first) = looked_for.first() else { return Error::NotFound(reason.to_owned()) };
-        let names: Vec<_> = looked_for.iter().map(|address| name(address)).collect();
-        let keys: Vec<_> = looked_for.iter().map(|address| keys::of(address)).collect();
-        let (prefix, whole, part) = match &first.asset {
-            Some(parts) => (keys::of_asset(parts), "of this asset", PARTITION),
-            None => (keys::of_run(&first.run_id), "of this run", STEP),
+    /// Returns the `not-found` error, which names the missing values and lists those that the store has.
+    fn missing(&self, missing: &[&Address], reason: &str) -> Error {
+        let Some(first) = missing.first() else { return Error::NotFound(reason.to_owned()) };
+        let names: Vec<_> = missing.iter().map(|address| name(address)).collect();
+        let keys: Vec<_> = missing.iter().map(|address| keys::of(address)).collect();
+        let (prefix, owner, part) = match &first.asset {
+            Some(parts) => (keys::of_asset(parts), "this asset", PARTITION),
+            None => (keys::of_run(&first.run_id), "this run", STEP),
         };
-        let there: Vec<_> = match self.place.list(&prefix) {
+        let stored: Vec<_> = match self.place.list(&prefix) {
             Ok(entries) => entries
                 .iter()
                 .map(|entry| match (attribute(entry, part), attribute(entry, OUTPUT)) {
@@ -149,18 +149,18 @@ impl<P: Place<V>, V> Values<P, V> {
                     _ => "the value without a partition".to_owned(),
                 })
                 .collect(),
-            Err(error) => vec![format!("(it cannot be said: {})", error.text())],
+            Err(error) => vec![format!("(unknown: {})", error.text())],
         };
-        let there = if there.is_empty() {
+        let stored = if stored.is_empty() {
             format!(
-                "nothing {whole} is kept: it was never stored here, its time was over, or the store began anew"
+                "the store has no value of {owner}: none was stored here, it expired, or the store restarted"
             )
         } else {
-            format!("{whole}, this is kept: {}", listed(&there))
+            format!("the store has these values of {owner}: {}", listed(&stored))
         };
         let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         Error::NotFound(format!(
-            "there is no value for {}, key {}{reason}; {there}. Run what makes it again",
+            "no value is stored for {}, key {}{reason}; {stored}. Run the step that makes the value again",
             listed(&names),
             listed(&keys)
         ))

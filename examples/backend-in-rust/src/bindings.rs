@@ -1,5 +1,4 @@
-//! The contract, generated from its text. Of the imports, only those that are used end up in the
-//! component.
+//! The generated bindings of the contract. The component imports only the interfaces that it uses.
 
 #![allow(clippy::all)]
 #![cfg_attr(not(target_family = "wasm"), allow(dead_code, unused_macros, unused_imports))]

@@ -1,4 +1,4 @@
-//! Steps.
+//! The exported interface `executor`: steps as jobs of the service.
 
 use crate::Backend;
 use crate::bindings::dagster_ray::host::model::{Error, JobStatus};
@@ -22,7 +22,7 @@ impl Guest for Backend {
         let found = service.start(&id, &spec)?;
         let is_ours = found.labels.get(job::LAUNCH) == spec.labels.get(job::LAUNCH);
         if found.has_ended() && !is_ours {
-            // It belongs to an earlier worker of the run, which was resumed since.
+            // The ended job belongs to an earlier worker of a resumed run.
             service.forget(&id)?;
             service.start(&id, &spec)?;
         }
@@ -37,7 +37,7 @@ impl Guest for Backend {
         Service::configured()?.stop(&ids(steps), listener)
     }
 
-    // The steps of a run share nothing that was made for them.
+    // This backend creates nothing that the steps of a run share.
     fn finish(_run_id: String, _options: String) -> Result<(), Error> {
         Ok(())
     }

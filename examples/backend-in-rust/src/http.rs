@@ -1,6 +1,6 @@
-//! Requests, as `wasi:http` has them.
+//! An HTTP client on `wasi:http`.
 //!
-//! No header for the token: the host adds it, to requests to the address that it belongs to.
+//! Requests have no token: the host adds it to requests to the configured address.
 
 use crate::bindings::dagster_ray::host::model::{Denial, Error, RetryHint};
 use crate::bindings::wasi::{
@@ -17,11 +17,11 @@ use crate::bindings::wasi::{
     },
 };
 
-/// What a stream takes at once.
+/// The most bytes that `blocking-write-and-flush` of `wasi:io` accepts.
 const PIECE: usize = 4096;
 const READ: u64 = 64 << 10;
 
-/// An answer. The fields are dropped in their order: a child before what it came from.
+/// A response. Its fields are dropped in order, each child resource before its parent.
 pub(crate) struct Response {
     pub(crate) status: u16,
     stream: InputStream,
@@ -29,15 +29,15 @@ pub(crate) struct Response {
     _response: IncomingResponse,
 }
 
-/// What came of waiting for more of an answer.
+/// The result of waiting for more of a response.
 pub(crate) enum More {
     Bytes(Vec<u8>),
-    /// Nothing came in time.
+    /// No data arrived in time.
     Quiet,
     End,
 }
 
-/// Sends a request to `http(s)://authority/path`, and waits for the answer to begin.
+/// Sends a request to `http(s)://authority/path` and waits for the head of the response.
 pub(crate) fn send(method: &Method, url: &str, body: &[u8]) -> Result<Response, Error> {
     let (scheme, authority, path) = split(url)?;
     let length = ("content-length".to_owned(), body.len().to_string().into_bytes());
@@ -48,21 +48,21 @@ pub(crate) fn send(method: &Method, url: &str, body: &[u8]) -> Result<Response, 
         .and_then(|()| request.set_scheme(Some(&scheme)))
         .and_then(|()| request.set_authority(Some(authority)))
         .and_then(|()| request.set_path_with_query(Some(path)))
-        .map_err(|()| no_url(url))?;
-    let outgoing = request.body().map_err(|()| broken(url, "it has no body"))?;
-    let answer = outgoing_handler::handle(request, None).map_err(|code| explained(url, &code))?;
-    // A service that answers early stops reading. What it says is in the answer.
+        .map_err(|()| invalid_url(url))?;
+    let outgoing = request.body().map_err(|()| broken(url, "the request has no body"))?;
+    let pending = outgoing_handler::handle(request, None).map_err(|code| explained(url, &code))?;
+    // A server that responds early stops reading. The response contains the reason.
     let _ = write(outgoing, body);
-    let signal = answer.subscribe();
-    signal.block();
-    drop(signal);
-    let response = match answer.get() {
+    let ready = pending.subscribe();
+    ready.block();
+    drop(ready);
+    let response = match pending.get() {
         Some(Ok(Ok(response))) => response,
         Some(Ok(Err(code))) => return Err(explained(url, &code)),
-        Some(Err(())) | None => return Err(broken(url, "the answer was lost")),
+        Some(Err(())) | None => return Err(broken(url, "the response was lost")),
     };
-    let body = response.consume().map_err(|()| broken(url, "the answer has no body"))?;
-    let stream = body.stream().map_err(|()| broken(url, "the answer has no body"))?;
+    let body = response.consume().map_err(|()| broken(url, "the response has no body"))?;
+    let stream = body.stream().map_err(|()| broken(url, "the response has no body"))?;
     Ok(Response { status: response.status(), stream, _body: body, _response: response })
 }
 
@@ -77,7 +77,7 @@ fn write(outgoing: OutgoingBody, body: &[u8]) -> Result<(), StreamError> {
 }
 
 impl Response {
-    /// The next bytes, if some come within so many milliseconds.
+    /// Waits up to `within_ms` milliseconds for more bytes.
     pub(crate) fn next(&self, within_ms: u64) -> Result<More, Error> {
         let readable = self.stream.subscribe();
         let late = subscribe_duration(within_ms * 1_000_000);
@@ -89,18 +89,18 @@ impl Response {
             Ok(bytes) => Ok(More::Bytes(bytes)),
             Err(StreamError::Closed) => Ok(More::End),
             Err(StreamError::LastOperationFailed(error)) => {
-                Err(broken("the answer", &error.to_debug_string()))
+                Err(broken("the response", &error.to_debug_string()))
             }
         }
     }
 
-    /// All of it.
+    /// Reads the whole body.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>, Error> {
         let mut all = Vec::new();
         loop {
             match self.next(60_000)? {
                 More::Bytes(bytes) => all.extend(bytes),
-                More::Quiet => return Err(broken("the answer", "it stopped in the middle")),
+                More::Quiet => return Err(broken("the response", "no data for 60 s")),
                 More::End => return Ok(all),
             }
         }
@@ -111,27 +111,27 @@ fn split(url: &str) -> Result<(Scheme, &str, &str), Error> {
     let (scheme, rest) = match url.split_once("://") {
         Some(("http", rest)) => (Scheme::Http, rest),
         Some(("https", rest)) => (Scheme::Https, rest),
-        _ => return Err(no_url(url)),
+        _ => return Err(invalid_url(url)),
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if authority.is_empty() {
-        return Err(no_url(url));
+        return Err(invalid_url(url));
     }
     Ok((scheme, authority, if path.is_empty() { "/" } else { path }))
 }
 
-fn no_url(url: &str) -> Error {
-    crate::options::invalid("address", &format!("`{url}` is no URL"), "write http://host:port")
+fn invalid_url(url: &str) -> Error {
+    crate::options::invalid("address", &format!("`{url}` is not an HTTP URL"), "write http://host:port")
 }
 
-/// The connection broke, and with it what could be known.
+/// Returns the error for a broken connection: the request may have been applied.
 fn broken(what: &str, how: &str) -> Error {
     Error::Unavailable(RetryHint { reason: format!("{what}: {how}"), after_ms: None, maybe_applied: true })
 }
 
 fn explained(url: &str, code: &ErrorCode) -> Error {
     match code {
-        // The host knows the line that grants it, and puts it into the error.
+        // The host fills in the grant that would allow the request.
         ErrorCode::HttpRequestDenied => Error::Denied(Denial {
             capability: "http".to_owned(),
             target: url.to_owned(),
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_a_scheme_an_authority_and_a_path() {
+    fn split_separates_scheme_authority_and_path() {
         let (_, authority, path) = split("http://host:1/a/b?c=d").ok().unwrap();
         assert_eq!((authority, path), ("host:1", "/a/b?c=d"));
         assert_eq!(split("https://host").ok().unwrap().2, "/");

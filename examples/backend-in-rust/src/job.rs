@@ -1,4 +1,4 @@
-//! Jobs of the service: how they are called, and what they execute.
+//! The service's jobs: their ids and what they execute.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,15 @@ use crate::bindings::dagster_ray::host::model::{Error, WorkerCommand};
 use crate::bindings::wasi::random::random::get_random_u64;
 use crate::options::{Options, ScriptOptions, invalid};
 
-/// The label that tells one launch from another.
+/// The label with a nonce that distinguishes launches.
 pub(crate) const LAUNCH: &str = "launch";
-/// Where a worker's last argument travels. The service shows command lines to all who may ask.
+/// The variable with a worker's last argument, which may hold secrets. The service shows command lines to
+/// every client.
 const ARGUMENT: &str = "DAGSTER_WORKER_ARGUMENT";
 const LONGEST_NAME: usize = 60;
 const LONGEST_ID: usize = 200;
 
-/// What the service is asked to execute.
+/// The body of a request that starts a job.
 #[derive(Debug, Serialize)]
 pub(crate) struct Spec {
     argv: Vec<String>,
@@ -25,29 +26,30 @@ pub(crate) struct Spec {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// A run's job.
+/// Returns the id of a run's job.
 pub(crate) fn of_run(run_id: &str, attempt: u32) -> String {
     format!("dagster-run-{}.{attempt}", slug(run_id))
 }
 
-/// A step's job.
+/// Returns the id of a step's job.
 pub(crate) fn of_step(run_id: &str, step_key: &str, attempt: u32) -> String {
     format!("dagster-step-{}.{}.{attempt}", slug(run_id), slug(step_key))
 }
 
-/// A script's job.
+/// Returns the id of a script's job.
 pub(crate) fn of_script(run_id: &str, nonce: &str) -> String {
     format!("dagster-pipes-{}.{}", slug(run_id), slug(nonce))
 }
 
-/// What the service takes as an id.
+/// Returns whether the service accepts the text as an id.
 pub(crate) fn is_id(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(fits)
 }
 
-/// A step's key may hold any character. What does not fit into an id is replaced, and a hash of
-/// the whole tells it from its likes.
+/// Returns the name if it fits into an id, or else a replacement with a hash of the name.
+///
+/// A step's key may contain any character.
 fn slug(name: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if name.len() <= LONGEST_NAME && name.chars().all(fits) {
@@ -62,21 +64,21 @@ fn slug(name: &str) -> String {
 }
 
 impl Spec {
-    /// A worker of Dagster.
+    /// The job of a run worker or a step worker.
     pub(crate) fn of_worker(
         command: &WorkerCommand,
         options: Options,
         labels: &[(&str, &str)],
     ) -> Result<Self, Error> {
         let mut env = BTreeMap::new();
-        for (place, entry) in options.env_vars.iter().enumerate() {
-            // Not the entry itself: it may hold a secret, and errors are shown to many.
+        for (index, entry) in options.env_vars.iter().enumerate() {
+            // The entry is left out of the error, because it may hold a secret.
             let Some((name, value)) = entry.split_once('=') else {
-                return Err(invalid(&format!("env_vars[{place}]"), "has no `=`", "write KEY=VALUE"));
+                return Err(invalid(&format!("env_vars[{index}]"), "has no `=`", "write KEY=VALUE"));
             };
             env.insert(name.to_owned(), value.to_owned());
         }
-        // What the worker needs wins over what the user wants.
+        // The worker's own variables take precedence over the user's.
         env.extend(command.env.iter().cloned());
         let mut argv = command.argv.clone();
         if let Some(payload) = &command.payload {
@@ -87,7 +89,7 @@ impl Spec {
         Ok(Self { argv, env, directory: options.directory, labels: labelled(labels) })
     }
 
-    /// A script that reports back through Dagster Pipes.
+    /// The job of a script that reports through Dagster Pipes.
     pub(crate) fn of_script(
         options: ScriptOptions,
         bootstrap: &[(String, String)],

@@ -1,4 +1,4 @@
-//! Runs.
+//! The exported interface `launcher`: runs as jobs of the service.
 
 use crate::Backend;
 use crate::bindings::dagster_ray::host::model::{Error, JobState, JobStatus};
@@ -8,7 +8,7 @@ use crate::http::More;
 use crate::service::Service;
 use crate::{job, options};
 
-/// How much output someone who debugs is shown.
+/// Bytes of output in the debug info.
 const TAIL: usize = 16 << 10;
 const QUIET_MS: u64 = 500;
 
@@ -52,7 +52,7 @@ impl Guest for Backend {
         let status = service.look_at(&id)?;
         let mut tail = Vec::new();
         if let Some(output) = service.output(&id, 0)? {
-            // The stream of a job that runs does not end.
+            // The stream of a running job does not end.
             while let More::Bytes(bytes) = output.next(QUIET_MS)? {
                 tail.extend(bytes);
                 tail.drain(..tail.len().saturating_sub(TAIL));

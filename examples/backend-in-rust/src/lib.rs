@@ -1,7 +1,7 @@
 //! Dagster runs, steps and scripts as commands of the service in `../command-runner`.
 //!
-//! Each export of the contract has a file. What they share: [`service`] speaks with the service,
-//! [`options`] reads what users write, [`job`] names jobs and makes them from a worker's command.
+//! Each exported interface has a file. They share [`service`] (the HTTP client), [`options`] (the
+//! configuration) and [`job`] (ids and contents of jobs).
 
 mod bindings;
 mod executor;
@@ -14,7 +14,7 @@ mod service;
 
 use bindings::exports::dagster_ray::backend::describe::{Description, Guest, Role};
 
-/// The component. Each call gets a fresh instance, so it has nothing to keep.
+/// The component. It has no state, because each call gets a new instance.
 struct Backend;
 
 impl Guest for Backend {
@@ -36,6 +36,6 @@ impl Guest for Backend {
     }
 }
 
-// A native linker cannot name a component's exports; natively the crate is only tested.
+// A native linker does not accept a component's export names. Native builds only run the tests.
 #[cfg(target_family = "wasm")]
 bindings::export!(Backend with_types_in bindings);

@@ -1,4 +1,4 @@
-//! What users write, with every mistake told by the name of its field.
+//! Reads the user's options. Errors name the field of each mistake.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use serde_json::{Map, Value, json};
 
 use crate::bindings::dagster_ray::host::model::{Error, FieldError};
 
-/// The tag with which a run or an op overrides the configuration, key by key.
+/// The tag of a run or an op that overrides the configuration, key by key.
 const TAG: &str = "dagster-ray/config";
 
-/// The options of runs and steps: `backend_config` and what the Python side has fields for.
+/// The options of runs and steps: `backend_config` and the fields of the launcher's configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {
-    /// Whether the backend is used at all. The Python side has acted on it already.
+    /// Whether the backend is used at all. The Python adapter evaluates it.
     #[serde(rename = "enabled")]
     _enabled: Option<bool>,
     pub(crate) env_vars: Vec<String>,
     pub(crate) directory: Option<String>,
 }
 
-/// The options of a script: what `submit_job_params` says of it.
+/// The options of a script: `submit_job_params` of the Pipes client.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ScriptOptions {
@@ -32,14 +32,14 @@ pub(crate) struct ScriptOptions {
     pub(crate) directory: Option<String>,
 }
 
-/// Of Ray's runtime environments, what makes sense without Ray.
+/// The keys of Ray's runtime environment that this service supports.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RuntimeEnv {
     pub(crate) env_vars: BTreeMap<String, String>,
 }
 
-/// A mistake, with what to write instead.
+/// Returns an error for one field, with a hint.
 pub(crate) fn invalid(path: &str, problem: &str, hint: &str) -> Error {
     Error::InvalidConfig(vec![FieldError {
         path: path.to_owned(),
@@ -48,7 +48,7 @@ pub(crate) fn invalid(path: &str, problem: &str, hint: &str) -> Error {
     }])
 }
 
-/// The configuration, overridden by the tag.
+/// Reads the options of a run or step, overridden by the tag.
 pub(crate) fn of_worker(options: &str, tags: &[(String, String)]) -> Result<Options, Error> {
     let mut fields = object("options", options)?;
     if let Some((_, tag)) = tags.iter().find(|(name, _)| name == TAG) {
@@ -68,15 +68,15 @@ pub(crate) fn of_script(options: &str) -> Result<ScriptOptions, Error> {
 fn object(path: &str, text: &str) -> Result<Map<String, Value>, Error> {
     match serde_json::from_str(text) {
         Ok(Value::Object(mut fields)) => {
-            // What is null is as good as not there.
+            // A null value counts as absent.
             fields.retain(|_, value| !value.is_null());
             Ok(fields)
         }
-        _ => Err(invalid(path, "is no JSON object", "write {} for nothing")),
+        _ => Err(invalid(path, "is not a JSON object", "write {} for no options")),
     }
 }
 
-/// Reads each field by itself first, so that every mistake is found.
+/// Reads options. Reads each field by itself first, so that every mistake is reported.
 fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Error> {
     let mistakes: Vec<FieldError> = fields
         .iter()
@@ -102,7 +102,7 @@ pub(crate) fn schema_of_workers() -> String {
                 "type": "array", "items": {"type": "string"},
                 "description": "Environment variables, as KEY=VALUE.",
             },
-            "directory": {"type": "string", "description": "Where the worker runs, on the service's machine."},
+            "directory": {"type": "string", "description": "The working directory on the service's machine."},
         },
     })
     .to_string()
@@ -114,14 +114,14 @@ pub(crate) fn schema_of_scripts() -> String {
         "type": "object",
         "additionalProperties": false,
         "properties": {
-            "entrypoint": {"type": "string", "description": "A command line, for sh."},
+            "entrypoint": {"type": "string", "description": "The command line, run by sh."},
             "metadata": strings,
             "runtime_env": {
                 "type": "object",
                 "additionalProperties": false,
                 "properties": {"env_vars": strings},
             },
-            "directory": {"type": "string", "description": "Where it runs, on the service's machine."},
+            "directory": {"type": "string", "description": "The working directory on the service's machine."},
         },
     })
     .to_string()
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_wins_key_by_key() {
+    fn the_tag_overrides_options_key_by_key() {
         let tags = [(TAG.to_owned(), r#"{"directory": "/b", "enabled": null}"#.to_owned())];
         let options =
             of_worker(r#"{"directory": "/a", "env_vars": ["A=1"], "enabled": true}"#, &tags).unwrap();
@@ -140,9 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_by_its_name() {
+    fn errors_name_every_wrong_field() {
         let Err(Error::InvalidConfig(mistakes)) = of_worker(r#"{"num_cpus": 1, "directory": 2}"#, &[]) else {
-            panic!("a mistake went through");
+            panic!("no error for wrong options");
         };
         let paths: Vec<&str> = mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
         assert_eq!(paths, ["directory", "num_cpus"]);

@@ -1,4 +1,4 @@
-//! Scripts that report back through Dagster Pipes.
+//! The exported interface `pipes`: scripts that report through Dagster Pipes.
 
 use crate::Backend;
 use crate::bindings::dagster_ray::host::model::{Error, JobRef, JobState, JobStatus};
@@ -8,10 +8,10 @@ use crate::http::{More, Response};
 use crate::service::{Service, sleep};
 use crate::{job, options};
 
-/// How often a quiet script's caller is asked whether he is still there.
+/// How long to wait for output before checking whether the caller has canceled.
 const QUIET_MS: u64 = 500;
-const LOOK_MS: u64 = 500;
-/// How often in a row the stream may break without a whole line more.
+const POLL_MS: u64 = 500;
+/// How often in a row the stream may break without another complete line.
 const BREAKS: u32 = 5;
 
 impl Guest for Backend {
@@ -37,25 +37,25 @@ impl Guest for Backend {
             None => 0,
             Some(Ok(from)) => from,
             Some(Err(_)) => {
-                return Err(options::invalid("from", "is no position", "pass what `follow` returned"));
+                return Err(options::invalid("from", "is not a position", "pass what `follow` returned"));
             }
         };
-        let mut lines = Lines { position: from, begun: Vec::new() };
+        let mut lines = Lines { position: from, incomplete: Vec::new() };
         let reached = |lines: &Lines, complete| Followed { position: lines.position.to_string(), complete };
         let mut fruitless = 0;
         while let Some(output) = service.output(&job.submission_id, lines.position)? {
             let before = lines.position;
-            if pass_on(&output, &mut lines, listener)? {
+            if forward(&output, &mut lines, listener)? {
                 break;
             }
-            // What came of a line whose end did not come is sent again.
-            lines.begun.clear();
+            // The service sends an incomplete line again.
+            lines.incomplete.clear();
             fruitless = if lines.position > before { 0 } else { fruitless + 1 };
             if fruitless > BREAKS {
-                // The caller goes on from the position.
+                // The caller continues at this position.
                 return Ok(reached(&lines, false));
             }
-            sleep(LOOK_MS);
+            sleep(POLL_MS);
         }
         lines.end(listener);
         Ok(reached(&lines, true))
@@ -71,7 +71,7 @@ impl Guest for Backend {
             if listener.cancelled() {
                 return Err(Error::Cancelled);
             }
-            sleep(LOOK_MS);
+            sleep(POLL_MS);
         }
     }
 
@@ -82,8 +82,8 @@ impl Guest for Backend {
     }
 }
 
-/// Passes output on until it ends, or until the connection breaks; and says which.
-fn pass_on(output: &Response, lines: &mut Lines, listener: &Listener) -> Result<bool, Error> {
+/// Forwards output until it ends or the connection breaks. Returns whether it ended.
+fn forward(output: &Response, lines: &mut Lines, listener: &Listener) -> Result<bool, Error> {
     loop {
         if listener.cancelled() {
             return Err(Error::Cancelled);
@@ -97,35 +97,35 @@ fn pass_on(output: &Response, lines: &mut Lines, listener: &Listener) -> Result<
     }
 }
 
-/// Output cut into lines. A line counts as passed on once it is whole.
+/// Splits output into lines. The position counts complete lines only.
 struct Lines {
     position: u64,
-    begun: Vec<u8>,
+    incomplete: Vec<u8>,
 }
 
 impl Lines {
     fn add(&mut self, bytes: &[u8], listener: &Listener) {
-        let whole = self.whole(bytes);
-        if !whole.is_empty() {
-            listener.output(Channel::Stdout, &whole);
+        let complete = self.complete(bytes);
+        if !complete.is_empty() {
+            listener.output(Channel::Stdout, &complete);
         }
     }
 
-    fn whole(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        self.begun.extend(bytes);
-        let Some(last) = self.begun.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
-        let rest = self.begun.split_off(last + 1);
-        let mut ready = std::mem::replace(&mut self.begun, rest);
+    fn complete(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.incomplete.extend(bytes);
+        let Some(last) = self.incomplete.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+        let rest = self.incomplete.split_off(last + 1);
+        let mut ready = std::mem::replace(&mut self.incomplete, rest);
         self.position += ready.len() as u64;
         ready.pop();
         ready.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
     }
 
-    /// What is left when all is there is a line without an end.
+    /// Forwards the last line, which has no line break.
     fn end(&mut self, listener: &Listener) {
-        if !self.begun.is_empty() {
-            self.position += self.begun.len() as u64;
-            listener.output(Channel::Stdout, &[std::mem::take(&mut self.begun)]);
+        if !self.incomplete.is_empty() {
+            self.position += self.incomplete.len() as u64;
+            listener.output(Channel::Stdout, &[std::mem::take(&mut self.incomplete)]);
         }
     }
 }
@@ -135,11 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_passed_on_whole_and_the_position_is_after_them() {
-        let mut lines = Lines { position: 10, begun: Vec::new() };
-        assert!(lines.whole(b"on").is_empty());
+    fn only_complete_lines_are_forwarded_and_counted() {
+        let mut lines = Lines { position: 10, incomplete: Vec::new() };
+        assert!(lines.complete(b"on").is_empty());
         assert_eq!(lines.position, 10);
-        assert_eq!(lines.whole(b"e\n\ntw"), [b"one".to_vec(), Vec::new()]);
-        assert_eq!((lines.position, lines.begun.as_slice()), (15, b"tw".as_slice()));
+        assert_eq!(lines.complete(b"e\n\ntw"), [b"one".to_vec(), Vec::new()]);
+        assert_eq!((lines.position, lines.incomplete.as_slice()), (15, b"tw".as_slice()));
     }
 }

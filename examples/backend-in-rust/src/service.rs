@@ -1,4 +1,4 @@
-//! The service: its requests, and what they answer.
+//! The client of the service's HTTP API.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::http::{self, Response};
 use crate::job::{self, Spec};
 use crate::options::invalid;
 
-/// What is read from the configuration once, and not with each run or step.
+/// The settings that are read from the configuration once and not sent with each run or step.
 pub(crate) const SETTINGS: [(&str, &str); 2] = [
     ("address", "The URL of the service, such as http://127.0.0.1:8099."),
     ("stop_grace_seconds", "How long a job may take to end before it is killed. Default: 30."),
@@ -23,13 +23,13 @@ pub(crate) const SETTINGS: [(&str, &str); 2] = [
 
 const TRIES: u32 = 4;
 const FIRST_WAIT_MS: u64 = 250;
-/// How many jobs are asked for at once: their ids stand in the URL.
+/// How many job ids fit into the URL of one request.
 const AT_ONCE: usize = 100;
-const LOOK_MS: u64 = 300;
-/// How much longer than its grace the end of a job is waited for.
+const POLL_MS: u64 = 300;
+/// How long to wait for the end of a job after its grace period.
 const PATIENCE_SECONDS: f64 = 30.0;
 
-/// A job as the service shows it.
+/// A job in a response of the service.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Job {
     pub(crate) id: String,
@@ -65,7 +65,7 @@ impl Job {
     }
 }
 
-/// The service that the configuration names.
+/// A client of the configured service.
 pub(crate) struct Service {
     address: String,
     grace_seconds: f64,
@@ -80,7 +80,11 @@ impl Service {
             None => 30.0,
             Some(text) => {
                 text.parse().ok().filter(|seconds| (0.0..86_400.0).contains(seconds)).ok_or_else(|| {
-                    invalid("stop_grace_seconds", &format!("is {text}"), "write a number of seconds")
+                    invalid(
+                        "stop_grace_seconds",
+                        &format!("is {text}"),
+                        "write a number of seconds below 86400",
+                    )
                 })?
             }
         };
@@ -92,7 +96,7 @@ impl Service {
         JobRef { submission_id: id, dashboard_url: Some(page), details: None }
     }
 
-    /// Starts a job, or finds the one that has its id.
+    /// Starts a job, or returns the existing job with this id.
     pub(crate) fn start(&self, id: &str, spec: &Spec) -> Result<Job, Error> {
         let body = serde_json::to_vec(spec).map_err(|error| Error::Other(error.to_string()))?;
         parsed(&self.ask_about(&Method::Put, id, "", &body)?)
@@ -102,13 +106,13 @@ impl Service {
         found(self.ask_about(&Method::Delete, id, "", &[])).map(|_| ())
     }
 
-    /// The status of each, in their order.
+    /// Returns the status of each job, in the order of the ids.
     pub(crate) fn look(&self, ids: &[String]) -> Result<Vec<JobStatus>, Error> {
         let mut known = BTreeMap::new();
-        let asked: Vec<&str> = ids.iter().map(String::as_str).filter(|id| job::is_id(id)).collect();
-        for some in asked.chunks(AT_ONCE) {
-            let answer = self.ask(&Method::Get, &format!("/jobs?ids={}", some.join(",")), &[])?;
-            let jobs: Vec<Job> = parsed(&answer)?;
+        let valid: Vec<&str> = ids.iter().map(String::as_str).filter(|id| job::is_id(id)).collect();
+        for batch in valid.chunks(AT_ONCE) {
+            let response = self.ask(&Method::Get, &format!("/jobs?ids={}", batch.join(",")), &[])?;
+            let jobs: Vec<Job> = parsed(&response)?;
             known.extend(jobs.into_iter().map(|job| (job.id.clone(), job)));
         }
         Ok(ids.iter().map(|id| known.get(id).map_or_else(|| missing(id), Job::status)).collect())
@@ -118,7 +122,7 @@ impl Service {
         Ok(self.look(&[id.to_owned()])?.pop().unwrap_or_else(|| missing(id)))
     }
 
-    /// Stops jobs, all at the same time, and returns their ends.
+    /// Stops all jobs at once and returns their final statuses.
     pub(crate) fn stop(&self, ids: &[String], listener: &Listener) -> Result<Vec<JobStatus>, Error> {
         let body = json!({"grace_seconds": self.grace_seconds}).to_string();
         for id in ids {
@@ -137,16 +141,18 @@ impl Service {
             if now() >= deadline {
                 return Err(Error::Timeout(patience_ms));
             }
-            sleep(LOOK_MS);
+            sleep(POLL_MS);
         }
     }
 
-    /// Its output from a byte on, as a stream that ends with the job. None where there is no job.
+    /// Returns a job's output from a byte position, as a stream that ends with the job.
+    ///
+    /// Returns `None` if there is no such job.
     pub(crate) fn output(&self, id: &str, from: u64) -> Result<Option<Response>, Error> {
         found(self.ask_about(&Method::Get, id, &format!("/output?from={from}"), &[]))
     }
 
-    /// A reference comes from a tag, which users can edit: what is no id goes into no URL.
+    /// Sends a request about a job. Checks the id, because users can edit the tag that holds it.
     fn ask_about(&self, method: &Method, id: &str, what: &str, body: &[u8]) -> Result<Response, Error> {
         if !job::is_id(id) {
             return Err(Error::NotFound(format!("there is no job {id:?}")));
@@ -154,7 +160,7 @@ impl Service {
         self.ask(method, &format!("/jobs/{id}{what}"), body)
     }
 
-    /// Every request can be repeated: it finds what an earlier one did.
+    /// Sends a request with retries. All requests of the API are idempotent.
     fn ask(&self, method: &Method, path: &str, body: &[u8]) -> Result<Response, Error> {
         let url = format!("{}{path}", self.address);
         let mut wait = FIRST_WAIT_MS;
@@ -205,8 +211,8 @@ fn succeeded(response: Response) -> Result<Response, Error> {
     }))
 }
 
-fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
-    match answer {
+fn found<T>(response: Result<T, Error>) -> Result<Option<T>, Error> {
+    match response {
         Err(Error::NotFound(_)) => Ok(None),
         other => other.map(Some),
     }
@@ -214,5 +220,5 @@ fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
 
 fn parsed<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {
     serde_json::from_slice(&response.bytes()?)
-        .map_err(|error| Error::Other(format!("the service's answer is not what it should be: {error}")))
+        .map_err(|error| Error::Other(format!("malformed response of the service: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Calls a component: writes its reports to standard error, and cancels the call on Ctrl-C.
+//! Calls a component, writes its reports to standard error, and cancels the call on Ctrl-C.
 
 use std::io::Write;
 use std::time::Duration;
@@ -11,11 +11,10 @@ use crate::exit::Interrupted;
 use crate::interrupt::LOOK;
 use crate::output::{BAD, FAINT, Output, WARNING};
 
-/// Calls `interface.function` with a JSON object, and waits for the end.
+/// Calls `interface.function` with arguments as a JSON object, and waits for its result.
 ///
 /// # Errors
-/// Where the call fails, or the user pressed Ctrl-C. Then the component has cleaned up, and the call has
-/// ended.
+/// If the call fails, or after Ctrl-C, once the component has cleaned up and the call has ended.
 pub(crate) fn call(
     context: &Context,
     backend: &Backend,
@@ -35,7 +34,7 @@ pub(crate) fn call(
         if context.interrupt.is_raised() && !is_cancelled {
             context
                 .output
-                .note("stopping: the component may clean up first; press Ctrl-C again to leave at once");
+                .note("stopping after the component has cleaned up; press Ctrl-C again to exit at once");
             call.cancel();
             is_cancelled = true;
         }
@@ -56,7 +55,7 @@ fn report(output: Output, notice: Notice) {
         Notice::Progress { message } => output.note(format_args!("{FAINT}{message}{FAINT:#}")),
         Notice::Event { event, body } => output.note(format_args!("{FAINT}{event}{FAINT:#}: {body}")),
         Notice::Output { text, .. } => {
-            // A script's output, byte by byte. A closed standard error does not end the call.
+            // Write the script's output unchanged. A closed standard error must not end the call.
             let _ = std::io::stderr().write_all(&text);
         }
     }

@@ -1,15 +1,15 @@
-//! What the commands have in common that record and replay.
+//! Helpers of the commands that record and replay cassettes.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use dagster_ray_runtime::capability::http::cassette::{Cassette, VARIABLE};
 
-/// Makes one file of what was recorded into a directory; none where that was nothing. Returns the
-/// number of exchanges.
+/// Merges the recordings of a directory into one file, and returns the number of exchanges. Writes no file
+/// if nothing was recorded.
 ///
 /// # Errors
-/// Where the directory cannot be read, or the file not be written.
+/// If the directory cannot be read, or the file cannot be written.
 pub(crate) fn put_together(directory: &Path, file: &Path) -> anyhow::Result<usize> {
     let cassette = Cassette::read(directory)?;
     if !cassette.exchanges.is_empty() {
@@ -18,19 +18,19 @@ pub(crate) fn put_together(directory: &Path, file: &Path) -> anyhow::Result<usiz
     Ok(cassette.exchanges.len())
 }
 
-/// A directory to record into, that disappears with this.
+/// Creates a temporary directory for recordings, which is removed when it is dropped.
 ///
 /// # Errors
-/// Where none can be made.
+/// If it cannot be created.
 pub(crate) fn directory() -> anyhow::Result<tempfile::TempDir> {
     let made = tempfile::Builder::new().prefix("dagster-ray-cassette-").tempdir();
-    made.context("no directory to record into can be made")
+    made.context("a temporary directory for the recording cannot be created")
 }
 
-/// Runs a command with a variable in its environment, and waits for it.
+/// Runs a command with `DAGSTER_RAY_CASSETTE` set to `value`, and waits for it.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// If it cannot be started.
 pub(crate) fn run(command: &[String], value: &std::ffi::OsStr) -> anyhow::Result<std::process::ExitStatus> {
     let (program, arguments) = command.split_first().context("no command is given")?;
     std::process::Command::new(program)

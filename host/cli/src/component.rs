@@ -1,4 +1,4 @@
-//! The component that an argument names.
+//! Finds the component that an argument names.
 
 use dagster_ray_registry::{Found, Named, Pulled, RegistryError, Work, named};
 
@@ -6,14 +6,14 @@ use crate::context::Context;
 use crate::exit::{Interrupted, Usage};
 use crate::interrupt::LOOK;
 
-/// What the argument of that name stands for, in every command.
+/// The help text of the argument `COMPONENT`, for all commands.
 pub(crate) const COMPONENT_HELP: &str =
     "A built-in name, the path of a .wasm file, or oci://host/name@sha256:…";
 
-/// The component that an argument names, fetched where it is not on this machine yet.
+/// Finds the component that an argument names, and fetches it if it is not on this machine.
 ///
 /// # Errors
-/// Where it names none, or a registry does not give it.
+/// If the argument names no component, or the registry does not return it.
 pub(crate) fn find(context: &Context, name: &str) -> anyhow::Result<Found> {
     match named(name, &context.installation.components).map_err(|error| Usage(error.to_string()))? {
         Named::File(path) => Ok(Found { path, sha256: None }),
@@ -25,10 +25,10 @@ pub(crate) fn find(context: &Context, name: &str) -> anyhow::Result<Found> {
     }
 }
 
-/// Waits for a registry, with a sign of life.
+/// Waits for an operation of a registry, and shows a progress indicator.
 ///
 /// # Errors
-/// Where it fails, or the user gives up.
+/// If the operation fails, or the user interrupts it.
 pub(crate) fn wait<T: Send + 'static>(
     context: &Context,
     what: &str,

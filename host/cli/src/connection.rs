@@ -1,4 +1,4 @@
-//! The options of a call that a component's grants refer to, as in Dagster's configuration.
+//! The options for a component's connection and permissions, as in Dagster's configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,31 +16,31 @@ use crate::exit::Usage;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Connection and permissions")]
 pub(crate) struct Connection {
-    /// The Ray dashboard that the grant `address` stands for, such as http://ray-head:8265
+    /// The URL of the Ray dashboard, for the grant `address`, such as http://ray-head:8265
     #[arg(long, value_name = "URL")]
     address: Option<String>,
-    /// A header that the host adds to requests to the address; the component doesn't see it
+    /// A header that the host adds to requests to the address; the component cannot read it
     #[arg(long = "header", value_name = "NAME=VALUE", requires = "address", value_parser = pair)]
     headers: Vec<(String, String)>,
     /// A cookie that the host adds to requests to the address
     #[arg(long = "cookie", value_name = "NAME=VALUE", requires = "address", value_parser = pair)]
     cookies: Vec<(String, String)>,
-    /// Certificates to trust at the address: a PEM file, or `false` to check none
+    /// The PEM file of trusted certificates for the address, or `false` to verify none
     #[arg(long, value_name = "FILE", requires = "address")]
     verify: Option<String>,
-    /// A setting that the component reads (`dagster-ray call … describe.describe` lists them)
+    /// A setting of the component (`dagster-ray call … describe.describe` lists the settings)
     #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = pair)]
     settings: Vec<(String, String)>,
-    /// The kubeconfig file. Without it: KUBECONFIG, ~/.kube/config, the pod's service account
+    /// The kubeconfig file. Default: KUBECONFIG, ~/.kube/config, the pod's service account
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// A context of the kubeconfig, instead of its current one
+    /// The context of the kubeconfig. Default: its current context
     #[arg(long = "kube-context", value_name = "NAME")]
     kube_context: Option<String>,
-    /// The file behind a program that the manifest grants. Without it: python3, ray
+    /// The file of a program that the manifest grants; `python` and `ray` have defaults
     #[arg(long = "program", value_name = "NAME=FILE", value_parser = pair)]
     programs: Vec<(String, String)>,
-    /// A directory or file that may be uploaded
+    /// A directory or file that the component may upload
     #[arg(long = "directory", value_name = "PATH")]
     directories: Vec<PathBuf>,
     /// A TOML file with [grants] and [limits] that restrict the component's manifest
@@ -49,24 +49,24 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// The component with these options.
+    /// Returns the component with these options.
     ///
     /// # Errors
-    /// Where an option is wrong, or the engine cannot be started.
+    /// If an option is invalid, or the engine cannot be started.
     pub(crate) fn backend(&self, context: &mut Context, found: Found) -> anyhow::Result<Backend> {
         let options = self.options(context, found)?;
         Ok(Backend::new(context.host()?, options))
     }
 
-    /// Whether an option names a service that the component talks to.
+    /// Whether an option names a service that the component uses.
     pub(crate) fn names_a_service(&self) -> bool {
         self.address.is_some() || self.kubeconfig.is_some() || self.kube_context.is_some()
     }
 
-    /// The options of the component, without a host.
+    /// Returns the options of the component, without a host.
     ///
     /// # Errors
-    /// Where an option is wrong.
+    /// If an option is invalid.
     pub(crate) fn options(&self, context: &Context, found: Found) -> anyhow::Result<BackendOptions> {
         let mut settings: BTreeMap<_, _> = self.settings.iter().cloned().collect();
         let mut authorities = Vec::new();

@@ -1,4 +1,4 @@
-//! What every command is given.
+//! The state that every command receives.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,22 @@ use dagster_ray_runtime::{Host, HostOptions, LoadError};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 
-/// What belongs to the package that the command came with.
+/// The files of the package that the command belongs to.
 #[derive(Debug, Clone)]
 pub struct Installation {
     /// The folder with the built-in components.
     pub components: PathBuf,
-    /// The commands behind the programs that a component may be granted: `python`, and `ray` for
-    /// Ray's own command line.
+    /// The command lines of the programs that a component may be granted: `python`, and `ray` for Ray's CLI.
     pub programs: BTreeMap<String, Vec<String>>,
-    /// The folder whose compiled code is as trusted as this program, if it was installed with one.
+    /// The folder with trusted compiled code, if the program was installed with one.
     pub installed: Option<PathBuf>,
 }
 
 impl Installation {
-    /// That of a program without a Python package around it: the components in the folder that
-    /// `DAGSTER_RAY_COMPONENTS` names, beside the program, or in the source tree.
+    /// Returns the installation of a program without a Python package.
+    ///
+    /// The components are in the folder of `DAGSTER_RAY_COMPONENTS`, beside the program, or in the source
+    /// tree.
     pub fn of_program() -> Self {
         let named = std::env::var_os("DAGSTER_RAY_COMPONENTS").filter(|value| !value.is_empty());
         let beside = std::env::current_exe()
@@ -37,13 +38,13 @@ impl Installation {
     }
 }
 
-/// What every command is given.
+/// The state that every command receives.
 pub(crate) struct Context {
-    /// Where its words go.
+    /// Standard output and standard error.
     pub(crate) output: Output,
-    /// Whether the user has given up.
+    /// Whether the user has interrupted the command.
     pub(crate) interrupt: Interrupt,
-    /// What the command came with.
+    /// The package that the command belongs to.
     pub(crate) installation: Installation,
     host: Option<Host>,
 }
@@ -53,10 +54,10 @@ impl Context {
         Self { output, interrupt, installation, host: None }
     }
 
-    /// The host of this process, started when it is first needed.
+    /// Returns the host of this process, and starts it on first use.
     ///
     /// # Errors
-    /// Where the engine cannot be started.
+    /// If the engine cannot be started.
     pub(crate) fn host(&mut self) -> Result<Host, LoadError> {
         match &self.host {
             Some(host) => Ok(host.clone()),
@@ -68,7 +69,7 @@ impl Context {
         }
     }
 
-    /// Stops what components have started.
+    /// Stops the programs that components have started.
     pub(crate) fn close(&mut self) {
         if let Some(host) = self.host.take() {
             host.shutdown(std::time::Duration::from_secs(15));

@@ -1,4 +1,4 @@
-//! The exit codes of the command.
+//! The exit codes of the command, and the errors that select them.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ Exit codes:
   4    the component returned an error or trapped
   130  interrupted";
 
-/// The end of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Success.
@@ -33,7 +33,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number.
+    /// Returns the exit code.
     pub fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -45,7 +45,7 @@ impl Exit {
         }
     }
 
-    /// The end that an error stands for.
+    /// Returns the outcome of an error, from the first known cause.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
             if cause.is::<Usage>() {
@@ -83,12 +83,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A usage error. The text says what to write instead.
+/// A usage error. The message says what to write instead.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// A component that cannot be loaded, with a message that fits the command.
+/// A component that cannot be loaded, with the command's own message.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refused(pub(crate) String);
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_under_a_context_keeps_its_code() {
+    fn error_with_context_keeps_its_exit_code() {
         let error = anyhow::Error::from(Usage("x".into())).context("while reading");
         assert_eq!(Exit::of(&error), Exit::Usage);
         let load = CallError::Load(LoadError::Engine("x".into()));

@@ -1,21 +1,21 @@
-//! Ctrl-C, as something that a command looks at.
+//! Interrupts of a command by Ctrl-C.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often a waiting command looks.
+/// How often a waiting command checks for an interrupt.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
-/// Whether the user has given up. Clones are the same.
+/// Whether the command was interrupted. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// One that SIGINT and SIGTERM raise. The second signal ends the process at once.
+    /// Returns an interrupt that SIGINT and SIGTERM raise. A second signal ends the process at once.
     ///
     /// # Errors
-    /// Where the signals cannot be listened to.
+    /// If the signal handlers cannot be installed.
     pub fn of_signals() -> std::io::Result<Self> {
         let interrupt = Self::default();
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -25,12 +25,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Tells the command to stop.
+    /// Requests the command to stop.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether it was told to.
+    /// Whether the command should stop.
     pub(crate) fn is_raised(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }

@@ -41,7 +41,7 @@ struct Arguments {
     /// Print one JSON document on standard output, and nothing else there
     #[arg(long, global = true)]
     json: bool,
-    /// Log more on standard error: what happens, with -vv details, with -vvv everything
+    /// Log more on standard error: -v logs info, -vv debug, -vvv trace
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Write only errors to standard error
@@ -51,7 +51,7 @@ struct Arguments {
     command: Command,
 }
 
-/// Runs the command that `arguments` are, the name of the program first.
+/// Runs the command line `arguments`, whose first element is the program's name.
 pub fn run(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     installation: Installation,
@@ -77,7 +77,7 @@ pub fn run(
     context.close();
     match ended {
         Ok(exit) => exit,
-        // `dagster-ray … | head` has seen enough.
+        // The reader closed standard output, as in `dagster-ray … | head`.
         Err(error) if is_broken_pipe(&error) => Exit::Done,
         Err(error) => {
             output.error(&error);
@@ -88,16 +88,16 @@ pub fn run(
 
 fn log_to_standard_error(arguments: &Arguments, output: Output) -> Result<(), Usage> {
     if arguments.quiet && arguments.verbose > 0 {
-        return Err(Usage("--quiet and --verbose cannot be used together: leave one out".into()));
+        return Err(Usage("--quiet and --verbose cannot be used together; remove one".into()));
     }
     let variable = std::env::var(VARIABLE).ok();
     let filter = Filter::new(arguments.verbose, arguments.quiet, variable.as_deref())?;
-    // In a Python process whose components log to Python already, they go on doing so.
+    // This has no effect in a Python process that has already installed its own sink.
     log::install(StandardError { filter, output });
     Ok(())
 }
 
-/// The definition of the command, for shell completions.
+/// Returns the definition of the command line, for shell completions.
 pub(crate) fn definition() -> clap::Command {
     Arguments::command()
 }
@@ -113,7 +113,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_definition_holds_together() {
+    fn command_line_definition_is_valid() {
         super::definition().debug_assert();
     }
 }

@@ -1,7 +1,7 @@
-//! The host's own log lines: from `tracing` to a sink, such as standard error or Python's `logging`.
+//! Forwards the host's `tracing` events to a sink, such as standard error or Python's `logging`.
 //!
-//! Only events of this project's crates are passed on. What a component logs is not among them: the
-//! caller of the component receives those lines as reports.
+//! Only events of this project's crates are forwarded. The caller of a component receives the component's
+//! log lines as reports instead.
 
 use std::fmt::{Debug, Write};
 
@@ -10,23 +10,23 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 
-/// How important a log line is.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Details of the smallest steps.
+    /// Every single operation.
     Trace,
-    /// Details for whoever looks for a mistake.
+    /// Details for debugging.
     Debug,
-    /// What happens.
+    /// Normal operation.
     Info,
-    /// What an operator should change.
+    /// A problem that an operator should fix.
     Warning,
-    /// What has failed.
+    /// A failure.
     Error,
 }
 
 impl Level {
-    /// The level in words.
+    /// Returns the level's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Trace => "trace",
@@ -53,56 +53,56 @@ impl From<&tracing::Level> for Level {
 /// A log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// How important it is.
+    /// The level.
     pub level: Level,
     /// The logger's name, such as `dagster_ray.host.loader`.
     pub logger: String,
-    /// The message, with the event's fields behind it.
+    /// The message, followed by the event's fields.
     pub text: String,
-    /// The source file that logged it, and the line there.
+    /// The source file and line of the event.
     pub source: Option<(&'static str, u32)>,
 }
 
-/// Takes log lines.
+/// Receives log lines.
 pub trait Sink: Send + Sync + 'static {
-    /// Whether a line of this level and logger is wanted. Called for every event, so it must be cheap.
+    /// Whether lines of this level and logger are enabled. Called for every event, so it must be cheap.
     fn is_enabled(&self, level: Level, logger: Logger<'_>) -> bool;
 
-    /// Takes a line that is wanted. It must not wait: any thread of the host may call it.
+    /// Receives an enabled line. It must not block, because any thread of the host may call it.
     fn write(&self, line: Line);
 }
 
-/// The logger that an event belongs to, named only when its name is asked for.
+/// The logger of an event. Its name is computed only on demand.
 #[derive(Debug, Clone, Copy)]
 pub struct Logger<'a> {
     target: &'a str,
 }
 
 impl<'a> Logger<'a> {
-    /// That of the events of a module.
+    /// Returns the logger of a module's events.
     pub fn of(target: &'a str) -> Self {
         Self { target }
     }
 
-    /// Its name: `dagster_ray.host.loader` for the module `dagster_ray_runtime::loader`.
+    /// Returns the name: `dagster_ray.host.loader` for the module `dagster_ray_runtime::loader`.
     pub fn name(self) -> String {
         let (package, module) = self.target.split_once("::").unwrap_or((self.target, ""));
-        let package = match package.trim_start_matches(OURS) {
+        let package = match package.trim_start_matches(CRATE_PREFIX) {
             "_runtime" => "host",
             other => other.trim_start_matches('_'),
         };
         let parts = std::iter::once(package).chain(module.split("::")).filter(|part| !part.is_empty());
-        parts.fold(OURS.to_owned(), |name, part| format!("{name}.{part}"))
+        parts.fold(CRATE_PREFIX.to_owned(), |name, part| format!("{name}.{part}"))
     }
 }
 
-/// What the names of this project's crates begin with.
-const OURS: &str = "dagster_ray";
-/// The module that also logs what components log.
+/// The common prefix of the names of this project's crates.
+const CRATE_PREFIX: &str = "dagster_ray";
+/// The module that also logs the lines of components.
 const REPORTED: &str = "dagster_ray_runtime::capability::logging";
 
-/// Sends the log lines of this process to a sink. Returns whether they are: a process has one sink, and
-/// the first one stays.
+/// Installs the sink for the log lines of this process. Returns false if a sink is already installed, which
+/// is kept.
 pub fn install(sink: impl Sink) -> bool {
     tracing::subscriber::set_global_default(Bridge(sink)).is_ok()
 }
@@ -110,12 +110,12 @@ pub fn install(sink: impl Sink) -> bool {
 struct Bridge<S>(S);
 
 fn is_ours(metadata: &Metadata<'_>) -> bool {
-    metadata.is_event() && metadata.target().starts_with(OURS) && metadata.target() != REPORTED
+    metadata.is_event() && metadata.target().starts_with(CRATE_PREFIX) && metadata.target() != REPORTED
 }
 
 impl<S: Sink> Subscriber for Bridge<S> {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // What the sink wants may change, so it is asked each time.
+        // The sink's levels may change, so check them for each event.
         if is_ours(metadata) { Interest::sometimes() } else { Interest::never() }
     }
 
@@ -135,7 +135,7 @@ impl<S: Sink> Subscriber for Bridge<S> {
         });
     }
 
-    // No span is enabled, so these are never called with one.
+    // Spans are not enabled, so these methods are never called.
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
     }
@@ -149,7 +149,7 @@ impl<S: Sink> Subscriber for Bridge<S> {
     fn exit(&self, _: &Id) {}
 }
 
-/// An event as text: its message, and ` name=value` for each other field.
+/// Formats an event as its message, followed by ` name=value` for each other field.
 #[derive(Default)]
 struct Text {
     message: String,
@@ -177,9 +177,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<Line>>>);
+    struct RecordingSink(Arc<Mutex<Vec<Line>>>);
 
-    impl Sink for Kept {
+    impl Sink for RecordingSink {
         fn is_enabled(&self, level: Level, logger: Logger<'_>) -> bool {
             level >= Level::Info || logger.name() == "dagster_ray.host.verbose"
         }
@@ -190,14 +190,14 @@ mod tests {
     }
 
     fn lines(log: impl FnOnce()) -> Vec<(Level, String, String)> {
-        let kept = Kept::default();
+        let kept = RecordingSink::default();
         tracing::subscriber::with_default(Bridge(kept.clone()), log);
         let lines = std::mem::take(&mut *kept.0.lock().unwrap());
         lines.into_iter().map(|line| (line.level, line.logger, line.text)).collect()
     }
 
     #[test]
-    fn an_event_is_a_line_of_its_modules_logger_with_its_fields() {
+    fn events_become_lines_of_their_modules_logger_with_fields() {
         let lines = lines(|| {
             let (name, count) = ("echo", 3);
             tracing::warn!(target: "dagster_ray_runtime::cache", name, count, path = %"a b", "not 100 % {}", "kept");
@@ -219,15 +219,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_not_ours_or_reported_to_the_caller_is_left_out() {
+    fn disabled_foreign_and_reported_events_are_dropped() {
         let lines = lines(|| {
-            tracing::debug!(target: "dagster_ray_runtime::cache", "not wanted");
-            tracing::error!(target: "kube_client::client", "not ours");
+            tracing::debug!(target: "dagster_ray_runtime::cache", "disabled");
+            tracing::error!(target: "kube_client::client", "foreign");
             tracing::error!(target: REPORTED, component = "echo", "reported");
             let _span = tracing::error_span!(target: "dagster_ray_runtime", "span").entered();
-            tracing::trace!(target: "dagster_ray_runtime::verbose", "wanted");
+            tracing::trace!(target: "dagster_ray_runtime::verbose", "enabled");
         });
         let texts: Vec<_> = lines.into_iter().map(|(_, _, text)| text).collect();
-        assert_eq!(texts, ["wanted"]);
+        assert_eq!(texts, ["enabled"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The output of a command: its result on standard output, everything else on standard error.
+//! The output of a command: the result on standard output, everything else on standard error.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -9,16 +9,16 @@ use serde::Serialize;
 
 /// The style of a heading.
 pub(crate) const HEADING: Style = Style::new().bold();
-/// The style of what is less important.
+/// The style of secondary text.
 pub(crate) const FAINT: Style = Style::new().dimmed();
-/// The style of what went well.
+/// The style of a success.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 /// The style of a warning.
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
 /// The style of an error.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// Where a command's words go. Colour appears on a terminal only, and not with `NO_COLOR`.
+/// The output of a command. Colors appear only on a terminal, and not with `NO_COLOR`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
@@ -30,15 +30,15 @@ impl Output {
         Self { json, quiet }
     }
 
-    /// Whether JSON is wanted.
+    /// Whether the result is printed as JSON.
     pub(crate) fn is_json(self) -> bool {
         self.json
     }
 
-    /// One of many results of a command that goes on: a JSON document on a line of its own.
+    /// Prints one of several results as a JSON document on its own line.
     ///
     /// # Errors
-    /// Where standard output cannot be written.
+    /// If standard output cannot be written.
     pub(crate) fn line(self, document: &impl Serialize) -> anyhow::Result<()> {
         let mut out = anstream::stdout().lock();
         serde_json::to_writer(&mut out, document)?;
@@ -47,10 +47,10 @@ impl Output {
         Ok(())
     }
 
-    /// The result: as one JSON document where that was asked for, else as `text` writes it.
+    /// Prints the result, as one JSON document with `--json` and otherwise as `text` writes it.
     ///
     /// # Errors
-    /// Where standard output cannot be written.
+    /// If standard output cannot be written.
     pub(crate) fn result(
         self,
         document: &impl Serialize,
@@ -67,30 +67,30 @@ impl Output {
         Ok(())
     }
 
-    /// A line for a person, on standard error. Not with `--quiet`.
+    /// Prints a line on standard error, except with `--quiet`.
     pub(crate) fn note(self, line: impl std::fmt::Display) {
         if !self.quiet {
             self.log(line);
         }
     }
 
-    /// A line on standard error, with `--quiet` too.
+    /// Prints a line on standard error, also with `--quiet`.
     pub(crate) fn log(self, line: impl std::fmt::Display) {
-        // Where standard error is closed, there is no other way to say so.
+        // A closed standard error cannot be reported.
         let _ = writeln!(anstream::stderr(), "{line}");
     }
 
-    /// A warning, on standard error. Not with `--quiet`.
+    /// Prints a warning on standard error, except with `--quiet`.
     pub(crate) fn warn(self, line: impl std::fmt::Display) {
         self.note(format_args!("{WARNING}warning{WARNING:#}: {line}"));
     }
 
-    /// An error with all its causes, on standard error.
+    /// Prints an error with all its causes on standard error.
     pub(crate) fn error(self, error: &anyhow::Error) {
         self.log(format_args!("{BAD}error{BAD:#}: {}", chain(error)));
     }
 
-    /// A spinner on standard error while something lasts; on a terminal only, and not with `--quiet`.
+    /// Shows a spinner on standard error, only on a terminal and not with `--quiet`.
     pub(crate) fn progress(self, what: impl Into<String>) -> Progress {
         if self.quiet || !io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
@@ -104,11 +104,11 @@ impl Output {
     }
 }
 
-/// A spinner. It disappears when this is dropped.
+/// A spinner, which disappears when it is dropped.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Says what goes on now.
+    /// Sets the spinner's message.
     pub(crate) fn set(&self, what: impl Into<String>) {
         self.0.set_message(what.into());
     }
@@ -120,7 +120,7 @@ impl Drop for Progress {
     }
 }
 
-/// Causes that repeat what stands before them are left out.
+/// Joins an error's causes, without those that earlier ones already contain.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -135,7 +135,7 @@ fn chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Rows under headings, in columns as wide as their content.
+/// Formats rows under headings, in columns as wide as their content.
 pub(crate) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -150,12 +150,12 @@ pub(crate) fn table<const N: usize>(
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A size for a person.
+/// Formats a size with a binary unit.
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 
-/// A digest for a person: its beginning.
+/// Returns the first 12 digits of a digest.
 pub(crate) fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }

@@ -1,4 +1,4 @@
-//! A component put in its place, so that nobody ever sees half of it.
+//! Installs a component and its manifest, each file atomically.
 
 use std::fs;
 use std::io::Write;
@@ -6,11 +6,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// Puts a component and its manifest under a name; without a manifest, one that is there is
-/// removed, for it is of another component.
+/// Writes a component to `file` and its manifest beside it. Without a manifest, an existing one is removed,
+/// because it belongs to another component.
 ///
 /// # Errors
-/// Where a file cannot be written. Then what was there is still there.
+/// If a file cannot be written. A file that cannot be written keeps its content.
 pub(crate) fn put(file: &Path, wasm: &[u8], manifest: Option<&[u8]>) -> anyhow::Result<()> {
     let beside = file.with_extension("toml");
     match manifest {
@@ -20,7 +20,7 @@ pub(crate) fn put(file: &Path, wasm: &[u8], manifest: Option<&[u8]>) -> anyhow::
         }
         None => {}
     }
-    // Last, for a process that runs looks at this file.
+    // Write the component last: a running process reloads when this file changes.
     write(file, wasm)
 }
 
@@ -36,7 +36,7 @@ fn write(file: &Path, content: &[u8]) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(problem)?;
     let mut fresh = tempfile::NamedTempFile::new_in(folder).with_context(problem)?;
     fresh.write_all(content).with_context(problem)?;
-    // Temporary files are their owner's alone; the daemon that reads this one may be another user.
+    // Only their owner can read temporary files, but the daemon may run as another user.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fresh.as_file().set_permissions(mode).with_context(problem)?;
     fresh.persist(file).with_context(problem)?;

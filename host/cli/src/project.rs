@@ -1,4 +1,4 @@
-//! A folder in which somebody writes a component: how it is built, and what has changed in it.
+//! The source folder of a component: how it is built, and which files have changed.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,11 +11,11 @@ use anyhow::{Context as _, bail};
 use crate::exit::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 
-/// Folders that hold what was built or installed, never what somebody writes.
+/// Folders with build results or installed packages, which are not watched.
 const NOT_SOURCE: [&str; 3] = ["target", "node_modules", "__pycache__"];
 
-/// How long a file's time says little of whether it was written since.
-const MOMENT: Duration = Duration::from_secs(2);
+/// Two writes within this time may leave the same modification time.
+const TIMESTAMP_RESOLUTION: Duration = Duration::from_secs(2);
 
 enum Build {
     Cargo,
@@ -23,7 +23,7 @@ enum Build {
     Shell(String),
 }
 
-/// A project of a component.
+/// The source folder of a component.
 pub(crate) struct Project {
     folder: PathBuf,
     build: Build,
@@ -39,7 +39,7 @@ struct Source {
     content: u64,
 }
 
-/// A file that was written again as it was has not changed.
+/// Compares only the content: a file that was rewritten with the same content has not changed.
 impl PartialEq for Source {
     fn eq(&self, other: &Self) -> bool {
         self.content == other.content
@@ -49,14 +49,14 @@ impl PartialEq for Source {
 impl Eq for Source {}
 
 impl Project {
-    /// The project in a folder, built by `command` or as its files suggest.
+    /// Returns the project in a folder, built by `command` or by the tool that its files indicate.
     ///
     /// # Errors
-    /// Where there is no such folder, or nothing suggests how it is built.
+    /// If the folder does not exist, or its files do not indicate a build tool.
     pub(crate) fn find(folder: &Path, command: Option<String>) -> anyhow::Result<Self> {
         let is_file = |name: &str| folder.join(name).is_file();
         if !folder.is_dir() {
-            return Err(Usage(format!("{} is no folder", folder.display())).into());
+            return Err(Usage(format!("{} is not a folder", folder.display())).into());
         }
         let build = match command {
             Some(command) => Build::Shell(command),
@@ -64,7 +64,7 @@ impl Project {
             None if is_file("app.py") && folder.join("wit").is_dir() => Build::ComponentizePy,
             None => {
                 let text = format!(
-                    "{}: has neither a Cargo.toml nor an app.py with a folder wit. Say how it is built: --build '…', a shell command that writes the component to \"$OUTPUT\"",
+                    "{}: has neither a Cargo.toml nor an app.py with a folder wit; write --build '…', a shell command that writes the component to \"$OUTPUT\"",
                     folder.display()
                 );
                 return Err(Usage(text).into());
@@ -73,13 +73,13 @@ impl Project {
         Ok(Self { folder: folder.to_owned(), build })
     }
 
-    /// The files that somebody writes. Hidden files, lock files and what is built do not count.
+    /// Returns the source files, without hidden files, lock files and build results.
     pub(crate) fn sources(&self, before: &Sources) -> Sources {
         let mut found = BTreeMap::new();
         walk(&self.folder, &mut |path: PathBuf, metadata: std::fs::Metadata| {
             let seen = (metadata.len(), metadata.modified().ok());
-            // Two writes within a moment may leave the same time.
-            let is_old = seen.1.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > MOMENT);
+            let is_old =
+                seen.1.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > TIMESTAMP_RESOLUTION);
             let known = before.0.get(&path).filter(|known| is_old && known.seen == seen);
             let content = known.map_or_else(|| hash(&path), |known| known.content);
             found.insert(path, Source { seen, content });
@@ -87,10 +87,10 @@ impl Project {
         Sources(found)
     }
 
-    /// Builds, and leaves the component in `output`.
+    /// Builds the component into the file `output`.
     ///
     /// # Errors
-    /// Where the build fails; it has said why on standard error. Or where the user gives up.
+    /// If the build fails, after it has written the reason to standard error, or if the user interrupts it.
     pub(crate) fn build(&self, output: &Path, interrupt: &Interrupt) -> anyhow::Result<()> {
         let mut command = match &self.build {
             Build::Cargo => {
@@ -111,30 +111,29 @@ impl Project {
             }
         };
         let name = command.get_program().to_string_lossy().into_owned();
-        // What a build prints must not mix with this command's answer.
+        // Standard output is reserved for this command's result.
         let messages = tempfile::NamedTempFile::new()?;
         match self.build {
             Build::Cargo => command.stdout(messages.reopen()?),
             _ => command.stdout(std::io::stderr()),
         };
-        let child =
-            command.current_dir(&self.folder).stdin(Stdio::null()).spawn().with_context(|| {
-                format!("{name} cannot be run: install it, or say how to build with --build")
-            })?;
+        let child = command.current_dir(&self.folder).stdin(Stdio::null()).spawn().with_context(|| {
+            format!("{name} cannot be run: install it, or write another build command with --build")
+        })?;
         wait(child, &name, interrupt)?;
         if matches!(self.build, Build::Cargo) {
-            let made = made_by_cargo(&std::fs::read_to_string(messages.path())?)?;
+            let made = cargo_artifact(&std::fs::read_to_string(messages.path())?)?;
             std::fs::copy(&made, output).with_context(|| format!("{} cannot be read", made.display()))?;
         }
         if !output.is_file() {
-            bail!("{name} ended well, but has left no component in $OUTPUT");
+            bail!("{name} succeeded, but did not write the component to $OUTPUT");
         }
         Ok(())
     }
 }
 
 impl Sources {
-    /// The files that differ, by their names within the project.
+    /// Returns the changed files, as paths within the project.
     pub(crate) fn changed_since(&self, before: &Self, folder: &Path) -> Vec<String> {
         let names = self.0.keys().chain(before.0.keys().filter(|path| !self.0.contains_key(*path)));
         names
@@ -153,7 +152,7 @@ fn wait(mut child: Child, name: &str, interrupt: &Interrupt) -> anyhow::Result<(
             bail!("{name} failed ({status})");
         }
         if interrupt.is_raised() {
-            // On a terminal it got the same Ctrl-C; elsewhere it has to be told.
+            // On a terminal the build has received the same Ctrl-C, elsewhere it has not.
             let _ = child.kill();
             child.wait()?;
             return Err(Interrupted.into());
@@ -162,8 +161,8 @@ fn wait(mut child: Child, name: &str, interrupt: &Interrupt) -> anyhow::Result<(
     }
 }
 
-/// The component among what cargo says that it made.
-fn made_by_cargo(messages: &str) -> anyhow::Result<PathBuf> {
+/// Finds the component's file in cargo's JSON messages.
+fn cargo_artifact(messages: &str) -> anyhow::Result<PathBuf> {
     let made: Vec<PathBuf> = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
@@ -179,9 +178,9 @@ fn made_by_cargo(messages: &str) -> anyhow::Result<PathBuf> {
         .collect();
     match made.as_slice() {
         [one] => Ok(one.clone()),
-        [] => bail!("cargo made no .wasm file: Cargo.toml needs `crate-type = [\"cdylib\"]` under [lib]"),
+        [] => bail!("cargo built no .wasm file: add `crate-type = [\"cdylib\"]` under [lib] in Cargo.toml"),
         many => bail!(
-            "cargo made several .wasm files ({}): say which with --build 'cargo build … && cp … \"$OUTPUT\"'",
+            "cargo built several .wasm files ({}): select one with --build 'cargo build … && cp … \"$OUTPUT\"'",
             many.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
         ),
     }
@@ -218,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_somebody_writes_counts_as_a_change() {
+    fn only_changed_source_files_count_as_changes() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -233,7 +232,7 @@ mod tests {
             write(built, "new");
         }
         write("mine.toml", "id = 'mine'");
-        assert_eq!(project.sources(&before), before, "nothing that is built, nothing written as it was");
+        assert_eq!(project.sources(&before), before, "build results and rewritten files are not changes");
         write("src/lib.rs", "two");
         let after = project.sources(&before);
         assert_eq!(after.changed_since(&before, folder.path()), ["src/lib.rs"]);
@@ -242,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn cargo_names_the_component_that_it_made() {
+    fn component_is_found_in_cargos_messages() {
         let artifact = |file: &str| format!(r#"{{"reason":"compiler-artifact","filenames":["{file}"]}}"#);
         let messages = [artifact("/t/libserde.rlib"), artifact("/t/mine.wasm"), "noise".into()].join("\n");
-        assert_eq!(made_by_cargo(&messages).unwrap(), Path::new("/t/mine.wasm"));
-        let text = made_by_cargo(&artifact("/t/libmine.rlib")).unwrap_err().to_string();
+        assert_eq!(cargo_artifact(&messages).unwrap(), Path::new("/t/mine.wasm"));
+        let text = cargo_artifact(&artifact("/t/libmine.rlib")).unwrap_err().to_string();
         assert!(text.contains("cdylib"), "{text}");
     }
 }

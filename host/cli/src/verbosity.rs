@@ -1,22 +1,22 @@
-//! How much the command logs to standard error: `-v`, `-q`, and the variable `DAGSTER_RAY_LOG`.
+//! The log levels on standard error: `-v`, `-q`, and the variable `DAGSTER_RAY_LOG`.
 
 use crate::exit::Usage;
 use crate::log::{Level, Line, Logger, Sink};
 use crate::output::{BAD, FAINT, Output, WARNING};
 
-/// The variable that says what is logged where no option does.
+/// The variable that sets the log levels without `-v` and `-q`.
 pub(crate) const VARIABLE: &str = "DAGSTER_RAY_LOG";
 
-/// What `--help` says of the variable.
+/// The help text of the variable.
 pub(crate) const VARIABLE_HELP: &str = "\
 Environment:
-  DAGSTER_RAY_LOG  What to log on standard error where neither -v nor -q is given: error, warning
-                   (the default), info, debug, trace or off; or levels of single loggers with it,
-                   such as info,host.loader=debug,registry=trace";
+  DAGSTER_RAY_LOG  The log level on standard error without -v and -q: error, warning (the default),
+                   info, debug, trace or off; optionally followed by levels of single loggers, such
+                   as info,host.loader=debug,registry=trace";
 
 const LEVELS: &str = "off, error, warning, info, debug or trace";
 
-/// The least level that is logged, as a whole and of single loggers; none logs nothing.
+/// The lowest level that is logged, by default and for single loggers. `None` logs nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
     level: Option<Level>,
@@ -25,10 +25,10 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// That of the options, or of the variable where there are none.
+    /// Returns the filter of the options, or of the variable without options.
     ///
     /// # Errors
-    /// Where the variable is not understood.
+    /// If the variable is invalid.
     pub(crate) fn new(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Self, Usage> {
         let level = match (quiet, verbose) {
             (true, _) => Level::Error,
@@ -47,7 +47,7 @@ impl Filter {
                 part.split_once('=').map_or((None, part), |(logger, word)| (Some(logger), word));
             let level = level(word).ok_or_else(|| {
                 Usage(format!(
-                    "{VARIABLE}={text}: {word:?} is no level: write {LEVELS}, or LOGGER=LEVEL, separated by commas"
+                    "{VARIABLE}={text}: {word:?} is not a level; write {LEVELS}, or LOGGER=LEVEL, separated by commas"
                 ))
             })?;
             match logger {
@@ -65,7 +65,7 @@ impl Filter {
     }
 
     fn allows(&self, level: Level, logger: Logger<'_>) -> bool {
-        let mut least = self.level;
+        let mut lowest = self.level;
         if !self.loggers.is_empty() {
             let name = logger.name();
             let name = name.strip_prefix("dagster_ray.").unwrap_or_default();
@@ -73,15 +73,15 @@ impl Filter {
                 name.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             };
             if let Some((_, own)) = self.loggers.iter().find(|(parent, _)| is_under(parent)) {
-                least = *own;
+                lowest = *own;
             }
         }
-        least.is_some_and(|least| level >= least)
+        lowest.is_some_and(|lowest| level >= lowest)
     }
 }
 
-/// The level of a word; an inner none for `off`.
-#[allow(clippy::option_option, reason = "`off` is a level, and no word that is not known")]
+/// Parses a level. The inner `None` stands for `off`.
+#[allow(clippy::option_option, reason = "`off` differs from an unknown word")]
 fn level(word: &str) -> Option<Option<Level>> {
     Some(match word.trim().to_ascii_lowercase().as_str() {
         "off" => None,
@@ -111,7 +111,7 @@ impl Sink for StandardError {
             Level::Warning => WARNING,
             _ => FAINT,
         };
-        // A service's answer may be part of a line, and must not move the cursor of a terminal.
+        // A line may contain a service's response, which must not control the terminal.
         let text = line.text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
         self.output.log(format_args!(
             "{style}{}{style:#} {FAINT}{}{FAINT:#}: {text}",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn options_win_over_the_variable_and_the_default_is_warnings() {
+    fn options_override_the_variable_and_the_default_is_warning() {
         let host = "dagster_ray_runtime::loader";
         for (verbose, quiet, variable, least) in [
             (0, false, None, Level::Warning),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loggers_own_level_holds_for_it_and_those_below_it() {
+    fn logger_level_applies_to_the_logger_and_its_children() {
         let text = "off, host.loader=debug, dagster_ray.host=info,registry=trace";
         let filter = Filter::new(0, false, Some(text)).unwrap();
         assert!(allows(&filter, Level::Debug, "dagster_ray_runtime::loader"));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_level_is_refused_with_those_that_are() {
+    fn unknown_level_is_rejected_with_the_valid_levels() {
         for text in ["loud", "info,host=", "host"] {
             let error = Filter::new(0, false, Some(text)).unwrap_err().to_string();
             assert!(error.contains(text) && error.contains(LEVELS), "{error}");

@@ -1,4 +1,4 @@
-//! Which rules `check` tries, by its options. What the rules find is tested where they are.
+//! Which rules `check` runs for which options. The rules have their own tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -6,12 +6,12 @@ mod common;
 
 use common::{Ended, World, built_in};
 
-/// How many rules of the launcher were skipped, and how many were not followed.
+/// Returns how many rules of the launcher were skipped, and how many failed.
 fn checked(options: &[&str]) -> (usize, usize) {
     let world = World::new();
     let mut command = world.command(["check", "existing", "--only", "launcher", "--json"]);
     command.env("DAGSTER_RAY_COMPONENTS", built_in());
-    // Nothing listens there, and the address is no option: the component alone knows it.
+    // Nothing listens on the address. It is a setting and not --address, so that no option names a service.
     command.args(["--setting", "address=http://127.0.0.1:9"]).args(options);
     let ended = Ended(command.output().unwrap());
     let report: serde_json::Value = serde_json::from_str(ended.stdout())
@@ -23,10 +23,10 @@ fn checked(options: &[&str]) -> (usize, usize) {
 }
 
 #[test]
-fn the_rules_that_need_a_service_are_tried_where_it_is_said_to_be_there() {
+fn live_option_runs_the_rules_that_need_a_service() {
     let (skipped, _) = checked(&[]);
     assert!(skipped > 0);
     let (skipped_live, differing) = checked(&["--live"]);
     assert_eq!(skipped_live, 0);
-    assert!(differing > 0, "no service is there, so rules cannot hold");
+    assert!(differing > 0, "rules must fail without a service");
 }

@@ -1,4 +1,4 @@
-//! The commands that need no registry, as a user runs them.
+//! The commands that need no registry.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -9,7 +9,7 @@ use common::World;
 const LOCATE: &str = r#"{"run_id": "r", "attempt": 0}"#;
 
 #[test]
-fn every_command_has_a_sentence_and_an_example() {
+fn every_command_has_a_summary_and_an_example() {
     let world = World::new();
     let help = world.run(["--help"]);
     let commands: Vec<_> = help
@@ -19,7 +19,7 @@ fn every_command_has_a_sentence_and_an_example() {
         .skip(1)
         .take_while(|line| !line.is_empty())
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .map(|line| line.trim().split_once("  ").expect("a name and a sentence"))
+        .map(|line| line.trim().split_once("  ").expect("a name and a summary"))
         .collect();
     assert!(commands.iter().any(|(name, _)| *name == "call"), "{}", help.stdout());
     for (name, _) in commands {
@@ -31,7 +31,7 @@ fn every_command_has_a_sentence_and_an_example() {
 }
 
 #[test]
-fn components_are_listed_with_what_is_known_of_them() {
+fn components_are_listed_with_version_digest_and_state() {
     let world = World::new();
     let listed = world.run(["components", "--json"]).json();
     let echo = &listed[0];
@@ -46,7 +46,7 @@ fn components_are_listed_with_what_is_known_of_them() {
 }
 
 #[test]
-fn a_component_that_does_not_load_does_not_hide_the_others() {
+fn broken_component_does_not_hide_the_others() {
     let world = World::new();
     std::fs::write(world.components().join("broken.wasm"), "\0asm").unwrap();
     let listed = world.run(["components"]);
@@ -56,7 +56,7 @@ fn a_component_that_does_not_load_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_component_is_inspected_without_being_compiled() {
+fn inspect_does_not_compile_the_component() {
     let world = World::new();
     let inspected = world.run(["inspect", "echo", "--json"]).json();
     assert_eq!(inspected["exports"][0], "describe");
@@ -70,7 +70,7 @@ fn a_component_is_inspected_without_being_compiled() {
 }
 
 #[test]
-fn the_answer_goes_to_standard_output_and_reports_to_standard_error() {
+fn call_prints_the_result_to_standard_output() {
     let world = World::new();
     let called = world.run(["call", "echo", "launcher.locate", LOCATE, "--setting", "voice=test", "--json"]);
     assert_eq!(called.json()["job"]["submission_id"], "test-r");
@@ -82,7 +82,7 @@ fn the_answer_goes_to_standard_output_and_reports_to_standard_error() {
 }
 
 #[test]
-fn each_way_to_fail_has_its_code_and_says_what_to_do() {
+fn errors_have_their_exit_code_and_a_hint() {
     let world = World::new();
     let text = world.run(["call", "ekko", "describe.describe"]);
     assert!(text.fails(2).contains("choose one of echo"), "{}", text.stderr());
@@ -95,7 +95,7 @@ fn each_way_to_fail_has_its_code_and_says_what_to_do() {
     let text = world.run(["call", "echo", "describe.describe", "--header", "a=b"]);
     assert!(text.fails(2).contains("--address"), "{}", text.stderr());
     let text = world.run(["call", "echo", "cluster.list"]);
-    assert!(text.fails(4).contains("does not offer cluster.list"), "{}", text.stderr());
+    assert!(text.fails(4).contains("does not export cluster.list"), "{}", text.stderr());
     let text = world.run(["call", "nowhere/x.wasm", "describe.describe"]);
     assert!(text.fails(3).contains("nowhere/x.wasm"), "{}", text.stderr());
     let text = world.run(["inspect", "oci://ghcr.io/team/backend:1.2"]);
@@ -103,7 +103,7 @@ fn each_way_to_fail_has_its_code_and_says_what_to_do() {
 }
 
 #[test]
-fn a_trap_ends_with_its_own_code() {
+fn trap_and_timeout_exit_with_the_component_error_code() {
     let world = World::new();
     world.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
     let trapped = world.run(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=panic"]);
@@ -122,10 +122,10 @@ fn a_trap_ends_with_its_own_code() {
 }
 
 #[test]
-fn an_interrupt_ends_a_call_with_130() {
+fn interrupted_call_exits_with_130() {
     let world = World::new();
     world.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
-    // Compiled before, so that the signal meets the call.
+    // Compile the component first, so that the signal arrives during the call.
     world.run(["call", "hostile", "describe.describe"]).json();
     let mut command =
         world.command(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=spin"]);
@@ -139,7 +139,7 @@ fn an_interrupt_ends_a_call_with_130() {
 }
 
 #[test]
-fn completions_are_for_the_shell_that_was_asked_for() {
+fn completions_are_printed_for_each_shell() {
     let world = World::new();
     for (shell, sign) in
         [("bash", "complete -F"), ("zsh", "#compdef dagster-ray"), ("fish", "complete -c dagster-ray")]
@@ -150,7 +150,7 @@ fn completions_are_for_the_shell_that_was_asked_for() {
 }
 
 #[test]
-fn cleaning_frees_what_was_compiled_and_only_what_is_old() {
+fn clean_removes_compiled_code_by_age() {
     let world = World::new();
     world.run(["components", "--compile"]);
     std::fs::create_dir(world.path("cache/cluster")).unwrap();
@@ -165,5 +165,5 @@ fn cleaning_frees_what_was_compiled_and_only_what_is_old() {
     let freed = world.run(["clean", "--json"]).json();
     assert!(freed["compiled"] == 1 && freed["bytes"].as_u64().unwrap() > 1000, "{freed}");
     assert_eq!(world.run(["components", "--json"]).json()[0]["compiled"], false);
-    assert!(world.path("cache/cluster").is_dir(), "what is not its own stays");
+    assert!(world.path("cache/cluster").is_dir(), "clean removed a folder that is not a component's");
 }

@@ -1,4 +1,4 @@
-//! The options under "Connection and permissions", each by what the component can then do.
+//! The options under "Connection and permissions", tested by what the component can do with them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -20,14 +20,14 @@ processes = { greet = [["hello"]] }
 kubernetes = [{ group = "", resources = ["pods"], verbs = ["list"] }]
 "#;
 
-/// The fixture with every grant that the options refer to.
+/// Installs the fixture with every grant that the options refer to.
 fn world() -> World {
     let world = World::new();
     world.install("hostile", MANIFEST);
     world
 }
 
-/// Has the fixture do something, with options. It returns the outcome as an error.
+/// Makes the fixture run an attack with options, and returns its outcome, which it reports as an error.
 #[track_caller]
 fn act<const N: usize>(world: &World, attack: &str, options: [&str; N]) -> String {
     let setting = format!("attack={attack}");
@@ -47,13 +47,13 @@ fn headers_and_cookies_are_added_to_requests_to_the_address() {
     let options = ["--address", &server.url(), "--cookie", "session=one", "--cookie", "region=two"];
     let answer = act(&world, &get, options);
     assert!(answer.contains("cookie: region=two; session=one"), "{answer}");
-    // Without the option, the same request is outside the component's grants.
+    // Without --address, the same request is denied.
     let denied = act(&world, &get, []);
     assert!(denied.contains("the host refused http to"), "{denied}");
 }
 
 #[test]
-fn a_kubeconfig_and_its_context_say_which_cluster_is_asked() {
+fn kubeconfig_and_context_select_the_cluster() {
     let world = world();
     let (first, second) = (Server::start("first"), Server::start("second"));
     let text = serde_json::json!({
@@ -81,7 +81,7 @@ fn a_kubeconfig_and_its_context_say_which_cluster_is_asked() {
 }
 
 #[test]
-fn a_program_is_the_file_that_is_named_and_no_other() {
+fn program_option_names_the_file_of_a_granted_program() {
     let world = world();
     let output = act(&world, "run greet hello world", ["--program", "greet=/bin/echo"]);
     assert!(output.contains("Some(0) hello world"), "{output}");
@@ -92,7 +92,7 @@ fn a_program_is_the_file_that_is_named_and_no_other() {
 }
 
 #[test]
-fn only_a_directory_that_is_named_can_be_uploaded() {
+fn only_directories_of_the_option_can_be_read() {
     let world = world();
     for folder in ["named", "other"] {
         std::fs::create_dir(world.path(folder)).unwrap();
@@ -107,7 +107,7 @@ fn only_a_directory_that_is_named_can_be_uploaded() {
 }
 
 #[test]
-fn a_file_restricts_grants_and_limits() {
+fn narrow_file_restricts_grants_and_limits() {
     let world = world();
     let restrict = |text: &str| std::fs::write(world.path("restrict.toml"), text).unwrap();
     restrict("[limits]\ncall_seconds = 0.3\n");
@@ -124,7 +124,7 @@ fn a_file_restricts_grants_and_limits() {
 }
 
 #[test]
-fn a_file_of_certificates_that_is_not_there_is_named() {
+fn missing_certificate_file_is_named_in_the_error() {
     let world = world();
     let options = ["--address", "https://127.0.0.1:9", "--verify", "nowhere.pem"];
     let text = act(&world, "get https://127.0.0.1:9/", options);

@@ -1,4 +1,4 @@
-//! What a registry may do wrong, which a real one can't be made to do: nothing of it is kept.
+//! Faulty responses of a registry: nothing of a failed pull is kept.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -12,7 +12,7 @@ use common::{World, fixture};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Answers every request for a manifest with one document, every other with one layer.
+/// A registry that answers all manifest requests with one document and all blob requests with one layer.
 struct Registry {
     port: u16,
     digest: String,
@@ -21,7 +21,7 @@ struct Registry {
 struct Content {
     manifest: Vec<u8>,
     layer: Vec<u8>,
-    /// What the layer's length is said to be.
+    /// The `Content-Length` of the layer.
     announced: usize,
     status: &'static str,
 }
@@ -79,20 +79,20 @@ fn serve(mut stream: &TcpStream, content: &Content) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
-/// Pulls, and sees that nothing was kept.
+/// Pulls, checks that nothing was kept, and returns standard error.
 #[track_caller]
-fn refusal(registry: &Registry, code: i32) -> String {
+fn pull_error(registry: &Registry, code: i32) -> String {
     let world = World::new();
     let ended = world.run(["pull", &registry.pinned(), "--output", "mine.wasm"]);
     let text = ended.fails(code).to_owned();
     assert!(!world.path("mine.wasm").exists());
     let kept = std::fs::read_dir(world.path("cache/pulled")).into_iter().flatten().count();
-    assert_eq!(kept, 0, "something half-made stayed behind");
+    assert_eq!(kept, 0, "a partial component was left behind");
     text
 }
 
 #[test]
-fn a_whole_artifact_is_taken() {
+fn valid_artifact_is_pulled() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let registry = Registry::start(&manifest(&wasm), wasm.clone(), wasm.len());
     let world = World::new();
@@ -101,7 +101,7 @@ fn a_whole_artifact_is_taken() {
 }
 
 #[test]
-fn cleaning_can_keep_what_was_pulled() {
+fn clean_can_keep_pulled_components() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let registry = Registry::start(&manifest(&wasm), wasm.clone(), wasm.len());
     let world = World::new();
@@ -115,65 +115,65 @@ fn cleaning_can_keep_what_was_pulled() {
 }
 
 #[test]
-fn a_layer_of_another_content_is_refused() {
+fn layer_with_a_wrong_digest_is_rejected() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let mut other = wasm.clone();
     let last = other.len() - 1;
     other[last] ^= 1;
     let registry = Registry::start(&manifest(&wasm), other.clone(), other.len());
-    let text = refusal(&registry, 3);
+    let text = pull_error(&registry, 3);
     assert!(text.contains(&sha256(&wasm)) && text.contains(&sha256(&other)), "{text}");
 }
 
 #[test]
-fn a_manifest_of_another_digest_is_refused() {
+fn manifest_with_a_wrong_digest_is_rejected() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let mut registry = Registry::start(&manifest(&wasm), wasm.clone(), wasm.len());
     let real = std::mem::replace(&mut registry.digest, sha256(b"another"));
-    let text = refusal(&registry, 3);
+    let text = pull_error(&registry, 3);
     assert!(text.contains(&real) && text.contains(&sha256(b"another")), "{text}");
 }
 
 #[test]
-fn a_layer_that_breaks_off_is_refused() {
+fn truncated_layer_is_rejected() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let half = wasm[..wasm.len() / 2].to_vec();
-    let text = refusal(&Registry::start(&manifest(&wasm), half.clone(), wasm.len()), 1);
-    assert!(text.contains(&format!("{} bytes came of {}", half.len(), wasm.len())), "{text}");
-    // The same, by a registry that believes in the half.
-    let text = refusal(&Registry::start(&manifest(&wasm), half.clone(), half.len()), 1);
-    assert!(text.contains(&format!("{} bytes came of {}", half.len(), wasm.len())), "{text}");
+    let text = pull_error(&Registry::start(&manifest(&wasm), half.clone(), wasm.len()), 1);
+    assert!(text.contains(&format!("received {} of {} bytes", half.len(), wasm.len())), "{text}");
+    // The registry announces the truncated length.
+    let text = pull_error(&Registry::start(&manifest(&wasm), half.clone(), half.len()), 1);
+    assert!(text.contains(&format!("received {} of {} bytes", half.len(), wasm.len())), "{text}");
 }
 
 #[test]
-fn a_layer_that_does_not_end_is_cut_off() {
+fn layer_longer_than_announced_is_rejected() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let mut manifest = manifest(&wasm);
     manifest["layers"][0]["size"] = 100.into();
-    let text = refusal(&Registry::start(&manifest, wasm.clone(), wasm.len()), 1);
+    let text = pull_error(&Registry::start(&manifest, wasm.clone(), wasm.len()), 1);
     assert!(text.contains("of 100"), "{text}");
 }
 
 #[test]
-fn what_is_no_component_is_not_even_fetched() {
+fn artifact_that_is_not_a_component_is_rejected() {
     let mut image = manifest(b"x");
     image["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
-    let text = refusal(&Registry::start(&image, b"x".to_vec(), 1), 3);
+    let text = pull_error(&Registry::start(&image, b"x".to_vec(), 1), 3);
     assert!(text.contains("tar+gzip, not application/wasm"), "{text}");
     let index =
         json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []});
-    let text = refusal(&Registry::start(&index, Vec::new(), 0), 3);
+    let text = pull_error(&Registry::start(&index, Vec::new(), 0), 3);
     assert!(text.contains("index of several artifacts"), "{text}");
 }
 
 #[test]
-fn a_refused_user_is_told_where_credentials_are_looked_for() {
+fn unauthorized_error_suggests_docker_login() {
     let registry = Registry::answering(
         &json!({"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]}),
         Vec::new(),
         0,
         "401 Unauthorized",
     );
-    let text = refusal(&registry, 1);
+    let text = pull_error(&registry, 1);
     assert!(text.contains("docker login 127.0.0.1"), "{text}");
 }

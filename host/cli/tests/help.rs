@@ -1,4 +1,4 @@
-//! What `--help` says, as a newcomer reads it.
+//! Snapshots of the `--help` texts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -7,13 +7,13 @@ mod common;
 use common::World;
 
 #[test]
-fn the_help_of_the_whole_command_reads_as_it_was_written() {
+fn main_help_matches_the_snapshot() {
     let help = World::new().run(["--help"]);
     insta::assert_snapshot!("dagster-ray", help.stdout());
 }
 
 #[test]
-fn the_help_of_each_command_reads_as_it_was_written() {
+fn command_help_matches_the_snapshots() {
     let world = World::new();
     for name in ["components", "inspect", "call", "pull", "push", "watch", "clean", "completions"] {
         let help = world.run([name, "--help"]);

@@ -1,4 +1,4 @@
-//! What `inspect` says of the components that ship, from their own manifests.
+//! The output of `inspect` for the built-in components.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -7,7 +7,7 @@ mod common;
 use common::{World, built_in};
 use serde_json::{Value, json};
 
-/// The command's world with the components of the package.
+/// Runs the command with the components of the package.
 fn inspect<const N: usize>(arguments: [&str; N]) -> common::Ended {
     let world = World::new();
     let mut command = world.command(arguments);
@@ -15,7 +15,7 @@ fn inspect<const N: usize>(arguments: [&str; N]) -> common::Ended {
     common::Ended(command.output().unwrap())
 }
 
-/// The text from the grants to the limits; the rest is about the file.
+/// Returns the sections from `grants` to `limits`. The others describe the file.
 fn grants(name: &str) -> String {
     let ended = inspect(["inspect", name]);
     assert_eq!(ended.code(), 0, "{}", ended.stderr());
@@ -24,7 +24,7 @@ fn grants(name: &str) -> String {
 }
 
 #[test]
-fn the_grants_are_those_of_the_manifest() {
+fn grants_are_those_of_the_manifest() {
     insta::assert_snapshot!("grants_kuberay", grants("kuberay"));
     insta::assert_snapshot!("grants_local", grants("local"));
     insta::assert_snapshot!("grants_object_store", grants("object-store"));
@@ -32,7 +32,7 @@ fn the_grants_are_those_of_the_manifest() {
 }
 
 #[test]
-fn json_has_the_same_grants_as_data() {
+fn json_contains_the_same_grants() {
     let inspected = inspect(["inspect", "kuberay", "--json"]).json();
     let granted: Vec<_> = inspected["grants"]
         .as_array()
@@ -40,7 +40,7 @@ fn json_has_the_same_grants_as_data() {
         .iter()
         .map(|grant| (grant["grant"].as_str().unwrap(), grant["status"].as_str().unwrap(), &grant["value"]))
         .collect();
-    // Read from the manifest without the code that `inspect` uses.
+    // Read the manifest without the code that `inspect` uses.
     let manifest: toml::Table =
         std::fs::read_to_string(built_in().join("kuberay.toml")).unwrap().parse().unwrap();
     let written = json!(manifest["grants"]);
@@ -59,7 +59,7 @@ fn json_has_the_same_grants_as_data() {
 }
 
 #[test]
-fn a_missing_and_an_unused_grant_are_marked() {
+fn missing_and_unused_grants_are_marked() {
     let world = World::new();
     let manifest = "id = \"hostile\"\n[grants]\npackages = true\nkeyvalue = [\"state\"]\n";
     world.install("hostile", manifest);
@@ -74,16 +74,16 @@ fn a_missing_and_an_unused_grant_are_marked() {
             .join("\n")
     );
     let data = world.run(["inspect", "hostile", "--json"]).json();
-    let of = |status: &str| {
+    let with_status = |status: &str| {
         let grants = data["grants"].as_array().unwrap().iter().filter(|grant| grant["status"] == status);
         grants.map(|grant| grant["grant"].as_str().unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(of("missing"), ["http", "objects", "processes"]);
-    assert_eq!((of("used"), of("unused")), (vec!["packages"], vec!["keyvalue"]));
+    assert_eq!(with_status("missing"), ["http", "objects", "processes"]);
+    assert_eq!((with_status("used"), with_status("unused")), (vec!["packages"], vec!["keyvalue"]));
 }
 
 #[test]
-fn without_a_manifest_the_defaults_are_shown_as_such() {
+fn without_a_manifest_the_defaults_are_shown() {
     let world = World::new();
     std::fs::remove_file(world.components().join("echo.toml")).unwrap();
     let text = world.run(["inspect", "echo"]);

@@ -1,5 +1,5 @@
-//! Pull and push against a real registry. `cargo xtask test` builds it and names it in
-//! DAGSTER_RAY_TEST_REGISTRY; without that, these are not run.
+//! Pull and push against a real registry, whose program `cargo xtask test` builds and names in
+//! DAGSTER_RAY_TEST_REGISTRY.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -17,8 +17,8 @@ struct Registry {
 
 impl Registry {
     fn start() -> Self {
-        let program =
-            std::env::var_os("DAGSTER_RAY_TEST_REGISTRY").expect("DAGSTER_RAY_TEST_REGISTRY names it");
+        let program = std::env::var_os("DAGSTER_RAY_TEST_REGISTRY")
+            .expect("DAGSTER_RAY_TEST_REGISTRY names the registry's program");
         let configuration =
             concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cluster/programs/registry/config.yml");
         let mut process =
@@ -28,12 +28,12 @@ impl Registry {
             let (_, rest) = line.split_once("listening on 127.0.0.1:")?;
             rest.split(|other: char| !other.is_ascii_digit()).next()?.parse().ok()
         });
-        let port = port.expect("the registry says where it listens");
+        let port = port.expect("the registry logs its port");
         std::thread::spawn(move || lines.for_each(drop));
         Self { process, port }
     }
 
-    fn place(&self, rest: &str) -> String {
+    fn reference(&self, rest: &str) -> String {
         format!("oci://127.0.0.1:{}/{rest}", self.port)
     }
 }
@@ -47,17 +47,17 @@ impl Drop for Registry {
 
 #[test]
 #[ignore = "needs a registry"]
-fn what_is_pushed_can_be_pulled_and_called_where_the_registry_is_gone() {
+fn pulled_component_can_be_called_without_the_registry() {
     let (world, registry) = (World::new(), Registry::start());
-    let pushed = world.run(["push", "echo", &registry.place("team/echo:1.0"), "--json"]).json();
+    let pushed = world.run(["push", "echo", &registry.reference("team/echo:1.0"), "--json"]).json();
     let pinned = pushed["reference"].as_str().unwrap().to_owned();
-    assert!(pinned.starts_with(&registry.place("team/echo@sha256:")), "{pinned}");
-    let again = world.run(["push", "components/echo.wasm", &registry.place("team/echo:2.0")]);
+    assert!(pinned.starts_with(&registry.reference("team/echo@sha256:")), "{pinned}");
+    let again = world.run(["push", "components/echo.wasm", &registry.reference("team/echo:2.0")]);
     assert_eq!(again.stdout().trim(), pinned, "the same file has the same digest");
 
-    // Another user, who knows the tag.
+    // A second user, who pulls by tag.
     let other = World::new();
-    let pulled = other.run(["pull", &registry.place("team/echo:1.0")]);
+    let pulled = other.run(["pull", &registry.reference("team/echo:1.0")]);
     assert_eq!((pulled.code(), pulled.stdout().trim()), (0, pinned.as_str()), "{}", pulled.stderr());
     drop(registry);
     let answer = other.run(["call", &pinned, "describe.describe"]).json();
@@ -77,7 +77,7 @@ fn the_manifest_travels_with_the_component() {
     let (world, registry) = (World::new(), Registry::start());
     let manifest = "id = \"echo\"\n\n[limits]\nmemory_mib = 17   # seventeen\n";
     world.install("echo", manifest);
-    let pushed = world.run(["push", "echo", &registry.place("echo:1")]);
+    let pushed = world.run(["push", "echo", &registry.reference("echo:1")]);
     let pinned = pushed.stdout().trim().to_owned();
     let pulled = world.run(["pull", &pinned, "--output", "here/mine.wasm", "--json"]).json();
     assert_eq!(pulled["reference"], pinned.as_str());
@@ -85,20 +85,20 @@ fn the_manifest_travels_with_the_component() {
     let (here, there) = (world.path("here/mine.wasm"), world.components().join("echo.wasm"));
     assert_eq!(std::fs::read(here).unwrap(), std::fs::read(there).unwrap());
 
-    // Without a manifest nothing is made up, and the user is told.
+    // Without a manifest, none is added, and a warning is printed.
     std::fs::remove_file(world.components().join("echo.toml")).unwrap();
-    let bare = world.run(["push", "echo", &registry.place("echo:2")]);
+    let bare = world.run(["push", "echo", &registry.reference("echo:2")]);
     assert!(bare.stderr().contains("there is no manifest"), "{}", bare.stderr());
     assert_ne!(bare.stdout().trim(), pinned, "the digest covers the manifest");
 }
 
 #[test]
 #[ignore = "needs a registry"]
-fn what_is_not_there_is_told_from_what_cannot_be_reached() {
+fn missing_artifact_and_invalid_component_are_distinct_errors() {
     let (world, registry) = (World::new(), Registry::start());
-    let missing = world.run(["pull", &registry.place("nothing:1")]);
+    let missing = world.run(["pull", &registry.reference("nothing:1")]);
     assert!(missing.fails(1).contains("has no such artifact"), "{}", missing.stderr());
     std::fs::write(world.path("not.wasm"), "text").unwrap();
-    let refused = world.run(["push", "not.wasm", &registry.place("nothing:1")]);
-    assert!(refused.fails(3).contains("no WebAssembly file"), "{}", refused.stderr());
+    let refused = world.run(["push", "not.wasm", &registry.reference("nothing:1")]);
+    assert!(refused.fails(3).contains("not a WebAssembly file"), "{}", refused.stderr());
 }

@@ -1,4 +1,4 @@
-//! What is logged on standard error: `-v`, `-q` and DAGSTER_RAY_LOG.
+//! The log on standard error: `-v`, `-q` and DAGSTER_RAY_LOG.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -19,33 +19,33 @@ fn run(world: &World, arguments: &[&str], variable: Option<&str>) -> Ended {
 }
 
 #[test]
-fn more_is_logged_where_it_is_asked_for_and_only_on_standard_error() {
+fn verbose_and_the_variable_log_only_to_standard_error() {
     let world = World::new();
-    let of = |arguments: &[&str], variable: Option<&str>| {
+    let logged = |arguments: &[&str], variable: Option<&str>| {
         let ended = run(&world, &[&DESCRIBE, arguments].concat(), variable);
         assert_eq!(ended.json()["name"], "echo");
         ended.stderr().to_owned()
     };
-    assert_eq!(of(&[], None), "");
+    assert_eq!(logged(&[], None), "");
     for (arguments, variable) in
         [(&["-v"][..], None), (&["--verbose"], None), (&["-vv"], Some("error")), (&[], Some("info"))]
     {
-        let text = of(arguments, variable);
+        let text = logged(arguments, variable);
         assert!(text.contains(LOADED) && text.contains("echo.wasm"), "{arguments:?} {variable:?}: {text}");
     }
-    assert_eq!(of(&[], Some("info,host.loader=error")), "");
-    assert!(of(&[], Some("off,host.loader=info")).contains(LOADED));
-    // Before the name of the command, too.
+    assert_eq!(logged(&[], Some("info,host.loader=error")), "");
+    assert!(logged(&[], Some("off,host.loader=info")).contains(LOADED));
+    // The option may also precede the command's name.
     let before = run(&world, &["-v", "call", "echo", "describe.describe"], None);
     assert!(before.stderr().contains(LOADED), "{}", before.stderr());
 }
 
 #[test]
-fn quiet_leaves_the_result_and_errors() {
+fn quiet_prints_only_the_result_and_errors() {
     let world = World::new();
     world.install("echo", "id = \"echo\"\n[grants]\npackages = true\n");
     let loud = world.run(DESCRIBE);
-    assert!(loud.stderr().contains("packages = true"), "a warning: {}", loud.stderr());
+    assert!(loud.stderr().contains("packages = true"), "no warning: {}", loud.stderr());
     let quiet = run(&world, &[&DESCRIBE[..], &["-q"]].concat(), Some("trace"));
     assert_eq!((quiet.json()["name"].as_str(), quiet.stderr()), (Some("echo"), ""));
     let failed = world.run(["call", "echo", "cluster.list", "--quiet"]);
@@ -53,7 +53,7 @@ fn quiet_leaves_the_result_and_errors() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_a_usage_error() {
+fn invalid_verbosity_is_a_usage_error() {
     let world = World::new();
     let both = world.run(["components", "-q", "-v"]);
     assert!(both.fails(2).contains("--quiet and --verbose"), "{}", both.stderr());

@@ -1,4 +1,4 @@
-//! A project that is built at each change, and what comes of a bad build.
+//! `watch`: builds at each change, and failed builds.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 const BUILD: &str = "cp \"$(cat which)\" \"$OUTPUT\"";
 
 #[test]
-fn a_build_is_put_in_place_whole_and_a_bad_one_changes_nothing() {
+fn good_builds_are_installed_and_failed_builds_change_nothing() {
     let world = World::new();
     std::fs::create_dir(world.path("project")).unwrap();
     let choose = |wasm: &std::path::Path| {
@@ -32,7 +32,7 @@ fn a_build_is_put_in_place_whole_and_a_bad_one_changes_nothing() {
     let first = std::fs::read(world.path("placed/mine.wasm")).unwrap();
     assert_eq!(first, std::fs::read(fixture("echo")).unwrap());
 
-    // It imports what the manifest does not grant: the line to add is told, in the user's own file.
+    // The component imports what the manifest does not grant. The error names the project's manifest.
     choose(&fixture("hostile"));
     let failed = next();
     let problem = failed["problem"].as_str().unwrap();
@@ -47,7 +47,7 @@ fn a_build_is_put_in_place_whole_and_a_bad_one_changes_nothing() {
     choose(&fixture("echo"));
     assert_eq!(next()["event"], "unchanged");
     std::fs::write(world.path("project/mine.toml"), "id = \"renamed\"\n").unwrap();
-    assert_eq!(next()["changes"], serde_json::json!(["the manifest"]));
+    assert_eq!(next()["changes"], serde_json::json!(["manifest changed"]));
     assert_eq!(std::fs::read_to_string(world.path("placed/mine.toml")).unwrap(), "id = \"renamed\"\n");
 
     let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -56,7 +56,7 @@ fn a_build_is_put_in_place_whole_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
-fn the_manifest_that_is_named_is_placed_instead_of_the_projects() {
+fn manifest_option_overrides_the_projects_manifest() {
     let world = World::new();
     std::fs::create_dir(world.path("project")).unwrap();
     std::fs::write(world.path("project/which"), fixture("echo").display().to_string()).unwrap();
@@ -74,7 +74,7 @@ fn the_manifest_that_is_named_is_placed_instead_of_the_projects() {
 }
 
 #[test]
-fn once_ends_with_the_code_of_what_went_wrong() {
+fn once_exits_with_the_code_of_the_failure() {
     let world = World::new();
     std::fs::create_dir(world.path("project")).unwrap();
     let text = world.run(["watch", "project", "--to", "x.wasm", "--once"]);

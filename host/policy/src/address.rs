@@ -1,8 +1,8 @@
-//! Which network an address belongs to, however it is written.
+//! Classifies IP addresses, in every spelling, as public, private, loopback or link-local.
 //!
-//! A name that a component may speak to must not lead to where only this machine gets: the metadata
-//! service of a cloud, a service on loopback, the network that the machine stands in. The ranges are
-//! those of IANA's special-purpose registries (RFC 6890) and of the clouds' own documents.
+//! A granted host name must not resolve to an address that only this machine can reach: a cloud's
+//! metadata service, a loopback service, the local network. The ranges are those of IANA's
+//! special-purpose registries (RFC 6890) and of the cloud providers' documentation.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
-    /// Addresses of private networks: RFC 1918, shared space of providers (RFC 6598), unique local
-    /// IPv6 addresses, and what is set aside for benchmarks.
+    /// Private networks: RFC 1918, shared address space of providers (RFC 6598), unique local IPv6
+    /// addresses, and the benchmark range (RFC 2544).
     Private,
-    /// This machine itself.
+    /// This machine.
     Loopback,
-    /// The link, where clouds keep their metadata services.
+    /// Link-local addresses and the metadata services of clouds.
     LinkLocal,
 }
 
@@ -32,23 +32,23 @@ impl fmt::Display for Network {
     }
 }
 
-/// What an address is.
+/// The class of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Anybody can reach it.
+    /// A publicly routed address.
     Public,
-    /// It is of a network that a grant can name.
+    /// An address in a network that a grant can name.
     Of(Network),
-    /// Nothing that a name should lead to: multicast, broadcast, documentation, reserved.
+    /// An address that is never allowed: multicast, broadcast, documentation, reserved.
     Reserved,
 }
 
-/// The networks whose addresses a name may resolve to, beside public ones.
+/// The networks whose addresses a host name may resolve to, in addition to public addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reach(Vec<Network>);
 
 impl Reach {
-    /// Public addresses, and those of the networks.
+    /// Allows public addresses and those of the given networks.
     pub fn of(networks: impl IntoIterator<Item = Network>) -> Self {
         let mut networks: Vec<_> = networks.into_iter().collect();
         networks.sort_unstable();
@@ -56,17 +56,18 @@ impl Reach {
         Self(networks)
     }
 
-    /// This, and the networks too.
+    /// Adds networks.
     pub fn with(self, networks: &[Network]) -> Self {
         Self::of(self.0.into_iter().chain(networks.iter().copied()))
     }
 
-    /// Whether a name may resolve to the address.
+    /// Returns whether a host name may resolve to the address.
     pub fn covers(&self, address: IpAddr) -> bool {
         self.refuses(address).is_none()
     }
 
-    /// What of it is not allowed: the network to grant, or none where no grant allows it.
+    /// Returns `None` if the address is allowed, otherwise the network to grant, or `Some(None)` if no
+    /// grant can allow the address.
     pub fn refuses(&self, address: IpAddr) -> Option<Option<Network>> {
         match classify(address) {
             Class::Public => None,
@@ -77,8 +78,8 @@ impl Reach {
     }
 }
 
-/// Metadata services whose addresses lie outside the link-local ranges: Amazon's over IPv6, Google's
-/// over IPv6, Azure's wire server, Alibaba's.
+/// Metadata services outside the link-local ranges: AWS over IPv6, Google Cloud over IPv6, Azure
+/// WireServer, Alibaba Cloud.
 const METADATA: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
@@ -86,7 +87,8 @@ const METADATA: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
 ];
 
-/// What an address is.
+/// Returns the class of an address. An IPv6 address that embeds an IPv4 address has the class of the
+/// IPv4 address.
 pub fn classify(address: IpAddr) -> Class {
     let address = address.to_canonical();
     if METADATA.contains(&address) {
@@ -103,7 +105,7 @@ pub fn classify(address: IpAddr) -> Class {
 
 fn classify_v4(address: Ipv4Addr) -> Class {
     match address.octets() {
-        // Linux connects to this machine when it is asked for 0.0.0.0.
+        // Linux connects to this machine if the target is 0.0.0.0.
         [0, ..] | [127, ..] => Class::Of(Network::Loopback),
         [169, 254, ..] => Class::Of(Network::LinkLocal),
         [10, ..] | [192, 168, ..] | [172, 16..=31, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => {
@@ -116,21 +118,21 @@ fn classify_v4(address: Ipv4Addr) -> Class {
     }
 }
 
-/// The IPv4 address that an IPv6 one stands for, where a gateway would translate it.
+/// Returns the IPv4 address that a gateway would translate an IPv6 address to.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = address.segments();
-    let of = |high: u16, low: u16| {
+    let from_segments = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Ipv4Addr::new(a, b, c, d)
     };
     match [a, b, c, d, e, f] {
-        // NAT64 (RFC 6052), and IPv4-compatible addresses (RFC 4291), `::` and `::1` not among them.
-        [0x64, 0xff9b, 0, 0, 0, 0] => Some(of(g, h)),
-        [0, 0, 0, 0, 0, 0] if g != 0 => Some(of(g, h)),
+        // NAT64 (RFC 6052), and IPv4-compatible addresses (RFC 4291) except `::` and `::1`.
+        [0x64, 0xff9b, 0, 0, 0, 0] => Some(from_segments(g, h)),
+        [0, 0, 0, 0, 0, 0] if g != 0 => Some(from_segments(g, h)),
         // IPv4-translated (RFC 2765).
-        [0, 0, 0, 0, 0xffff, 0] => Some(of(g, h)),
+        [0, 0, 0, 0, 0xffff, 0] => Some(from_segments(g, h)),
         // 6to4 (RFC 3056).
-        [0x2002, high, low, ..] => Some(of(high, low)),
+        [0x2002, high, low, ..] => Some(from_segments(high, low)),
         _ => None,
     }
 }
@@ -139,9 +141,9 @@ fn classify_v6(address: Ipv6Addr) -> Class {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, _] => Class::Of(Network::Loopback),
         [0xfe80..=0xfebf, ..] => Class::Of(Network::LinkLocal),
-        // Unique local, the site-local that came before it, and the translators of one's own network.
+        // Unique local (RFC 4193), deprecated site-local (RFC 3879), local-use NAT64 (RFC 8215).
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] | [0x64, 0xff9b, 1, ..] => Class::Of(Network::Private),
-        // Global unicast, without documentation, Teredo, ORCHID and benchmarks.
+        // Documentation, Teredo, ORCHID and benchmark ranges within global unicast.
         [0x2001, 0xdb8, ..] | [0x2001, 0..=0x1ff, ..] | [0x3fff, 0..=0xfff, ..] => Class::Reserved,
         [0x2000..=0x3fff, ..] => Class::Public,
         _ => Class::Reserved,
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_of_its_network_in_every_spelling() {
+    fn addresses_are_classified_alike_in_every_spelling() {
         use Network::{LinkLocal, Loopback, Private};
         for (network, spellings) in [
             (

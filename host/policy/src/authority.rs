@@ -1,4 +1,4 @@
-//! Whom a component may speak to: scheme, host and port, and what the host adds to a request.
+//! HTTP authorities (scheme, host and port) and the credentials that the host adds to requests.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,32 +9,32 @@ use serde::Deserialize;
 
 use crate::address::{Network, Reach};
 
-/// An authority that the configuration names, as JSON.
+/// An HTTP authority of the configuration, as JSON.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorityOptions {
-    /// `http://host:port` or `https://host:port`; a path is allowed and not looked at.
+    /// `http://host:port` or `https://host:port`. A path is ignored.
     pub url: String,
-    /// Headers that the host adds to every request to it.
+    /// Headers that the host adds to every request to the authority.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Cookies that the host adds.
+    /// Cookies that the host adds to every request to the authority.
     #[serde(default)]
     pub cookies: BTreeMap<String, String>,
-    /// Whether Ray's own token is sent, where there is one.
+    /// Whether to send Ray's authentication token, if one exists.
     #[serde(default)]
     pub ray_token: bool,
-    /// How its certificate is checked: `true` against well-known authorities, `false` not at all,
-    /// or the path of a file with certificates to trust.
+    /// How to verify the server's certificate: `true` against well-known certificate authorities,
+    /// `false` not at all, or the path of a PEM file with certificates to trust.
     #[serde(default)]
     pub verify: Verify,
 }
 
-/// How a server's certificate is checked.
+/// How to verify a server's certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(untagged)]
 pub enum Verify {
-    /// Against well-known authorities, or not at all.
+    /// Against well-known certificate authorities, or not at all.
     Switch(bool),
     /// Against the certificates of a PEM file.
     Bundle(PathBuf),
@@ -46,30 +46,30 @@ impl Default for Verify {
     }
 }
 
-/// Why an authority cannot be used.
+/// Why an authority is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// The URL is none.
+    /// The URL is invalid.
     #[error("address {url:?}: {problem}. Write http://host:port or https://host:port")]
     Url {
-        /// What was given.
+        /// The URL as given.
         url: String,
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         problem: String,
     },
-    /// A header cannot be sent.
+    /// A header is invalid.
     #[error("header {name:?} for {url}: {problem}")]
     Header {
         /// The authority.
         url: String,
-        /// The header.
+        /// The header's name.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with the header.
         problem: String,
     },
 }
 
-/// A scheme with a host and a port, to compare.
+/// Scheme, host and port, normalized for comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     scheme: Scheme,
@@ -78,7 +78,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin that a request really goes to; none where it has no scheme or host.
+    /// Returns the origin that a request is sent to, or none without a scheme or host.
     pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme()?.clone();
         let port = uri.port_u16().unwrap_or(if scheme == Scheme::HTTPS { 443 } else { 80 });
@@ -92,29 +92,30 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// An authority that may be reached, with what the host adds to requests to it.
+/// An HTTP authority with the credentials that the host adds to requests.
 #[derive(Debug, Clone)]
 pub struct Authority {
-    /// Where it is.
+    /// Scheme, host and port.
     pub origin: Origin,
-    /// Header fields for every request to it, cookies included.
+    /// Headers for every request to the authority, cookies included.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether Ray's own token is sent, where there is one.
+    /// Whether to send Ray's authentication token, if one exists.
     pub ray_token: bool,
-    /// How its certificate is checked.
+    /// How to verify the server's certificate.
     pub verify: Verify,
-    /// Which addresses its name may resolve to.
+    /// The addresses that the host name may resolve to.
     pub reach: Reach,
 }
 
-/// Where an address that the operator names may lead: a Ray head has a private address, or runs here.
+/// Networks of the addresses that the operator configures: a Ray head usually has a private address or
+/// runs on this machine.
 const OPERATORS: [Network; 2] = [Network::Private, Network::Loopback];
 
 impl Authority {
-    /// Checks what the configuration says of an authority.
+    /// Validates an authority of the configuration.
     ///
     /// # Errors
-    /// Where the URL is none, its scheme is not http or https, or a header is not one.
+    /// If the URL or a header is invalid, or the scheme is not http or https.
     pub fn new(options: AuthorityOptions) -> Result<Self, PolicyError> {
         let url = options.url;
         let wrong = |problem: &str| PolicyError::Url { url: url.clone(), problem: problem.to_owned() };
@@ -149,8 +150,8 @@ impl Authority {
         })
     }
 
-    /// The authority that an entry of a manifest names: scheme, host and port, and nothing else. None
-    /// where it is none.
+    /// Parses an entry of a manifest's `http` grant. Returns none unless it is exactly scheme, host and
+    /// port.
     pub fn named(entry: &str) -> Option<Self> {
         let uri: Uri = entry.parse().ok()?;
         let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();

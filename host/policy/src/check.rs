@@ -1,9 +1,8 @@
-//! A component file against its manifest, before anything of it is compiled.
+//! Checks a component file against its manifest before it is compiled.
 //!
-//! The order is size, digest, whole parse, contract version, imports against grants, exports against
-//! the contract: each check is cheaper than the next, and nothing of a file that fails one is used.
-//! The size is looked at first only so that no endless file is read; the digest is of the very bytes
-//! that are used.
+//! The order is size, digest, parse, contract version, imports against grants, exports against the
+//! contract, from cheap to expensive. The first failed check ends the load. The size check bounds
+//! how much is read; the digest covers the bytes that are used.
 
 use std::fs::File;
 use std::io::Read;
@@ -18,71 +17,70 @@ use crate::introspect::{self, Introspection};
 use crate::manifest::{Manifest, Narrowed, Narrowing};
 use crate::permissions::{self, Limit, Permission};
 
-/// Largest component file, in bytes. One made of Python is about 18 MB.
+/// Maximum size of a component file, in bytes. A Python component has about 18 MB.
 pub const LARGEST: u64 = 64 << 20;
 
-/// What can be known of a component file without compiling it.
+/// The result of [`inspect`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
-    /// Its name in messages.
+    /// The component's name in messages.
     pub name: String,
-    /// The file.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its sha256, in hexadecimal.
+    /// The file's SHA-256, in hexadecimal.
     pub digest: String,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub size: usize,
-    /// The interfaces of the contract that it exports.
+    /// The interfaces of the contract that the component exports.
     pub exports: Vec<&'static str>,
-    /// All that it imports.
+    /// The component's imports.
     pub imports: Vec<String>,
-    /// The version of the contract that it was built for.
+    /// The version of the contract that the component was built for.
     pub contract: String,
-    /// Each grant of its manifest, with the imports that use it, and each grant that is missing.
+    /// Each grant of the manifest, with the imports that use it, and each missing grant.
     pub grants: Vec<Permission>,
-    /// Its limits.
+    /// The component's limits.
     pub limits: Vec<Limit>,
-    /// Lines of `[grants]` that its manifest lacks. With any, it cannot be loaded.
+    /// Lines of `[grants]` that the manifest lacks. The component loads only if this is empty.
     pub missing: Vec<&'static str>,
-    /// The grants of its manifest that none of its imports could use.
+    /// Grants of the manifest that no import uses.
     pub unused: Vec<String>,
-    /// Its manifest, or where one would lie.
+    /// The manifest's path. The file may not exist.
     pub manifest: PathBuf,
-    /// Whether there is that manifest. Without it, the grants are those of [`Manifest::of`].
+    /// Whether the manifest exists. Without it, the grants are the defaults of [`Manifest::of`].
     pub has_manifest: bool,
-    /// The digest that its manifest pins.
+    /// The digest that the manifest pins.
     pub pinned: Option<String>,
 }
 
-/// A component that may be compiled.
+/// A component that passed every check and may be compiled.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// The file.
+    /// The file's content.
     pub bytes: Vec<u8>,
-    /// Its manifest, narrowed by the operator.
+    /// The manifest, restricted by the operator.
     pub manifest: Manifest,
-    /// Its sha256, in hexadecimal.
+    /// The file's SHA-256, in hexadecimal.
     pub digest: String,
-    /// What it imports and exports.
+    /// The component's imports and exports.
     pub introspection: Introspection,
-    /// What the operator should know: grants that nothing uses, and what of the operator's own part
-    /// is without effect.
+    /// Warnings for the operator: unused grants, and entries of `backend_grants` without effect.
     pub warnings: Vec<String>,
 }
 
-/// Reads a component file with its manifest, and checks both.
+/// Reads a component file and its manifest, and checks both.
 ///
 /// # Errors
-/// Where a check fails, as [`LoadError`] tells.
+/// The first check that fails.
 pub fn check(path: &Path, narrowing: &Narrowing, pinned: Option<&str>) -> Result<Checked, LoadError> {
     let bytes = read(path)?;
     check_bytes(path, bytes, Manifest::of(path)?, narrowing, pinned)
 }
 
-/// Checks a component whose file and manifest have been read. The path is for messages.
+/// Checks a component whose file and manifest have been read. The path appears in messages.
 ///
 /// # Errors
-/// Where a check fails, as [`LoadError`] tells.
+/// The first check that fails.
 pub fn check_bytes(
     path: &Path,
     bytes: Vec<u8>,
@@ -93,14 +91,14 @@ pub fn check_bytes(
     let manifest_path = Manifest::path_of(path);
     let digest = digest(path, &bytes, manifest.sha256.as_deref(), pinned)?;
     let (introspection, types) = introspect::read_with_types(path, &bytes)?;
-    let asked = manifest.grants.clone();
+    let requested = manifest.grants.clone();
     let unused = unused(&manifest, &introspection);
     let Narrowed { manifest, without_effect } = manifest.narrow(narrowing);
     for import in &introspection.imports {
         match need(import, &manifest.grants) {
             Need::Free => {}
             Need::Grant(grant) => {
-                let place = match need(import, &asked) {
+                let place = match need(import, &requested) {
                     Need::Free => "grants in backend_grants of the configuration".to_owned(),
                     _ => format!("[grants] in {}", manifest_path.display()),
                 };
@@ -115,25 +113,22 @@ pub fn check_bytes(
     introspect::compare(path, &introspection, &types)?;
     let unused = unused.into_iter().map(|line| {
         format!(
-            "{}: the component uses nothing of `{line}`. Remove it from [grants] in {}",
+            "{}: no import of the component uses the grant `{line}`. Remove it from [grants] in {}",
             manifest.id,
             manifest_path.display()
         )
     });
     let without_effect = without_effect.into_iter().map(|what| {
-        format!(
-            "{}: backend_grants: {what} is without effect: the manifest does not grant as much",
-            manifest.id
-        )
+        format!("{}: backend_grants: {what} has no effect: the manifest grants less", manifest.id)
     });
     let warnings = unused.chain(without_effect).collect();
     Ok(Checked { bytes, manifest, digest, introspection, warnings })
 }
 
-/// Looks at a component file without compiling it. Grants may be missing: it tells which.
+/// Inspects a component file without compiling it. Missing grants are reported in the result.
 ///
 /// # Errors
-/// Where the file could not be loaded with any grants.
+/// If the file could not be loaded with any grants.
 pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
     let bytes = read(path)?;
     let text = Manifest::read(path)?;
@@ -170,17 +165,17 @@ pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
     })
 }
 
-/// The digest of a file, if it is the one that the manifest and the configuration pin.
+/// Returns the digest of a file after comparing it with the pins of the manifest and the configuration.
 fn digest(
     path: &Path,
     bytes: &[u8],
-    manifests: Option<&str>,
-    operators: Option<&str>,
+    manifest_pin: Option<&str>,
+    operator_pin: Option<&str>,
 ) -> Result<String, LoadError> {
     let found = sha256(bytes);
     let pins = [
-        (manifests, Manifest::path_of(path).display().to_string()),
-        (operators, "the configuration".to_owned()),
+        (manifest_pin, Manifest::path_of(path).display().to_string()),
+        (operator_pin, "the configuration".to_owned()),
     ];
     for (expected, pinned_by) in pins {
         if let Some(expected) = expected
@@ -193,26 +188,26 @@ fn digest(
     Ok(found)
 }
 
-/// The grants of a manifest that nothing in the component could use. One that was not written has none.
+/// Returns the grants of a manifest that no import uses. Default grants are never unused.
 fn unused(manifest: &Manifest, read: &Introspection) -> Vec<String> {
     if manifest.is_written { imports::unused(&read.imports, &manifest.grants) } else { Vec::new() }
 }
 
-/// A whole file, if it is a file and no larger than a component may be.
+/// Reads a regular file of at most [`LARGEST`] bytes.
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let unreadable = |problem: String| LoadError::Unreadable { path: path.to_owned(), problem };
     let too_large = |size| LoadError::TooLarge { path: path.to_owned(), size, limit: LARGEST };
-    // Opening a pipe would wait for its other end.
+    // Opening a FIFO would block until a writer appears.
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
     if !metadata.is_file() {
-        return Err(unreadable("this is no file".into()));
+        return Err(unreadable("it is not a regular file".into()));
     }
     if metadata.len() > LARGEST {
         return Err(too_large(metadata.len()));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    // It may have grown since.
+    // The file may have grown since its size was read.
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
     match bytes.len() as u64 {
         size if size > LARGEST => Err(too_large(size)),
@@ -220,7 +215,7 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     }
 }
 
-/// The sha256 of bytes, in lower-case hexadecimal.
+/// Returns the SHA-256 of bytes, in lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

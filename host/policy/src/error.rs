@@ -1,4 +1,4 @@
-//! How checking and loading a component fail.
+//! Errors of checking and loading a component.
 
 use std::path::{Path, PathBuf};
 
@@ -10,24 +10,24 @@ pub enum LoadError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's word on it.
+        /// The operating system's message.
         problem: String,
     },
     /// The file's digest is not the pinned one.
     #[error(
-        "component {path}: its sha256 is {found}, but {pinned_by} pins {expected}. Put the pinned file back, or change the pin if you trust this one"
+        "component {path}: its sha256 is {found}, but {pinned_by} pins {expected}. Restore the pinned file, or change the pin if you trust this one"
     )]
     Digest {
         /// The file.
         path: PathBuf,
         /// The digest of the file as it is.
         found: String,
-        /// The digest that was asked for.
+        /// The pinned digest.
         expected: String,
-        /// Who asked: the manifest's path, or the configuration.
+        /// The origin of the pin: the manifest's path, or the configuration.
         pinned_by: String,
     },
-    /// The file is larger than a component may be.
+    /// The file exceeds the maximum size.
     #[error("component {path}: {size} bytes, more than the limit of {limit}")]
     TooLarge {
         /// The file.
@@ -42,32 +42,32 @@ pub enum LoadError {
     NotAComponent {
         /// The file.
         path: PathBuf,
-        /// What it is instead, or where it breaks.
+        /// What the file is instead, or where it is damaged.
         problem: String,
     },
     /// The component was built against another version of the contract.
     #[error(
-        "component {path}: built for {found}, but this host speaks {supported}. Use a component built for that version, or another version of dagster-ray-wasm"
+        "component {path}: built for {found}, but this host supports {supported}. Use a component built for that version, or another version of dagster-ray-wasm"
     )]
     Contract {
         /// The file.
         path: PathBuf,
-        /// The interface that it names.
+        /// The interface that the component names.
         found: String,
-        /// What the host offers.
+        /// The versions that the host supports.
         supported: String,
     },
-    /// The component exports nothing that the host could call.
+    /// The component exports no interface of the contract.
     #[error("component {path}: exports no interface of dagster-ray:backend. It exports: {exports}")]
     NoBackend {
         /// The file.
         path: PathBuf,
-        /// What it exports.
+        /// The component's exports.
         exports: String,
     },
-    /// An export is not what the contract says it is.
+    /// An export does not match the contract.
     #[error(
-        "component {path}: its export {interface} is not the contract's: {function}: {problem}. This host speaks dagster-ray:backend@{speaks}: build the component against the WIT of that version"
+        "component {path}: its export {interface} does not match the contract: {function}: {problem}. This host implements dagster-ray:backend@{speaks}: build the component against the WIT of that version"
     )]
     World {
         /// The file.
@@ -76,43 +76,43 @@ pub enum LoadError {
         interface: String,
         /// The function that differs.
         function: String,
-        /// In what it differs.
+        /// The difference.
         problem: String,
-        /// The version of the contract that the host speaks.
+        /// The version of the contract that the host implements.
         speaks: String,
     },
-    /// The component imports something that its manifest does not grant, or the operator takes away.
+    /// The component imports an interface that its manifest does not grant, or that the operator revoked.
     #[error("component {path}: imports {import}, which is not granted. To allow it, add to {place}: {grant}")]
     Ungranted {
         /// The file.
         path: PathBuf,
         /// The interface.
         import: String,
-        /// Where the grant is missing: the manifest's `[grants]`, or the operator's.
+        /// Where to add the grant: the manifest's `[grants]`, or the operator's.
         place: String,
         /// The line to add.
         grant: String,
     },
-    /// The component imports something that no grant can give.
-    #[error("component {path}: imports {import}, which this host does not offer to anyone")]
+    /// The component imports an interface that no grant provides.
+    #[error("component {path}: imports {import}, which this host does not provide")]
     Unknown {
         /// The file.
         path: PathBuf,
         /// The interface.
         import: String,
     },
-    /// The manifest is wrong.
+    /// The manifest is invalid.
     #[error("manifest {path}: {problem}")]
     Manifest {
-        /// The manifest.
+        /// The manifest's path.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
     },
-    /// What the operator allows is no such thing.
+    /// The operator's restriction is invalid.
     #[error("{0}")]
     Narrowing(String),
-    /// The cassette to record to, or to answer from, cannot be used.
+    /// The cassette to record to, or to replay, cannot be used.
     #[error("cassette {path}: {problem}")]
     Cassette {
         /// The file or directory.
@@ -120,13 +120,13 @@ pub enum LoadError {
         /// What is wrong with it.
         problem: String,
     },
-    /// wasmtime refused.
+    /// wasmtime failed.
     #[error("the WebAssembly engine: {0}")]
     Engine(String),
 }
 
 impl LoadError {
-    /// The file that the error is about.
+    /// Returns the file that the error is about.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Unreadable { path, .. }

@@ -1,4 +1,4 @@
-//! Which grant each import of a component needs, and which grants no import uses.
+//! Maps each import of a component to the grant that it requires, and finds unused grants.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -6,39 +6,39 @@ use serde_json::{Value, json};
 use crate::kubernetes::Rule;
 use crate::manifest::Grants;
 
-/// What an import needs in order to be linked.
+/// The grant that an import requires before it is linked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing.
+    /// No grant, or the grant is present.
     Free,
     /// This line under `[grants]`.
     Grant(&'static str),
-    /// It cannot be had.
+    /// The host does not provide the interface.
     Unknown,
 }
 
-/// A capability that a manifest grants: its interfaces, and what of `[grants]` is about it.
+/// A capability: its WIT interfaces and its keys under `[grants]`.
 pub(crate) struct Capability {
-    /// The interfaces that need the grant.
+    /// The interfaces that require the grant.
     interfaces: &'static [&'static str],
     /// The key under `[grants]` that grants it.
     pub(crate) key: &'static str,
-    /// A line under `[grants]` that would grant it.
+    /// An example line for `[grants]`.
     pub(crate) example: &'static str,
-    /// The entries of a manifest that grant something of it, each under its key.
+    /// Returns the manifest's entries for this capability.
     pub(crate) entries: fn(&Grants) -> Vec<Entry>,
-    /// Whether these grants are enough to link the interfaces.
+    /// Returns whether the grants suffice to link the interfaces.
     is_granted: fn(&Grants) -> bool,
 }
 
 /// One entry of `[grants]`: a list, one rule of `kubernetes`, or one program of `processes`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
-    /// Its key, such as `http`.
+    /// The key under `[grants]`, such as `http`.
     pub(crate) key: &'static str,
-    /// Its value.
+    /// The value as JSON.
     pub(crate) value: Value,
-    /// Its value as TOML.
+    /// The value as TOML.
     toml: String,
 }
 
@@ -48,23 +48,23 @@ impl Entry {
         Self { key, value, toml }
     }
 
-    /// The entry of a list, unless the list is empty.
+    /// Returns the entry of a list, or none if the list is empty.
     fn list(key: &'static str, values: &[impl Serialize]) -> Option<Self> {
         (!values.is_empty()).then(|| Self::new(key, json!(values)))
     }
 
-    /// One rule of `kubernetes`, with its fields in the order that manifests have them in.
+    /// Returns the entry of one `kubernetes` rule, with its fields in the order of a manifest.
     fn rule(rule: &Rule) -> Self {
         Self { key: "kubernetes", value: json!(rule), toml: rule.to_string() }
     }
 
-    /// The line of a manifest.
+    /// Returns the entry as a line of a manifest.
     pub(crate) fn line(&self) -> String {
         format!("{} = {}", self.key, self.toml)
     }
 }
 
-/// A value as a manifest has it, on one line.
+/// Formats a value as TOML on one line.
 fn toml(value: &Value) -> String {
     let is_bare = |key: &str| {
         !key.is_empty()
@@ -81,18 +81,18 @@ fn toml(value: &Value) -> String {
             };
             format!("{{ {} }}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
         }
-        // JSON's strings, numbers and booleans are TOML's, too.
+        // JSON strings, numbers and booleans are valid TOML.
         scalar => scalar.to_string(),
     }
 }
 
-/// Every capability that needs a grant.
+/// Every capability that requires a grant.
 pub(crate) const CAPABILITIES: [Capability; 5] = [
     Capability {
         interfaces: &["wasi:http/types", "wasi:http/outgoing-handler"],
         key: "http",
         example: "http = [\"address\"]",
-        // The Kubernetes API is reached over HTTP, too.
+        // Components reach the Kubernetes API over HTTP.
         entries: |grants| {
             let mut entries = Vec::from_iter(Entry::list("http", &grants.http));
             entries.extend(Entry::list("networks", &grants.networks));
@@ -139,35 +139,35 @@ pub(crate) const CAPABILITIES: [Capability; 5] = [
 ];
 
 impl Capability {
-    /// Whether an import, with or without its version, is of this capability.
+    /// Returns whether an import, with or without its version, belongs to this capability.
     pub(crate) fn has(&self, import: &str) -> bool {
         self.interfaces.contains(&interface(import))
     }
 
-    /// The imports that use it.
+    /// Returns the imports that use this capability.
     pub(crate) fn users(&self, imports: &[String]) -> Vec<String> {
         imports.iter().filter(|import| self.has(import)).cloned().collect()
     }
 }
 
-/// Interfaces that every component may import.
+/// Interfaces that every component may import without a grant.
 const FREE: [&str; 4] =
     ["dagster-ray:host/model", "dagster-ray:host/sink", "wasi:logging/logging", "wasi:config/store"];
 
-/// Packages that every component may import.
+/// Packages that every component may import without a grant.
 ///
-/// A language's run-time imports `wasi:filesystem` and `wasi:sockets` whether its program uses them
-/// or not (CPython does, and so every component made with componentize-py). No directory is open to
-/// them, and every socket and every name is denied.
+/// Some language runtimes import `wasi:filesystem` and `wasi:sockets` even if the program does not use
+/// them. CPython does, and so does every component built with componentize-py. The WASI context has no
+/// preopened directory and denies every socket and name lookup.
 const FREE_PACKAGES: [&str; 6] =
     ["wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:cli/", "wasi:filesystem/", "wasi:sockets/"];
 
-/// An import without its version.
+/// Returns an import without its version.
 fn interface(import: &str) -> &str {
     import.split_once('@').map_or(import, |(interface, _)| interface)
 }
 
-/// What an import needs, given the grants that are there.
+/// Returns the grant that an import requires, given the present grants.
 pub fn need(import: &str, grants: &Grants) -> Need {
     if let Some(capability) = CAPABILITIES.iter().find(|capability| capability.has(import)) {
         return if (capability.is_granted)(grants) { Need::Free } else { Need::Grant(capability.example) };
@@ -178,12 +178,12 @@ pub fn need(import: &str, grants: &Grants) -> Need {
     if is_free { Need::Free } else { Need::Unknown }
 }
 
-/// Whether any grant is for something that is reached over HTTP: the Kubernetes API is, too.
+/// Returns whether any grant requires `wasi:http`. The Kubernetes API is reached over HTTP.
 pub fn needs_http(grants: &Grants) -> bool {
     !grants.http.is_empty() || !grants.kubernetes.is_empty()
 }
 
-/// The grants that nothing in the component could use, as the lines that say them.
+/// Returns the grants that no import uses, as lines of a manifest.
 pub fn unused(imports: &[String], grants: &Grants) -> Vec<String> {
     let unused = CAPABILITIES.iter().filter(|capability| capability.users(imports).is_empty());
     unused.flat_map(|capability| (capability.entries)(grants)).map(|entry| entry.line()).collect()
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grant_that_no_import_could_use_is_named_by_its_line() {
+    fn unused_grants_are_reported_as_manifest_lines() {
         let grants: Grants = toml::from_str(
             "http = ['address']\npackages = true\nobjects = ['ray']\nkeyvalue = ['state']\nnetworks = ['private']\nprocesses.ray = [[]]",
         )
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_the_entry_as_a_manifest_has_it() {
+    fn manifest_lines_parse_back_to_the_same_entry() {
         let text = r#"
             http = ["https://a\"b:443"]
             kubernetes = [{ group = "", resources = ["pods/log"], verbs = ["get"], namespaces = ["ray"] }]
@@ -235,7 +235,7 @@ mod tests {
         for capability in &CAPABILITIES {
             for entry in (capability.entries)(&grants) {
                 let line = match entry.key {
-                    // The lines of several rules are elements of one list.
+                    // A rule's line is one element of the list.
                     "kubernetes" => format!("kubernetes = [{}]", entry.toml),
                     _ => entry.line(),
                 };
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_the_host_does_not_have_is_unknown_whatever_is_granted() {
+    fn an_import_that_the_host_does_not_provide_is_unknown_with_any_grants() {
         let grants: Grants = toml::from_str("http = ['address']\npackages = true").unwrap();
         for import in ["wasi:http/incoming-handler@0.2.12", "wasi:nn/graph", "dagster-ray:host/packages2"] {
             assert_eq!(need(import, &grants), Need::Unknown, "{import}");

@@ -1,4 +1,4 @@
-//! What a component imports and exports, read from its own type before anything is compiled.
+//! Reads a component's imports and exports from its type, before compilation.
 
 use std::path::Path;
 
@@ -8,36 +8,36 @@ use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, Wa
 use crate::contract::Contract;
 use crate::error::LoadError;
 
-/// The version of the contract that this host speaks.
+/// The version of the contract that this host implements.
 const CONTRACT: &str = "0.1";
-/// Most imports, and most exports, of a component. The contract has a dozen.
+/// Maximum number of imports, and of exports, of a component. The contract has a dozen.
 const MOST: usize = 1_000;
-/// How many names an error lists.
+/// Maximum number of names that an error lists.
 const LISTED: usize = 12;
 
 /// An interface of the contract that a component can export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Interface {
-    /// What the component says of itself.
+    /// Describes the component.
     Describe,
-    /// Runs.
+    /// Launches runs.
     Launcher,
-    /// Steps.
+    /// Executes steps.
     Executor,
-    /// Clusters.
+    /// Manages clusters.
     Cluster,
-    /// External scripts.
+    /// Runs external scripts.
     Pipes,
-    /// Values.
+    /// Stores values.
     Io,
 }
 
 impl Interface {
-    /// All there are.
+    /// Every interface.
     pub const ALL: [Self; 6] =
         [Self::Describe, Self::Launcher, Self::Executor, Self::Cluster, Self::Pipes, Self::Io];
 
-    /// Its name in the contract.
+    /// Returns the interface's name in the contract.
     pub fn name(self) -> &'static str {
         match self {
             Self::Describe => "describe",
@@ -50,24 +50,24 @@ impl Interface {
     }
 }
 
-/// What a component imports and exports.
+/// The imports and exports of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introspection {
-    /// The interfaces of the contract that it exports.
+    /// The interfaces of the contract that the component exports.
     pub interfaces: Vec<Interface>,
-    /// The names of all its imports.
+    /// The names of all imports.
     pub imports: Vec<String>,
-    /// The names of all its exports.
+    /// The names of all exports.
     pub exports: Vec<String>,
-    /// The version of the contract that it was built for, such as `0.1.0`.
+    /// The version of the contract that the component was built for, such as `0.1.0`.
     pub contract: String,
 }
 
-/// Reads a component's type, after checking that the whole file is valid. The path is for messages.
+/// Validates a component file and reads its imports and exports. The path appears in messages.
 ///
 /// # Errors
-/// Where the bytes are no whole component, or one of another version of the contract, or one
-/// without any export that the host could call.
+/// If the bytes are not a valid component, the component was built for another version of the
+/// contract, or it exports no interface of the contract.
 pub fn read(path: &Path, bytes: &[u8]) -> Result<Introspection, LoadError> {
     read_with_types(path, bytes).map(|(introspection, _)| introspection)
 }
@@ -76,7 +76,7 @@ pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspectio
     let not = |problem: String| LoadError::NotAComponent { path: path.to_owned(), problem };
     let broken = |error: wasmparser::BinaryReaderError| {
         not(format!(
-            "the file is not a whole WebAssembly component, it breaks at byte {} of {}: {}. It may be cut short: copy or build it again",
+            "the file is not a whole WebAssembly component, invalid at byte {} of {}: {}. It may be truncated: copy or build it again",
             error.offset(),
             bytes.len(),
             error.message()
@@ -91,7 +91,7 @@ pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspectio
             ));
         }
         Some(Err(error)) if bytes.starts_with(b"\0asm") => return Err(broken(error)),
-        _ => return Err(not("this is no WebAssembly file at all (it does not begin with \\0asm)".into())),
+        _ => return Err(not("this is not a WebAssembly file (it does not begin with \\0asm)".into())),
     }
     let types = Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).map_err(broken)?;
 
@@ -127,7 +127,7 @@ pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspectio
     Ok((introspection, types))
 }
 
-/// Compares each interface of the contract that a component exports with the contract's own.
+/// Compares each exported interface with the contract.
 pub(crate) fn compare(path: &Path, read: &Introspection, types: &Types) -> Result<(), LoadError> {
     let contract =
         Contract::get().map_err(|problem| LoadError::Engine(format!("the contract: {problem}")))?;

@@ -1,16 +1,15 @@
-//! The rules of the host, without the means to break them: what a component file is, what its
-//! manifest grants, and whether a request is within it.
+//! Pure policy checks: no network, no wasmtime.
 //!
-//! Nothing here opens a connection, runs code or knows of wasmtime, so that every rule can be tested
-//! and fuzzed by itself, and a tool can check a component without an engine.
+//! The crate checks component files against their manifests and requests against grants. Tools can
+//! use it without an engine, and each check can be tested and fuzzed alone.
 //!
-//! - [`check`]: a component file against its manifest, before anything is compiled.
-//! - [`manifest`]: what a component may do, and how much of everything.
-//! - [`contract`]: what it exports, function by function, against the contract.
-//! - [`introspect`]: what a component imports and exports.
-//! - [`Policy`]: what a loaded component may reach.
-//! - [`address`]: which network an address belongs to.
-//! - [`kubernetes`]: what a request asks of the Kubernetes API, and which rule allows it.
+//! - [`check`]: checks a component file against its manifest, before compilation.
+//! - [`manifest`]: the grants and limits of a component.
+//! - [`contract`]: compares a component's exports with the contract.
+//! - [`introspect`]: reads a component's imports and exports.
+//! - [`Policy`]: the authorities, directories and programs that a loaded component may use.
+//! - [`address`]: classifies IP addresses.
+//! - [`kubernetes`]: parses Kubernetes API requests and matches them against rules.
 
 pub mod address;
 mod authority;

@@ -1,4 +1,4 @@
-//! How much of everything a component may use.
+//! Resource limits of a component.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
-        /// A component's limits. Each has a default; a manifest can lower or raise it, the operator can
-        /// only lower it.
+        /// A component's limits. Each has a default. A manifest can raise or lower a limit; the operator
+        /// can only lower it.
         #[derive(Debug, Clone, Deserialize, PartialEq)]
         #[serde(deny_unknown_fields, default)]
         pub struct Limits {
@@ -20,7 +20,7 @@ macro_rules! limits {
             }
         }
 
-        /// What the operator lets a component use at the most. What is not named stays as it is.
+        /// The operator's upper bounds. A limit without an upper bound is unchanged.
         #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
         #[serde(deny_unknown_fields, default)]
         pub struct AtMost {
@@ -28,7 +28,7 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// The lower of each.
+            /// Returns the lower value of each limit.
             pub fn narrowed(&self, by: &AtMost) -> Self {
                 Self { $($name: by.$name.map_or(self.$name, |most| self.$name.min(most)),)* }
             }
@@ -50,56 +50,56 @@ macro_rules! limits {
 limits! {
     /// Linear memory, in MiB.
     memory_mib: u32 = 128,
-    /// Elements of all tables together.
+    /// Total elements of all tables.
     table_elements: u32 = 20_000,
-    /// Core instances, memories and tables, each.
+    /// Core instances, memories and tables, counted separately.
     instances: u32 = 100,
-    /// Handles that the component holds at one time.
+    /// Resource handles that the component holds at one time.
     handles: u32 = 1_024,
-    /// Bytes that one host call may move out of the component, in MiB.
+    /// Data that one host call may copy out of the component, in MiB.
     transfer_mib: u32 = 16,
-    /// Wall clock of one call, in seconds. A caller may ask for less.
+    /// Wall-clock time of one call, in seconds. A caller may set a shorter timeout.
     call_seconds: f64 = 600.0,
-    /// Wall clock of one call that goes on for as long as a script does, in seconds.
+    /// Wall-clock time of one call that lasts as long as a script, in seconds.
     follow_seconds: f64 = 7.0 * 86_400.0,
-    /// Bytes of an HTTP request's body, in MiB.
+    /// Body of an HTTP request, in MiB.
     request_mib: u32 = 1_024,
-    /// Bytes of an HTTP response's body, in MiB.
+    /// Body of an HTTP response, in MiB.
     response_mib: u32 = 256,
-    /// Bytes of log lines and reports of one call, in KiB; what goes beyond is dropped and counted.
+    /// Log lines and reports of one call, in KiB. The rest is dropped.
     log_kib: u32 = 1_024,
-    /// Bytes of standard error that are kept, in KiB.
+    /// Standard error that is kept, in KiB.
     stderr_kib: u32 = 16,
 }
 
 impl Limits {
-    /// The longest that a call may take; one that `follows` goes on for as long as a script does.
+    /// Returns the wall-clock limit of a call. A call that `follows` lasts as long as a script.
     pub fn wall_clock(&self, follows: bool) -> Duration {
         let seconds = if follows { self.follow_seconds } else { self.call_seconds };
         Duration::try_from_secs_f64(seconds.clamp(0.001, 1e9)).unwrap_or(Duration::from_millis(1))
     }
 
-    /// What is wrong with them; nothing where all can be kept.
+    /// Returns the first invalid limit, or none if all are positive and finite.
     pub(crate) fn problem(&self) -> Option<String> {
         problem(&self.numbers())
     }
 }
 
 impl AtMost {
-    /// What is wrong with them; nothing where all can be kept.
+    /// Returns the first invalid bound, or none if all are positive and finite.
     pub(crate) fn problem(&self) -> Option<String> {
         problem(&self.numbers())
     }
 
-    /// Those that allow more than a manifest asks for, and so change nothing.
+    /// Returns the bounds above the manifest's limits, which have no effect.
     pub(crate) fn without_effect(&self, on: &Limits) -> Vec<String> {
-        let own = on.numbers();
-        let of = |name| own.iter().find(|(own, _)| *own == name).map(|(_, number)| *number);
+        let limits = on.numbers();
+        let limit_of = |name| limits.iter().find(|(limit, _)| *limit == name).map(|(_, number)| *number);
         self.numbers()
             .into_iter()
             .filter_map(|(name, most)| {
-                let asked = of(name)?;
-                (most > asked).then(|| format!("limits.{name} = {most} (the component has {asked})"))
+                let limit = limit_of(name)?;
+                (most > limit).then(|| format!("limits.{name} = {most} (the component has {limit})"))
             })
             .collect()
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_no_clock_can_keep_is_refused() {
+    fn limits_that_are_not_positive_and_finite_are_rejected() {
         for text in ["call_seconds = nan", "follow_seconds = inf", "call_seconds = -1.0", "handles = 0"] {
             let limits: Limits = toml::from_str(text).unwrap();
             assert!(limits.problem().is_some_and(|problem| problem.contains("above 0")), "{text}");
@@ -125,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_does_not_name_stays() {
+    fn limits_that_the_operator_does_not_name_are_unchanged() {
         let own = Limits { call_seconds: 3_600.0, ..Limits::default() };
         let by = AtMost { memory_mib: Some(32), handles: Some(9_999), ..AtMost::default() };
-        let narrowed = own.narrowed(&by);
-        assert_eq!((narrowed.memory_mib, narrowed.call_seconds), (32, 3_600.0));
+        let restricted = own.narrowed(&by);
+        assert_eq!((restricted.memory_mib, restricted.call_seconds), (32, 3_600.0));
         assert_eq!(by.without_effect(&own), ["limits.handles = 9999 (the component has 1024)"]);
     }
 }

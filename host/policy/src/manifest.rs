@@ -1,4 +1,4 @@
-//! The manifest beside a component: `<name>.toml` next to `<name>.wasm`.
+//! The manifest of a component: `<name>.toml` next to `<name>.wasm`.
 //!
 //! ```toml
 //! id = "existing"
@@ -12,8 +12,8 @@
 //! memory_mib = 64
 //! ```
 //!
-//! Keys that are not known are errors. The operator's part, `backend_grants` of the configuration, has
-//! the same form without `id` and `sha256`, and can only narrow.
+//! Unknown keys are errors. The operator's restriction, `backend_grants` in the configuration, has the
+//! same form without `id` and `sha256`. It can remove grants and lower limits, never add.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -27,28 +27,28 @@ use crate::error::LoadError;
 use crate::kubernetes::Rule;
 pub use crate::limits::{AtMost, Limits};
 
-/// What a component may import, and on what.
+/// The permissions of a component.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
-    /// Authorities that may be reached over HTTP: `address` for those that the configuration
-    /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` of the Kubernetes
+    /// Authorities that the component may contact over HTTP: `address` for those that the configuration
+    /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` in the Kubernetes
     /// cluster, or `scheme://host:port`.
     pub http: Vec<String>,
-    /// Networks whose addresses the names in `http` may resolve to, beside public ones: `private`,
-    /// `loopback`, `link-local`. Where `address` leads, the operator has said: private networks and
-    /// loopback need no grant there.
+    /// Networks whose addresses the host names in `http` may resolve to, in addition to public
+    /// addresses: `private`, `loopback`, `link-local`. The operator chooses the target of `address`, so
+    /// private networks and loopback need no grant for it.
     pub networks: Vec<Network>,
-    /// What may be asked of the Kubernetes API, at `http://kubernetes.internal`.
+    /// Rules for requests to the Kubernetes API at `http://kubernetes.internal`.
     pub kubernetes: Vec<Rule>,
-    /// Whether the directories that the configuration names may be read, to upload them.
+    /// Whether the component may read the directories that the configuration names, to upload them.
     pub packages: bool,
-    /// Stores of values that may be used: `ray` for Ray's object store, `directory` for the directory
-    /// that the configuration names.
+    /// Value stores that the component may use: `ray` for Ray's object store, `directory` for the
+    /// directory that the configuration names.
     pub objects: Vec<String>,
-    /// Buckets of `wasi:keyvalue` that may be used, in the directories that the configuration names.
+    /// Buckets of `wasi:keyvalue` that the component may use. The configuration names their directories.
     pub keyvalue: Vec<String>,
-    /// Programs that may be run, each with the argument lists that an invocation must begin with.
+    /// Programs that the component may run. The arguments must begin with one of the program's lists.
     pub processes: BTreeMap<String, Vec<Vec<String>>>,
 }
 
@@ -58,63 +58,63 @@ pub struct Grants {
 pub struct Manifest {
     /// The component's name in messages.
     pub id: String,
-    /// The digest of the file that this manifest is about.
+    /// The SHA-256 of the component file, in hexadecimal.
     #[serde(default)]
     pub sha256: Option<String>,
-    /// What it may import.
+    /// The component's permissions.
     #[serde(default)]
     pub grants: Grants,
-    /// How much of everything it may use.
+    /// The component's limits.
     #[serde(default)]
     pub limits: Limits,
-    /// Whether it was read from a file, and is not what holds for a component without one.
+    /// Whether the manifest was read from a file. Otherwise it holds the defaults.
     #[serde(skip)]
     pub is_written: bool,
 }
 
-/// What the operator allows of it.
+/// The operator's restriction of a manifest.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Narrowing {
-    /// The grants that stay; without it, all do.
+    /// The grants to keep. Without it, all grants are kept.
     #[serde(default)]
     pub grants: Option<Grants>,
-    /// Limits; the lower of each counts.
+    /// Upper bounds of the limits.
     #[serde(default)]
     pub limits: Option<AtMost>,
 }
 
-/// A manifest with no more than the operator allows.
+/// A restricted manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Narrowed {
-    /// What is left.
+    /// The remaining grants and limits.
     pub manifest: Manifest,
-    /// What the operator wrote without effect, because the manifest does not have it.
+    /// Entries of the restriction without effect, because the manifest does not grant them.
     pub without_effect: Vec<String>,
 }
 
-/// The most that a manifest may be, in bytes.
+/// Maximum size of a manifest, in bytes.
 const LARGEST: u64 = 1 << 20;
 
 impl Narrowing {
-    /// Reads the operator's part from TOML.
+    /// Parses a restriction from TOML.
     ///
     /// # Errors
-    /// Where the text is not TOML, or has a key that is not known.
+    /// If the text is not TOML, has an unknown key, or a value is invalid.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
-        let wrong = |error: toml::de::Error| {
-            LoadError::Narrowing(format!("what is to be left of the grants: {error}"))
-        };
+        let wrong =
+            |error: toml::de::Error| LoadError::Narrowing(format!("the restriction of the grants: {error}"));
         toml::from_str::<Self>(text).map_err(wrong)?.checked()
     }
 
-    /// Reads the operator's part from JSON, as a configuration has it.
+    /// Parses a restriction from the JSON of a configuration.
     ///
     /// # Errors
-    /// Where the text is not JSON, or has a key that is not known.
+    /// If the text is not JSON, has an unknown key, or a value is invalid.
     pub fn from_json(text: &str) -> Result<Self, LoadError> {
         let wrong = |error: serde_json::Error| LoadError::Narrowing(format!("backend_grants: {error}"));
-        // By way of a value: lines and columns of a text that the operator has not written say nothing.
+        // Parse through a value, so that errors have no line and column: the operator did not write
+        // this text.
         let value: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
         serde_json::from_value::<Self>(value).map_err(wrong)?.checked()
     }
@@ -128,8 +128,8 @@ impl Narrowing {
     }
 }
 
-/// The beginnings of argument lists that two sets of them have in common: of each pair that agrees as
-/// far as the shorter one goes, the longer.
+/// Intersects two sets of argument prefixes. Of each pair in which one is a prefix of the other, the
+/// longer one remains.
 fn common(allowed: &[Vec<String>], own: &[Vec<String>]) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     for (allowed, own) in allowed.iter().flat_map(|allowed| own.iter().map(move |own| (allowed, own))) {
@@ -142,7 +142,7 @@ fn common(allowed: &[Vec<String>], own: &[Vec<String>]) -> Vec<Vec<String>> {
 }
 
 impl Grants {
-    /// What is wrong with them; nothing where they mean something.
+    /// Returns the first invalid grant, or none.
     fn problem(&self) -> Option<String> {
         if let Some(rule) = self.kubernetes.iter().find(|rule| rule.is_empty()) {
             return Some(format!(
@@ -153,37 +153,37 @@ impl Grants {
             !["address", "cluster-services"].contains(&entry.as_str()) && Authority::named(entry).is_none()
         })?;
         Some(format!(
-            "grants.http: {entry:?} is no authority: write \"address\", \"cluster-services\" or \"https://host:port\", without a path and without wildcards"
+            "grants.http: {entry:?} is not an authority: write \"address\", \"cluster-services\" or \"https://host:port\", without a path and without wildcards"
         ))
     }
 
-    /// What both allow.
+    /// Returns the grants that both allow, and appends the entries of `by` without effect.
     fn narrowed(self, by: &Self, without_effect: &mut Vec<String>) -> Self {
-        let mut said = |of: &str, what: String| without_effect.push(format!("grants.{of}: {what}"));
+        let mut report = |key: &str, entry: String| without_effect.push(format!("grants.{key}: {entry}"));
         for entry in by.http.iter().filter(|entry| !self.http.contains(entry)) {
-            said("http", format!("{entry:?}"));
+            report("http", format!("{entry:?}"));
         }
         for network in by.networks.iter().filter(|network| !self.networks.contains(network)) {
-            said("networks", format!("\"{network}\""));
+            report("networks", format!("\"{network}\""));
         }
         for rule in &by.kubernetes {
             if !self.kubernetes.iter().any(|own| own.intersection(rule).is_some()) {
-                said("kubernetes", rule.to_string());
+                report("kubernetes", rule.to_string());
             }
         }
         if by.packages && !self.packages {
-            said("packages", "true".into());
+            report("packages", "true".into());
         }
         for store in by.objects.iter().filter(|store| !self.objects.contains(store)) {
-            said("objects", format!("{store:?}"));
+            report("objects", format!("{store:?}"));
         }
         for bucket in by.keyvalue.iter().filter(|bucket| !self.keyvalue.contains(bucket)) {
-            said("keyvalue", format!("{bucket:?}"));
+            report("keyvalue", format!("{bucket:?}"));
         }
         for (program, allowed) in &by.processes {
             let own = self.processes.get(program).map_or(&[] as &[_], Vec::as_slice);
             for line in allowed.iter().filter(|line| common(std::slice::from_ref(*line), own).is_empty()) {
-                said("processes", format!("{program} = [{line:?}]"));
+                report("processes", format!("{program} = [{line:?}]"));
             }
         }
         let both = |rule: &Rule| -> Vec<Rule> {
@@ -209,21 +209,21 @@ impl Grants {
 }
 
 impl Manifest {
-    /// Where the manifest of a component file lies.
+    /// Returns the path of a component's manifest.
     pub fn path_of(wasm: &Path) -> PathBuf {
         wasm.with_extension("toml")
     }
 
-    /// The manifest of a component, or what holds where it has none: the authority and the
-    /// directories that the configuration names, and nothing else.
+    /// Reads the manifest of a component. A component without a manifest gets a default that grants the
+    /// authorities and the directories that the configuration names, and nothing else.
     ///
     /// # Errors
-    /// Where the file cannot be read, is not TOML, or has a key that is not known.
+    /// If the file cannot be read, is not TOML, has an unknown key, or a value is invalid.
     pub fn of(wasm: &Path) -> Result<Self, LoadError> {
         Self::from_text(Self::read(wasm)?.as_deref(), wasm)
     }
 
-    /// The text of a component's manifest; none where there is no such file.
+    /// Reads the text of a component's manifest; none if the file does not exist.
     pub(crate) fn read(wasm: &Path) -> Result<Option<String>, LoadError> {
         let path = Self::path_of(wasm);
         let unreadable = |problem: String| LoadError::Manifest { path: path.clone(), problem };
@@ -237,7 +237,7 @@ impl Manifest {
         Ok(Some(text))
     }
 
-    /// The manifest that a text is, or what holds for a component without one.
+    /// Parses the manifest's text, or returns the default without a text.
     pub(crate) fn from_text(text: Option<&str>, wasm: &Path) -> Result<Self, LoadError> {
         match text {
             Some(text) => Self::parse(text, &Self::path_of(wasm)),
@@ -257,14 +257,14 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest. The path is for messages.
+    /// Parses a manifest. The path appears in messages.
     ///
     /// # Errors
-    /// Where the text is too long, is not TOML, has a key that is not known, or means nothing.
+    /// If the text is too long, is not TOML, has an unknown key, or a value is invalid.
     pub fn parse(text: &str, path: &Path) -> Result<Self, LoadError> {
         let wrong = |problem: String| LoadError::Manifest { path: path.to_owned(), problem };
         if text.len() as u64 > LARGEST {
-            return Err(wrong(format!("it is longer than {LARGEST} bytes")));
+            return Err(wrong(format!("the file is longer than {LARGEST} bytes")));
         }
         let mut manifest: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         if let Some(problem) = manifest.grants.problem().or_else(|| manifest.limits.problem()) {
@@ -274,12 +274,12 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// This manifest, with no more than the operator allows.
+    /// Returns the manifest, restricted by the operator.
     pub fn narrowed(self, by: &Narrowing) -> Self {
         self.narrow(by).manifest
     }
 
-    /// The same, with what the operator wrote without effect.
+    /// Restricts the manifest, and returns the entries of the restriction without effect too.
     pub fn narrow(mut self, by: &Narrowing) -> Narrowed {
         let mut without_effect = Vec::new();
         if let Some(grants) = &by.grants {
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_keys_are_named() {
+    fn an_unknown_key_is_an_error_that_names_it() {
         let error =
             Manifest::parse("id = 'x'\n[grants]\nhtpp = ['address']", Path::new("x.toml")).unwrap_err();
         let text = error.to_string();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_narrows_what_may_be_asked_of_kubernetes() {
+    fn the_operator_restricts_kubernetes_rules() {
         let manifest: Manifest = toml::from_str(
             "id = 'x'\n[grants]\nkubernetes = [{ group = '', resources = ['pods'], verbs = ['get', 'list'] }]",
         )
@@ -315,17 +315,17 @@ mod tests {
             "[grants]\nkubernetes = [{ group = '', resources = ['pods', 'secrets'], verbs = ['get'], namespaces = ['ray'] }]",
         )
         .unwrap();
-        let narrowed: Grants = toml::from_str(
+        let restricted: Grants = toml::from_str(
             "kubernetes = [{ group = '', resources = ['pods'], verbs = ['get'], namespaces = ['ray'] }]",
         )
         .unwrap();
-        assert_eq!(manifest.clone().narrowed(&narrowing).grants, narrowed);
+        assert_eq!(manifest.clone().narrowed(&narrowing).grants, restricted);
         let nothing = Narrowing::parse("[grants]\nhttp = ['address']").unwrap();
         assert!(manifest.narrowed(&nothing).grants.kubernetes.is_empty());
     }
 
     #[test]
-    fn a_rule_that_allows_nothing_is_a_mistake() {
+    fn a_rule_that_allows_nothing_is_rejected() {
         for rule in [
             "resources = [], verbs = ['get']",
             "resources = ['pods'], verbs = []",
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_beginnings_of_a_command_line_the_longer_stays() {
+    fn the_longer_of_two_argument_prefixes_remains() {
         let of = |lines: &[&[&str]]| -> Vec<Vec<String>> {
             lines.iter().map(|line| line.iter().map(|word| (*word).to_owned()).collect()).collect()
         };
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_narrows_and_never_widens() {
+    fn the_operator_can_remove_grants_and_never_add() {
         let manifest: Manifest = toml::from_str(
             "id = 'x'\n[grants]\nhttp = ['address']\nprocesses.ray = [['start']]\n[limits]\nmemory_mib = 64",
         )
@@ -361,7 +361,7 @@ mod tests {
             "[grants]\nhttp = ['https://evil.example:443']\npackages = true\nprocesses.ray = [['start', '--head'], ['stop']]\nprocesses.sh = [[]]\n[limits]\nmemory_mib = 512\ncall_seconds = 5.0",
         )
         .unwrap();
-        let Narrowed { manifest: narrowed, without_effect } = manifest.narrow(&narrowing);
+        let Narrowed { manifest: restricted, without_effect } = manifest.narrow(&narrowing);
         assert_eq!(
             without_effect,
             [
@@ -372,18 +372,18 @@ mod tests {
                 "limits.memory_mib = 512 (the component has 64)",
             ]
         );
-        assert!(narrowed.grants.http.is_empty());
-        assert!(!narrowed.grants.packages);
+        assert!(restricted.grants.http.is_empty());
+        assert!(!restricted.grants.packages);
         assert_eq!(
-            narrowed.grants.processes,
+            restricted.grants.processes,
             BTreeMap::from([("ray".to_owned(), vec![vec!["start".to_owned(), "--head".to_owned()]])])
         );
-        assert_eq!(narrowed.limits.memory_mib, 64);
-        assert_eq!(narrowed.limits.call_seconds, 5.0);
+        assert_eq!(restricted.limits.memory_mib, 64);
+        assert_eq!(restricted.limits.call_seconds, 5.0);
     }
 
     #[test]
-    fn an_entry_that_means_nothing_is_refused() {
+    fn http_entries_that_are_not_authorities_are_rejected() {
         for entry in [
             "adress",
             "*",
@@ -397,7 +397,7 @@ mod tests {
         ] {
             let text = format!("id = 'x'\n[grants]\nhttp = ['{entry}']");
             let error = Manifest::parse(&text, Path::new("x.toml")).unwrap_err().to_string();
-            assert!(error.contains("is no authority") && error.contains(entry), "{error}");
+            assert!(error.contains("is not an authority") && error.contains(entry), "{error}");
         }
         assert!(
             Manifest::parse(
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_of_a_manifest_is_an_error() {
+    fn deeply_nested_or_oversized_manifests_are_rejected() {
         let path = Path::new("x.toml");
         let deep = format!("id = 'x'\nlimits = {}1{}", "[".repeat(100_000), "]".repeat(100_000));
         let tables = format!("id = 'x'\n[{}]", vec!["a"; 100_000].join("."));
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_writes_json_and_an_unknown_key_is_named() {
+    fn a_restriction_in_json_names_unknown_keys() {
         let narrowing =
             Narrowing::from_json(r#"{"grants": {"http": ["address"]}, "limits": {"memory_mib": 32}}"#)
                 .unwrap();

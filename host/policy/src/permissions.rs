@@ -1,5 +1,4 @@
-//! The grants and limits of a component, as an operator reads them: what its manifest says, which of
-//! its imports use that, and what is missing.
+//! Reports the grants and limits of a component for the operator, with the imports that use each grant.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
@@ -8,47 +7,47 @@ use crate::imports::{CAPABILITIES, Need, need};
 use crate::limits::AtMost;
 use crate::manifest::Manifest;
 
-/// What a grant is to a component.
+/// The status of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GrantStatus {
-    /// It is granted, and an import uses it.
+    /// Granted, and an import uses it.
     Used,
-    /// It is granted, and no import can use it.
+    /// Granted, but no import uses it.
     Unused,
-    /// It is not granted, and the component cannot be loaded without it.
+    /// Not granted, and the component cannot be loaded without it.
     Missing,
 }
 
-/// One grant: a list, one rule of `kubernetes`, one program of `processes`, or one that is missing.
+/// One grant: a list, one rule of `kubernetes`, one program of `processes`, or a missing grant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Permission {
-    /// Its key under `[grants]`, such as `http`.
+    /// The grant's key under `[grants]`, such as `http`.
     pub grant: &'static str,
-    /// Whether it is used, unused or missing.
+    /// Whether the grant is used, unused or missing.
     pub status: GrantStatus,
-    /// Its value; none where it is missing.
+    /// The grant's value; none if it is missing.
     pub value: Option<Value>,
-    /// The line of a manifest that grants it; with names to fill in where it is missing.
+    /// The manifest's line. For a missing grant, an example with placeholders.
     pub line: String,
-    /// The imports that use it, or need it.
+    /// The imports that require the grant.
     pub needed_by: Vec<String>,
 }
 
 /// One limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Limit {
-    /// Its key under `[limits]`, such as `memory_mib`.
+    /// The limit's key under `[limits]`, such as `memory_mib`.
     pub limit: &'static str,
-    /// The number that holds.
+    /// The effective value.
     pub value: Number,
-    /// Whether the manifest says it. Otherwise it is the default.
+    /// Whether the manifest sets the limit. Otherwise the value is the default.
     pub is_written: bool,
 }
 
-/// Every grant of a manifest, and every grant that these imports need and the manifest lacks.
+/// Returns every grant of a manifest, and every missing grant that the imports require.
 ///
-/// Without a manifest nothing is unused: the grants that hold then are defaults.
+/// Without a manifest file, unused default grants are omitted.
 pub(crate) fn of(manifest: &Manifest, imports: &[String]) -> Vec<Permission> {
     let mut permissions = Vec::new();
     for capability in &CAPABILITIES {
@@ -77,14 +76,14 @@ pub(crate) fn of(manifest: &Manifest, imports: &[String]) -> Vec<Permission> {
     permissions
 }
 
-/// Every limit of a manifest, read from `text`.
+/// Returns every limit of a manifest, and whether the manifest's `text` sets it.
 pub(crate) fn limits(manifest: &Manifest, text: &str) -> Vec<Limit> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Written {
         limits: AtMost,
     }
-    // The text has been read as a manifest before, so this cannot fail.
+    // The text was parsed as a manifest before, so parsing cannot fail.
     let written = toml::from_str::<Written>(text).unwrap_or_default().limits.numbers();
     let numbers = manifest.limits.numbers().into_iter();
     numbers
@@ -96,14 +95,14 @@ pub(crate) fn limits(manifest: &Manifest, text: &str) -> Vec<Limit> {
         .collect()
 }
 
-/// A whole number without a fraction of zero.
+/// Converts a number to JSON: `128`, not `128.0`.
 fn number(value: f64) -> Number {
     #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
     let whole = value as i64;
     if value.fract() == 0.0 && value.abs() < 9e15 {
         return whole.into();
     }
-    // Limits are finite: a manifest with another one is refused.
+    // Limits are finite: a manifest with another number is rejected.
     Number::from_f64(value).unwrap_or_else(|| 0.into())
 }
 
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn each_grant_has_its_users_and_each_import_its_grant() {
+    fn grants_list_their_imports_and_missing_grants_are_reported() {
         let grants = "http = ['cluster-services']\n\
             kubernetes = [{ group = '', resources = ['pods'], verbs = ['get'], namespaces = ['ray'] }]\n\
             objects = ['ray']";
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_manifest_nothing_is_unused() {
+    fn default_grants_are_never_reported_as_unused() {
         let manifest = Manifest::of(Path::new("/nowhere/x.wasm")).unwrap();
         let imports = ["wasi:http/types@0.2.12".to_owned()];
         let lines: Vec<_> = of(&manifest, &imports).into_iter().map(|permission| permission.line).collect();
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_written_is_told_from_a_default_of_the_same_number() {
+    fn a_written_limit_differs_from_an_equal_default() {
         let text = "id = 'x'\n[limits]\nmemory_mib = 128\ncall_seconds = 0.5";
         let manifest = Manifest::parse(text, Path::new("x.toml")).unwrap();
         let limits = limits(&manifest, text);

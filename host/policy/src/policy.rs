@@ -1,5 +1,5 @@
-//! What a loaded component may really reach: its manifest's grants, applied to the authorities,
-//! directories and programs that the configuration names.
+//! The effective permissions of a loaded component: the manifest's grants, applied to the authorities,
+//! directories and programs of the configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,34 +10,34 @@ use crate::authority::{Authority, Origin};
 use crate::kubernetes::Rule;
 use crate::manifest::Grants;
 
-/// The entry of `http` that stands for all services of the cluster.
+/// The entry of `http` that grants every Service of the Kubernetes cluster.
 const CLUSTER_SERVICES: &str = "cluster-services";
 
-/// What a component may reach.
+/// The effective permissions of a component.
 #[derive(Debug, Clone)]
 pub struct Policy {
     authorities: Vec<Authority>,
-    /// What may be asked of the Kubernetes API.
+    /// Rules for requests to the Kubernetes API.
     pub kubernetes: Vec<Rule>,
-    /// Whether the services of the cluster may be reached by their names.
+    /// Whether the component may contact Services of the Kubernetes cluster by name.
     pub cluster_services: bool,
-    /// Directories and files that may be read, without links in their paths.
+    /// Directories and files that the component may read, as canonical paths.
     pub directories: Vec<PathBuf>,
-    /// Programs that may be run, by the names that components know.
+    /// Programs that the component may run, by their names in the grant.
     pub programs: BTreeMap<String, Program>,
 }
 
-/// A program that may be run.
+/// A program that a component may run.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Its file and the arguments that go first; nothing where the configuration does not say.
+    /// The program file and the leading arguments. Empty if the configuration does not name a command.
     pub command: Vec<String>,
-    /// What a component's own arguments must begin with: one of these.
+    /// The component's arguments must begin with one of these lists.
     pub prefixes: Vec<Vec<String>>,
 }
 
 impl Policy {
-    /// The grants, applied to what the configuration names.
+    /// Applies the grants to the authorities, directories and programs of the configuration.
     pub fn new(
         grants: &Grants,
         named: &[Authority],
@@ -49,9 +49,9 @@ impl Policy {
             if entry == "address" {
                 authorities.extend(named.iter().cloned());
             } else if let Some(authority) = Authority::named(entry) {
-                // An authority that the configuration names too comes with its credentials.
-                let known = named.iter().find(|known| known.origin == authority.origin).cloned();
-                authorities.push(known.unwrap_or(authority));
+                // If the configuration names the same authority, use its credentials.
+                let configured = named.iter().find(|known| known.origin == authority.origin).cloned();
+                authorities.push(configured.unwrap_or(authority));
             }
         }
         for authority in &mut authorities {
@@ -79,7 +79,7 @@ impl Policy {
         }
     }
 
-    /// The authority that a request goes to, if it may be reached.
+    /// Returns the authority that a request is sent to, if it is granted.
     pub fn authority(&self, uri: &Uri) -> Option<&Authority> {
         let origin = Origin::of(uri)?;
         self.authorities.iter().find(|authority| authority.origin == origin)
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_scheme_host_and_port() {
+    fn authorities_match_by_scheme_host_and_port() {
         let grants = Grants { http: vec!["address".into()], ..Grants::default() };
         let policy = Policy::new(
             &grants,
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_scheme_says_what_to_write() {
+    fn an_unsupported_scheme_is_an_error_with_the_expected_form() {
         let text = authority("ray://head:10001").unwrap_err().to_string();
         assert!(text.contains("ray") && text.contains("http://host:port"), "{text}");
         assert!(authority("head:8265").is_err());

@@ -1,8 +1,7 @@
-"""Dagster runs and steps on Ray, through WebAssembly components.
+"""Runs Dagster runs and steps on Ray, through WebAssembly components.
 
-The names are loaded when they are first used, so that importing the package costs next to
-nothing: a code location that only names the executor need not load the resources. Importing the
-package loads neither Dagster nor Ray, and starts no thread.
+Public names are imported on first use. Importing the package itself loads neither Dagster nor Ray
+and starts no thread.
 """
 
 import sys
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from dagster_ray.core.resources import LocalRay
     from dagster_ray.core.run_launcher import RayRunLauncher
 
-# A process without Dagster, such as the command `dagster-ray`, need not import it. The modules that
-# do import it register the package then.
+# Do not import Dagster in a process that has not, such as the command `dagster-ray`. The modules
+# that import Dagster register the package themselves.
 if "dagster" in sys.modules:
     from dagster_ray import _library
 

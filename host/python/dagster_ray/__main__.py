@@ -1,4 +1,4 @@
-"""``python -m dagster_ray``: the command ``dagster-ray``."""
+"""Runs the command ``dagster-ray`` as ``python -m dagster_ray``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""This package in Dagster's list of libraries."""
+"""Registers this package in Dagster's list of libraries."""
 
 from dagster_ray._version import __version__
 
@@ -6,8 +6,8 @@ from dagster_ray._version import __version__
 def register() -> None:
     """Adds this package to the libraries that a Dagster process reports. Imports Dagster.
 
-    Every module that imports Dagster calls it, directly or through its package, because importing
-    `dagster_ray` alone does not import Dagster.
+    Every module that imports Dagster calls this function, directly or through its package, because
+    importing `dagster_ray` alone does not import Dagster.
     """
     from dagster._core.libraries import DagsterLibraryRegistry
 

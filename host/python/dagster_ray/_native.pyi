@@ -1,6 +1,7 @@
-"""The host of the components. JSON crosses in both directions, as strings.
+"""The native module: the host that runs components. Arguments and results are JSON strings.
 
-A listener is called with a report as JSON, or with a channel and bytes of a script's output.
+A listener is called with one argument, a report as JSON, or with two arguments, the channel
+(`stdout`, `stderr`) and the bytes of a script's output.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from dagster_ray.values.frames import Frames
 PROFILE: str
 
 class Component:
-    """A component, with what it is lent. Fetching and loading happen at the first use.
+    """A component with its settings and host capabilities. It is fetched and loaded on first use.
 
     ``wasm`` is the path of a file, or an ``oci://`` reference with a digest.
     """
@@ -55,14 +56,14 @@ class Component:
     def forward(self, namespace: str, service: str, port: int) -> Forward: ...
 
 class Forward:
-    """A local port that leads to a service of the Kubernetes cluster, until it is closed."""
+    """A local port that is forwarded to a Kubernetes service until it is closed."""
 
     @property
     def port(self) -> int: ...
     def close(self) -> None: ...
 
 class Call:
-    """A call under way."""
+    """A call in progress."""
 
     def done(self) -> bool: ...
     def result(self, timeout: float | None = None) -> str: ...

@@ -1,4 +1,4 @@
-"""The component behind a launcher or an executor, and what it is lent."""
+"""Selects and calls the component behind a launcher, executor or Pipes client."""
 
 import atexit
 import json
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from dagster_ray._native import Call, Component, Forward
 
-# Takes a channel (`stdout`, `stderr`) and whole lines of a script's output.
+# Receives a channel (`stdout`, `stderr`) and whole lines of a script's output.
 Output = Callable[[str, bytes], None]
-# Takes a level (`debug`, `info`, `warning`, `error`) and a line.
+# Receives a level (`debug`, `info`, `warning`, `error`) and a line.
 Write = Callable[[str, str], None]
 
 _COMPONENTS = Path(__file__).parent / "components"
@@ -34,7 +34,7 @@ logger = logging.getLogger("dagster_ray")
 
 @dataclass(frozen=True)
 class Connection:
-    """What a user wrote on which component to use, and how it reaches Ray."""
+    """The configuration of a component and of its connection to Ray."""
 
     backend: str | None = None
     address: str | None = None
@@ -50,7 +50,7 @@ class Connection:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Connection":
-        """Reads it from a flat configuration."""
+        """Reads a connection from a flat configuration."""
         verify = config.get("verify")
         if verify is not None and not isinstance(verify, bool | str):
             raise InvalidConfigError(
@@ -73,13 +73,13 @@ class Connection:
 
     @property
     def narrowing(self) -> "dict[str, str | None]":
-        """What the operator allows of the component, as the native module takes it."""
+        """The operator's restriction of the component, as arguments of the native module."""
         return narrowing(self.backend_grants, self.backend_sha256)
 
 
 @dataclass(frozen=True)
 class _Target:
-    """A component file with its settings and the one authority that they name, if any."""
+    """A component file with its settings and the URL of Ray's dashboard, if it is known."""
 
     wasm: str
     settings: Mapping[str, str]
@@ -87,10 +87,7 @@ class _Target:
 
 
 class Backend:
-    """Calls a component. It may be shared between threads.
-
-    Nothing is resolved or loaded before the first call.
-    """
+    """Calls a component. Thread-safe; nothing is resolved or loaded before the first call."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -98,7 +95,8 @@ class Backend:
         self._lock = threading.Lock()
         self._target: _Target | None = None
         self._components: dict[frozenset[str], Component] = {}
-        # The simulation that those belong to: a module's objects live through many tests.
+        # The simulation that `_target` and `_components` belong to. An object of a module outlives
+        # a single test.
         self._simulated: str | None = None
 
     @property
@@ -107,16 +105,16 @@ class Backend:
         url = self._resolve().url
         if url is None:
             raise UnsupportedError(
-                f"the backend {self.connection.backend} has no Ray of its own: each run or step "
-                "may have another"
+                f"backend {self.connection.backend!r}: it has no dashboard URL, because each run "
+                "or step may use another Ray cluster"
             )
         return url
 
     @property
     def options(self) -> dict[str, Any]:
-        """What of `backend_config` belongs to each run or step."""
+        """The entries of `backend_config` that are passed with each run or step."""
         if self._redirected() is not None:
-            # They are another backend's.
+            # They configure the backend that the simulation replaces.
             return {}
         settings = self._resolve().settings
         return {k: v for k, v in self.connection.backend_config.items() if k not in settings}
@@ -131,10 +129,9 @@ class Backend:
         directories: Iterable[str] = (),
         timeout: float | None = None,
     ) -> Any:
-        """Calls an export and waits for its answer."""
+        """Calls an export and returns its result."""
         component = self._component(directories)
-        heard = listener(write, output)
-        answer = component.call(export, json.dumps(arguments), heard, timeout)
+        answer = component.call(export, json.dumps(arguments), listener(write, output), timeout)
         return json.loads(answer)
 
     def start(
@@ -146,12 +143,12 @@ class Backend:
         directories: Iterable[str] = (),
         timeout: float | None = None,
     ) -> "Pending":
-        """Calls an export without waiting for its answer."""
+        """Starts a call of an export, and returns without waiting for its result."""
         component = self._component(directories)
         return Pending(component.start(export, json.dumps(arguments), listener(write), timeout))
 
     def submission_client(self) -> "JobSubmissionClient":
-        """Ray's own client for the same Ray."""
+        """Returns Ray's `JobSubmissionClient` with the address and credentials of this backend."""
         from ray.job_submission import JobSubmissionClient
 
         return JobSubmissionClient(
@@ -162,16 +159,16 @@ class Backend:
         )
 
     def forward(self, namespace: str, service: str, port: int) -> "Forward":
-        """Opens a local port that leads to a service of the Kubernetes cluster."""
+        """Opens a local port that is forwarded to a Kubernetes service."""
         return self._component(()).forward(namespace, service, port)
 
     def _component(self, directories: Iterable[str]) -> "Component":
         target = self._resolve()
-        wanted = frozenset(directories)
+        readable = frozenset(directories)
         with self._lock:
-            component = self._components.get(wanted)
+            component = self._components.get(readable)
             if component is None:
-                component = self._components[wanted] = self._load(target, wanted)
+                component = self._components[readable] = self._load(target, readable)
             return component
 
     def _load(self, target: _Target, directories: Iterable[str]) -> "Component":
@@ -186,8 +183,8 @@ class Backend:
         simulated = target.settings.get(simulation.SETTING)
         buckets: dict[str, str] = {}
         if simulated is not None and target.wasm == built_in("simulated"):
-            lent = simulation.lent(simulated)
-            programs, buckets = programs | lent["programs"], lent["buckets"]
+            capabilities = simulation.lent(simulated)
+            programs, buckets = programs | capabilities["programs"], capabilities["buckets"]
             directories.add(simulated)
         return native().Component(
             target.wasm,
@@ -197,7 +194,7 @@ class Backend:
             programs=programs,
             directories=sorted(directories),
             buckets=buckets,
-            # What is said of another component is not meant for the one that takes its place.
+            # The configured restriction and sha256 do not apply to the simulated component.
             **(self.connection.narrowing if self._simulated is None else {}),
         )
 
@@ -211,11 +208,14 @@ class Backend:
             return self._target
 
     def _redirected(self) -> str | None:
-        """The simulation that this process is in, unless this one was asked for by name."""
+        """Returns the simulation's directory if it replaces the configured backend.
+
+        A backend that is configured as `simulated` is not replaced.
+        """
         return None if self._wasm == built_in("simulated") else simulation.directory()
 
     def _programs(self) -> dict[str, list[str]]:
-        # Not those on the PATH: they may belong to another environment.
+        # Programs on the PATH may belong to another environment.
         known = {"python": [sys.executable], "ray": [sys.executable, "-m", "ray.scripts.scripts"]}
         return known | {
             name: _command(name, command)
@@ -225,8 +225,8 @@ class Backend:
     def _kubernetes(self) -> dict[str, str]:
         file, context = self.connection.kube_config, self.connection.kube_context
         path = Path(file).expanduser() if file else None
-        # A launcher's configuration comes along into the pods that it makes. They have no such
-        # file, but an account of their own.
+        # A run worker in a pod reads the launcher's configuration. It has no such file and uses
+        # the pod's service account.
         if path is not None and not path.exists() and in_kubernetes():
             return {}
         given = {"kubeconfig": str(path) if path else None, "context": context}
@@ -239,13 +239,13 @@ class Backend:
             if "address" not in declared:
                 return _Target(self._wasm, _texts(offered, declared), None)
         known = known_address(self.connection.address)
-        here = self.connection.backend == "local" or known is None or known[0] == "local"
+        is_local = self.connection.backend == "local" or known is None or known[0] == "local"
         port = self.connection.backend_config.get("dashboard_port", _LOCAL_PORT)
-        if here and not (self.connection.backend == "local" and in_ray_job()):
+        if is_local and not (self.connection.backend == "local" and in_ray_job()):
             wasm = self._wasm or built_in("local")
             settings = {"address": f"http://127.0.0.1:{port}", "dashboard_port": str(port)}
         else:
-            # In a Ray job the cluster is there, and it is the job's own.
+            # Inside a Ray job, `local` means the job's own cluster.
             chosen = None if self.connection.backend == "local" else self._wasm
             wasm = chosen or built_in("existing")
             settings = {"address": dashboard_url(*(known or (f"http://127.0.0.1:{port}", "")))}
@@ -258,32 +258,32 @@ class Backend:
 
 
 def _simulated(directory: str) -> _Target:
-    """The backend of a test, whatever the code that is tested configures."""
+    """Returns the simulated backend, which replaces the configured one in a test."""
     settings = {simulation.SETTING: directory}
     return _Target(built_in("simulated"), settings, simulation.URL)
 
 
 class Pending:
-    """An answer that is still to come."""
+    """A call in progress."""
 
     def __init__(self, call: "Call") -> None:
         self._call = call
 
     def done(self) -> bool:
-        """Whether it has come."""
+        """Whether the call has ended."""
         return self._call.done()
 
     def result(self, timeout: float | None = None) -> Any:
-        """The answer, or the call's error."""
+        """Waits at most `timeout` seconds, and returns the call's result or raises its error."""
         return json.loads(self._call.result(timeout))
 
     def cancel(self) -> None:
-        """Tells the call to stop."""
+        """Cancels the call."""
         self._call.cancel()
 
 
 def local_directories(*runtime_envs: Any) -> set[str]:
-    """What of this machine runtime environments ask to be taken along."""
+    """Returns the local paths that `working_dir` and `py_modules` of runtime environments name."""
     found: set[str] = set()
     for runtime_env in runtime_envs:
         if not isinstance(runtime_env, Mapping):
@@ -295,11 +295,14 @@ def local_directories(*runtime_envs: Any) -> set[str]:
 
 
 def listener(write: Write | None = None, output: Output | None = None) -> Callable[..., None]:
-    """Takes the reports of a call. Without `write`, log lines go to the logger `dagster_ray`."""
+    """Returns a callback for the reports of a call.
+
+    Without `write`, log lines go to the logger `dagster_ray`. Without `output`, output is dropped.
+    """
 
     def receive(text: str, lines: bytes | None = None) -> None:
         if lines is not None:
-            # Then the text is the channel.
+            # With two arguments, `text` is the channel.
             if output is not None:
                 output(text, lines)
             return
@@ -318,31 +321,34 @@ def _write_to_logging(level: str, message: str) -> None:
 
 
 def _command(name: str, command: Any) -> list[str]:
-    whole = isinstance(command, Sequence) and all(isinstance(word, str) for word in command)
-    if whole and command and not isinstance(command, str):
+    is_list = isinstance(command, Sequence) and all(isinstance(word, str) for word in command)
+    if is_list and command and not isinstance(command, str):
         return list(command)
     path, hint = f"backend_programs.{name}", "a list such as [/usr/bin/python3]"
-    problem = f"{command!r} is no command"
+    problem = f"{command!r} is not a list of strings"
     raise InvalidConfigError(
-        f"{path}: {problem}; write its file, and the arguments that go first, as {hint}",
+        f"{path}: {problem}; write the program's file and its first arguments as {hint}",
         fields=[{"path": path, "problem": problem, "hint": hint}],
     )
 
 
 def narrowing(grants: Mapping[str, Any] | None, sha256: str | None) -> dict[str, str | None]:
-    """What the operator allows of a component, as the native module takes it."""
+    """Returns the operator's restriction of a component, as arguments of the native module."""
     return {"grants": None if grants is None else json.dumps(grants), "sha256": sha256}
 
 
 def declared_settings(
     wasm: str, offered: Mapping[str, Any], narrowed: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """Only the component knows which keys it reads once, and which with each run and step."""
+    """Returns the offered keys that the component declares as settings, with values as text.
+
+    A component reads settings once. The other keys are options, passed with each run and step.
+    """
     return _texts(offered, _declared_settings(wasm, narrowed))
 
 
 def _declared_settings(wasm: str, narrowed: Mapping[str, str | None]) -> set[str]:
-    # Nothing of a file that is not the pinned one is called, not even to ask it.
+    # The restriction includes the pinned sha256, so that no other file is called.
     probe = native().Component(
         wasm, settings={}, authorities=[], programs={}, directories=[], **narrowed
     )
@@ -358,12 +364,12 @@ def _texts(offered: Mapping[str, Any], declared: Iterable[str]) -> dict[str, str
 
 
 def named_component(name: str) -> str:
-    """What a name stands for: the path of a component, or its reference in a registry."""
+    """Resolves a backend's name to the path of a component or its reference in a registry."""
     return native().named(name, str(_COMPONENTS))
 
 
 def built_in(name: str) -> str:
-    """The file of a component that is built in."""
+    """Returns the path of a built-in component."""
     return str(_COMPONENTS / f"{name}.wasm")
 
 
@@ -373,21 +379,21 @@ def in_kubernetes() -> bool:
 
 
 def _by_address() -> tuple[str, ...]:
-    """The components that are known to need an address, and need not be asked."""
+    """The built-in components that need an address. Their settings need not be queried."""
     return built_in("existing"), built_in("local")
 
 
 def in_ray_job() -> bool:
-    """Whether this process, or one above it, is the driver of a Ray job."""
-    # Ray sets it for the driver of each submitted job.
+    """Whether this process or one of its ancestors is the entrypoint of a submitted Ray job."""
+    # Ray sets it for the entrypoint of each submitted job.
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 @cache
 def native() -> Any:
-    """The native module, which starts nothing before a component is called."""
+    """Imports the native module. It starts no thread before a component is called."""
     from dagster_ray import _native
 
-    # Programs that a component started must not outlive the process that it started them for.
+    # Programs that a component started must not outlive this process.
     atexit.register(_native.shutdown)
     return _native

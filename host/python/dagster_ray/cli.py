@@ -7,19 +7,19 @@ from dagster_ray import _installation
 
 
 def main() -> int:
-    """Runs the command that the process was called with, and returns its exit code."""
+    """Runs the command of this process's arguments, and returns its exit code."""
     try:
         _installation.check()
     except ImportError as error:
         sys.exit(f"error: {error}")
     from dagster_ray import _native
 
-    # SIGTERM ends the command as Ctrl-C does: what a component has started is stopped first.
+    # Handle SIGTERM like Ctrl-C, so that programs of a component are stopped first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return _native.cli(
         ["dagster-ray", *sys.argv[1:]],
         components=f"{_installation.PACKAGE}/components",
-        # Not those on the PATH: they may belong to another environment.
+        # Programs on the PATH may belong to another environment.
         programs={
             "python": [sys.executable],
             "ray": [sys.executable, "-m", "ray.scripts.scripts"],

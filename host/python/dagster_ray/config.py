@@ -1,4 +1,4 @@
-"""The configuration classes, under their earlier module path."""
+"""The configuration classes under their module path in earlier releases."""
 
 from dagster_ray.configs import RayDataExecutionOptions, RayExecutionConfig
 

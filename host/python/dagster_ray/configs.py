@@ -1,4 +1,4 @@
-"""Configuration classes: what a user may write, and what it means."""
+"""Configuration classes of the launcher, the executor and the resources."""
 
 import json
 from collections.abc import Mapping
@@ -18,29 +18,29 @@ DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR = "DAGSTER_RAY_CLUSTER_EXPIRATION
 
 
 class Lifecycle(Config):
-    """Which parts of a resource's life Dagster takes care of."""
+    """Which phases of a resource's lifecycle Dagster runs."""
 
-    create: bool = Field(default=True, description="Create it when the step starts.")
-    wait: bool = Field(default=True, description="Wait until it can be used.")
-    connect: bool = Field(default=True, description="Connect Ray to it.")
+    create: bool = Field(default=True, description="Create the resource when the step starts.")
+    wait: bool = Field(default=True, description="Wait until the resource can be used.")
+    connect: bool = Field(default=True, description="Connect the process to it with `ray.init`.")
     cleanup: Literal["never", "always", "on_exception"] = Field(
-        default="always", description="When to remove it after the step."
+        default="always", description="When to delete the resource after the step."
     )
 
 
 class RayJobSubmissionClientConfig(Config):
-    """Where Ray is, and how to be let in."""
+    """The address of Ray and the credentials for it."""
 
     address: str | None = Field(
         default=None,
         description=(
             "Ray's dashboard (`http://head:8265`), or `ray://head:10001`, `head:6379`, `auto`. "
-            "RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over it. Without any, Ray runs on this "
-            "machine."
+            "RAY_API_SERVER_ADDRESS and RAY_ADDRESS take precedence. Without an address, Ray runs "
+            "on this machine."
         ),
     )
     metadata: dict[str, str] | None = Field(
-        default=None, description="Metadata for each Ray job, beside what is set anyway."
+        default=None, description="Metadata for each Ray job, in addition to the default metadata."
     )
     headers: dict[str, str] | None = Field(
         default=None, description="HTTP headers for each request to Ray."
@@ -55,19 +55,19 @@ class RayJobSubmissionClientConfig(Config):
 
 
 class RayExecutionConfig(Config):
-    """What a Ray job needs. The tag `dagster-ray/config` overrides it field by field."""
+    """Options of a Ray job. The tag `dagster-ray/config` overrides each field."""
 
     enabled: bool | None = Field(
         default=None,
         description=(
-            "Whether Ray executes it (true). What Ray does not, Dagster does: a run as without a "
-            "run launcher, a step in a process beside the run's worker."
+            "Whether Ray executes the run or step (default: true). With false, a run uses "
+            "Dagster's default run launcher, and a step runs in a subprocess of the run worker."
         ),
     )
     runtime_env: dict[str, Any] | None = Field(default=None, description="Ray runtime environment.")
     env_vars: list[str] | None = Field(
         default=None,
-        description="Environment variables: `KEY=VALUE`, or `KEY` for the value that it has here.",
+        description="Environment variables: `KEY=VALUE`, or `KEY` for its value in this process.",
     )
     num_cpus: float | None = Field(default=None, description="CPUs for the job's entrypoint.")
     num_gpus: float | None = Field(default=None, description="GPUs for the job's entrypoint.")
@@ -78,7 +78,7 @@ class RayExecutionConfig(Config):
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "RayExecutionConfig":
-        """What the tag `dagster-ray/config` says, where there is one."""
+        """Reads the tag `dagster-ray/config`. Without the tag, no field is set."""
         if USER_DEFINED_RAY_KEY not in tags:
             return cls()
         return cls(**json.loads(tags[USER_DEFINED_RAY_KEY]))
@@ -92,41 +92,40 @@ class RayLauncherConfig(RayExecutionConfig, RayJobSubmissionClientConfig):
         description="`existing`, `local`, `kuberay`, or the path of a component (`.wasm`).",
     )
     backend_config: dict[str, Any] | None = Field(
-        default=None, description="What the backend understands beyond the fields here."
+        default=None, description="The backend's own settings and options."
     )
     backend_programs: dict[str, list[str]] | None = Field(
         default=None,
         description=(
-            "The commands behind the programs that the backend's manifest grants it, each with the "
-            "arguments that go first. `python` is this interpreter, and `ray` its Ray, unless they "
-            "are named here."
+            "The commands for the programs that the backend's manifest grants, each with its first "
+            "arguments. Defaults: `python` is this interpreter, and `ray` is Ray's CLI in it."
         ),
     )
     kube_config: str | None = Field(
         default=None,
         description=(
-            "The kubeconfig of a backend on Kubernetes. Without it: KUBECONFIG, ~/.kube/config, "
+            "The kubeconfig of a backend on Kubernetes. Default: KUBECONFIG, ~/.kube/config, or "
             "the service account of this pod."
         ),
     )
     kube_context: str | None = Field(
-        default=None, description="A context of the kubeconfig. Without it, the current one."
+        default=None, description="The context of the kubeconfig. Default: the current context."
     )
     backend_grants: dict[str, Any] | None = Field(
         default=None,
         description=(
-            "What the backend may do at the most, in the form of its manifest: "
-            "`{grants: {http: [address]}, limits: {memory_mib: 32}}`. Without `grants`, all that "
-            "the manifest grants; with it, only what both allow. It cannot add anything."
+            "Restricts the backend's grants and limits, in the form of its manifest: "
+            "`{grants: {http: [address]}, limits: {memory_mib: 32}}`. With `grants`, the backend "
+            "may use only what both this value and the manifest allow. It cannot add a grant."
         ),
     )
     backend_sha256: str | None = Field(
         default=None,
-        description="The sha256 that the backend's file must have; any other is not loaded.",
+        description="The sha256 of the backend's file. A file with another one is not loaded.",
     )
     unreachable_timeout: float | None = Field(
         default=None,
-        description="Seconds for which Ray may stay unreachable before its jobs count as lost.",
+        description="Seconds that Ray may be unreachable before its jobs count as lost.",
     )
 
 
@@ -136,14 +135,14 @@ class RayExecutorConfig(RayLauncherConfig):
     inherit_job_submission_client_from_ray_run_launcher: bool | None = Field(
         default=None,
         description=(
-            "Whether to reach Ray as the instance's RayRunLauncher does (true, unless `backend` "
-            "is given)."
+            "Whether to use the backend and connection of the instance's RayRunLauncher (default: "
+            "true, unless `backend` is set)."
         ),
     )
 
 
 class ExecutionOptionsConfig(Config):
-    """Limits of a `ray.data` execution."""
+    """Resource limits of a `ray.data` execution."""
 
     cpu: int | None = None
     gpu: int | None = None
@@ -160,7 +159,7 @@ class RayDataExecutionOptions(Config):
     use_polars: bool = True
 
     def apply(self) -> None:
-        """Sets them in this process."""
+        """Applies the settings to this process's `DataContext`."""
         import ray.data
 
         context = ray.data.DataContext.get_current()
@@ -175,26 +174,24 @@ class RayDataExecutionOptions(Config):
 
 
 def schema(config: type[Config]) -> dict[str, Any]:
-    """Dagster's schema for a configuration that may be written flat or below `ray:`."""
+    """Returns the Dagster schema of a configuration, whose fields may also be nested in `ray:`."""
     import dagster as dg
 
     fields = dict(config.to_fields_dict())
-    nested = dg.Field(
-        dg.Shape(fields), is_required=False, description="The same fields, one level deeper."
-    )
+    nested = dg.Field(dg.Shape(fields), is_required=False, description="The same fields, nested.")
     return {**fields, "ray": nested}
 
 
 def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Joins the flat and the nested form. What is not given is left out."""
+    """Merges the flat and the nested fields, without those that are not set."""
     flat = {key: entry for key, entry in value.items() if key != "ray" and entry is not None}
     nested = {key: entry for key, entry in (value.get("ray") or {}).items() if entry is not None}
     twice = sorted(key for key in nested if key in flat and flat[key] != nested[key])
     if twice:
         names = ", ".join(twice)
         raise InvalidConfigError(
-            f"{names}: given both at the top and below `ray:`, with different values; "
-            "write each field in one place",
+            f"{names}: given both at the top level and in `ray:`, with different values; "
+            "give each field once",
             fields=[
                 {"path": f"ray.{key}", "problem": "also given at the top", "hint": "remove one"}
                 for key in twice
@@ -204,9 +201,9 @@ def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_tags(run: DagsterRun | None) -> dict[str, str]:
-    """What says which run something on Ray belongs to."""
+    """Returns the tags that identify a Dagster run on an object of Ray or Kubernetes."""
     if run is None:
         return {}
     tags = {"dagster/run-id": run.run_id, "dagster/job": run.job_name}
-    # Dagster 1.9 does not have it yet.
+    # Dagster 1.9 has no `dagster_execution_info`.
     return tags | dict(getattr(run, "dagster_execution_info", {}))

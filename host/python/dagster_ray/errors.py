@@ -1,16 +1,16 @@
-"""Every error that the package raises.
+"""All exceptions that the package raises.
 
-The native module raises these too: a component's error value, a refusal by policy, a trap or a
-file that does not load each have a class of their own under :class:`DagsterRayError`.
+The native module raises them too: a component's error value, a denied capability, a trap and a file
+that does not load each have their own class under :class:`DagsterRayError`.
 """
 
 from typing import Any
 
 
 class DagsterRayError(Exception):
-    """The root of the tree.
+    """The base class of all exceptions.
 
-    Details are keyword arguments, kept as attributes; one that is not known is ``None``.
+    Details are keyword arguments, available as attributes. An unknown detail is ``None``.
     """
 
     message: str
@@ -34,22 +34,22 @@ def _rebuild(cls: type[DagsterRayError], message: str, details: dict[str, Any]) 
 
 
 class InvalidConfigError(DagsterRayError):
-    """The configuration is wrong. ``fields`` lists every mistake that was found."""
+    """The configuration is invalid. ``fields`` lists every invalid field."""
 
     _detail_names = ("fields",)
     fields: list[dict[str, Any]] | None
 
 
 class NotFoundError(DagsterRayError):
-    """What was named does not exist."""
+    """The named object does not exist."""
 
 
 class ConflictError(DagsterRayError):
-    """Something of that name exists already and belongs to somebody else."""
+    """An object of that name exists and has another owner."""
 
 
 class PermissionDeniedError(DagsterRayError):
-    """The component asked for something that its grant does not allow."""
+    """The component requested something that its grants do not allow."""
 
     _detail_names = ("capability", "target", "grant")
     capability: str | None
@@ -58,7 +58,7 @@ class PermissionDeniedError(DagsterRayError):
 
 
 class UnavailableError(DagsterRayError):
-    """The service did not answer, or asked to be left alone for now."""
+    """The service did not respond, or asked to retry later."""
 
     _detail_names = ("retry_after", "maybe_applied")
     retry_after: float | None
@@ -73,15 +73,15 @@ class CallTimeoutError(DagsterRayError):
 
 
 class CancelledError(DagsterRayError):
-    """The caller gave up, and the call stopped."""
+    """The caller canceled the call."""
 
 
 class UnsupportedError(DagsterRayError):
-    """The component does not offer what was asked for."""
+    """The component does not support the requested operation."""
 
 
 class BackendError(DagsterRayError):
-    """The service refused, or failed."""
+    """The service rejected the request, or failed."""
 
     _detail_names = ("status", "reason", "details")
     status: int | None
@@ -90,7 +90,7 @@ class BackendError(DagsterRayError):
 
 
 class ComponentError(DagsterRayError):
-    """The component itself is at fault."""
+    """The component is faulty."""
 
     _detail_names = ("component", "export")
     component: str | None
@@ -98,7 +98,7 @@ class ComponentError(DagsterRayError):
 
 
 class ComponentTrap(ComponentError):
-    """The component crashed, ran into a limit, or did not come back."""
+    """The component crashed, exceeded a limit, or did not return."""
 
     _detail_names = ("reason", "stderr")
     reason: str | None
@@ -106,14 +106,14 @@ class ComponentTrap(ComponentError):
 
 
 class ComponentLoadError(ComponentError):
-    """The file is not a component that can be used here."""
+    """The file is not a component that this host can load."""
 
     _detail_names = ("path",)
     path: str | None
 
 
 class ScriptFailedError(DagsterRayError, RuntimeError):
-    """A script ended otherwise than well. ``state`` is `failed`, `stopped` or `missing`."""
+    """A script did not succeed. ``state`` is `failed`, `stopped` or `missing`."""
 
     _detail_names = ("state", "error_type", "exit_code")
     state: str | None
@@ -122,11 +122,11 @@ class ScriptFailedError(DagsterRayError, RuntimeError):
 
 
 class SerializationError(DagsterRayError):
-    """A value cannot be pickled, or not be unpickled where it is needed."""
+    """A value cannot be pickled, or cannot be unpickled in the step that loads it."""
 
 
 class ForkedProcessError(DagsterRayError):
-    """The process was forked after the first call."""
+    """The process was forked from one that had already called a component."""
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The executor, under its earlier module path."""
+"""The executor under its module path in earlier releases."""
 
 from dagster_ray.core.executor import RayStepHandler, ray_executor
 

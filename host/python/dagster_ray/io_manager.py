@@ -1,4 +1,4 @@
-"""The IO manager, under its earlier module path."""
+"""The IO manager under its module path in earlier releases."""
 
 from dagster_ray.core.io_manager import RayIOManager
 

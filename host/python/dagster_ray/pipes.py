@@ -1,4 +1,4 @@
-"""The Pipes client, under its earlier module path."""
+"""The Pipes client under its module path in earlier releases."""
 
 from dagster_ray.core.pipes import (
     PipesRayJobClient,

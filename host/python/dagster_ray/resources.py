@@ -1,4 +1,4 @@
-"""The resources, under their earlier module path."""
+"""The resources under their module path in earlier releases."""
 
 from dagster_ray._base.resources import BaseRayResource, RayResource
 

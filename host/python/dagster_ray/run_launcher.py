@@ -1,4 +1,4 @@
-"""The run launcher, under its earlier module path."""
+"""The run launcher under its module path in earlier releases."""
 
 from dagster_ray.core.run_launcher import RayRunLauncher
 

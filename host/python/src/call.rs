@@ -1,4 +1,4 @@
-//! A call under way, as a Python object.
+//! A call in progress, as a Python object.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use pyo3::types::PyBytes;
 
 use crate::{errors, log, objects};
 
-/// How often a waiting caller looks for signals such as Ctrl-C.
+/// How often a waiting caller checks for signals such as Ctrl-C.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 enum State {
@@ -18,8 +18,8 @@ enum State {
     Done(Result<Answer, Arc<CallError>>),
 }
 
-/// A call under way. Reports reach the listener while a thread waits for the call, and at the latest
-/// with the result. Without a listener, log lines reach the logger `dagster_ray`.
+/// A call in progress. The listener receives reports while a thread waits for the call, and at the latest
+/// with the result. Without a listener, log lines go to the logger `dagster_ray`.
 #[pyclass(module = "dagster_ray._native", frozen)]
 pub(crate) struct Call {
     backend: Backend,
@@ -32,11 +32,13 @@ impl Call {
         Self { backend, listener, state: Mutex::new(State::Running(call)) }
     }
 
-    /// Waits at most so long for the end. The notices met on the way come back with it, because
-    /// the listener is Python and must not run while the state is locked.
-    fn step(&self, py: Python<'_>, most: Duration) -> (Vec<Notice>, bool) {
+    /// Waits at most `timeout`, and returns the received notices and whether the call has ended.
+    ///
+    /// The caller passes the notices to the listener, because Python code must not run while the state
+    /// is locked.
+    fn step(&self, py: Python<'_>, timeout: Duration) -> (Vec<Notice>, bool) {
         py.detach(|| {
-            let deadline = Instant::now() + most;
+            let deadline = Instant::now() + timeout;
             let mut notices = Vec::new();
             let mut state = self.lock();
             loop {
@@ -56,10 +58,10 @@ impl Call {
         })
     }
 
-    fn tell(&self, py: Python<'_>, notices: Vec<Notice>) -> PyResult<()> {
+    fn report(&self, py: Python<'_>, notices: Vec<Notice>) -> PyResult<()> {
         for notice in notices {
             let Some(listener) = &self.listener else {
-                // A warning must not be lost because the caller did not ask for reports.
+                // Warnings must not be lost if the caller has no listener.
                 if let Notice::Log { level, message } = notice {
                     log::write(py, level, message)?;
                 }
@@ -78,8 +80,8 @@ impl Call {
         Ok(())
     }
 
-    /// The state, which another thread may hold while it waits: never to be locked by a thread
-    /// that holds the interpreter.
+    /// Locks the state. A thread must detach from the interpreter first, because another thread may hold
+    /// the lock while it waits for the call.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,18 +101,18 @@ impl Call {
 
 #[pymethods]
 impl Call {
-    /// Whether the call has ended. Reports that have come in reach the listener.
+    /// Whether the call has ended. Passes received reports to the listener.
     fn done(&self, py: Python<'_>) -> PyResult<bool> {
         let (notices, ended) = self.step(py, Duration::ZERO);
-        self.tell(py, notices)?;
+        self.report(py, notices)?;
         if ended {
             log::flush(py);
         }
         Ok(ended)
     }
 
-    /// Waits for the result, and raises the call's error. After `timeout` seconds without an end it
-    /// raises `TimeoutError`, and the call goes on. An interrupt cancels the call.
+    /// Waits for the call, and returns its result or raises its error. After `timeout` seconds it raises
+    /// `TimeoutError`, and the call continues. An interrupt cancels the call.
     #[pyo3(signature = (timeout=None))]
     pub(crate) fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<String> {
         let deadline =
@@ -119,8 +121,8 @@ impl Call {
             let left = deadline
                 .map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()).min(LOOK));
             let (notices, ended) = self.step(py, left);
-            let heard = self.tell(py, notices).and_then(|()| py.check_signals());
-            if let Err(interrupt) = heard {
+            let outcome = self.report(py, notices).and_then(|()| py.check_signals());
+            if let Err(interrupt) = outcome {
                 self.cancel(py);
                 return Err(interrupt);
             }
@@ -134,7 +136,7 @@ impl Call {
         }
     }
 
-    /// The values that the result speaks of by their place in the list.
+    /// The values of the result, which refers to them by index.
     fn values(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         let values = py.detach(|| match &*self.lock() {
             State::Done(Ok(answer)) => answer.values.clone(),
@@ -143,7 +145,7 @@ impl Call {
         values.iter().filter_map(|value| objects::object(py, value)).collect()
     }
 
-    /// Tells the call to stop. A call that listens cleans up first.
+    /// Cancels the call. A component that checks for cancellation cleans up first.
     fn cancel(&self, py: Python<'_>) {
         py.detach(|| {
             if let State::Running(call) = &*self.lock() {

@@ -1,4 +1,4 @@
-//! The command `dagster-ray`, as the package's console script calls it.
+//! The command `dagster-ray`, called by the package's console script.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use crate::call::LOOK;
 use crate::installed;
 
-/// Runs a command, the name of the program first, and gives its exit code.
+/// Runs a command line and returns its exit code. The first argument is the program's name.
 #[pyfunction]
 #[pyo3(signature = (arguments, *, components, programs))]
 pub(crate) fn cli(
@@ -23,12 +23,12 @@ pub(crate) fn cli(
 ) -> PyResult<u8> {
     let interrupt = Interrupt::default();
     let (sender, ended) = channel();
-    let (installation, told) =
-        (Installation { components, programs, installed: installed::folder() }, interrupt.clone());
-    // Signals reach Python's main thread alone, which therefore only waits.
+    let installation = Installation { components, programs, installed: installed::folder() };
+    let command_interrupt = interrupt.clone();
+    // Python handles signals only in the main thread, so that thread waits and another one runs the command.
     std::thread::Builder::new().name("dagster-ray-command".into()).spawn(move || {
-        // A caller that has left listens no more.
-        let _ = sender.send(dagster_ray_cli::run(arguments, installation, told));
+        // Sending fails if the caller returned after a second interrupt.
+        let _ = sender.send(dagster_ray_cli::run(arguments, installation, command_interrupt));
     })?;
     let ended = Mutex::new(ended);
     let mut interrupted = false;
@@ -37,7 +37,7 @@ pub(crate) fn cli(
         match end {
             Ok(exit) => return Ok(exit.code()),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(PyRuntimeError::new_err("the command ended without an exit code"));
+                return Err(PyRuntimeError::new_err("the thread of the command ended without an exit code"));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }

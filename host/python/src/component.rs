@@ -1,4 +1,4 @@
-//! A component with its settings, as a Python object.
+//! A component with its configuration, as a Python object.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ use crate::forward::Forward;
 use crate::objects::{self, PythonStore};
 use crate::{errors, log, name, process};
 
-/// A component with what the configuration gives it: a file, or a reference into a registry. Nothing
-/// is read or fetched before the first use.
+/// A component with its settings and host capabilities, from a file or a registry reference. It is fetched
+/// and read on first use.
 #[pyclass(module = "dagster_ray._native", frozen)]
 pub(crate) struct Component {
     options: BackendOptions,
-    /// Where the file comes from, if it has to be fetched.
+    /// The registry reference of the file, if it has to be fetched.
     reference: Option<Pinned>,
     backend: std::sync::Mutex<Option<Backend>>,
 }
@@ -138,19 +138,19 @@ impl Component {
         Ok(self.described(py)?.0)
     }
 
-    /// The sha256 of the file as it is now.
+    /// The sha256 of the file's current content.
     #[getter]
     fn digest(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.described(py)?.1)
     }
 
-    /// The interfaces of the contract that it exports.
+    /// The interfaces of the WIT contract that the component exports.
     #[getter]
     fn exports(&self, py: Python<'_>) -> PyResult<Vec<&'static str>> {
         Ok(self.described(py)?.2)
     }
 
-    /// Calls `interface.function` with a JSON object, and waits for the JSON that it returns.
+    /// Calls `interface.function` with arguments as a JSON object, and returns its result as JSON.
     #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None))]
     fn call(
         &self,
@@ -163,7 +163,7 @@ impl Component {
         self.begin(py, export, arguments, listener, timeout, Vec::new())?.result(py, None)
     }
 
-    /// Begins the same without waiting. The arguments speak of `values` by their place in the list.
+    /// Starts a call without waiting for its result. The arguments refer to `values` by index.
     #[allow(clippy::too_many_arguments)]
     #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None, values=None))]
     fn start(
@@ -178,13 +178,13 @@ impl Component {
         self.begin(py, export, arguments, listener, timeout, values.unwrap_or_default())
     }
 
-    /// Opens a local port that leads to a service of the Kubernetes cluster.
+    /// Opens a local port that is forwarded to a Kubernetes service.
     fn forward(&self, py: Python<'_>, namespace: &str, service: &str, port: u16) -> PyResult<Forward> {
         Forward::open(py, &self.backend(py)?, namespace, service, port)
     }
 }
 
-/// What can be known of a component file without running it, as JSON.
+/// Inspects a component file without running it, and returns the result as JSON.
 #[pyfunction]
 pub(crate) fn inspect(py: Python<'_>, wasm: PathBuf) -> PyResult<String> {
     log::refresh(py);

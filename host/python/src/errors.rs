@@ -1,4 +1,4 @@
-//! From the host's errors to the exceptions of `dagster_ray.errors`.
+//! Converts the host's errors to the exceptions of `dagster_ray.errors`.
 
 use dagster_ray_registry::RegistryError;
 use dagster_ray_runtime::capability::kubernetes::Failure;
@@ -15,7 +15,7 @@ fn raise<'py>(py: Python<'py>, class: &str, message: String, details: &Bound<'py
         .and_then(|class| class.call((message.as_str(),), Some(details)));
     match made {
         Ok(exception) => PyErr::from_value(exception),
-        // Only a package that does not fit this module gets here; the reason still has to be seen.
+        // The Python package does not match this module. Keep the original message.
         Err(error) => PyRuntimeError::new_err(format!("{message} ({class} cannot be raised: {error})")),
     }
 }
@@ -31,15 +31,15 @@ fn details<'py>(
     details
 }
 
-/// The host belongs to a parent process.
+/// Returns the exception for a process that was forked after the host was started.
 pub(crate) fn forked(py: Python<'_>) -> PyErr {
-    let message = "this process was forked from one that had called a dagster-ray component, and the threads that \
-        components need did not survive that. Start processes with `spawn` instead: for Dagster's multiprocess \
+    let message = "this process was forked from one that had called a dagster-ray component, and a forked process \
+        lacks the host's threads. Start processes with `spawn` instead: for Dagster's multiprocess \
         executor, `start_method: {spawn: {}}`; for multiprocessing, get_context(\"spawn\")";
     raise(py, "ForkedProcessError", message.to_owned(), &PyDict::new(py))
 }
 
-/// A mistake in what the shim was given.
+/// Returns the exception for an invalid argument or configuration.
 pub(crate) fn invalid(py: Python<'_>, path: &str, problem: &str) -> PyErr {
     let details = details(py, |details| {
         let field = PyDict::new(py);
@@ -51,14 +51,14 @@ pub(crate) fn invalid(py: Python<'_>, path: &str, problem: &str) -> PyErr {
     raise(py, "InvalidConfigError", problem.to_owned(), &details)
 }
 
-/// A component that cannot be loaded.
+/// Returns the exception for a component that cannot be loaded.
 pub(crate) fn load(py: Python<'_>, error: &LoadError) -> PyErr {
     let details =
         details(py, |details| details.set_item("path", error.path().map(|path| path.display().to_string())));
     raise(py, "ComponentLoadError", error.to_string(), &details)
 }
 
-/// A component that a registry does not give.
+/// Returns the exception for a component that cannot be fetched from a registry.
 pub(crate) fn registry(py: Python<'_>, error: &RegistryError) -> PyErr {
     let message = error.to_string();
     match error {
@@ -71,16 +71,16 @@ pub(crate) fn registry(py: Python<'_>, error: &RegistryError) -> PyErr {
     }
 }
 
-/// A call that failed.
+/// Returns the exception for a failed call.
 pub(crate) fn call(py: Python<'_>, error: &CallError) -> PyErr {
     let message = error.to_string();
     let (class, component, export) = match error {
         CallError::Load(error) => return load(py, error),
         CallError::Answered { error: answer, component, export, .. } => {
             let (class, details) = answered(py, answer);
-            let named =
+            let added =
                 details.set_item("component", component).and_then(|()| details.set_item("export", export));
-            if let Err(error) = named {
+            if let Err(error) = added {
                 error.write_unraisable(py, None);
             }
             return raise(py, class, message, &details);
@@ -106,7 +106,7 @@ pub(crate) fn call(py: Python<'_>, error: &CallError) -> PyErr {
     raise(py, class, message, &details)
 }
 
-/// A cluster that cannot be used.
+/// Returns the exception for a failed Kubernetes operation.
 pub(crate) fn kubernetes(py: Python<'_>, failure: &Failure) -> PyErr {
     let (class, details) = answered(py, &failure.to_model());
     raise(py, class, failure.to_string(), &details)

@@ -1,4 +1,4 @@
-//! A local port that leads to a service of the Kubernetes cluster, as a Python object.
+//! A local port that is forwarded to a Kubernetes service, as a Python object.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::call::LOOK;
 use crate::errors;
 
-/// A local port. It is closed when this is, or is collected.
+/// A forwarded local port. It is closed by `close`, or when the object is collected.
 #[pyclass(module = "dagster_ray._native", frozen)]
 pub(crate) struct Forward {
     port: u16,
@@ -39,13 +39,13 @@ impl Forward {
 
 #[pymethods]
 impl Forward {
-    /// The port, on 127.0.0.1.
+    /// The port on 127.0.0.1.
     #[getter]
     fn port(&self) -> u16 {
         self.port
     }
 
-    /// Closes it, and the connections that were made to it.
+    /// Closes the port and its connections.
     fn close(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

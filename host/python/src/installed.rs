@@ -1,4 +1,4 @@
-//! Where this extension module is installed, and the compiled code that is installed with it.
+//! The folder of the installed components, and their precompilation.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -8,10 +8,10 @@ use pyo3::prelude::*;
 
 use crate::errors;
 
-/// The folder of the components that were installed with this extension module.
+/// Returns the folder of the components that were installed with this extension module.
 ///
-/// It is found from the loaded module itself, not from what Python code says: what lies there is
-/// trusted as much as the module.
+/// Its files are trusted as much as the module. So the folder is derived from the path of the loaded
+/// module, not from Python code.
 pub(crate) fn folder() -> Option<PathBuf> {
     let address = (folder as *const ()).cast();
     let mut found = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
@@ -30,8 +30,8 @@ pub(crate) fn folder() -> Option<PathBuf> {
     Some(module.parent()?.join("components"))
 }
 
-/// Compiles the components of a folder for every CPU of this architecture, and puts the code beside
-/// them. The build of the wheel calls this. Returns the files.
+/// Compiles the components of a folder for every CPU of this architecture, writes the code beside them,
+/// and returns the written files. The build of the wheel calls it.
 #[pyfunction]
 pub(crate) fn precompile(py: Python<'_>, components: PathBuf) -> PyResult<Vec<PathBuf>> {
     py.detach(|| dagster_ray_runtime::precompile(&components)).map_err(|error| errors::load(py, &error))

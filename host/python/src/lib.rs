@@ -1,7 +1,7 @@
-//! `dagster_ray._native`: the host, as a Python module.
+//! `dagster_ray._native`: the host as a Python module.
 //!
-//! Thin by intent: it converts, waits without holding the interpreter, looks for signals while it
-//! waits, and raises the exceptions of `dagster_ray.errors`.
+//! The module converts arguments and results, waits without holding the interpreter, checks for signals
+//! while it waits, and raises the exceptions of `dagster_ray.errors`.
 
 mod call;
 mod cli;
@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 /// The extension module.
 #[pymodule]
 mod _native {
-    /// The kind of build, for benches: they measure none but a release build.
+    /// The build profile. Benchmarks require `release`.
     #[pymodule_export]
     const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
     #[pymodule_export]

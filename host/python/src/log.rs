@@ -1,13 +1,11 @@
-//! The host's log lines, in Python's `logging` under the logger `dagster_ray`.
+//! Forwards the host's log lines to Python's `logging`, under the logger `dagster_ray`.
 //!
-//! A line can come from any thread: one of the host's, one that holds the interpreter, or one that
-//! holds a lock which the holder of the interpreter waits for. So the thread that logs never waits for
-//! the interpreter. It puts the line into a queue of limited length, and one thread of this module
-//! attaches to the interpreter and passes the lines on. Callers wait for a moment until the lines of
-//! their call have been passed on.
+//! Any thread can log, also one that holds a lock for which the holder of the interpreter waits. So a
+//! logging thread must not wait for the interpreter. It adds the line to a bounded queue, and one thread
+//! attaches to the interpreter and forwards the lines. A call waits briefly until its lines are forwarded.
 //!
-//! Lines that no Python logger wants never reach the queue: the least level that one wants is kept,
-//! and read again at each call of a component.
+//! Lines below the lowest level that is enabled in Python are not queued. That level is read again at
+//! each call of a component.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -20,24 +18,24 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-/// The logger that all others are children of.
+/// The name of the parent logger.
 const ROOT: &str = "dagster_ray";
-/// Lines that may wait. Further ones are dropped, and their number is logged.
-const WAITING: usize = 256;
-/// How long a call waits for its lines to be passed on. A handler may be slow, or wait for the caller.
+/// The capacity of the queue. Further lines are dropped, and their number is logged.
+const CAPACITY: usize = 256;
+/// How long a call waits for its lines. A handler may be slow, or wait for the caller.
 const CALL_WAITS: Duration = Duration::from_millis(50);
-/// The same at the end of the process.
+/// How long the end of the process waits for queued lines.
 const EXIT_WAITS: Duration = Duration::from_secs(1);
-/// How long the levels of child loggers are believed.
+/// How long the levels of child loggers are cached.
 const LEVELS_HOLD: Duration = Duration::from_secs(1);
 
-/// The least level that a Python logger wants, in Python's numbers.
-static LEAST: AtomicI32 = AtomicI32::new(i32::MAX);
+/// The lowest level that is enabled on a Python logger, as Python's number.
+static LOWEST_LEVEL: AtomicI32 = AtomicI32::new(i32::MAX);
 static QUEUE: Queue = Queue {
     state: Mutex::new(State {
         lines: VecDeque::new(),
         dropped: 0,
-        is_passing_on: false,
+        is_forwarding: false,
         consumer: None,
         is_closed: false,
     }),
@@ -52,14 +50,14 @@ struct Queue {
 struct State {
     lines: VecDeque<Line>,
     dropped: usize,
-    /// Whether lines have been taken out that have not reached their loggers yet.
-    is_passing_on: bool,
-    /// The process and the thread that pass lines on. A forked process has no such thread.
+    /// Whether lines that were taken from the queue have not reached their loggers yet.
+    is_forwarding: bool,
+    /// The process and thread that forward lines. A forked process has no such thread.
     consumer: Option<(u32, ThreadId)>,
     is_closed: bool,
 }
 
-/// The number of a level in Python.
+/// Returns Python's number of a level.
 fn number(level: Level) -> i32 {
     match level {
         Level::Trace => 5,
@@ -74,7 +72,7 @@ struct ToPython;
 
 impl Sink for ToPython {
     fn is_enabled(&self, level: Level, _: Logger<'_>) -> bool {
-        number(level) >= LEAST.load(Ordering::Relaxed)
+        number(level) >= LOWEST_LEVEL.load(Ordering::Relaxed)
     }
 
     fn write(&self, line: Line) {
@@ -83,7 +81,7 @@ impl Sink for ToPython {
 }
 
 impl Queue {
-    /// The state. It is held for moments only, and never while waiting for the interpreter.
+    /// Locks the state. A thread must not wait for the interpreter while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,17 +91,17 @@ impl Queue {
         if state.is_closed {
             return;
         }
-        if state.lines.len() >= WAITING {
+        if state.lines.len() >= CAPACITY {
             state.dropped += 1;
             return;
         }
         let process = std::process::id();
-        if state.consumer.is_none_or(|(of, _)| of != process) {
-            // What waits was logged by the parent process, which passes it on itself.
+        if state.consumer.is_none_or(|(pid, _)| pid != process) {
+            // The parent process logged the queued lines and forwards them itself.
             state.lines.clear();
-            state.is_passing_on = false;
+            state.is_forwarding = false;
             let consumer = std::thread::Builder::new().name("dagster-ray-log".into());
-            let Ok(thread) = consumer.spawn(|| self.pass_on()) else { return };
+            let Ok(thread) = consumer.spawn(|| self.forward_all()) else { return };
             state.consumer = Some((process, thread.thread().id()));
         }
         state.lines.push_back(line);
@@ -111,8 +109,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Passes lines on until the queue is closed.
-    fn pass_on(&self) {
+    /// Forwards lines until the queue is closed.
+    fn forward_all(&self) {
         loop {
             let (lines, dropped) = {
                 let state = self.lock();
@@ -124,42 +122,42 @@ impl Queue {
                     self.changed.notify_all();
                     return;
                 }
-                state.is_passing_on = true;
+                state.is_forwarding = true;
                 (std::mem::take(&mut state.lines), std::mem::take(&mut state.dropped))
             };
             let attached = Python::try_attach(|py| {
                 for line in lines {
-                    report(py, pass(py, &line));
+                    report(py, forward(py, &line));
                 }
                 if dropped > 0 {
-                    report(py, pass(py, &of_dropped(dropped)));
+                    report(py, forward(py, &dropped_lines(dropped)));
                 }
             });
             let mut state = self.lock();
-            state.is_passing_on = false;
-            // Without an interpreter there is no logger.
+            state.is_forwarding = false;
+            // The interpreter has ended, and with it the loggers.
             state.is_closed |= attached.is_none();
             drop(state);
             self.changed.notify_all();
         }
     }
 
-    /// Waits until every line has been passed on, or so long.
-    fn wait(&self, py: Python<'_>, most: Duration) {
+    /// Waits at most `timeout` until all lines are forwarded.
+    fn wait(&self, py: Python<'_>, timeout: Duration) {
         let is_pending = |state: &mut State| {
             let is_own =
                 |(process, thread)| process == std::process::id() && thread != std::thread::current().id();
             !state.is_closed
-                && (state.is_passing_on || !state.lines.is_empty())
+                && (state.is_forwarding || !state.lines.is_empty())
                 && state.consumer.is_some_and(is_own)
         };
         if is_pending(&mut self.lock()) {
-            py.detach(|| drop(self.changed.wait_timeout_while(self.lock(), most, is_pending)));
+            py.detach(|| drop(self.changed.wait_timeout_while(self.lock(), timeout, is_pending)));
         }
     }
 }
 
-fn of_dropped(count: usize) -> Line {
+fn dropped_lines(count: usize) -> Line {
     Line {
         level: Level::Warning,
         logger: ROOT.into(),
@@ -168,8 +166,8 @@ fn of_dropped(count: usize) -> Line {
     }
 }
 
-/// Gives a line to its Python logger, if that wants it.
-fn pass(py: Python<'_>, line: &Line) -> PyResult<()> {
+/// Forwards a line to its Python logger if the level is enabled.
+fn forward(py: Python<'_>, line: &Line) -> PyResult<()> {
     let logger = logging(py)?.call_method1("getLogger", (&line.logger,))?;
     let level = number(line.level);
     if !logger.call_method1("isEnabledFor", (level,))?.is_truthy()? {
@@ -184,7 +182,7 @@ fn pass(py: Python<'_>, line: &Line) -> PyResult<()> {
     Ok(())
 }
 
-/// Logs a component's line at once, where the caller holds the interpreter anyway.
+/// Logs a component's line directly. The caller holds the interpreter.
 pub(crate) fn write(py: Python<'_>, level: &str, text: String) -> PyResult<()> {
     let level = match level {
         "error" => Level::Error,
@@ -192,10 +190,10 @@ pub(crate) fn write(py: Python<'_>, level: &str, text: String) -> PyResult<()> {
         "debug" => Level::Debug,
         _ => Level::Info,
     };
-    pass(py, &Line { level, logger: ROOT.into(), text, source: None })
+    forward(py, &Line { level, logger: ROOT.into(), text, source: None })
 }
 
-/// Reports an exception of a logger or a handler as Python does where no caller can receive it.
+/// Reports an exception of a logger or handler as unraisable, because no caller can receive it.
 fn report(py: Python<'_>, outcome: PyResult<()>) {
     if let Err(error) = outcome {
         error.write_unraisable(py, None);
@@ -208,21 +206,21 @@ fn logging(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(logging?.bind(py))
 }
 
-/// Sends the host's log lines to Python from now on, with the levels that its loggers have now.
+/// Installs the log sink on first use, and reads the levels of the Python loggers.
 pub(crate) fn refresh(py: Python<'_>) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // Where the command `dagster-ray` runs, its lines go to standard error and stay there.
+        // This has no effect in the command `dagster-ray`, whose lines go to standard error.
         install(ToPython);
     });
-    match least(py) {
-        Ok(least) => LEAST.store(least, Ordering::Relaxed),
+    match lowest_level(py) {
+        Ok(level) => LOWEST_LEVEL.store(level, Ordering::Relaxed),
         Err(error) => error.write_unraisable(py, None),
     }
 }
 
-/// The least level that the logger `dagster_ray`, or one below it, wants.
-fn least(py: Python<'_>) -> PyResult<i32> {
+/// Returns the lowest level that is enabled on the logger `dagster_ray` or its children.
+fn lowest_level(py: Python<'_>) -> PyResult<i32> {
     static ROOT_LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static CHILDREN: Mutex<Option<(Instant, i32)>> = Mutex::new(None);
     let root = ROOT_LOGGER
@@ -233,41 +231,41 @@ fn least(py: Python<'_>) -> PyResult<i32> {
     let disabled: i32 = manager.getattr("disable")?.extract()?;
     let known = *CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
     let children = match known {
-        Some((read, least)) if read.elapsed() < LEVELS_HOLD => least,
+        Some((read, level)) if read.elapsed() < LEVELS_HOLD => level,
         _ => {
-            let least = children(&manager)?;
-            *CHILDREN.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), least));
-            least
+            let level = lowest_child_level(&manager)?;
+            *CHILDREN.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), level));
+            level
         }
     };
     Ok(own.min(children).max(disabled.saturating_add(1)))
 }
 
-/// The least level that is set on a logger below `dagster_ray`.
-fn children(manager: &Bound<'_, PyAny>) -> PyResult<i32> {
-    let mut least = i32::MAX;
-    // A copy, because another thread may make a logger meanwhile.
+/// Returns the lowest level that is set on a child of the logger `dagster_ray`.
+fn lowest_child_level(manager: &Bound<'_, PyAny>) -> PyResult<i32> {
+    let mut lowest = i32::MAX;
+    // Copy the dictionary, because another thread may add a logger.
     let loggers = manager.getattr("loggerDict")?.cast_into::<PyDict>()?.copy()?;
     for (name, logger) in loggers {
         let name = name.cast_into::<PyString>()?;
         let is_child = name.to_str()?.strip_prefix(ROOT).is_some_and(|rest| rest.starts_with('.'));
-        // What only stands for a logger between has no level.
+        // A `PlaceHolder` has no level.
         if is_child && let Ok(level) = logger.getattr("level") {
             match level.extract()? {
                 0 => {}
-                level => least = least.min(level),
+                level => lowest = lowest.min(level),
             }
         }
     }
-    Ok(least)
+    Ok(lowest)
 }
 
-/// Waits for a moment until the lines that have been logged so far are passed on.
+/// Waits briefly until the lines that have been logged so far are forwarded.
 pub(crate) fn flush(py: Python<'_>) {
     QUEUE.wait(py, CALL_WAITS);
 }
 
-/// Passes on what waits, and drops every later line. Python calls it when the process ends.
+/// Forwards the queued lines, and drops all later ones. Python calls it when the process ends.
 #[pyfunction]
 pub(crate) fn close_log(py: Python<'_>) {
     QUEUE.wait(py, EXIT_WAITS);
@@ -275,7 +273,7 @@ pub(crate) fn close_log(py: Python<'_>) {
     QUEUE.changed.notify_all();
 }
 
-/// Has Python call [`close_log`] when the process ends, after all that is registered later.
+/// Registers [`close_log`] with `atexit`, which calls it after all functions that are registered later.
 pub(crate) fn close_at_exit(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let close = module.getattr("close_log")?;
     module.py().import("atexit")?.call_method1("register", (close,))?;

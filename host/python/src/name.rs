@@ -1,4 +1,4 @@
-//! What `backend` names.
+//! Resolves the option `backend` to a component file or a registry reference.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::call::LOOK;
 use crate::{errors, log};
 
-/// The path of the component, or its reference where it lies in a registry. Nothing is fetched.
+/// Returns the path of a component, or its reference in a registry. Nothing is fetched.
 #[pyfunction]
 pub(crate) fn named(py: Python<'_>, name: &str, components: PathBuf) -> PyResult<String> {
     match dagster_ray_registry::named(name, &components) {
@@ -18,7 +18,7 @@ pub(crate) fn named(py: Python<'_>, name: &str, components: PathBuf) -> PyResult
     }
 }
 
-/// What a component is made of: a file, or a reference to fetch.
+/// Parses a registry reference. Returns `None` for the path of a file.
 pub(crate) fn parse(py: Python<'_>, wasm: &Path) -> PyResult<Option<Pinned>> {
     match wasm.to_str() {
         Some(text) if text.starts_with(dagster_ray_registry::SCHEME) => {
@@ -28,7 +28,7 @@ pub(crate) fn parse(py: Python<'_>, wasm: &Path) -> PyResult<Option<Pinned>> {
     }
 }
 
-/// The file behind a reference, fetched once on a machine.
+/// Fetches the file of a reference into the machine's cache, unless it is there.
 pub(crate) fn fetch(py: Python<'_>, reference: &Pinned) -> PyResult<Found> {
     log::refresh(py);
     let work = Work::pull(reference.place().clone(), dagster_ray_runtime::cache_directory())

@@ -1,4 +1,4 @@
-//! Stores of values that are Python objects: `dagster_ray.values` has them.
+//! Value stores that are implemented in Python, in `dagster_ray.values`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use dagster_ray_runtime::model::{ApiError, Error, RetryHint};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-/// A Python object as a value: something with `type_name` and `size`.
+/// Converts a Python object with the attributes `type_name` and `size` to a value.
 pub(crate) fn value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
     Ok(Value {
         info: ValueInfo {
@@ -18,15 +18,15 @@ pub(crate) fn value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
     })
 }
 
-/// The Python object behind a value.
+/// Returns the Python object of a value.
 pub(crate) fn object(py: Python<'_>, value: &Value) -> Option<Py<PyAny>> {
     value.content.downcast_ref::<Py<PyAny>>().map(|object| object.clone_ref(py))
 }
 
-/// A store that Python implements.
+/// A value store that is implemented in Python.
 pub(crate) struct PythonStore(pub(crate) Py<PyAny>);
 
-/// An exception of a store, as the contract's error: by its class, never by its text.
+/// Converts a store's exception to an error of the WIT contract, by its class and not by its text.
 fn error(py: Python<'_>, raised: &PyErr) -> Error {
     let instance = raised.value(py);
     let text = || instance.str().map_or_else(|_| raised.to_string(), |text| text.to_string());

@@ -1,4 +1,4 @@
-//! The host of this process, made on first use.
+//! The host of this process, started on first use.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use pyo3::prelude::*;
 use crate::errors;
 use crate::installed;
 
-struct Own {
+struct ProcessHost {
     pid: u32,
     host: Host,
 }
 
-static HOST: Mutex<Option<Own>> = Mutex::new(None);
+static HOST: Mutex<Option<ProcessHost>> = Mutex::new(None);
 
-/// How long started programs may take to end when the process does.
+/// How long programs of components may take to end when the process ends.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// The host of this very process.
+/// Returns the host of this process. A host of a parent process is an error.
 pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
     let made = py.detach(|| {
         let mut own = HOST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +31,7 @@ pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
                     Host::start_with(HostOptions { installed: installed::folder(), ..options })
                 })
                 .map(|host| {
-                    *own = Some(Own { pid: std::process::id(), host: host.clone() });
+                    *own = Some(ProcessHost { pid: std::process::id(), host: host.clone() });
                     Some(host)
                 }),
         }
@@ -43,14 +43,13 @@ pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
     }
 }
 
-/// Whether the host that this process holds was made by its parent.
+/// Whether the host was started by a parent process.
 pub(crate) fn is_forked() -> bool {
     let own = HOST.lock().unwrap_or_else(PoisonError::into_inner);
     own.as_ref().is_some_and(|own| own.pid != std::process::id())
 }
 
-/// Stops every program that components started. In a forked child, and before the first use, it
-/// does nothing.
+/// Stops all programs that components started. Does nothing in a forked child or without a host.
 #[pyfunction]
 pub(crate) fn shutdown(py: Python<'_>) {
     py.detach(|| {

@@ -1,9 +1,9 @@
-//! A component as an OCI artifact.
+//! Reads and writes the OCI artifact of a component.
 //!
-//! As `wkg` lays it out, by the guidance of the CNCF's TAG Runtime (*Wasm OCI Artifact*): an image
-//! manifest, a config that repeats the component's imports and exports, and the component as the one
-//! layer. `wkg oci pull` refuses an artifact with a second layer, so the component's manifest is an
-//! annotation: it too is covered by the digest of the artifact.
+//! The layout is that of `wkg`, from the guidance of the CNCF's TAG Runtime (*Wasm OCI Artifact*): an
+//! image manifest, a config that repeats the component's imports and exports, and the component as the
+//! only layer. `wkg oci pull` rejects an artifact with a second layer, so the component's manifest is
+//! an annotation. The artifact's digest covers it too.
 
 use std::collections::BTreeMap;
 
@@ -20,41 +20,42 @@ pub(crate) const LAYER: &str = "application/wasm";
 pub(crate) const MANIFEST: &str = "io.github.dagster-ray.manifest";
 const TITLE: &str = "org.opencontainers.image.title";
 
-/// What is known of a component from its artifact's manifest.
+/// The description of a component in its artifact's image manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Artifact {
     /// The sha256 of the component, in hexadecimal.
     pub(crate) sha256: String,
-    /// Its size in bytes.
+    /// Size of the component in bytes.
     pub(crate) size: u64,
-    /// Its manifest, where one was pushed with it.
+    /// The component's manifest as TOML, if one was pushed with it.
     pub(crate) manifest: Option<String>,
 }
 
 impl Artifact {
-    /// Reads the artifact's manifest, which must have been checked against its digest.
+    /// Parses an image manifest. The caller must have checked `bytes` against its digest.
     pub(crate) fn read(reference: &str, bytes: &[u8]) -> Result<Self, RegistryError> {
-        let not = |problem: String| RegistryError::NotAComponent { reference: reference.to_owned(), problem };
+        let invalid =
+            |problem: String| RegistryError::NotAComponent { reference: reference.to_owned(), problem };
         let manifest: OciImageManifest = serde_json::from_slice(bytes)
-            .map_err(|error| not(format!("this is no image manifest ({error}). An index of several artifacts has a digest for each: use one of those")))?;
+            .map_err(|error| invalid(format!("not an image manifest: {error}. For an index of several artifacts, write the digest of one of them")))?;
         if manifest.config.media_type != CONFIG {
-            return Err(not(format!(
-                "this is no WebAssembly component: its config is {}, not {CONFIG}. `dagster-ray push` and `wkg oci push` make such artifacts",
+            return Err(invalid(format!(
+                "not a WebAssembly component: the media type of its config is {}, not {CONFIG}. Push the component with `dagster-ray push` or `wkg oci push`",
                 manifest.config.media_type
             )));
         }
         let [layer] = manifest.layers.as_slice() else {
-            return Err(not(format!("a component is one layer; here are {}", manifest.layers.len())));
+            return Err(invalid(format!("expected one layer, found {}", manifest.layers.len())));
         };
         if layer.media_type != LAYER {
-            return Err(not(format!("its layer is {}, not {LAYER}", layer.media_type)));
+            return Err(invalid(format!("the media type of its layer is {}, not {LAYER}", layer.media_type)));
         }
         let sha256 = layer.digest.strip_prefix("sha256:").ok_or_else(|| {
-            not(format!("the digest of its layer is {}: only sha256 is supported", layer.digest))
+            invalid(format!("the digest of its layer is {}; only sha256 is supported", layer.digest))
         })?;
-        let size = u64::try_from(layer.size).map_err(|_| not("its layer has a negative size".into()))?;
+        let size = u64::try_from(layer.size).map_err(|_| invalid("its layer has a negative size".into()))?;
         if size > LARGEST {
-            return Err(not(format!("{size} bytes, more than the limit of {LARGEST} for a component")));
+            return Err(invalid(format!("the component has {size} bytes, more than the limit of {LARGEST}")));
         }
         Ok(Self {
             sha256: sha256.to_owned(),
@@ -64,7 +65,7 @@ impl Artifact {
     }
 }
 
-/// What the config says of the component.
+/// The artifact's config: the component's digest, exports and imports.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Config<'a> {
@@ -85,7 +86,7 @@ struct Interfaces<'a> {
 impl<'a> Config<'a> {
     pub(crate) fn new(sha256: &str, exports: &'a [String], imports: &'a [String]) -> Self {
         Self {
-            // The same component must have the same digest whenever it is pushed.
+            // A fixed time, so that each push of a component gives the same digest.
             created: "1970-01-01T00:00:00Z",
             architecture: "wasm",
             os: "wasip2",
@@ -95,7 +96,7 @@ impl<'a> Config<'a> {
     }
 }
 
-/// The manifest of an artifact: what is pushed last, and what its digest is of.
+/// Builds the image manifest of a component. Its digest is the digest of the artifact.
 pub(crate) fn manifest(name: &str, wasm: &[u8], config: &[u8], toml: Option<&str>) -> OciImageManifest {
     let descriptor = |media_type: &str, content: &[u8]| OciDescriptor {
         media_type: media_type.to_owned(),
@@ -127,22 +128,23 @@ mod tests {
     }
 
     #[test]
-    fn an_artifact_is_read_as_it_was_made() {
+    fn a_written_manifest_is_read_back_unchanged() {
         let made = serde_json::to_vec(&manifest("a", b"wasm", b"{}", Some("id = 'a'"))).unwrap();
         let read = Artifact::read("oci://x/a", &made).unwrap();
         let expected = Artifact { sha256: hex_digest(b"wasm"), size: 4, manifest: Some("id = 'a'".into()) };
         assert_eq!(read, expected);
-        // As `wkg` says it: what registries and scanners take for a Docker image is none.
-        let told: serde_json::Value = serde_json::from_slice(&made).unwrap();
-        assert_eq!(told["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+        // `wkg` writes the media type too: registries and scanners must not take a component for a Docker
+        // image.
+        let document: serde_json::Value = serde_json::from_slice(&made).unwrap();
+        assert_eq!(document["mediaType"], "application/vnd.oci.image.manifest.v1+json");
     }
 
     #[test]
-    fn what_is_no_component_is_refused_before_anything_is_fetched() {
+    fn artifacts_that_are_not_components_are_refused() {
         let text = refusal(|made| made.config.media_type = "application/vnd.oci.image.config.v1+json".into());
-        assert!(text.contains("no WebAssembly component") && text.contains("wkg oci push"), "{text}");
+        assert!(text.contains("not a WebAssembly component") && text.contains("wkg oci push"), "{text}");
         let text = refusal(|made| made.layers.push(made.layers[0].clone()));
-        assert!(text.contains("here are 2"), "{text}");
+        assert!(text.contains("found 2"), "{text}");
         let text = refusal(|made| made.layers[0].size = i64::MAX);
         assert!(text.contains("more than the limit"), "{text}");
         assert!(refusal(|made| made.layers[0].digest = "sha512:00".into()).contains("only sha256"));

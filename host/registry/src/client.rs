@@ -1,4 +1,4 @@
-//! The client of a registry, and what its errors mean.
+//! Connects to a registry and converts the errors of its client.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::credentials;
 use crate::error::RegistryError;
 use crate::reference::Place;
 
-const CONNECT: Duration = Duration::from_secs(10);
-const SILENCE: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A client that has shown its credentials.
+/// Returns a client that has authenticated with the registry of `place`.
 pub(crate) async fn connect(place: &Place, operation: RegistryOperation) -> Result<Client, RegistryError> {
-    // Another part of the process may have chosen a provider already; any will do.
+    // Fails if the process has installed a provider before. Any provider works.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let credentials = credentials::of(place.registry())?;
     let config = ClientConfig {
         protocol: if place.is_loopback() { ClientProtocol::Http } else { ClientProtocol::Https },
-        connect_timeout: Some(CONNECT),
-        read_timeout: Some(SILENCE),
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        read_timeout: Some(READ_TIMEOUT),
         user_agent: concat!("dagster-ray/", env!("CARGO_PKG_VERSION")),
         platform_resolver: None,
         ..ClientConfig::default()
@@ -31,7 +31,7 @@ pub(crate) async fn connect(place: &Place, operation: RegistryOperation) -> Resu
     Ok(client)
 }
 
-/// What an error of the client means to its user.
+/// Converts an error of the client.
 pub(crate) fn explain(place: &Place, error: OciDistributionError) -> RegistryError {
     use OciDistributionError as E;
     let reference = place.to_string();
@@ -42,7 +42,7 @@ pub(crate) fn explain(place: &Place, error: OciDistributionError) -> RegistryErr
     };
     match error {
         E::ImageManifestNotFoundError(_) => RegistryError::NotFound { reference },
-        E::UnauthorizedError { .. } => refused("it asks for other credentials".into()),
+        E::UnauthorizedError { .. } => refused("the credentials are not accepted".into()),
         E::AuthenticationFailure(problem) => refused(problem),
         E::ServerError { code: 404, .. } => RegistryError::NotFound { reference },
         E::ServerError { code, message, .. } => {
@@ -70,7 +70,7 @@ pub(crate) fn explain(place: &Place, error: OciDistributionError) -> RegistryErr
     }
 }
 
-/// The last cause says most: what stands before it repeats the URL.
+/// Returns the text of the innermost cause. The errors around it only repeat the URL.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {

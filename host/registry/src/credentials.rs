@@ -1,4 +1,4 @@
-//! Credentials, where `docker login` keeps them.
+//! Reads the credentials that `docker login` stores.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,13 @@ use oci_client::secrets::RegistryAuth;
 
 use crate::error::RegistryError;
 
-/// What this user shows to a registry; nothing, where nothing is kept for it.
+/// Returns the user's credentials for a registry, or anonymous access if none are stored.
 pub(crate) fn of(registry: &str) -> Result<RegistryAuth, RegistryError> {
     let unusable = |problem: String| RegistryError::Credentials { registry: registry.to_owned(), problem };
     if !configuration().is_some_and(|file| file.exists()) {
         return Ok(RegistryAuth::Anonymous);
     }
-    // Some tools keep them under the host, some under its URL.
+    // Some tools store credentials under the host, others under its URL.
     for server in [registry.to_owned(), format!("https://{registry}")] {
         match get_credential(&server) {
             Ok(DockerCredential::UsernamePassword(user, password)) => {
@@ -21,14 +21,14 @@ pub(crate) fn of(registry: &str) -> Result<RegistryAuth, RegistryError> {
             }
             Ok(DockerCredential::IdentityToken(_)) => {
                 return Err(unusable(
-                    "an identity token is kept for it, which is not supported. Log in with a user name and an access token".into(),
+                    "identity tokens are not supported. Log in with a user name and an access token".into(),
                 ));
             }
             Err(
                 CredentialRetrievalError::ConfigNotFound | CredentialRetrievalError::NoCredentialConfigured,
             ) => {}
             Err(error @ CredentialRetrievalError::HelperFailure { .. }) => {
-                // Helpers say so when they keep nothing for a registry.
+                // A credential helper also fails if it has no credentials for the registry.
                 tracing::debug!(registry, "{error}");
             }
             Err(error) => return Err(unusable(error.to_string())),
@@ -37,9 +37,9 @@ pub(crate) fn of(registry: &str) -> Result<RegistryAuth, RegistryError> {
     Ok(RegistryAuth::Anonymous)
 }
 
-/// The file that `docker login` writes.
+/// Returns the path of the file that `docker login` writes.
 fn configuration() -> Option<PathBuf> {
-    let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let folder = named("DOCKER_CONFIG").or_else(|| Some(named("HOME")?.join(".docker")))?;
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let folder = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")))?;
     Some(folder.join("config.json"))
 }

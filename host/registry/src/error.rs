@@ -1,31 +1,29 @@
-//! How getting a component out of a registry fails, or putting one in.
+//! The errors of pulling and pushing components.
 
 use std::path::PathBuf;
 
 use dagster_ray_policy::LoadError;
 
-/// Why a component could not be had from a registry, or be put there.
+/// Why a component could not be pulled from a registry or pushed to it.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// What was written is no reference.
-    #[error(
-        "{text}: {problem}. Write oci://host/name@sha256:…, or oci://host/name:tag where a tag is enough"
-    )]
+    /// The text is not a valid reference.
+    #[error("invalid reference {text}: {problem}. Write oci://host/name:tag or oci://host/name@sha256:…")]
     Reference {
-        /// What was written.
+        /// The text as written.
         text: String,
         /// What is wrong with it.
         problem: String,
     },
     /// The reference has no digest.
     #[error(
-        "{text}: has no digest, and what a tag stands for may change at any time. `dagster-ray pull {text}` prints the reference with its digest: write that one"
+        "{text} has no digest, and a tag can be moved to other content. Run `dagster-ray pull {text}` and write the reference that it prints"
     )]
     NoDigest {
-        /// What was written.
+        /// The text as written.
         text: String,
     },
-    /// The registry could not be reached, or failed.
+    /// The registry could not be reached or returned an error.
     #[error("{reference}: the registry cannot be used: {problem}")]
     Unavailable {
         /// The artifact.
@@ -33,22 +31,22 @@ pub enum RegistryError {
         /// What happened.
         problem: String,
     },
-    /// The registry has nothing of that name.
+    /// The registry has no artifact with this name, tag or digest.
     #[error("{reference}: the registry has no such artifact")]
     NotFound {
         /// The artifact.
         reference: String,
     },
-    /// The registry does not let this user in.
+    /// The registry denies access to this user.
     #[error(
-        "{reference}: the registry refuses this user: {problem}. `docker login {registry}` keeps credentials where they are looked for"
+        "{reference}: the registry denies access: {problem}. Run `docker login {registry}` to store credentials"
     )]
     Refused {
         /// The artifact.
         reference: String,
         /// The registry.
         registry: String,
-        /// Its word on it.
+        /// The reason that it gives.
         problem: String,
     },
     /// The credentials of the registry cannot be read.
@@ -59,57 +57,57 @@ pub enum RegistryError {
         /// What is wrong.
         problem: String,
     },
-    /// The artifact is no component.
+    /// The artifact is not a component.
     #[error("{reference}: {problem}")]
     NotAComponent {
         /// The artifact.
         reference: String,
-        /// What it is instead.
+        /// Why it is not one.
         problem: String,
     },
-    /// What came is not what the digest promises.
+    /// The received content does not match its digest.
     #[error(
-        "{reference}: what came has the digest {found}, not {expected}: the registry, or something before it, changed it. Nothing was kept"
+        "{reference}: the received content has the digest {found}, expected {expected}: the registry or a proxy changed it. Nothing was stored"
     )]
     Digest {
         /// The artifact.
         reference: String,
-        /// The digest of what came.
+        /// The digest of the received content.
         found: String,
-        /// The digest that was promised.
+        /// The expected digest.
         expected: String,
     },
-    /// Less came than there is, or more.
-    #[error("{reference}: {found} bytes came of {expected}. Nothing was kept; try again")]
+    /// The download has fewer or more bytes than the manifest announces.
+    #[error("{reference}: received {found} of {expected} bytes. Nothing was stored; try again")]
     Cut {
         /// The artifact.
         reference: String,
-        /// How many bytes came.
+        /// The number of bytes received.
         found: u64,
-        /// How many there should be.
+        /// The number of bytes announced.
         expected: u64,
     },
-    /// The component cannot be pushed as it is.
+    /// The file to push is not a loadable component.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A file of this machine cannot be read or written.
+    /// A local file cannot be read or written.
     #[error("{path}: {source}")]
     File {
         /// The file.
         path: PathBuf,
-        /// The system's word on it.
+        /// The cause.
         source: std::io::Error,
     },
-    /// There is no folder for what is pulled.
-    #[error("there is no place for pulled components: set DAGSTER_RAY_CACHE_DIR")]
+    /// There is no cache directory for pulled components.
+    #[error("there is no cache directory for pulled components: set DAGSTER_RAY_CACHE_DIR")]
     NoPlace,
-    /// The thread that asked the registry ended without an answer.
-    #[error("asking the registry ended without an answer: {0}")]
+    /// The host failed before the registry answered, for example because no thread could be started.
+    #[error("the request to the registry could not be completed: {0}")]
     Host(String),
 }
 
 impl RegistryError {
-    /// Whether the same may succeed a moment later.
+    /// Returns whether a retry may succeed.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Cut { .. })
     }

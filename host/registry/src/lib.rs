@@ -1,10 +1,10 @@
-//! From what a user writes as `backend` to a component file: a built-in name, a path, or an
-//! `oci://` reference into a registry.
+//! Resolves the setting `backend` to a component file. It is a built-in name, a path, or an `oci://`
+//! reference.
 //!
-//! - [`named`]: what a name stands for, without looking anywhere but into one folder.
-//! - [`Work`]: what asks a registry, on a thread of its own, so that a caller can wait in steps.
-//! - [`pull`], [`push`]: an artifact as `wkg` lays it out, with the component's manifest in it.
-//! - [`Store`]: what was pulled, kept by digest and checked against it before each use.
+//! - [`named`]: resolves a name; reads nothing but the folder of built-in components.
+//! - [`Work`]: runs a pull or a push on its own thread, so that a caller can wait in steps.
+//! - [`pull`], [`push`]: transfer an artifact in the layout of `wkg`, with the component's manifest.
+//! - [`Store`]: holds pulled components by digest and checks each of them before use.
 
 mod artifact;
 mod client;

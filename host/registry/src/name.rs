@@ -1,51 +1,51 @@
-//! The forms that a component's name has.
+//! Resolves the name of a component.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::RegistryError;
 use crate::reference::{Pinned, SCHEME};
 
-/// What was written names no component.
+/// The name does not identify a component.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no backend {name:?}: {hint}")]
+#[error("invalid backend {name:?}: {hint}")]
 pub struct NameError {
-    /// What was written.
+    /// The name as written.
     pub name: String,
     /// What to write instead.
     pub hint: String,
 }
 
-/// What a name stands for.
+/// The location of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
-    /// A file of this machine.
+    /// A local file.
     File(PathBuf),
     /// An artifact in a registry.
     Artifact(Pinned),
 }
 
-/// A component file that was named.
+/// A component file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The file.
     pub path: PathBuf,
-    /// The digest that it must have, where its name says so.
+    /// The expected digest, if the component was named by digest.
     pub sha256: Option<String>,
 }
 
-/// What `name` stands for: a component of the folder `built_in`, a path that ends in `.wasm`, or an
-/// `oci://` reference with a digest.
+/// Resolves a name: a component in the folder `built_in`, a path that ends in `.wasm`, or an `oci://`
+/// reference with a digest.
 ///
-/// Whether a path leads to a file is not looked at here: loading it says so with more detail.
+/// A path is not checked for existence here: loading the file reports a missing one with more detail.
 ///
 /// # Errors
-/// Where it is none of them.
+/// If `name` has none of these forms.
 pub fn named(name: &str, built_in: &Path) -> Result<Named, NameError> {
     let error = |hint: String| NameError { name: name.to_owned(), hint };
     if name.starts_with(SCHEME) {
         return Pinned::parse(name).map(Named::Artifact).map_err(|refused| match refused {
             RegistryError::NoDigest { .. } => error(format!(
-                "it has no digest, and what a tag stands for may change at any time. `dagster-ray pull {name}` prints the reference with its digest"
+                "it has no digest, and a tag can be moved to other content. Run `dagster-ray pull {name}` and write the reference that it prints"
             )),
             other => error(other.to_string()),
         });
@@ -58,13 +58,13 @@ pub fn named(name: &str, built_in: &Path) -> Result<Named, NameError> {
         return Ok(Named::File(path));
     }
     let names = match self::built_in(built_in).as_slice() {
-        [] => format!("there is none in {}; write", built_in.display()),
+        [] => format!("{} has no built-in components; write", built_in.display()),
         names => format!("choose one of {}, or write", names.join(", ")),
     };
     Err(error(format!("{names} the path of a component file (…/name.wasm) or oci://host/name@sha256:…")))
 }
 
-/// The names of the components in a folder, sorted.
+/// Returns the names of the components in a folder, sorted.
 pub fn built_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_none_says_which_there_are() {
+    fn an_unknown_name_lists_the_built_in_components() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["local", "existing"] {
             std::fs::write(folder.path().join(format!("{name}.wasm")), "").unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_does_not_lead_out_of_the_folder() {
+    fn a_built_in_name_cannot_leave_its_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret.wasm"), "").unwrap();
         let inner = folder.path().join("components");

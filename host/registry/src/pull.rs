@@ -1,4 +1,4 @@
-//! Out of a registry, into the store.
+//! Pulls a component from a registry into the store.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::error::RegistryError;
 use crate::reference::Place;
 use crate::store::{Pulled, Store, hex_digest};
 
-/// How long to wait before each further try where a registry fails for the moment.
+/// The delays before the retries of a transient error.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
-/// The component at that place. One that was pulled before is not fetched again where the place
-/// has a digest.
+/// Returns the component that `place` refers to, from the store if `place` has a digest and was pulled
+/// before.
 ///
 /// # Errors
-/// Where it cannot be had, or is not what its digest promises. Then nothing is kept.
+/// If the artifact cannot be downloaded or does not match its digest. Nothing is stored then.
 pub async fn pull(place: &Place, store: &Store) -> Result<Pulled, RegistryError> {
     if let Some(digest) = place.digest()
         && let Some(pulled) = store.open(&place.pinned(digest))
@@ -31,7 +31,7 @@ pub async fn pull(place: &Place, store: &Store) -> Result<Pulled, RegistryError>
         match fetch(place, store).await {
             Err(error) if error.is_passing() => match pauses.next() {
                 Some(pause) => {
-                    tracing::debug!("{error}; trying again");
+                    tracing::debug!("{error}; retrying");
                     tokio::time::sleep(*pause).await;
                 }
                 None => return Err(error),
@@ -63,7 +63,7 @@ async fn fetch(place: &Place, store: &Store) -> Result<Pulled, RegistryError> {
     store.keep(place, &manifest, &artifact, &wasm)
 }
 
-/// The layer, of which no more is taken than the manifest announces.
+/// Downloads the layer. Stops with an error when it exceeds the size that the manifest announces.
 async fn layer(client: &Client, place: &Place, artifact: &Artifact) -> Result<Vec<u8>, RegistryError> {
     let descriptor = OciDescriptor {
         media_type: LAYER.to_owned(),
@@ -81,7 +81,7 @@ async fn layer(client: &Client, place: &Place, artifact: &Artifact) -> Result<Ve
     while let Some(chunk) = stream.next().await {
         match chunk {
             Ok(chunk) => wasm.extend_from_slice(&chunk),
-            // The client checks the digest at the end; what it says of it is said better below.
+            // The client's own digest check ends here; the check below gives a better error.
             Err(error) if wasm.len() as u64 == artifact.size => {
                 tracing::debug!("{error}");
                 break;

@@ -1,4 +1,4 @@
-//! Into a registry.
+//! Pushes a component to a registry.
 
 use std::path::Path;
 
@@ -13,30 +13,30 @@ use crate::error::RegistryError;
 use crate::reference::{Pinned, Place};
 use crate::store::hex_digest;
 
-/// A component that is in a registry now.
+/// A component that was pushed.
 #[derive(Debug, Clone)]
 pub struct Pushed {
-    /// How to name it for good.
+    /// The reference with the digest of the artifact.
     pub reference: Pinned,
     /// The sha256 of the component, in hexadecimal.
     pub sha256: String,
-    /// Its size in bytes.
+    /// Size of the component in bytes.
     pub size: u64,
-    /// Whether its manifest went with it.
+    /// Whether a manifest was pushed with the component.
     pub with_manifest: bool,
 }
 
-/// Pushes a component file, with the manifest beside it where there is one.
+/// Pushes a component file, and the manifest beside it if there is one.
 ///
-/// The same file gives the same digest, whenever and wherever it is pushed.
+/// The digest depends only on the files, not on the registry or the time.
 ///
 /// # Errors
-/// Where the file would not load, or the registry does not take it.
+/// If the file is not a loadable component, or the registry rejects it.
 pub async fn push(file: &Path, place: &Place) -> Result<Pushed, RegistryError> {
     if place.digest().is_some() {
         return Err(RegistryError::Reference {
             text: place.to_string(),
-            problem: "a digest cannot be chosen, it is the result of pushing".into(),
+            problem: "a digest is the result of a push and cannot be chosen".into(),
         });
     }
     let checked = dagster_ray_policy::check(file, &Narrowing::default(), None)?;
@@ -58,7 +58,7 @@ pub async fn push(file: &Path, place: &Place) -> Result<Pushed, RegistryError> {
     let reference = place.reference();
     let size = checked.bytes.len() as u64;
     for (content, descriptor) in [(checked.bytes, &manifest.layers[0]), (config, &manifest.config)] {
-        // A blob that is there already need not travel again.
+        // Skip a blob that the registry already has.
         if !client.blob_exists(reference, &descriptor.digest).await.unwrap_or(false) {
             client
                 .push_blob(reference, content, &descriptor.digest)

@@ -1,4 +1,4 @@
-//! `oci://host/name:tag` and `oci://host/name@sha256:…`.
+//! References to artifacts: `oci://host/name:tag` and `oci://host/name@sha256:…`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,54 +7,55 @@ use oci_client::Reference;
 
 use crate::error::RegistryError;
 
-/// What a reference begins with.
+/// The prefix of a reference.
 pub const SCHEME: &str = "oci://";
 
-/// A place in a registry, with or without a digest.
+/// A reference to an artifact, with or without a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place(Reference);
 
 impl Place {
-    /// Reads `oci://host/name:tag`, `oci://host/name@sha256:…` or both together.
+    /// Parses `oci://host/name:tag`, `oci://host/name@sha256:…` or both together.
     ///
     /// # Errors
-    /// Where it is none.
+    /// If `text` is not such a reference.
     pub fn parse(text: &str) -> Result<Self, RegistryError> {
         let wrong = |problem: String| RegistryError::Reference { text: text.to_owned(), problem };
-        let rest = text.strip_prefix(SCHEME).ok_or_else(|| wrong(format!("does not begin with {SCHEME}")))?;
-        // Without a host, the grammar would take it for one of Docker Hub's.
+        let rest =
+            text.strip_prefix(SCHEME).ok_or_else(|| wrong(format!("it does not begin with {SCHEME}")))?;
+        // The grammar of `Reference` reads a name without a host as one on Docker Hub.
         match rest.split_once('/') {
             Some((host, name)) if !name.is_empty() && host.contains(['.', ':']) || host_is_local(rest) => {}
-            _ => return Err(wrong("names no registry".into())),
+            _ => return Err(wrong("it names no registry host".into())),
         }
         let reference: Reference =
             rest.parse().map_err(|error: oci_client::ParseError| wrong(error.to_string()))?;
         if let Some(digest) = reference.digest()
             && !digest.starts_with("sha256:")
         {
-            return Err(wrong(format!("the digest {digest} is no sha256")));
+            return Err(wrong(format!("the digest {digest} is not a sha256")));
         }
         Ok(Self(reference))
     }
 
-    /// The last part of the artifact's name.
+    /// Returns the last segment of the artifact's name.
     pub fn name(&self) -> &str {
         let repository = self.0.repository();
         repository.rsplit('/').next().unwrap_or(repository)
     }
 
-    /// The registry's host, with its port where it has one.
+    /// Returns the registry's host, with the port if there is one.
     pub fn registry(&self) -> &str {
         self.0.registry()
     }
 
-    /// The same with a digest, and without a tag.
+    /// Returns the reference with a digest, given as hexadecimal sha256, and without a tag.
     pub fn pinned(&self, digest: &str) -> Pinned {
         let (registry, repository) = (self.0.registry().to_owned(), self.0.repository().to_owned());
         Pinned(Self(Reference::with_digest(registry, repository, format!("sha256:{digest}"))))
     }
 
-    /// Whether it says which content it means.
+    /// Returns the hexadecimal sha256 of the digest, if there is one.
     pub fn digest(&self) -> Option<&str> {
         self.0.digest().and_then(|digest| digest.strip_prefix("sha256:"))
     }
@@ -63,7 +64,7 @@ impl Place {
         &self.0
     }
 
-    /// Whether the registry is this machine, where no certificate can be had.
+    /// Returns whether the registry is on loopback, where registries have no certificate.
     pub(crate) fn is_loopback(&self) -> bool {
         let host = self.registry();
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
@@ -82,15 +83,15 @@ impl fmt::Display for Place {
     }
 }
 
-/// A place with a digest: it stands for the same content forever.
+/// A reference with a digest, which always refers to the same content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pinned(Place);
 
 impl Pinned {
-    /// Reads `oci://host/name@sha256:…`.
+    /// Parses `oci://host/name@sha256:…`.
     ///
     /// # Errors
-    /// Where it is no reference, or has no digest.
+    /// If `text` is not a reference, or has no digest.
     pub fn parse(text: &str) -> Result<Self, RegistryError> {
         let place = Place::parse(text)?;
         match place.digest() {
@@ -99,12 +100,12 @@ impl Pinned {
         }
     }
 
-    /// The place.
+    /// Returns the reference as a [`Place`].
     pub fn place(&self) -> &Place {
         &self.0
     }
 
-    /// The sha256 of the artifact's manifest, in hexadecimal.
+    /// Returns the sha256 of the artifact's manifest, in hexadecimal.
     pub fn sha256(&self) -> &str {
         self.0.digest().unwrap_or_default()
     }
@@ -123,7 +124,7 @@ mod tests {
     const DIGEST: &str = "6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b";
 
     #[test]
-    fn a_digest_makes_the_tag_superfluous() {
+    fn a_pinned_reference_drops_the_tag() {
         let text = format!("oci://ghcr.io/team/backend:1.2@sha256:{DIGEST}");
         let pinned = Pinned::parse(&text).unwrap();
         assert_eq!(pinned.to_string(), format!("oci://ghcr.io/team/backend@sha256:{DIGEST}"));
@@ -131,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_alone_says_how_to_find_the_digest() {
+    fn a_reference_without_a_digest_suggests_pull() {
         let text = Pinned::parse("oci://ghcr.io/team/backend:1.2").unwrap_err().to_string();
         assert!(text.contains("dagster-ray pull oci://ghcr.io/team/backend:1.2"), "{text}");
     }
 
     #[test]
-    fn what_names_no_registry_is_not_taken_for_docker_hub() {
+    fn a_reference_without_a_registry_host_is_refused() {
         for text in ["oci://backend:1", "oci://team/backend:1", "ghcr.io/team/backend:1", "oci://"] {
             let error = Place::parse(text).unwrap_err().to_string();
             assert!(error.contains("oci://host/name"), "{error}");
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_asked_without_tls() {
+    fn plain_http_is_used_on_loopback_only() {
         let loopback = |text: &str| Place::parse(text).unwrap().is_loopback();
         assert!(loopback("oci://127.0.0.1:5000/a") && loopback("oci://localhost:5000/a"));
         assert!(!loopback("oci://127.0.0.1.example:5000/a") && !loopback("oci://ghcr.io/a"));

@@ -1,7 +1,7 @@
-//! What was pulled: a folder for each artifact, named by its digest.
+//! Stores pulled components: one folder for each artifact, named by its digest.
 //!
-//! Nothing in it is believed: the artifact's manifest is checked against the digest of the name, and
-//! the rest against the manifest, each time that it is used.
+//! The files are not trusted. On each use, the artifact's manifest is checked against the digest of the
+//! reference, and the other files against the manifest.
 
 use std::fs::{self, DirBuilder};
 use std::io::Write;
@@ -29,29 +29,29 @@ pub struct Store {
 /// A pulled component.
 #[derive(Debug, Clone)]
 pub struct Pulled {
-    /// Where it was pulled from.
+    /// The reference that it was pulled from.
     pub reference: Pinned,
-    /// Its file.
+    /// The component file.
     pub component: Found,
-    /// Its folder, which holds nothing else.
+    /// The folder of the artifact, which holds nothing else.
     pub folder: PathBuf,
-    /// When it was pulled.
+    /// The time of the pull.
     pub since: SystemTime,
 }
 
 impl Store {
-    /// The store in this user's cache.
+    /// Opens the store in a cache directory.
     pub fn new(cache: &Path) -> Self {
         Self { folder: cache.join(FOLDER) }
     }
 
-    /// The component of that digest, where it was pulled and nothing of it has changed since.
+    /// Returns the component with this digest, if it was pulled and its files are unchanged.
     pub fn open(&self, reference: &Pinned) -> Option<Pulled> {
         let folder = self.folder.join(format!("sha256-{}", reference.sha256()));
         read(&folder, reference.clone())
     }
 
-    /// All that was pulled, whole or not: what is not whole has no name.
+    /// Returns the folders of all artifacts, with `None` for a folder that is incomplete or changed.
     pub fn list(&self) -> Vec<(PathBuf, Option<Pulled>)> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut all: Vec<_> = entries
@@ -69,7 +69,7 @@ impl Store {
         all
     }
 
-    /// Keeps a component whose content was checked against its digests.
+    /// Stores a component. The caller must have checked the content against the digests.
     pub(crate) fn keep(
         &self,
         place: &Place,
@@ -94,7 +94,7 @@ impl Store {
         if let Some(text) = &artifact.manifest {
             write(&format!("{}.toml", place.name()), text.as_bytes())?;
         }
-        // Another process may have been faster: what it kept has the same digest.
+        // Another process may have stored the same digest in the meantime.
         if self.open(&reference).is_none() {
             if folder.exists() {
                 fs::remove_dir_all(&folder).map_err(RegistryError::file(&folder))?;
@@ -109,7 +109,7 @@ impl Store {
         }
         self.open(&reference).ok_or_else(|| RegistryError::File {
             path: folder,
-            source: std::io::Error::other("what was written a moment ago is not there any more"),
+            source: std::io::Error::other("the files changed right after they were written"),
         })
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::artifact;
 
-    fn kept(cache: &Path) -> (Store, Pulled) {
+    fn stored(cache: &Path) -> (Store, Pulled) {
         let store = Store::new(cache);
         let made = serde_json::to_vec(&artifact::manifest("a", b"wasm", b"{}", Some("id = 'a'"))).unwrap();
         let artifact = Artifact::read("oci://x/a", &made).unwrap();
@@ -163,27 +163,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_found_again_by_its_digest() {
+    fn a_stored_component_is_found_by_its_digest() {
         let cache = tempfile::tempdir().unwrap();
-        let (store, pulled) = kept(cache.path());
+        let (store, pulled) = stored(cache.path());
         assert!(pulled.component.path.ends_with("a.wasm"));
         assert_eq!(pulled.component.sha256.as_deref(), Some(hex_digest(b"wasm").as_str()));
-        // The name may differ: the content is what counts.
+        // Only the digest identifies the content; the name may differ.
         let same = Place::parse("oci://mirror.example/b").unwrap().pinned(pulled.reference.sha256());
         assert_eq!(store.open(&same).unwrap().component, pulled.component);
-        let (again, _) = kept(cache.path());
+        let (again, _) = stored(cache.path());
         assert_eq!(again.list().len(), 1);
     }
 
     #[test]
-    fn what_was_changed_since_is_not_used() {
+    fn a_changed_component_is_not_used_and_can_be_stored_again() {
         for name in ["a.wasm", "a.toml", ARTIFACT] {
             let cache = tempfile::tempdir().unwrap();
-            let (store, pulled) = kept(cache.path());
+            let (store, pulled) = stored(cache.path());
             fs::write(pulled.folder.join(name), "id = 'a'\n[grants]\nhttp = ['http://evil:80']").unwrap();
             assert!(store.open(&pulled.reference).is_none(), "{name} was changed");
-            kept(cache.path());
-            assert!(store.open(&pulled.reference).is_some(), "{name} was put back");
+            stored(cache.path());
+            assert!(store.open(&pulled.reference).is_some(), "{name} was stored again");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Asking a registry on a thread of its own, so that a caller can look for signals meanwhile.
+//! Runs pulls and pushes on their own thread, so that a caller can check for signals while waiting.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -12,17 +12,17 @@ use crate::push::{Pushed, push};
 use crate::reference::Place;
 use crate::store::{Pulled, Store};
 
-/// Something under way. Dropping it gives up.
+/// A pull or push in progress. Dropping it cancels the operation.
 pub struct Work<T> {
     outcome: Receiver<Result<T, RegistryError>>,
     _alive: oneshot::Sender<()>,
 }
 
 impl Work<Pulled> {
-    /// Begins to pull. Without a cache there is no place for the component.
+    /// Starts a pull into the store in `cache`.
     ///
     /// # Errors
-    /// Where there is no cache, or no thread can be started.
+    /// If `cache` is `None`, or no thread can be started.
     pub fn pull(place: Place, cache: Option<PathBuf>) -> Result<Self, RegistryError> {
         let store = Store::new(&cache.ok_or(RegistryError::NoPlace)?);
         Self::begin(async move { pull(&place, &store).await })
@@ -30,10 +30,10 @@ impl Work<Pulled> {
 }
 
 impl Work<Pushed> {
-    /// Begins to push.
+    /// Starts a push.
     ///
     /// # Errors
-    /// Where no thread can be started.
+    /// If no thread can be started.
     pub fn push(file: &Path, place: Place) -> Result<Self, RegistryError> {
         let file = file.to_owned();
         Self::begin(async move { push(&file, &place).await })
@@ -45,7 +45,7 @@ impl<T: Send + 'static> Work<T> {
         work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
     ) -> Result<Self, RegistryError> {
         let (sender, outcome) = channel();
-        let (alive, given_up) = oneshot::channel::<()>();
+        let (alive, canceled) = oneshot::channel::<()>();
         let failed = |error: std::io::Error| RegistryError::Host(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         std::thread::Builder::new()
@@ -53,9 +53,9 @@ impl<T: Send + 'static> Work<T> {
             .spawn(move || {
                 runtime.block_on(async move {
                     tokio::select! {
-                        // Nobody listens any more where this fails.
+                        // Fails only if the `Work` was dropped.
                         outcome = work => { let _ = sender.send(outcome); }
-                        _ = given_up => {}
+                        _ = canceled => {}
                     }
                 });
             })
@@ -63,13 +63,13 @@ impl<T: Send + 'static> Work<T> {
         Ok(Self { outcome, _alive: alive })
     }
 
-    /// Waits for the end, or `most` to pass.
-    pub fn wait(&self, most: Duration) -> Option<Result<T, RegistryError>> {
-        match self.outcome.recv_timeout(most) {
+    /// Waits at most `timeout` for the outcome. Returns `None` if there is none yet.
+    pub fn wait(&self, timeout: Duration) -> Option<Result<T, RegistryError>> {
+        match self.outcome.recv_timeout(timeout) {
             Ok(outcome) => Some(outcome),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => {
-                Some(Err(RegistryError::Host("its thread is gone".into())))
+                Some(Err(RegistryError::Host("its thread ended without a result".into())))
             }
         }
     }

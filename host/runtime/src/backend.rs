@@ -1,4 +1,4 @@
-//! A component file with what the configuration gives it, reloaded when the file changes.
+//! A component file with its configuration, reloaded when the file changes.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -16,32 +16,32 @@ use crate::capability::objects::ObjectStore;
 use crate::host::Host;
 use crate::loader::{self, Loaded};
 
-/// What the configuration says of a backend.
+/// The configuration of a backend.
 #[derive(Clone, Default)]
 pub struct BackendOptions {
     /// The component file.
     pub path: PathBuf,
-    /// What the component reads from `wasi:config/store`.
+    /// The values of `wasi:config/store`.
     pub settings: BTreeMap<String, String>,
     /// The authorities that the configuration names, with their credentials.
     pub authorities: Vec<Authority>,
     /// The Kubernetes cluster behind `kubernetes.internal`.
     pub kubernetes: KubernetesOptions,
-    /// The commands behind the names of programs.
+    /// The commands of programs, by the names that a manifest can grant.
     pub programs: BTreeMap<String, Vec<String>>,
-    /// The stores of values behind the names that a manifest can grant.
+    /// The value stores, by the names that a manifest can grant.
     pub stores: BTreeMap<String, Arc<dyn ObjectStore>>,
-    /// The directories behind the names of buckets that a manifest can grant.
+    /// The directories of buckets, by the names that a manifest can grant.
     pub buckets: BTreeMap<String, PathBuf>,
-    /// Directories and files that may be uploaded.
+    /// Directories and files that the component may read and upload.
     pub directories: Vec<PathBuf>,
-    /// What the operator allows of the manifest's grants.
+    /// The operator's restriction of the manifest.
     pub narrowing: Narrowing,
-    /// The digest that the file must have.
+    /// The SHA-256 that the file must have, in hexadecimal.
     pub sha256: Option<String>,
 }
 
-/// What tells a file from the one that was loaded before.
+/// Detects that a file changed since it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -51,7 +51,7 @@ struct Stamp {
 
 type Known = (Stamp, Option<Stamp>, Arc<Loaded>, Arc<Policy>);
 
-/// A component file with its settings. Clones are the same backend.
+/// A component file with its settings. Clones share one backend.
 #[derive(Clone)]
 pub struct Backend(Arc<Inner>);
 
@@ -63,7 +63,7 @@ struct Inner {
 }
 
 impl Backend {
-    /// A backend of this process. The file is loaded by its first use.
+    /// Creates a backend. The first use loads the file.
     pub fn new(host: Host, options: BackendOptions) -> Self {
         let settings = options.settings.clone().into_iter().collect();
         Self(Arc::new(Inner { host, options, settings, known: Mutex::new(None) }))
@@ -89,7 +89,7 @@ impl Backend {
         self.0.host.clusters().of(&self.0.options.kubernetes)
     }
 
-    /// Begins to open a local port that leads to a service of the Kubernetes cluster.
+    /// Starts to open a local port that forwards to a Service of the Kubernetes cluster.
     pub fn forward(&self, namespace: &str, service: &str, port: u16) -> Opening {
         let (sender, outcome) = oneshot::channel();
         let (cluster, _) = self.cluster();
@@ -100,30 +100,30 @@ impl Backend {
         Opening { backend: self.clone(), outcome, task }
     }
 
-    /// The stores that a manifest grants, of those that there are.
+    /// Returns the configured stores that the manifest grants.
     pub(crate) fn stores(&self, granted: &[String]) -> BTreeMap<String, Arc<dyn ObjectStore>> {
         let stores = &self.0.options.stores;
         granted.iter().filter_map(|name| Some((name.clone(), stores.get(name)?.clone()))).collect()
     }
 
-    /// The buckets that a manifest grants, with their directories.
+    /// Returns the buckets that the manifest grants, with their directories if configured.
     pub(crate) fn buckets(&self, granted: &[String]) -> BTreeMap<String, Option<PathBuf>> {
         let buckets = &self.0.options.buckets;
         granted.iter().map(|name| (name.clone(), buckets.get(name).cloned())).collect()
     }
 
-    /// The component's name, digest and the names of the interfaces it exports.
+    /// Returns the component's name, its digest and the names of its exported interfaces.
     ///
     /// # Errors
-    /// Where the file cannot be loaded.
+    /// If the file cannot be loaded.
     pub fn describe(&self) -> Result<(String, String, Vec<&'static str>), LoadError> {
         let (loaded, _) = self.current()?;
         let exports = loaded.introspection.interfaces.iter().map(|interface| interface.name()).collect();
         Ok((loaded.manifest.id.clone(), loaded.digest.clone(), exports))
     }
 
-    /// The component as its file is now. A file that has changed is loaded again; calls under way
-    /// finish on what they began with.
+    /// Returns the component, and reloads it if its file or manifest changed. Calls in progress finish
+    /// with the version that they started with.
     pub(crate) fn current(&self) -> Result<(Arc<Loaded>, Arc<Policy>), LoadError> {
         let options = &self.0.options;
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,8 +151,8 @@ impl Backend {
                     *known = Some((stamp, manifest_stamp, loaded.clone(), policy.clone()));
                     return Ok((loaded, policy));
                 }
-                // A file that was written a moment ago is perhaps not whole yet.
-                Err(_) if known.is_some() && tries < 10 && young(&stamp) => {
+                // A file that was modified recently may be incomplete.
+                Err(_) if known.is_some() && tries < 10 && is_recent(&stamp) => {
                     tries += 1;
                     std::thread::sleep(Duration::from_millis(200));
                 }
@@ -162,7 +162,7 @@ impl Backend {
     }
 }
 
-/// A local port that is about to be opened. Dropping it gives up.
+/// A local port that is being opened. Dropping it cancels the opening.
 pub struct Opening {
     backend: Backend,
     outcome: oneshot::Receiver<Result<Forward, Failure>>,
@@ -170,10 +170,10 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Waits for the port, or `most` to pass.
-    pub fn wait(&mut self, most: Duration) -> Option<Result<Forward, Failure>> {
+    /// Waits for the port. Returns none if it is not open within `timeout`.
+    pub fn wait(&mut self, timeout: Duration) -> Option<Result<Forward, Failure>> {
         self.backend.0.host.runtime().block_on(async {
-            let outcome = tokio::time::timeout(most, &mut self.outcome).await.ok()?;
+            let outcome = tokio::time::timeout(timeout, &mut self.outcome).await.ok()?;
             Some(outcome.unwrap_or_else(|_| Err(Failure::Host("the port was not opened".into()))))
         })
     }
@@ -194,7 +194,7 @@ fn stamp(path: &std::path::Path) -> std::io::Result<Stamp> {
     })
 }
 
-fn young(stamp: &Stamp) -> bool {
+fn is_recent(stamp: &Stamp) -> bool {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     now.saturating_sub(stamp.modified.0.cast_unsigned()) < 3
 }

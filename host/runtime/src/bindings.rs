@@ -1,4 +1,4 @@
-//! The contract of `wit/`, generated for the host's side.
+//! Host bindings, generated from the contract in `wit/`.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 

@@ -1,8 +1,8 @@
-//! Compiled code on disk, so that a component is compiled once on a machine.
+//! Cache of compiled code on disk, so that a component is compiled once per machine.
 //!
-//! Loading compiled code is as trusting as loading a shared library. So only files are read that
-//! this user wrote, that nobody else can write, and whose name says which component and which
-//! engine they are of. They begin with a checksum, as damaged code could end the process.
+//! Compiled code is native code and must be trusted like a shared library. The cache therefore reads
+//! only files that belong to this user and that no other user can access. The file name identifies
+//! component and engine. A checksum detects damaged code, which could crash the process.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// How many bytes before the code are its checksum.
+/// Length of the checksum that precedes the code, in bytes.
 const CHECKSUM: usize = 32;
 
-/// Where compiled code is kept: `DAGSTER_RAY_CACHE_DIR`, or `dagster-ray` in the user's cache.
+/// Returns the cache directory: `DAGSTER_RAY_CACHE_DIR`, or `dagster-ray` in the user's cache directory.
 pub fn directory() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("DAGSTER_RAY_CACHE_DIR")
@@ -25,18 +25,18 @@ pub fn directory() -> Option<PathBuf> {
         .or_else(|| named("HOME").map(|home| home.join(".cache").join("dagster-ray")))
 }
 
-/// Compiled code that is kept on disk.
+/// A file of compiled code in the cache.
 #[derive(Debug, Clone)]
 pub struct CompiledCode {
-    /// Its file.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub size: u64,
-    /// When it was compiled.
+    /// When the code was compiled.
     pub since: SystemTime,
 }
 
-/// All compiled code that is kept, of this engine and of others.
+/// Returns all compiled code in the cache, of every engine.
 pub fn compiled() -> Vec<CompiledCode> {
     let entries = directory().map(std::fs::read_dir).and_then(Result::ok).into_iter().flatten().flatten();
     entries
@@ -49,7 +49,7 @@ pub fn compiled() -> Vec<CompiledCode> {
         .collect()
 }
 
-/// Whether code of that component is kept for this engine.
+/// Returns whether the cache has code of a component for this engine.
 pub(crate) fn holds(engine: &Engine, digest: &str) -> bool {
     directory().is_some_and(|directory| file(&directory, digest, engine).is_file())
 }
@@ -60,7 +60,7 @@ fn file(directory: &Path, digest: &str, engine: &Engine) -> PathBuf {
     directory.join(format!("{digest}-{:016x}.cwasm", hasher.finish()))
 }
 
-/// The compiled code of a component, from the cache, or compiled now and kept.
+/// Returns the compiled component from the cache, or compiles and caches it.
 pub(crate) fn component(engine: &Engine, digest: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
     let Some(directory) = directory() else { return Component::from_binary(engine, bytes) };
     let path = file(&directory, digest, engine);
@@ -69,49 +69,50 @@ pub(crate) fn component(engine: &Engine, digest: &str, bytes: &[u8]) -> wasmtime
     }
     let component = Component::from_binary(engine, bytes)?;
     if let Err(error) =
-        component.serialize().and_then(|code| Ok(keep(&directory, &path, &checksum(digest, &code), &code)?))
+        component.serialize().and_then(|code| Ok(save(&directory, &path, &checksum(digest, &code), &code)?))
     {
-        tracing::debug!(path = %path.display(), "compiled code is not kept: {error:#}");
+        tracing::debug!(path = %path.display(), "compiled code is not cached: {error:#}");
     }
     Ok(component)
 }
 
 fn load(engine: &Engine, digest: &str, path: &Path) -> Option<Component> {
-    // Without O_NONBLOCK, opening a pipe would wait for its other end.
+    // Without O_NONBLOCK, opening a FIFO would block until a writer appears.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let mut file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     let metadata = file.metadata().ok()?;
-    // SAFETY: geteuid takes nothing and cannot fail.
+    // SAFETY: geteuid has no arguments and cannot fail.
     let own = metadata.uid() == unsafe { libc::geteuid() };
     if !own || !metadata.is_file() || metadata.mode() & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), "not loaded: others could have written it");
+        tracing::warn!(path = %path.display(), "cached code not loaded: only this user may have access to the file");
         return None;
     }
     let mut content = Vec::new();
     file.read_to_end(&mut content).ok()?;
     let (found, code) = content.split_at_checked(CHECKSUM)?;
     if found != checksum(digest, code) {
-        tracing::warn!(path = %path.display(), "not loaded: the file is damaged, or of another component");
+        tracing::warn!(path = %path.display(), "cached code not loaded: the file is damaged or belongs to another component");
         return None;
     }
-    // SAFETY: the file is this user's own, whole, and readable by no other user; `keep` wrote it.
+    // SAFETY: the file belongs to this user, no other user can access it, and its checksum matches the
+    // code that `save` wrote.
     match unsafe { Component::deserialize(engine, code) } {
         Ok(component) => Some(component),
         Err(error) => {
-            tracing::debug!(path = %path.display(), "compiled anew: {error:#}");
+            tracing::debug!(path = %path.display(), "cached code not loaded, compiling again: {error:#}");
             None
         }
     }
 }
 
-/// Binds compiled code to its component.
+/// Computes a checksum that binds compiled code to its component.
 fn checksum(digest: &str, code: &[u8]) -> [u8; CHECKSUM] {
     Sha256::new().chain_update(digest).chain_update(code).finalize().into()
 }
 
-fn keep(directory: &Path, path: &Path, checksum: &[u8], code: &[u8]) -> std::io::Result<()> {
+fn save(directory: &Path, path: &Path, checksum: &[u8], code: &[u8]) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // A temporary file is made with mode 0600, and shown under its name only once it is whole.
+    // A temporary file has mode 0600. Renaming it publishes the complete file atomically.
     let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
     temporary.write_all(checksum)?;
     temporary.write_all(code)?;

@@ -1,4 +1,4 @@
-//! One call of one export: its deadline, its cancellation, its reports, and what its end means.
+//! One call of one export, with its deadline, cancellation, reports and errors.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,42 +17,42 @@ use crate::notice::{Notice, Reports, Waiting, plain};
 use crate::store::{self, Cancel, Ingredients, State};
 use crate::{names, trap};
 
-/// How long a call that has been told of its cancellation may clean up before it is cut off.
+/// How long a component may clean up after a cancellation before the call is aborted.
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
-/// How to call.
+/// Options of a call.
 #[derive(Clone, Default)]
 pub struct CallOptions {
-    /// Less time than the component's own limit.
+    /// A timeout shorter than the component's limit.
     pub timeout: Option<Duration>,
-    /// The values that the arguments speak of by their place in this list.
+    /// Values that the arguments refer to by index.
     pub values: Vec<Value>,
 }
 
-/// A call under way. Dropping it does not stop it; [`Call::cancel`] does.
+/// A call in progress. Dropping it does not stop the call; [`Call::cancel`] does.
 pub struct Call {
     cancel: Cancel,
     notices: mpsc::Receiver<Waiting>,
     outcome: oneshot::Receiver<Result<Answer, CallError>>,
 }
 
-/// What a waiting caller gets.
+/// The result of [`Call::wait`].
 pub enum Progress {
     /// A report of the call.
     Notice(Notice),
-    /// Its end.
+    /// The call has ended.
     Ended(Box<Result<Answer, CallError>>),
-    /// Nothing, in the time given.
+    /// Nothing happened within the time given.
     Quiet,
 }
 
 impl Call {
-    /// Begins a call: `interface.function`, with a JSON object of its parameters by name.
+    /// Starts a call of `interface.function`. `arguments` is a JSON object of the parameters by name.
     pub fn begin(backend: &Backend, export: &str, arguments: &str, options: CallOptions) -> Self {
         let cancel = Cancel::default();
         let (reports, notices) = Reports::channel();
         let (sender, outcome) = oneshot::channel();
-        let one = One {
+        let task = CallTask {
             backend: backend.clone(),
             export: export.to_owned(),
             arguments: arguments.to_owned(),
@@ -62,19 +62,20 @@ impl Call {
         };
         let runtime = backend.host().runtime();
         runtime.spawn(async move {
-            let _ = sender.send(one.run(reports).await);
+            let _ = sender.send(task.run(reports).await);
         });
         Self { cancel, notices, outcome }
     }
 
-    /// Tells the call to stop. One that listens cleans up; after a grace it is cut off.
+    /// Cancels the call. A component with a listener may clean up for a grace period; then the call is
+    /// aborted.
     pub fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// Waits for the next report, the end, or `most` to pass. Reports come before the end that
-    /// they led to.
-    pub fn wait(&mut self, backend: &Backend, most: Duration) -> Progress {
+    /// Waits for the next report or the end of the call, at most for `timeout`. All reports are
+    /// returned before the end.
+    pub fn wait(&mut self, backend: &Backend, timeout: Duration) -> Progress {
         backend.host().runtime().block_on(async {
             tokio::select! {
                 biased;
@@ -82,15 +83,15 @@ impl Call {
                 outcome = &mut self.outcome => Progress::Ended(Box::new(outcome.unwrap_or_else(|_| {
                     Err(CallError::Cancelled { component: "host".into(), export: "shutdown".into() })
                 }))),
-                () = tokio::time::sleep(most) => Progress::Quiet,
+                () = tokio::time::sleep(timeout) => Progress::Quiet,
             }
         })
     }
 
-    /// Waits for the end, passing reports over.
+    /// Waits for the end of the call and discards its reports.
     ///
     /// # Errors
-    /// Where the call fails, as [`CallError`] tells.
+    /// If the call fails.
     pub fn finish(mut self, backend: &Backend) -> Result<Json, CallError> {
         loop {
             if let Progress::Ended(outcome) = self.wait(backend, Duration::from_secs(3600)) {
@@ -100,7 +101,7 @@ impl Call {
     }
 }
 
-struct One {
+struct CallTask {
     backend: Backend,
     export: String,
     arguments: String,
@@ -109,10 +110,10 @@ struct One {
     values: Vec<Value>,
 }
 
-impl One {
+impl CallTask {
     async fn run(mut self, reports: Reports) -> Result<Answer, CallError> {
         let backend = self.backend.clone();
-        // Compiling takes a good part of a second, and has no place on a thread that other calls need.
+        // Compilation takes a large part of a second and would block other calls on a runtime thread.
         let loaded = tokio::task::spawn_blocking(move || backend.current()).await;
         let (loaded, policy) = match loaded {
             Ok(loaded) => loaded?,
@@ -127,15 +128,15 @@ impl One {
         };
         let limits = &loaded.manifest.limits;
         let limit = limits.wall_clock(exports::lasts(&self.export));
-        let most = self.timeout.map_or(limit, |asked| asked.min(limit));
+        let timeout = self.timeout.map_or(limit, |timeout| timeout.min(limit));
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         let values = std::mem::take(&mut self.values);
-        // Only a call that hears of its cancellation has something to do with the time.
+        // Only a component with a listener can notice the cancellation and clean up.
         let grace = if exports::listens(&self.export) { CLEAN_UP } else { Duration::ZERO };
         tokio::select! {
             biased;
             outcome = self.call(&loaded, policy, reports, values) => outcome,
-            () = tokio::time::sleep(most) => Err(CallError::Deadline { component, export, seconds: most.as_secs_f64() }),
+            () = tokio::time::sleep(timeout) => Err(CallError::Deadline { component, export, seconds: timeout.as_secs_f64() }),
             () = async { self.cancel.cancelled().await; tokio::time::sleep(grace).await } => {
                 Err(CallError::Cancelled { component, export })
             }
@@ -198,7 +199,7 @@ impl One {
             Failure::NotOffered => self.not_offered(loaded),
             Failure::Arguments(problem) => CallError::Arguments { component, export, problem },
             Failure::Answered(mut error) => {
-                // A component learns only that it was refused; the host knows what would have helped.
+                // WASI interfaces report a denial without details. The host adds the missing grant.
                 if let Error::Denied(denial) = &mut error
                     && denial.grant.is_empty()
                     && let Some(known) = state.egress.denials.last()

@@ -1,4 +1,4 @@
-//! The one configuration of wasmtime, and the clock that interrupts guests.
+//! The wasmtime configuration, and the epoch ticker that interrupts guests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,31 +11,31 @@ use dagster_ray_policy::LoadError;
 
 use crate::error::refused;
 
-/// How often a running guest yields to the host. A deadline is late by this much at the most.
+/// How often a running guest yields to the host. This is the maximum delay of a deadline.
 const TICK: Duration = Duration::from_millis(10);
 
-/// An engine that compiles for every CPU of this architecture, not only for this machine's.
+/// Creates an engine that compiles for every CPU of this architecture, not only for this machine.
 pub(crate) fn baseline() -> wasmtime::Result<Engine> {
     let mut config = config();
-    // A named target has no feature of this machine's CPU.
+    // A named target disables CPU features that are detected on this machine.
     config.target(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
     Engine::new(&config)
 }
 
-/// The configuration that every engine of this project uses, so that code compiled by one loads in
-/// the others.
+/// Returns the configuration of every engine of this project, so that each engine can load code that
+/// another compiled.
 fn config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
-    // Ray turns on Python's fault handler, which takes the place of wasmtime's: with traps made of
-    // signals, a guest's bad memory access would end the Python process.
+    // `ray.init()` enables Python's faulthandler, which replaces wasmtime's signal handler. With
+    // signals-based traps, a guest's invalid memory access would kill the Python process.
     config.signals_based_traps(false);
-    // Refuses components with an async ABI, and makes a call several times cheaper.
+    // Rejects components with an async ABI, and makes a call several times cheaper.
     config.concurrency_support(false);
     config.epoch_interruption(true);
-    // No native unwinder walks through a guest's frames: traps do not unwind.
+    // Traps do not unwind, so no native unwinder visits guest frames.
     config.native_unwind_info(false);
-    // A backtrace names functions, not offsets in them.
+    // Backtraces name functions and need no offsets within them.
     config.generate_address_map(false);
     config.cranelift_opt_level(OptLevel::SpeedAndSize);
     config.max_wasm_stack(512 << 10);
@@ -43,20 +43,20 @@ fn config() -> Config {
     config
 }
 
-/// Counts the calls under way; the ticker sleeps while there are none.
+/// Counts the calls in progress. The ticker thread parks while there are none.
 struct Active {
     calls: AtomicUsize,
     ticker: std::sync::OnceLock<Thread>,
 }
 
-/// The engine with its ticker.
+/// The wasmtime engine with its ticker thread.
 #[derive(Clone)]
 pub(crate) struct Machine {
     engine: Engine,
     active: Arc<Active>,
 }
 
-/// Keeps the ticker awake for as long as a call is under way.
+/// Keeps the ticker running during a call.
 pub(crate) struct Ticking(Arc<Active>);
 
 impl Drop for Ticking {

@@ -1,11 +1,11 @@
-//! How calling a component fails.
+//! Errors of calling a component.
 
 use dagster_ray_policy::LoadError;
 
 use crate::bindings::dagster_ray::host::model;
 use crate::notice::plain;
 
-/// wasmtime's refusal, as an error of loading.
+/// Converts a wasmtime error to a load error.
 pub(crate) fn refused(error: wasmtime::Error) -> LoadError {
     LoadError::Engine(format!("{error:#}"))
 }
@@ -16,66 +16,66 @@ pub enum CallError {
     /// The component could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The component does not export what was called.
-    #[error("{component} does not offer {export}. It offers: {offered}")]
+    /// The component does not have the export.
+    #[error("{component} does not export {export}. It exports: {offered}")]
     NotOffered {
-        /// The component.
+        /// The component's name.
         component: String,
-        /// What was called.
+        /// The called export.
         export: String,
-        /// Its exports.
+        /// The component's exported interfaces.
         offered: String,
     },
-    /// The arguments do not fit the export.
+    /// The arguments do not match the export's parameters.
     #[error("{component}: {export}: the arguments do not fit the contract: {problem}")]
     Arguments {
-        /// The component.
+        /// The component's name.
         component: String,
-        /// What was called.
+        /// The called export.
         export: String,
-        /// What is wrong with them.
+        /// What is wrong with the arguments.
         problem: String,
     },
-    /// The component answered with an error of the contract.
+    /// The component returned an error of the contract.
     #[error("{component}: {export}: {}", explain(.error, *.is_narrowed))]
     Answered {
-        /// The component.
+        /// The component's name.
         component: String,
-        /// What was called.
+        /// The called export.
         export: String,
-        /// Its answer.
+        /// The returned error.
         error: Box<model::Error>,
-        /// Whether the operator takes some of the manifest's grants away.
+        /// Whether the operator restricts the manifest's grants.
         is_narrowed: bool,
     },
-    /// The component has a defect.
+    /// The component trapped.
     #[error("{component}: {export}: the component failed: {reason}{}", tail(.stderr))]
     Trap {
-        /// The component.
+        /// The component's name.
         component: String,
-        /// What was called.
+        /// The called export.
         export: String,
-        /// Why it stopped.
+        /// The reason of the trap.
         reason: String,
-        /// What it wrote on its standard error, cut to the host's limit.
+        /// The component's standard error, truncated to the host's limit.
         stderr: String,
     },
-    /// The call took longer than it may.
+    /// The call exceeded its deadline.
     #[error("{component}: {export}: not finished within {seconds} s, and stopped")]
     Deadline {
-        /// The component.
+        /// The component's name.
         component: String,
-        /// What was called.
+        /// The called export.
         export: String,
-        /// The limit.
+        /// The deadline in seconds.
         seconds: f64,
     },
-    /// The caller gave up.
+    /// The caller cancelled the call.
     #[error("{component}: {export}: cancelled")]
     Cancelled {
-        /// The component.
+        /// The component's name.
         component: String,
-        /// What was called.
+        /// The called export.
         export: String,
     },
 }

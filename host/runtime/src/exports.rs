@@ -1,7 +1,6 @@
-//! From an export's name and JSON arguments to a typed call, and back.
+//! Converts an export's name and JSON arguments to a typed call, and the result to JSON.
 //!
-//! The edge is JSON so that a shim or a command line needs no code for each record; inside, every
-//! value is of the contract's own type.
+//! Callers use JSON, so that the Python adapter and the command line need no code for each record.
 
 mod cluster;
 mod io;
@@ -19,12 +18,12 @@ use crate::capability::objects::Value as HostValue;
 use crate::capability::sink::Listener;
 use crate::store::State;
 
-/// What a call answers.
+/// The result of a call.
 #[derive(Clone)]
 pub struct Answer {
-    /// The result. A value stands in it by its place in `values`.
+    /// The result as JSON. It refers to values by their index in `values`.
     pub json: Value,
-    /// The values of the host's language that belong to it.
+    /// The values of the host's language that the result refers to.
     pub values: Vec<HostValue>,
 }
 
@@ -34,7 +33,7 @@ impl From<Value> for Answer {
     }
 }
 
-/// Whether an export is lent a listener, and so can hear that its caller has given up.
+/// Returns whether an export has a listener, through which it can notice a cancellation.
 pub(crate) fn listens(export: &str) -> bool {
     matches!(
         export.split_once('.'),
@@ -46,18 +45,18 @@ pub(crate) fn listens(export: &str) -> bool {
     )
 }
 
-/// Whether an export goes on for as long as a user's script does.
+/// Returns whether an export runs as long as a user's script.
 pub(crate) fn lasts(export: &str) -> bool {
     matches!(export, "pipes.follow" | "pipes.wait")
 }
 
-/// How a call ends short of a result.
+/// Why a call has no result.
 pub(crate) enum Failure {
-    /// The component has no such export.
+    /// The component does not have the export.
     NotOffered,
-    /// The arguments do not fit.
+    /// The arguments do not match the contract.
     Arguments(String),
-    /// The component's own answer.
+    /// The component returned an error.
     Answered(Error),
     /// A trap, or a defect of the host.
     Broken(wasmtime::Error),
@@ -113,7 +112,7 @@ fn listener(store: &mut Store<State>) -> Result<Resource<Listener>, Failure> {
     store.data_mut().table.push(Listener).map_err(|error| Failure::Broken(error.into()))
 }
 
-/// Calls `interface.function` with the arguments of a JSON object.
+/// Calls `interface.function` with a JSON object of arguments.
 pub(crate) async fn call(
     store: &mut Store<State>,
     instance: &Instance,
@@ -122,9 +121,9 @@ pub(crate) async fn call(
     values: Vec<HostValue>,
 ) -> Result<Answer, Failure> {
     match export.split_once('.') {
-        Some(("describe", function)) => Ok(of_describe(store, instance, function).await?.into()),
-        Some(("launcher", function)) => Ok(of_launcher(store, instance, function, arguments).await?.into()),
-        Some(("executor", function)) => Ok(of_executor(store, instance, function, arguments).await?.into()),
+        Some(("describe", function)) => Ok(call_describe(store, instance, function).await?.into()),
+        Some(("launcher", function)) => Ok(call_launcher(store, instance, function, arguments).await?.into()),
+        Some(("executor", function)) => Ok(call_executor(store, instance, function, arguments).await?.into()),
         Some(("cluster", function)) => Ok(cluster::call(store, instance, function, arguments).await?.into()),
         Some(("pipes", function)) => Ok(pipes::call(store, instance, function, arguments).await?.into()),
         Some(("io", function)) => io::call(store, instance, function, arguments, values).await,
@@ -132,7 +131,7 @@ pub(crate) async fn call(
     }
 }
 
-async fn of_describe(
+async fn call_describe(
     store: &mut Store<State>,
     instance: &Instance,
     function: &str,
@@ -142,7 +141,7 @@ async fn of_describe(
     }
     let guest =
         describe::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
-    let card = guest.call_describe(&mut *store).await?;
+    let description = guest.call_describe(&mut *store).await?;
     let role = |role| match role {
         describe::Role::Launcher => "launcher",
         describe::Role::Executor => "executor",
@@ -150,19 +149,19 @@ async fn of_describe(
         describe::Role::Pipes => "pipes",
         describe::Role::Io => "io",
     };
-    let options: Value = card
+    let options: Value = description
         .options
         .into_iter()
-        .map(|(of, schema)| {
-            (role(of).to_owned(), serde_json::from_str(&schema).unwrap_or(Value::String(schema)))
+        .map(|(name, schema)| {
+            (role(name).to_owned(), serde_json::from_str(&schema).unwrap_or(Value::String(schema)))
         })
         .collect();
     Ok(json!({
-        "name": card.name,
-        "version": card.version,
-        "summary": card.summary,
+        "name": description.name,
+        "version": description.version,
+        "summary": description.summary,
         "options": options,
-        "settings": card.settings.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "settings": description.settings.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
     }))
 }
 
@@ -185,7 +184,7 @@ struct Locate {
     attempt: u32,
 }
 
-async fn of_launcher(
+async fn call_launcher(
     store: &mut Store<State>,
     instance: &Instance,
     function: &str,
@@ -202,8 +201,8 @@ async fn of_launcher(
         }
         "terminate" => {
             let run = parse::<Run<_>>(arguments)?.run;
-            let ear = listener(store)?;
-            let ended = guest.call_terminate(store, &run, ear).await??;
+            let listener = listener(store)?;
+            let ended = guest.call_terminate(store, &run, listener).await??;
             Ok(Value::from(match ended {
                 launcher::Termination::Stopped => "stopped",
                 launcher::Termination::AlreadyEnded => "already-ended",
@@ -235,7 +234,7 @@ struct Finish {
     options: String,
 }
 
-async fn of_executor(
+async fn call_executor(
     store: &mut Store<State>,
     instance: &Instance,
     function: &str,
@@ -249,8 +248,8 @@ async fn of_executor(
         "check" => Ok(statuses(guest.call_check(store, &parse::<Steps>(arguments)?.steps).await??)),
         "terminate" => {
             let steps = parse::<Steps>(arguments)?.steps;
-            let ear = listener(store)?;
-            Ok(statuses(guest.call_terminate(store, &steps, ear).await??))
+            let listener = listener(store)?;
+            Ok(statuses(guest.call_terminate(store, &steps, listener).await??))
         }
         "finish" => {
             let Finish { run_id, options } = parse(arguments)?;

@@ -1,4 +1,4 @@
-//! What a process has once: the engine, the threads, the connections, the started programs.
+//! Process-wide state: the engine, threads, connections and started programs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
@@ -27,25 +27,25 @@ struct Inner {
     installed: Option<PathBuf>,
 }
 
-/// What a host does besides running components. Nothing, mostly.
+/// Options of a host. By default, nothing is recorded or intercepted.
 #[derive(Clone, Default)]
 pub struct HostOptions {
-    /// Records what components ask over HTTP, or answers them from such a record.
+    /// Records the HTTP requests of components, or replays a recording.
     pub cassette: Option<CassetteMode>,
-    /// Sees what components ask over HTTP, and can make it fail.
+    /// Intercepts the HTTP requests of components, and can inject faults.
     pub intercept: Option<Arc<dyn Intercept>>,
-    /// How fast time passes for components.
+    /// The speed of the components' monotonic clock.
     pub pace: Pace,
-    /// The folder of the components that are installed with the package. Compiled code beside them
-    /// is loaded as it is, so the folder must be as trusted as the running program.
+    /// The directory of the components that are installed with the package. Compiled code in it is
+    /// loaded without verification, so the directory must be as trusted as the running program.
     pub installed: Option<PathBuf>,
 }
 
 impl HostOptions {
-    /// What the environment asks for: a cassette, by `DAGSTER_RAY_CASSETTE`.
+    /// Reads the options from the environment: `DAGSTER_RAY_CASSETTE` selects a cassette.
     ///
     /// # Errors
-    /// Where the variable says neither to record nor to replay.
+    /// If the variable is neither `record:<directory>` nor `replay:<file>`.
     pub fn of_environment() -> Result<Self, LoadError> {
         let cassette = match std::env::var(cassette::VARIABLE) {
             Ok(text) if !text.is_empty() => {
@@ -59,29 +59,29 @@ impl HostOptions {
     }
 }
 
-/// Warns that the environment has this process record or replay, once: where that is a mistake, nothing
-/// else shows it.
+/// Warns once per process that the environment enables recording or replaying, because a stray variable
+/// is otherwise hard to notice.
 fn warn_of(mode: &CassetteMode) {
     static WARNED: Once = Once::new();
-    let (variable, unset) = (cassette::VARIABLE, "Unset it where that is not intended");
+    let (variable, unset) = (cassette::VARIABLE, "If this is not intended, unset it");
     WARNED.call_once(|| match mode {
         CassetteMode::Record(path) => tracing::warn!(
             target: "dagster_ray_runtime",
-            "{variable} is set: every HTTP request of a component, and its answer, is recorded in {}. {unset}",
+            "{variable} is set: every HTTP request of a component and its response are recorded in {}. {unset}",
             path.display()
         ),
         CassetteMode::Replay(path) => tracing::warn!(
             target: "dagster_ray_runtime",
-            "{variable} is set: HTTP requests of components are answered from {}, and nothing reaches Ray or Kubernetes. {unset}",
+            "{variable} is set: HTTP requests of components are replayed from {} and never reach Ray or Kubernetes. {unset}",
             path.display()
         ),
     });
 }
 
-/// The host of a process. Clones are the same host.
+/// The host of a process. Clones share one host.
 ///
-/// It starts threads, so it is made on first use and never before a fork: in a forked child its
-/// threads are gone, and calls would hang.
+/// The host starts threads, which do not survive a fork: in a forked child, calls would hang. Create it
+/// on first use, never before a fork.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
 
@@ -89,15 +89,15 @@ impl Host {
     /// Starts the engine and its threads.
     ///
     /// # Errors
-    /// Where the machine does not let it: no memory, no threads.
+    /// If memory or threads cannot be allocated.
     pub fn start() -> Result<Self, LoadError> {
         Self::start_with(HostOptions::default())
     }
 
-    /// The same, with somebody at the door.
+    /// Starts the engine and its threads with options.
     ///
     /// # Errors
-    /// As [`Host::start`], and where the cassette cannot be used.
+    /// As [`Host::start`], or if the cassette cannot be used.
     pub fn start_with(options: HostOptions) -> Result<Self, LoadError> {
         let HostOptions { cassette: mode, intercept, pace, installed } = options;
         let tape = mode.as_ref().map(Tape::open).transpose()?;
@@ -120,14 +120,14 @@ impl Host {
         })))
     }
 
-    /// Stops every program that a component started, at once, and returns when they are gone.
-    /// Those that do not end within `grace` are killed.
+    /// Stops all programs that components started, in parallel, and waits until they have ended.
+    /// Programs that do not end within `grace` are killed.
     pub fn shutdown(&self, grace: Duration) {
         let programs = self.programs().clone();
         self.0.runtime.block_on(async move { programs.stop_all(grace).await });
     }
 
-    /// Whether the component of that file and sha256 need not be compiled any more on this machine.
+    /// Returns whether compiled code of a component exists on this machine.
     pub fn is_compiled(&self, component: &Path, digest: &str) -> bool {
         crate::precompiled::file(self.installed(), component, digest).is_some()
             || crate::cache::holds(self.engine(), digest)

@@ -1,15 +1,14 @@
 //! The host of `dagster-ray` components.
 //!
-//! A component decides; this crate lends. It loads a WebAssembly component once, checks it against
-//! its manifest, and runs every call in a store of its own that is dropped afterwards, so that a
-//! trap, a timeout or a cancelled call costs that call alone.
+//! The crate loads a WebAssembly component, checks it against its manifest, and links the granted
+//! capabilities. Every call has its own wasmtime store, so that a trap, a timeout or a cancellation
+//! affects only that call.
 //!
-//! - [`Host`]: one per process: engine, threads, connections, started programs.
+//! - [`Host`]: engine, threads, connections and started programs; one per process.
 //! - [`Backend`]: a component file with its grants and settings, reloaded when the file changes.
-//! - [`Call`]: one call of one export, with its deadline, its listener and its cancellation.
-//! - [`manifest`]: what a component may do, and how much of everything.
-//!
-//! What a component can import lies in [`capability`], one file for each.
+//! - [`Call`]: one call of one export, with its deadline, listener and cancellation.
+//! - [`manifest`]: the grants and limits of a component.
+//! - [`capability`]: the imports that a component can be granted.
 
 mod backend;
 mod bindings;

@@ -1,5 +1,4 @@
-//! Which imports a component is linked with: those that every component may have, and those that
-//! its manifest grants. What is not linked cannot be called.
+//! Links a component's imports: those that need no grant, and those that its manifest grants.
 
 use dagster_ray_policy::manifest::Grants;
 use dagster_ray_policy::needs_http;
@@ -19,7 +18,7 @@ use crate::bindings::wasi::logging::logging;
 use crate::capability::http::handler;
 use crate::store::State;
 
-/// The linker for a set of grants.
+/// Links the imports that the grants allow.
 pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
     type Own = HasSelf<State>;
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
@@ -28,8 +27,8 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
     linker.allow_shadowing(false);
     random::insecure::add_to_linker::<State, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
     random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
-    // Rust's standard library imports these whether a component uses them or not. The environment
-    // and the arguments are empty, the input is at its end, and the output goes nowhere.
+    // Rust's standard library imports these even if the component does not use them. Environment,
+    // arguments and standard input are empty, and standard output is discarded.
     cli::environment::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::exit::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::terminal_input::add_to_linker::<State, WasiCli>(linker, State::cli)?;
@@ -61,7 +60,7 @@ pub(crate) fn build(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Re
     Ok(())
 }
 
-/// Links what [`EMPTY`] names. What it comes to is in the state's context, where nothing is allowed.
+/// Links `wasi:filesystem` and `wasi:sockets`. The WASI context denies every operation.
 fn link_empty(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
     filesystem::types::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;

@@ -1,7 +1,4 @@
-//! From a file to a component that can be called.
-//!
-//! Everything that can be checked without an engine is (`dagster_ray_policy::check`), and only then
-//! is the component compiled.
+//! Loads a component file: checks it with `dagster_ray_policy::check`, compiles and links it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,17 +15,17 @@ use crate::linker;
 use crate::precompiled;
 use crate::store::State;
 
-/// A component that can be called.
+/// A component that is ready to be called.
 pub(crate) struct Loaded {
     pub(crate) manifest: Manifest,
     pub(crate) digest: String,
     pub(crate) introspection: Introspection,
     pub(crate) instance: InstancePre<State>,
-    /// What the operator should know of it.
+    /// Warnings for the operator.
     pub(crate) warnings: Vec<String>,
-    /// Whether a caller has been told.
+    /// Whether the warnings have been reported.
     pub(crate) has_warned: AtomicBool,
-    /// Whether the operator takes grants away.
+    /// Whether the operator restricts the grants.
     pub(crate) is_narrowed: bool,
 }
 
@@ -48,7 +45,7 @@ pub(crate) fn load(
     linker::build(&mut linker, &manifest.grants).map_err(refused)?;
     let instance = linker.instantiate_pre(&component).map_err(|error| LoadError::NotAComponent {
         path: path.to_owned(),
-        problem: format!("it does not fit the contract: {error:#}"),
+        problem: format!("it does not match the contract: {error:#}"),
     })?;
     tracing::info!(component = manifest.id, digest, "loaded {}", path.display());
     let (has_warned, is_narrowed) = (AtomicBool::new(false), narrowing.grants.is_some());

@@ -1,22 +1,21 @@
-//! Function names that are kept beside a component instead of in it.
+//! Function names in a separate file, `<component>.names`, which is read only to explain a trap.
 //!
-//! `<component>.names` is read only to explain a trap. Its first line carries the digest of the
-//! component that the names are of, so that names of another build are not used.
+//! The first line has the digest of the component, so that the names of another build are not used.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// Largest file of names, in bytes: several times what the largest component has.
+/// Maximum size of a names file, in bytes: several times the size for the largest component.
 const LARGEST: u64 = 16 << 20;
 
-/// The names of a component's functions, by module and index.
+/// The names of a component's functions, by core module and function index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names(HashMap<String, HashMap<u32, String>>);
 
 impl Names {
-    /// The name of a function, as its compiler wrote it.
+    /// Returns the mangled name of a function.
     pub(crate) fn function(&self, module: &str, index: u32) -> Option<&str> {
         self.0.get(module)?.get(&index).map(String::as_str)
     }
@@ -40,13 +39,13 @@ impl Names {
     }
 }
 
-/// The names beside a component file. There are none where the file of names is missing, is of
-/// another component or is malformed: a trap is then explained without them.
+/// Reads the names of a component. Returns no names if the file is missing, malformed or belongs to
+/// another component.
 pub(crate) fn of(component: &Path, digest: &str) -> Names {
     let path = component.with_extension("names");
     let Some(text) = read(&path) else { return Names::default() };
     Names::parse(&text, digest).unwrap_or_else(|| {
-        tracing::debug!(path = %path.display(), "not used: these are not the names of {digest}");
+        tracing::debug!(path = %path.display(), "names file ignored: malformed, or not of the component {digest}");
         Names::default()
     })
 }
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_found_by_module_and_index() {
+    fn names_are_looked_up_by_module_and_index() {
         let names = Names::parse("sha256 d\nmodule a b\n0 f\n7 g h\nmodule c\n0 i\n", "d").unwrap();
         assert_eq!(names.function("a b", 0), Some("f"));
         assert_eq!(names.function("a b", 7), Some("g h"));
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_another_component_and_malformed_names_are_not_used() {
+    fn malformed_names_and_names_of_another_component_are_ignored() {
         for text in [
             "",
             "sha256 e\nmodule a\n0 f\n",

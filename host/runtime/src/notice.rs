@@ -1,11 +1,11 @@
-//! What a call tells its caller while it goes on.
+//! Reports of a call in progress to its caller.
 
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// A report of a call under way. As JSON, it is an object with a `kind`.
+/// A report of a call in progress. It serializes to a JSON object with a `kind`.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Notice {
@@ -16,30 +16,30 @@ pub enum Notice {
         /// The line.
         message: String,
     },
-    /// How far the call has come.
+    /// Progress of the call.
     Progress {
-        /// A sentence for a person.
+        /// A sentence for the user.
         message: String,
     },
-    /// Something structured.
+    /// A structured event.
     Event {
-        /// What it is.
+        /// The event's kind.
         event: String,
-        /// Its JSON document.
+        /// The event's JSON document.
         body: String,
     },
     /// Lines of a job's output.
     Output {
         /// `stdout` or `stderr`.
         channel: &'static str,
-        /// Whole lines, each with its end. As JSON, bytes that are not UTF-8 are replaced.
+        /// Whole lines with their line ends. In JSON, invalid UTF-8 is replaced.
         #[serde(serialize_with = "replaced")]
         text: Vec<u8>,
     },
 }
 
 impl Notice {
-    /// What it costs of the room for reports: an empty line has its price, too.
+    /// Returns how many bytes the report counts against the limit `log_kib`. Output is not limited.
     fn size(&self) -> usize {
         match self {
             Self::Log { message, .. } | Self::Progress { message } => FRAME + message.len(),
@@ -53,27 +53,27 @@ fn replaced<S: Serializer>(text: &[u8], serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(&String::from_utf8_lossy(text))
 }
 
-/// A text without the characters that a terminal obeys: a component must not move the cursor of who
-/// reads its log.
+/// Replaces control characters except line feed and tab, so that a component cannot control the
+/// terminal of a user who reads its log.
 pub(crate) fn plain(text: String) -> String {
-    let is_order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(is_order) {
+    let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_control) {
         return text;
     }
-    text.replace(is_order, "\u{fffd}")
+    text.replace(is_control, "\u{fffd}")
 }
 
-/// Bytes that a report costs beside its text.
+/// Bytes that each report counts in addition to its text, so that empty lines are limited too.
 const FRAME: usize = 16;
-/// Bytes of output that may wait for a slow caller.
+/// Bytes of output that may be queued for a slow caller.
 const OUTPUT_WAITING: usize = 4 << 20;
-/// Notices that may wait for a slow caller. A component that reports more is held back.
+/// Reports that may be queued for a slow caller. A component that reports more is blocked.
 const WAITING: usize = 256;
 
-/// A notice that nobody has taken yet, with the room that it takes.
+/// A queued report, with its share of the output limit.
 pub(crate) type Waiting = (Notice, Option<OwnedSemaphorePermit>);
 
-/// Where a call's notices go, and how much room is left for them.
+/// Sends a call's reports to the caller, within limits.
 pub(crate) struct Reports {
     sender: mpsc::Sender<Waiting>,
     output: Arc<Semaphore>,
@@ -82,7 +82,8 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    /// A channel with no room yet: a component's limits are known once it is loaded.
+    /// Creates a channel whose limit is 0. The component's limit is known once it is loaded; see
+    /// [`Reports::with_room`].
     pub(crate) fn channel() -> (Self, mpsc::Receiver<Waiting>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Self { sender, output: Arc::new(Semaphore::new(OUTPUT_WAITING)), room: 0, dropped: 0 }, receiver)
@@ -93,13 +94,13 @@ impl Reports {
         self
     }
 
-    /// The host's own word to the caller, which costs the component nothing.
+    /// Sends a warning of the host, which does not count against the component's limit.
     pub(crate) async fn warn(&self, message: String) {
         let _ = self.sender.send((Notice::Log { level: "warning", message }, None)).await;
     }
 
-    /// Passes a notice on. What goes beyond the byte limit is dropped: a component must not fill
-    /// its caller's log.
+    /// Sends a report. Reports beyond the limit are dropped, so that a component cannot flood the
+    /// caller's log.
     pub(crate) async fn send(&mut self, notice: Notice) {
         let size = notice.size();
         if size > self.room {
@@ -118,11 +119,11 @@ impl Reports {
             Notice::Progress { message } => Notice::Progress { message: plain(message) },
             other => other,
         };
-        // A caller that has gone away listens no more, which is no error of the component.
+        // A caller that has dropped the call is not an error of the component.
         let _ = self.sender.send((notice, None)).await;
     }
 
-    /// Passes output on. However much there is, it arrives; the component is held back meanwhile.
+    /// Sends output. Nothing is dropped: the component is blocked while the caller is behind.
     pub(crate) async fn output(&mut self, channel: &'static str, text: Vec<u8>) {
         let room = u32::try_from(text.len().min(OUTPUT_WAITING)).unwrap_or(u32::MAX);
         let permit = self.output.clone().acquire_many_owned(room).await.ok();
@@ -135,7 +136,7 @@ mod tests {
     use super::plain;
 
     #[test]
-    fn a_text_gives_a_terminal_no_orders() {
+    fn control_characters_are_replaced() {
         assert_eq!(
             plain("a\u{1b}[2Jb\rc\u{9b}1m\u{7}\td\n".into()),
             "a\u{fffd}[2Jb\u{fffd}c\u{fffd}1m\u{fffd}\td\n"

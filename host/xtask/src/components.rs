@@ -1,7 +1,7 @@
-//! Builds the components and the fixtures, and puts them where the host and the tests look.
+//! Builds the components and the test fixtures, and copies them to where the host and the tests find them.
 //!
-//! A built-in component is a folder `components/<name>` with a manifest `<name>.toml`; a fixture
-//! is a folder `tests/fixtures/<name>`. Nothing is listed here: a new folder is enough.
+//! A built-in component is a folder `components/<name>` with a manifest `<name>.toml`. A fixture is a
+//! folder `tests/fixtures/<name>`.
 
 use std::env;
 use std::fs;
@@ -26,15 +26,15 @@ struct Guest {
     destination: PathBuf,
 }
 
-/// Builds all of them, with one call of cargo so that shared crates are built once.
+/// Builds all components and fixtures with one call of cargo, so that shared crates are built once.
 pub(crate) fn build(project: &Project, stage: &mut Stage) -> Result<()> {
     let guests = find(project)?;
     let mut cargo = project.cargo(&["build", "--locked", "--target", WASM, "--profile", PROFILE]);
     for guest in &guests {
         cargo.args(["--package", &guest.package]);
     }
-    // Panic messages name source files: without the folders of this machine, the same source makes
-    // the same component everywhere.
+    // Panic messages contain source paths. Without this machine's folders in them, the same source
+    // builds the same component everywhere.
     let home = env::var_os("CARGO_HOME")
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo").into_os_string()))
         .unwrap_or_default();
@@ -44,7 +44,7 @@ pub(crate) fn build(project: &Project, stage: &mut Stage) -> Result<()> {
     stage.execute(&mut cargo)?;
     let built = project.target().join(WASM).join(PROFILE);
     for guest in &guests {
-        place(guest, &built)?;
+        copy(guest, &built)?;
     }
     Ok(())
 }
@@ -81,15 +81,15 @@ fn find(project: &Project) -> Result<Vec<Guest>> {
     Ok(guests)
 }
 
-fn place(guest: &Guest, built: &Path) -> Result<()> {
+fn copy(guest: &Guest, built: &Path) -> Result<()> {
     let source = built.join(format!("{}.wasm", guest.package.replace('-', "_")));
-    let named = fs::read(&source).with_context(|| format!("cargo did not make {}", source.display()))?;
-    let split = names::split(&named).with_context(|| format!("{} could not be read", source.display()))?;
+    let wasm = fs::read(&source).with_context(|| format!("cargo did not create {}", source.display()))?;
+    let split = names::split(&wasm).with_context(|| format!("{} could not be read", source.display()))?;
     let digest = hex(&Sha256::digest(&split.wasm));
     fs::create_dir_all(&guest.destination)
-        .with_context(|| format!("{} could not be made", guest.destination.display()))?;
+        .with_context(|| format!("{} could not be created", guest.destination.display()))?;
     let to = guest.destination.join(format!("{}.wasm", guest.name));
-    // Names of another build are ignored by the host: they carry the digest of their component.
+    // The host ignores the names of another build: they contain the digest of their component.
     write_if_changed(&to.with_extension("names"), split.names(&digest).as_bytes())?;
     write_if_changed(&to, &split.wasm)?;
     if let Some(manifest) = &guest.manifest {

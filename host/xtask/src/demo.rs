@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a real run on a real Ray.
+//! `cargo xtask demo`: runs the demo on a real Ray.
 
 use std::os::unix::process::CommandExt;
 
@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 
 use crate::project::Project;
 
-/// Becomes the demo. It cleans up after itself when it is interrupted, so nothing may stand
-/// between it and the terminal.
+/// Replaces this process with the demo. Returns only if that fails.
+///
+/// The demo cleans up on Ctrl-C, so it must receive the terminal's signals directly.
 pub(crate) fn replace_this_process(project: &Project, arguments: &[String]) -> Result<bool> {
     let error = project
         .program(project.venv_program("python"))

@@ -1,18 +1,20 @@
-//! Files that are written whole, and folders that are read whole.
+//! Atomic file writes and recursive directory listings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Writes a file, unless it has that content already. A file that did not change keeps its time, and
-/// one that did is never seen half written: a process that runs may load it at any moment.
+/// Writes a file atomically, unless it already has that content.
+///
+/// An unchanged file keeps its modification time. A running process may load the file at any moment, so
+/// it must never see a partly written one.
 pub(crate) fn write_if_changed(file: &Path, content: &[u8]) -> Result<()> {
     if fs::read(file).is_ok_and(|found| found == content) && !file.is_symlink() {
         return Ok(());
     }
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("{} could not be made", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("{} could not be created", folder.display()))?;
     }
     let new = file.with_extension("new");
     fs::write(&new, content)
@@ -20,7 +22,7 @@ pub(crate) fn write_if_changed(file: &Path, content: &[u8]) -> Result<()> {
         .with_context(|| format!("{} could not be written", file.display()))
 }
 
-/// Adds all files below a folder. Links are not followed.
+/// Adds all files below a folder to `files`. Symbolic links to directories are not followed.
 pub(crate) fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("{} could not be listed", folder.display()))?;

@@ -1,9 +1,8 @@
-//! The gate of the contract: what was released stays as it was released.
+//! `cargo xtask wit`: checks that released versions of the contract do not change.
 //!
-//! `wit/frozen/RELEASED` has one line for each released version, `<package>@<version> <sha256>`,
-//! and `wit/frozen/<name>@<version>/` has its text. A package whose current version is among
-//! them must still say the same; to change it, its version is raised first. Comments and
-//! white space may change at any time.
+//! `wit/frozen/RELEASED` has one line `<package>@<version> <sha256>` for each released version, and
+//! `wit/frozen/<name>@<version>/` contains its text. A change of a released package needs a higher version.
+//! Comments and white space may change at any time.
 
 use std::fs;
 use std::path::Path;
@@ -16,11 +15,11 @@ use crate::python::hex;
 const PACKAGES: [&str; 2] = ["host", "backend"];
 const RELEASED: &str = "frozen/RELEASED";
 
-/// One package as its files have it.
+/// A WIT package, read from its files.
 struct Package {
     name: String,
     version: String,
-    /// Names of files and their text without comments, in order.
+    /// The name of each file and its text without comments, sorted by name.
     files: Vec<(String, String)>,
 }
 
@@ -68,7 +67,7 @@ impl Package {
         hex(&digest.finalize())
     }
 
-    /// Names the first file that differs.
+    /// Describes the first file that differs, if any.
     fn difference(&self, frozen: &Self) -> Option<String> {
         for (file, text) in &self.files {
             match frozen.files.iter().find(|(name, _)| name == file) {
@@ -87,23 +86,23 @@ impl Package {
     }
 }
 
-/// Fails if a released version no longer says what it said.
+/// Fails if a released version has changed.
 pub(crate) fn check(wit: &Path) -> Result<()> {
     let current =
         PACKAGES.iter().map(|package| Package::read(&wit.join(package))).collect::<Result<Vec<_>>>()?;
     for (id, digest) in released(wit)? {
         let frozen = Package::read(&wit.join("frozen").join(directory_of(&id)))
-            .with_context(|| format!("{id} is listed in wit/{RELEASED}, but its text is not there"))?;
+            .with_context(|| format!("{id} is listed in wit/{RELEASED}, but its text is missing"))?;
         ensure!(
             frozen.id() == id && frozen.digest() == digest,
-            "the frozen text of {id} was edited. Take it back: a released version never changes"
+            "the frozen text of {id} was edited. Revert it: a released version never changes"
         );
         for package in current.iter().filter(|package| package.name == frozen.name) {
             if package.version == frozen.version {
                 if let Some(difference) = package.difference(&frozen) {
                     bail!(
-                        "{id} is released, and {difference}. Raise the version in every file of \
-                         the package (wit/README.md says to which), or take the change back"
+                        "{id} is released, and {difference}. Raise the version in every file of the package \
+                         (see wit/README.md), or revert the change"
                     );
                 }
             } else {
@@ -118,7 +117,7 @@ pub(crate) fn check(wit: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Adds the current text of each package to what is released.
+/// Adds the current version of each package to the released versions.
 pub(crate) fn freeze(wit: &Path) -> Result<()> {
     check(wit)?;
     let mut list = released(wit)?;
@@ -131,7 +130,7 @@ pub(crate) fn freeze(wit: &Path) -> Result<()> {
         }
         let destination = wit.join("frozen").join(directory_of(&id));
         fs::create_dir_all(&destination)
-            .with_context(|| format!("{} could not be made", destination.display()))?;
+            .with_context(|| format!("{} could not be created", destination.display()))?;
         for (file, _) in &package.files {
             fs::copy(source.join(file), destination.join(file))
                 .with_context(|| format!("{file} could not be copied"))?;
@@ -156,7 +155,7 @@ fn released(wit: &Path) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// `dagster-ray:host@0.1.0` lies in `host@0.1.0`.
+/// Returns the folder of a frozen package: `host@0.1.0` for `dagster-ray:host@0.1.0`.
 fn directory_of(id: &str) -> &str {
     id.split_once(':').map_or(id, |(_, rest)| rest)
 }
@@ -173,7 +172,7 @@ fn numbers(version: &str) -> Result<Vec<u64>> {
         .collect()
 }
 
-/// WIT has no strings, so whatever looks like a comment is one.
+/// Removes comments. WIT has no string literals, so every comment marker starts a comment.
 fn without_comments(text: &str) -> String {
     let mut code = String::new();
     let mut rest = text;
@@ -205,7 +204,7 @@ mod tests {
     const MODEL: &str = "package dagster-ray:host@0.1.0;\ninterface model { type json = string; }\n";
     const WORLD: &str = "package dagster-ray:backend@0.1.0;\nworld backend {}\n";
 
-    /// A contract at version 0.1.0 in a directory of its own, with nothing released.
+    /// A contract at version 0.1.0 in a temporary directory, with no released version.
     struct Contract(tempfile::TempDir);
 
     impl Contract {
@@ -234,48 +233,48 @@ mod tests {
             check(self.0.path())
         }
 
-        fn complaint(&self) -> String {
+        fn error(&self) -> String {
             format!("{:#}", self.check().unwrap_err())
         }
     }
 
     #[test]
-    fn what_is_not_released_may_change() {
+    fn an_unreleased_package_may_change() {
         let contract = Contract::new();
         contract.write("host/model.wit", &MODEL.replace("string", "list<u8>"));
         contract.check().unwrap();
     }
 
     #[test]
-    fn a_released_text_must_not_change_without_a_new_version() {
+    fn a_released_package_must_not_change_without_a_new_version() {
         let contract = Contract::released();
         contract.check().unwrap();
         contract.write("host/model.wit", &MODEL.replace("string", "list<u8>"));
-        assert!(contract.complaint().contains("model.wit has changed"));
+        assert!(contract.error().contains("model.wit has changed"));
     }
 
     #[test]
-    fn a_file_more_or_less_is_a_change() {
+    fn an_added_or_removed_file_is_a_change() {
         let contract = Contract::released();
         contract.write("host/sink.wit", "package dagster-ray:host@0.1.0;\ninterface sink {}\n");
-        assert!(contract.complaint().contains("sink.wit is new"));
+        assert!(contract.error().contains("sink.wit is new"));
         fs::rename(contract.0.path().join("host/sink.wit"), contract.0.path().join("host/model.wit"))
             .unwrap();
-        assert!(contract.complaint().contains("model.wit has changed"));
+        assert!(contract.error().contains("model.wit has changed"));
     }
 
     #[test]
-    fn a_new_version_may_change_but_not_go_back() {
+    fn a_higher_version_may_change_and_a_lower_one_is_an_error() {
         let contract = Contract::released();
         let changed = MODEL.replace("string", "list<u8>");
         contract.write("host/model.wit", &changed.replace("0.1.0", "0.2.0"));
         contract.check().unwrap();
         contract.write("host/model.wit", &changed.replace("0.1.0", "0.0.9"));
-        assert!(contract.complaint().contains("older"));
+        assert!(contract.error().contains("older"));
     }
 
     #[test]
-    fn comments_are_not_part_of_it() {
+    fn comments_may_change_after_a_release() {
         let contract = Contract::released();
         contract.write(
             "host/model.wit",
@@ -285,11 +284,11 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_text_must_not_be_edited_along() {
+    fn an_edited_frozen_text_is_an_error() {
         let contract = Contract::released();
         let changed = MODEL.replace("string", "list<u8>");
         contract.write("host/model.wit", &changed);
         contract.write("frozen/host@0.1.0/model.wit", &changed);
-        assert!(contract.complaint().contains("was edited"));
+        assert!(contract.error().contains("was edited"));
     }
 }

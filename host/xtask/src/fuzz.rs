@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: the targets of `tests/fuzz`, each for a while, two at a time.
+//! `cargo xtask fuzz`: runs the targets of `tests/fuzz`, each for a limited time, two at a time.
 //!
-//! What cargo-fuzz does on a nightly toolchain is done here on the pinned one: the compiler's own
-//! instructions for coverage are a stable option, and libFuzzer comes as a crate. The address
-//! sanitizer, which is not stable, is left out: the code under test is safe Rust.
+//! This does what cargo-fuzz does on a nightly toolchain, with the pinned one: coverage instrumentation is a
+//! stable compiler option, and libFuzzer is a crate. The address sanitizer is not stable and is left out,
+//! because the code under test is safe Rust.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -17,63 +17,64 @@ use crate::background::in_background;
 use crate::project::Project;
 use crate::stages::{Stage, Stages};
 
-/// Counts what is executed, and tells libFuzzer what is compared with what: the flags that cargo-fuzz
-/// gives to the compiler, but for the sanitizer.
+/// The compiler flags of cargo-fuzz without the sanitizer: they instrument coverage and comparisons.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0";
-/// How many run at one time.
+/// How many targets run at the same time.
 const AT_ONCE: usize = 2;
-/// How long one input may take, in seconds. All of them take microseconds.
+/// The timeout for one input, in seconds. Inputs normally take microseconds.
 const LONGEST_INPUT: u32 = 10;
-/// What a target may use of memory, in MiB.
+/// The memory limit of a target, in MiB.
 const MEMORY: u32 = 1_024;
-/// How much of an input is shown, in bytes. The whole is in its file.
+/// How many bytes of a failing input are printed. The whole input is in its file.
 const SHOWN: usize = 400;
 
-/// What to fuzz, and for how long.
+/// The arguments of `cargo xtask fuzz`.
 #[derive(Args)]
 pub(crate) struct Fuzz {
-    /// A file of tests/fuzz/fuzz_targets, without its ending; all of them where none is named
+    /// The name of a file in tests/fuzz/fuzz_targets without `.rs`; default: all targets
     pub(crate) target: Option<String>,
     /// How long each target runs, in seconds
     #[arg(long, default_value_t = 60, value_name = "N")]
     pub(crate) seconds: u32,
 }
 
-/// Builds all targets and runs those that are asked for.
+/// Builds all targets and runs the selected ones.
 pub(crate) fn run(project: &Project, stages: &Stages, fuzz: &Fuzz) {
-    let place = Place::new(project);
+    let paths = Paths::new(project);
     let mut built = None;
-    let chosen = place.chosen(fuzz.target.as_deref());
+    let chosen = paths.chosen(fuzz.target.as_deref());
     stages.run("fuzz build", |stage| {
         chosen.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-        built = Some(place.build(project, stage)?);
+        built = Some(paths.build(project, stage)?);
         Ok(())
     });
     if let (Some(programs), Ok(targets)) = (built, chosen) {
-        stages.run("fuzz", |stage| place.run(project, stage, &programs, targets, fuzz.seconds));
+        stages.run("fuzz", |stage| paths.run(project, stage, &programs, targets, fuzz.seconds));
     }
 }
 
-/// Where everything lies.
-struct Place {
-    /// The crate.
+/// The folders of the fuzzing crate and of its output.
+struct Paths {
+    /// The crate `tests/fuzz`.
     source: PathBuf,
-    /// What is built, and what running it leaves behind.
+    /// The build output, found inputs and crashes.
     target: PathBuf,
 }
 
-impl Place {
+impl Paths {
     fn new(project: &Project) -> Self {
         Self { source: project.root().join("tests/fuzz"), target: project.target().join("fuzz") }
     }
 
-    /// The targets that are asked for.
+    /// Returns the selected targets.
     fn chosen(&self, target: Option<&str>) -> Result<VecDeque<String>> {
         let folder = self.source.join("fuzz_targets");
         let mut all = Vec::new();
-        for entry in fs::read_dir(&folder).with_context(|| format!("{} has no targets", folder.display()))? {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("{} could not be listed", folder.display()))?
+        {
             let path = entry?.path();
             if path.extension().is_some_and(|ending| ending == "rs")
                 && let Some(name) = path.file_stem()
@@ -89,11 +90,11 @@ impl Place {
         }
     }
 
-    /// Builds the targets, and returns the folder of their programs.
+    /// Builds the targets. Returns the folder of their programs.
     fn build(&self, project: &Project, stage: &mut Stage) -> Result<PathBuf> {
         let host = host(project)?;
         let mut cargo = project.cargo(&["build", "--locked", "--release", "--bins", "--target", &host]);
-        // With a target named, build scripts and macros are built without the flags.
+        // With --target, cargo does not apply RUSTFLAGS to build scripts and procedural macros.
         cargo.arg("--manifest-path").arg(self.source.join("Cargo.toml"));
         cargo.arg("--target-dir").arg(&self.target).env("RUSTFLAGS", FLAGS);
         stage.execute(&mut in_background(cargo))?;
@@ -108,19 +109,19 @@ impl Place {
         mut waiting: VecDeque<String>,
         seconds: u32,
     ) -> Result<()> {
-        let mut under_way: Vec<Running> = Vec::new();
+        let mut active: Vec<Running> = Vec::new();
         let mut failed = Vec::new();
-        while !(waiting.is_empty() && under_way.is_empty()) {
-            while under_way.len() < AT_ONCE
+        while !(waiting.is_empty() && active.is_empty()) {
+            while active.len() < AT_ONCE
                 && let Some(target) = waiting.pop_front()
             {
                 stage.note(&format!("{target}: {seconds} s"))?;
-                under_way.push(self.start(project, programs, target, seconds)?);
+                active.push(self.start(project, programs, target, seconds)?);
             }
             std::thread::sleep(Duration::from_millis(100));
-            for mut running in std::mem::take(&mut under_way) {
-                match running.child.try_wait().context("a target got lost")? {
-                    None => under_way.push(running),
+            for mut running in std::mem::take(&mut active) {
+                match running.child.try_wait().context("the state of a target's process is unknown")? {
+                    None => active.push(running),
                     Some(status) => {
                         let log = fs::read_to_string(&running.log).unwrap_or_default();
                         stage.note(&summary(&running.target, &log))?;
@@ -134,14 +135,15 @@ impl Place {
         }
         match failed.as_slice() {
             [] => Ok(()),
-            failed => bail!("an input was found that breaks {}", failed.join(", ")),
+            failed => bail!("found an input that makes these targets fail: {}", failed.join(", ")),
         }
     }
 
     fn start(&self, project: &Project, programs: &Path, target: String, seconds: u32) -> Result<Running> {
         let own = |kind: &str| -> Result<PathBuf> {
             let folder = self.target.join(kind).join(&target);
-            fs::create_dir_all(&folder).with_context(|| format!("{} could not be made", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("{} could not be created", folder.display()))?;
             Ok(folder)
         };
         let (found, crashes) = (own("corpus")?, own("crashes")?);
@@ -159,7 +161,7 @@ impl Place {
         if dictionary.is_file() {
             command.arg(format!("-dict={}", dictionary.display()));
         }
-        // What is found goes into the first folder; what is committed is only read.
+        // libFuzzer writes new inputs to the first folder and only reads the others.
         command.arg(&found);
         let committed = self.source.join("corpus").join(&target);
         if committed.is_dir() {
@@ -175,7 +177,7 @@ impl Place {
     }
 }
 
-/// A target under way. One that is left behind by an error is ended with it.
+/// A running target. Dropping it kills the process.
 struct Running {
     target: String,
     child: Child,
@@ -184,22 +186,22 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended cannot be killed, and need not be.
+        // Killing a process that has ended is an error, which is ignored.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What the compiler builds for where nothing else is said.
+/// Returns the compiler's default target.
 fn host(project: &Project) -> Result<String> {
     let mut rustc: Command = project.program("rustc");
     let output = rustc.arg("-vV").output().context("rustc could not be run")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc -vV names no host")?.to_owned())
+    Ok(host.context("`rustc -vV` printed no host")?.to_owned())
 }
 
-/// How much a target did, from what libFuzzer printed.
+/// Summarizes libFuzzer's output: executions and coverage.
 fn summary(target: &str, log: &str) -> String {
     let executions = log.lines().rev().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     let covered = log.lines().rev().find_map(|line| line.split_once("cov: ")?.1.split(' ').next());
@@ -210,11 +212,11 @@ fn summary(target: &str, log: &str) -> String {
     )
 }
 
-/// What broke, on which input, and how to see it again.
+/// Describes a failure: the target, the input, and the command that reproduces it.
 fn failure(project: &Project, programs: &Path, running: &Running, status: ExitStatus, log: &str) -> String {
-    let Running { target, log: at, .. } = running;
+    let Running { target, log: log_file, .. } = running;
     let shown = |path: &Path| path.strip_prefix(project.root()).unwrap_or(path).display().to_string();
-    let said: Vec<_> = log
+    let message: Vec<_> = log
         .lines()
         .skip_while(|line| !(line.contains("panicked at") || line.contains("ERROR: libFuzzer")))
         .take(8)
@@ -222,17 +224,17 @@ fn failure(project: &Project, programs: &Path, running: &Running, status: ExitSt
     let Some(input) =
         log.lines().rev().find_map(|line| Some(PathBuf::from(line.split_once("Test unit written to ")?.1)))
     else {
-        return format!("{target} ended with {status}; what it printed is in {}", shown(at));
+        return format!("{target} failed: {status}; its output is in {}", shown(log_file));
     };
     let bytes = fs::read(&input).unwrap_or_default();
     format!(
-        "{target} breaks on an input of {} bytes: {}\n  input:  {}\n  again:  {} {}\n{}",
+        "{target} fails on an input of {} bytes: {}\n  input:      {}\n  reproduce:  {} {}\n{}",
         bytes.len(),
         shown(&input),
         bytes[..bytes.len().min(SHOWN)].escape_ascii(),
         shown(&programs.join(target)),
         shown(&input),
-        said.join("\n"),
+        message.join("\n"),
     )
 }
 
@@ -241,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libfuzzer_prints_is_summed_up() {
+    fn summary_reads_executions_and_coverage_from_libfuzzers_output() {
         let log = "#2\tINITED cov: 12 ft: 13 corp: 1/1b\n#9\tDONE   cov: 99 ft: 1 corp: 2/2b lim: 4\nstat::number_of_executed_units: 9\n";
         assert_eq!(summary("x", log), "x: 9 executions, 99 edges covered");
         assert_eq!(summary("x", ""), "x: ? executions, ? edges covered");

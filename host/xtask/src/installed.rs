@@ -1,4 +1,4 @@
-//! The wheel as a user installs it: in empty environments outside the source tree.
+//! Tests the wheel as a user installs it: in empty environments outside the source tree.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,12 +13,12 @@ use crate::python;
 use crate::stages::{Stage, Stages};
 use crate::{files, uv};
 
-/// The user who runs what root has installed: `nobody` on every Linux.
+/// The id of the user who runs what root has installed: `nobody` on Linux.
 const OTHER_USER: &str = "65534";
-/// The section of the README that is followed.
+/// The heading of the README section that is executed.
 const SECTION: &str = "## Quick start";
 
-/// Installs the wheel on the lowest and the highest supported Python, and follows the quick start.
+/// Installs the wheel on the lowest and the highest supported Python and runs the README's quick start.
 pub(crate) fn run(project: &Project, stages: &Stages, wheel: &Path) {
     let rows = match matrix::rows(project) {
         Ok(rows) => rows,
@@ -33,19 +33,19 @@ pub(crate) fn run(project: &Project, stages: &Stages, wheel: &Path) {
             Some(interpreter) => {
                 stages.run(&name, |stage| quick_start(project, stage, wheel, &interpreter));
             }
-            None => stages.skip(&name, &format!("there is no Python {} on this machine", row.python)),
+            None => stages.skip(&name, &format!("Python {} is not installed", row.python)),
         }
     }
 }
 
-/// Tests the rows of the matrix, and writes the table.
+/// Tests the rows of the version matrix and writes `docs/supported.md`.
 pub(crate) fn matrix(project: &Project, stages: &Stages, wheel: &Path) {
     let mut results = Vec::new();
     let Some(rows) = stages.output("matrix", |_| matrix::rows(project)) else { return };
     for row in rows {
         let name = format!("matrix {}", row.name);
         let Some(interpreter) = python::find_version(&row.python) else {
-            let reason = format!("there is no Python {} on this machine", row.python);
+            let reason = format!("Python {} is not installed", row.python);
             stages.skip(&name, &reason);
             results.push((row, reason));
             continue;
@@ -56,11 +56,11 @@ pub(crate) fn matrix(project: &Project, stages: &Stages, wheel: &Path) {
     stages.run("docs/supported.md", |_| matrix::write(project, &results));
 }
 
-/// The files of `tests/dagster` that meet the interfaces of Dagster, Ray and Python.
+/// The test files of `tests/dagster` that depend on interfaces of Dagster, Ray and Python.
 const MATRIX_TESTS: [&str; 8] =
     ["config", "executor", "import", "io_manager", "launcher", "package", "pipes", "resources"];
 
-/// Runs the tests that meet other packages on the versions of a row.
+/// Runs these test files with the versions of a row.
 fn tests_on(project: &Project, stage: &mut Stage, wheel: &Path, row: &Row, base: &Path) -> Result<()> {
     let venv = project.target().join("envs").join(format!("matrix-{}", row.name));
     uv::venv(project, stage, base, &venv)?;
@@ -77,8 +77,9 @@ fn tests_on(project: &Project, stage: &mut Stage, wheel: &Path, row: &Row, base:
     stage.execute(&mut pytest)
 }
 
-/// Installs the wheel into an empty environment, and follows the quick start of the README there, as
-/// another user where this one may become another.
+/// Installs the wheel into an empty environment and runs the README's quick start there.
+///
+/// If this process is root, another user runs the quick start.
 fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) -> Result<()> {
     let readme = project.root().join("README.md");
     let text = fs::read_to_string(&readme).context("README.md could not be read")?;
@@ -94,7 +95,6 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
     let lock = project.python_source().join("requirements/demo.lock");
     let mut install = uv::command(project, stage, &["pip", "install", "--quiet", "--link-mode", "copy"])?;
     install.arg("--python").arg(venv.join("bin/python")).arg("--constraint").arg(lock);
-    // What is printed there after the package's name.
     install.arg(format!("{}{}", wheel.display(), steps.extras));
     stage.execute(&mut install)?;
 
@@ -118,14 +118,14 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
         other.args(["--reuid", OTHER_USER, "--regid", OTHER_USER, "--clear-groups", "bash", "-c", &script]);
         other
     } else {
-        stage.note("not root: the same user installs and runs")?;
+        stage.note("not root: the same user installs and runs the wheel")?;
         let mut same = Command::new("bash");
         same.args(["-c", &script]);
         same
     };
     let path = format!("{}:/usr/local/bin:/usr/bin:/bin", venv.join("bin").display());
     command.current_dir(&work).env_clear().env("HOME", &home).env("PATH", path).env("LANG", "C.UTF-8");
-    // A copied Python may have its own library, which it looks for where it was built.
+    // A copied Python may have its own libpython, which it searches at its original path.
     command.env("LD_LIBRARY_PATH", root.join("python/lib"));
     let ran = stage.execute(&mut command);
     let printed = fs::read_to_string(&output).unwrap_or_default();
@@ -133,7 +133,7 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
     ran.with_context(|| format!("the quick start failed:\n{}", tail(&printed)))?;
     for line in &steps.shown {
         if !printed.contains(line.as_str()) {
-            bail!("the README shows the line {line:?}, which was not printed:\n{}", tail(&printed));
+            bail!("the README shows the line {line:?}, but the quick start printed:\n{}", tail(&printed));
         }
     }
     let mut written = Vec::new();
@@ -146,19 +146,19 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
     Ok(())
 }
 
-/// The last lines of an output.
+/// Returns the last lines of an output.
 fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
-/// Whether this process may become another user.
+/// Returns whether this process runs as root.
 fn is_root(project: &Project) -> Result<bool> {
     let output = project.program("id").arg("-u").output().context("id could not be run")?;
     Ok(output.stdout.trim_ascii() == b"0")
 }
 
-/// A copy of a Python that another user can start: that of root often lies in root's home.
+/// Copies a Python installation to where another user can run it, because root's often is in root's home.
 fn reachable_copy(project: &Project, stage: &mut Stage, interpreter: &Path, to: &Path) -> Result<PathBuf> {
     let prefix = python::print(interpreter, "import sys; print(sys.base_prefix)")?;
     if ["/usr", "/usr/local"].contains(&prefix.as_str()) {
@@ -169,16 +169,16 @@ fn reachable_copy(project: &Project, stage: &mut Stage, interpreter: &Path, to: 
     Ok(to.join("bin").join(name))
 }
 
-/// The quick start, read from the README.
+/// The steps of the README's quick start.
 #[derive(Debug, PartialEq, Eq)]
 struct Steps {
-    /// The extras of the line `pip install`, with their brackets.
+    /// The extras in the `pip install` line, with their brackets.
     extras: String,
-    /// Files by their names, which stand in the text before their blocks.
+    /// File names and contents. The text before a block names its file.
     files: Vec<(String, String)>,
     /// The shell commands after the installation.
     commands: String,
-    /// Lines that the text shows as output.
+    /// Lines that the README shows as output.
     shown: Vec<String>,
 }
 
@@ -208,8 +208,9 @@ impl Steps {
                     content.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()),
                 ),
                 _ => {
-                    let name =
-                        prose.rsplit('`').nth(1).context("a block of the quick start has no file name")?;
+                    let name = prose.rsplit('`').nth(1).context(
+                        "a block of README.md's quick start has no `file name` in the text before it",
+                    )?;
                     steps.files.push((name.to_owned(), content.to_owned()));
                 }
             }
@@ -227,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quick_start_is_read_from_its_section() {
+    fn steps_are_parsed_only_from_the_quick_start_section() {
         let readme = "# x\n```shell\nrm -rf /\n```\n## Quick start\n\n```shell\npip install 'x[a,b]'\n```\n\
             Write `jobs.py`:\n\n```python\nprint(1)\n```\nand run it:\n```shell\npython jobs.py\n```\n\
             ```text\n  1\n```\n## Next\n```python\nno\n```\n";

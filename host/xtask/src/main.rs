@@ -1,6 +1,6 @@
-//! The commands of the project: `cargo xtask demo | test | build | develop | wheel | …`.
+//! The development commands of this repository: `cargo xtask demo`, `test`, `build`, `develop`, `wheel`.
 //!
-//! Each command does all of its own set-up, so that a fresh clone needs nothing else first.
+//! Each command sets up what it needs, so a fresh clone needs no other step.
 
 mod areas;
 mod background;
@@ -36,22 +36,22 @@ use crate::stages::Stages;
 
 const HELP: &str = "\
 From a fresh clone:
-  cargo xtask demo             see it work; sets up and builds what that needs
-  cargo xtask test             all checks and tests, as continuous integration runs them
+  cargo xtask demo             run the demo; sets up and builds what it needs
+  cargo xtask test             run all checks and tests, as continuous integration does
 
-While you work:
-  cargo xtask develop          once: Python edits are then used as they are
-  cargo xtask test --list      the areas of the tests
-  cargo xtask test python io   the tests of these areas
+During development:
+  cargo xtask develop          once; Python edits then need no build
+  cargo xtask test --list      list the test areas
+  cargo xtask test python io   run the tests of these areas
   cargo xtask test launcher -- -k resume
 
-Each command sets up what it needs inside the repository: .venv and target. The output of a stage is
-in target/xtask/<stage>.log.";
+Each command sets up what it needs inside the repository, in .venv and target. The output of a stage
+is in target/xtask/<stage>.log.";
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The commands of dagster-ray-wasm", after_help = HELP)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Development commands of dagster-ray-wasm", after_help = HELP)]
 struct Arguments {
-    /// Show everything that the programs print, as they print it
+    /// Show the output of all programs while they run
     #[arg(long, short, global = true)]
     verbose: bool,
     #[command(subcommand)]
@@ -60,33 +60,33 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a real Dagster job on a Ray started for it on this machine
+    /// Start Ray on this machine and run a Dagster job on it
     Demo {
         /// Arguments for examples/demo/run.py (see `cargo xtask demo -- --help`)
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Run the checks and the tests: all of them, or those of some areas
+    /// Run all checks and tests, or those of some areas
     Test(test::Test),
-    /// Build the wheel and install it in .venv, with everything that the tests need
+    /// Build the wheel and install it in .venv, with the requirements of the tests
     Build,
-    /// Build, and let .venv use the Python source tree: an edited Python file needs no build
+    /// Build, and make .venv use the Python source tree: an edited Python file needs no build
     Develop,
-    /// Build the wheel, audit it and copy it into dist/
+    /// Build the wheel, audit it and copy it to dist/
     Wheel,
-    /// Build the fuzz targets and run each for a while, two at a time
+    /// Build the fuzz targets and run them, two at a time
     Fuzz(fuzz::Fuzz),
-    /// A real Kubernetes control plane with the KubeRay operator, its pods as processes
+    /// Manage a real Kubernetes control plane with the KubeRay operator, with processes as pods
     Cluster {
         #[command(subcommand)]
         command: ClusterCommand,
     },
-    /// Measure what is claimed of speed, against Ray and against dagster-ray from PyPI
+    /// Run a benchmark against Ray and against dagster-ray from PyPI
     Bench {
         #[command(subcommand)]
         bench: bench::Bench,
     },
-    /// The frozen texts of the contract's released versions
+    /// Manage the frozen texts of the contract's released versions
     Wit {
         #[command(subcommand)]
         command: WitCommand,
@@ -95,9 +95,9 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ClusterCommand {
-    /// Build the cluster's programs, those that are not in the cache yet
+    /// Build the cluster's programs that are not in the cache
     Build,
-    /// Build what is missing, start the cluster, and stop it on Ctrl-C
+    /// Build missing programs, start the cluster, and stop it on Ctrl-C
     Up {
         /// Arguments for the cluster (see `cargo xtask cluster up -- -help`)
         #[arg(last = true)]
@@ -107,9 +107,9 @@ enum ClusterCommand {
 
 #[derive(Subcommand)]
 enum WitCommand {
-    /// Compare the contract with what was released
+    /// Compare the contract with its released versions
     Check,
-    /// Freeze the current text: from now on it is a released version
+    /// Freeze the current text as a released version
     Freeze,
 }
 

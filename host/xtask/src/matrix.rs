@@ -1,4 +1,4 @@
-//! The supported versions: `tests/matrix.toml`, and what was found of them in `docs/supported.md`.
+//! The supported versions in `tests/matrix.toml`, and the test results in `docs/supported.md`.
 
 use std::fs;
 use std::process::Command;
@@ -19,7 +19,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The versions that replace those of the tests' own requirements, a line each.
+    /// Returns the versions of this row as uv overrides, one requirement per line.
     pub(crate) fn overrides(&self) -> String {
         let Self { dagster, ray, .. } = self;
         format!(
@@ -34,15 +34,16 @@ struct Matrix {
     row: Vec<Row>,
 }
 
-/// The rows of the table.
+/// Reads the rows of `tests/matrix.toml`.
 pub(crate) fn rows(project: &Project) -> Result<Vec<Row>> {
     let file = project.root().join("tests/matrix.toml");
     let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
-    let matrix: Matrix = toml::from_str(&text).with_context(|| format!("{} is wrong", file.display()))?;
+    let matrix: Matrix =
+        toml::from_str(&text).with_context(|| format!("{} is not a matrix of versions", file.display()))?;
     Ok(matrix.row)
 }
 
-/// Writes the table of what ran.
+/// Writes the results of the rows to `docs/supported.md`.
 pub(crate) fn write(project: &Project, results: &[(Row, String)]) -> Result<()> {
     let date = Command::new("date").arg("+%Y-%m-%d").output().context("date could not be run")?;
     let date = String::from_utf8_lossy(&date.stdout).trim().to_owned();

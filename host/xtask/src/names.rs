@@ -1,7 +1,7 @@
-//! Takes the function names out of a component, and writes them into a file beside it.
+//! Moves the function names of a component into a file beside it.
 //!
-//! Names are a fifth of a component and serve only messages about traps, so the host reads them from
-//! `<component>.names` when it has such a message to write.
+//! Function names are a fifth of a component's size and are used only to explain traps. The host reads them
+//! from `<component>.names` when a trap occurs.
 
 use std::fmt::Write as _;
 
@@ -9,17 +9,17 @@ use anyhow::{Context as _, Result, bail};
 
 const HEADER: usize = 8;
 const CUSTOM: u8 = 0;
-/// The ids of a component's sections that hold another binary.
+/// The ids of component sections that contain another binary: core modules and components.
 const NESTED: [u8; 2] = [1, 4];
-/// The parts of a name section (WebAssembly core specification, appendix "Name Section").
+/// Subsections of a name section (WebAssembly core specification, appendix "Name Section").
 const MODULE_NAME: u8 = 0;
 const FUNCTION_NAMES: u8 = 1;
 
-/// A component without names, and its names.
+/// A component without its function names, and the names.
 pub(crate) struct Split {
-    /// The component.
+    /// The component without names.
     pub(crate) wasm: Vec<u8>,
-    /// The modules in it that have names.
+    /// The core modules of the component that have names.
     modules: Vec<Module>,
 }
 
@@ -29,7 +29,7 @@ struct Module {
 }
 
 impl Split {
-    /// The text of the file of names. `digest` is that of the component which the names are of.
+    /// Returns the text of the names file. `digest` is the sha256 of the component.
     pub(crate) fn names(&self, digest: &str) -> String {
         let mut text = format!("sha256 {digest}\n");
         for module in &self.modules {
@@ -43,24 +43,27 @@ impl Split {
     }
 }
 
-/// Takes the names out of a component. Each module keeps its own name, by which the host finds the
-/// names of its functions.
+/// Splits a component from its function names.
+///
+/// Each module keeps its own name, because the host finds the function names by the module's name.
 pub(crate) fn split(component: &[u8]) -> Result<Split> {
     let mut modules = Vec::new();
     let wasm = binary(component, &mut modules).context("the component is malformed")?;
     let mut known: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
     known.sort_unstable();
     if let Some([twice, _]) = known.windows(2).find(|pair| pair[0] == pair[1]) {
-        bail!("two modules of the component are called `{twice}`, so their functions cannot be told apart");
+        bail!(
+            "two modules of the component are named `{twice}`; the names of their functions would be ambiguous"
+        );
     }
     Ok(Split { wasm, modules })
 }
 
-/// A module or a component, without names.
+/// Returns a module or a component without function names, and adds them to `modules`.
 fn binary(bytes: &[u8], modules: &mut Vec<Module>) -> Result<Vec<u8>> {
     let mut reader = Reader { bytes };
     let header = reader.take(HEADER)?;
-    // The layer: 0 for a module, 1 for a component.
+    // The layer field: 0 for a module, 1 for a component.
     let is_component = header[6] == 1;
     let mut kept = header.to_vec();
     while !reader.bytes.is_empty() {
@@ -84,7 +87,7 @@ fn binary(bytes: &[u8], modules: &mut Vec<Module>) -> Result<Vec<u8>> {
     Ok(kept)
 }
 
-/// Reads a module's names, and returns the content of a name section with the module's name alone.
+/// Adds a module's names to `modules`. Returns the content of a name section with only the module's name.
 fn names(mut reader: Reader<'_>, modules: &mut Vec<Module>) -> Result<Vec<u8>> {
     let mut module = Module { name: String::new(), functions: Vec::new() };
     let mut short = Vec::new();
@@ -105,14 +108,14 @@ fn names(mut reader: Reader<'_>, modules: &mut Vec<Module>) -> Result<Vec<u8>> {
             _ => {}
         }
     }
-    // Without a name of its own, its functions could not be found again.
+    // The host could not find the function names of a module without a name.
     if !module.name.is_empty() {
         modules.push(module);
     }
     Ok(short)
 }
 
-/// A name without line ends: they separate the names of the file.
+/// Replaces line breaks, which separate the names in the file.
 fn line(name: &str) -> String {
     name.replace(['\n', '\r'], " ")
 }
@@ -128,7 +131,7 @@ fn text(to: &mut Vec<u8>, text: &str) {
     to.extend_from_slice(text.as_bytes());
 }
 
-/// An unsigned LEB128 number.
+/// Appends a number in unsigned LEB128.
 fn length(to: &mut Vec<u8>, mut number: usize) {
     loop {
         let low = (number & 0x7f) as u8;
@@ -147,7 +150,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.bytes.split_at_checked(count).context("it ends too early")?;
+        let (taken, rest) = self.bytes.split_at_checked(count).context("the file is truncated")?;
         self.bytes = rest;
         Ok(taken)
     }
@@ -162,10 +165,10 @@ impl<'a> Reader<'a> {
             let byte = self.byte()?;
             number |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return u32::try_from(number).context("it holds a number that is too large");
+                return u32::try_from(number).context("a number exceeds 32 bits");
             }
         }
-        bail!("it holds a number that is too long")
+        bail!("a LEB128 number has more than 5 bytes")
     }
 
     fn section(&mut self) -> Result<(u8, &'a [u8])> {
@@ -176,7 +179,7 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<&'a str> {
         let size = self.number()?;
-        std::str::from_utf8(self.take(usize::try_from(size)?)?).context("it holds a name that is not UTF-8")
+        std::str::from_utf8(self.take(usize::try_from(size)?)?).context("a name is not UTF-8")
     }
 }
 
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn names_leave_the_component_and_everything_else_stays() {
+    fn split_removes_only_the_function_names() {
         let long = "f".repeat(300);
         let named = component(&[module("a.wasm", &[(0, "import"), (7, &long)]), MODULE.to_vec()]);
         let split = split(&named).unwrap();
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_is_cut_off_or_ambiguous_is_an_error() {
+    fn a_truncated_component_or_duplicate_module_names_are_an_error() {
         let named = component(&[module("a", &[(1, "f")])]);
         assert!(split(&named[..named.len() - 1]).is_err());
         let twice = component(&[module("a", &[]), module("a", &[])]);

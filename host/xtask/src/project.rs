@@ -1,4 +1,4 @@
-//! Where things lie in this repository, and how its tools are called.
+//! The paths of this repository, and commands that run in it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,65 +15,64 @@ pub(crate) struct Project {
 impl Project {
     /// Finds the repository that this program was built from.
     pub(crate) fn find() -> Result<Self> {
-        // Cargo names the crate it runs: a moved checkout is then still found.
+        // cargo sets the variable for the crate that it runs, so a moved checkout is found too.
         let manifest = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root =
-            manifest.ancestors().nth(2).context("host/xtask does not lie in a repository")?.to_path_buf();
+        let root = manifest.ancestors().nth(2).context("host/xtask is not in a repository")?.to_path_buf();
         let target = target_directory(&root)?;
         Ok(Self { root, target })
     }
 
-    /// The root of the repository.
+    /// Returns the root of the repository.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where cargo builds.
+    /// Returns cargo's target directory.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Where the wasm files of the tests are put. Not cargo's own choice of a target directory:
-    /// the tests look in one place.
+    /// Returns the folder of the fixtures' wasm files. It does not depend on cargo's target directory,
+    /// because the tests use a fixed path.
     pub(crate) fn fixtures(&self) -> PathBuf {
         self.root.join("target/fixtures")
     }
 
-    /// The contract.
+    /// Returns the folder of the contract.
     pub(crate) fn wit(&self) -> PathBuf {
         self.root.join("wit")
     }
 
-    /// The Python package's folder: what stands on Python's path.
+    /// Returns the folder that contains the Python package, as it would be on Python's path.
     pub(crate) fn python_source(&self) -> PathBuf {
         self.root.join("host/python")
     }
 
-    /// The Python package.
+    /// Returns the folder of the Python package.
     pub(crate) fn package(&self) -> PathBuf {
         self.python_source().join("dagster_ray")
     }
 
-    /// The virtual environment.
+    /// Returns the folder of the virtual environment.
     pub(crate) fn venv(&self) -> PathBuf {
         self.root.join(".venv")
     }
 
-    /// A program of the virtual environment.
+    /// Returns the path of a program of the virtual environment.
     pub(crate) fn venv_program(&self, name: &str) -> PathBuf {
         self.venv().join("bin").join(name)
     }
 
-    /// A program, to be run in the root of the repository.
+    /// Returns a command that runs a program in the root of the repository.
     pub(crate) fn program(&self, name: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(name);
         command.current_dir(&self.root);
-        forget_this_crate(&mut command);
+        remove_crate_variables(&mut command);
         command
     }
 
-    /// Cargo, the one that runs this program.
+    /// Returns a command of the cargo that runs this program.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = self.program(cargo);
@@ -82,9 +81,11 @@ impl Project {
     }
 }
 
-/// `cargo run` describes the crate it runs in the environment. Build scripts that watch those
-/// variables (ring's does) would be run again at every change between `cargo` and `cargo xtask`.
-fn forget_this_crate(command: &mut Command) {
+/// Removes the variables in which `cargo run` describes the crate that it runs.
+///
+/// Build scripts that watch these variables (ring's does) would run again at every change between `cargo`
+/// and `cargo xtask`.
+fn remove_crate_variables(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

@@ -1,4 +1,4 @@
-//! Finds a Python, and keeps the virtual environments.
+//! Finds a Python interpreter and maintains the virtual environments.
 
 use std::env;
 use std::fs;
@@ -14,16 +14,16 @@ use crate::uv;
 
 const OLDEST: (u32, u32) = (3, 10);
 
-/// An environment of the project. What it holds is a lock file in `host/python/requirements`.
+/// A virtual environment, with the packages of a lock file in `host/python/requirements`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Environment {
-    /// `.venv` with what the demo runs.
+    /// `.venv` with the requirements of the demo.
     Demo,
-    /// `.venv` with what the checks and the tests need, which includes the demo's.
+    /// `.venv` with the requirements of the checks, the tests and the demo.
     Test,
-    /// What builds the wheel.
+    /// The tools that build the wheel.
     Build,
-    /// What audits the wheel.
+    /// The tools that audit the wheel.
     Audit,
 }
 
@@ -44,7 +44,7 @@ impl Environment {
         }
     }
 
-    /// A program of the environment.
+    /// Returns the path of a program of the environment.
     pub(crate) fn program(self, project: &Project, name: &str) -> PathBuf {
         self.folder(project).join("bin").join(name)
     }
@@ -53,7 +53,7 @@ impl Environment {
         project.python_source().join("requirements").join(format!("{}.lock", self.name()))
     }
 
-    /// Makes the environment, or finds that it is as its lock file says.
+    /// Creates or updates the environment, unless it already matches its lock file.
     pub(crate) fn make(self, project: &Project, stage: &mut Stage) -> Result<()> {
         let stamp = self.folder(project).join("dagster-ray.stamp");
         let found = fs::read_to_string(&stamp).unwrap_or_default();
@@ -65,14 +65,14 @@ impl Environment {
         }
         if !usable {
             let base = find()?;
-            stage.note(&format!("making {} with {}", self.folder(project).display(), base.display()))?;
+            stage.note(&format!("creating {} with {}", self.folder(project).display(), base.display()))?;
             uv::venv(project, stage, &base, &self.folder(project))?;
         }
         uv::sync(project, stage, &interpreter, &self.lock(project))?;
         fs::write(&stamp, self.state(project)?).context("the stamp of the environment could not be written")
     }
 
-    /// What the environment depends on.
+    /// Returns a text that changes when the environment must be updated.
     fn state(self, project: &Project) -> Result<String> {
         let lock = self.lock(project);
         let text = fs::read(&lock).with_context(|| format!("{} could not be read", lock.display()))?;
@@ -80,15 +80,15 @@ impl Environment {
     }
 }
 
-/// `$PYTHON` where it is set, else the first of the usual names that is recent enough.
+/// Returns `$PYTHON` if it is set, or else the first recent enough interpreter on the PATH.
 pub(crate) fn find() -> Result<PathBuf> {
     if let Some(chosen) = env::var_os("PYTHON").filter(|value| !value.is_empty()) {
         let path = PathBuf::from(chosen);
         let found =
-            version(&path).with_context(|| format!("PYTHON names {}, which does not run", path.display()))?;
+            version(&path).with_context(|| format!("PYTHON is {}, which does not run", path.display()))?;
         if found < OLDEST {
             bail!(
-                "PYTHON names {}, which is Python {}.{}; {}.{} or newer is needed",
+                "PYTHON is {}, which is Python {}.{}; set it to Python {}.{} or newer",
                 path.display(),
                 found.0,
                 found.1,
@@ -109,18 +109,18 @@ pub(crate) fn find() -> Result<PathBuf> {
             Err(_) => {}
         }
     }
-    let seen = if too_old.is_empty() { "none was found as python3".to_owned() } else { too_old.join(", ") };
+    let seen = if too_old.is_empty() { "there is no python3".to_owned() } else { too_old.join(", ") };
     bail!(
-        "Python {}.{} or newer is needed, and {seen}. Install one, or name it: \
+        "no Python {}.{} or newer on the PATH ({seen}). Install one, or set its path: \
          PYTHON=/path/to/python3 cargo xtask demo",
         OLDEST.0,
         OLDEST.1
     )
 }
 
-/// A Python of that version, such as `3.10`, on the PATH or among those of pyenv.
-pub(crate) fn find_version(wanted: &str) -> Option<PathBuf> {
-    let name = format!("python{wanted}");
+/// Returns a Python interpreter of a version such as `3.10`, from the PATH or from pyenv.
+pub(crate) fn find_version(required: &str) -> Option<PathBuf> {
+    let name = format!("python{required}");
     let pyenv = env::var_os("PYENV_ROOT")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".pyenv")))
@@ -129,7 +129,7 @@ pub(crate) fn find_version(wanted: &str) -> Option<PathBuf> {
     std::iter::once(PathBuf::from(&name))
         .chain(installed.map(|entry| entry.path().join("bin").join(&name)))
         .find(|interpreter| {
-            version(interpreter).is_ok_and(|(major, minor)| format!("{major}.{minor}") == wanted)
+            version(interpreter).is_ok_and(|(major, minor)| format!("{major}.{minor}") == required)
         })
 }
 
@@ -139,7 +139,7 @@ fn version(interpreter: &Path) -> Result<(u32, u32)> {
     Ok((major.parse()?, minor.parse()?))
 }
 
-/// What a Python prints that runs a program.
+/// Runs a Python program and returns its output.
 pub(crate) fn print(interpreter: &Path, program: &str) -> Result<String> {
     let output = Command::new(interpreter)
         .args(["-I", "-c", program])
@@ -151,7 +151,7 @@ pub(crate) fn print(interpreter: &Path, program: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Returns bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,4 @@
-//! A real registry for the tests of `dagster-ray push` and `pull`, built from its Go module as the
-//! cluster's programs are.
+//! Builds a real OCI registry from its Go module, for the tests of `dagster-ray push` and `pull`.
 
 use std::path::PathBuf;
 
@@ -7,7 +6,7 @@ use crate::cluster::{Cluster, Program};
 use crate::project::Project;
 use crate::stages::Stages;
 
-/// Where the tests look for the program.
+/// The environment variable in which the tests find the program's path.
 pub(crate) const VARIABLE: &str = "DAGSTER_RAY_TEST_REGISTRY";
 
 const REGISTRY: Program = Program {
@@ -18,7 +17,7 @@ const REGISTRY: Program = Program {
     version_stamp: None,
 };
 
-/// The program, built if it is not there yet; nothing, if that failed.
+/// Returns the path of the program. Builds it if it is not in the cache. Returns `None` if that failed.
 pub(crate) fn build(project: &Project, stages: &Stages) -> Option<PathBuf> {
     let mut program = None;
     stages.run(REGISTRY.name, |stage| {

@@ -1,8 +1,8 @@
-//! Runs the stages of a command, shows their progress, and ends with a table of their times.
+//! Runs the stages of a command, shows their progress, and prints a table of their times.
 //!
-//! Stages may run side by side, from several threads. On a terminal a running stage is one line
-//! that moves; anywhere else it prints plain log lines. The output of the programs goes to a file
-//! for each stage, and its end is printed when the stage fails.
+//! Several threads may run stages at the same time. On a terminal a running stage is a progress bar,
+//! elsewhere plain log lines. The output of a stage's programs goes to a log file, whose end is printed if
+//! the stage fails.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -16,14 +16,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::project::Project;
 
-/// How many lines of a failed stage are shown. The rest is in its file.
-const LINES_OF_A_FAILURE: usize = 150;
-/// How often a stage that takes long says so, where there is no terminal.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
-/// How many characters of a line are shown there.
+/// How many lines of a failed stage's log are printed.
+const FAILURE_LINES: usize = 150;
+/// How often a running stage prints a line if there is no terminal.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
+/// How many characters of an output line are printed if there is no terminal.
 const LINE: usize = 80;
-/// How long to wait for output after a program ended. A daemon that it left behind may keep the
-/// pipe open for ever.
+/// How long to wait for output after a program ended. A daemon that it started may keep the pipe open.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 enum Outcome {
@@ -42,19 +41,19 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    /// Starts with no stage.
+    /// Creates the folder of the logs. No stage has run yet.
     pub(crate) fn new(project: &Project, verbose: bool) -> Result<Self> {
         let logs = project.target().join("xtask");
-        fs::create_dir_all(&logs).with_context(|| format!("{} could not be made", logs.display()))?;
+        fs::create_dir_all(&logs).with_context(|| format!("{} could not be created", logs.display()))?;
         Ok(Self { logs, verbose, began: Instant::now(), bars: MultiProgress::new(), done: Mutex::default() })
     }
 
-    /// Runs one stage, and returns whether it passed.
+    /// Runs a stage. Returns whether it passed.
     pub(crate) fn run(&self, name: &str, work: impl FnOnce(&mut Stage) -> Result<()>) -> bool {
         self.output(name, work).is_some()
     }
 
-    /// Runs one stage, and returns what it made, or `None` if it failed.
+    /// Runs a stage. Returns its result, or `None` if it failed.
     pub(crate) fn output<T>(&self, name: &str, work: impl FnOnce(&mut Stage) -> Result<T>) -> Option<T> {
         let began = Instant::now();
         let log = self.logs.join(format!("{}.log", name.replace(' ', "-")));
@@ -64,25 +63,25 @@ impl Stages {
             result
         });
         let time = began.elapsed();
-        let (outcome, made) = match result {
-            Ok(made) => {
+        let (outcome, value) = match result {
+            Ok(value) => {
                 self.print(&format!("  ok      {name} ({})", seconds(time)));
-                (Outcome::Passed, Some(made))
+                (Outcome::Passed, Some(value))
             }
             Err(error) => {
                 let mut report = format!("  FAILED  {name} ({})\n", seconds(time));
                 if !self.verbose {
-                    report.push_str(&end_of(&log));
+                    report.push_str(&last_lines(&log));
                 }
                 self.print(&format!("{report}{name}: {error:#}"));
                 (Outcome::Failed, None)
             }
         };
         self.note(name, outcome, time);
-        made
+        value
     }
 
-    /// Prints a line above the progress bars.
+    /// Prints text above the progress bars.
     fn print(&self, text: &str) {
         self.bars.suspend(|| eprintln!("{text}"));
     }
@@ -92,18 +91,18 @@ impl Stages {
         done.push((name.to_owned(), outcome, time));
     }
 
-    /// Notes that a stage did not run.
+    /// Records that a stage did not run, with the reason.
     pub(crate) fn skip(&self, name: &str, reason: &str) {
         self.print(&format!("  skipped {name}: {reason}"));
         self.note(name, Outcome::Skipped(reason.to_owned()), Duration::ZERO);
     }
 
-    /// Ends the part that is shown as stages, for a command that goes on with output of its own.
+    /// Ends the progress display, for a command that continues with its own output.
     pub(crate) fn close(&self) {
         eprintln!("  ready   after {}\n", seconds(self.began.elapsed()));
     }
 
-    /// Prints the table, and returns whether no stage failed.
+    /// Prints the table of stages. Returns whether no stage failed.
     pub(crate) fn finish(self) -> bool {
         let done = self.done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let width = done.iter().map(|(name, _, _)| name.len()).max().unwrap_or(0);
@@ -124,7 +123,7 @@ impl Stages {
             };
             eprintln!("  {name:<width$}  {:>9}  {word}", seconds(*time));
         }
-        eprintln!("  {:<width$}  {:>9}", "together", seconds(self.began.elapsed()));
+        eprintln!("  {:<width$}  {:>9}", "total", seconds(self.began.elapsed()));
         if !failed.is_empty() {
             eprintln!("failed: {}", failed.join(", "));
         }
@@ -133,13 +132,13 @@ impl Stages {
     }
 }
 
-/// A stage under way.
+/// A running stage.
 pub(crate) struct Stage {
     name: String,
     bar: Option<ProgressBar>,
     log: File,
     verbose: bool,
-    last_sign: Instant,
+    last_progress: Instant,
     began: Instant,
 }
 
@@ -161,7 +160,7 @@ impl Stage {
             bar,
             log: file,
             verbose,
-            last_sign: Instant::now(),
+            last_progress: Instant::now(),
             began: Instant::now(),
         })
     }
@@ -172,24 +171,24 @@ impl Stage {
         }
     }
 
-    /// Notes what the stage does now.
+    /// Writes a line to the stage's log and shows it as progress.
     pub(crate) fn note(&mut self, text: &str) -> Result<()> {
         writeln!(self.log, "{text}").context("the stage's log could not be written")?;
         if let Some(bar) = &self.bar {
             bar.set_message(text.trim().to_owned());
         } else if self.verbose {
             eprintln!("          {text}");
-        } else if self.last_sign.elapsed() >= SIGN_OF_LIFE {
-            self.last_sign = Instant::now();
+        } else if self.last_progress.elapsed() >= PROGRESS_INTERVAL {
+            self.last_progress = Instant::now();
             let short: String = text.trim().chars().take(LINE).collect();
             eprintln!("  still   {} ({}): {short}", self.name, seconds(self.began.elapsed()));
         }
         Ok(())
     }
 
-    /// Runs a program to its end. Its failure is the stage's failure.
+    /// Runs a program until it ends. Fails if the program fails.
     pub(crate) fn execute(&mut self, command: &mut Command) -> Result<()> {
-        let shown = words(command);
+        let shown = command_line(command);
         self.note(&format!("$ {shown}"))?;
         let (reader, writer) = std::io::pipe().context("no pipe could be made")?;
         command
@@ -197,9 +196,9 @@ impl Stage {
             .stdout(writer.try_clone().context("no pipe could be made")?)
             .stderr(writer);
         let mut child =
-            command.spawn().with_context(|| format!("{} could not be started", words_of_program(command)))?;
-        // The command holds the writing ends; the reader sees the end of the output only when
-        // they are closed.
+            command.spawn().with_context(|| format!("{} could not be started", program_name(command)))?;
+        // The command holds the writing ends of the pipe. The reader sees the end of the output only
+        // after they are closed.
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
 
         let (sender, lines) = mpsc::channel();
@@ -228,17 +227,17 @@ impl Stage {
         }
         let status = child.wait()?;
         if !status.success() {
-            bail!("`{shown}` ended with {status}");
+            bail!("`{shown}` failed: {status}");
         }
         Ok(())
     }
 }
 
-fn words_of_program(command: &Command) -> String {
+fn program_name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-fn words(command: &Command) -> String {
+fn command_line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     std::iter::once(program)
         .chain(command.get_args())
@@ -247,17 +246,17 @@ fn words(command: &Command) -> String {
         .join(" ")
 }
 
-/// The last lines of a stage's log, indented.
-fn end_of(log: &Path) -> String {
+/// Returns the last lines of a stage's log, indented.
+fn last_lines(log: &Path) -> String {
     let Ok(bytes) = fs::read(log) else {
         return String::new();
     };
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    let left_out = lines.len().saturating_sub(LINES_OF_A_FAILURE);
+    let left_out = lines.len().saturating_sub(FAILURE_LINES);
     let mut end = String::new();
     if left_out > 0 {
-        end.push_str(&format!("    ({left_out} lines before these are in {})\n", log.display()));
+        end.push_str(&format!("    (the {left_out} lines before are in {})\n", log.display()));
     }
     for line in &lines[left_out..] {
         end.push_str(&format!("    {line}\n"));

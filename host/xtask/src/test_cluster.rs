@@ -10,23 +10,23 @@ use anyhow::{Context, Result, bail};
 use crate::project::Project;
 use crate::stages::{Stage, Stages};
 
-/// Names the running cluster to the tests.
+/// The environment variable in which the tests find the running cluster's `ready.json`.
 pub(crate) const VARIABLE: &str = "DAGSTER_RAY_TEST_CLUSTER";
 
-/// How long it may take to end in order.
-const LAST_SECONDS: Duration = Duration::from_secs(30);
+/// How long the cluster may take to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A cluster that runs until this is dropped.
+/// A running cluster. Dropping it stops the cluster.
 pub(crate) struct TestCluster {
     process: Child,
-    /// What it says of itself.
+    /// The file that describes the running cluster.
     pub(crate) ready: PathBuf,
-    /// The access to it.
+    /// The kubeconfig of the cluster.
     pub(crate) kubeconfig: PathBuf,
 }
 
 impl TestCluster {
-    /// Starts it. Its programs are there already.
+    /// Starts the cluster. Its programs must have been built.
     pub(crate) fn start(project: &Project, stages: &Stages) -> Option<Self> {
         let mut started = None;
         stages.run("cluster", |stage| {
@@ -37,25 +37,28 @@ impl TestCluster {
     }
 
     fn begin(project: &Project, stage: &mut Stage) -> Result<Self> {
-        // Not this program itself: the build before may have put another in its place.
+        // Run by cargo and not as this program's own file, which the build may have replaced.
         let mut process = project
             .cargo(&["xtask", "cluster", "up", "--", "-json", "-until-eof"])
-            // It ends with its standard input, and so with this process, however that ends.
+            // The cluster stops at the end of its standard input, so also when this process is killed.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .context("the cluster could not be started")?;
-        let output = process.stdout.take().context("the cluster has no output")?;
+        let output = process.stdout.take().context("the cluster's standard output is not piped")?;
         let mut cluster = Self { process, ready: PathBuf::new(), kubeconfig: PathBuf::new() };
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).context("the cluster could not be read from")?;
+        BufReader::new(output).read_line(&mut line).context("the cluster's output could not be read")?;
         if line.trim().is_empty() {
-            bail!("the cluster did not start; `cargo xtask cluster up` shows why");
+            bail!("the cluster did not start. Run `cargo xtask cluster up` to see why");
         }
         stage.note(&line)?;
-        let facts: serde_json::Value = serde_json::from_str(&line).context("not what a cluster says")?;
-        let state = facts.get("state").and_then(serde_json::Value::as_str).context("no state is named")?;
+        let facts: serde_json::Value = serde_json::from_str(&line).context("the cluster printed no JSON")?;
+        let state = facts
+            .get("state")
+            .and_then(serde_json::Value::as_str)
+            .context("the cluster's JSON has no field `state`")?;
         cluster.ready = PathBuf::from(state).join("ready.json");
         cluster.kubeconfig = PathBuf::from(state).join("kubeconfig");
         Ok(cluster)
@@ -66,13 +69,13 @@ impl Drop for TestCluster {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
         let began = Instant::now();
-        while began.elapsed() < LAST_SECONDS {
+        while began.elapsed() < STOP_TIMEOUT {
             if matches!(self.process.try_wait(), Ok(Some(_))) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        // What is left is to be reported by nobody: the process is ending.
+        // Errors are ignored: the run is over, and nothing could be done about them.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

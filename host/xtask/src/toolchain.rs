@@ -1,4 +1,4 @@
-//! What the Rust toolchain lacks.
+//! Installs the Rust target of components.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::stages::{Stage, Stages};
 /// The target that components are built for.
 pub(crate) const WASM: &str = "wasm32-wasip2";
 
-/// Adds the target that components are built for, if it is missing. Returns whether it is there.
+/// Installs the target that components are built for, if it is missing. Returns whether it is installed.
 pub(crate) fn wasm_target(project: &Project, stages: &Stages) -> bool {
     stages.run("wasm target", |stage| add_wasm_target(project, stage))
 }
@@ -19,12 +19,11 @@ fn add_wasm_target(project: &Project, stage: &mut Stage) -> Result<()> {
     if has_wasm_target(project)? {
         return Ok(());
     }
-    // Rustup does not always install what rust-toolchain.toml lists, RUSTUP_AUTO_INSTALL=0 for
-    // one forbids it.
+    // rustup does not always install the targets of rust-toolchain.toml: RUSTUP_AUTO_INSTALL=0 forbids it.
     stage.execute(project.program("rustup").args(["target", "add", WASM])).with_context(|| {
         format!(
-            "the Rust target {WASM} is missing. Where Rust was installed without rustup, \
-                 install the target by the same way as Rust itself"
+            "the Rust target {WASM} is missing. If Rust was installed without rustup, install the \
+                 target in the same way"
         )
     })?;
     if !has_wasm_target(project)? {
@@ -36,8 +35,8 @@ fn add_wasm_target(project: &Project, stage: &mut Stage) -> Result<()> {
 fn has_wasm_target(project: &Project) -> Result<bool> {
     let output =
         project.program("rustc").args(["--print", "target-libdir", "--target", WASM]).output().context(
-            "rustc could not be run. Install Rust with rustup; the version that \
-             rust-toolchain.toml names comes with `rustup toolchain install`",
+            "rustc could not be run. Install rustup, then run `rustup toolchain install` for the \
+             version in rust-toolchain.toml",
         )?;
     if !output.status.success() {
         bail!("rustc does not know {WASM}: {}", String::from_utf8_lossy(&output.stderr).trim());

@@ -1,4 +1,4 @@
-//! uv, which makes the Python environments from lock files with hashes.
+//! uv: creates Python environments from lock files with hashes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use crate::project::Project;
 use crate::python;
 use crate::stages::Stage;
 
-/// The version that is fetched from PyPI where no uv is installed.
+/// The version that is installed from PyPI if uv is not on the PATH.
 const FROM_PYPI: &str = "0.13.9";
-/// The oldest installed version that is used.
+/// The oldest version on the PATH that is used.
 const OLDEST: (u32, u32) = (0, 5);
 
-/// Returns uv's program: the installed one, or one that is fetched from PyPI into `target`.
+/// Returns the path of uv: the one on the PATH, or one that is installed from PyPI into `target`.
 pub(crate) fn program(project: &Project, stage: &mut Stage) -> Result<PathBuf> {
     let installed = PathBuf::from("uv");
     if version(&installed).is_some_and(|found| found >= OLDEST) {
@@ -31,16 +31,17 @@ pub(crate) fn program(project: &Project, stage: &mut Stage) -> Result<PathBuf> {
             .arg(&folder)
             .arg(format!("uv=={FROM_PYPI}"));
         stage.execute(&mut install).context(
-            "uv could not be installed from PyPI. Install it by hand, or install pip for the Python \
-             that is used (on Debian and Ubuntu: the package python3-pip)",
+            "uv could not be installed from PyPI. Install uv, or install pip for this Python (on Debian \
+             and Ubuntu: the package python3-pip)",
         )?;
     }
     Ok(fetched)
 }
 
-/// A command of uv for one environment. It uses only the Pythons of this machine, and compiles what it
-/// installs: a process that finds no byte code, and may not write it (`PYTHONDONTWRITEBYTECODE`, another
-/// owner), compiles all of Dagster and Ray at each start, which takes longer than a step.
+/// Returns a uv command that uses only the Pythons of this machine and compiles packages to byte code.
+///
+/// Without byte code, a process that cannot write it (`PYTHONDONTWRITEBYTECODE`, another owner) compiles
+/// all of Dagster and Ray at each start, which takes longer than a step.
 pub(crate) fn command(project: &Project, stage: &mut Stage, arguments: &[&str]) -> Result<Command> {
     let mut command = project.program(program(project, stage)?);
     command.args(arguments).env("UV_PYTHON_DOWNLOADS", "never").env("UV_NO_PROGRESS", "1");
@@ -48,7 +49,7 @@ pub(crate) fn command(project: &Project, stage: &mut Stage, arguments: &[&str]) 
     Ok(command)
 }
 
-/// Makes a virtual environment, in place of one that is there.
+/// Creates a virtual environment. An existing one is replaced.
 pub(crate) fn venv(project: &Project, stage: &mut Stage, base: &Path, folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("{} could not be removed", folder.display()))?;
@@ -57,7 +58,7 @@ pub(crate) fn venv(project: &Project, stage: &mut Stage, base: &Path, folder: &P
     stage.execute(command.arg(base).arg(folder))
 }
 
-/// Makes the packages of an environment those of a lock file, and no others.
+/// Installs the packages of a lock file into an environment and removes all others.
 pub(crate) fn sync(project: &Project, stage: &mut Stage, interpreter: &Path, lock: &Path) -> Result<()> {
     let mut command = command(project, stage, &["pip", "sync", "--quiet", "--require-hashes", "--python"])?;
     stage

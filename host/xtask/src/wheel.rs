@@ -1,4 +1,4 @@
-//! The wheel: the one build of the host that is both tested and shipped.
+//! Builds, installs and audits the wheel. Tests and releases use the same build of the host.
 
 use std::env::consts::{ARCH, DLL_PREFIX, DLL_SUFFIX, OS};
 use std::fs;
@@ -16,25 +16,25 @@ use crate::stages::{Stage, Stages};
 use crate::toolchain;
 use crate::uv;
 
-/// The oldest glibc that the extension is linked for: that of manylinux2014.
+/// The oldest supported glibc: that of manylinux2014.
 const GLIBC: (u32, u32) = (2, 17);
-/// The oldest CPython whose stable ABI is used.
+/// The wheel's Python and ABI tag: the stable ABI of CPython 3.10.
 const ABI: &str = "cp310-abi3";
-/// Most bytes of a wheel.
+/// The maximum size of the wheel, in bytes.
 const LARGEST: u64 = 15 << 20;
-/// The name of the distribution, as it stands in file names.
+/// The name of the distribution in file names.
 const DISTRIBUTION: &str = "dagster_ray_wasm";
 
-/// Builds the components, the extension and the wheel, and returns the wheel's path.
+/// Builds the components, the extension and the wheel. Returns the wheel's path, or `None` if a stage failed.
 pub(crate) fn build(project: &Project, stages: &Stages) -> Option<PathBuf> {
     if !toolchain::wasm_target(project, stages) {
         return None;
     }
-    let made = stages.run("linker", |stage| linker(project, stage));
+    let has_linker = stages.run("linker", |stage| linker(project, stage));
     let (components, host) = std::thread::scope(|scope| {
-        // They share no crate, and each leaves a core idle at times.
+        // The two builds share no crate, and each leaves a core idle at times.
         let components = scope.spawn(|| stages.run("components", |stage| components::build(project, stage)));
-        let host = made && stages.run("host", |stage| extension(project, stage));
+        let host = has_linker && stages.run("host", |stage| extension(project, stage));
         (components.join().unwrap_or(false), host)
     });
     if !(components && host) {
@@ -46,17 +46,17 @@ pub(crate) fn build(project: &Project, stages: &Stages) -> Option<PathBuf> {
     })
 }
 
-/// Compiles the extension module, links it for an old glibc, and puts it into the package.
+/// Compiles the extension module, links it for an old glibc, and copies it into the package.
 ///
-/// Only the last link differs from a plain build, so that tests and extension share all that is
-/// compiled.
+/// Only the last link differs from a plain build, so the tests and the extension share all compiled crates.
 fn extension(project: &Project, stage: &mut Stage) -> Result<()> {
     let mut cargo = project.cargo(&["rustc", "--locked", "--release", "--package", "dagster-ray-python"]);
     cargo.args(["--lib", "--", "-C", "linker-flavor=gcc", "-C"]);
     cargo.arg(format!("linker={}", linker_file(project).display()));
     stage.execute(&mut cargo)?;
     let library = project.target().join("release").join(format!("{DLL_PREFIX}_native{DLL_SUFFIX}"));
-    let content = fs::read(&library).with_context(|| format!("cargo did not make {}", library.display()))?;
+    let content =
+        fs::read(&library).with_context(|| format!("cargo did not create {}", library.display()))?;
     files::write_if_changed(&extension_file(project), &content)
 }
 
@@ -64,7 +64,7 @@ fn extension_file(project: &Project) -> PathBuf {
     project.package().join("_native.abi3.so")
 }
 
-/// Makes the program that links with zig, which knows the symbols of each version of glibc.
+/// Writes the script that links with zig, which knows the symbol versions of each glibc.
 fn linker(project: &Project, stage: &mut Stage) -> Result<()> {
     Environment::Build.make(project, stage)?;
     let python = Environment::Build.program(project, "python");
@@ -83,8 +83,9 @@ fn linker_file(project: &Project) -> PathBuf {
     project.target().join("xtask/link")
 }
 
-/// Compiles the components for every CPU of this architecture, with the extension itself: code and
-/// host then fit each other.
+/// Compiles the components for the baseline CPU of this architecture.
+///
+/// The extension itself compiles them, so that the code matches the engine that loads it.
 fn precompile(project: &Project, stage: &mut Stage) -> Result<()> {
     let program = "import importlib.util, sys\n\
                    spec = importlib.util.spec_from_file_location('dagster_ray._native', sys.argv[1])\n\
@@ -97,10 +98,10 @@ fn precompile(project: &Project, stage: &mut Stage) -> Result<()> {
     stage.execute(&mut python).context("the components could not be compiled ahead of time")
 }
 
-/// Packs the wheel, unless the one that is there was made of the same files.
+/// Packs the wheel, unless the existing one was built from the same files. Returns its path.
 fn pack(project: &Project, stage: &mut Stage) -> Result<PathBuf> {
     if OS != "linux" {
-        bail!("a wheel is built on Linux only; `cargo xtask develop` works here");
+        bail!("cannot build a wheel on {OS}: build it on Linux");
     }
     equal_versions(project)?;
     let state = state(project)?;
@@ -120,13 +121,13 @@ fn pack(project: &Project, stage: &mut Stage) -> Result<PathBuf> {
     let size = fs::metadata(&wheel)?.len();
     stage.note(&format!("{} has {:.1} MiB", wheel.display(), size as f64 / f64::from(1 << 20)))?;
     if size > LARGEST {
-        bail!("the wheel has {size} bytes, more than {LARGEST}");
+        bail!("the wheel {} has {size} bytes; the limit is {LARGEST}", wheel.display());
     }
     fs::write(stamp, state)?;
     Ok(wheel)
 }
 
-/// Runs the build backend. `version` is hatchling's word for what kind of wheel.
+/// Runs hatchling. `version` is hatchling's name for the kind of wheel: `standard` or `editable`.
 fn hatchling(project: &Project, stage: &mut Stage, version: &str, to: &Path, tag: &str) -> Result<()> {
     let mut build = project.program(Environment::Build.program(project, "python"));
     build.current_dir(project.python_source()).env("DAGSTER_RAY_WHEEL_TAG", tag);
@@ -134,7 +135,7 @@ fn hatchling(project: &Project, stage: &mut Stage, version: &str, to: &Path, tag
     stage.execute(build.arg(to))
 }
 
-/// What the wheel is made of.
+/// Returns a digest of the files that the wheel is built from.
 fn state(project: &Project) -> Result<String> {
     let mut digest = Sha256::new();
     let source = project.python_source();
@@ -154,7 +155,7 @@ fn state(project: &Project) -> Result<String> {
     Ok(hex(&digest.finalize()))
 }
 
-/// The workspace and the package name their version in a file each.
+/// Checks that `_version.py` and `Cargo.toml` contain the same version.
 fn equal_versions(project: &Project) -> Result<()> {
     let file = project.package().join("_version.py");
     let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
@@ -162,7 +163,7 @@ fn equal_versions(project: &Project) -> Result<()> {
     let cargo = env!("CARGO_PKG_VERSION");
     if python != cargo {
         bail!(
-            "{} says {python}, and Cargo.toml says {cargo}: write the same version in both",
+            "{} has the version {python}, and Cargo.toml has {cargo}: write the same version in both",
             file.display()
         );
     }
@@ -179,11 +180,11 @@ fn only_wheel(folder: &Path) -> Result<PathBuf> {
     }
     match wheels.as_slice() {
         [wheel] => Ok(wheel.clone()),
-        _ => bail!("{} holds {} wheels instead of one", folder.display(), wheels.len()),
+        _ => bail!("{} contains {} wheels instead of one", folder.display(), wheels.len()),
     }
 }
 
-/// Installs the wheel into `.venv`, unless it is there already.
+/// Installs the wheel into `.venv`, unless it is already installed.
 pub(crate) fn install(project: &Project, stage: &mut Stage, wheel: &Path) -> Result<()> {
     let stamp = project.venv().join("dagster-ray-wheel.stamp");
     let state = hex(&Sha256::digest(fs::read(wheel)?));
@@ -197,7 +198,7 @@ pub(crate) fn install(project: &Project, stage: &mut Stage, wheel: &Path) -> Res
     fs::write(stamp, state).context("the stamp of the installed wheel could not be written")
 }
 
-/// Whether the environment holds the package. A new lock file takes it away.
+/// Returns whether the package is installed in `.venv`. An update to a new lock file removes it.
 fn is_installed(project: &Project) -> Result<bool> {
     for entry in fs::read_dir(project.venv().join("lib"))? {
         let record = format!("site-packages/{DISTRIBUTION}-{}.dist-info/RECORD", env!("CARGO_PKG_VERSION"));
@@ -208,7 +209,7 @@ fn is_installed(project: &Project) -> Result<bool> {
     Ok(false)
 }
 
-/// Makes `.venv` use the source tree, so that an edited Python file needs no build.
+/// Installs an editable wheel into `.venv`, so that an edited Python file needs no build.
 pub(crate) fn develop(project: &Project, stage: &mut Stage) -> Result<()> {
     let folder = project.target().join("editable");
     if folder.exists() {
@@ -224,14 +225,14 @@ pub(crate) fn develop(project: &Project, stage: &mut Stage) -> Result<()> {
     stage.execute(command.arg("--python").arg(project.venv_program("python")).arg(only_wheel(&folder)?))
 }
 
-/// Checks the wheel: symbols, stable ABI, contents, metadata.
+/// Checks the symbols, the stable ABI, the contents and the metadata of the wheel.
 pub(crate) fn audit(project: &Project, stage: &mut Stage, wheel: &Path) -> Result<()> {
     Environment::Audit.make(project, stage)?;
     let program = |name: &str| project.program(Environment::Audit.program(project, name));
     let (major, minor) = GLIBC;
     let show =
         program("auditwheel").arg("show").arg(wheel).output().context("auditwheel could not be run")?;
-    // It breaks its lines to a width.
+    // auditwheel wraps its lines.
     let text = String::from_utf8_lossy(&show.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     stage.note(&text)?;
     let tag = format!("manylinux_{major}_{minor}_{ARCH}");
@@ -250,7 +251,7 @@ pub(crate) fn audit(project: &Project, stage: &mut Stage, wheel: &Path) -> Resul
     stage.execute(program("twine").args(["check", "--strict"]).arg(wheel))
 }
 
-/// `cargo xtask wheel`: builds, audits and copies the wheel into `dist/`.
+/// Builds the wheel, audits it and copies it to `dist/`.
 pub(crate) fn run(project: &Project, stages: &Stages) {
     let Some(wheel) = build(project, stages) else { return };
     let _ = stages.run("audit", |stage| audit(project, stage, &wheel))

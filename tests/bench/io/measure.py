@@ -1,8 +1,7 @@
-"""Measures one way to keep values: `python measure.py raw|asked|ours|theirs`. Prints JSON.
+"""Measures one way to store values: `python measure.py raw|actor|own|pypi`. Prints JSON.
 
-Times are in seconds. Each way gets a Ray of its own with the same settings. It runs in the
-environment of the package that it measures, so it imports that package and nothing else of this
-project.
+Times are in seconds. Each way runs on a separate Ray with the same settings. The script runs in the
+environment of the measured package, so it imports no other module of this project.
 """
 
 import json
@@ -18,7 +17,7 @@ import ray
 
 STORE_BYTES = 6 << 30
 READERS = 10
-# What is measured, with how often.
+# A function that creates the value, and the number of repetitions, for each case.
 CASES: dict[str, tuple[Callable[[], Any], int]] = {
     "array of 1 KiB": (lambda: np.arange(1 << 7), 30),
     "array of 1 MiB": (lambda: np.arange(1 << 17), 30),
@@ -31,7 +30,7 @@ CASES: dict[str, tuple[Callable[[], Any], int]] = {
 
 
 class Raw:
-    """Ray itself, without anybody who keeps values for others."""
+    """Ray alone: the process that stored the value holds the reference."""
 
     def __init__(self, kept: dict[str, Any] | None = None) -> None:
         self.kept = kept or {}
@@ -48,22 +47,24 @@ class Raw:
 
 @ray.remote(num_cpus=0)
 class Holder:
-    """Holds references, and hands them to whoever asks."""
+    """An actor that holds references and returns them to other processes."""
 
     def __init__(self) -> None:
         self._kept: dict[str, list[Any]] = {}
 
     def keep(self, key: str, reference: list[Any]) -> None:
-        # In a list: Ray would put the value itself in the place of a reference.
+        # In a list: Ray would replace a reference that is an argument with its value.
         self._kept[key] = reference
 
     def find(self, key: str) -> list[Any]:
         return self._kept[key]
 
 
-class Asked:
-    """Ray itself, where the reader is not the process that stored: it has to ask for the
-    reference, as every step does. Nothing that keeps values in Ray can take less."""
+class ViaActor:
+    """Ray with an actor that holds the references, because another process stored the value.
+
+    Every Dagster step needs this, so it is the lower limit for any store in Ray.
+    """
 
     def __init__(self, holder: Any = None) -> None:
         self.holder = holder or Holder.remote()
@@ -79,7 +80,7 @@ class Asked:
 
 
 class Managed:
-    """An IO manager, called as Dagster calls it."""
+    """`RayIOManager`, called as Dagster calls it."""
 
     def __init__(self) -> None:
         from dagster_ray import RayIOManager
@@ -88,7 +89,7 @@ class Managed:
         self._contexts: dict[str, tuple[Any, Any]] = {}
 
     def prepare(self, key: str) -> None:
-        """Makes Dagster's contexts, which cost more than most of what is measured here."""
+        """Creates Dagster's contexts in advance, which takes longer than most operations."""
         import dagster as dg
 
         output = dg.build_output_context(asset_key=key, name="result")
@@ -102,15 +103,15 @@ class Managed:
         return self.manager.load_input(self._contexts[key][1])
 
 
-Way = Raw | Asked | Managed
+Way = Raw | ViaActor | Managed
 
 
 @ray.remote(num_cpus=0)
 class Reader:
-    """A process that loads values, as each of Dagster's steps is one."""
+    """A process that loads values, like a Dagster step."""
 
     def __init__(self, name: str, kept: dict[str, Any], holder: Any) -> None:
-        ways = {"raw": lambda: Raw(kept), "asked": lambda: Asked(holder)}
+        ways = {"raw": lambda: Raw(kept), "actor": lambda: ViaActor(holder)}
         self._way = ways.get(name, Managed)()
 
     def prepare(self, key: str) -> None:
@@ -125,7 +126,7 @@ class Reader:
 
 
 def measure(name: str) -> dict[str, Any]:
-    way: Way = {"raw": Raw, "asked": Asked}.get(name, Managed)()
+    way: Way = {"raw": Raw, "actor": ViaActor}.get(name, Managed)()
     way.prepare("warm-up")
     way.store("warm-up", np.arange(10))
     way.load("warm-up")
@@ -135,10 +136,10 @@ def measure(name: str) -> dict[str, Any]:
         key = case.replace(" ", "_").replace(",", "")
         stores, loads = [], []
         for _ in range(times):
-            # A context takes the metadata of one output.
+            # A context accepts the metadata of one output only.
             way.prepare(key)
             stores.append(_timed(lambda value=value, key=key: way.store(key, value)))
-        # A store that returns before its work is done is only done once the value can be loaded.
+        # A store may return before its work is done, so the first load is measured separately.
         first = _timed(lambda key=key: way.load(key))
         for _ in range(times):
             loads.append(_timed(lambda key=key: way.load(key)))
@@ -165,7 +166,7 @@ def _timed(work: Callable[[], Any]) -> float:
 
 def _readers(name: str, way: Way) -> dict[str, float]:
     kept = dict(way.kept) if isinstance(way, Raw) else {}
-    holder = way.holder if isinstance(way, Asked) else None
+    holder = way.holder if isinstance(way, ViaActor) else None
     readers = [Reader.remote(name, kept, holder) for _ in range(READERS)]
     for key in ("warm-up", "array_of_256_MiB"):
         ray.get([reader.prepare.remote(key) for reader in readers])
@@ -182,8 +183,8 @@ def _readers(name: str, way: Way) -> dict[str, float]:
 
 
 def _registry_bytes(name: str) -> int | None:
-    """Memory of the actor that keeps values, without what it maps of the object store."""
-    titles = {"ours": "ray::Registry", "theirs": "ray::RayObjectMap"}
+    """Returns the anonymous memory of the registry actor in bytes, without the object store."""
+    titles = {"own": "ray::Registry", "pypi": "ray::RayObjectMap"}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             title = (process / "cmdline").read_text()

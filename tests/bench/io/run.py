@@ -1,9 +1,8 @@
-"""Compares the IO manager with Ray itself and with `dagster-ray` of PyPI, in one run.
+"""Compares the IO manager with Ray alone and with PyPI's `dagster-ray`, in one run.
 
-`python run.py OURS THEIRS`: the interpreters of the two environments. Ray itself is measured
-twice, first and last: how far these two are apart is the noise of the machine. "Ray, asked" is Ray
-itself where the reader has to ask an actor for the reference, because another process stored the
-value: between Dagster's steps it is always so.
+`python run.py OWN PYPI`: the interpreters of the two environments. Ray alone is measured first and
+last; the difference is the noise of the machine. "Ray via actor" gets the reference from an actor,
+because another process stored the value, as between Dagster's steps.
 """
 
 import json
@@ -27,7 +26,7 @@ def measured(interpreter: str, name: str) -> dict[str, Any]:
     done = subprocess.run(
         [interpreter, str(MEASURE), name],
         stdout=subprocess.PIPE,
-        # Dagster's own log lines.
+        # Dagster writes its log there.
         stderr=subprocess.DEVNULL,
         text=True,
         check=True,
@@ -41,57 +40,57 @@ def milliseconds(seconds: float) -> str:
 
 
 def main() -> None:
-    ours, theirs = sys.argv[1:3]
-    announce(ours)
-    first = measured(ours, "raw")
-    asked = measured(ours, "asked")
-    mine = measured(ours, "ours")
-    other = measured(theirs, "theirs")
-    last = measured(ours, "raw")
-    titles = ("Ray itself", "Ray, asked", "ours", "dagster-ray")
-    ratios = ("ours / Ray", "ours / asked", "theirs / ours")
+    own_python, pypi_python = sys.argv[1:3]
+    announce(own_python)
+    first = measured(own_python, "raw")
+    actor = measured(own_python, "actor")
+    own = measured(own_python, "own")
+    pypi = measured(pypi_python, "pypi")
+    last = measured(own_python, "raw")
+    titles = ("Ray alone", "Ray via actor", "wasm", "PyPI")
+    ratios = ("wasm / Ray", "wasm / actor", "PyPI / wasm")
     rows = [("", *titles, *ratios, "noise")]
 
     def row(title: str, *path: str) -> None:
-        def of(results: Any) -> float:
+        def figure(results: Any) -> float:
             for part in path:
                 results = results[part]
             return results
 
-        raws = sorted([of(first), of(last)])
+        raws = sorted([figure(first), figure(last)])
         raw = sum(raws) / 2
         rows.append(
             (
                 title,
-                *map(milliseconds, (raw, of(asked), of(mine), of(other))),
-                f"{of(mine) / raw:.2f}",
-                f"{of(mine) / of(asked):.2f}",
-                f"{of(other) / of(mine):.1f}",
+                *map(milliseconds, (raw, figure(actor), figure(own), figure(pypi))),
+                f"{figure(own) / raw:.2f}",
+                f"{figure(own) / figure(actor):.2f}",
+                f"{figure(pypi) / figure(own):.1f}",
                 f"± {100 * (raws[1] - raws[0]) / 2 / raw:.0f} %",
             )
         )
 
-    for case in [case for case in mine if case not in ("readers", "registry")]:
+    for case in [case for case in own if case not in ("readers", "registry")]:
         row(f"{case}: store", case, "store")
         row(f"{case}: load", case, "load")
-        if "read" in mine[case]:
-            row(f"{case}: load and read through", case, "read")
-    for results in (first, asked, mine, other, last):
+        if "read" in own[case]:
+            row(f"{case}: load and sum up", case, "read")
+    for results in (first, actor, own, pypi, last):
         dicts = results["500,000 dicts"]
         results["dicts, both"] = dicts["store"] + dicts["load"]
     row("500,000 dicts: store and load", "dicts, both")
     row("256 MiB: 10 readers, first load each", "readers", "each")
-    row("256 MiB: 10 readers, loads again", "readers", "again")
-    row("256 MiB: 10 readers at once, together", "readers", "together")
-    widths = [max(len(line[place]) for line in rows) for place in range(len(rows[0]))]
+    row("256 MiB: 10 readers, second load each", "readers", "again")
+    row("256 MiB: 10 readers, all first loads", "readers", "together")
+    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         )
-    for name, results in (("ours", mine), ("dagster-ray", other)):
+    for name, results in (("wasm", own), ("PyPI", pypi)):
         size = results["registry"]
         shown = "unknown" if size is None else f"{size / 2**20:.0f} MiB"
-        print(f"memory of the registry's own, {name}: {shown}")
+        print(f"memory of the registry actor, {name}: {shown}")
 
 
 if __name__ == "__main__":

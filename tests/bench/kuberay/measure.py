@@ -1,7 +1,7 @@
-"""Waits for clusters in one way: `python measure.py KUBECONFIG NAMESPACE IMAGE SPEC TIMES`.
+"""Creates clusters and waits for them: `python measure.py KUBECONFIG NAMESPACE IMAGE SPEC TIMES`.
 
-Prints JSON: of each cluster its name, and when its user was told that it is ready. It runs in the
-environment of the package that it measures, so it imports that package and nothing else of this
+Prints JSON: the name of each cluster and the time (Unix, seconds) when `on_ready` was called. The
+script runs in the environment of the measured package, so it imports no other module of this
 project.
 """
 
@@ -24,12 +24,12 @@ seen: list[dict[str, Any]] = []
 
 class Noted(KubeRayCluster):
     def on_ready(self, context: Any) -> None:
-        seen.append({"name": self.name, "told": time.time()})
+        seen.append({"name": self.name, "notified": time.time()})
 
 
 @dg.op(required_resource_keys={"ray_cluster"})
 def uses() -> None:
-    """Nothing: the cluster is all that is wanted."""
+    """Does nothing: the benchmark needs only the cluster."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Compares waiting for a RayCluster with `dagster-ray` of PyPI, in one run on one control plane.
+"""Compares waiting for a RayCluster with PyPI's `dagster-ray`, in one run on one control plane.
 
-`python run.py OURS THEIRS`: the interpreters of the two environments, with tests/cluster on the
-path. An observer of its own watches the clusters, and tells when KubeRay wrote that one is ready.
+`python run.py OWN PYPI`: the interpreters of the two environments, with tests/cluster on the path.
+A separate observer watches the clusters and records when KubeRay reports each as ready.
 """
 
 import json
@@ -25,12 +25,12 @@ from urllib3.exceptions import ProtocolError
 
 MEASURE = Path(__file__).with_name("measure.py")
 TIMES = 5
-# What is asked to make and to remove a cluster is not part of the wait for it.
+# Requests that create or delete a cluster are not part of the wait for it.
 OTHER_VERBS = ("create", "delete")
 
 
 class Observer(threading.Thread):
-    """Notes when each cluster of a namespace was first seen as ready."""
+    """Records when each cluster of a namespace was first reported as ready (Unix, seconds)."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         super().__init__(daemon=True)
@@ -41,13 +41,13 @@ class Observer(threading.Thread):
         self._namespace = namespace
 
     def run(self) -> None:
-        # The control plane ends before its observers.
+        # The control plane may stop before this thread.
         with suppress(ProtocolError):
-            self._note()
+            self._record()
 
-    def _note(self) -> None:
-        where = ("ray.io", "v1", self._namespace, "rayclusters")
-        for event in watch.Watch().stream(self._list, *where):
+    def _record(self) -> None:
+        resource = ("ray.io", "v1", self._namespace, "rayclusters")
+        for event in watch.Watch().stream(self._list, *resource):
             status = event["object"].get("status") or {}
             if status.get("state") == "ready" and (status.get("head") or {}).get("serviceIP"):
                 self.ready.setdefault(event["object"]["metadata"]["name"], time.time())
@@ -67,61 +67,61 @@ def measured(cluster: Cluster, interpreter: str, name: str, agent: str) -> dict[
         stderr=subprocess.DEVNULL,
         text=True,
         check=True,
-        # Where this script's own modules are is not for the packages that are measured.
+        # The measured packages must not import this script's modules.
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
     )
-    told = json.loads(done.stdout.splitlines()[-1])
+    clusters = json.loads(done.stdout.splitlines()[-1])
     cluster.core.delete_namespace(namespace)
-    asked = [
+    requests = [
         event
         for event in cluster.requests(agent)
         if (event.get("objectRef") or {}).get("namespace") == namespace
         and event["verb"] not in OTHER_VERBS
     ]
     return {
-        "delays": [one["told"] - observer.ready[one["name"]] for one in told],
-        "requests": [len(asked) / len(told)],
+        "delays": [one["notified"] - observer.ready[one["name"]] for one in clusters],
+        "requests": [len(requests) / len(clusters)],
     }
 
 
-def compare(cluster: Cluster, ours: str, theirs: str) -> None:
-    mine = measured(cluster, ours, "ours", "dagster-ray-wasm")
-    other = measured(cluster, theirs, "theirs", "OpenAPI-Generator")
-    fast, slow = (statistics.median(results["delays"]) for results in (mine, other))
-    few, many = (results["requests"][0] for results in (mine, other))
+def compare(cluster: Cluster, own_python: str, pypi_python: str) -> None:
+    own = measured(cluster, own_python, "own", "dagster-ray-wasm")
+    pypi = measured(cluster, pypi_python, "pypi", "OpenAPI-Generator")
+    fast, slow = (statistics.median(results["delays"]) for results in (own, pypi))
+    few, many = (results["requests"][0] for results in (own, pypi))
     rows = [
-        ("", "ours", "dagster-ray", "theirs / ours"),
+        ("", "wasm", "PyPI", "PyPI / wasm"),
         ("API requests to wait for one cluster", f"{few:.1f}", f"{many:.1f}", f"{many / few:.1f}"),
         (
-            "from ready to told, median",
+            "delay from ready to on_ready, median",
             *(f"{1000 * delay:.0f} ms" for delay in (fast, slow)),
             f"{slow / max(fast, 0.001):.0f}",
         ),
         (
-            f"the same, least and most of {TIMES}",
+            f"delay from ready to on_ready, range of {TIMES}",
             *(
                 f"{1000 * min(results['delays']):.0f} to {1000 * max(results['delays']):.0f} ms"
-                for results in (mine, other)
+                for results in (own, pypi)
             ),
             "",
         ),
     ]
-    widths = [max(len(line[place]) for line in rows) for place in range(len(rows[0]))]
+    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip())
 
 
 def main() -> None:
-    ours, theirs = sys.argv[1:3]
-    announce(ours)
+    own_python, pypi_python = sys.argv[1:3]
+    announce(own_python)
     if running := os.environ.get(RUNNING):
-        compare(from_facts(json.loads(Path(running).read_text())), ours, theirs)
+        compare(from_facts(json.loads(Path(running).read_text())), own_python, pypi_python)
         return
     with tempfile.TemporaryDirectory() as folder:
         started = RunningCluster(Path(folder) / "cluster.log")
         try:
-            compare(started.cluster(), ours, theirs)
+            compare(started.cluster(), own_python, pypi_python)
         finally:
             started.stop()
 

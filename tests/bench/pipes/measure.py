@@ -1,8 +1,8 @@
-"""One package's Pipes client on a Ray of its own. Prints one JSON document.
+"""Measures the Pipes client of one package on a separate Ray. Prints one JSON document.
 
 `python measure.py delay`: the delay of a message, and the time of a script that prints nothing.
-`python measure.py lines COUNT`: what so many lines of output cost, and whether the message behind
-them arrived. One attempt is one process, so that none is part of another's figures.
+`python measure.py lines COUNT`: the rate and memory of COUNT lines of output, and whether the
+message after them arrived. Each attempt is a new process, so attempts do not affect each other.
 """
 
 import json
@@ -18,7 +18,7 @@ import dagster as dg
 import ray
 
 MESSAGES = 100
-# Runs a script of this name and text, and returns its seconds and its custom messages.
+# Runs a script with this name and text, and returns its seconds and its custom messages.
 Run = Callable[[str, str], tuple[float, list[Any]]]
 
 MANY = """
@@ -62,14 +62,14 @@ def delay(run: Run, arrived: list[tuple[float, Any]]) -> dict[str, Any]:
 
 
 def lines(run: Run, arrived: list[tuple[float, Any]], count: int) -> dict[str, Any]:
-    # What is loaded once belongs to no line.
+    # The first run loads modules, which must not count as memory of the lines.
     run("nothing", MANY.format(lines=0))
     arrived.clear()
-    before = _peak_afresh()
+    before = _reset_peak()
     _, received = run("many", MANY.format(lines=count))
     if received != ["done"]:
         return {"arrived": False}
-    # From the message that opens the session to the one behind the last line.
+    # The time from the message that opens the session to the message after the last line.
     (opened, _), (done, _) = arrived[:2]
     return {
         "arrived": True,
@@ -78,8 +78,8 @@ def lines(run: Run, arrived: list[tuple[float, Any]], count: int) -> dict[str, A
     }
 
 
-def _peak_afresh() -> int:
-    """Forgets this process's peak: its memory now, in bytes (`man 5 proc_pid_clear_refs`)."""
+def _reset_peak() -> int:
+    """Resets the peak memory of this process and returns it, in bytes (proc_pid_clear_refs(5))."""
     Path("/proc/self/clear_refs").write_text("5")
     return _peak()
 
@@ -98,7 +98,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
 
     def run(name: str, body: str) -> tuple[float, list[Any]]:
-        # One for each run: the other package's serves a single one.
+        # The client of PyPI's package can run only one script, so each run gets a new client.
         client = PipesRayJobClient(address=address)
         file = folder / f"{name}.py"
         file.write_text(body)
@@ -128,7 +128,7 @@ def main() -> None:
     PipesMessageHandler.handle_message = timed  # type: ignore[method-assign]
     what, *more = sys.argv[1:]
     figures = delay(run, arrived) if what == "delay" else lines(run, arrived, int(more[0]))
-    # What is printed before is the script's output.
+    # The line before may be unfinished output of the script.
     print("\n" + json.dumps(figures))
     ray.shutdown()
 

@@ -1,9 +1,9 @@
-"""Compares the Pipes client with `dagster-ray` of PyPI, in one run.
+"""Compares the Pipes client with PyPI's `dagster-ray`, in one run.
 
-`python run.py OURS THEIRS`: the interpreters of the two environments. Both are compared on the same
-number of lines: the most after which the other package still delivers a message. An attempt in
-which it does not is listed, and is part of no other figure. Ours is measured twice: how far the two
-are apart is the noise of the machine.
+`python run.py OWN PYPI`: the interpreters of the two environments. Both are compared on the same
+number of lines: the largest tried after which PyPI's package still delivers a message. Attempts
+without the message are listed and excluded from all other figures. This package is measured twice;
+the difference is the noise of the machine.
 """
 
 import json
@@ -23,14 +23,14 @@ OTHERS = ("RAY_ADDRESS", "DAGSTER_HOME")
 LINES = int(os.environ.get("LINES_OF_OUTPUT", "3000000"))
 ATTEMPT_SECONDS = 900
 
-# Measures so many lines. An attempt that fails has not arrived.
+# Measures this number of lines. In the result of a failed attempt, `arrived` is false.
 Attempt = Callable[[int], dict[str, Any]]
 
 
 def measured(interpreter: str, name: str, *what: str) -> dict[str, Any]:
     print(f"measuring {name}: {' '.join(what)} …", file=sys.stderr, flush=True)
     environment = {key: value for key, value in os.environ.items() if key not in OTHERS}
-    # As a shell finds it: Ray runs the script's `python` from there, too.
+    # The interpreter's path as given, not resolved: Ray runs the script with the same `python`.
     done = subprocess.run(
         [interpreter, str(MEASURE), *what],
         stdout=subprocess.PIPE,
@@ -50,7 +50,7 @@ def attempt(interpreter: str, name: str, count: int) -> dict[str, Any]:
 
 
 def most_lines(tried: Attempt, count: int) -> tuple[int, dict[str, Any], list[int]]:
-    """Returns how many lines a message still came behind, what they cost, and where none came."""
+    """Returns the first successful line count, its figures, and the failed line counts."""
     lost: list[int] = []
     while count >= 1000:
         figures = tried(count)
@@ -58,36 +58,36 @@ def most_lines(tried: Attempt, count: int) -> tuple[int, dict[str, Any], list[in
             return count, figures, lost
         lost.append(count)
         count //= 3
-    raise SystemExit("no message arrives, whatever is printed before it")
+    raise SystemExit("no message arrives, even after fewer than 3000 lines of output")
 
 
 def main() -> None:
-    ours, theirs = sys.argv[1:3]
-    announce(ours)
-    whole = attempt(ours, "ours", LINES)
-    count, other, lost = most_lines(lambda count: attempt(theirs, "dagster-ray", count), LINES)
-    mine = [measured(ours, "ours", "lines", str(count)) for _ in range(2)]
-    before = measured(ours, "ours", "delay")
-    other_delay = measured(theirs, "dagster-ray", "delay")
-    after = measured(ours, "ours again", "delay")
-    rows = [("", "ours", "dagster-ray", "ratio", "noise")]
+    own_python, pypi_python = sys.argv[1:3]
+    announce(own_python)
+    whole = attempt(own_python, "wasm", LINES)
+    count, pypi, lost = most_lines(lambda count: attempt(pypi_python, "PyPI", count), LINES)
+    own = [measured(own_python, "wasm", "lines", str(count)) for _ in range(2)]
+    before = measured(own_python, "wasm", "delay")
+    pypi_delay = measured(pypi_python, "PyPI", "delay")
+    after = measured(own_python, "wasm again", "delay")
+    rows = [("", "wasm", "PyPI", "ratio", "noise")]
 
-    def row(title: str, key: str, pair: list[dict[str, Any]], theirs: float, unit: str) -> None:
+    def row(title: str, key: str, pair: list[dict[str, Any]], other: float, unit: str) -> None:
         low, high = sorted(one[key] for one in pair)
         mean = (low + high) / 2
         noise = f"± {100 * (high - low) / (high + low):.0f} %" if high + low else ""
-        ratio = f"{mean / theirs:.2f}" if theirs else ""
-        rows.append((title, unit.format(mean), unit.format(theirs), ratio, noise))
+        ratio = f"{mean / other:.2f}" if other else ""
+        rows.append((title, unit.format(mean), unit.format(other), ratio, noise))
 
-    rate = other["lines_per_second"]
-    row(f"plain lines per second, of {count:,}", "lines_per_second", mine, rate, "{:,.0f}")
-    row("memory grown by these lines", "grown_mib", mine, other["grown_mib"], "{:.0f} MiB")
+    rate = pypi["lines_per_second"]
+    row(f"lines per second, of {count:,}", "lines_per_second", own, rate, "{:,.0f}")
+    row("growth of memory by these lines", "grown_mib", own, pypi["grown_mib"], "{:.0f} MiB")
     delays = [before, after]
-    row("median delay from print to Dagster", "delay", delays, other_delay["delay"], "{:.3f} s")
-    row("a script that prints nothing", "nothing", delays, other_delay["nothing"], "{:.1f} s")
+    row("median delay from print to Dagster", "delay", delays, pypi_delay["delay"], "{:.3f} s")
+    row("a script that prints nothing", "nothing", delays, pypi_delay["nothing"], "{:.1f} s")
     arrived = f"{LINES:,}" if whole["arrived"] else "less"
-    rows.append(("lines behind which a message arrives", arrived, f"{count:,}", "", ""))
-    rows.append(("attempts without the message, in lines", "", _listed(lost), "", ""))
+    rows.append(("lines after which a message arrives", arrived, f"{count:,}", "", ""))
+    rows.append(("lines after which no message arrived", "", _listed(lost), "", ""))
     widths = [max(len(line[column]) for line in rows) for column in range(5)]
     for line in rows:
         print(

@@ -16,15 +16,16 @@ import (
 )
 
 const (
-	// An image whose name holds this is one that no registry has.
+	// Pulling an image whose name contains this text fails.
 	missingImage = "does-not-exist"
-	// How long a container has to have run for its next failure to count as the first.
-	forgiven = 2 * time.Minute
-	// How often what a configuration needs is looked for again.
+	// A container that ran for this long restarts without back-off.
+	backOffReset = 2 * time.Minute
+	// Time between two attempts to read missing ConfigMaps and Secrets.
 	configPause = time.Second
 )
 
-// container is one of a pod's, over all its restarts. Its pod's mutex guards the fields below it.
+// container is a container of a pod, over all its restarts. The pod's mutex guards the second group
+// of fields.
 type container struct {
 	pod       *pod
 	spec      *core.Container
@@ -52,8 +53,8 @@ func newContainer(p *pod, spec *core.Container, initial bool) *container {
 	}
 }
 
-// run keeps the container as its pod's restart policy says, until it is done or the pod ends. It
-// tells whether the container succeeded.
+// run runs the container and restarts it according to the pod's restart policy, until it is done or
+// the pod ends. It returns whether the container succeeded.
 func (c *container) run() bool {
 	if !c.pull() {
 		return false
@@ -70,7 +71,7 @@ func (c *container) run() bool {
 		case c.initial && code == 0, policy == core.RestartPolicyNever, policy == core.RestartPolicyOnFailure && code == 0:
 			return code == 0
 		}
-		if time.Since(began) > forgiven {
+		if time.Since(began) > backOffReset {
 			pause = 0
 		}
 		if pause > 0 {
@@ -86,7 +87,8 @@ func (c *container) run() bool {
 	}
 }
 
-// pull is where an image would be fetched. One that cannot be stays so, in the words of the real one.
+// pull simulates pulling the image. A missing image is retried until the pod ends, with the events and
+// messages of the real kubelet. It returns whether the image is there.
 func (c *container) pull() bool {
 	image := c.spec.Image
 	if !strings.Contains(image, missingImage) {
@@ -111,7 +113,7 @@ func (c *container) pull() bool {
 	}
 }
 
-// once runs the container's program to its end and gives its exit code.
+// once runs the container's program to its end and returns its exit code.
 func (c *container) once() int {
 	command, finish, err := c.begin()
 	if err != nil {
@@ -141,7 +143,7 @@ func (c *container) once() int {
 	}
 	go c.probe(died)
 	if c.pod.ending() {
-		// It was being started while the pod was told to end, and was not there to be stopped.
+		// The pod was deleted while this container was starting and could not be stopped yet.
 		go c.stop()
 	}
 	_ = command.Wait()
@@ -157,7 +159,7 @@ func (c *container) once() int {
 	return code
 }
 
-// begin starts it, once what it needs to be configured is there.
+// begin starts the container's program once its ConfigMaps and Secrets exist.
 func (c *container) begin() (*exec.Cmd, func(), error) {
 	var environ []string
 	var values map[string]string
@@ -178,7 +180,7 @@ func (c *container) begin() (*exec.Cmd, func(), error) {
 		argv = append(argv, expand(word, values))
 	}
 	if len(argv) == 0 {
-		return nil, nil, errors.New("no command specified: a process has no image to take one from")
+		return nil, nil, errors.New("no command specified: write it in the container's spec, because images have none here")
 	}
 	root := filepath.Join(c.directory, "root")
 	if err := os.MkdirAll(root, 0o755); err != nil {
@@ -217,7 +219,7 @@ func (c *container) terminationFile() (string, error) {
 	return path, os.WriteFile(path, nil, 0o666)
 }
 
-// message is what the program left for who asks why it ended.
+// message returns the end of the termination message that the program wrote.
 func (c *container) message() string {
 	const limit = 4096
 	text, err := os.ReadFile(filepath.Join(c.directory, "termination-log"))
@@ -260,15 +262,15 @@ func (c *container) end(code int, reason, message string, began meta.Time) {
 	})
 }
 
-// running is the container's first process, if it has one now.
+// running returns the container's first process, or nil if it does not run.
 func (c *container) running() *exec.Cmd {
 	c.pod.mu.Lock()
 	defer c.pod.mu.Unlock()
 	return c.process
 }
 
-// stop ends the process: its hook, a signal, and after the pod's grace an end without a signal that
-// could be ignored. Process 1 of a namespace does not even notice SIGTERM unless it handles it.
+// stop runs the preStop hook, sends SIGTERM, and sends SIGKILL after the pod's grace period. Process 1
+// of a namespace ignores SIGTERM unless it handles it.
 func (c *container) stop() {
 	command := c.running()
 	if command == nil {
@@ -296,7 +298,7 @@ func (c *container) stop() {
 		}
 	}
 	_ = command.Process.Signal(syscall.SIGTERM)
-	// The grace may become shorter meanwhile: a second deletion can say so.
+	// A second deletion may shorten the grace period, so it is read again.
 	for c.running() == command && time.Since(began) < c.pod.grace() {
 		time.Sleep(20 * time.Millisecond)
 	}

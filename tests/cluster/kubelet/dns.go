@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// The longest UDP answer that every client takes.
+	// The longest UDP response that every client accepts, in bytes.
 	datagram = 512
-	// Names change within a test: none may be remembered.
+	// Addresses change within a test, so clients must not cache them.
 	timeToLive = 0
 )
 
-// serveDNS answers for the names of services and pods. There is no kube-proxy: a service with an
-// address of its own is answered with those of its endpoints, so its port has to be its target port.
+// serveDNS resolves the names of services and pods. There is no kube-proxy, so a service with a cluster
+// IP resolves to its endpoints, and its port must be its target port.
 func (k *kubelet) serveDNS() error {
-	// Asked for here, so that they are watched before the first question.
+	// Creates the informers before the factory starts, so that it watches these objects.
 	k.informers.Core().V1().Services().Informer()
 	k.informers.Discovery().V1().EndpointSlices().Informer()
 	at := net.JoinHostPort(k.nodeIP, "53")
@@ -125,13 +125,13 @@ func (k *kubelet) answer(question []byte, limit int) []byte {
 	return packed
 }
 
-// lookup gives the addresses of a name; a name may be known and have none.
+// lookup returns the addresses of a name and whether it exists. An existing name may have no address.
 func (k *kubelet) lookup(name string) ([]netip.Addr, bool) {
 	if name == k.node {
 		return parse(k.nodeIP), true
 	}
-	rest, ours := strings.CutSuffix(name, "."+k.domain)
-	if !ours {
+	rest, local := strings.CutSuffix(name, "."+k.domain)
+	if !local {
 		return nil, false
 	}
 	parts := strings.Split(rest, ".")
@@ -176,7 +176,7 @@ func (k *kubelet) endpoints(service *core.Service, host string) ([]netip.Addr, b
 			}
 		}
 	}
-	// A headless service without endpoints has no name yet, as in CoreDNS.
+	// A headless service without endpoints does not exist yet, as in CoreDNS.
 	return addresses, len(addresses) > 0
 }
 

@@ -13,10 +13,11 @@ import (
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Where a container works if nothing is said: the home of the user in Ray's images.
+// The default working directory of a container: the home directory of the user in Ray's images.
 const containerHome = "/home/ray"
 
-// environment is a container's, from scratch: nothing of the machine's own gets in.
+// environment returns the variables of a container, as a list and by name. It contains no variable of
+// the machine.
 func (p *pod) environment(spec *core.Container) ([]string, map[string]string, error) {
 	object := p.current()
 	values := map[string]string{
@@ -114,10 +115,10 @@ func (p *pod) valueFrom(source *core.EnvVarSource, spec *core.Container) (string
 		}
 		return pick(data, from.Key, from.Optional, "Secret", from.Name)
 	}
-	return "", false, fmt.Errorf("this kubelet knows no such source of a variable: %v", source)
+	return "", false, fmt.Errorf("this kubelet does not support this source of a variable: %v", source)
 }
 
-// field is the downward API.
+// field returns the value of a fieldPath of the downward API.
 func (p *pod) field(path string) (string, error) {
 	object := p.current()
 	if name, key, found := subscript(path); found {
@@ -177,7 +178,7 @@ func (p *pod) resourceField(from *core.ResourceFieldSelector, spec *core.Contain
 	list := map[string]core.ResourceList{"limits": spec.Resources.Limits, "requests": spec.Resources.Requests}[kind]
 	amount, found := list[core.ResourceName(name)]
 	if !found && kind == "limits" {
-		// A container without a limit may use the node.
+		// The limit of a container without one is the capacity of the node.
 		amount, found = map[string]resource.Quantity{
 			"cpu": resource.MustParse(p.k.cpus), "memory": resource.MustParse(p.k.memory),
 		}[name]
@@ -195,7 +196,7 @@ func (p *pod) resourceField(from *core.ResourceFieldSelector, spec *core.Contain
 	return strconv.FormatInt((amount.Value()+divisor.Value()-1)/divisor.Value(), 10), nil
 }
 
-// configMap reads one; a missing one is an error unless it is optional.
+// configMap reads a ConfigMap. A missing one is an error unless it is optional.
 func (p *pod) configMap(name string, optional *bool) (map[string][]byte, error) {
 	ctx, cancel := limited()
 	defer cancel()
@@ -229,7 +230,7 @@ func (p *pod) secret(name string, optional *bool) (map[string][]byte, error) {
 	return found.Data, nil
 }
 
-// expand replaces $(NAME) where the name is known; $$ is a dollar sign.
+// expand replaces $(NAME) if the variable exists, and $$ with a dollar sign.
 func expand(text string, values map[string]string) string {
 	var result strings.Builder
 	for index := 0; index < len(text); index++ {

@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/tools/record"
 )
 
-// kubelet holds what its parts share.
+// kubelet is the state that the parts of the kubelet share.
 type kubelet struct {
 	config
 	client    kubernetes.Interface
@@ -61,13 +61,13 @@ func (k *kubelet) run(ctx context.Context) error {
 		return err
 	}
 	if err := k.serveAPI(); err != nil {
-		return fmt.Errorf("the kubelet's API: %w", err)
+		return fmt.Errorf("cannot serve the kubelet's API: %w", err)
 	}
 	if err := k.serveControl(); err != nil {
-		return fmt.Errorf("the control socket: %w", err)
+		return fmt.Errorf("cannot serve the control socket: %w", err)
 	}
 	if err := k.serveDNS(); err != nil {
-		return fmt.Errorf("DNS: %w", err)
+		return fmt.Errorf("cannot serve DNS: %w", err)
 	}
 	if _, err := k.informers.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(object any) { k.observe(object.(*core.Pod)) },
@@ -89,8 +89,8 @@ func (k *kubelet) run(ctx context.Context) error {
 	return k.keepNode(ctx)
 }
 
-// observe is told of each pod that appears or changes, and of all of them again after the API
-// server was away.
+// observe handles each created or changed pod. The informer calls it for all pods again after a lost
+// connection to the API server.
 func (k *kubelet) observe(object *core.Pod) {
 	if object.Spec.NodeName == "" {
 		k.scheduler.poke()
@@ -119,7 +119,7 @@ func (k *kubelet) observe(object *core.Pod) {
 	known.update(object)
 }
 
-// forget is told of each pod that is no longer in the API: deleted by force, or by this kubelet.
+// forget handles each pod that was removed from the API, by force or by this kubelet.
 func (k *kubelet) forget(object *core.Pod) {
 	k.scheduler.poke()
 	k.mu.Lock()
@@ -130,7 +130,7 @@ func (k *kubelet) forget(object *core.Pod) {
 	}
 }
 
-// find gives the pod of a name, the living one where an earlier one of the name is still ending.
+// find returns the newest pod with a name, because an earlier one may still be ending.
 func (k *kubelet) find(namespace, name string) *pod {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -151,7 +151,7 @@ func finished(object *core.Pod) bool {
 	return object.Status.Phase == core.PodSucceeded || object.Status.Phase == core.PodFailed
 }
 
-// limited is a context for one request to the API server.
+// limited returns a context with the timeout of one request to the API server.
 func limited() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 10*time.Second)
 }

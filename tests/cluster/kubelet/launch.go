@@ -13,21 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The arguments by which this program becomes something else.
+// Arguments with which this program runs as a helper process instead of as the kubelet.
 const (
 	becomeContainer = "become-container"
 	enterContainer  = "enter-container"
 )
 
-// Where both read what they are to do, and where the first one writes why it could not.
 const (
-	orderDescriptor   = 3
+	// The helper reads its order from this descriptor.
+	orderDescriptor = 3
+	// become-container writes to this descriptor why the program could not be started.
 	failureDescriptor = 4
-	// What a container runtime reports for a program that could not be started.
+	// The exit code that container runtimes report for a program that could not be started.
 	notStarted = 128
 )
 
-// order is what becomes of a process that is to be a container, or to run in one.
+// order describes the program that a helper process runs, as a container or in one.
 type order struct {
 	Root     string
 	Mounts   []bindMount
@@ -35,7 +36,7 @@ type order struct {
 	Argv     []string
 	Env      []string
 	Dir      string
-	// The first process of the container to enter.
+	// The pid of the first process in the container to enter.
 	Target int
 }
 
@@ -46,7 +47,7 @@ func readOrder() (order, error) {
 	return given, json.NewDecoder(file).Decode(&given)
 }
 
-// runContainer is process 1 of a container's namespaces, until it becomes the container's program.
+// runContainer sets up a container as process 1 of its namespaces, and then executes its program.
 func runContainer() int {
 	failure := os.NewFile(failureDescriptor, "failure")
 	unix.CloseOnExec(failureDescriptor)
@@ -62,7 +63,7 @@ func runContainer() int {
 		if err := root.build(given.Mounts); err != nil {
 			return err
 		}
-		// A working directory that an image lacks is made by the runtime.
+		// Container runtimes create a missing working directory.
 		if _, err := root.place(given.Dir, true); err != nil {
 			return err
 		}
@@ -82,7 +83,7 @@ func runContainer() int {
 	return notStarted
 }
 
-// findProgram looks for the program as the container sees it.
+// findProgram looks for the program in the container's working directory and PATH.
 func findProgram(given order) (string, error) {
 	if err := os.Chdir(given.Dir); err != nil {
 		return "", err
@@ -101,14 +102,14 @@ func findProgram(given order) (string, error) {
 	return program, nil
 }
 
-// runEnter runs a program in a container that is there already.
+// runEnter runs a program in an existing container.
 func runEnter() int {
 	status, err := func() (int, error) {
 		given, err := readOrder()
 		if err != nil {
 			return notStarted, err
 		}
-		// A thread that shares its root and working directory with others may not change its mounts.
+		// The kernel refuses a new mount namespace to a thread that shares its root and working directory.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return notStarted, err
 		}
@@ -158,7 +159,7 @@ func runEnter() int {
 	return status
 }
 
-// exitCode is the one that a shell would report.
+// exitCode returns the exit code that a shell would report.
 func exitCode(state *os.ProcessState) int {
 	status := state.Sys().(syscall.WaitStatus)
 	if status.Signaled() {
@@ -167,8 +168,8 @@ func exitCode(state *os.ProcessState) int {
 	return status.ExitStatus()
 }
 
-// helper is this program, told what to become. The order goes through a pipe: a command line can be
-// read by anybody and has a limit.
+// helper returns a command that runs this program as a helper process. The order is sent through a
+// pipe, because a command line is visible to other processes and its length is limited.
 func helper(role string, given order) (*exec.Cmd, func(), error) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -188,7 +189,7 @@ func helper(role string, given order) (*exec.Cmd, func(), error) {
 	return command, func() { _ = reader.Close() }, nil
 }
 
-// start makes a container. A failure of the container's own program to start is told here too.
+// startContainer starts a container. It also returns an error if its program cannot be started.
 func startContainer(network *podNetwork, given order, output io.Writer) (*exec.Cmd, func(), error) {
 	command, started, err := helper(becomeContainer, given)
 	if err != nil {
@@ -200,21 +201,21 @@ func startContainer(network *podNetwork, given order, output io.Writer) (*exec.C
 		return nil, nil, err
 	}
 	defer failure.Close()
-	lines, sink, err := os.Pipe()
+	lines, writer, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
 	}
 	command.ExtraFiles = append(command.ExtraFiles, report)
-	command.Stdout, command.Stderr = sink, sink
+	command.Stdout, command.Stderr = writer, writer
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS,
 		Setsid:     true,
-		// Without its kubelet a container would be nobody's. The next kubelet starts it anew.
+		// The container ends with its kubelet. The next kubelet starts it again.
 		Pdeathsig: syscall.SIGKILL,
 	}
 	err = network.within(command.Start)
 	_ = report.Close()
-	_ = sink.Close()
+	_ = writer.Close()
 	if err != nil {
 		_ = lines.Close()
 		return nil, nil, err
@@ -226,7 +227,7 @@ func startContainer(network *podNetwork, given order, output io.Writer) (*exec.C
 		close(copied)
 	}()
 	finish := func() { <-copied }
-	// The pipe closes by itself when the program has taken over.
+	// The descriptor is closed when the helper executes the program.
 	if reason, _ := io.ReadAll(failure); len(reason) > 0 {
 		_ = command.Wait()
 		finish()

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// The longest piece of a line that is kept together, as container runtimes have it.
+// The longest piece of a line that container runtimes write at once, in bytes.
 const logChunk = 16 << 10
 
-// containerLog is the output of one run of a container: a file whose lines begin with the time and
-// with F, or P for a piece that the next line goes on with.
+// containerLog is the file with the output of one run of a container. Each line begins with the time
+// and F, or P if the next line continues it.
 type containerLog struct {
 	path string
 
@@ -35,7 +35,7 @@ func newContainerLog(path string) (*containerLog, error) {
 	return &containerLog{path: path, file: file, changed: make(chan struct{})}, nil
 }
 
-// Write takes what the container printed.
+// Write appends output of the container.
 func (l *containerLog) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,7 +67,7 @@ func (l *containerLog) flush(lines []byte) error {
 	return err
 }
 
-// finish ends the log: who follows it sees its end.
+// finish closes the log, which also ends all requests that follow it.
 func (l *containerLog) finish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,26 +88,26 @@ func (l *containerLog) state() (changed <-chan struct{}, closed bool) {
 	return l.changed, l.closed
 }
 
-// logOptions are those of a pod's log in the API.
+// logOptions are the query options of a pod's log in the Kubernetes API.
 type logOptions struct {
 	follow     bool
 	timestamps bool
 	since      time.Time
-	tail       int64 // negative: everything
-	limit      int64 // negative: none
+	tail       int64 // lines; negative: all
+	limit      int64 // bytes; negative: no limit
 }
 
-var errLogLimit = errors.New("the limit is reached")
+var errLogLimit = errors.New("the byte limit of the log is reached")
 
-// copyTo writes the log, and what is added to it where it is followed.
-func (l *containerLog) copyTo(ctx context.Context, to io.Writer, wanted logOptions) error {
+// copyTo writes the log to a writer. With follow, it continues until the log or the context ends.
+func (l *containerLog) copyTo(ctx context.Context, to io.Writer, options logOptions) error {
 	file, err := os.Open(l.path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if wanted.tail >= 0 {
-		offset, err := tailOffset(file, wanted.tail)
+	if options.tail >= 0 {
+		offset, err := tailOffset(file, options.tail)
 		if err != nil {
 			return err
 		}
@@ -118,13 +118,13 @@ func (l *containerLog) copyTo(ctx context.Context, to io.Writer, wanted logOptio
 	lines := bufio.NewReaderSize(file, 4*logChunk)
 	for {
 		changed, closed := l.state()
-		if err := copyLines(lines, to, &wanted); err != nil {
+		if err := copyLines(lines, to, &options); err != nil {
 			if errors.Is(err, errLogLimit) {
 				return nil
 			}
 			return err
 		}
-		if !wanted.follow || closed {
+		if !options.follow || closed {
 			return nil
 		}
 		if flusher, ok := to.(interface{ Flush() }); ok {
@@ -138,8 +138,8 @@ func (l *containerLog) copyTo(ctx context.Context, to io.Writer, wanted logOptio
 	}
 }
 
-// copyLines writes what whole lines there are: the file is always written a whole line at a time.
-func copyLines(lines *bufio.Reader, to io.Writer, wanted *logOptions) error {
+// copyLines writes the remaining lines. The file never ends within a line.
+func copyLines(lines *bufio.Reader, to io.Writer, options *logOptions) error {
 	for {
 		line, err := lines.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
@@ -150,32 +150,32 @@ func copyLines(lines *bufio.Reader, to io.Writer, wanted *logOptions) error {
 		}
 		stamp, rest, _ := bytes.Cut(line, []byte(" "))
 		kind, text, _ := bytes.Cut(rest, []byte(" "))
-		if !wanted.since.IsZero() {
-			if moment, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil && moment.Before(wanted.since) {
+		if !options.since.IsZero() {
+			if moment, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil && moment.Before(options.since) {
 				continue
 			}
 		}
 		if string(kind) == "P" {
 			text = bytes.TrimSuffix(text, []byte("\n"))
 		}
-		if wanted.timestamps {
+		if options.timestamps {
 			text = append(append(bytes.Clone(stamp), ' '), text...)
 		}
-		if wanted.limit >= 0 && int64(len(text)) > wanted.limit {
-			text = text[:wanted.limit]
+		if options.limit >= 0 && int64(len(text)) > options.limit {
+			text = text[:options.limit]
 		}
 		if _, err := to.Write(text); err != nil {
 			return err
 		}
-		if wanted.limit >= 0 {
-			if wanted.limit -= int64(len(text)); wanted.limit == 0 {
+		if options.limit >= 0 {
+			if options.limit -= int64(len(text)); options.limit == 0 {
 				return errLogLimit
 			}
 		}
 	}
 }
 
-// tailOffset is where the last so many lines begin.
+// tailOffset returns the offset in bytes at which the last count lines begin.
 func tailOffset(file *os.File, count int64) (int64, error) {
 	starts := []int64{}
 	lines := bufio.NewReaderSize(file, 4*logChunk)

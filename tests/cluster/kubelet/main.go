@@ -1,9 +1,9 @@
 // Command kubelet is a Kubernetes node whose containers are plain processes.
 //
-// It does what a kubelet does, and what a scheduler, a network plugin and cluster DNS do on a
-// cluster of one node. There is no container runtime: whatever its image, a container sees the
-// machine's own files, read-only, with one Python environment first on its PATH. It has its own
-// process table, hostname, /tmp, /etc and volumes, and its pod's own network and address.
+// It is also the scheduler, the network plugin and the DNS server of a cluster with one node. There
+// is no container runtime: a container of any image sees the machine's files, read-only, with one
+// Python environment first in its PATH. It has its own process table, hostname, /tmp, /etc and
+// volumes, and the network and address of its pod.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// config is what the kubelet is told on its command line.
+// config are the command line options of the kubelet.
 type config struct {
 	kubeconfig      string
 	state           string
@@ -44,7 +44,7 @@ type config struct {
 }
 
 func init() {
-	// Entering namespaces is a matter of one thread, and a child is made by the thread that entered.
+	// A namespace is entered by a single thread, and its child must be started by the same thread.
 	runtime.LockOSThread()
 }
 
@@ -58,26 +58,26 @@ func main() {
 		}
 	}
 	var chosen config
-	flag.StringVar(&chosen.kubeconfig, "kubeconfig", "", "how the API server is reached")
-	flag.StringVar(&chosen.state, "state", "", "directory for volumes, logs and the containers' own files")
+	flag.StringVar(&chosen.kubeconfig, "kubeconfig", "", "kubeconfig for the API server")
+	flag.StringVar(&chosen.state, "state", "", "directory for volumes, logs and files of the containers")
 	flag.StringVar(&chosen.control, "control", "", "Unix socket through which tests kill containers")
-	flag.StringVar(&chosen.certificate, "certificate", "", "certificate shown to the API server")
-	flag.StringVar(&chosen.key, "key", "", "its key")
-	flag.StringVar(&chosen.clientAuthority, "client-authority", "", "authority of the certificate that the API server shows")
+	flag.StringVar(&chosen.certificate, "certificate", "", "certificate that the kubelet presents to the API server")
+	flag.StringVar(&chosen.key, "key", "", "key of the certificate")
+	flag.StringVar(&chosen.clientAuthority, "client-authority", "", "authority of the certificate that the API server presents")
 	flag.StringVar(&chosen.node, "node", "node", "name of the node")
 	flag.StringVar(&chosen.nodeIP, "node-ip", "", "address of the node, on the bridge")
-	flag.StringVar(&chosen.podCIDR, "pod-cidr", "", "network of the pods, the node's address in it")
-	flag.StringVar(&chosen.bridge, "bridge", "", "the bridge that pods are connected to")
+	flag.StringVar(&chosen.podCIDR, "pod-cidr", "", "network of the pods, which contains the node's address")
+	flag.StringVar(&chosen.bridge, "bridge", "", "bridge that connects the pods")
 	flag.StringVar(&chosen.kubernetesIP, "kubernetes-ip", "", "address of the service kubernetes")
-	flag.StringVar(&chosen.domain, "domain", "cluster.local", "domain of the cluster's names")
-	flag.StringVar(&chosen.pythonPrefix, "python-prefix", "", "the Python environment that stands for every image")
-	flag.StringVar(&chosen.visible, "visible", "", "a directory that every container sees, wherever it lies")
-	flag.StringVar(&chosen.cpus, "cpus", "16", "CPUs that pods may ask for together")
-	flag.StringVar(&chosen.memory, "memory", "64Gi", "memory that pods may ask for together")
-	flag.StringVar(&chosen.gpus, "gpus", "0", "nvidia.com/gpu that pods may ask for together")
-	// Kubernetes waits 10 s, 20 s, … 5 min. A test that is told after seconds is as true.
-	flag.DurationVar(&chosen.backOff, "back-off", time.Second, "wait before the second restart of a container; it doubles")
-	flag.DurationVar(&chosen.longestBackOff, "longest-back-off", 30*time.Second, "its limit")
+	flag.StringVar(&chosen.domain, "domain", "cluster.local", "DNS domain of the cluster")
+	flag.StringVar(&chosen.pythonPrefix, "python-prefix", "", "Python environment that stands for every image")
+	flag.StringVar(&chosen.visible, "visible", "", "directory that is mounted in every container")
+	flag.StringVar(&chosen.cpus, "cpus", "16", "CPUs of the node: limit of the requests of all pods")
+	flag.StringVar(&chosen.memory, "memory", "64Gi", "memory of the node: limit of the requests of all pods")
+	flag.StringVar(&chosen.gpus, "gpus", "0", "nvidia.com/gpu of the node: limit of the requests of all pods")
+	// Kubernetes begins at 10 s and has a limit of 5 min. Shorter values save time in tests.
+	flag.DurationVar(&chosen.backOff, "back-off", time.Second, "wait before the second restart of a container; doubles with each restart")
+	flag.DurationVar(&chosen.longestBackOff, "longest-back-off", 30*time.Second, "limit of the wait before a restart")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -99,7 +99,7 @@ func serve(ctx context.Context, chosen config) error {
 		return err
 	}
 	settings.UserAgent = "kubelet"
-	// One node is no danger to the API server, and a limit here would look like a slow cluster.
+	// One node cannot overload the API server, and a rate limit would make the cluster slow.
 	settings.QPS = -1
 	node, err := newKubelet(chosen, settings)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// podNetworks connects pods to the bridge.
+// podNetworks assigns addresses and connects pods to the bridge.
 type podNetworks struct {
 	bridge  netlink.Link
 	gateway net.IP
@@ -49,8 +49,8 @@ func newPodNetworks(bridge, cidr, gateway string) (*podNetworks, error) {
 	}, nil
 }
 
-// address takes the next free one. Going round makes it long until one is used again: a client
-// that still has a dead pod's address must not reach another pod.
+// address returns the next free address and its number. Addresses are reused as late as possible, so
+// that a client with the address of a deleted pod does not reach another pod.
 func (n *podNetworks) address() (net.IP, int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -67,10 +67,10 @@ func (n *podNetworks) address() (net.IP, int, error) {
 			return address, n.next, nil
 		}
 	}
-	return nil, 0, fmt.Errorf("no address is left in %s", n.size)
+	return nil, 0, fmt.Errorf("all addresses of %s are in use", n.size)
 }
 
-// open makes a pod's network.
+// open creates the network of a pod.
 func (n *podNetworks) open() (*podNetwork, error) {
 	address, number, err := n.address()
 	if err != nil {
@@ -129,7 +129,7 @@ func newNamespace(home netns.NsHandle) (netns.NsHandle, error) {
 		runtime.UnlockOSThread()
 		return netns.None(), err
 	}
-	// A thread that cannot go home stays locked: it ends with its goroutine.
+	// A thread that cannot return to its namespace stays locked, and so ends with its goroutine.
 	if err := netns.Set(home); err != nil {
 		return made, err
 	}
@@ -137,7 +137,7 @@ func newNamespace(home netns.NsHandle) (netns.NsHandle, error) {
 	return made, nil
 }
 
-// within runs something on a thread in the pod's network.
+// within runs a function on a thread in the pod's network namespace.
 func (p *podNetwork) within(work func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -155,7 +155,7 @@ func (p *podNetwork) within(work func() error) error {
 	return <-done
 }
 
-// close frees the address. The namespace itself ends with its last process.
+// close frees the address. The kernel removes the namespace with its last process.
 func (p *podNetwork) close() {
 	if p.ns.IsOpen() {
 		if link, err := netlink.LinkByName(p.link); err == nil {

@@ -16,7 +16,7 @@ import (
 
 const (
 	kubeletPort = 10250
-	// The node counts as lost after 40 s without a sign of life.
+	// Kubernetes considers a node lost after 40 s without a heartbeat.
 	heartbeat     = 5 * time.Second
 	leaseSeconds  = int32(40)
 	leaseSpace    = "kube-node-lease"
@@ -24,13 +24,13 @@ const (
 	gpuResource   = core.ResourceName("nvidia.com/gpu")
 )
 
-// keepNode registers the node, and says that it is alive for as long as it is.
+// keepNode registers the node and sends heartbeats until the context ends.
 func (k *kubelet) keepNode(ctx context.Context) error {
 	for {
 		pause := heartbeat
 		if err := k.beat(ctx); err != nil {
 			fmt.Fprintf(os.Stderr, "heartbeat: %v\n", err)
-			// The API server is away: what it misses is caught up with as soon as it is back.
+			// The API server is down. Try again soon, so that it gets a heartbeat once it is up.
 			pause = 500 * time.Millisecond
 		}
 		select {
@@ -84,7 +84,7 @@ func (k *kubelet) describeNode(status *core.NodeStatus) {
 	status.NodeInfo.Architecture = runtime.GOARCH
 	status.NodeInfo.KubeletVersion = "v1.36.3"
 	status.NodeInfo.ContainerRuntimeVersion = "process://1"
-	for _, wanted := range []struct {
+	for _, condition := range []struct {
 		kind   core.NodeConditionType
 		status core.ConditionStatus
 		reason string
@@ -95,23 +95,23 @@ func (k *kubelet) describeNode(status *core.NodeStatus) {
 		{core.NodeReady, core.ConditionTrue, "KubeletReady"},
 	} {
 		setNodeCondition(status, core.NodeCondition{
-			Type: wanted.kind, Status: wanted.status, Reason: wanted.reason,
+			Type: condition.kind, Status: condition.status, Reason: condition.reason,
 			LastHeartbeatTime: now(), LastTransitionTime: now(),
 		})
 	}
 }
 
-func setNodeCondition(status *core.NodeStatus, wanted core.NodeCondition) {
+func setNodeCondition(status *core.NodeStatus, condition core.NodeCondition) {
 	for index, found := range status.Conditions {
-		if found.Type == wanted.Type {
-			if found.Status == wanted.Status {
-				wanted.LastTransitionTime = found.LastTransitionTime
+		if found.Type == condition.Type {
+			if found.Status == condition.Status {
+				condition.LastTransitionTime = found.LastTransitionTime
 			}
-			status.Conditions[index] = wanted
+			status.Conditions[index] = condition
 			return
 		}
 	}
-	status.Conditions = append(status.Conditions, wanted)
+	status.Conditions = append(status.Conditions, condition)
 }
 
 func (k *kubelet) renewLease(ctx context.Context, node *core.Node) error {

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// pod is one on this node, from its binding to the end of its object in the API.
+// pod is a pod on this node, from its binding until its object is removed from the API.
 type pod struct {
 	k         *kubelet
 	uid       types.UID
@@ -19,7 +19,8 @@ type pod struct {
 	network   *podNetwork
 	initial   []*container
 	main      []*container
-	// changed asks for a report; deleted says that the pod is to end; ended that it did.
+	// changed requests a status report. deleted is closed when the pod has to end, ended when it has
+	// ended.
 	changed chan struct{}
 	deleted chan struct{}
 	ended   chan struct{}
@@ -65,7 +66,7 @@ func newPod(k *kubelet, object *core.Pod) *pod {
 	return made
 }
 
-// update is told of each change of the object.
+// update handles a change of the object in the API.
 func (p *pod) update(object *core.Pod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +76,7 @@ func (p *pod) update(object *core.Pod) {
 	}
 }
 
-// vanish is told when the object is gone from the API, whoever deleted it.
+// vanish handles the removal of the object from the API.
 func (p *pod) vanish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,7 +118,7 @@ func (p *pod) ip() string {
 	return p.network.ip
 }
 
-// ending tells whether containers that end now stay ended.
+// ending returns whether containers that end are not restarted, because the pod ends.
 func (p *pod) ending() bool {
 	select {
 	case <-p.deleted:
@@ -129,7 +130,7 @@ func (p *pod) ending() bool {
 	return p.overdue
 }
 
-// grace is how long a container may take to end, after it was asked to.
+// grace returns how long a container may take to end after SIGTERM.
 func (p *pod) grace() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,7 +145,7 @@ func (p *pod) grace() time.Duration {
 	return 30 * time.Second
 }
 
-// sleep waits, unless the pod is to end.
+// sleep waits, and returns false at once if the pod has to end.
 func (p *pod) sleep(pause time.Duration) bool {
 	deadline := time.Now().Add(pause)
 	for time.Now().Before(deadline) {
@@ -160,7 +161,7 @@ func (p *pod) sleep(pause time.Duration) bool {
 	return true
 }
 
-// change alters the pod's state and has it reported.
+// change modifies the pod's state under its mutex and requests a status report.
 func (p *pod) change(alter func()) {
 	p.mu.Lock()
 	alter()
@@ -179,7 +180,7 @@ func (p *pod) event(kind, reason, message string) {
 	p.k.events.Event(p.current(), kind, reason, message)
 }
 
-// run is the pod's life.
+// run runs the pod until it is deleted and its containers have ended, and then cleans up.
 func (p *pod) run() {
 	reported := make(chan struct{})
 	go func() {
@@ -210,7 +211,7 @@ func (p *pod) run() {
 	_ = os.RemoveAll(p.directory)
 }
 
-// live brings the pod up, and returns when its containers are all done.
+// live starts the pod's containers, and returns when all of them are done.
 func (p *pod) live() {
 	p.poke()
 	for !p.prepare() {
@@ -253,8 +254,8 @@ func (p *pod) deletedNow() bool {
 	}
 }
 
-// prepare makes what containers need to start. It is tried until it works, as a pod waits for its
-// ConfigMap.
+// prepare creates the network and the volumes of the pod, and returns whether that succeeded. It is
+// retried, because a pod waits for its ConfigMaps and Secrets.
 func (p *pod) prepare() bool {
 	if err := os.MkdirAll(p.directory, 0o755); err != nil {
 		p.event(core.EventTypeWarning, "FailedCreatePodSandBox", err.Error())
@@ -287,7 +288,7 @@ func (p *pod) stopContainers() {
 	all.Wait()
 }
 
-// mindDeadline ends a pod that may only run for so long.
+// mindDeadline ends the pod after its activeDeadlineSeconds.
 func (p *pod) mindDeadline() {
 	seconds := p.current().Spec.ActiveDeadlineSeconds
 	if seconds == nil {
@@ -302,7 +303,7 @@ func (p *pod) mindDeadline() {
 	}
 }
 
-// find gives a container by its name; without one, the first.
+// find returns the container with a name, or the first one if the name is empty.
 func (p *pod) find(name string) *container {
 	if name == "" && len(p.main) > 0 {
 		return p.main[0]

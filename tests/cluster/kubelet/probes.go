@@ -17,13 +17,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Certificates are not checked by probes, nor by the real ones.
+// Probes do not verify certificates, as in Kubernetes.
 var probeClient = &http.Client{Transport: &http.Transport{
 	TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 	DisableKeepAlives: true,
 }}
 
-// probe runs the container's probes until it died.
+// probe runs the container's probes until it has ended.
 func (c *container) probe(died <-chan struct{}) {
 	if probe := c.spec.StartupProbe; probe != nil {
 		if !c.watch("Startup", probe, died, func(passed bool) bool {
@@ -62,14 +62,14 @@ func (c *container) probe(died <-chan struct{}) {
 	}
 }
 
-// unhealthy ends the container; whether it is started again is the restart policy's.
+// unhealthy stops the container. The restart policy decides whether it is started again.
 func (c *container) unhealthy(kind string) {
 	c.pod.event(core.EventTypeNormal, "Killing", fmt.Sprintf("Container %s failed %s probe, will be restarted", c.spec.Name, kind))
 	go c.stop()
 }
 
-// watch asks at the probe's pace, and tells each time the thresholds are reached. It goes on for as
-// long as whom it tells wants; it says whether the container still lived then.
+// watch runs a probe periodically and calls tell each time that a threshold is reached. It ends when
+// tell returns false or the container ends, and returns whether the container is still running.
 func (c *container) watch(kind string, probe *core.Probe, died <-chan struct{}, tell func(passed bool) bool) bool {
 	pause := func(seconds int32) bool {
 		select {
@@ -132,7 +132,7 @@ func (c *container) ask(ctx context.Context, probe *core.Probe) error {
 		}
 		return connection.Close()
 	}
-	return errors.New("this kubelet has exec, httpGet and tcpSocket probes")
+	return errors.New("this kubelet supports only exec, httpGet and tcpSocket probes")
 }
 
 func (c *container) askExec(ctx context.Context, argv []string) error {
@@ -146,7 +146,7 @@ func (c *container) askExec(ctx context.Context, argv []string) error {
 		return fmt.Errorf("command timed out: %q", argv)
 	}
 	if errors.As(err, &exit) {
-		return fmt.Errorf("command ended with %d: %s", exitCode(exit.ProcessState), bytes.TrimSpace(output.Bytes()))
+		return fmt.Errorf("command ended with exit code %d: %s", exitCode(exit.ProcessState), bytes.TrimSpace(output.Bytes()))
 	}
 	return err
 }
@@ -171,14 +171,14 @@ func (c *container) askHTTP(ctx context.Context, get *core.HTTPGetAction) error 
 	for _, header := range get.HTTPHeaders {
 		request.Header.Add(header.Name, header.Value)
 	}
-	answer, err := probeClient.Do(request)
+	response, err := probeClient.Do(request)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 10<<10))
-	if answer.StatusCode < 200 || answer.StatusCode >= 400 {
-		return fmt.Errorf("HTTP probe failed with statuscode: %d", answer.StatusCode)
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 10<<10))
+	if response.StatusCode < 200 || response.StatusCode >= 400 {
+		return fmt.Errorf("HTTP probe failed with statuscode: %d", response.StatusCode)
 	}
 	return nil
 }
@@ -190,19 +190,19 @@ func trimSlash(path string) string {
 	return path
 }
 
-func (c *container) port(wanted intstr.IntOrString) (int, error) {
-	if wanted.Type == intstr.Int {
-		return wanted.IntValue(), nil
+func (c *container) port(reference intstr.IntOrString) (int, error) {
+	if reference.Type == intstr.Int {
+		return reference.IntValue(), nil
 	}
 	for _, port := range c.spec.Ports {
-		if port.Name == wanted.StrVal {
+		if port.Name == reference.StrVal {
 			return int(port.ContainerPort), nil
 		}
 	}
-	return strconv.Atoi(wanted.StrVal)
+	return strconv.Atoi(reference.StrVal)
 }
 
-// hook runs what a container wants at its start or before its end. A failure of it is an event.
+// hook runs a postStart or preStop hook. A failure is only recorded as an event.
 func (c *container) hook(handler *core.LifecycleHandler) {
 	var err error
 	switch {

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How many links a path may lead over.
+// The number of symbolic links that the resolution of a path may follow.
 const linkLimit = 40
 
-// bindMount shows a file or directory of the machine at a path in the container; or, where Tmpfs
-// has options, a new and empty directory in memory.
+// bindMount is a file or directory of the machine that is mounted in the container. If Tmpfs has
+// mount options, it is a new tmpfs instead.
 type bindMount struct {
 	Source   string
 	Target   string
@@ -23,23 +23,23 @@ type bindMount struct {
 	Tmpfs    string
 }
 
-// rootfs is a container's file system while it is being put together: a tmpfs whose directories are
-// those of the machine, bound read-only. Where something has to be mounted that the machine has no
-// place for, the directory is replaced by a copy of itself that consists of binds, with the place
-// added: an overlay would do the same, but is refused without real root.
+// rootfs builds the root file system of a container: a tmpfs with read-only bind mounts of the
+// machine's directories. If a mount point does not exist in a directory of the machine, the directory
+// is replaced with a tmpfs that has bind mounts of its entries and the mount point. An overlay would
+// be simpler, but the kernel does not allow it without real root.
 type rootfs struct {
 	path string
 }
 
-// Directories of the machine that a container does not see: it has its own.
+// Directories that each container has itself, instead of those of the machine.
 var ownDirectories = map[string]os.FileMode{
 	"/proc": 0o555, "/tmp": 0o1777, "/run": 0o755, "/mnt": 0o755, "/media": 0o755, "/srv": 0o755,
 }
 
-// build makes the root at an empty directory.
+// build builds the root file system in an empty directory.
 func (r rootfs) build(mounts []bindMount) error {
 	if err := unix.Mount("tmpfs", r.path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
-		return fmt.Errorf("the root: %w", err)
+		return fmt.Errorf("cannot mount the root: %w", err)
 	}
 	if err := r.mirror("/", r.path, ownDirectories); err != nil {
 		return err
@@ -54,9 +54,9 @@ func (r rootfs) build(mounts []bindMount) error {
 		}
 	}
 	if err := unix.Mount("proc", filepath.Join(r.path, "proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("/proc: %w", err)
+		return fmt.Errorf("cannot mount /proc: %w", err)
 	}
-	// A container may write into /etc, and it always does need places of its own there.
+	// A container may write to /etc, and always has its own files there.
 	if err := r.replace(filepath.Join(r.path, "etc")); err != nil {
 		return err
 	}
@@ -78,22 +78,22 @@ func stickyOf(mode os.FileMode) os.FileMode {
 	return 0
 }
 
-// enter makes it the process's root and lets go of the machine's.
+// enter makes this the root of the process and unmounts the machine's root.
 func (r rootfs) enter() error {
 	if err := unix.Chdir(r.path); err != nil {
 		return err
 	}
-	// The old root lies on the new one's place, and is taken off there.
+	// The old root is stacked on the new one, and is unmounted from there.
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot_root: %w", err)
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("the old root: %w", err)
+		return fmt.Errorf("cannot unmount the old root: %w", err)
 	}
 	return unix.Chdir("/")
 }
 
-// mirror fills an empty directory with binds of what another one holds.
+// mirror fills an empty directory with bind mounts of the entries of another directory.
 func (r rootfs) mirror(from, to string, except map[string]os.FileMode) error {
 	entries, err := os.ReadDir(from)
 	if err != nil {
@@ -121,14 +121,14 @@ func (r rootfs) mirror(from, to string, except map[string]os.FileMode) error {
 		case entry.Type().IsRegular():
 			err = touch(target)
 		default:
-			// Sockets and pipes of the machine's services are not for containers.
+			// Containers must not access sockets and pipes of the machine's services.
 			continue
 		}
 		if err != nil {
 			return err
 		}
 		if err := unix.Mount(source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-			// What may not be read may not be bound either (a developer's FUSE mounts, say).
+			// The kernel refuses a bind mount of what this user may not read, such as FUSE mounts.
 			if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 				continue
 			}
@@ -143,13 +143,13 @@ func (r rootfs) mirror(from, to string, except map[string]os.FileMode) error {
 	return nil
 }
 
-// replace puts a writable copy made of binds where a bound directory is.
+// replace replaces a bind-mounted directory with a writable one that has the same entries.
 func (r rootfs) replace(directory string) error {
 	from, err := filepath.Rel(r.path, directory)
 	if err != nil {
 		return err
 	}
-	// The copy is filled from the machine's own directory, which the tmpfs does not cover.
+	// The tmpfs covers the directory in the new root, so the entries come from the machine's.
 	from = filepath.Join("/", from)
 	if err := unix.Mount("tmpfs", directory, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (r rootfs) replace(directory string) error {
 	return r.mirror(from, directory, nil)
 }
 
-// bind mounts one thing, after making a place for it.
+// bind mounts a file, directory or tmpfs, and creates the mount point if necessary.
 func (r rootfs) bind(one bindMount) error {
 	if one.Tmpfs != "" {
 		target, err := r.place(one.Target, true)
@@ -183,7 +183,8 @@ func (r rootfs) bind(one bindMount) error {
 	return nil
 }
 
-// place finds or makes the file or directory at a path, following links as the container will.
+// place returns the file or directory at a path in the container, and creates it if it is missing.
+// Symbolic links are resolved within the new root.
 func (r rootfs) place(path string, directory bool) (string, error) {
 	at := r.path
 	rest := strings.Split(strings.Trim(filepath.Clean("/"+path), "/"), "/")
@@ -212,7 +213,7 @@ func (r rootfs) place(path string, directory bool) (string, error) {
 			return "", err
 		case info.Mode()&os.ModeSymlink != 0:
 			if links++; links > linkLimit {
-				return "", fmt.Errorf("%s: too many links", path)
+				return "", fmt.Errorf("%s: more than %d symbolic links", path, linkLimit)
 			}
 			link, err := os.Readlink(next)
 			if err != nil {
@@ -254,7 +255,7 @@ func touch(path string) error {
 	return file.Close()
 }
 
-// readOnly holds for everything that is mounted below, too.
+// readOnly makes a mount and all mounts below it read-only.
 func readOnly(path string) error {
 	return unix.MountSetattr(unix.AT_FDCWD, path, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }

@@ -17,10 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// How often pods that did not fit are tried again, where no event made it likely that they do now.
+// Time between two passes if no event starts one earlier.
 const schedulerPause = time.Second
 
-// scheduler binds pods to the one node, or says why they don't fit.
+// scheduler binds pods to the node, or reports in their status why they do not fit.
 type scheduler struct {
 	k      *kubelet
 	wake   chan struct{}
@@ -51,7 +51,7 @@ func (s *scheduler) run(ctx context.Context) {
 	}
 }
 
-// pass looks at every pod once, oldest first.
+// pass tries to bind each unbound pod, oldest first.
 func (s *scheduler) pass() {
 	all, err := s.k.informers.Core().V1().Pods().Lister().List(labels.Everything())
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *scheduler) pass() {
 	alive := map[types.UID]bool{}
 	for _, one := range all {
 		alive[one.UID] = true
-		// What was just bound may not have come back through the watch yet.
+		// The watch may not have delivered the binding of a pod in s.bound yet.
 		if one.Spec.NodeName != "" {
 			delete(s.bound, one.UID)
 		}
@@ -114,7 +114,8 @@ func (s *scheduler) bind(one *core.Pod) error {
 	return err
 }
 
-// refusal says why a pod cannot run on the node now, in the scheduler's own words.
+// refusal returns why a pod does not fit on the node, with the messages of kube-scheduler. It is empty
+// if the pod fits.
 func (s *scheduler) refusal(one *core.Pod, used core.ResourceList) string {
 	node := core.NodeStatus{}
 	s.k.describeNode(&node)
@@ -125,10 +126,10 @@ func (s *scheduler) refusal(one *core.Pod, used core.ResourceList) string {
 		}
 	}
 	var short []string
-	for name, wanted := range requests(one) {
+	for name, amount := range requests(one) {
 		left := node.Allocatable[name]
 		left.Sub(used[name])
-		if wanted.Cmp(left) > 0 {
+		if amount.Cmp(left) > 0 {
 			short = append(short, "1 Insufficient "+string(name))
 		}
 	}
@@ -165,16 +166,17 @@ func (s *scheduler) deny(one *core.Pod, reason string) {
 	s.k.events.Event(one, core.EventTypeWarning, "FailedScheduling", reason)
 }
 
-// requests is what a pod asks for: all its containers together, or its hungriest init container.
+// requests returns the resource requests of a pod: the sum over its containers, or the largest request
+// of an init container if that is larger.
 func requests(one *core.Pod) core.ResourceList {
 	total := core.ResourceList{core.ResourcePods: resource.MustParse("1")}
 	for index := range one.Spec.Containers {
 		add(total, one.Spec.Containers[index].Resources.Requests)
 	}
 	for index := range one.Spec.InitContainers {
-		for name, wanted := range one.Spec.InitContainers[index].Resources.Requests {
-			if held, found := total[name]; !found || wanted.Cmp(held) > 0 {
-				total[name] = wanted.DeepCopy()
+		for name, amount := range one.Spec.InitContainers[index].Resources.Requests {
+			if held, found := total[name]; !found || amount.Cmp(held) > 0 {
+				total[name] = amount.DeepCopy()
 			}
 		}
 	}

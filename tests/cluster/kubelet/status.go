@@ -14,12 +14,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// How long to wait before the API server is asked again.
+// Time until a failed request to the API server is repeated.
 const reportPause = 300 * time.Millisecond
 
-// report keeps the API's picture of the pod true, until the pod ended and that is reported.
+// report writes each change of the pod's status to the API, until the pod's end is reported.
 func (p *pod) report() {
-	var told *core.PodStatus
+	var reported *core.PodStatus
 	for {
 		last := false
 		select {
@@ -29,7 +29,7 @@ func (p *pod) report() {
 		}
 		for {
 			status := p.status()
-			if told != nil && equality.Semantic.DeepEqual(*told, status) {
+			if reported != nil && equality.Semantic.DeepEqual(*reported, status) {
 				break
 			}
 			err := p.patch(status)
@@ -37,10 +37,10 @@ func (p *pod) report() {
 				break
 			}
 			if err == nil {
-				told = &status
+				reported = &status
 				break
 			}
-			fmt.Fprintf(os.Stderr, "status of %s: %v\n", p.title(), err)
+			fmt.Fprintf(os.Stderr, "cannot report the status of %s: %v\n", p.title(), err)
 			time.Sleep(reportPause)
 		}
 		if last {
@@ -55,7 +55,7 @@ func (p *pod) vanished() bool {
 	return p.gone
 }
 
-// patch is one request, which leaves alone what others write in the status.
+// patch writes the status with one patch request, which keeps fields that other clients wrote.
 func (p *pod) patch(status core.PodStatus) error {
 	object := p.current()
 	body, err := patchOf(p.uid, status)
@@ -69,9 +69,9 @@ func (p *pod) patch(status core.PodStatus) error {
 	return err
 }
 
-// patchOf is the status as a patch. Addresses would be added to those of an earlier life of the pod;
-// conditions are merged by their type, field by field: a reason that no longer holds has to be taken
-// out by name.
+// patchOf returns the status as a strategic merge patch. The lists of addresses are replaced, because a
+// merge would keep earlier addresses. Conditions are merged field by field, so an outdated reason or
+// message is removed with a null.
 func patchOf(uid types.UID, status core.PodStatus) ([]byte, error) {
 	text, err := json.Marshal(status)
 	if err != nil {
@@ -97,7 +97,7 @@ func patchOf(uid types.UID, status core.PodStatus) ([]byte, error) {
 	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid}, "status": fields})
 }
 
-// remove takes the object out of the API: only then is a deleted pod gone for its owner.
+// remove removes the object from the API. Only then does its owner see the pod as deleted.
 func (p *pod) remove() {
 	object := p.current()
 	none := int64(0)
@@ -110,12 +110,12 @@ func (p *pod) remove() {
 		if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 			return
 		}
-		fmt.Fprintf(os.Stderr, "removal of %s: %v\n", p.title(), err)
+		fmt.Fprintf(os.Stderr, "cannot remove %s: %v\n", p.title(), err)
 		time.Sleep(reportPause)
 	}
 }
 
-// status is the pod's as it is now.
+// status returns the current status of the pod.
 func (p *pod) status() core.PodStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,7 +142,8 @@ func (p *pod) status() core.PodStatus {
 	return status
 }
 
-// phase follows from the containers. A pod whose containers are always started again never fails.
+// phase returns the phase that follows from the containers. A pod that always restarts its containers
+// never fails.
 func (p *pod) phase() core.PodPhase {
 	if p.failed || p.overdue {
 		return core.PodFailed
@@ -161,7 +162,7 @@ func (p *pod) phase() core.PodPhase {
 			waiting++
 		case ended == nil || policy == core.RestartPolicyAlways ||
 			policy == core.RestartPolicyOnFailure && ended.ExitCode != 0:
-			// It ran and will again.
+			// The container ran and will be restarted.
 			running++
 		case ended.ExitCode == 0:
 			succeeded++
@@ -217,7 +218,7 @@ func (p *pod) conditionsOf(status *core.PodStatus) {
 	if p.network != nil {
 		sandbox.Status = core.ConditionTrue
 	}
-	for _, wanted := range []struct {
+	for _, current := range []struct {
 		kind  core.PodConditionType
 		value core.PodCondition
 	}{
@@ -227,13 +228,13 @@ func (p *pod) conditionsOf(status *core.PodStatus) {
 		{core.ContainersReady, readiness},
 		{core.PodScheduled, core.PodCondition{Status: core.ConditionTrue}},
 	} {
-		condition := wanted.value
-		condition.Type = wanted.kind
+		condition := current.value
+		condition.Type = current.kind
 		condition.LastTransitionTime = now()
-		if before, known := p.conditions[wanted.kind]; known && before.Status == condition.Status {
+		if before, known := p.conditions[current.kind]; known && before.Status == condition.Status {
 			condition.LastTransitionTime = before.LastTransitionTime
 		}
-		p.conditions[wanted.kind] = condition
+		p.conditions[current.kind] = condition
 		status.Conditions = append(status.Conditions, condition)
 	}
 }

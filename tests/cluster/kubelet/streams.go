@@ -17,7 +17,7 @@ import (
 	utilexec "k8s.io/utils/exec"
 )
 
-// execute runs a program in the container, with the container's environment.
+// execute runs a program in the container with the container's environment.
 func (c *container) execute(ctx context.Context, argv []string, in io.Reader, out, failures io.Writer, resize <-chan remotecommand.TerminalSize) error {
 	process := c.running()
 	if process == nil {
@@ -40,10 +40,10 @@ func (c *container) execute(ctx context.Context, argv []string, in io.Reader, ou
 	}
 	command.Stdout, command.Stderr = out, failures
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	// Whoever holds the output open after that must not hold up the answer.
+	// A process that keeps the output open must not delay the response.
 	command.WaitDelay = time.Second
 	if in != nil {
-		// A pipe of our own: with one of exec's, the end would wait for the client's last word.
+		// With command.Stdin, Wait would also wait until the client closes its input.
 		input, err := command.StdinPipe()
 		if err != nil {
 			return err
@@ -59,8 +59,8 @@ func (c *container) execute(ctx context.Context, argv []string, in io.Reader, ou
 	return waitFor(ctx, command)
 }
 
-// waitFor ends the program when the context ends: asked to, the helper kills it, which is not of its
-// own process table and would outlive it.
+// waitFor waits for the helper and sends it SIGTERM when the context ends. The helper then kills the
+// program, which is in another PID namespace and would outlive it.
 func waitFor(ctx context.Context, command *exec.Cmd) error {
 	ended := make(chan struct{})
 	defer close(ended)
@@ -101,17 +101,17 @@ func executeOnTerminal(ctx context.Context, command *exec.Cmd, in io.Reader, out
 	return err
 }
 
-// executor serves exec.
+// executor serves exec requests.
 type executor struct{ c *container }
 
-// ExecInContainer is called for one request.
+// ExecInContainer handles one exec request.
 func (e executor) ExecInContainer(ctx context.Context, _, _, _ string, argv []string, in io.Reader, out, failures io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
 	if !tty {
 		resize = nil
 	} else if resize == nil {
 		resize = make(chan remotecommand.TerminalSize)
 	}
-	// A stream that the client did not ask for is nil, but not a nil interface to everyone.
+	// A stream that the client did not request is nil, and must stay nil as an io.Writer.
 	err := e.c.execute(ctx, argv, in, writer(out), writer(failures), resize)
 	if exit, ok := err.(*exec.ExitError); ok {
 		return utilexec.CodeExitError{Err: exit, Code: exitCode(exit.ProcessState)}
@@ -126,11 +126,11 @@ func writer(stream io.WriteCloser) io.Writer {
 	return stream
 }
 
-// forwarder serves port-forward.
+// forwarder serves port-forward requests.
 type forwarder struct{ p *pod }
 
-// PortForward is called for each connection. What a program listens on may be its loopback alone, so
-// the connection is made in the pod's own network.
+// PortForward handles one connection. A program may listen only on its loopback address, so the
+// connection is opened in the pod's network namespace.
 func (f forwarder) PortForward(ctx context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {
 	defer stream.Close()
 	if f.p.network == nil {
@@ -156,13 +156,13 @@ func (f forwarder) PortForward(ctx context.Context, _, _ string, port int32, str
 			_ = half.CloseWrite()
 		}
 	})
-	answered := make(chan struct{})
+	received := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(stream, server)
-		close(answered)
+		close(received)
 	}()
 	select {
-	case <-answered:
+	case <-received:
 	case <-ctx.Done():
 	}
 	_ = stream.Close()
@@ -171,8 +171,8 @@ func (f forwarder) PortForward(ctx context.Context, _, _ string, port int32, str
 	return nil
 }
 
-// dialHere connects on this very thread: net.Dial may make its socket on another, which is in
-// another network.
+// dialHere connects on the current thread. net.Dial may create its socket on another thread, which is
+// in another network namespace.
 func dialHere(host string, port int32) (net.Conn, error) {
 	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

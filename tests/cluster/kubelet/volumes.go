@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// How often files that come from the API are written again, so that tokens don't expire and a
-	// changed ConfigMap is seen.
+	// Time between two updates of files that come from the API. An update renews tokens and shows
+	// changes of ConfigMaps.
 	refreshPause     = time.Minute
 	defaultTokenLife = int64(3600)
 )
 
-// fileSet is the content of a volume that comes from the API.
+// fileSet is the content of a volume that comes from the API, by file name.
 type fileSet map[string]file
 
 type file struct {
@@ -30,7 +30,7 @@ type file struct {
 
 func (p *pod) volumePath(name string) string { return filepath.Join(p.directory, "volumes", name) }
 
-// prepareVolumes makes the pod's volumes; refreshVolumes writes them again later.
+// prepareVolumes creates the pod's volumes, or updates them if they exist.
 func (p *pod) prepareVolumes() error {
 	for index := range p.current().Spec.Volumes {
 		volume := &p.current().Spec.Volumes[index]
@@ -82,7 +82,7 @@ func (p *pod) refreshVolumes() {
 		case <-p.ended:
 			return
 		case <-ticks.C:
-			// What cannot be read now keeps its last content.
+			// Files that cannot be read from the API keep their content.
 			_ = p.prepareVolumes()
 		}
 	}
@@ -143,7 +143,7 @@ func (p *pod) volumeFiles(volume *core.Volume) (fileSet, error) {
 		}
 		return files, nil
 	}
-	return nil, fmt.Errorf("this kubelet has emptyDir, hostPath, configMap, secret, downwardAPI and projected volumes")
+	return nil, fmt.Errorf("this kubelet supports only emptyDir, hostPath, configMap, secret, downwardAPI and projected volumes")
 }
 
 func (p *pod) addProjection(files fileSet, source *core.VolumeProjection, mode *int32) error {
@@ -169,7 +169,7 @@ func (p *pod) addProjection(files fileSet, source *core.VolumeProjection, mode *
 	case source.DownwardAPI != nil:
 		return p.addDownward(files, source.DownwardAPI.Items, mode)
 	default:
-		return fmt.Errorf("this kubelet projects serviceAccountToken, configMap, secret and downwardAPI")
+		return fmt.Errorf("this kubelet supports only serviceAccountToken, configMap, secret and downwardAPI in projected volumes")
 	}
 	return nil
 }
@@ -191,8 +191,8 @@ func (p *pod) addDownward(files fileSet, items []core.DownwardAPIVolumeFile, mod
 	return nil
 }
 
-// token asks for one that is bound to the pod: it ends with it. It lives a while longer than it
-// takes to be written again.
+// token returns a service account token that is bound to the pod. It is renewed after four fifths of
+// its lifetime.
 func (p *pod) token(from *core.ServiceAccountTokenProjection) (string, error) {
 	object := p.current()
 	seconds := defaultTokenLife
@@ -214,16 +214,16 @@ func (p *pod) token(from *core.ServiceAccountTokenProjection) (string, error) {
 	}
 	ctx, cancel := limited()
 	defer cancel()
-	answer, err := p.k.client.CoreV1().ServiceAccounts(object.Namespace).
+	created, err := p.k.client.CoreV1().ServiceAccounts(object.Namespace).
 		CreateToken(ctx, object.Spec.ServiceAccountName, request, meta.CreateOptions{})
 	if err != nil {
 		return "", err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	life := time.Until(answer.Status.ExpirationTimestamp.Time)
-	p.tokens[from.Path] = heldToken{answer.Status.Token, time.Now().Add(life * 4 / 5)}
-	return answer.Status.Token, nil
+	life := time.Until(created.Status.ExpirationTimestamp.Time)
+	p.tokens[from.Path] = heldToken{created.Status.Token, time.Now().Add(life * 4 / 5)}
+	return created.Status.Token, nil
 }
 
 func (files fileSet) add(data map[string][]byte, items []core.KeyToPath, mode *int32, optional *bool) error {
@@ -257,7 +257,7 @@ func fileMode(mode *int32) os.FileMode {
 	return os.FileMode(*mode)
 }
 
-// write puts each file in place whole: a reader sees the old one or the new one.
+// write writes the changed files. Each is replaced atomically: readers see the old or the new content.
 func (files fileSet) write(directory string) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return err
@@ -281,10 +281,11 @@ func (files fileSet) write(directory string) error {
 	return nil
 }
 
-// mounts are a container's: its volumes, and what every container has of its own.
+// mounts returns the mounts of a container: its volumes, and the directories that each container has
+// itself.
 func (p *pod) mounts(c *container, values map[string]string) ([]bindMount, error) {
 	layer := filepath.Join(c.directory, "layer")
-	// A container that is started again begins with the files of its image.
+	// A restarted container begins with the files of its image.
 	if err := os.RemoveAll(layer); err != nil {
 		return nil, err
 	}
@@ -306,7 +307,7 @@ func (p *pod) mounts(c *container, values map[string]string) ([]bindMount, error
 		mounts = append(mounts, bindMount{Source: path, Target: own.target})
 	}
 	if p.k.visible != "" {
-		// It may lie in a directory that a container has for itself.
+		// The directory may be below one that the container replaces, such as /tmp.
 		mounts = append(mounts, bindMount{Source: p.k.visible, Target: p.k.visible, ReadOnly: true})
 	}
 	mounts = append(mounts, bindMount{Target: "/dev/shm", Tmpfs: "mode=1777,size=64m"})
@@ -341,7 +342,7 @@ func (p *pod) mounts(c *container, values map[string]string) ([]bindMount, error
 	return mounts, nil
 }
 
-// writeEtc writes the files by which a container knows itself and finds others.
+// writeEtc writes the pod's hosts, hostname and resolv.conf.
 func (p *pod) writeEtc() error {
 	object := p.current()
 	search := fmt.Sprintf("%s.svc.%s svc.%s %s", object.Namespace, p.k.domain, p.k.domain, p.k.domain)

@@ -13,16 +13,17 @@ import (
 	"time"
 )
 
-// The cluster lives for hours. A day on either side spares it trouble with clocks.
+// The cluster runs for hours. The certificates start a day early, because clocks may differ.
 const validity = 24 * time.Hour
 
-// authority signs what the programs show each other.
+// authority signs the certificates that the programs present to each other.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// writeCertificates makes an authority and all that it signs. The authority's own key is forgotten.
+// writeCertificates writes an authority's certificate and all certificates and keys of the cluster.
+// The authority's private key is not written.
 func writeCertificates(at places) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -54,7 +55,7 @@ func writeCertificates(at places) error {
 	if err := signer.issue(certificate(nodeName, []string{nodeName, nodeIP}), at.kubeletCert, at.kubeletKey); err != nil {
 		return err
 	}
-	// What the API server shows the kubelet, which lets nobody else in.
+	// The API server's client certificate. The kubelet refuses clients without one of this authority.
 	if err := signer.issue(certificate("kube-apiserver-kubelet-client", nil), at.kubeletClientCert, at.kubeletClientID); err != nil {
 		return err
 	}

@@ -5,16 +5,17 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"syscall"
 )
 
-// serveControl lets tests break the control plane: a socket in the state directory, which can be
-// reached from outside because files are not in a namespace of their own.
+// serveControl serves the Unix socket through which tests break the control plane. The socket is in
+// the state directory, which processes outside the namespaces can also access.
 //
-//	GET  /programs
-//	POST /programs/NAME/kill    SIGKILL; it is started again
-//	POST /programs/NAME/stop    SIGTERM; it stays away
-//	POST /programs/NAME/start
+//	GET  /programs              the programState of each program
+//	POST /programs/NAME/kill    sends SIGKILL; the program is started again
+//	POST /programs/NAME/stop    sends SIGTERM; the program is not started again
+//	POST /programs/NAME/start   starts a stopped program
 func serveControl(socket string, programs map[string]*program) error {
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
@@ -24,18 +25,18 @@ func serveControl(socket string, programs map[string]*program) error {
 		return err
 	}
 	routes := http.NewServeMux()
-	routes.HandleFunc("GET /programs", func(answer http.ResponseWriter, _ *http.Request) {
+	routes.HandleFunc("GET /programs", func(response http.ResponseWriter, _ *http.Request) {
 		states := map[string]programState{}
 		for name, one := range programs {
 			states[name] = one.state()
 		}
-		answer.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(answer).Encode(states)
+		response.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(response).Encode(states)
 	})
-	routes.HandleFunc("POST /programs/{name}/{action}", func(answer http.ResponseWriter, request *http.Request) {
+	routes.HandleFunc("POST /programs/{name}/{action}", func(response http.ResponseWriter, request *http.Request) {
 		one, found := programs[request.PathValue("name")]
 		if !found {
-			http.Error(answer, "no such program", http.StatusNotFound)
+			http.Error(response, "no program "+strconv.Quote(request.PathValue("name"))+"; GET /programs lists them", http.StatusNotFound)
 			return
 		}
 		switch request.PathValue("action") {
@@ -46,7 +47,7 @@ func serveControl(socket string, programs map[string]*program) error {
 		case "start":
 			one.start()
 		default:
-			http.Error(answer, "no such action", http.StatusNotFound)
+			http.Error(response, "no action "+strconv.Quote(request.PathValue("action"))+"; write kill, stop or start", http.StatusNotFound)
 		}
 	})
 	go func() { _ = http.Serve(listener, routes) }()

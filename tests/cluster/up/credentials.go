@@ -11,8 +11,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// The audit log tells which client asked for what. The start of a long request (a watch) is logged
-// as well as its end, so that it counts while it lasts.
+// The audit log records the requests of each client. Long requests (watches) are logged at their
+// start and at their end, so that tests can count a watch before it ends.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -20,7 +20,7 @@ rules:
 - level: Metadata
 `
 
-// writeCredentials makes a user for each program and the kubeconfigs that hold their tokens.
+// writeCredentials creates a user for each program and writes kubeconfigs with the users' tokens.
 func writeCredentials(at places, relayPort string) error {
 	inside := "https://" + kubernetesIP + ":" + apiServerPort
 	var tokens strings.Builder
@@ -50,7 +50,7 @@ func writeCredentials(at places, relayPort string) error {
 	return os.WriteFile(at.auditPolicy, []byte(auditPolicy), 0o600)
 }
 
-// writeKubeconfig writes one with everything in it: it can be copied elsewhere.
+// writeKubeconfig writes a kubeconfig that includes the certificate, so that it can be copied.
 func writeKubeconfig(file, authorityFile, server, user, token string) error {
 	authority, err := os.ReadFile(authorityFile)
 	if err != nil {

@@ -12,16 +12,17 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Descriptors that the outer process hands over, after the three standard ones.
+// Descriptors that the outer process passes on, after the three standard ones.
 const (
 	relayDescriptor = 3
 	readyDescriptor = 4
 )
 
-// How long the cluster may take until it is ready.
+// Limit of the time until the cluster is ready.
 const startLimit = 3 * time.Minute
 
-// inside is process 1: it starts the programs, keeps them alive, and by ending ends everything.
+// inside is process 1 of the namespaces. It starts and restarts the programs; the kernel kills them
+// when it ends.
 func inside(chosen settings) error {
 	syscall.CloseOnExec(relayDescriptor)
 	syscall.CloseOnExec(readyDescriptor)
@@ -78,7 +79,7 @@ func inside(chosen settings) error {
 	}
 }
 
-// start brings everything up, each part as soon as what it needs is there.
+// start starts each part of the cluster as soon as its dependencies are ready.
 func start(ctx context.Context, at places, manifests string, programs map[string]*program) error {
 	programs["etcd"].start()
 	if err := waitForPort(ctx, etcdURL[len("http://"):]); err != nil {
@@ -111,7 +112,7 @@ func waitForPort(ctx context.Context, address string) error {
 	})
 }
 
-// poll asks until the answer is no error. Starting takes seconds, so it asks often.
+// poll calls ask every 50 ms until it returns no error or the context ends.
 func poll(ctx context.Context, ask func() error) error {
 	for {
 		err := ask()

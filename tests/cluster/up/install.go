@@ -18,10 +18,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The operator's token lasts as long as any cluster for tests.
+// Lifetime of the operator's token, longer than that of any test cluster.
 const tokenSeconds = 7 * 24 * 3600
 
-// cluster is the API server, as its administrator sees it.
+// cluster is a client of the API server with administrator rights.
 type cluster struct {
 	client kubernetes.Interface
 }
@@ -59,7 +59,7 @@ func (c *cluster) nodeReady(ctx context.Context) error {
 	})
 }
 
-// defaultAccount waits for what every pod needs: without it none can be created.
+// defaultAccount waits for the objects without which no pod can be created in the namespace.
 func (c *cluster) defaultAccount(ctx context.Context) error {
 	return poll(ctx, func() error {
 		_, err := c.client.CoreV1().ServiceAccounts("default").Get(ctx, "default", meta.GetOptions{})
@@ -70,15 +70,15 @@ func (c *cluster) defaultAccount(ctx context.Context) error {
 	})
 }
 
-// installOperator does what KubeRay's chart does: the CRDs, an account with the operator's own role
-// and no other rights, and the operator.
+// installOperator installs what KubeRay's Helm chart installs: the CRDs, a service account with only
+// the operator's role, and the operator.
 func (c *cluster) installOperator(ctx context.Context, at places, manifests string, operator *program) error {
 	definitions, err := filepath.Glob(filepath.Join(manifests, "crd", "bases", "*.yaml"))
 	if err != nil {
 		return err
 	}
 	if len(definitions) == 0 {
-		return fmt.Errorf("%s holds no crd/bases", manifests)
+		return fmt.Errorf("%s has no files crd/bases/*.yaml: give the operator's config directory", manifests)
 	}
 	var names []string
 	for _, file := range definitions {
@@ -98,20 +98,20 @@ func (c *cluster) installOperator(ctx context.Context, at places, manifests stri
 	}
 	operator.start()
 	return poll(ctx, func() error {
-		answer, err := http.Get("http://" + operatorProbe + "/readyz")
+		response, err := http.Get("http://" + operatorProbe + "/readyz")
 		if err != nil {
 			return fmt.Errorf("kuberay-operator: %w", err)
 		}
-		defer answer.Body.Close()
-		_, _ = io.Copy(io.Discard, answer.Body)
-		if answer.StatusCode != http.StatusOK {
-			return fmt.Errorf("kuberay-operator: %s", answer.Status)
+		defer response.Body.Close()
+		_, _ = io.Copy(io.Discard, response.Body)
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("kuberay-operator: %s", response.Status)
 		}
 		return nil
 	})
 }
 
-// create posts a file as it is and returns the name of what it makes.
+// create posts the object in a YAML file and returns its name.
 func (c *cluster) create(ctx context.Context, path, file string) (string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

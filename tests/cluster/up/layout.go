@@ -2,7 +2,8 @@ package main
 
 import "path/filepath"
 
-// The cluster's network. It is the same in each cluster: every one has a network of its own.
+// Addresses and names of the cluster's network. Each cluster has its own network namespace, so all
+// clusters use the same ones.
 const (
 	bridge         = "cluster"
 	nodeName       = "node"

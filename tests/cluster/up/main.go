@@ -1,13 +1,12 @@
-// Command up runs a Kubernetes control plane with one node, for as long as it lives itself.
+// Command up runs a Kubernetes control plane with one node until it is stopped.
 //
-// It is two processes of the same program. The outer one stays where it was started: it owns the
-// state directory and tells when the cluster is ready. The inner one is process 1 of user, network,
-// mount and process namespaces of its own, so that no root is needed, nothing can be reached from
-// outside but through the relay, and whatever way the outer one ends, the kernel ends all the rest.
+// It consists of two processes. The outer process owns the state directory and reports when the
+// cluster is ready. The inner process is process 1 of new user, network, mount and process
+// namespaces. So the cluster needs no root, it can be reached from outside only through the relay,
+// and the kernel kills all its processes when the outer process ends.
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,7 +14,7 @@ import (
 	"strings"
 )
 
-// settings is what both processes are told on their command line.
+// settings are the command line options of both processes.
 type settings struct {
 	state        string
 	programs     map[string]string
@@ -36,25 +35,25 @@ var programNames = []string{"etcd", "kube-apiserver", "kube-controller-manager",
 
 func main() {
 	chosen := settings{programs: map[string]string{}}
-	flag.StringVar(&chosen.state, "state", "", "directory for everything the cluster writes; made and removed by this program")
+	flag.StringVar(&chosen.state, "state", "", "directory for all files of the cluster; created and removed by this program")
 	flag.Func("program", "NAME=PATH of one of "+strings.Join(programNames, ", "), func(text string) error {
 		name, path, found := strings.Cut(text, "=")
 		if !found {
-			return errors.New("it has to be NAME=PATH")
+			return fmt.Errorf("%q is not NAME=PATH", text)
 		}
 		chosen.programs[name] = path
 		return nil
 	})
-	flag.StringVar(&chosen.manifests, "manifests", "", "the config directory of the KubeRay operator's module: its CRDs and its role")
-	flag.StringVar(&chosen.pythonPrefix, "python-prefix", "", "the Python environment that stands for every image")
-	flag.StringVar(&chosen.visible, "visible", "", "a directory that every container sees, wherever it lies; the Python environment is in it")
-	flag.IntVar(&chosen.port, "port", 0, "port on 127.0.0.1 that leads to the API server; 0 chooses one")
-	flag.StringVar(&chosen.cpus, "cpus", "16", "the node's CPUs, as the scheduler counts them")
-	flag.StringVar(&chosen.memory, "memory", "64Gi", "the node's memory, as the scheduler counts it")
-	flag.StringVar(&chosen.gpus, "gpus", "0", "the node's nvidia.com/gpu, as the scheduler counts them")
-	flag.BoolVar(&chosen.json, "json", false, "tell readiness as one line of JSON on standard output")
-	flag.BoolVar(&chosen.untilEOF, "until-eof", false, "stop when standard input ends, for a parent that may be killed")
-	flag.BoolVar(&chosen.keep, "keep", false, "leave the state directory, with its logs, when the cluster stops")
+	flag.StringVar(&chosen.manifests, "manifests", "", "config directory of the KubeRay operator's module, with its CRDs and its role")
+	flag.StringVar(&chosen.pythonPrefix, "python-prefix", "", "Python environment that stands for every image")
+	flag.StringVar(&chosen.visible, "visible", "", "directory that is mounted in every container and contains the Python environment")
+	flag.IntVar(&chosen.port, "port", 0, "port on 127.0.0.1 for the API server; 0 chooses a free one")
+	flag.StringVar(&chosen.cpus, "cpus", "16", "CPUs of the node, as the scheduler counts them")
+	flag.StringVar(&chosen.memory, "memory", "64Gi", "memory of the node, as the scheduler counts it")
+	flag.StringVar(&chosen.gpus, "gpus", "0", "nvidia.com/gpu of the node, as the scheduler counts them")
+	flag.BoolVar(&chosen.json, "json", false, "print one line of JSON to standard output when the cluster is ready")
+	flag.BoolVar(&chosen.untilEOF, "until-eof", false, "stop when standard input ends, for a parent process that may be killed")
+	flag.BoolVar(&chosen.keep, "keep", false, "keep the state directory with its logs when the cluster stops")
 	flag.Parse()
 
 	run := outside
@@ -87,7 +86,7 @@ func (chosen *settings) check() error {
 		{"-python-prefix", chosen.pythonPrefix},
 	} {
 		if !filepath.IsAbs(directory.path) {
-			return fmt.Errorf("%s has to be an absolute path", directory.flag)
+			return fmt.Errorf("%s must be an absolute path", directory.flag)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(chosen.pythonPrefix, "bin", "python")); err != nil {
@@ -95,7 +94,7 @@ func (chosen *settings) check() error {
 	}
 	for _, hidden := range []string{"/run/", "/dev/"} {
 		if strings.HasPrefix(chosen.pythonPrefix+"/", hidden) {
-			return fmt.Errorf("-python-prefix must not lie under %s: each container has its own", hidden)
+			return fmt.Errorf("-python-prefix %q is below %s, which each container replaces: use another directory", chosen.pythonPrefix, hidden)
 		}
 	}
 	return nil

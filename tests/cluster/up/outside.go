@@ -21,11 +21,11 @@ import (
 const (
 	insideVariable = "DAGSTER_RAY_CLUSTER_INSIDE"
 	lockFile       = "lock"
-	// How long the inner process may take to end by itself before the kernel ends it.
-	patience = 10 * time.Second
+	// How long the inner process may take to end after SIGTERM before it is killed.
+	stopLimit = 10 * time.Second
 )
 
-// readiness is what whoever started the cluster has to know to use it.
+// readiness describes a cluster that is ready: the content of ready.json.
 type readiness struct {
 	State            string  `json:"state"`
 	Kubeconfig       string  `json:"kubeconfig"`
@@ -38,7 +38,7 @@ type readiness struct {
 	Seconds          float64 `json:"seconds"`
 }
 
-// outside starts the inner process, tells when the cluster is ready, and waits for its end.
+// outside starts the inner process, reports when the cluster is ready, and waits for its end.
 func outside(chosen settings) error {
 	began := time.Now()
 	if err := claim(chosen.state); err != nil {
@@ -47,11 +47,11 @@ func outside(chosen settings) error {
 	if !chosen.keep {
 		defer os.RemoveAll(chosen.state)
 	}
-	// A socket belongs to the network it was made in: this one is reachable out here, though only
-	// the inner process accepts from it.
+	// A socket belongs to the network namespace in which it was created. This one is reachable from
+	// outside, although the inner process accepts its connections.
 	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(chosen.port)))
 	if err != nil {
-		return fmt.Errorf("the relay's port: %w", err)
+		return fmt.Errorf("cannot listen on the relay's port %d: %w", chosen.port, err)
 	}
 	socket, err := listener.(*net.TCPListener).File()
 	if err != nil {
@@ -76,15 +76,16 @@ func outside(chosen settings) error {
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
-		// Ctrl-C reaches the whole foreground group: the order of the end is this process's to choose.
+		// Ctrl-C signals the whole foreground process group. In a new session, the inner process is
+		// only stopped by this one.
 		Setsid: true,
 	}
-	// The death signal is sent when the thread that started the child ends.
+	// The kernel sends Pdeathsig when the thread that started the child ends.
 	runtime.LockOSThread()
 	if err := child.Start(); err != nil {
 		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
-			return fmt.Errorf("this kernel or its policy makes no user namespaces "+
-				"(see kernel.unprivileged_userns_clone, user.max_user_namespaces, "+
+			return fmt.Errorf("cannot create user namespaces; check these kernel settings "+
+				"(kernel.unprivileged_userns_clone, user.max_user_namespaces, "+
 				"kernel.apparmor_restrict_unprivileged_userns): %w", err)
 		}
 		return err
@@ -92,13 +93,13 @@ func outside(chosen settings) error {
 	socket.Close()
 	writeReady.Close()
 
-	told := make(chan bool, 1)
+	reported := make(chan bool, 1)
 	go func() {
 		_, err := bufio.NewReader(ready).ReadString('\n')
-		told <- err == nil
+		reported <- err == nil
 	}()
 	ended := make(chan error, 1)
-	// Waiting must not need the locked thread, which waits for all of this.
+	// Wait in another goroutine, because this one waits for signals too.
 	go func() { ended <- child.Wait() }()
 	if chosen.untilEOF {
 		go func() {
@@ -108,26 +109,26 @@ func outside(chosen settings) error {
 	}
 	for {
 		select {
-		case ok := <-told:
+		case ok := <-reported:
 			if ok {
-				tell(chosen, child.Process.Pid, time.Since(began))
+				announce(chosen, child.Process.Pid, time.Since(began))
 			}
 		case <-signals:
 			_ = child.Process.Signal(syscall.SIGTERM)
 			select {
 			case <-ended:
-			case <-time.After(patience):
+			case <-time.After(stopLimit):
 				_ = child.Process.Kill()
 				<-ended
 			}
 			return nil
 		case err := <-ended:
-			return fmt.Errorf("the cluster ended by itself (%v); use -keep to look at %s", err, filepath.Join(chosen.state, "logs"))
+			return fmt.Errorf("the cluster ended unexpectedly (%v); start it with -keep and read %s", err, filepath.Join(chosen.state, "logs"))
 		}
 	}
 }
 
-// claim makes the state directory and removes the ones beside it that a killed cluster left.
+// claim creates and locks the state directory, and removes those of killed clusters beside it.
 func claim(state string) error {
 	abandoned, err := filepath.Glob(filepath.Join(filepath.Dir(state), "state-*"))
 	if err != nil {
@@ -138,7 +139,7 @@ func claim(state string) error {
 			continue
 		}
 		if err := os.RemoveAll(directory); err != nil {
-			return fmt.Errorf("what an earlier cluster left: %w", err)
+			return fmt.Errorf("cannot remove the state directory of a killed cluster: %w", err)
 		}
 	}
 	if err := os.MkdirAll(state, 0o700); err != nil {
@@ -150,17 +151,18 @@ func claim(state string) error {
 	return nil
 }
 
-// lock takes a state directory for as long as this process lives.
+// lock locks a state directory until this process ends. It returns whether that succeeded.
 func lock(directory string) bool {
 	file, err := os.OpenFile(filepath.Join(directory, lockFile), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return false
 	}
-	// The descriptor stays open on purpose: with it the lock ends.
+	// The descriptor stays open, because closing it would release the lock.
 	return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
-func tell(chosen settings, pid int, took time.Duration) {
+// announce writes ready.json and prints how to use the cluster.
+func announce(chosen settings, pid int, took time.Duration) {
 	places := layout(chosen.state)
 	facts := readiness{
 		State:            chosen.state,
@@ -175,24 +177,24 @@ func tell(chosen settings, pid int, took time.Duration) {
 	}
 	text, err := json.Marshal(facts)
 	if err == nil {
-		// Beside the cluster's other files, for those who did not start it.
+		// For processes that use this cluster but did not start it.
 		err = os.WriteFile(places.ready, append(text, '\n'), 0o600)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", places.ready, err)
+		fmt.Fprintf(os.Stderr, "cannot write %s: %v\n", places.ready, err)
 	}
 	if chosen.json {
 		fmt.Printf("%s\n", text)
 		return
 	}
 	enter := []string{"nsenter", "--preserve-credentials", "-U", "-n", "-m", "-p", "-i", "-u", "-t", strconv.Itoa(pid)}
-	fmt.Printf(`The cluster is ready, after %.1f s.
+	fmt.Printf(`The cluster is ready after %.1f s.
 
-  from here     export KUBECONFIG=%s
-  from inside   %s env KUBECONFIG=%s bash
-                (there *.svc names and pod IPs work)
-  tests         export DAGSTER_RAY_TEST_CLUSTER=%s
-  logs          %s
+  outside   export KUBECONFIG=%s
+  inside    %s env KUBECONFIG=%s bash
+            (*.svc names and pod IPs work only inside)
+  tests     export DAGSTER_RAY_TEST_CLUSTER=%s
+  logs      %s
 
 Ctrl-C stops it.
 `, facts.Seconds, facts.Kubeconfig, strings.Join(enter, " "), facts.KubeconfigInside, places.ready, facts.Logs)

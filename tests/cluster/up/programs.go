@@ -1,6 +1,6 @@
 package main
 
-// describe says how each program is started.
+// describe returns the programs of the cluster with their command lines, by name.
 func describe(chosen settings, at places) map[string]*program {
 	programs := []*program{
 		newProgram(at, "etcd", chosen.programs["etcd"],
@@ -9,7 +9,7 @@ func describe(chosen settings, at places) map[string]*program {
 			"--listen-client-urls="+etcdURL,
 			"--advertise-client-urls="+etcdURL,
 			"--listen-peer-urls=http://127.0.0.1:2380",
-			// Nothing in it is meant to survive the machine, only a kill of the program.
+			// The data has to survive a kill of etcd, but not a crash of the machine.
 			"--unsafe-no-fsync",
 			"--log-level=warn",
 		),
@@ -34,7 +34,7 @@ func describe(chosen settings, at places) map[string]*program {
 			"--profiling=false",
 			"--audit-policy-file="+at.auditPolicy,
 			"--audit-log-path="+at.auditLog,
-			// On a kill no connection may wait for its drain.
+			// Connections must not delay the end of the API server.
 			"--shutdown-delay-duration=0",
 		),
 		newProgram(at, "kube-controller-manager", chosen.programs["kube-controller-manager"],

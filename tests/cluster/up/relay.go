@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// relay passes connections made outside on to an address in here. While nothing listens there it
-// hangs up, which is what a client sees of an API server that is down.
+// relay forwards connections from outside the namespaces to an address inside. While nothing listens
+// there, it closes them, as clients expect of an API server that is down.
 func relay(listener net.Listener, address string) {
 	for {
 		client, err := listener.Accept()
@@ -24,7 +24,7 @@ func relay(listener net.Listener, address string) {
 			done := make(chan struct{}, 2)
 			pass := func(to, from net.Conn) {
 				_, _ = io.Copy(to, from)
-				// Half a connection may go on: the other side may still have something to say.
+				// Close only one direction: the other side may still send data.
 				_ = to.(*net.TCPConn).CloseWrite()
 				done <- struct{}{}
 			}

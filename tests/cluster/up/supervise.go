@@ -14,11 +14,11 @@ import (
 const (
 	firstPause = 100 * time.Millisecond
 	longPause  = 3 * time.Second
-	// A program that ran for this long was not caught in a loop of failed starts.
+	// A program that ran for this long restarts with the first pause again.
 	settled = 20 * time.Second
 )
 
-// program is one of the cluster's own, kept alive as a static pod or a systemd unit would be.
+// program is a program of the cluster. It is restarted when it ends, like a systemd unit.
 type program struct {
 	name string
 	argv []string
@@ -27,12 +27,12 @@ type program struct {
 
 	mu       sync.Mutex
 	process  *os.Process
-	wanted   bool
+	enabled  bool
 	restarts int
 	wake     chan struct{}
 }
 
-// programState is what the control socket tells of a program.
+// programState is the state of a program in the responses of the control socket.
 type programState struct {
 	Pid      int  `json:"pid"`
 	Running  bool `json:"running"`
@@ -48,14 +48,14 @@ func newProgram(at places, name, path string, arguments ...string) *program {
 	}
 }
 
-// keep runs the program whenever it is wanted.
+// keep runs and restarts the program while it is enabled.
 func (p *program) keep() {
 	pause := firstPause
 	for {
 		p.mu.Lock()
-		wanted := p.wanted
+		enabled := p.enabled
 		p.mu.Unlock()
-		if !wanted {
+		if !enabled {
 			<-p.wake
 			pause = firstPause
 			continue
@@ -86,7 +86,7 @@ func (p *program) runOnce() error {
 	command.Dir = "/"
 	command.Stdout, command.Stderr = log, log
 	p.mu.Lock()
-	if !p.wanted {
+	if !p.enabled {
 		p.mu.Unlock()
 		return nil
 	}
@@ -101,27 +101,27 @@ func (p *program) runOnce() error {
 	p.mu.Lock()
 	p.process = nil
 	p.restarts++
-	asked := !p.wanted
+	stopped := !p.enabled
 	p.mu.Unlock()
 	var status *exec.ExitError
-	if asked || errors.As(err, &status) && status.Sys().(syscall.WaitStatus).Signaled() {
+	if stopped || errors.As(err, &status) && status.Sys().(syscall.WaitStatus).Signaled() {
 		return nil
 	}
-	return fmt.Errorf("ended (%v), see %s", err, p.log)
+	return fmt.Errorf("ended unexpectedly (%v), see %s", err, p.log)
 }
 
 func (p *program) start() {
 	p.mu.Lock()
-	p.wanted = true
+	p.enabled = true
 	p.mu.Unlock()
 	p.poke()
 }
 
-// signal reaches the program where it runs; stop says whether it is to stay away.
+// signal sends a signal to the program if it runs. With stop, the program is not started again.
 func (p *program) signal(sign syscall.Signal, stop bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wanted = !stop
+	p.enabled = !stop
 	if p.process != nil {
 		_ = p.process.Signal(sign)
 	}

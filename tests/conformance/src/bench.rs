@@ -1,5 +1,4 @@
-//! A component on the bench: called like any other, with its network and its store in the kit's
-//! hands.
+//! A loaded component under test, with an intercepted network and a value store in memory.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,22 +25,22 @@ use crate::schema::Schema;
 use crate::specs::SECRET;
 use crate::subject::Subject;
 
-/// The address of a Ray that is not there: every request to it is answered by the kit.
+/// The address of a Ray that does not exist. The interceptor answers every request to it.
 const NOWHERE: &str = "http://conformance.invalid:8265";
-/// How long the kit waits for one call.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// How long for one that follows a script.
+/// The timeout of one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(600);
+/// The time after which a call of `pipes` is canceled.
 pub(crate) const SCRIPT: Duration = Duration::from_secs(300);
-/// How long such a call may hope for a service that is away before it is told to give up.
-const AWAY: Duration = Duration::from_secs(5);
-/// Where nobody answers, or a cassette, components mostly wait between tries: time passes faster for
-/// them.
-const HURRIED: Pace = Pace::times(20);
+/// The time after which a call of `pipes` is canceled while no request is sent.
+const UNREACHABLE: Duration = Duration::from_secs(5);
+/// The clock speed without a live service. Components mostly wait between retries then, so the clock runs
+/// faster.
+const FAST: Pace = Pace::times(20);
 
-/// A component on the bench.
+/// A component under test.
 pub(crate) struct Bench {
     backend: Backend,
-    /// The same without any setting.
+    /// The same component without settings.
     bare: Backend,
     component: String,
     exports: Vec<&'static str>,
@@ -49,7 +48,7 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) has_service: bool,
     description: OnceCell<Option<Json>>,
-    /// The names of the settings that it has.
+    /// The names of the settings that were given.
     given: BTreeSet<String>,
     options: BTreeMap<String, Map<String, Json>>,
     stop: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
@@ -59,25 +58,25 @@ pub(crate) struct Bench {
     pub(crate) live: crate::rules::Live,
 }
 
-/// What a call came to.
+/// A call that has ended.
 pub(crate) struct Called {
     pub(crate) export: String,
     pub(crate) result: Result<Json, CallError>,
     pub(crate) values: Vec<Value>,
     pub(crate) notices: Vec<Notice>,
-    /// What the component refused the call for and the caller can give: a setting or an option that it
-    /// requires by its card.
+    /// The required settings or options that the caller did not give, if the component rejected the call
+    /// because of them.
     lacking: Option<String>,
 }
 
 impl Bench {
     pub(crate) fn new(subject: &Subject) -> Result<Self, LoadError> {
         let network = Arc::new(Network::default());
-        let is_alone = !subject.has_service || matches!(subject.cassette, Some(CassetteMode::Replay(_)));
+        let is_offline = !subject.has_service || matches!(subject.cassette, Some(CassetteMode::Replay(_)));
         let host = Host::start_with(HostOptions {
             cassette: subject.cassette.clone(),
             intercept: Some(network.clone()),
-            pace: if is_alone { HURRIED } else { Pace::default() },
+            pace: if is_offline { FAST } else { Pace::default() },
             ..HostOptions::default()
         })?;
         let store = Arc::new(MemoryStore::default());
@@ -113,17 +112,17 @@ impl Bench {
             live: crate::rules::Live::default(),
         };
         if !bench.has_service {
-            bench.give_an_address(&mut options);
+            bench.add_placeholder_address(&mut options);
         }
         bench.given = options.settings.keys().cloned().collect();
         bench.backend = Backend::new(host, options);
-        // Now, because asking for the card changes the network, and a rule may ask in the middle.
+        // Cached here, because the call changes the network condition and a rule may need it at any time.
         bench.description();
         Ok(bench)
     }
 
-    /// Something to ask, for a component that has to have an address. Nothing is ever sent there.
-    fn give_an_address(&self, options: &mut BackendOptions) {
+    /// Adds an address for a component that requires one. No request is sent to it.
+    fn add_placeholder_address(&self, options: &mut BackendOptions) {
         if self.reads_setting("address") {
             options.settings.entry("address".to_owned()).or_insert_with(|| NOWHERE.to_owned());
         }
@@ -147,7 +146,7 @@ impl Bench {
         &self.exports
     }
 
-    /// The component's card; none where it has none.
+    /// Returns the component's description, or `None` if it has none.
     pub(crate) fn description(&self) -> Option<&Json> {
         let card = self.description.get_or_init(|| {
             if !self.exports("describe") {
@@ -159,8 +158,8 @@ impl Bench {
         card.as_ref()
     }
 
-    /// What an `invalid-config` asks the caller for: none unless each of its fields is a setting or an
-    /// option that the component requires by its card and that was not given.
+    /// Returns what the caller has to give, if each field of an `invalid-config` is a setting or an option
+    /// that the component requires by its description and that was not given. Otherwise `None`.
     fn lacking(&self, export: &str, fields: &[FieldError]) -> Option<String> {
         let interface = export.split('.').next().unwrap_or_default();
         let (schema, given) = (self.schema(interface), self.options(interface));
@@ -177,13 +176,13 @@ impl Bench {
         (!names.is_empty()).then(|| format!("needs {}", names.join(", ")))
     }
 
-    /// Whether the component reads a setting of that name, by its card.
+    /// Returns whether the component's description lists this setting.
     fn reads_setting(&self, name: &str) -> bool {
         let settings = self.description().and_then(|card| card.get("settings"));
         settings.is_some_and(|all| all.get(name).is_some())
     }
 
-    /// The schema of an interface's options, where it publishes one.
+    /// Returns the JSON schema of an interface's options, if the component publishes one.
     pub(crate) fn schema(&self, interface: &str) -> Option<Schema> {
         let text = self.description()?.get("options")?.get(interface)?;
         match text {
@@ -192,27 +191,27 @@ impl Bench {
         }
     }
 
-    /// The options that an interface's specs begin with.
+    /// Returns the options that the specs of an interface start from.
     pub(crate) fn options(&self, interface: &str) -> Map<String, Json> {
         self.options.get(interface).cloned().unwrap_or_default()
     }
 
-    /// From now on each request meets this, and none goes out.
+    /// Injects this fault into each request from now on. No request is sent.
     pub(crate) fn offline(&self, fate: Fate) {
         self.network.set(Weather::All(fate));
     }
 
-    /// From now on each request is answered with this status.
+    /// Answers each request with this status from now on. No request is sent.
     pub(crate) fn answering(&self, status: StatusCode) {
-        self.offline(Fate::Answer(status, "as the conformance kit wants it".to_owned()));
+        self.offline(Fate::Answer(status, "injected by the conformance tests".to_owned()));
     }
 
-    /// From now on the network is like this.
+    /// Sets the network condition.
     pub(crate) fn weather(&self, weather: Weather) {
         self.network.set(weather);
     }
 
-    /// The requests since the network changed.
+    /// Returns the requests since the network condition was set.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.network.seen()
     }
@@ -227,19 +226,19 @@ impl Bench {
         self.call_with(&self.backend, export, arguments, values)
     }
 
-    /// Calls an export without parameters, of a component without settings.
+    /// Calls an export that takes no parameters, on the component without settings.
     pub(crate) fn call_bare(&self, export: &str) -> Called {
         self.call_with(&self.bare, export, &json!({}), Vec::new())
     }
 
     fn call_with(&self, backend: &Backend, export: &str, arguments: &Json, values: Vec<Value>) -> Called {
-        let options = CallOptions { timeout: Some(PATIENCE), values };
+        let options = CallOptions { timeout: Some(CALL_TIMEOUT), values };
         let mut call = Call::begin(backend, export, &arguments.to_string(), options);
         let began = Instant::now();
         let mut notices = Vec::new();
         let (result, values) = loop {
-            let patience = if self.network.is_away() { AWAY } else { SCRIPT };
-            let is_late = export.starts_with("pipes.") && began.elapsed() > patience;
+            let limit = if self.network.is_away() { UNREACHABLE } else { SCRIPT };
+            let is_late = export.starts_with("pipes.") && began.elapsed() > limit;
             if is_late || (!self.is_cleaning.get() && self.stop.as_ref().is_some_and(|stop| stop())) {
                 call.cancel();
             }
@@ -264,33 +263,33 @@ impl Bench {
     }
 
     fn look_for_leaks(&self, called: &Called) {
-        let mut said: Vec<String> = Vec::new();
+        let mut texts: Vec<String> = Vec::new();
         if let Err(error) = &called.result {
-            said.push(error.to_string());
+            texts.push(error.to_string());
         }
         for notice in &called.notices {
             match notice {
-                Notice::Log { message, .. } | Notice::Progress { message } => said.push(message.clone()),
+                Notice::Log { message, .. } | Notice::Progress { message } => texts.push(message.clone()),
                 _ => {}
             }
         }
-        if let Some(text) = said.into_iter().find(|text| text.contains(SECRET)) {
+        if let Some(text) = texts.into_iter().find(|text| text.contains(SECRET)) {
             self.leaks.borrow_mut().push(format!("{}: {text}", called.export));
         }
     }
 
-    /// What calls of an interface said that holds a planted secret.
+    /// Returns the first error or log line of an interface's calls that contains a planted secret.
     pub(crate) fn leak_of(&self, interface: &str) -> Option<String> {
         let prefix = format!("{interface}.");
         self.leaks.borrow().iter().find(|leak| leak.starts_with(&prefix)).cloned()
     }
 
-    /// Something to stop or remove when all is done, by this call.
+    /// Registers a call that stops or removes something at the end of the check.
     pub(crate) fn leave(&self, export: &'static str, arguments: Json) {
         self.left.borrow_mut().push((export, arguments));
     }
 
-    /// Stops and removes what rules left.
+    /// Makes the calls that rules have registered with [`Self::leave`].
     pub(crate) fn clean_up(&self) {
         self.is_cleaning.set(true);
         self.weather(Weather::Fair);
@@ -301,7 +300,7 @@ impl Bench {
 }
 
 impl Called {
-    /// Its answer.
+    /// Returns the result, or ends the rule if the call failed.
     pub(crate) fn answer(&self) -> Verdict<Json> {
         match &self.result {
             Ok(answer) => Ok(answer.clone()),
@@ -310,13 +309,12 @@ impl Called {
             }
             Err(error) => {
                 self.expect_nothing_lacking()?;
-                Err(differs(format!("{} answers", self.export), error.to_string()))
+                Err(differs(format!("{} succeeds", self.export), error.to_string()))
             }
         }
     }
 
-    /// Ends the rule where the component was not given what it requires: only the caller knows what to
-    /// put there.
+    /// Ends the rule as blocked if a required setting or option was not given. Only the caller can give it.
     pub(crate) fn expect_nothing_lacking(&self) -> Verdict {
         match &self.lacking {
             Some(reason) => Err(Outcome::Blocked { reason: reason.clone() }),
@@ -324,7 +322,7 @@ impl Called {
         }
     }
 
-    /// The error of the contract that it answered with.
+    /// Returns the contract's error that the call ended with, or ends the rule if there is none.
     pub(crate) fn error(&self, expected: &str) -> Verdict<Error> {
         match &self.result {
             Err(CallError::Answered { error, .. }) => match error.as_ref() {
@@ -337,13 +335,13 @@ impl Called {
 
     fn text_of(&self, result: &Result<Json, CallError>) -> String {
         match result {
-            Ok(answer) => format!("{} answered {answer}", self.export),
+            Ok(answer) => format!("{} returned {answer}", self.export),
             Err(CallError::Answered { error, .. }) => format!("{}: {}", self.export, describe(error)),
             Err(error) => error.to_string(),
         }
     }
 
-    /// The bytes of the output that it passed on.
+    /// Returns the output that the component reported.
     pub(crate) fn output(&self) -> Vec<u8> {
         let mut all = Vec::new();
         for notice in &self.notices {
@@ -355,7 +353,7 @@ impl Called {
     }
 }
 
-/// An error by the name of its case.
+/// Formats an error with the name of its case.
 pub(crate) fn describe(error: &Error) -> String {
     match error {
         Error::InvalidConfig(fields) => {

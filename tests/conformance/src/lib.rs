@@ -1,10 +1,8 @@
-//! What every backend must satisfy, whoever wrote it: the promises of `wit/`, rule by rule, run on
-//! a component's file.
+//! Conformance tests: check a component file against the contract in `wit/`, rule by rule.
 //!
-//! A rule is a sentence with a reason and a small function; the rules of an interface stand
-//! together in one file under [`rules`]. Rules that need a Ray, or whatever else the component
-//! talks to, are run against a real one, or against a cassette of one. The network fails where a
-//! rule wants it to: the kit stands at the host's door.
+//! A rule has a name, a reason and a function; each interface has one file of rules under [`rules`].
+//! Rules that need a service, such as Ray, run against a real one or against a cassette. An interceptor
+//! in the host's HTTP pipeline counts requests and injects faults.
 //!
 //! ```no_run
 //! use dagster_ray_conformance::{Subject, check};
@@ -31,18 +29,17 @@ pub use subject::Subject;
 
 use dagster_ray_runtime::LoadError;
 
-/// The interfaces that there are rules for.
+/// Returns the interfaces that have rules.
 pub fn interfaces() -> Vec<&'static str> {
     let mut all: Vec<_> = rules::all().iter().map(|rule| rule.interface).collect();
     all.dedup();
     all
 }
 
-/// Runs every rule on a component. `watch` hears of each as it is done. Where the subject is stopped,
-/// the report ends early.
+/// Runs the subject's rules and calls `watch` after each of them. Ends early if the subject is stopped.
 ///
 /// # Errors
-/// Where the component cannot be loaded. What it does wrong after that is in the report.
+/// If the component cannot be loaded. Everything that fails later is in the report.
 pub fn check(subject: &Subject, watch: &mut dyn FnMut(&Finding)) -> Result<Report, LoadError> {
     let bench = bench::Bench::new(subject)?;
     let mut findings = Vec::new();

@@ -1,4 +1,4 @@
-//! A store of values in memory.
+//! A value store in memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dagster_ray_runtime::capability::objects::{Entry, ObjectStore, Value, ValueInfo};
 use dagster_ray_runtime::model::Error;
 
-/// A store of values in memory, as the contract describes one.
+/// An [`ObjectStore`] that keeps its values in memory.
 #[derive(Default)]
 pub(crate) struct MemoryStore(Mutex<BTreeMap<String, (Entry, Value)>>);
 
-/// A value to keep, whose content is this text.
+/// Returns a value with this text as its content.
 pub(crate) fn value(text: &str) -> Value {
     Value {
         info: ValueInfo { type_name: "builtins.str".to_owned(), size: Some(text.len() as u64) },
@@ -19,7 +19,7 @@ pub(crate) fn value(text: &str) -> Value {
     }
 }
 
-/// The text that a value was made of.
+/// Returns the text of a value made by [`value`].
 pub(crate) fn text(value: &Value) -> Option<String> {
     value.content.downcast_ref::<String>().cloned()
 }
@@ -56,7 +56,7 @@ impl ObjectStore for MemoryStore {
     ) -> Result<Entry, Error> {
         let mut entries = self.entries();
         if !overwrite && entries.contains_key(key) {
-            return Err(Error::Conflict(format!("{key} is taken")));
+            return Err(Error::Conflict(format!("{key} exists already")));
         }
         let entry = Entry {
             key: key.to_owned(),
@@ -72,7 +72,7 @@ impl ObjectStore for MemoryStore {
 
     fn get(&self, key: &str) -> Result<Value, Error> {
         let found = self.entries().get(key).map(|(_, value)| value.clone());
-        found.ok_or_else(|| Error::NotFound(format!("there is no {key}")))
+        found.ok_or_else(|| Error::NotFound(format!("{key} does not exist")))
     }
 
     fn stat(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, Error> {

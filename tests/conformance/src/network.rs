@@ -1,4 +1,4 @@
-//! The network as the rules want it: counted, and failing where they say.
+//! An interceptor that counts the component's requests and injects faults.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,21 +6,21 @@ use bytes::Bytes;
 use dagster_ray_runtime::capability::http::{Fate, Intercept};
 use http::{Method, Request, StatusCode};
 
-/// What happens to the requests from now on.
+/// The network condition: what happens to each request.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Weather {
-    /// They go their way.
+    /// Requests are sent.
     #[default]
     Fair,
-    /// Each meets this, and none goes out.
+    /// This fault is injected into each request, and none is sent.
     All(Fate),
-    /// The answer to the first that changes something is lost. The rest go their way.
+    /// The response to the first request other than GET and HEAD is lost. The others are sent.
     LostAnswer,
-    /// So many of those that ask for something have their answers cut after so many bytes.
+    /// The responses to the next `times` GET or HEAD requests are cut after `after` bytes.
     Cut { times: u32, after: u64 },
 }
 
-/// A request that came by.
+/// An intercepted request.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
@@ -35,7 +35,7 @@ struct State {
     seen: Vec<Seen>,
 }
 
-/// The door's keeper.
+/// The interceptor, with the current condition and the requests since it was set.
 #[derive(Default)]
 pub(crate) struct Network(Mutex<State>);
 
@@ -44,17 +44,17 @@ impl Network {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the weather, and forgets what came by before.
+    /// Sets the network condition and clears the list of requests.
     pub(crate) fn set(&self, weather: Weather) {
         *self.state() = State { weather, seen: Vec::new() };
     }
 
-    /// Whether nothing goes out.
+    /// Returns whether no request is sent.
     pub(crate) fn is_away(&self) -> bool {
         matches!(self.state().weather, Weather::All(_))
     }
 
-    /// What has come by since the weather changed.
+    /// Returns the requests since the condition was set.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state().seen.clone()
     }
@@ -88,11 +88,11 @@ impl Intercept for Network {
     fn answered(&self, request: &Request<Bytes>, status: Option<StatusCode>) {
         let uri = request.uri().to_string();
         let mut state = self.state();
-        let asked = state
+        let unanswered = state
             .seen
             .iter_mut()
             .find(|seen| seen.status.is_none() && seen.uri == uri && seen.method == *request.method());
-        if let Some(seen) = asked {
+        if let Some(seen) = unanswered {
             seen.status = status;
         }
     }

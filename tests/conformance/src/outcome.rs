@@ -1,39 +1,39 @@
-//! What a rule comes to.
+//! The outcome of a rule.
 
 use serde::Serialize;
 
-/// What a rule comes to.
+/// The outcome of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The component satisfies it.
+    /// The component satisfies the rule.
     Passed,
-    /// It does not.
+    /// The component does not satisfy the rule.
     Differs {
         /// What the contract promises.
         expected: String,
-        /// What came instead.
+        /// What the component did instead.
         came: String,
     },
-    /// It is about something that the component does not do.
+    /// The rule concerns something that the component does not do.
     NotApplicable {
-        /// What that is.
+        /// Why the rule does not apply.
         reason: String,
     },
-    /// It was not tried, because it needs a service and the caller named none.
+    /// The rule was not run, because it needs a service and the caller named none.
     Skipped {
-        /// What it needs.
+        /// What the rule needs.
         reason: String,
     },
-    /// It could not be tried, although it should have been: the component requires something that the
-    /// caller can give and did not. Unlike [`Outcome::Skipped`], it counts against conformance.
+    /// The rule could not be run, because the component requires a setting or an option that the caller
+    /// did not give. Unlike [`Outcome::Skipped`], it counts against conformance.
     Blocked {
-        /// What to give.
+        /// What the caller has to give.
         reason: String,
     },
 }
 
-/// How a rule ends: with `?`, wherever it is decided.
+/// The result of a rule or of a part of it: `Err` ends the rule with an outcome.
 pub(crate) type Verdict<T = ()> = Result<T, Outcome>;
 
 pub(crate) fn differs(expected: impl Into<String>, came: impl Into<String>) -> Outcome {
@@ -44,7 +44,7 @@ pub(crate) fn not_applicable(reason: impl Into<String>) -> Outcome {
     Outcome::NotApplicable { reason: reason.into() }
 }
 
-/// Passes where `holds`.
+/// Ends the rule with [`Outcome::Differs`] unless `holds`.
 pub(crate) fn expect(holds: bool, expected: &str, came: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(differs(expected, came())) }
 }

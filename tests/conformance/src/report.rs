@@ -1,4 +1,4 @@
-//! All that was found, for people and for programs.
+//! The report of a check, as text and as JSON.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use serde::Serialize;
 
 use crate::outcome::Outcome;
 
-/// What one rule came to.
+/// The outcome of one rule.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// The interface that the rule is about.
+    /// The interface that the rule belongs to.
     pub interface: &'static str,
-    /// The rule.
+    /// The name of the rule.
     pub rule: &'static str,
-    /// Why there is such a rule. As JSON it is `why`: an outcome has a `reason` of its own.
+    /// Why the rule exists. The JSON key is `why`, because an outcome has a `reason` of its own.
     #[serde(rename = "why")]
     pub reason: &'static str,
-    /// What it came to.
+    /// The outcome.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
@@ -29,7 +29,7 @@ impl fmt::Display for Finding {
             Outcome::Differs { expected, came } => {
                 write!(
                     f,
-                    "DIFFERS  {interface}: {rule}\n           expected: {expected}\n           came:     {came}"
+                    "DIFFERS  {interface}: {rule}\n           expected: {expected}\n           actual:   {came}"
                 )?;
                 write!(f, "\n           why:      {}", self.reason)
             }
@@ -40,16 +40,16 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What all rules came to.
+/// The outcomes of all rules.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The component's name.
     pub component: String,
     /// The interfaces that it exports.
     pub exports: Vec<&'static str>,
-    /// Whether no rule found a difference, and each that needs no more than was given was tried.
+    /// Whether no rule differs and none is blocked.
     pub conforms: bool,
-    /// What each rule came to.
+    /// The outcome of each rule, in the order in which they ran.
     pub findings: Vec<Finding>,
 }
 
@@ -61,12 +61,12 @@ impl Report {
         Self { component, exports, conforms, findings }
     }
 
-    /// Whether no rule found a difference, and each that needs no more than was given was tried.
+    /// Whether no rule differs and none is blocked.
     pub fn conforms(&self) -> bool {
         self.conforms
     }
 
-    /// How many rules passed, differ, do not apply, were skipped, were blocked.
+    /// Returns the numbers of rules that passed, differ, do not apply, were skipped, and were blocked.
     pub fn counts(&self) -> [usize; 5] {
         let mut counts = [0; 5];
         for finding in &self.findings {
@@ -87,10 +87,10 @@ impl fmt::Display for Report {
         for finding in &self.findings {
             writeln!(f, "{finding}")?;
         }
-        let [passed, differ, apart, skipped, blocked] = self.counts();
+        let [passed, differ, inapplicable, skipped, blocked] = self.counts();
         write!(
             f,
-            "{}: {passed} passed, {differ} differ, {apart} do not apply, {skipped} skipped, {blocked} blocked",
+            "{}: {passed} passed, {differ} differ, {inapplicable} do not apply, {skipped} skipped, {blocked} blocked",
             self.component
         )
     }

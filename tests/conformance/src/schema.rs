@@ -1,12 +1,12 @@
-//! What a component publishes of its options, and values that break it.
+//! The options schemas of a component, and values that violate them.
 
 use boon::{Compiler, Draft, SchemaIndex, Schemas, UrlLoader};
 use serde_json::{Map, Value as Json, json};
 
-/// A key that no backend has.
+/// An option that no backend has.
 pub(crate) const UNKNOWN: &str = "no_backend_has_this_key";
 
-/// The name of the schema among those that are compiled together.
+/// The name under which the schema is compiled.
 const NAME: &str = "urn:options";
 
 /// The JSON schema of one interface's options.
@@ -16,21 +16,22 @@ pub(crate) struct Schema {
     index: SchemaIndex,
 }
 
-/// A component's schema must not make this program read files or ask servers.
+/// Rejects every reference to another document: a component's schema must not cause reads of files or
+/// requests.
 struct NoLoader;
 
 impl UrlLoader for NoLoader {
     fn load(&self, url: &str) -> Result<Json, Box<dyn std::error::Error>> {
-        Err(format!("the schema refers to {url}; write what it means under $defs instead").into())
+        Err(format!("the schema refers to {url}, which is not loaded; write the definition under $defs")
+            .into())
     }
 }
 
 impl Schema {
-    /// Reads a schema, of the draft that it names, or of 2020-12.
+    /// Parses a schema. The draft is 2020-12 unless the schema names another one.
     pub(crate) fn new(text: &str) -> Result<Self, String> {
-        let document: Json =
-            serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
-        let invalid = |error: boon::CompileError| format!("it is no JSON Schema: {error:#}");
+        let document: Json = serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
+        let invalid = |error: boon::CompileError| format!("invalid JSON Schema: {error:#}");
         let mut schemas = Schemas::new();
         let mut compiler = Compiler::new();
         compiler.set_default_draft(Draft::V2020_12);
@@ -44,7 +45,7 @@ impl Schema {
         self.schemas.validate(&Json::Object(options.clone()), self.index).is_ok()
     }
 
-    /// The keys that must be there.
+    /// Returns the required keys.
     pub(crate) fn required(&self) -> Vec<&str> {
         let required = self.document.get("required").and_then(Json::as_array);
         required.into_iter().flatten().filter_map(Json::as_str).collect()
@@ -58,7 +59,7 @@ impl Schema {
         self.document.get("properties").and_then(Json::as_object).into_iter().flat_map(Map::keys)
     }
 
-    /// For each property, a value that the schema refuses.
+    /// Returns one invalid value for each property that has one.
     pub(crate) fn mistakes(&self, options: &Map<String, Json>) -> Vec<(String, Json)> {
         let candidates =
             [json!("no such thing"), json!([[]]), json!({"no": {"such": []}}), json!(-1.5), json!(true)];
@@ -70,7 +71,7 @@ impl Schema {
             .collect()
     }
 
-    /// The properties that take a number, `0` among them.
+    /// Returns the properties that accept numbers, including 0, and no text.
     pub(crate) fn numbers(&self, options: &Map<String, Json>) -> Vec<String> {
         let takes = |key: &&String, value: Json| self.accepts(&with(options, key, &value));
         self.properties()
@@ -80,7 +81,7 @@ impl Schema {
     }
 }
 
-/// Options with one more key.
+/// Returns the options with one more key.
 pub(crate) fn with(options: &Map<String, Json>, key: &str, value: &Json) -> Map<String, Json> {
     let mut options = options.clone();
     options.insert(key.to_owned(), value.clone());

@@ -1,21 +1,21 @@
-//! Runs, steps, scripts and clusters to ask for.
+//! Specs of runs, steps, scripts and clusters.
 
 use fastrand::Rng;
 use serde_json::{Map, Value as Json, json};
 
 use crate::bench::Bench;
 
-/// What every spec holds in the places where secrets are, and no error may say.
+/// A secret in the environments and bootstrap values of specs. No error or log line may contain it.
 pub(crate) const SECRET: &str = "planted-secret-d41d8c";
-/// The tag with which a run or an op overrides the configuration.
+/// The tag that overrides the options of a run or an op.
 pub(crate) const TAG: &str = "dagster-ray/config";
 
-/// What a worker does.
+/// The work of a worker process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Work {
-    /// It ends at once.
+    /// The process ends at once.
     Brief,
-    /// It goes on for minutes.
+    /// The process runs for ten minutes.
     Long,
 }
 
@@ -33,7 +33,7 @@ impl Work {
     }
 }
 
-/// An id as Dagster makes one, for a run.
+/// Returns a new run id in the form that Dagster uses.
 pub(crate) fn run_id() -> String {
     let random = Rng::new().u128(..);
     // A UUID of version 4.
@@ -42,7 +42,7 @@ pub(crate) fn run_id() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// What tells a script from others.
+/// Returns a new nonce of a script.
 pub(crate) fn nonce() -> String {
     run_id().replace('-', "").chars().take(12).collect()
 }
@@ -51,7 +51,7 @@ fn text(options: &Map<String, Json>) -> String {
     Json::Object(options.clone()).to_string()
 }
 
-/// A run.
+/// Returns the spec of a run.
 pub(crate) fn run(run_id: &str, attempt: u32, work: Work, options: &Map<String, Json>) -> Json {
     json!({
         "run_id": run_id,
@@ -64,7 +64,7 @@ pub(crate) fn run(run_id: &str, attempt: u32, work: Work, options: &Map<String, 
     })
 }
 
-/// A step.
+/// Returns the spec of a step.
 pub(crate) fn step(run_id: &str, key: &str, work: Work, options: &Map<String, Json>) -> Json {
     json!({
         "run_id": run_id,
@@ -78,7 +78,8 @@ pub(crate) fn step(run_id: &str, key: &str, work: Work, options: &Map<String, Js
     })
 }
 
-/// A script that runs this Python, in whichever of the usual forms the backend's schema has.
+/// Returns the spec of a script that runs this Python code, or `None` if the options schema has neither
+/// `entrypoint` nor `parameters`.
 pub(crate) fn script(bench: &Bench, run_id: &str, nonce: &str, python: &str) -> Option<Json> {
     let mut options = bench.options("pipes");
     let entrypoint = format!("python -c \"{python}\"");
@@ -94,7 +95,7 @@ pub(crate) fn script(bench: &Bench, run_id: &str, nonce: &str, python: &str) -> 
     Some(script_with(run_id, nonce, &options))
 }
 
-/// A script with these options.
+/// Returns the spec of a script with these options.
 pub(crate) fn script_with(run_id: &str, nonce: &str, options: &Map<String, Json>) -> Json {
     json!({
         "run_id": run_id,
@@ -108,7 +109,7 @@ pub(crate) fn script_with(run_id: &str, nonce: &str, options: &Map<String, Json>
     })
 }
 
-/// A cluster.
+/// Returns the spec of a cluster.
 pub(crate) fn cluster(run_id: &str, holder: &str, options: &Map<String, Json>) -> Json {
     json!({
         "name": null,
@@ -120,7 +121,7 @@ pub(crate) fn cluster(run_id: &str, holder: &str, options: &Map<String, Json>) -
     })
 }
 
-/// Texts that break what does not expect them.
+/// Returns texts that break wrong quoting, parsing or slicing.
 pub(crate) fn hostile_texts() -> Vec<String> {
     vec![
         String::new(),
@@ -132,7 +133,7 @@ pub(crate) fn hostile_texts() -> Vec<String> {
     ]
 }
 
-/// A document that could be anything.
+/// Returns a random JSON document.
 pub(crate) fn any_json(random: &mut Rng, depth: u32) -> Json {
     let most = if depth == 0 { 5 } else { 7 };
     match random.u32(0..most) {
@@ -146,7 +147,7 @@ pub(crate) fn any_json(random: &mut Rng, depth: u32) -> Json {
     }
 }
 
-/// A text that could be anything.
+/// Returns a random text made of option names and special characters.
 pub(crate) fn any_text(random: &mut Rng) -> String {
     const WORDS: [&str; 16] = [
         "",

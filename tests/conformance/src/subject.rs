@@ -1,4 +1,4 @@
-//! What is checked, and what it is lent.
+//! The component to check, with its connections.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,26 +8,26 @@ use dagster_ray_runtime::BackendOptions;
 use dagster_ray_runtime::capability::http::cassette::CassetteMode;
 use serde_json::{Map, Value as Json};
 
-/// A component with what it is lent.
+/// A component to check, with its connections and the choice of rules.
 #[derive(Clone, Default)]
 pub struct Subject {
     /// The component and its connections, as in Dagster's configuration.
     pub backend: BackendOptions,
-    /// Whether what the component talks to is there: a Ray, a cluster, or a cassette of one.
-    /// Without it, the rules that need it are left out, and every request is refused.
+    /// Whether there is a service that the component uses: a Ray, a Kubernetes cluster, or a cassette.
+    /// Without one, the rules that need it are skipped, and no request is sent.
     pub has_service: bool,
-    /// The interfaces whose rules are tried. All of them where none is named.
+    /// The interfaces whose rules are run. Empty means all interfaces.
     pub only: Vec<String>,
-    /// Options to begin with, by interface: what its specs carry as `options`.
+    /// The options that the specs of each interface start from.
     pub options: BTreeMap<String, Map<String, Json>>,
-    /// Records what is asked and answered, or answers from such a record.
+    /// Records requests and responses into a cassette, or replays one.
     pub cassette: Option<CassetteMode>,
-    /// Says whether to stop early. What rules have made is removed then, too.
+    /// Returns whether to stop early. Objects that rules have created are removed in any case.
     pub stop: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Subject {
-    /// A component with nothing but its file.
+    /// Creates a subject without connections, settings or options.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         let backend = BackendOptions { path: file.into(), ..BackendOptions::default() };
         Self { backend, ..Self::default() }

@@ -1,8 +1,8 @@
-//! The conformance rules on the components of this repository.
+//! Runs the conformance rules on the components of this repository.
 //!
-//! What comes with the package satisfies every rule that can be tried. The rules that were not tried
-//! are in snapshots, so that a rule which silently stops applying fails a test. What was made to break
-//! rules is reported for each of them.
+//! The built-in components satisfy every rule that can run. Snapshots list the rules that did not pass,
+//! so that a test fails if a rule silently stops applying. The fixtures that break the contract are
+//! reported with every rule that they break.
 
 #![allow(clippy::expect_used, reason = "tests")]
 
@@ -30,8 +30,7 @@ fn checked(subject: &Subject) -> Report {
     check(subject, &mut |_| ()).expect("the component loads")
 }
 
-/// Nothing counts against the component, and the rules that did not pass are exactly those of the
-/// snapshot.
+/// Asserts that the component conforms, and that the rules that did not pass are those of the snapshot.
 fn assert_conforms(name: &str, subject: &Subject) {
     let report = checked(subject);
     assert!(report.conforms(), "{report}");
@@ -58,7 +57,7 @@ fn existing_conforms_without_a_ray() {
 #[test]
 fn kuberay_conforms_without_a_cluster() {
     let mut subject = built_in("kuberay");
-    // It has to be told an image before it makes anything.
+    // The component requires an image before it creates any object.
     let image = json!({"image": "rayproject/ray:2.60.0"});
     let head =
         json!({"template": {"spec": {"containers": [{"name": "head", "image": "rayproject/ray:2.60.0"}]}}});
@@ -76,11 +75,11 @@ fn local_conforms_without_a_ray() {
     assert_conforms("local_without_a_ray", &built_in("local"));
 }
 
-/// Its jobs are real processes, so what needs a Ray elsewhere is tried as well.
+/// The jobs of `simulated` are real processes, so the rules that need a service run too.
 #[test]
 fn simulated_conforms_to_every_rule_without_a_ray() {
-    let place = tempfile::tempdir().expect("a directory");
-    let directory = place.path().to_owned();
+    let temporary = tempfile::tempdir().expect("a directory");
+    let directory = temporary.path().to_owned();
     std::fs::create_dir(directory.join("state")).expect("a directory");
     let mut subject = built_in("simulated");
     subject.has_service = true;
@@ -104,7 +103,7 @@ fn object_store_conforms() {
     assert_conforms("object_store", &built_in("object-store"));
 }
 
-/// What differs is as it was written down, apart from what is random in it.
+/// Asserts that the differences are those of the snapshot, with random parts replaced.
 fn assert_differences(name: &str) {
     let report = checked(&Subject::new(file("target/fixtures", name)));
     let found = report.findings.iter().filter(|one| matches!(one.outcome, Outcome::Differs { .. }));
@@ -117,12 +116,12 @@ fn assert_differences(name: &str) {
 }
 
 #[test]
-fn a_component_that_answers_anything_is_reported_with_what_it_lacks() {
+fn echo_is_reported_for_missing_schemas_and_repeated_job_names() {
     assert_differences("echo");
 }
 
 #[test]
-fn a_careless_component_is_reported_with_each_rule_that_it_breaks() {
+fn a_nonconforming_component_is_reported_for_each_rule_that_it_breaks() {
     assert_differences("careless");
 }
 
@@ -131,20 +130,20 @@ fn existing_conforms_to_every_rule_on_a_recorded_ray() {
     let mut subject = built_in("existing");
     subject.has_service = true;
     subject.cassette = Some(CassetteMode::Replay(root().join("tests/conformance/cassettes/existing.json")));
-    let address = "http://127.0.0.1:8265"; // Where it was recorded, and where nobody listens now.
+    let address = "http://127.0.0.1:8265"; // The recorded address. Nothing listens there in this test.
     subject.backend.settings.insert("address".to_owned(), address.to_owned());
     let authority = serde_json::from_value(json!({"url": address})).expect("options");
     subject.backend.authorities.push(dagster_ray_runtime::Authority::new(authority).expect("an authority"));
     assert_conforms("existing_on_a_recorded_ray", &subject);
 }
 
-/// The outcomes of an interface's rules.
+/// Returns the outcomes of an interface's rules.
 fn outcomes<'a>(report: &'a Report, interface: &str) -> Vec<&'a Outcome> {
     report.findings.iter().filter(|one| one.interface == interface).map(|one| &one.outcome).collect()
 }
 
 #[test]
-fn a_required_setting_that_is_missing_blocks_rules_and_the_report_does_not_conform() {
+fn a_missing_required_setting_blocks_rules_and_does_not_conform() {
     let mut subject = built_in("existing");
     subject.has_service = true;
     subject.only = vec!["executor".to_owned()];
@@ -158,7 +157,7 @@ fn a_required_setting_that_is_missing_blocks_rules_and_the_report_does_not_confo
 }
 
 #[test]
-fn a_service_that_was_not_named_skips_rules_and_the_report_conforms() {
+fn rules_that_need_a_service_are_skipped_without_one_and_the_report_conforms() {
     let mut subject = built_in("existing");
     subject.only = vec!["executor".to_owned()];
     let report = checked(&subject);
@@ -169,7 +168,7 @@ fn a_service_that_was_not_named_skips_rules_and_the_report_conforms() {
 }
 
 #[test]
-fn an_option_that_is_refused_although_nothing_is_missing_differs() {
+fn invalid_config_differs_if_no_required_option_is_missing() {
     let mut subject = built_in("kuberay");
     subject.only = vec!["launcher".to_owned()];
     let options = json!({"launcher": {"image": "rayproject/ray:2.60.0", "cluster": "nowhere"}});

@@ -1,4 +1,4 @@
-//! Cassettes as a host makes and plays them, with a component that asks.
+//! Records cassettes with a real component and replays them.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -18,7 +18,7 @@ const TOKEN: &str = "bearer-token-of-the-operator";
 const COOKIE: &str = "cookie-of-the-operator";
 const PLANTED: &str = "planted-by-a-user";
 
-/// A Ray that says back whatever it was told, and serves one stream of a log.
+/// Starts a server that echoes the request's head in its answers and serves one log stream.
 fn echoing_ray() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -46,7 +46,7 @@ fn echoing_ray() -> String {
                     let _ = connection.write_all(b"transfer-encoding: chunked\r\n\r\n6\r\none\ntw\r\n");
                     std::thread::sleep(Duration::from_millis(400));
                     let _ = connection.write_all(b"8\r\no\n\xff\xfe end\r\n");
-                    // It stays open, as Ray's does.
+                    // Ray keeps the stream open as well.
                     std::thread::sleep(Duration::from_secs(60));
                     return;
                 }
@@ -114,13 +114,13 @@ fn follow(backend: &Backend) -> Vec<u8> {
 }
 
 #[test]
-fn a_session_with_secrets_is_recorded_without_them_and_replays_for_another_run() {
+fn a_cassette_contains_no_secrets_and_replays_for_another_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let address = echoing_ray();
     let recording = existing(&address, CassetteMode::Record(folder.path().join("parts")), true);
     let live = check(&recording, "0b1c4f1e-6c0d-4b86-9a53-6d2f1c1f2a10").expect("a status");
-    let told = live.to_string();
-    assert!(told.contains(TOKEN) && told.contains(COOKIE), "the server says back what it got: {told}");
+    let echoed = live.to_string();
+    assert!(echoed.contains(TOKEN) && echoed.contains(COOKIE), "the server echoes the head: {echoed}");
 
     let file = folder.path().join("session.json");
     Cassette::read(&folder.path().join("parts")).expect("what was recorded").write(&file).expect("one file");
@@ -143,7 +143,7 @@ fn a_session_with_secrets_is_recorded_without_them_and_replays_for_another_run()
 }
 
 #[test]
-fn a_log_that_is_streamed_is_replayed_as_it_came() {
+fn a_recorded_log_stream_is_replayed_byte_for_byte() {
     let folder = tempfile::tempdir().expect("a folder");
     let address = echoing_ray();
     let recording = existing(&address, CassetteMode::Record(folder.path().to_owned()), true);

@@ -1,4 +1,4 @@
-"""Makes attacks in a process of its own, and writes what came of them as one line of JSON."""
+"""Runs attacks in a separate process, and writes their outcomes as one line of JSON."""
 
 import contextlib
 import http.server
@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[3]
 SANDBOX = ROOT / "tests" / "sandbox"
 WASM = ROOT / "target/wasm32-wasip2/component/fixture_hostile.wasm"
 
-# All of them but `io.save`, which takes a value.
+# `io.save` is left out: it takes a value in addition to its argument.
 EXPORTS: dict[str, dict[str, Any]] = json.loads((SANDBOX / "exports.json").read_text())
 del EXPORTS["io.save"]
-# What only a deadline ends need not be waited for any longer.
+# Seconds. A short deadline for attacks that only the deadline ends.
 SOON = 0.5
 
 
@@ -30,7 +30,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        # An answer before the body's end would be one more thing that can come first.
+        # Read the body first: a response before its end would make the outcome depend on timing.
         if "chunked" in self.headers.get("transfer-encoding", ""):
             while self.rfile.readline() not in (b"0\r\n", b""):
                 pass
@@ -40,7 +40,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-length", "2")
         self.end_headers()
-        # Where the host breaks a request off, it is not there for the answer.
+        # When the host aborts a request, the connection is closed before the response.
         with contextlib.suppress(ConnectionError):
             self.wfile.write(b"{}")
 
@@ -55,7 +55,7 @@ def _serve() -> int:
 
 
 class Attacker:
-    """The hostile component, with a manifest that grants a little of everything."""
+    """The hostile component, with a manifest that has a small grant of each capability."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
@@ -86,7 +86,7 @@ class Attacker:
         )
 
     def attempt(self, attack: str, export: str, timeout: float | None) -> dict[str, str]:
-        """What an attack comes to, in the words of `attacks.json`."""
+        """Runs one attack, and returns its outcome in the terms of `attacks.json`."""
         attack = attack.replace("{authority}", f"127.0.0.1:{self.port}")
         attack = attack.replace("{port}", str(self.port)).replace("{long}", "x" * (100 << 10))
         component = self.component(**{"attack": attack, "attack-in": export})
@@ -107,7 +107,7 @@ class Attacker:
         }
 
     def _steady(self, outcome: str, export: str) -> str:
-        """A text without what differs from run to run, as `sandbox_tests::suite` has it."""
+        """Removes from a text what differs from run to run, as `sandbox_tests::suite` does."""
         outcome = outcome.replace(f"hostile: {export}: ", "").replace(f":{self.port}", ":PORT")
         outcome = outcome.replace(str(self.wasm.with_suffix("")), "hostile")
         outcome = outcome.split("\nThe component wrote:")[0].split(" (in ")[0]
@@ -131,7 +131,7 @@ def _reported(reports: list[bytes]) -> str:
 
 
 def _next(component: Component, attacked: str) -> str:
-    """What the call after an attack comes to."""
+    """Returns the outcome of the call after an attack."""
     export = "executor.plan" if attacked == "executor.finish" else "executor.finish"
     try:
         return f"{export} answers {component.call(export, json.dumps(EXPORTS[export]))}"

@@ -1,4 +1,4 @@
-"""Jobs whose steps run on whatever the backend is made for."""
+"""Jobs for third-party backends."""
 
 import os
 import time
@@ -15,7 +15,7 @@ def first() -> int:
 
 @dg.op
 def meets(context: dg.OpExecutionContext, before: int) -> int:
-    # Each waits for the other: one after the other, neither ever ends.
+    # Each op waits for the other, so both end only if they run at the same time.
     place = Path(os.environ["PLACE"])
     (place / context.op_handle.name).touch()
     deadline = time.monotonic() + 60
@@ -43,8 +43,8 @@ def breaks(before: int) -> None:
 
 @dg.op
 def leaves(before: int) -> None:
-    # Exit code 3, and no event: only the backend knows.
-    os.write(2, b"the licence server is away\n")
+    # Exit code 3 without a Dagster event: only the backend can report the failure.
+    os.write(2, b"the license server is unreachable\n")
     os._exit(3)
 
 

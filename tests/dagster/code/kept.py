@@ -1,4 +1,4 @@
-"""Jobs and assets whose values are kept by a RayIOManager whose place the environment names."""
+"""Jobs that pass values through a RayIOManager, whose location the variable KEPT_IN names."""
 
 import os
 
@@ -8,7 +8,7 @@ from dagster_ray import RayIOManager, ray_executor
 
 
 class Custom:
-    """A class that only this module has."""
+    """A class that only this module defines."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -21,8 +21,8 @@ def numbers() -> np.ndarray:
 
 @dg.op(out=dg.DynamicOut())
 def pieces(numbers: np.ndarray):
-    for place, piece in enumerate(np.split(numbers, 4)):
-        yield dg.DynamicOutput(piece, mapping_key=f"piece_{place}")
+    for index, piece in enumerate(np.split(numbers, 4)):
+        yield dg.DynamicOutput(piece, mapping_key=f"piece_{index}")
 
 
 @dg.op
@@ -45,7 +45,7 @@ def check(total: int, nothing) -> None:
     assert total == sum(range(1_000_000))
     assert nothing is None
     if os.environ.get("FAIL"):
-        raise dg.Failure("as was asked", allow_retries=False)
+        raise dg.Failure("the variable FAIL is set", allow_retries=False)
 
 
 @dg.graph

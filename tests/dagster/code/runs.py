@@ -1,4 +1,4 @@
-"""Jobs for the run launcher."""
+"""Jobs that the tests of the run launcher start."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A user's project, as the tests of the simulation see it: nothing here knows of a simulation."""
+"""A user's project for the tests of the simulation. Nothing in it refers to the simulation."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def training() -> None:
 
 @dg.op
 def broken() -> None:
-    raise ValueError("there is a hole in the bucket")
+    raise ValueError("the input file is damaged")
 
 
 @dg.job(executor_def=ray_executor)
@@ -43,7 +43,7 @@ def breaking() -> None:
 def endless(context: dg.OpExecutionContext) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     Path(os.environ["PIDS"]).write_text(f"{os.getpid()} {child.pid}")
-    context.log.info("it goes on")
+    context.log.info("the step is waiting")
     time.sleep(600)
 
 
@@ -92,7 +92,7 @@ defs = dg.Definitions(
     ],
     executor=dg.in_process_executor,
     resources={
-        # None of these addresses leads anywhere.
+        # None of these addresses exists: the simulation has to redirect all of them.
         "pipes": PipesRayJobClient(address="http://no.such.host:8265"),
         "kuberay_pipes": PipesKubeRayJobClient(),
         "cluster": KubeRayCluster(image="no/such/image", timeout=300),

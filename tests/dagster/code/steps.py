@@ -1,4 +1,4 @@
-"""Jobs whose steps run on Ray."""
+"""Jobs for the tests of the step executor."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ def first() -> int:
 def _meeting(name: str, other: str) -> dg.OpDefinition:
     @dg.op(name=name)
     def op(before: int) -> None:
-        # Each waits for the other: one after the other, neither ever ends.
+        # Each op waits for the other, so both end only if they run at the same time.
         place = Path(os.environ["MEETING"])
         (place / name).touch()
         deadline = time.monotonic() + 60
@@ -96,13 +96,13 @@ def waits(context: dg.OpExecutionContext) -> None:
 
 @dg.op
 def dies(context: dg.OpExecutionContext) -> None:
-    # As if the node had run out of memory: no Python code gets to report anything.
+    # Simulates an out-of-memory kill: no Python code can report a failure.
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dg.op
 def leaves(context: dg.OpExecutionContext) -> None:
-    # Exit code 0, and no event: the job succeeds without the step having ended.
+    # Exit code 0 without a Dagster event: the Ray job succeeds, but the step did not end.
     os._exit(0)
 
 
@@ -148,7 +148,7 @@ def cleans_up(context: dg.OpExecutionContext) -> None:
     try:
         time.sleep(120)
     finally:
-        # Longer than the three seconds that Ray gives a job to end by itself.
+        # Longer than Ray's default grace period for a stopped job, which is three seconds.
         time.sleep(5)
         (marks / f"{context.op_handle.name}.cleaned").touch()
 
@@ -189,7 +189,7 @@ def mixed():
 
 @dg.op
 def exits() -> None:
-    sys.stderr.write("the licence server is away\n")
+    sys.stderr.write("the license server is unreachable\n")
     sys.stderr.flush()
     os._exit(3)
 

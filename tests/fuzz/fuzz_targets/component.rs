@@ -1,8 +1,8 @@
-//! A component file: what the loader says of it is what it imports and exports, nothing loads whose
-//! imports are not granted, and bytes that are none are refused in words.
+//! Component files: the loader reports the file's imports and exports, loads nothing with an ungranted
+//! import, and rejects other bytes with a message.
 //!
-//! Input that begins as WebAssembly does is the file itself. Other input describes a file, which is
-//! made and then damaged.
+//! Input that starts like WebAssembly is the file itself. Other input describes a file, which is built and
+//! then damaged.
 #![no_main]
 
 use std::path::Path;
@@ -81,7 +81,7 @@ impl Name {
 struct Described {
     imports: Vec<Name>,
     exports: Vec<Name>,
-    /// What a component within it imports and exports, which is its own business.
+    /// Imports and exports of a nested component. The loader must ignore them.
     nested: Option<(Vec<Name>, Vec<Name>)>,
     nested_is_first: bool,
     granted: [bool; 6],
@@ -92,7 +92,7 @@ struct Described {
 
 fuzz_target!(|data: &[u8]| {
     if data.starts_with(b"\0asm") {
-        look(data);
+        load_arbitrary(data);
         return;
     }
     let mut source = arbitrary::Unstructured::new(data);
@@ -100,7 +100,7 @@ fuzz_target!(|data: &[u8]| {
     let (imports, exports) = (names(&described.imports), names(&described.exports));
     let mut bytes = component(&imports, &exports, &described);
     if described.changed.is_empty() && described.cut.is_none() {
-        whole(bytes, &imports, &exports, &described);
+        load_built(bytes, &imports, &exports, &described);
         return;
     }
     for (at, byte) in &described.changed {
@@ -110,13 +110,13 @@ fuzz_target!(|data: &[u8]| {
     if let Some(cut) = described.cut {
         bytes.truncate(usize::from(cut) % bytes.len());
     }
-    look(&bytes);
+    load_arbitrary(&bytes);
 });
 
-/// Names once each, since a second of the same name makes no component.
-fn names(of: &[Name]) -> Vec<String> {
+/// Returns the names without duplicates, which a component must not have.
+fn names(all: &[Name]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for name in of.iter().map(|name| name.text()) {
+    for name in all.iter().map(|name| name.text()) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -127,17 +127,17 @@ fn names(of: &[Name]) -> Vec<String> {
 fn component(imports: &[String], exports: &[String], described: &Described) -> Vec<u8> {
     let nested = described.nested.as_ref().map(|(imports, exports)| plain(&names(imports), &names(exports)));
     let mut component = Component::new();
-    let place = |component: &mut Component| {
+    let add_nested = |component: &mut Component| {
         if let Some(nested) = &nested {
             component.section(&NestedComponentSection(nested));
         }
     };
     if described.nested_is_first {
-        place(&mut component);
+        add_nested(&mut component);
     }
     sections(&mut component, imports, exports);
     if !described.nested_is_first {
-        place(&mut component);
+        add_nested(&mut component);
     }
     component.finish()
 }
@@ -168,7 +168,7 @@ fn sections(component: &mut Component, imports: &[String], exports: &[String]) {
     component.section(&section);
 }
 
-/// The kinds of grants, each given or not.
+/// Returns a manifest with the selected kinds of grants.
 fn manifest(granted: [bool; 6]) -> Manifest {
     let [http, kubernetes, packages, objects, processes, keyvalue] = granted;
     let text = format!(
@@ -182,8 +182,8 @@ fn manifest(granted: [bool; 6]) -> Manifest {
     Manifest::parse(&text, Path::new("x.toml")).expect("a manifest")
 }
 
-/// A file that nothing is wrong with, as a file.
-fn whole(bytes: Vec<u8>, imports: &[String], exports: &[String], described: &Described) {
+/// Loads an undamaged file and checks the result against its description.
+fn load_built(bytes: Vec<u8>, imports: &[String], exports: &[String], described: &Described) {
     let path = Path::new("x.wasm");
     let is_other = |name: &String| {
         name.starts_with("dagster-ray:")
@@ -214,14 +214,14 @@ fn whole(bytes: Vec<u8>, imports: &[String], exports: &[String], described: &Des
 
     let manifest = manifest(described.granted);
     let pinned = described.pinned.map(|right| {
-        let digest = match check_bytes(path, bytes.clone(), every(), &Narrowing::default(), Some("0")) {
+        let digest = match check_bytes(path, bytes.clone(), all_grants(), &Narrowing::default(), Some("0")) {
             Err(LoadError::Digest { found, .. }) => found,
-            other => panic!("a wrong digest was taken: {other:?}"),
+            other => panic!("a wrong digest was accepted: {other:?}"),
         };
         if right { digest.to_uppercase() } else { format!("0{}", &digest[..63]) }
     });
     match check_bytes(path, bytes.clone(), manifest.clone(), &Narrowing::default(), pinned.as_deref()) {
-        // An interface without its functions is found out last, after the digest and the imports.
+        // Missing functions of an interface are reported last, after the digest and the imports.
         Ok(_) | Err(LoadError::World { .. }) => {
             assert_ne!(described.pinned, Some(false));
             assert!(imports.iter().all(|name| need(name, &manifest.grants) == Need::Free));
@@ -240,20 +240,21 @@ fn whole(bytes: Vec<u8>, imports: &[String], exports: &[String], described: &Des
         Err(LoadError::Digest { .. }) => assert_eq!(described.pinned, Some(false)),
         Err(LoadError::Ungranted { import, .. }) => {
             assert!(matches!(need(&import, &manifest.grants), Need::Grant(_)));
-            assert_ne!(need(&import, &every().grants), Need::Unknown, "a grant would help");
+            assert_ne!(need(&import, &all_grants().grants), Need::Unknown, "a grant for this import exists");
         }
-        Err(LoadError::Unknown { import, .. }) => assert_eq!(need(&import, &every().grants), Need::Unknown),
+        Err(LoadError::Unknown { import, .. }) => {
+            assert_eq!(need(&import, &all_grants().grants), Need::Unknown)
+        }
         Err(_) => {}
     }
 }
 
-fn every() -> Manifest {
+fn all_grants() -> Manifest {
     manifest([true; 6])
 }
 
-/// A file of which nothing is known: what is refused is refused in words, and what loads has all that
-/// it needs.
-fn look(bytes: &[u8]) {
+/// Loads an arbitrary file: an error names the file, and a file that loads requires no grants.
+fn load_arbitrary(bytes: &[u8]) {
     let manifest = manifest([false; 6]);
     let grants = manifest.grants.clone();
     match check_bytes(Path::new("x.wasm"), bytes.to_vec(), manifest, &Narrowing::default(), None) {

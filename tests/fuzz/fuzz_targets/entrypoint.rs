@@ -1,4 +1,4 @@
-//! The command line of a job, as a shell would read it: what comes out is the argv that went in.
+//! The command line of a job: a shell reads the original argv back.
 #![no_main]
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -27,10 +27,10 @@ fuzz_target!(|input: Input| {
         Err(other) => panic!("{other:?}"),
         Ok(line) => {
             assert!(!impossible);
-            // Exactly this text is what the shell may act upon.
-            let handed_on = format!(" \"$(printf %s \"${PAYLOAD_VARIABLE}\" | base64 -d)\"");
+            // The only text that the shell may expand.
+            let payload_argument = format!(" \"$(printf %s \"${PAYLOAD_VARIABLE}\" | base64 -d)\"");
             let plain = match &input.payload {
-                Some(_) => line.strip_suffix(&handed_on).expect("the payload goes last"),
+                Some(_) => line.strip_suffix(&payload_argument).expect("the payload goes last"),
                 None => &line,
             };
             let (exec, arguments) = plain.split_once(' ').expect("exec and a program");
@@ -40,10 +40,10 @@ fuzz_target!(|input: Input| {
     }
 });
 
-/// The words that a POSIX shell makes of a line in which it is given nothing to act upon.
+/// Splits a line into words as a POSIX shell does. Panics on anything that the shell would act on.
 ///
-/// After "Token Recognition" and "Quoting" of the Shell Command Language (POSIX.1-2024, 2.2 and 2.3).
-/// Anything that would be an operator, an expansion, a pattern or a comment is an error.
+/// Follows "Quoting" and "Token Recognition" of the Shell Command Language (POSIX.1-2024, 2.2 and 2.3).
+/// Operators, expansions, patterns and comments panic.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

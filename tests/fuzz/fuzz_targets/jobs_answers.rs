@@ -1,7 +1,7 @@
-//! What Ray's Jobs API, or whatever stands at its address, may answer: it is read or refused in
-//! words, whatever the pieces that it arrives in.
+//! Responses of Ray's Jobs API or of another server at its address: they are parsed or rejected with a
+//! message, regardless of the pieces in which they arrive.
 //!
-//! The first three bytes are the status and the cut; the rest is the body.
+//! The first three bytes select the status and the two cuts; the rest is the body.
 #![no_main]
 
 use dagster_ray_jobs::{JobsClient, RayJobs, Submission};
@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 
 const STATUSES: [u16; 14] = [200, 201, 204, 301, 307, 400, 401, 403, 404, 409, 429, 500, 502, 503];
 const ID: &str = "dagster-run-r";
-/// The text of an error is for a person, and goes into Dagster's event log.
+/// The longest error text in bytes. Error texts go into Dagster's event log.
 const LONGEST_TEXT: usize = 4_096;
 
 fuzz_target!(|data: &[u8]| {
@@ -25,20 +25,20 @@ fuzz_target!(|data: &[u8]| {
         .iter()
         .map(|piece| piece.to_vec())
         .collect();
-    let (one, other) = (asked(status, &whole), asked(status, &pieces));
-    assert_eq!(one, other, "the pieces make a difference");
+    let (one, other) = (answers(status, &whole), answers(status, &pieces));
+    assert_eq!(one, other, "the result depends on the pieces");
 
     let says_missing = String::from_utf8_lossy(body).trim() == format!("Job {ID} does not exist");
     for answer in &one {
         match answer {
-            Ok(said) => assert!((200..300).contains(&status), "{status}: {said}"),
+            Ok(answer) => assert!((200..300).contains(&status), "{status}: {answer}"),
             Err(Error::NotFound(_)) => assert!(status == 404 && says_missing),
             Err(Error::Unavailable(hint)) => {
                 assert!(status == 429 || status >= 500, "{status}");
-                assert!(status != 429 || !hint.maybe_applied, "nothing is done on a 429");
+                assert!(status != 429 || !hint.maybe_applied, "a 429 is never applied");
             }
             Err(Error::Backend(api)) if api.status == 0 => assert!((200..300).contains(&status)),
-            // The head passes on what its agent refused as a 500 of its own.
+            // Ray's head reports a 4xx of its agent as a 500.
             Err(Error::Backend(api)) => {
                 assert!(api.status == status || (status == 500 && (400..500).contains(&api.status)));
             }
@@ -51,8 +51,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Every question to one that always answers the same, with each answer as text.
-fn asked(status: u16, chunks: &[Vec<u8>]) -> Vec<Result<String, Error>> {
+/// Makes each request of the client against a server with a fixed response. Returns the results as text.
+fn answers(status: u16, chunks: &[Vec<u8>]) -> Vec<Result<String, Error>> {
     let chunks = chunks.to_vec();
     let http = ScriptedHttp::deciding(move |_| Some(Act::Answer { status, chunks: chunks.clone() }));
     let client = JobsClient::new("http://head:8265", http, VirtualClock::default())

@@ -1,7 +1,7 @@
-//! A request to the Kubernetes API: what is sent is what was decided on, and the API server reads it
-//! the same way.
+//! Requests to the Kubernetes API: the request that is sent is the one that was checked, and the API server
+//! reads it in the same way.
 //!
-//! The first byte chooses the method; the rest is the URI.
+//! The first byte selects the method; the rest is the URI.
 #![no_main]
 
 use dagster_ray_policy::kubernetes::request_info::{Parsed, RequestInfo, parse};
@@ -30,7 +30,11 @@ fuzz_target!(|data: &[u8]| {
     let Ok(parsed) = parse(method, &uri) else { return };
 
     let sent = Uri::from(parsed.target.clone());
-    assert_eq!(parse(method, &sent).as_ref(), Ok(&parsed), "what is sent is read differently: {sent}");
+    assert_eq!(
+        parse(method, &sent).as_ref(),
+        Ok(&parsed),
+        "the request that is sent is parsed differently: {sent}"
+    );
     assert_eq!(sent.query(), uri.query().filter(|_| parsed.info.is_some()));
     for segment in sent.path().split('/').skip(1) {
         let decoded = percent_decode_str(segment).decode_utf8().expect("text");
@@ -48,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What a request is about, in the words of the API server.
+/// The attributes of a request, as the API server defines them.
 #[derive(Debug, PartialEq)]
 struct Read {
     verb: String,
@@ -72,8 +76,8 @@ impl From<&RequestInfo> for Read {
     }
 }
 
-/// `NewRequestInfo` of the API server, line by line; none where it sees no resource. The selector
-/// `metadata.name`, which only adds a name, is left out.
+/// A port of the API server's `NewRequestInfo`. Returns `None` for a request without a resource. The
+/// selector `metadata.name`, which only adds a name, is left out.
 /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go>
 fn as_the_server(method: &Method, uri: &Uri) -> Option<Read> {
     let path = percent_decode_str(uri.path()).decode_utf8().expect("text").into_owned();
@@ -102,7 +106,7 @@ fn as_the_server(method: &Method, uri: &Uri) -> Option<Read> {
     };
     let has_special_verb = ["proxy", "watch"].contains(&parts[0]);
     if has_special_verb {
-        assert!(parts.len() >= 2, "the server would refuse {uri}");
+        assert!(parts.len() >= 2, "the server would reject {uri}");
         verb = parts.remove(0);
     }
     let mut namespace = "";
@@ -133,7 +137,8 @@ fn as_the_server(method: &Method, uri: &Uri) -> Option<Read> {
     })
 }
 
-/// Go's `url.ParseQuery`, which passes over what it cannot read, and Kubernetes' idea of a boolean.
+/// Returns whether a query asks for a watch: Go's `url.ParseQuery`, which skips invalid pairs, and
+/// Kubernetes' parsing of booleans.
 fn watches(query: &str) -> bool {
     let unescape = |text: &str| {
         let whole = text
@@ -154,7 +159,7 @@ fn watches(query: &str) -> bool {
         .is_some_and(|(_, value)| !value.eq_ignore_ascii_case(b"false") && value != b"0")
 }
 
-/// The line that a denial tells the operator to write is one, and allows just this.
+/// Checks that the grant in a denial is a valid line of a manifest and allows only this request.
 fn granted(parsed: &Parsed) {
     let Some(info) = &parsed.info else { return };
     let is_name = |text: &str| {
@@ -166,7 +171,7 @@ fn granted(parsed: &Parsed) {
         assert!(
             !(parts.len() <= 2 && parts.into_iter().all(is_name))
                 || !(info.group.is_ascii() && info.namespace.iter().all(|name| name.is_ascii())),
-            "no line of a manifest: {line}"
+            "not a line of a manifest: {line}"
         );
         return;
     };
@@ -182,7 +187,7 @@ fn granted(parsed: &Parsed) {
     }
 }
 
-/// A service of the cluster is known by one name, and that name is its own.
+/// Checks that each spelling of a service's host gives the same service name.
 fn services(uri: &Uri) {
     let Some(service) = ServiceName::of(uri) else { return };
     let host = uri.host().expect("a host").to_ascii_lowercase();

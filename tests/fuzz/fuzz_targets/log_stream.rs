@@ -1,5 +1,5 @@
-//! A job's output over connections that are cut anywhere, are quiet, break and are made again: each
-//! line arrives once and in order.
+//! A job's output over connections that pause, break and are opened again: each line is reported once and in
+//! order.
 #![no_main]
 
 use std::cell::Cell;
@@ -14,21 +14,21 @@ use dagster_ray_sdk::{Error, error};
 use dagster_ray_submission::follow::{Reached, follow};
 use libfuzzer_sys::{arbitrary, fuzz_target};
 
-/// A wait this long means that nothing more will come, in milliseconds. No network here is that slow.
+/// Pauses between pieces are shorter than this, in milliseconds. After a longer wait, nothing more comes.
 const QUIET_MS: u64 = 2_000;
-/// Someone who looks this often sees the job end, whatever else.
-const LOOKS: u32 = 40;
+/// The number of status requests after which the job has ended in any case.
+const MAX_STATUS_REQUESTS: u32 = 40;
 
-/// One connection, as the network has it.
+/// The behavior of one connection.
 #[derive(Debug, Clone, arbitrary::Arbitrary)]
 struct Connection {
-    /// How much of the log has been written when it is made, in parts of 255.
+    /// How much of the log exists when the connection opens, in parts of 255.
     written: u8,
-    /// The lengths of the pieces, over and over; a length of 0 is a moment in which nothing comes.
+    /// The lengths of the pieces, repeated cyclically. A length of 0 is a pause.
     pieces: Vec<u8>,
-    /// What happens after what was written.
+    /// What happens after the existing part of the log.
     end: End,
-    /// Whether there is no answer at all.
+    /// Whether the connection is refused.
     refused: bool,
 }
 
@@ -43,11 +43,11 @@ enum End {
 struct Input {
     log: Vec<u8>,
     connections: Vec<Connection>,
-    /// With which connection the job has ended.
+    /// The index of the connection with which the job ends.
     ends_at: u8,
-    /// How often the dashboard fails to say how the job is.
+    /// How many status requests fail.
     dashboard_fails: u8,
-    /// Whether the job has run on a node, and so has a log to stream.
+    /// Whether the job has run on a node and has a log to stream.
     has_node: bool,
 }
 
@@ -59,66 +59,66 @@ fuzz_target!(|input: Input| {
         job: Rc::new(Job {
             log: input.log.clone(),
             ends_at: usize::from(input.ends_at) % 64,
-            made: Cell::new(0),
-            looks: Cell::new(0),
+            connections: Cell::new(0),
+            status_requests: Cell::new(0),
         }),
         connections: &input.connections,
         dashboard_fails: Cell::new(input.dashboard_fails),
         has_node: input.has_node,
-        whole_log_was_asked: Cell::new(false),
-        asked: Cell::new(0),
+        whole_log_was_requested: Cell::new(false),
+        requests: Cell::new(0),
     };
     let client = JobsClient::new("http://head:8265", &ray, VirtualClock::default())
         .expect("an address")
         .with_retry(Policy::ONCE);
     let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
     let reached = follow(&client, &clock, "j", 0, &listener);
-    let Reached { position, complete } = reached.expect("nothing here is beyond repair");
+    let Reached { position, complete } = reached.expect("every failure here can be retried");
 
-    // The log as a whole is JSON, and so text.
-    let in_text = ray.whole_log_was_asked.get();
+    // The whole log is requested as JSON, so its bytes become text.
+    let in_text = ray.whole_log_was_requested.get();
     let log = if in_text { String::from_utf8_lossy(&input.log).into_owned().into() } else { input.log };
     let mut expected: Vec<&[u8]> = log.split(|&byte| byte == b'\n').collect();
     expected.pop_if(|last| last.is_empty());
     let got = listener.lines.borrow();
     let common = got.iter().zip(&expected).take_while(|(got, expected)| got == expected).count();
-    assert_eq!(common, got.len(), "a line came twice, in part or out of order: {got:?} of {expected:?}");
-    let says_that_some_may_be_missing = !listener.logs.borrow().is_empty();
-    if complete && !says_that_some_may_be_missing {
+    assert_eq!(common, got.len(), "a line was repeated, partial or out of order: {got:?} of {expected:?}");
+    let reports_possible_loss = !listener.logs.borrow().is_empty();
+    if complete && !reports_possible_loss {
         assert_eq!(got.len(), expected.len(), "lines are missing: {got:?} of {expected:?}");
         assert_eq!(position, log.len() as u64);
     }
 });
 
-/// A Ray behind a bad network.
+/// A Ray cluster behind an unreliable network.
 struct Ray<'a> {
     job: Rc<Job>,
     connections: &'a [Connection],
     dashboard_fails: Cell<u8>,
     has_node: bool,
-    whole_log_was_asked: Cell<bool>,
-    asked: Cell<u32>,
+    whole_log_was_requested: Cell<bool>,
+    requests: Cell<u32>,
 }
 
 struct Job {
     log: Vec<u8>,
     ends_at: usize,
-    made: Cell<usize>,
-    looks: Cell<u32>,
+    connections: Cell<usize>,
+    status_requests: Cell<u32>,
 }
 
 impl Job {
     fn has_ended(&self) -> bool {
-        self.made.get() > self.ends_at || self.looks.get() > LOOKS
+        self.connections.get() > self.ends_at || self.status_requests.get() > MAX_STATUS_REQUESTS
     }
 }
 
 impl Ray<'_> {
-    fn look(&self) -> Result<Response, Error> {
-        self.job.looks.set(self.job.looks.get() + 1);
+    fn status(&self) -> Result<Response, Error> {
+        self.job.status_requests.set(self.job.status_requests.get() + 1);
         if self.dashboard_fails.get() > 0 {
             self.dashboard_fails.set(self.dashboard_fails.get() - 1);
-            return Err(Error::unavailable("the dashboard is away", false));
+            return Err(Error::unavailable("the dashboard is unreachable", false));
         }
         let status = if self.job.has_ended() { "SUCCEEDED" } else { "RUNNING" };
         let node = self.has_node.then_some("n");
@@ -126,11 +126,11 @@ impl Ray<'_> {
     }
 
     fn stream(&self) -> Result<Response, Error> {
-        let at = self.job.made.get();
-        self.job.made.set(at + 1);
-        let calm = Connection { written: 255, pieces: Vec::new(), end: End::Quiet, refused: false };
+        let at = self.job.connections.get();
+        self.job.connections.set(at + 1);
+        let default = Connection { written: 255, pieces: Vec::new(), end: End::Quiet, refused: false };
         let Connection { written, mut pieces, end, refused } =
-            self.connections.get(at).cloned().unwrap_or(calm);
+            self.connections.get(at).cloned().unwrap_or(default);
         if refused {
             return Err(Error::unavailable("refused", false));
         }
@@ -145,21 +145,21 @@ impl Ray<'_> {
 
 impl Http for Ray<'_> {
     fn send(&self, request: Request) -> Result<Response, Error> {
-        self.asked.set(self.asked.get() + 1);
-        assert!(self.asked.get() < 20_000, "it never ends");
+        self.requests.set(self.requests.get() + 1);
+        assert!(self.requests.get() < 20_000, "following does not end");
         let url = request.url.as_str();
         if url.contains("/logs/stream") || url.contains("/logs/file") {
             self.stream()
         } else if url.ends_with("/logs") {
-            self.whole_log_was_asked.set(true);
+            self.whole_log_was_requested.set(true);
             Ok(json(serde_json::json!({ "logs": String::from_utf8_lossy(&self.job.log) })))
         } else {
-            self.look()
+            self.status()
         }
     }
 
     fn upload(&self, request: Request, _write: &mut BodyWriter<'_>) -> Result<Response, Error> {
-        panic!("nothing is uploaded here: {}", request.label());
+        panic!("unexpected upload: {}", request.label());
     }
 
     fn send_all(&self, requests: Vec<Request>) -> Vec<Result<Response, Error>> {
@@ -185,9 +185,9 @@ struct Stream {
 }
 
 impl Stream {
-    /// What is there to be read. A connection that does not break sees what a job writes until it
-    /// ends.
-    fn there(&self) -> usize {
+    /// Returns the length of the readable part of the log. A connection that does not break receives the
+    /// whole log when the job ends.
+    fn available(&self) -> usize {
         let all = self.end != End::Broken && self.job.has_ended();
         if all { self.job.log.len() } else { self.written }
     }
@@ -195,7 +195,7 @@ impl Stream {
 
 impl io::Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let rest = &self.job.log[self.position..self.there()];
+        let rest = &self.job.log[self.position..self.available()];
         if rest.is_empty() {
             return match self.end {
                 End::Broken => Err(error::into_io(Error::unavailable("reset", false))),
@@ -216,7 +216,7 @@ impl io::Read for Stream {
 
 impl Source for Stream {
     fn ready_within(&mut self, ms: u64) -> bool {
-        if self.position == self.there() {
+        if self.position == self.available() {
             return self.end != End::Quiet;
         }
         let is_quiet = ms < QUIET_MS && self.pieces[self.next % self.pieces.len()] == 0;

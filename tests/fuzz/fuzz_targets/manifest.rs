@@ -1,7 +1,7 @@
-//! A manifest and an operator's part, as any text: they are read or refused in words, and what is
-//! left of the manifest is never more than either allows.
+//! A manifest and an operator's restriction, as arbitrary text: both are parsed or rejected with a message,
+//! and the restricted manifest allows no more than either of them.
 //!
-//! The text is cut at the first NUL: the manifest, then the operator's part.
+//! The text is split at the first NUL: the manifest, then the restriction.
 #![no_main]
 
 use std::path::Path;
@@ -32,13 +32,13 @@ fuzz_target!(|text: &str| {
         no_more(&narrowed.grants, grants);
     }
     lower(&narrowed.limits, &manifest.limits);
-    // Narrowing once is narrowing for good.
+    // A second restriction changes nothing.
     let again = narrowed.clone().narrowed(&narrowing);
     no_more(&narrowed.grants, &again.grants);
     no_more(&again.grants, &narrowed.grants);
 });
 
-/// What follows from a manifest can be worked out, whatever stands in it.
+/// Checks that the policy and the limits of a manifest can be computed.
 fn usable(manifest: &Manifest) {
     let _ = Policy::new(&manifest.grants, &[], &[], &Default::default());
     for follows in [false, true] {
@@ -53,8 +53,8 @@ fn no_more(less: &Grants, more: &Grants) {
     assert!(less.networks.iter().all(|network| more.networks.contains(network)));
     assert!(more.packages || !less.packages);
     for rule in &less.kubernetes {
-        // What a rule has in common with one that covers it is all of it.
-        let covers = |of: &_| rule.intersection(of).as_ref() == Some(rule);
+        // A rule is covered if its intersection with the other rule is the rule itself.
+        let covers = |other: &_| rule.intersection(other).as_ref() == Some(rule);
         assert!(more.kubernetes.iter().any(covers), "{rule:?}");
     }
     for (program, prefixes) in &less.processes {

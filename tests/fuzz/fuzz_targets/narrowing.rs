@@ -1,5 +1,4 @@
-//! What an operator leaves of a manifest, asked request by request: what is allowed afterwards was
-//! allowed by both before.
+//! A manifest with an operator's restriction: a request is allowed only if both allow it.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -36,7 +35,7 @@ const STORES: [&str; 2] = ["ray", "directory"];
 const PROGRAMS: [&str; 3] = ["ray", "sh", "ray2"];
 const WORDS: [&str; 4] = ["start", "--head", "stop", ""];
 
-/// Some of a list, by index.
+/// Elements of a list, by index.
 type Chosen<const N: usize> = Vec<Index<N>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,11 +80,11 @@ fuzz_target!(|input: Input| {
         text
     };
     let (memory, seconds) = (input.memory, input.seconds);
-    let own = format!("id = 'x'\n{}{}", input.manifest.toml(), limits(Some(memory.0), Some(seconds.0)));
-    let operators =
+    let component = format!("id = 'x'\n{}{}", input.manifest.toml(), limits(Some(memory.0), Some(seconds.0)));
+    let operator =
         input.operator.as_ref().map(GrantsText::toml).unwrap_or_default() + &limits(memory.1, seconds.1);
-    let manifest = Manifest::parse(&own, Path::new("x.toml")).expect(&own);
-    let narrowing = Narrowing::parse(&operators).expect(&operators);
+    let manifest = Manifest::parse(&component, Path::new("x.toml")).expect(&component);
+    let narrowing = Narrowing::parse(&operator).expect(&operator);
     let narrowed = manifest.clone().narrowed(&narrowing);
 
     assert!(narrowed.limits.memory_mib <= manifest.limits.memory_mib);
@@ -94,7 +93,7 @@ fuzz_target!(|input: Input| {
         assert!(narrowed.limits.memory_mib <= u32::from(most) + 1);
     }
     match &narrowing.grants {
-        None => assert_eq!(narrowed.grants, manifest.grants, "what the operator does not name stays"),
+        None => assert_eq!(narrowed.grants, manifest.grants, "grants stay if the operator names none"),
         Some(by) => {
             requests(&narrowed.grants, &manifest.grants, by);
             programs(&narrowed.grants, &manifest.grants, by);
@@ -127,7 +126,7 @@ impl GrantsText {
 }
 
 impl RuleText {
-    /// One that allows nothing is refused, which `manifest` tries.
+    /// Returns whether the rule is valid. The target `manifest` tests rules that allow nothing.
     fn allows_something(&self) -> bool {
         let somewhere = self.namespaces.as_ref().is_none_or(|names| !names.is_empty());
         !self.resources.is_empty() && !self.verbs.is_empty() && somewhere
@@ -148,11 +147,11 @@ impl RuleText {
     }
 }
 
-fn some<const N: usize>(indices: &[Index<N>], of: &[&'static str; N]) -> Vec<&'static str> {
-    indices.iter().map(|index| of[index.0]).collect()
+fn some<const N: usize>(indices: &[Index<N>], all: &[&'static str; N]) -> Vec<&'static str> {
+    indices.iter().map(|index| all[index.0]).collect()
 }
 
-/// A request is allowed afterwards just where both allowed it.
+/// Checks that a Kubernetes request is allowed exactly if both allow it.
 fn requests(left: &Grants, own: &Grants, by: &Grants) {
     let namespaces = NAMESPACES.map(|name| Some(name.to_owned())).into_iter().chain([None]);
     for namespace in namespaces {
@@ -175,7 +174,7 @@ fn requests(left: &Grants, own: &Grants, by: &Grants) {
     }
 }
 
-/// An invocation that may run afterwards could run before, by either.
+/// Checks that an allowed invocation of a program is allowed by both.
 fn programs(left: &Grants, own: &Grants, by: &Grants) {
     for (program, prefixes) in &left.processes {
         for prefix in prefixes {
@@ -190,7 +189,7 @@ fn programs(left: &Grants, own: &Grants, by: &Grants) {
     }
 }
 
-/// An authority that may be reached afterwards could be reached before, by either.
+/// Checks that a reachable authority is reachable by both.
 fn authorities(left: &Grants, own: &Grants, by: &Grants) {
     assert!(!needs_http(left) || (needs_http(own) && needs_http(by)));
     let policy = |grants| Policy::new(grants, &[], &[], &BTreeMap::new());

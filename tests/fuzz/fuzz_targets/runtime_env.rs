@@ -1,7 +1,7 @@
-//! A runtime environment on its way from the configuration and the tag to Ray: what is said last
-//! wins, key by key, nothing is lost, and local paths become URIs of packages.
+//! A runtime environment from the configuration and the tag: the tag overrides the configuration key by key,
+//! nothing is lost, and local paths become package URIs.
 //!
-//! The text is cut at each NUL: the configuration, the tag, a RayJob's spec, an ignore file.
+//! The text is split at each NUL: the configuration, the tag, a RayJob's spec, an ignore file.
 #![no_main]
 
 use std::cell::RefCell;
@@ -40,25 +40,26 @@ fn read(configuration: &str, tag: Option<&str>) -> Option<Options> {
     }
 }
 
-/// A mistake is said in words. The place where it stands is empty where a key is.
+/// Checks that an error is an `invalid-config` with a text for each problem. A path may be empty, because an
+/// option's key may be empty.
 fn refused(error: &Error) {
     let Error::InvalidConfig(mistakes) = error else { panic!("{error:?}") };
     assert!(!mistakes.is_empty());
     assert!(mistakes.iter().all(|mistake| !mistake.problem.is_empty()));
 }
 
-/// The options, where both texts hold some: key by key the tag's, or else the configuration's.
+/// Parses the options and checks that the tag overrides the configuration key by key.
 fn options(configuration: &str, tag: &str) -> Option<Options> {
-    let (own, over) = (read(configuration, None), read(tag, None));
+    let (configured, tagged) = (read(configuration, None), read(tag, None));
     let merged = read(configuration, Some(tag));
-    // Each by itself is wrong just where the whole is.
-    let (Some(own), Some(over)) = (&own, &over) else {
+    // Merging fails exactly if one of the two texts is invalid.
+    let (Some(configured), Some(tagged)) = (&configured, &tagged) else {
         assert_eq!(merged, None);
-        return own;
+        return configured;
     };
-    let merged = merged.expect("both are right");
+    let merged = merged.expect("both are valid");
     let named: Map<String, Value> = serde_json::from_str(tag).unwrap_or_default();
-    let from = |key: &str| if named.contains_key(key) { over } else { own };
+    let from = |key: &str| if named.contains_key(key) { tagged } else { configured };
     let expected = Options {
         enabled: from("enabled").enabled,
         num_cpus: from("num_cpus").num_cpus,
@@ -73,7 +74,7 @@ fn options(configuration: &str, tag: &str) -> Option<Options> {
     Some(merged)
 }
 
-/// The runtime environment of a job: what the user said, with the worker's variables on top.
+/// Builds a job's runtime environment and checks that it is the user's with the worker's variables on top.
 fn built(options: &Options) -> Value {
     let lowest = [(environment::STOP_WAIT, "60")];
     let highest = [(environment::JOB_NAME.to_owned(), "job".to_owned())];
@@ -95,7 +96,7 @@ fn without_variables(env: &Value) -> Map<String, Value> {
     env
 }
 
-/// A directory and some files, by the names under which they can be opened.
+/// A directory and files in memory, by path.
 struct Disk(BTreeMap<String, Vec<u8>>);
 
 struct Opened {
@@ -168,7 +169,7 @@ impl Source for Opened {
     }
 }
 
-/// The packages that Ray keeps.
+/// The packages that were uploaded to Ray.
 #[derive(Default)]
 struct Kept(RefCell<BTreeMap<String, Vec<u8>>>);
 
@@ -181,14 +182,14 @@ impl Store for Kept {
         let (mut bytes, mut again) = (Vec::new(), Vec::new());
         write(&mut bytes)?;
         write(&mut again)?;
-        assert_eq!(bytes.len() as u64, size, "the size that was announced");
-        assert_eq!(bytes, again, "what is sent again is the same");
-        assert!(self.0.borrow_mut().insert(name.to_owned(), bytes).is_none(), "sent twice");
+        assert_eq!(bytes.len() as u64, size, "the package has the announced size");
+        assert_eq!(bytes, again, "a second write gives the same bytes");
+        assert!(self.0.borrow_mut().insert(name.to_owned(), bytes).is_none(), "uploaded twice");
         Ok(())
     }
 }
 
-/// Local paths become URIs, everything else stays, and doing it again changes nothing.
+/// Checks that local paths become URIs, other values stay, and a second pass changes nothing.
 fn prepared(env: &Value, ignored: &str) {
     let (disk, rules, store) = (Disk::new(ignored), PackageRules::default(), Kept::default());
     let prepared = match prepare(env.clone(), &disk, &rules, &store) {
@@ -205,7 +206,7 @@ fn prepared(env: &Value, ignored: &str) {
     let modules = modules.as_ref().and_then(Value::as_array).into_iter().flatten();
     for path in working_dir.iter().filter(|path| !path.is_null()).chain(modules) {
         let uri = path.as_str().expect("text");
-        assert!(uri.contains(':'), "{uri} is no URI");
+        assert!(uri.contains(':'), "{uri} is not a URI");
         if let Some(name) = uri.strip_prefix("gcs://_ray_pkg_") {
             let hash = name.split('.').next().expect("a name");
             let is_ours = store.0.borrow().contains_key(&format!("_ray_pkg_{name}"));
@@ -214,11 +215,15 @@ fn prepared(env: &Value, ignored: &str) {
     }
     let count = store.0.borrow().len();
     assert_eq!(prepare(prepared.clone(), &disk, &rules, &store), Ok(prepared.clone()));
-    assert_eq!(prepare(env.clone(), &disk, &rules, &store), Ok(prepared), "the same content, the same name");
-    assert_eq!(store.0.borrow().len(), count, "sent again under another name");
+    assert_eq!(
+        prepare(env.clone(), &disk, &rules, &store),
+        Ok(prepared),
+        "the same content has the same name"
+    );
+    assert_eq!(store.0.borrow().len(), count, "uploaded again under another name");
 }
 
-/// A RayJob says what the submission does.
+/// Checks that a completed RayJob contains the values of the submission.
 fn rayjob(env: Value, spec: &str) {
     let manifest = serde_json::from_str::<Value>(spec).ok().map(|spec| json!({ "spec": spec }));
     let mut template = match Template::read(manifest, RAY_JOB, "ray_job") {
@@ -242,8 +247,8 @@ fn rayjob(env: Value, spec: &str) {
     }
 }
 
-/// A script's runtime environment is the option or what its RayJob has, in either spelling, and
-/// opens the session.
+/// Checks that a script's runtime environment is that of the option or of its RayJob, in either spelling,
+/// with the Pipes bootstrap variables added.
 fn script(option: &str, spec: &str) {
     let Ok(Value::Object(spec)) = serde_json::from_str(spec) else { return };
     let option = serde_json::from_str::<Map<String, Value>>(option).ok();
@@ -264,7 +269,7 @@ fn script(option: &str, spec: &str) {
             })
             .collect();
         let result = opened(&option, spec.clone());
-        assert_eq!(result, opened(&option, swapped), "the spelling makes a difference");
+        assert_eq!(result, opened(&option, swapped), "the result depends on the spelling");
         let done = match result {
             Ok(done) => done,
             Err(error) => {
@@ -280,12 +285,12 @@ fn script(option: &str, spec: &str) {
             let text = ["runtimeEnvYAML", "runtimeEnvYaml"]
                 .iter()
                 .find_map(|spelling| spec.get(*spelling)?.as_str())?;
-            Some(serde_json::from_str(text).expect("it was read"))
+            Some(serde_json::from_str(text).expect("valid JSON, as checked before"))
         };
-        let said = option.map(Value::from).or_else(written).unwrap_or_default();
-        assert_eq!(without_variables(&env), without_variables(&said));
-        // And what was said of variables stays, but for those that open the session.
-        for (name, value) in said.get("env_vars").and_then(Value::as_object).into_iter().flatten() {
+        let source = option.map(Value::from).or_else(written).unwrap_or_default();
+        assert_eq!(without_variables(&env), without_variables(&source));
+        // Other variables stay; only the bootstrap variables are replaced.
+        for (name, value) in source.get("env_vars").and_then(Value::as_object).into_iter().flatten() {
             assert!(name == "DAGSTER_PIPES_CONTEXT" || env["env_vars"][name] == *value, "{name}");
         }
     }

@@ -1,4 +1,4 @@
-//! A host with a test component, for tests of what the host does with it.
+//! Helpers for tests that call a test component through the host.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -17,13 +17,13 @@ use dagster_ray_runtime::{
 };
 use serde_json::{Value, json};
 
-/// The host of the test process.
+/// Returns the host of the test process.
 pub fn host() -> Host {
     static HOST: OnceLock<Host> = OnceLock::new();
     HOST.get_or_init(|| Host::start().expect("the engine starts")).clone()
 }
 
-/// Where `cargo xtask build` leaves a test component.
+/// Returns the path of a test component that `cargo xtask build` has built.
 pub fn fixture(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders below the root");
     let wasm = root.join("target/wasm32-wasip2/component").join(format!("fixture_{name}.wasm"));
@@ -44,7 +44,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The fixture of that name, with a manifest.
+    /// Creates a subject from a fixture and a manifest.
     pub fn new(name: &str, manifest: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::copy(fixture(name), folder.path().join("subject.wasm")).expect("a copy");
@@ -61,23 +61,23 @@ impl Subject {
         }
     }
 
-    /// With a setting.
+    /// Adds a setting.
     pub fn setting(mut self, key: &str, value: &str) -> Self {
         self.settings.insert(key.into(), value.into());
         self
     }
 
-    /// With an authority that the configuration names, and a header for it.
+    /// Adds an authority of the configuration, with a header.
     pub fn authority(self, url: &str, header: (&str, &str)) -> Self {
-        self.named(url, BTreeMap::from([(header.0.into(), header.1.into())]), BTreeMap::new())
+        self.with_authority(url, BTreeMap::from([(header.0.into(), header.1.into())]), BTreeMap::new())
     }
 
-    /// With an authority that the configuration names, and a cookie for it.
+    /// Adds an authority of the configuration, with a cookie.
     pub fn cookie(self, url: &str, cookie: (&str, &str)) -> Self {
-        self.named(url, BTreeMap::new(), BTreeMap::from([(cookie.0.into(), cookie.1.into())]))
+        self.with_authority(url, BTreeMap::new(), BTreeMap::from([(cookie.0.into(), cookie.1.into())]))
     }
 
-    fn named(
+    fn with_authority(
         mut self,
         url: &str,
         headers: BTreeMap<String, String>,
@@ -94,42 +94,42 @@ impl Subject {
         self
     }
 
-    /// With a kubeconfig.
+    /// Sets the kubeconfig.
     pub fn kubeconfig(mut self, path: &Path) -> Self {
         self.kubernetes.kubeconfig = Some(path.to_owned());
         self
     }
 
-    /// With a program behind a name.
+    /// Adds a program under a name.
     pub fn program(mut self, name: &str, command: &[&str]) -> Self {
         self.programs.insert(name.into(), command.iter().map(|word| (*word).to_owned()).collect());
         self
     }
 
-    /// With a directory that the configuration names.
+    /// Adds a directory of the configuration.
     pub fn directory(mut self, path: &Path) -> Self {
         self.directories.push(path.to_owned());
         self
     }
 
-    /// With what the operator allows of it, as JSON.
+    /// Sets the operator's restrictions (`backend_grants`), as JSON.
     pub fn allowed(mut self, narrowing: &Value) -> Self {
         self.narrowing = Narrowing::from_json(&narrowing.to_string()).expect("a good narrowing");
         self
     }
 
-    /// With a digest that the operator pins.
+    /// Sets the digest that the operator pins.
     pub fn pinned(mut self, sha256: &str) -> Self {
         self.sha256 = Some(sha256.to_owned());
         self
     }
 
-    /// Its file.
+    /// Returns the path of the component file.
     pub fn wasm(&self) -> PathBuf {
         self.folder.path().join("subject.wasm")
     }
 
-    /// It as a backend.
+    /// Creates the backend.
     pub fn backend(&self) -> Backend {
         Backend::new(
             host(),
@@ -154,7 +154,7 @@ pub fn call(backend: &Backend, export: &str, arguments: &Value) -> Result<Value,
     Call::begin(backend, export, &arguments.to_string(), CallOptions::default()).finish(backend)
 }
 
-/// The log lines of a call, to its end.
+/// Calls an export to its end and returns the log lines.
 pub fn lines(backend: &Backend, export: &str, arguments: &Value) -> Vec<String> {
     let mut call = Call::begin(backend, export, &arguments.to_string(), CallOptions::default());
     let mut lines = Vec::new();
@@ -168,8 +168,8 @@ pub fn lines(backend: &Backend, export: &str, arguments: &Value) -> Vec<String> 
     }
 }
 
-/// Calls the export that attacks are made from, checks that the host serves the next call, and
-/// gives back what came of the attack.
+/// Calls the export that makes the attack, checks that the host serves the next call, and returns the
+/// outcome of the attack.
 pub fn attack(subject: &Subject) -> String {
     let backend = subject.backend();
     let outcome = call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));

@@ -1,6 +1,6 @@
-//! The attacks of `attacks.json`, each with what it is, from which export it is made, what comes of it,
-//! and which exception a Python caller gets. The Rust and the Python suite run the same list, and the
-//! table in `docs/security.md` is written from it.
+//! Runs the attacks of `attacks.json`. Each entry has a description, the export that makes the attack, the
+//! outcome, and the exception that a Python caller gets. The Rust and the Python suite run the same list,
+//! and the table in `docs/security.md` is written from it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -17,40 +17,40 @@ use serde_json::{Value, json};
 
 use crate::{Subject, call};
 
-/// The manifest of the component that attacks: small limits, and a grant of each kind, so that there
-/// is something to go beyond.
+/// The manifest of the hostile component: small limits and a grant of each kind, so that attacks can exceed
+/// them.
 pub const MANIFEST: &str = include_str!("../hostile.toml");
 
 /// An attack.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attack {
-    /// What is attacked.
+    /// The heading under which the table lists the attack.
     pub group: String,
-    /// What it is, for a reader.
+    /// The description in the table.
     pub what: String,
-    /// What the hostile component is told.
+    /// The setting `attack` of the hostile component.
     pub attack: String,
-    /// The export that it is made from; `every` for one after the other.
+    /// The export that makes the attack, or `every` for all exports in turn.
     pub export: String,
-    /// The text of the error, and what of the component's reports reaches the caller.
+    /// The text of the error, and a summary of the reports that reach the caller.
     pub outcome: String,
     /// The exception of `dagster_ray.errors` that a Python caller gets.
     pub raises: String,
 }
 
-/// Where the list is.
+/// Returns the path of `attacks.json`.
 pub fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks.json")
 }
 
-/// All attacks.
+/// Returns the attacks of `attacks.json`.
 pub fn attacks() -> Vec<Attack> {
-    let text = std::fs::read_to_string(path()).expect("the list");
+    let text = std::fs::read_to_string(path()).expect("attacks.json can be read");
     serde_json::from_str(&text).expect("a list of attacks")
 }
 
-/// The list as its file holds it: one attack a line.
+/// Formats attacks as in `attacks.json`: one on each line.
 pub fn written(attacks: &[Attack]) -> String {
     let line = |attack: &Attack| {
         let Attack { group, what, attack, export, outcome, raises } = attack;
@@ -67,12 +67,12 @@ pub fn written(attacks: &[Attack]) -> String {
     format!("[\n{}\n]\n", attacks.iter().map(line).collect::<Vec<_>>().join(",\n"))
 }
 
-/// Every export of the hostile component, with arguments that fit.
+/// Returns each export of the hostile component with valid arguments.
 pub fn exports() -> BTreeMap<String, Value> {
-    serde_json::from_str(include_str!("../exports.json")).expect("the list is one")
+    serde_json::from_str(include_str!("../exports.json")).expect("exports.json is valid")
 }
 
-/// A server that answers everything, for attacks that are about the request.
+/// Starts a server that answers each request with 200, and returns its port.
 pub fn server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -84,7 +84,7 @@ pub fn server() -> u16 {
                 let mut head = String::new();
                 while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
                 if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-                    // An answer before the body's end would be one more thing that can come first.
+                    // Read the whole body: an earlier answer would race with the host's limits.
                     let mut line = Vec::new();
                     while line != b"0\r\n" {
                         line.clear();
@@ -101,18 +101,18 @@ pub fn server() -> u16 {
     port
 }
 
-/// What came of an attack.
+/// The outcome of an attack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The error's text, without what differs from run to run, and what of the component's reports
-    /// reaches the caller.
+    /// The error's text without parts that differ between runs, and a summary of the reports that reach the
+    /// caller.
     pub text: String,
-    /// The exception that it becomes in Python.
+    /// The name of the exception in Python.
     pub raises: &'static str,
 }
 
 impl Attack {
-    /// Makes it from one export, and sees to it that the host serves the next call.
+    /// Makes the attack from one export, and asserts that the host serves the next call.
     pub fn run(&self, export: &str, port: u16) -> Outcome {
         let authority = format!("127.0.0.1:{port}");
         let attack = self
@@ -129,7 +129,7 @@ impl Attack {
         };
         let attacker = subject(&attack);
         let backend = attacker.backend();
-        // What only a deadline ends need not be waited for any longer.
+        // A short timeout: only the deadline ends these attacks.
         let timeout = (self.raises == "CallTimeoutError").then_some(Duration::from_millis(500));
         let arguments = exports()[export].to_string();
         let value = || HostValue {
@@ -153,14 +153,14 @@ impl Attack {
             .replace(&format!("hostile: {export}: "), "")
             .replace(&format!(":{port}"), ":PORT")
             .replace(&attacker.wasm().with_extension("").display().to_string(), "hostile");
-        // Where in the component it was, and what the component says of it, belong to the fixture.
+        // The location in the component and its standard error depend on the fixture's build.
         let text = text.split("\nThe component wrote:").next().unwrap_or_default();
         let text = text.split(" (in ").next().unwrap_or_default();
         let text = shortened(text) + &reports.map(|reports| format!("; {reports}")).unwrap_or_default();
         Outcome { text, raises: exception(&outcome) }
     }
 
-    /// The next call comes to what it comes to without an attack.
+    /// Asserts that the next call has the same result as without an attack.
     fn expect_served(&self, backend: &Backend, attacked: &str) {
         let next = if attacked == "executor.finish" { "executor.plan" } else { "executor.finish" };
         let served = match call(backend, next, &exports()[next]) {
@@ -174,7 +174,7 @@ impl Attack {
         assert_eq!(served, expected, "{}: the next call", self.what);
     }
 
-    /// Makes it from where it says. Where that is every export, all must come to the same.
+    /// Makes the attack from its export, or from every export. All exports must have the same outcome.
     pub fn outcome(&self, port: u16) -> Outcome {
         if self.export != "every" {
             return self.run(&self.export, port);
@@ -189,8 +189,7 @@ impl Attack {
     }
 }
 
-/// A call to its end, and what of the component's reports reaches the caller: none where there are no
-/// reports.
+/// Makes a call to its end. Returns its result and a summary of the reports that reach the caller, if any.
 fn end(
     backend: &Backend,
     export: &str,
@@ -212,11 +211,11 @@ fn end(
             Progress::Quiet => panic!("{export} does not end"),
         }
     };
-    let said = reports.pop().map(|last| {
+    let summary = reports.pop().map(|last| {
         let bytes: usize = reports.iter().map(String::len).sum();
         format!("reports that reach the caller: {}, with {bytes} bytes; then: {last}", reports.len())
     });
-    (outcome, said)
+    (outcome, summary)
 }
 
 fn shortened(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! Servers that attack: heads and bodies that never end, trickle, contradict themselves or lead away.
+//! Hostile servers: endless, slow, contradictory and redirecting responses.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -11,15 +11,15 @@ use sandbox_tests::{Subject, attack};
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 2.0\n";
 
-/// What a request comes to whose answer is none.
+/// The outcome of a request whose response is not valid HTTP.
 const NO_ANSWER: &str = "hostile: launcher.locate: ErrorCode::HttpProtocolError";
 
-/// What comes of a request to a server that does this with each connection.
+/// Sends a request to a server that calls `serve` for each connection, and returns the outcome.
 fn outcome(serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> String {
     outcome_of("raw GET http SERVER /", serve)
 }
 
-/// What comes of a request that the component makes like this.
+/// Does the same with a request of the hostile component's syntax, where `SERVER` is the authority.
 fn outcome_of(
     request: &str,
     serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
@@ -40,11 +40,11 @@ fn outcome_of(
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &request.replace("SERVER", &authority))
         .authority(&format!("http://{authority}"), ("x-a", "b"));
-    // Compiling is not what is timed.
+    // Compile before the time is measured.
     subject.backend().describe().unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     let text = attack(&subject).replace(&authority, "SERVER");
-    assert!(begun.elapsed() < Duration::from_secs(10), "{text}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{text}");
     text
 }
 
@@ -56,7 +56,7 @@ fn forever(stream: &mut TcpStream, part: &[u8], pause: u64) -> std::io::Result<(
 }
 
 #[test]
-fn a_head_without_end_is_given_up() {
+fn an_endless_response_head_is_rejected() {
     let text = outcome(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
         forever(stream, b"x-field: and another one, and another one, and another one\r\n", 0)
@@ -70,7 +70,7 @@ fn a_head_without_end_is_given_up() {
 }
 
 #[test]
-fn a_head_that_trickles_ends_with_the_call() {
+fn a_slow_response_head_ends_at_the_deadline() {
     let text = outcome(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
         forever(stream, b"x: y\r\n", 50)
@@ -81,7 +81,7 @@ fn a_head_that_trickles_ends_with_the_call() {
 }
 
 #[test]
-fn an_answer_that_contradicts_itself_is_no_answer() {
+fn an_invalid_response_head_is_rejected() {
     for head in [
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
@@ -92,34 +92,34 @@ fn an_answer_that_contradicts_itself_is_no_answer() {
     ] {
         assert_eq!(outcome(move |stream| stream.write_all(head.as_bytes())), NO_ANSWER, "{head:?}");
     }
-    // The same server with an answer that is one.
+    // The same server with a valid response.
     let text = outcome(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"));
     assert_eq!(text, "hostile: launcher.locate: answered 200");
 }
 
 #[test]
-fn a_change_of_protocols_that_was_not_asked_for_gives_no_tunnel() {
+fn an_unrequested_protocol_upgrade_opens_no_tunnel() {
     let (sender, ends) = mpsc::channel();
-    // The component reads whatever comes as the answer's body.
+    // The component reads the response body to its end.
     let text = outcome_of("ask GET http://SERVER/", move |stream| {
         stream.write_all(
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\nthe server speaks",
         )?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut heard = Vec::new();
-        let end = stream.read_to_end(&mut heard).map_err(|error| error.kind());
-        let _ = sender.send((end, heard));
+        let mut received = Vec::new();
+        let end = stream.read_to_end(&mut received).map_err(|error| error.kind());
+        let _ = sender.send((end, received));
         Ok(())
     });
     insta::assert_snapshot!(text, @"hostile: launcher.locate: answered 101 ");
-    let (end, heard) = ends.recv_timeout(Duration::from_secs(10)).unwrap();
-    // What the server said and no one read makes the end of the connection a reset.
+    let (end, received) = ends.recv_timeout(Duration::from_secs(10)).unwrap();
+    // Unread bytes of the server turn the end of the connection into a reset.
     assert!(matches!(end, Ok(_) | Err(ErrorKind::ConnectionReset)), "the connection stays open: {end:?}");
-    assert_eq!(String::from_utf8_lossy(&heard), "");
+    assert_eq!(String::from_utf8_lossy(&received), "");
 }
 
 #[test]
-fn a_redirect_that_the_component_follows_is_judged_anew() {
+fn a_redirect_followed_by_the_component_is_checked_against_its_grants() {
     let text = outcome(|stream| {
         stream.write_all(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest/meta-data/\r\ncontent-length: 0\r\n\r\n")
     });

@@ -1,5 +1,5 @@
-//! Each attack of the hostile component ends as an error that names component, export and reason,
-//! and the host serves the next call.
+//! Each attack of the hostile component ends in an error with component, export and reason, and the host
+//! serves the next call.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -9,13 +9,13 @@ const SMALL: &str =
     "id = 'hostile'\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\nlog_kib = 4\n";
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [['hello']], ghost = [[]] }\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\n";
 
-fn outcome(of: &str) -> String {
-    let subject = Subject::new("hostile", GRANTED).setting("attack", of);
+fn outcome(name: &str) -> String {
+    let subject = Subject::new("hostile", GRANTED).setting("attack", name);
     attack(&subject)
 }
 
 #[test]
-fn a_panic_is_an_error_with_its_message() {
+fn a_panic_is_reported_with_its_message() {
     let text = outcome("panic");
     assert!(
         text.starts_with("hostile: launcher.locate: the component failed: it panicked or aborted"),
@@ -25,12 +25,12 @@ fn a_panic_is_an_error_with_its_message() {
 }
 
 #[test]
-fn an_endless_loop_ends_with_its_deadline() {
+fn an_endless_loop_ends_at_the_deadline() {
     insta::assert_snapshot!(outcome("spin"), @"hostile: launcher.locate: not finished within 1 s, and stopped");
 }
 
 #[test]
-fn a_memory_bomb_meets_its_limit() {
+fn memory_growth_ends_at_the_limit() {
     let text = outcome("memory");
     assert!(text.contains("forcing trap when growing memory"), "{text}");
 }
@@ -38,13 +38,13 @@ fn a_memory_bomb_meets_its_limit() {
 #[test]
 fn a_deep_recursion_traps() {
     let text = outcome("stack");
-    // Which of the two stacks of a Rust guest ends first depends on its frames.
+    // A Rust guest has two stacks. Which one overflows first depends on its frames.
     assert!(text.contains("call stack exhausted") || text.contains("out of bounds memory access"), "{text}");
     assert!(text.contains("in fixture_hostile::attacks::stack"), "{text}");
 }
 
 #[test]
-fn a_read_out_of_bounds_traps_without_a_signal() {
+fn a_read_out_of_bounds_traps() {
     let text = outcome("out-of-bounds");
     assert!(text.contains("out of bounds memory access"), "{text}");
 }
@@ -55,7 +55,7 @@ fn the_environment_is_empty() {
 }
 
 #[test]
-fn a_request_elsewhere_is_refused_with_the_line_to_add() {
+fn a_request_to_another_host_is_denied_with_the_grant_to_add() {
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", "get http://metadata.internal:80/latest")
         .authority("http://127.0.0.1:1", ("authorization", "Bearer secret"));
@@ -74,7 +74,7 @@ fn a_granted_program_runs_without_a_shell() {
 }
 
 #[test]
-fn other_arguments_and_other_programs_are_refused() {
+fn ungranted_arguments_and_programs_are_denied() {
     let run = |line: &str| {
         let subject = Subject::new("hostile", GRANTED)
             .setting("attack", &format!("run {line}"))
@@ -84,20 +84,21 @@ fn other_arguments_and_other_programs_are_refused() {
     insta::assert_snapshot!(run("echo goodbye"), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest: processes = { echo = [["goodbye"]] }"#);
     assert!(run("sh -c id").contains("processes = { sh = [[\"-c\", \"id\"]] }"));
     assert!(run("/bin/echo hello").contains("the host refused processes"));
-    // Granted, and the configuration does not say which file it is.
+    // Granted, but the configuration names no file for it.
     assert!(run("ghost").contains("backend_programs: {ghost: [/path/of/ghost]}"));
 }
 
 #[test]
-fn only_a_granted_store_is_opened() {
-    let load = |of: &str| attack(&Subject::new("hostile", GRANTED).setting("attack", &format!("load {of}")));
+fn only_a_granted_value_store_is_opened() {
+    let load =
+        |key: &str| attack(&Subject::new("hostile", GRANTED).setting("attack", &format!("load {key}")));
     insta::assert_snapshot!(load("theirs:key"), @r#"hostile: launcher.locate: the host refused objects to theirs. To allow it, add to [grants] in the component's manifest: objects = ["theirs"]"#);
-    // Granted, and the embedding has none of that name.
+    // Granted, but the embedding program provides no store with this name.
     assert!(load("ours:key").contains("the host refused objects to ours"));
 }
 
 #[test]
-fn only_a_named_directory_is_read_and_no_link_leads_out_of_it() {
+fn only_a_configured_directory_is_read_and_links_cannot_leave_it() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("secret"), "canary").unwrap();
     let inside = tempfile::tempdir().unwrap();
@@ -105,9 +106,9 @@ fn only_a_named_directory_is_read_and_no_link_leads_out_of_it() {
     std::fs::write(inside.path().join("sub/module.py"), "x = 1").unwrap();
     std::os::unix::fs::symlink(outside.path().join("secret"), inside.path().join("link")).unwrap();
     std::os::unix::fs::symlink(inside.path(), inside.path().join("loop")).unwrap();
-    let read = |what: String| {
+    let read = |path: String| {
         let subject = Subject::new("hostile", GRANTED)
-            .setting("attack", &format!("read {what}"))
+            .setting("attack", &format!("read {path}"))
             .directory(inside.path());
         attack(&subject)
     };
@@ -125,7 +126,7 @@ fn only_a_named_directory_is_read_and_no_link_leads_out_of_it() {
 }
 
 #[test]
-fn a_component_without_the_grant_is_not_even_loaded() {
+fn a_component_without_a_required_grant_is_not_loaded() {
     let subject = Subject::new("hostile", SMALL).setting("attack", "spin");
     let error = subject.backend().describe().expect_err("it imports wasi:http");
     let text = error.to_string();

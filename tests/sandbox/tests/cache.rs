@@ -1,7 +1,7 @@
-//! Compiled code on disk is loaded only where this user wrote it and no one else could have changed it.
-//! In every other case the component is compiled again, and the call works.
+//! Compiled code on disk is loaded only if this user wrote it and no other user can change it. Otherwise
+//! the component is compiled again, and the call succeeds.
 //!
-//! Loading wrong code can end a process, so each load is made in a process of its own.
+//! Loading wrong code can crash a process, so each load runs in its own process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -16,11 +16,11 @@ use sandbox_tests::{Subject, call};
 use serde_json::json;
 
 const DIRECTORY: &str = "DAGSTER_RAY_CACHE_DIR";
-/// Which fixture the process loads.
+/// The environment variable with the fixture that the process loads.
 const FIXTURE: &str = "CACHE_TEST_FIXTURE";
 
 #[test]
-#[ignore = "a part of the other tests, which run it in a process of its own"]
+#[ignore = "run by the other tests in a process of its own"]
 fn load_and_call() {
     let fixture = std::env::var(FIXTURE).expect("the name of a fixture");
     let subject = Subject::new(
@@ -32,7 +32,7 @@ fn load_and_call() {
     let answer = call(&backend, "launcher.locate", &arguments);
     match fixture.as_str() {
         "echo" => assert_eq!(answer.unwrap()["job"]["submission_id"], "echo-r"),
-        _ => assert!(answer.unwrap_err().to_string().contains("no attack is called")),
+        _ => assert!(answer.unwrap_err().to_string().contains("unknown attack")),
     }
     assert_eq!(call(&backend, "launcher.check", &json!({"runs": []})).unwrap(), json!([]));
     assert!(compiled_code().iter().all(|code| code.path.starts_with(std::env::var(DIRECTORY).unwrap())));
@@ -44,14 +44,14 @@ struct Cache {
 }
 
 impl Cache {
-    /// One that a load has filled.
-    fn of(fixture: &str) -> Self {
+    /// Creates a cache and fills it by loading a fixture.
+    fn filled(fixture: &str) -> Self {
         let cache = Self { folder: tempfile::tempdir().unwrap() };
         cache.expect_served(fixture, "an empty cache");
         cache
     }
 
-    /// Loads a component in a process of its own, and calls it.
+    /// Loads and calls a component in its own process.
     fn load(&self, fixture: &str) -> Output {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "load_and_call", "--ignored"])
@@ -67,7 +67,7 @@ impl Cache {
         assert!(status.success() && text.contains("1 passed"), "{with}: {status}\n{text}");
     }
 
-    /// The one file with compiled code.
+    /// Returns the path of the only file with compiled code.
     fn file(&self) -> PathBuf {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -76,8 +76,8 @@ impl Cache {
         files.remove(0)
     }
 
-    /// What is in its place now was compiled anew, by this user and for this user alone.
-    fn expect_compiled_anew(&self, change: &str, before: &Metadata) {
+    /// Asserts that the file was compiled again, and that only this user can read and write it.
+    fn expect_compiled_again(&self, change: &str, before: &Metadata) {
         self.expect_served("echo", change);
         let now = self.file().symlink_metadata().unwrap();
         assert_ne!(now.ino(), before.ino(), "{change}: the file was loaded");
@@ -87,105 +87,105 @@ impl Cache {
     }
 }
 
-fn known(path: &Path) -> Metadata {
+fn metadata(path: &Path) -> Metadata {
     path.symlink_metadata().unwrap()
 }
 
 #[test]
-fn what_this_user_compiled_is_loaded_and_left_as_it_is() {
-    let cache = Cache::of("echo");
-    let before = known(&cache.file());
+fn code_compiled_by_this_user_is_loaded_and_not_rewritten() {
+    let cache = Cache::filled("echo");
+    let before = metadata(&cache.file());
     assert_eq!(before.mode() & 0o777, 0o600);
     cache.expect_served("echo", "a filled cache");
-    let now = known(&cache.file());
+    let now = metadata(&cache.file());
     assert_eq!((now.ino(), now.mtime_nsec()), (before.ino(), before.mtime_nsec()), "compiled twice");
 }
 
 #[test]
-fn a_file_of_another_user_is_compiled_anew() {
-    let cache = Cache::of("echo");
+fn a_file_of_another_user_is_compiled_again() {
+    let cache = Cache::filled("echo");
     let file = cache.file();
-    let before = known(&file);
+    let before = metadata(&file);
     if let Err(error) = chown(&file, Some(before.uid() + 1_000), None) {
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        eprintln!("skipped: a_file_of_another_user_is_compiled_anew: only root can give a file away");
+        eprintln!("skipped: a_file_of_another_user_is_compiled_again: only root can give a file away");
         return;
     }
-    cache.expect_compiled_anew("owned by another user", &before);
+    cache.expect_compiled_again("owned by another user", &before);
 }
 
 #[test]
-fn a_file_that_others_can_write_is_compiled_anew() {
+fn a_file_writable_by_others_is_compiled_again() {
     for mode in [0o620, 0o602, 0o666] {
-        let cache = Cache::of("echo");
+        let cache = Cache::filled("echo");
         let file = cache.file();
-        let before = known(&file);
+        let before = metadata(&file);
         std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
-        cache.expect_compiled_anew(&format!("mode {mode:o}"), &before);
+        cache.expect_compiled_again(&format!("mode {mode:o}"), &before);
     }
 }
 
 #[test]
-fn a_symbolic_link_is_not_followed_and_what_it_names_is_left_as_it_is() {
-    let cache = Cache::of("echo");
+fn a_symbolic_link_is_not_followed_and_its_target_is_not_changed() {
+    let cache = Cache::filled("echo");
     let file = cache.file();
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("code");
     std::fs::rename(&file, &target).unwrap();
     symlink(&target, &file).unwrap();
     let content = std::fs::read(&target).unwrap();
-    cache.expect_compiled_anew("a symbolic link", &known(&file));
+    cache.expect_compiled_again("a symbolic link", &metadata(&file));
     assert_eq!(std::fs::read(&target).unwrap(), content);
-    assert_eq!(known(&target).mode() & 0o777, 0o600);
+    assert_eq!(metadata(&target).mode() & 0o777, 0o600);
 }
 
 #[test]
-fn a_file_that_is_cut_short_is_compiled_anew() {
-    let cache = Cache::of("echo");
+fn a_truncated_file_is_compiled_again() {
+    let cache = Cache::filled("echo");
     let whole = std::fs::read(cache.file()).unwrap();
     for length in [0, 1, 64, whole.len() / 3, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
         let file = cache.file();
         std::fs::write(&file, &whole[..length]).unwrap();
-        cache.expect_compiled_anew(&format!("{length} of {} bytes", whole.len()), &known(&file));
+        cache.expect_compiled_again(&format!("{length} of {} bytes", whole.len()), &metadata(&file));
     }
 }
 
 #[test]
-fn a_file_of_another_format_is_compiled_anew() {
-    let cache = Cache::of("echo");
+fn a_file_of_another_format_is_compiled_again() {
+    let cache = Cache::filled("echo");
     for content in [&b"\0asm\x0d\0\x01\0"[..], b"\x7fELF", b"#!/bin/sh\n", &[0xff; 1 << 16]] {
         let file = cache.file();
         std::fs::write(&file, content).unwrap();
-        cache.expect_compiled_anew(&format!("begins with {:?}", &content[..4]), &known(&file));
+        cache.expect_compiled_again(&format!("begins with {:?}", &content[..4]), &metadata(&file));
     }
 }
 
 #[test]
-fn a_file_with_one_wrong_bit_is_compiled_anew() {
-    let cache = Cache::of("echo");
+fn a_file_with_one_flipped_bit_is_compiled_again() {
+    let cache = Cache::filled("echo");
     let whole = std::fs::read(cache.file()).unwrap();
     for at in (0..whole.len()).step_by(whole.len() / 29) {
         let file = cache.file();
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
         std::fs::write(&file, &bytes).unwrap();
-        cache.expect_compiled_anew(&format!("byte {at} of {}", whole.len()), &known(&file));
+        cache.expect_compiled_again(&format!("byte {at} of {}", whole.len()), &metadata(&file));
     }
 }
 
 #[test]
-fn code_of_another_component_is_compiled_anew() {
-    let other = std::fs::read(Cache::of("hostile").file()).unwrap();
-    let cache = Cache::of("echo");
+fn code_of_another_component_is_compiled_again() {
+    let other = std::fs::read(Cache::filled("hostile").file()).unwrap();
+    let cache = Cache::filled("echo");
     let file = cache.file();
     std::fs::write(&file, other).unwrap();
-    cache.expect_compiled_anew("the code of another component", &known(&file));
+    cache.expect_compiled_again("the code of another component", &metadata(&file));
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_costs_no_call() {
+fn calls_succeed_when_the_cache_cannot_be_written() {
     let cache = Cache { folder: tempfile::tempdir().unwrap() };
-    // No directory can be made below a file, whoever asks.
+    // No user can create a directory below a file, not even root.
     let file = cache.folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     let below = Command::new(std::env::current_exe().unwrap())

@@ -1,6 +1,8 @@
-//! The host against a real cluster: `cargo xtask cluster up` in one terminal, in another one
-//! `KUBECONFIG=… cargo test --test cluster -- --ignored`. Its image is one of those of the test
-//! cluster; for another, set `IMAGE` to one that has Python.
+//! Tests of the host against a real Kubernetes cluster.
+//!
+//! Run `cargo xtask cluster up` in one terminal and `KUBECONFIG=… cargo test --test cluster -- --ignored`
+//! in another. The default image belongs to the test cluster. For another cluster, set `IMAGE` to an image
+//! with Python.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -42,7 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(('0.0.0.0', 8265), Handler).serve_forever()
 ";
 
-/// None in a pod of the cluster.
+/// Returns the kubeconfig of the environment, or `None` in a pod, which uses its service account.
 fn kubeconfig() -> Option<PathBuf> {
     let path = std::env::var_os("KUBECONFIG").map(PathBuf::from);
     assert!(
@@ -52,7 +54,7 @@ fn kubeconfig() -> Option<PathBuf> {
     path
 }
 
-/// The kubeconfig with something else in it.
+/// Returns a folder with a changed copy of the kubeconfig, as `config`.
 fn changed(change: impl FnOnce(&str) -> String) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(kubeconfig().expect("not in a pod")).unwrap();
@@ -66,21 +68,21 @@ fn attack_with(kubeconfig: &tempfile::TempDir, attack: &str) -> String {
     outcome(&subject.backend())
 }
 
-/// A namespace with a service and a pod behind it.
-struct Place {
-    namespace: String,
+/// A namespace with a pod, and a service for it if a test needs one. Deleted on drop.
+struct Namespace {
+    name: String,
 }
 
-impl Place {
+impl Namespace {
     fn new(name: &str) -> Self {
-        let place = Self { namespace: format!("test-{name}-{}", std::process::id()) };
-        place.api("POST", "", &json!({ "metadata": { "name": place.namespace } }));
+        let namespace = Self { name: format!("test-{name}-{}", std::process::id()) };
+        namespace.api("POST", "", &json!({ "metadata": { "name": namespace.name } }));
         let deadline = Instant::now() + Duration::from_secs(30);
-        // Pods cannot be made before their service account.
+        // A pod cannot be created before the namespace's service account.
         loop {
-            let made = place.ask("POST", "/pods", &place.pod("first"));
+            let made = namespace.ask("POST", "/pods", &namespace.pod("first"));
             if made.contains("answered 201") {
-                return place;
+                return namespace;
             }
             assert!(Instant::now() < deadline, "{made}");
             std::thread::sleep(Duration::from_millis(200));
@@ -88,8 +90,8 @@ impl Place {
     }
 
     fn with_service(name: &str) -> Self {
-        let place = Self::new(name);
-        place.api(
+        let namespace = Self::new(name);
+        namespace.api(
             "POST",
             "/services",
             &json!({
@@ -97,7 +99,7 @@ impl Place {
                 "spec": { "clusterIP": "None", "selector": { "app": "head" }, "ports": [{ "port": 8265 }] },
             }),
         );
-        place
+        namespace
     }
 
     fn pod(&self, name: &str) -> Value {
@@ -123,7 +125,7 @@ impl Place {
         let base = "http://kubernetes.internal/api/v1/namespaces";
         let url = match (method, path) {
             ("POST", "") => base.to_owned(),
-            _ => format!("{base}/{}{path}", self.namespace),
+            _ => format!("{base}/{}{path}", self.name),
         };
         attack(&format!("ask {method} {url} {document}"))
     }
@@ -135,10 +137,10 @@ impl Place {
     }
 
     fn url(&self) -> String {
-        format!("http://head.{}.svc:8265/", self.namespace)
+        format!("http://head.{}.svc:8265/", self.name)
     }
 
-    /// Asks the service until it answers.
+    /// Repeats the request until the service answers with 200.
     fn reach(&self, backend: &Backend) -> String {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -152,14 +154,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = self.ask("DELETE", "", &json!({}));
     }
 }
 
 fn backend(attack: &str) -> Backend {
-    // The folder has to outlive the backend, which is the process.
+    // The folder must outlive the backend, which lives as long as the process.
     let mut subject = Subject::new("hostile", GRANTED).setting("attack", attack);
     if let Some(path) = kubeconfig() {
         subject = subject.kubeconfig(&path);
@@ -175,12 +177,12 @@ fn attack(attack: &str) -> String {
     outcome(&backend(attack))
 }
 
-fn forward(backend: &Backend, place: &Place) -> Forward {
-    let mut opening = backend.forward(&place.namespace, "head", 8265);
+fn forward(backend: &Backend, namespace: &Namespace) -> Forward {
+    let mut opening = backend.forward(&namespace.name, "head", 8265);
     opening.wait(Duration::from_secs(30)).expect("in time").expect("a port")
 }
 
-/// What a new connection to a local port answers.
+/// Requests `/` over a new connection to a local port and returns the response.
 fn fetch(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -192,17 +194,17 @@ fn fetch(port: u16) -> std::io::Result<String> {
 
 #[test]
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
-fn objects_are_made_read_listed_and_watched() {
-    let place = Place::new("api");
-    assert!(place.api("GET", "/pods/first", &json!({})).contains("\"app\":\"head\""));
-    assert!(place.api("GET", "/pods", &json!({})).contains("PodList"));
-    let missing = place.ask("GET", "/pods/other", &json!({}));
+fn objects_are_created_read_listed_and_watched() {
+    let namespace = Namespace::new("api");
+    assert!(namespace.api("GET", "/pods/first", &json!({})).contains("\"app\":\"head\""));
+    assert!(namespace.api("GET", "/pods", &json!({})).contains("PodList"));
+    let missing = namespace.ask("GET", "/pods/other", &json!({}));
     assert!(missing.contains("answered 404") && missing.contains("NotFound"), "{missing}");
-    let url = format!("http://kubernetes.internal/api/v1/namespaces/{}/pods?watch=true", place.namespace);
-    // The first event is the pod that is there; the next one waits for something to happen.
+    let url = format!("http://kubernetes.internal/api/v1/namespaces/{}/pods?watch=true", namespace.name);
+    // The first event is the existing pod; the next one arrives when a pod is created.
     let watching = std::thread::spawn(move || attack(&format!("lines 20 {url}&timeoutSeconds=8")));
     std::thread::sleep(Duration::from_secs(2));
-    place.api("POST", "/pods", &place.pod("second"));
+    namespace.api("POST", "/pods", &namespace.pod("second"));
     let seen = watching.join().unwrap();
     assert!(seen.contains("answered 200") && seen.contains("\"name\":\"first\""), "{seen}");
     assert!(seen.contains("\"type\":\"ADDED\"") && seen.contains("\"name\":\"second\""), "{seen}");
@@ -212,31 +214,31 @@ fn objects_are_made_read_listed_and_watched() {
 
 #[test]
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
-fn a_service_is_reached_by_its_name_and_again_when_its_pod_was_replaced() {
-    let place = Place::with_service("service");
-    let backend = backend(&format!("ask GET {}", place.url()));
-    let first = place.reach(&backend);
-    let begun = Instant::now();
+fn a_service_is_reached_by_name_and_again_after_its_pod_was_replaced() {
+    let namespace = Namespace::with_service("service");
+    let backend = backend(&format!("ask GET {}", namespace.url()));
+    let first = namespace.reach(&backend);
+    let started = Instant::now();
     for _ in 0..100 {
-        // The same connection: the server sees the same port of its client.
+        // The connection is reused: the server sees the same client port.
         assert_eq!(outcome(&backend), first);
     }
-    println!("100 requests by one port-forward: {:?}", begun.elapsed());
-    place.api("DELETE", "/pods/first", &json!({}));
-    place.api("POST", "/pods", &place.pod("second"));
-    let begun = Instant::now();
-    let second = place.reach(&backend);
-    println!("the next pod after {:?}", begun.elapsed());
+    println!("100 requests by one port-forward: {:?}", started.elapsed());
+    namespace.api("DELETE", "/pods/first", &json!({}));
+    namespace.api("POST", "/pods", &namespace.pod("second"));
+    let started = Instant::now();
+    let second = namespace.reach(&backend);
+    println!("the next pod after {:?}", started.elapsed());
     assert!(second.contains("second"), "{second}");
 }
 
 #[test]
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
-fn what_is_not_behind_a_service_is_named() {
-    let place = Place::new("absent");
-    let text = attack(&format!("ask GET http://nobody.{}.svc:8265/", place.namespace));
-    assert!(text.contains("there is no service nobody in namespace test-absent"), "{text}");
-    place.api(
+fn an_unreachable_service_names_the_missing_part() {
+    let namespace = Namespace::new("absent");
+    let text = attack(&format!("ask GET http://absent.{}.svc:8265/", namespace.name));
+    assert!(text.contains("there is no service absent in namespace test-absent"), "{text}");
+    namespace.api(
         "POST",
         "/services",
         &json!({
@@ -244,9 +246,9 @@ fn what_is_not_behind_a_service_is_named() {
             "spec": { "clusterIP": "None", "selector": { "app": "none" }, "ports": [{ "port": 8265 }] },
         }),
     );
-    let text = attack(&format!("ask GET http://empty.{}.svc:8265/", place.namespace));
+    let text = attack(&format!("ask GET http://empty.{}.svc:8265/", namespace.name));
     assert!(text.contains("no pod behind the service empty"), "{text}");
-    place.api(
+    namespace.api(
         "POST",
         "/services",
         &json!({
@@ -254,35 +256,35 @@ fn what_is_not_behind_a_service_is_named() {
             "spec": { "clusterIP": "None", "selector": { "app": "head" }, "ports": [{ "port": 8265 }] },
         }),
     );
-    place.reach(&backend(&format!("ask GET {}", place.url())));
-    let text = attack(&format!("ask GET http://head.{}.svc:1/", place.namespace));
+    namespace.reach(&backend(&format!("ask GET {}", namespace.url())));
+    let text = attack(&format!("ask GET http://head.{}.svc:1/", namespace.name));
     assert!(text.contains("connection refused"), "{text}");
 }
 
 #[test]
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
-fn a_local_port_leads_to_the_service_until_it_is_dropped() {
-    let place = Place::with_service("forward");
-    let backend = backend(&format!("ask GET {}", place.url()));
-    place.reach(&backend);
-    let forward = forward(&backend, &place);
+fn a_local_port_forwards_to_the_service_until_it_is_dropped() {
+    let namespace = Namespace::with_service("forward");
+    let backend = backend(&format!("ask GET {}", namespace.url()));
+    namespace.reach(&backend);
+    let forward = forward(&backend, &namespace);
     let port = forward.port();
     assert!(fetch(port).unwrap().contains("first"));
-    let begun = Instant::now();
+    let started = Instant::now();
     for _ in 0..20 {
         fetch(port).unwrap();
     }
-    println!("20 connections through a local port: {:?}", begun.elapsed());
-    place.api("DELETE", "/pods/first", &json!({}));
-    place.api("POST", "/pods", &place.pod("second"));
-    // It waits for the pod by itself.
-    let begun = Instant::now();
-    let deadline = begun + Duration::from_secs(60);
+    println!("20 connections through a local port: {:?}", started.elapsed());
+    namespace.api("DELETE", "/pods/first", &json!({}));
+    namespace.api("POST", "/pods", &namespace.pod("second"));
+    // The forward waits for the new pod.
+    let started = Instant::now();
+    let deadline = started + Duration::from_secs(60);
     while !fetch(port).is_ok_and(|text| text.contains("second")) {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(200));
     }
-    println!("the next pod after {:?}", begun.elapsed());
+    println!("the next pod after {:?}", started.elapsed());
     let mut open = TcpStream::connect(("127.0.0.1", port)).unwrap();
     open.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     drop(forward);
@@ -292,13 +294,13 @@ fn a_local_port_leads_to_the_service_until_it_is_dropped() {
 
 #[test]
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
-fn a_user_without_rights_is_told_which_are_missing() {
-    let place = Place::with_service("rights");
-    place.reach(&backend(&format!("ask GET {}", place.url())));
-    let nobody = changed(|text| text.replacen("  user:\n", "  user:\n    as: nobody\n", 1));
-    let text = attack_with(&nobody, "ask GET http://kubernetes.internal/api/v1/namespaces/default/pods");
-    assert!(text.contains("answered 403") && text.contains("User \\\"nobody\\\" cannot list"), "{text}");
-    let text = attack_with(&nobody, &format!("ask GET {}", place.url()));
+fn a_forbidden_request_names_the_missing_permission() {
+    let namespace = Namespace::with_service("rights");
+    namespace.reach(&backend(&format!("ask GET {}", namespace.url())));
+    let kubeconfig = changed(|text| text.replacen("  user:\n", "  user:\n    as: guest\n", 1));
+    let text = attack_with(&kubeconfig, "ask GET http://kubernetes.internal/api/v1/namespaces/default/pods");
+    assert!(text.contains("answered 403") && text.contains("User \\\"guest\\\" cannot list"), "{text}");
+    let text = attack_with(&kubeconfig, &format!("ask GET {}", namespace.url()));
     assert!(
         text.contains("answered 403") && text.contains("resources: [endpointslices], verbs: [list]"),
         "{text}"
@@ -307,11 +309,11 @@ fn a_user_without_rights_is_told_which_are_missing() {
 
 #[test]
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
-fn a_server_that_cannot_be_trusted_is_sent_nothing() {
-    let other = changed(|text| {
+fn an_untrusted_server_certificate_stops_the_request() {
+    let kubeconfig = changed(|text| {
         let kept = text.lines().filter(|line| !line.contains("certificate-authority"));
         kept.collect::<Vec<_>>().join("\n")
     });
-    let text = attack_with(&other, "ask GET http://kubernetes.internal/version");
+    let text = attack_with(&kubeconfig, "ask GET http://kubernetes.internal/version");
     assert!(text.contains("answered 421") && text.contains("certificate is not trusted"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! What a server really receives, and what of its answers reaches a component.
+//! HTTP egress: what a server receives, and which responses reach a component.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -18,7 +18,7 @@ struct Server {
     heads: Arc<Mutex<Vec<String>>>,
 }
 
-/// A server that answers every request with the same bytes, and keeps what it was sent.
+/// Starts a server that answers each request with the same bytes and records the request heads.
 fn serve(answer: &'static [u8]) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -58,14 +58,14 @@ fn subject(server: &Server, attack: &str) -> Subject {
 const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 
 #[test]
-fn credentials_are_added_behind_the_component() {
+fn credentials_are_added_by_the_host() {
     let server = serve(EMPTY);
     assert!(attack(&subject(&server, "get URL/api")).ends_with("answered 200"));
     let heads = server.heads.lock().unwrap();
     assert!(heads[0].contains("authorization: bearer planted"), "{heads:?}");
 }
 
-/// Header fields that are the host's: credentials, and what is about the connection or a proxy.
+/// Header fields that only the host may set: credentials, and fields for connections and proxies.
 const FORBIDDEN: [&str; 20] = [
     "authorization",
     "connection",
@@ -90,16 +90,17 @@ const FORBIDDEN: [&str; 20] = [
 ];
 
 #[test]
-fn a_request_with_a_field_of_the_hosts_is_refused_and_not_sent() {
+fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
     let server = serve(EMPTY);
     let authority = server.url.strip_prefix("http://").unwrap();
-    let of = |field: &str| attack(&subject(&server, &format!("raw GET http {authority} / {field}=stolen")));
+    let outcome =
+        |field: &str| attack(&subject(&server, &format!("raw GET http {authority} / {field}=stolen")));
     for field in FORBIDDEN {
-        // Each way that `wasi:http` has of writing a field, in any spelling.
+        // Both ways of writing a field in `wasi:http`, and another spelling.
         for written in [field.to_owned(), field.to_uppercase(), format!("set:{field}")] {
             let name = written.trim_start_matches("set:");
             assert_eq!(
-                of(&written),
+                outcome(&written),
                 format!(
                     "hostile: launcher.locate: the field {name} refused by wasi:http (HeaderError::Forbidden)"
                 ),
@@ -113,13 +114,13 @@ fn a_request_with_a_field_of_the_hosts_is_refused_and_not_sent() {
         assert_eq!(text, format!("hostile: launcher.locate: {expected}"));
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
-    assert_eq!(of("x-own"), "hostile: launcher.locate: answered 200");
+    assert_eq!(outcome("x-own"), "hostile: launcher.locate: answered 200");
     let heads = server.heads.lock().unwrap();
     assert!(heads.len() == 1 && heads[0].contains("x-own: stolen"), "{heads:?}");
 }
 
 #[test]
-fn a_redirect_is_an_answer_and_not_an_order() {
+fn redirects_are_not_followed_by_the_host() {
     let target = serve(EMPTY);
     let answer = format!("HTTP/1.1 302 Found\r\nlocation: {}/\r\ncontent-length: 0\r\n\r\n", target.url);
     let server = serve(answer.leak().as_bytes());
@@ -128,7 +129,7 @@ fn a_redirect_is_an_answer_and_not_an_order() {
 }
 
 #[test]
-fn connections_are_kept_and_shared_by_calls() {
+fn connections_are_reused_across_calls() {
     let server = serve(EMPTY);
     let subject = subject(&server, "get URL/api");
     let backend = subject.backend();
@@ -140,14 +141,14 @@ fn connections_are_kept_and_shared_by_calls() {
 }
 
 #[test]
-fn requests_that_are_over_hold_nothing() {
+fn finished_requests_release_their_handles() {
     let server = serve(EMPTY);
-    // Twice as many as the handles that a call may have.
+    // Twice the handle limit of a call.
     assert!(attack(&subject(&server, "get-often 2048 URL/api")).ends_with("answered 2048 times"));
 }
 
 #[test]
-fn nobody_there_is_an_error_that_says_so() {
+fn a_refused_connection_is_reported_with_the_url() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -159,7 +160,7 @@ fn nobody_there_is_an_error_that_says_so() {
 }
 
 #[test]
-fn an_answer_that_is_cut_short_is_not_taken_for_whole() {
+fn a_truncated_response_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -177,13 +178,13 @@ fn an_answer_that_is_cut_short_is_not_taken_for_whole() {
 }
 
 #[test]
-fn an_answer_without_end_meets_its_limit() {
+fn an_endless_response_ends_at_the_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            // An answer that comes before its request breaks the connection.
+            // A response before the request would break the connection.
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
             while stream.write_all(&[b'x'; 65536]).is_ok() {}

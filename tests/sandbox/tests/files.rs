@@ -1,4 +1,4 @@
-//! Components that are made to be refused: written as text, or cut from a good one.
+//! Component files that the host must reject: written as text, or made from a valid one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -6,7 +6,7 @@ use dagster_ray_runtime::manifest::Manifest;
 use dagster_ray_runtime::{LoadError, inspect};
 use sandbox_tests::{Subject, fixture};
 
-/// The refusal of a component with these bytes, with a manifest that grants nothing.
+/// Loads a component with these bytes and a manifest without grants, and returns the error.
 fn refusal(bytes: &[u8]) -> String {
     let subject = Subject::new("echo", "id = 'subject'\n");
     std::fs::write(subject.wasm(), bytes).unwrap();
@@ -14,31 +14,30 @@ fn refusal(bytes: &[u8]) -> String {
     text.replace(&subject.wasm().with_extension("").display().to_string(), "subject")
 }
 
-fn of_text(text: &str) -> String {
+fn refusal_of_text(text: &str) -> String {
     refusal(&wat::parse_str(text).unwrap())
 }
 
 const DESCRIBE: &str = r#"(instance $none) (export "dagster-ray:backend/describe@0.1.0" (instance $none))"#;
 
 #[test]
-fn an_import_that_no_grant_is_for_cannot_be_had() {
+fn an_unknown_import_is_refused() {
     for import in [
         "wasi:http/incoming-handler@0.2.12",
         "wasi:nn/graph@0.2.0",
         "dagster-ray:host/secrets@0.1.0",
         "anything",
     ] {
-        let text = of_text(&format!(r#"(component (import "{import}" (instance)) {DESCRIBE})"#));
-        let expected =
-            format!("component subject.wasm: imports {import}, which this host does not offer to anyone");
+        let text = refusal_of_text(&format!(r#"(component (import "{import}" (instance)) {DESCRIBE})"#));
+        let expected = format!("component subject.wasm: imports {import}, which this host does not provide");
         assert_eq!(text, expected);
     }
 }
 
 #[test]
-fn an_export_that_is_not_the_contracts_is_named_with_what_differs() {
+fn an_export_that_differs_from_the_contract_is_refused_with_the_difference() {
     let describe = |result: &str, name: &str| {
-        of_text(&format!(
+        refusal_of_text(&format!(
             r#"(component
                 (core module $m
                     (memory (export "memory") 1)
@@ -49,11 +48,10 @@ fn an_export_that_is_not_the_contracts_is_named_with_what_differs() {
                 (export "dagster-ray:backend/describe@0.1.0" (instance $d)))"#
         ))
     };
-    let begin = "component subject.wasm: its export dagster-ray:backend/describe@0.1.0 is not the contract's: describe: ";
-    let end =
-        ". This host speaks dagster-ray:backend@0.1.0: build the component against the WIT of that version";
+    let begin = "component subject.wasm: its export dagster-ray:backend/describe@0.1.0 does not match the contract: describe: ";
+    let end = ". This host implements dagster-ray:backend@0.1.0: build the component against the WIT of that version";
     for (text, problem) in [
-        (of_text(&format!("(component {DESCRIBE})")), "it is missing"),
+        (refusal_of_text(&format!("(component {DESCRIBE})")), "it is missing"),
         (describe("string", "explain"), "it is missing"),
         (describe("string", "describe"), "its result: string, not `description`"),
         (describe("(list u8)", "describe"), "its result: a list, not `description`"),
@@ -63,9 +61,9 @@ fn an_export_that_is_not_the_contracts_is_named_with_what_differs() {
 }
 
 #[test]
-fn functions_with_parameters_are_compared_one_by_one() {
+fn parameters_of_exported_functions_are_compared() {
     let launch = |parameters: &str| {
-        of_text(&format!(
+        refusal_of_text(&format!(
             r#"(component
                 (core module $m
                     (memory (export "memory") 1)
@@ -85,7 +83,7 @@ fn functions_with_parameters_are_compared_one_by_one() {
 }
 
 #[test]
-fn an_async_function_is_refused_before_it_is_called() {
+fn an_async_export_is_refused() {
     let text = r#"(component
         (core module $m (func (export "f") (result i32) unreachable) (func (export "c") (param i32 i32 i32) (result i32) unreachable) (memory (export "memory") 1))
         (core instance $i (instantiate $m))
@@ -93,14 +91,14 @@ fn an_async_function_is_refused_before_it_is_called() {
         (func $f (type $t) (canon lift (core func $i "f") async (callback (core func $i "c")) (memory (core memory $i "memory"))))
         (instance $d (export "describe" (func $f)))
         (export "dagster-ray:backend/describe@0.1.0" (instance $d)))"#;
-    let text = of_text(text);
+    let text = refusal_of_text(text);
     assert!(text.contains("async"), "{text}");
 }
 
 #[test]
-fn every_older_and_newer_contract_is_named() {
+fn other_contract_versions_are_refused_by_name() {
     for version in ["0.0.9", "0.2.0", "1.0.0", "0.10.0"] {
-        let text = of_text(&format!(
+        let text = refusal_of_text(&format!(
             r#"(component (instance $none) (export "dagster-ray:backend/describe@{version}" (instance $none)))"#
         ));
         assert!(text.contains(&format!("describe@{version}")) && text.contains("0.1.x"), "{text}");
@@ -108,19 +106,20 @@ fn every_older_and_newer_contract_is_named() {
 }
 
 #[test]
-fn a_component_with_nothing_for_this_host_lists_what_it_has_and_not_for_pages() {
+fn a_component_without_backend_exports_lists_its_exports_up_to_a_limit() {
     let exports: String =
         (0..900).map(|n| format!(r#"(export "elsewhere:package/number{n}" (instance $none))"#)).collect();
-    let text = of_text(&format!("(component (instance $none) {exports})"));
+    let text = refusal_of_text(&format!("(component (instance $none) {exports})"));
     assert!(text.contains("number11, and 888 more") && text.len() < 1_000, "{text}");
-    // The engine's own limit comes first for instances.
+    // With more instances, the engine's own limit applies first.
     let exports: String =
         (0..1_100).map(|n| format!(r#"(export "elsewhere:package/number{n}" (instance $none))"#)).collect();
-    let text = of_text(&format!("(component (instance $none) {exports})"));
+    let text = refusal_of_text(&format!("(component (instance $none) {exports})"));
     assert!(text.contains("limit of 1000"), "{text}");
 }
 
-/// Where the sections of a component end: what comes before is a component of its own.
+/// Returns the offsets at which the sections of a component end. The bytes before each offset are a valid
+/// component.
 fn section_ends(bytes: &[u8]) -> Vec<usize> {
     let mut ends = vec![8];
     while let Some(mut at) = ends.last().copied().filter(|end| *end < bytes.len()) {
@@ -141,7 +140,7 @@ fn section_ends(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_file_that_is_cut_short_is_refused() {
+fn a_truncated_file_is_refused() {
     let whole = std::fs::read(fixture("echo")).unwrap();
     let ends = section_ends(&whole);
     let lengths = (0..whole.len()).step_by(whole.len() / 97).chain([1, 4, 7, 9, whole.len() - 1]);
@@ -152,7 +151,7 @@ fn a_file_that_is_cut_short_is_refused() {
 }
 
 #[test]
-fn a_pinned_file_that_is_cut_short_between_two_sections_is_refused() {
+fn a_pinned_file_truncated_between_sections_is_refused() {
     let whole = std::fs::read(fixture("echo")).unwrap();
     let known = Subject::new("echo", "id = 'subject'\n").backend().describe().unwrap().1;
     let subject = Subject::new("echo", &format!("id = 'subject'\nsha256 = '{known}'\n"));
@@ -164,14 +163,14 @@ fn a_pinned_file_that_is_cut_short_between_two_sections_is_refused() {
 }
 
 #[test]
-fn a_pinned_file_with_one_wrong_byte_is_refused_with_both_digests() {
+fn a_pinned_file_with_one_changed_byte_is_refused_with_both_digests() {
     let whole = std::fs::read(fixture("echo")).unwrap();
     let known = Subject::new("echo", "id = 'subject'\n").backend().describe().unwrap().1;
     let by_manifest = Subject::new("echo", &format!("id = 'subject'\nsha256 = '{known}'\n"));
     let by_operator = Subject::new("echo", "id = 'subject'\n").pinned(&known);
     for (subject, pinned_by) in [(by_manifest, "subject.toml"), (by_operator, "the configuration")] {
         assert_eq!(subject.backend().describe().unwrap().1, known);
-        // Most of these files are still components.
+        // Most of the changed files are still valid components.
         for at in (8..whole.len()).step_by(whole.len() / 41) {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x55;
@@ -188,7 +187,7 @@ fn a_pinned_file_with_one_wrong_byte_is_refused_with_both_digests() {
 }
 
 #[test]
-fn what_is_no_plain_file_of_a_fair_size_is_not_read() {
+fn oversized_special_and_compressed_files_are_refused() {
     let subject = Subject::new("echo", "id = 'subject'\n");
     let wasm = subject.wasm();
     let error = || inspect(&wasm).map(|_| ()).unwrap_err().to_string();
@@ -196,15 +195,15 @@ fn what_is_no_plain_file_of_a_fair_size_is_not_read() {
     assert!(error().contains("67108865 bytes, more than the limit of 67108864"), "{}", error());
     std::fs::remove_file(&wasm).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &wasm).unwrap();
-    assert!(error().contains("this is no file"), "{}", error());
+    assert!(error().contains("it is not a regular file"), "{}", error());
     std::fs::remove_file(&wasm).unwrap();
     std::fs::create_dir(&wasm).unwrap();
-    assert!(error().contains("this is no file"), "{}", error());
-    assert!(refusal(b"\x1f\x8b\x08\0\0\0\0\0compressed").contains("no WebAssembly file at all"));
+    assert!(error().contains("it is not a regular file"), "{}", error());
+    assert!(refusal(b"\x1f\x8b\x08\0\0\0\0\0compressed").contains("not a WebAssembly file"));
 }
 
 #[test]
-fn every_built_in_component_uses_what_it_is_granted_and_speaks_the_contract() {
+fn every_built_in_component_uses_its_grants_and_exports_the_contract() {
     let folder =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../host/python/dagster_ray/components");
     let mut seen = 0;

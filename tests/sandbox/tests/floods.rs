@@ -1,4 +1,4 @@
-//! More of something than the host takes: it ends at the limit, as an error or as a part left out.
+//! Floods end at a limit: with an error, or with the rest dropped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -10,23 +10,23 @@ use serde_json::json;
 
 const TIGHT: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nmemory_mib = 32\ncall_seconds = 2.0\nstderr_kib = 1\nlog_kib = 4\nhandles = 64\ntransfer_mib = 1\n";
 
-fn outcome(of: &str) -> String {
-    attack(&Subject::new("hostile", TIGHT).setting("attack", of))
+fn outcome(name: &str) -> String {
+    attack(&Subject::new("hostile", TIGHT).setting("attack", name))
 }
 
-/// Which function it was depends on what the compiler inlined.
-fn without_place(text: String) -> String {
+/// Removes the function name, which depends on the compiler's inlining.
+fn without_function(text: String) -> String {
     text.split(" (in ").next().unwrap_or_default().to_owned()
 }
 
 #[test]
-fn a_flood_of_standard_error_is_cut() {
+fn standard_error_is_truncated() {
     let text = outcome("stderr");
     assert!(text.len() < 4096, "{} bytes", text.len());
 }
 
 #[test]
-fn a_flood_of_log_lines_is_cut_and_says_so() {
+fn log_lines_are_truncated_with_a_notice() {
     for flood in ["log", "log-empty"] {
         let subject = Subject::new("hostile", TIGHT).setting("attack", flood);
         let backend = subject.backend();
@@ -50,15 +50,15 @@ fn a_flood_of_log_lines_is_cut_and_says_so() {
 }
 
 #[test]
-fn a_text_larger_than_a_call_may_move_is_not_copied() {
-    for of in ["log-line", "text"] {
-        let text = outcome(of);
-        assert!(text.contains("the component failed") && text.len() < 4096, "{of}: {text:.400}");
+fn a_text_beyond_the_transfer_limit_traps() {
+    for name in ["log-line", "text"] {
+        let text = outcome(name);
+        assert!(text.contains("the component failed") && text.len() < 4096, "{name}: {text:.400}");
     }
 }
 
 #[test]
-fn an_export_whose_answer_is_too_large_fails_alone() {
+fn a_result_beyond_the_transfer_limit_fails_only_its_call() {
     let subject = Subject::new("hostile", TIGHT);
     let backend = subject.backend();
     let reference = json!({"run_id": "r", "attempt": 0, "job": {"submission_id": "s"}});
@@ -69,16 +69,16 @@ fn an_export_whose_answer_is_too_large_fails_alone() {
 }
 
 #[test]
-fn more_handles_than_granted_are_not_given() {
-    insta::assert_snapshot!(without_place(outcome("handles")), @"hostile: launcher.locate: the component failed: it holds more than the 64 handles that its limit `handles` allows");
+fn handles_beyond_the_limit_trap() {
+    insta::assert_snapshot!(without_function(outcome("handles")), @"hostile: launcher.locate: the component failed: it holds more than the 64 handles that its limit `handles` allows");
 }
 
 #[test]
-fn a_gibibyte_of_randomness_is_not_made() {
-    insta::assert_snapshot!(without_place(outcome("random")), @"hostile: launcher.locate: the component failed: requested len 1073741824 exceeds limit 65536");
+fn a_gibibyte_of_random_bytes_traps() {
+    insta::assert_snapshot!(without_function(outcome("random")), @"hostile: launcher.locate: the component failed: requested len 1073741824 exceeds limit 65536");
 }
 
 #[test]
-fn a_sleep_of_a_day_ends_with_the_deadline() {
+fn a_sleep_of_a_day_ends_at_the_deadline() {
     insta::assert_snapshot!(outcome("sleep"), @"hostile: launcher.locate: not finished within 2 s, and stopped");
 }

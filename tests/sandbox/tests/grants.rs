@@ -1,4 +1,4 @@
-//! What the operator allows of a component, and what is said of grants that change nothing.
+//! Restrictions by the operator, and warnings about grants without effect.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -15,14 +15,14 @@ fn run(line: &str) -> Subject {
 }
 
 #[test]
-fn the_operator_takes_away_and_the_refusal_says_where() {
+fn a_restriction_by_the_operator_denies_and_names_backend_grants() {
     let allowed = json!({"grants": {"http": ["address"], "packages": true, "objects": ["ours"], "processes": {"echo": [["hello"]]}}});
     assert!(attack(&run("echo hello").allowed(&allowed)).ends_with("Some(0) hello"));
     insta::assert_snapshot!(attack(&run("echo goodbye").allowed(&allowed)), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest, and to grants in backend_grants of the configuration: processes = { echo = [["goodbye"]] }"#);
 }
 
 #[test]
-fn a_component_that_needs_what_the_operator_takes_away_is_not_loaded() {
+fn a_component_is_not_loaded_if_the_operator_removes_a_required_grant() {
     let subject = run("echo hello").allowed(&json!({"grants": {"http": ["address"]}}));
     let text = subject.backend().describe().map(|_| ()).unwrap_err().to_string();
     assert!(
@@ -33,7 +33,7 @@ fn a_component_that_needs_what_the_operator_takes_away_is_not_loaded() {
 }
 
 #[test]
-fn the_lower_limit_counts_and_what_is_not_named_stays() {
+fn the_lower_limit_applies_and_unnamed_grants_stay() {
     let subject = Subject::new("hostile", ALL)
         .setting("attack", "spin")
         .allowed(&json!({"limits": {"call_seconds": 0.2, "memory_mib": 4_000}}));
@@ -41,7 +41,7 @@ fn the_lower_limit_counts_and_what_is_not_named_stays() {
 }
 
 #[test]
-fn another_digest_than_the_operators_is_refused_and_the_right_one_taken() {
+fn only_a_file_with_the_operators_digest_is_loaded() {
     let subject = Subject::new("echo", "id = 'echo'\n");
     let digest = subject.backend().describe().unwrap().1;
     assert!(subject.pinned(&digest.to_uppercase()).backend().describe().is_ok());
@@ -51,25 +51,25 @@ fn another_digest_than_the_operators_is_refused_and_the_right_one_taken() {
 }
 
 #[test]
-fn a_grant_that_nothing_uses_is_said_once() {
+fn an_unused_grant_is_reported_once() {
     let manifest = "id = 'echo'\n[grants]\nhttp = ['address']\nprocesses = { sh = [[]] }\n";
     let subject = Subject::new("echo", manifest).allowed(
         &json!({"grants": {"http": ["address", "https://more.example"], "processes": {"sh": [[]]}}}),
     );
     let backend = subject.backend();
     let arguments = json!({"run_id": "r", "attempt": 0});
-    let told = lines(&backend, "launcher.locate", &arguments).join("\n");
-    let told = told.replace(&subject.wasm().with_extension("").display().to_string(), "subject");
-    insta::assert_snapshot!(told, @r#"
-    echo: the component uses nothing of `http = ["address"]`. Remove it from [grants] in subject.toml
-    echo: the component uses nothing of `processes = { sh = [[]] }`. Remove it from [grants] in subject.toml
-    echo: backend_grants: grants.http: "https://more.example" is without effect: the manifest does not grant as much
+    let warnings = lines(&backend, "launcher.locate", &arguments).join("\n");
+    let warnings = warnings.replace(&subject.wasm().with_extension("").display().to_string(), "subject");
+    insta::assert_snapshot!(warnings, @r#"
+    echo: no import of the component uses the grant `http = ["address"]`. Remove it from [grants] in subject.toml
+    echo: no import of the component uses the grant `processes = { sh = [[]] }`. Remove it from [grants] in subject.toml
+    echo: backend_grants: grants.http: "https://more.example" has no effect: the manifest grants less
     "#);
     assert_eq!(lines(&backend, "launcher.locate", &arguments), [] as [String; 0]);
 }
 
-/// A server behind a name that resolves to loopback.
-fn here() -> u16 {
+/// Starts a server on loopback and returns its port.
+fn loopback_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -83,8 +83,8 @@ fn here() -> u16 {
 }
 
 #[test]
-fn a_name_of_the_manifest_reaches_this_machine_only_with_the_grant_for_it() {
-    let port = here();
+fn a_host_of_the_manifest_reaches_loopback_only_with_the_networks_grant() {
+    let port = loopback_server();
     let subject = |networks: &str| {
         let manifest = ALL.replace("['address']", &format!("['http://localhost:{port}']\n{networks}"));
         Subject::new("hostile", &manifest).setting("attack", &format!("get http://localhost:{port}/"))
@@ -97,15 +97,15 @@ fn a_name_of_the_manifest_reaches_this_machine_only_with_the_grant_for_it() {
     );
     assert!(attack(&subject("networks = ['private', 'link-local']")).contains("loopback"));
     assert!(attack(&subject("networks = ['loopback']")).ends_with("answered 200"));
-    let narrowed = subject("networks = ['loopback']").allowed(
+    let restricted = subject("networks = ['loopback']").allowed(
         &json!({"grants": {"http": [format!("http://localhost:{port}")], "packages": true, "objects": ["ours"], "processes": {"echo": [["hello"]]}}}),
     );
-    assert!(attack(&narrowed).contains("and to grants in backend_grants"), "{}", attack(&narrowed));
+    assert!(attack(&restricted).contains("and to grants in backend_grants"), "{}", attack(&restricted));
 }
 
 #[test]
-fn a_name_of_the_operator_may_lead_to_this_machine() {
-    let port = here();
+fn a_host_of_the_operator_may_resolve_to_loopback() {
+    let port = loopback_server();
     let subject = Subject::new("hostile", ALL)
         .setting("attack", &format!("get http://localhost:{port}/"))
         .authority(&format!("http://localhost:{port}"), ("x-a", "b"));
@@ -113,7 +113,7 @@ fn a_name_of_the_operator_may_lead_to_this_machine() {
 }
 
 #[test]
-fn arguments_of_a_caller_that_no_component_can_hold_end_as_an_error() {
+fn arguments_beyond_the_memory_limit_are_an_error() {
     let subject = Subject::new("echo", "id = 'echo'\n[limits]\nmemory_mib = 16\n");
     let backend = subject.backend();
     let huge = json!({"run_id": "x".repeat(32 << 20), "attempt": 0});

@@ -1,4 +1,4 @@
-//! Buckets: who gets one, and that nothing of it is kept in the component.
+//! Key-value buckets: which component can open one, and that its content outlives the call.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const GRANTS: &str = "packages = true\nprocesses = { supervisor = [[]] }\n";
 
-/// The component that has a use for buckets, under another manifest.
+/// Creates a backend from the component `simulated`, which uses buckets, with another manifest.
 fn simulated(folder: &Path, grants: &str, bucket: Option<PathBuf>) -> Backend {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let wasm = root.join("target/wasm32-wasip2/component/dagster_ray_simulated.wasm");
@@ -37,14 +37,14 @@ fn list(backend: &Backend) -> Result<Value, CallError> {
 }
 
 #[test]
-fn a_component_without_the_grant_is_not_even_loaded() {
+fn a_component_without_the_grant_is_not_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let text = list(&simulated(folder.path(), GRANTS, None)).unwrap_err().to_string();
     assert!(text.contains("wasi:keyvalue/") && text.contains(r#"keyvalue = ["<bucket>"]"#), "{text}");
 }
 
 #[test]
-fn a_bucket_of_another_name_is_denied_with_the_line_that_allows_it() {
+fn an_ungranted_bucket_is_denied_with_the_grant_to_add() {
     let folder = tempfile::tempdir().unwrap();
     let grants = format!("{GRANTS}keyvalue = ['other']\n");
     let bucket = folder.path().join("bucket");
@@ -57,7 +57,7 @@ fn a_bucket_of_another_name_is_denied_with_the_line_that_allows_it() {
 }
 
 #[test]
-fn a_bucket_that_the_configuration_does_not_name_is_none() {
+fn a_granted_bucket_must_be_configured() {
     let folder = tempfile::tempdir().unwrap();
     let grants = format!("{GRANTS}keyvalue = ['simulation']\n");
     let text = list(&simulated(folder.path(), &grants, None)).unwrap_err().to_string();
@@ -65,7 +65,7 @@ fn a_bucket_that_the_configuration_does_not_name_is_none() {
 }
 
 #[test]
-fn what_one_call_keeps_another_one_finds() {
+fn a_bucket_keeps_its_content_between_calls() {
     let folder = tempfile::tempdir().unwrap();
     let grants = format!("{GRANTS}keyvalue = ['simulation']\n");
     let bucket = folder.path().join("bucket");

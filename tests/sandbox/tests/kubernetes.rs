@@ -1,5 +1,5 @@
-//! The Kubernetes API as components see it: what is refused, what a server really receives, and what
-//! a component is told where there is no way to a cluster.
+//! The Kubernetes API as components see it: denied requests, what the server receives, and errors if no
+//! cluster can be reached.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -22,7 +22,7 @@ kubernetes = [
 call_seconds = 20.0
 ";
 
-/// An API server without TLS that lets one token in, and keeps what it was sent.
+/// An API server without TLS that accepts one token and records the request heads.
 struct Server {
     url: String,
     heads: Arc<Mutex<Vec<String>>>,
@@ -69,7 +69,7 @@ fn serve(token: &'static str) -> Server {
     server
 }
 
-/// A kubeconfig in a folder that goes away with it.
+/// A kubeconfig in a temporary folder.
 struct Kubeconfig(tempfile::TempDir);
 
 impl Kubeconfig {
@@ -94,7 +94,7 @@ impl Kubeconfig {
         Subject::new("hostile", GRANTED).setting("attack", attack).kubeconfig(&self.path())
     }
 
-    /// The outcome, with the path of the file out of it.
+    /// Returns the outcome of an attack, with the path of the kubeconfig replaced.
     fn outcome(&self, attack_name: &str) -> String {
         attack(&self.subject(attack_name)).replace(&self.path().display().to_string(), "KUBECONFIG")
     }
@@ -102,32 +102,32 @@ impl Kubeconfig {
 
 const CLUSTERS: &str = "http://kubernetes.internal/apis/ray.io/v1/namespaces/ray/rayclusters";
 
-fn nowhere() -> Kubeconfig {
+fn unreachable() -> Kubeconfig {
     Kubeconfig::new("http://127.0.0.1:9", "{ token: t }")
 }
 
 #[test]
-fn a_request_beyond_the_grant_is_refused_with_the_line_to_add() {
+fn an_ungranted_request_is_denied_with_the_grant_to_add() {
     insta::assert_snapshot!(
-        nowhere().outcome("get http://kubernetes.internal/api/v1/namespaces/ray/secrets/s"),
+        unreachable().outcome("get http://kubernetes.internal/api/v1/namespaces/ray/secrets/s"),
         @r#"hostile: launcher.locate: the host refused kubernetes to GET /api/v1/namespaces/ray/secrets/s. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "", resources = ["secrets"], verbs = ["get"], namespaces = ["ray"] }]"#
     );
     insta::assert_snapshot!(
-        nowhere().outcome("get http://kubernetes.internal/apis/ray.io/v1/rayclusters?watch=true"),
+        unreachable().outcome("get http://kubernetes.internal/apis/ray.io/v1/rayclusters?watch=true"),
         @r#"hostile: launcher.locate: the host refused kubernetes to GET /apis/ray.io/v1/rayclusters?watch=true. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "ray.io", resources = ["rayclusters"], verbs = ["watch"] }]"#
     );
 }
 
 #[test]
-fn a_service_of_the_cluster_is_refused_with_the_line_to_add() {
+fn an_ungranted_cluster_service_is_denied_with_the_grant_to_add() {
     insta::assert_snapshot!(
-        nowhere().outcome("get http://head.ray.svc:8265/api/version"),
+        unreachable().outcome("get http://head.ray.svc:8265/api/version"),
         @r#"hostile: launcher.locate: the host refused http to http://head.ray.svc:8265/api/version. To allow it, add to [grants] in the component's manifest: http = ["cluster-services"]"#
     );
 }
 
 #[test]
-fn a_path_that_could_be_read_in_two_ways_goes_nowhere() {
+fn an_ambiguous_path_is_rejected_and_not_sent() {
     let server = serve("t");
     let kubeconfig = Kubeconfig::new(&server.url, "{ token: t }");
     for path in ["../../secrets", "x/..%2f..%2fsecrets", "%2e%2e/secrets", "/x", ""] {
@@ -138,7 +138,7 @@ fn a_path_that_could_be_read_in_two_ways_goes_nowhere() {
 }
 
 #[test]
-fn credentials_are_added_behind_the_component_and_its_own_left_out() {
+fn credentials_are_added_by_the_host_and_those_of_the_component_removed() {
     let server = serve("planted");
     let kubeconfig = Kubeconfig::new(&server.url, "{ token: planted }");
     let text = kubeconfig.outcome(&format!("get-as {CLUSTERS}"));
@@ -164,7 +164,7 @@ fn credentials_are_added_behind_the_component_and_its_own_left_out() {
 }
 
 #[test]
-fn a_token_that_was_renewed_in_the_file_is_used_without_an_error() {
+fn a_token_renewed_in_the_kubeconfig_is_used() {
     let server = serve("new");
     let kubeconfig = Kubeconfig::new(&server.url, "{ token: old }");
     let refused = kubeconfig.outcome(&format!("ask GET {CLUSTERS}"));
@@ -177,8 +177,8 @@ fn a_token_that_was_renewed_in_the_file_is_used_without_an_error() {
 }
 
 #[test]
-fn a_cluster_that_cannot_be_had_says_why_and_what_to_do() {
-    let gone = nowhere();
+fn an_unusable_cluster_reports_the_cause_and_the_fix() {
+    let gone = unreachable();
     std::fs::remove_file(gone.path()).unwrap();
     let text = gone.outcome(&format!("ask GET {CLUSTERS}"));
     assert!(
@@ -186,7 +186,7 @@ fn a_cluster_that_cannot_be_had_says_why_and_what_to_do() {
         "{text}"
     );
 
-    let other = nowhere();
+    let other = unreachable();
     std::fs::write(
         other.path(),
         std::fs::read_to_string(other.path())
@@ -197,7 +197,7 @@ fn a_cluster_that_cannot_be_had_says_why_and_what_to_do() {
     let text = other.outcome(&format!("ask GET {CLUSTERS}"));
     assert!(text.contains("it has no context \\\"prod\\\". It has: dev"), "{text}");
 
-    let text = nowhere().outcome(&format!("ask GET {CLUSTERS}"));
+    let text = unreachable().outcome(&format!("ask GET {CLUSTERS}"));
     assert!(
         text.contains("answered 503") && text.contains("http://127.0.0.1:9/ (context dev of KUBECONFIG)"),
         "{text}"

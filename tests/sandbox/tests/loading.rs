@@ -1,4 +1,4 @@
-//! Files that are not what they should be, and files that change.
+//! Loading of invalid, missing and changed component files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -13,7 +13,7 @@ fn refusal(subject: &Subject) -> LoadError {
 }
 
 #[test]
-fn a_truncated_file_says_where_it_breaks() {
+fn a_truncated_file_is_refused_with_the_offset() {
     let subject = Subject::new("echo", ECHO);
     let bytes = std::fs::read(subject.wasm()).unwrap();
     std::fs::write(subject.wasm(), &bytes[..bytes.len() / 2]).unwrap();
@@ -22,7 +22,7 @@ fn a_truncated_file_says_where_it_breaks() {
 }
 
 #[test]
-fn a_core_module_says_how_to_make_a_component() {
+fn a_core_module_is_refused_with_the_target_to_build() {
     let subject = Subject::new("echo", ECHO);
     std::fs::write(subject.wasm(), b"\0asm\x01\0\0\0").unwrap();
     let text = refusal(&subject).to_string();
@@ -30,14 +30,14 @@ fn a_core_module_says_how_to_make_a_component() {
 }
 
 #[test]
-fn a_text_file_is_no_webassembly() {
+fn a_text_file_is_refused() {
     let subject = Subject::new("echo", ECHO);
     std::fs::write(subject.wasm(), "version https://git-lfs").unwrap();
-    assert!(refusal(&subject).to_string().contains("no WebAssembly file"));
+    assert!(refusal(&subject).to_string().contains("not a WebAssembly file"));
 }
 
 #[test]
-fn another_digest_than_the_pinned_one_is_refused() {
+fn a_file_with_another_digest_than_pinned_is_refused() {
     let pinned = format!("id = 'echo'\nsha256 = '{}'\n", "0".repeat(64));
     let subject = Subject::new("echo", &pinned);
     let text = refusal(&subject).to_string();
@@ -48,10 +48,10 @@ fn another_digest_than_the_pinned_one_is_refused() {
 }
 
 #[test]
-fn another_contract_version_is_named() {
+fn another_contract_version_is_refused_by_name() {
     let subject = Subject::new("echo", ECHO);
     let bytes = std::fs::read(subject.wasm()).unwrap();
-    // Same length, so that the file stays valid: only the version in the names differs.
+    // The replacement has the same length, so the file stays valid.
     let text = replace(&bytes, b"@0.1.0", b"@0.9.0");
     std::fs::write(subject.wasm(), text).unwrap();
     let text = refusal(&subject).to_string();
@@ -62,7 +62,7 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     let mut at = 0;
     while at + from.len() <= out.len() {
-        // Names of our own packages alone: those of WASI keep their versions.
+        // Replace only in names of dagster-ray packages, not of WASI.
         if &out[at..at + from.len()] == from
             && out[..at]
                 .rsplit(|byte| !byte.is_ascii_graphic())
@@ -77,14 +77,14 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_missing_file_says_what_to_give() {
+fn a_missing_file_is_reported_with_what_to_write() {
     let subject = Subject::new("echo", ECHO);
     std::fs::remove_file(subject.wasm()).unwrap();
     assert!(refusal(&subject).to_string().contains("path of a .wasm file"));
 }
 
 #[test]
-fn an_export_that_is_not_there_lists_those_that_are() {
+fn a_missing_export_lists_the_available_ones() {
     let subject = Subject::new("echo", ECHO);
     let text = call(&subject.backend(), "cluster.create", &json!({})).unwrap_err().to_string();
     assert!(text.contains("cluster.create") && text.contains("describe, launcher, executor"), "{text}");
@@ -102,13 +102,13 @@ fn a_changed_file_is_used_by_the_next_call() {
     assert_eq!(locate().unwrap()["job"]["submission_id"], "first-r");
     std::fs::copy(sandbox_tests::fixture("hostile"), subject.wasm()).unwrap();
     let text = locate().unwrap_err().to_string();
-    assert!(text.contains("no attack is called"), "{text}");
+    assert!(text.contains("unknown attack"), "{text}");
     std::fs::copy(sandbox_tests::fixture("echo"), subject.wasm()).unwrap();
     assert_eq!(locate().unwrap()["job"]["submission_id"], "first-r");
 }
 
 #[test]
-fn arguments_that_do_not_fit_are_named() {
+fn invalid_arguments_are_reported_with_the_expected_type() {
     let subject = Subject::new("echo", ECHO);
     let text = call(&subject.backend(), "launcher.locate", &json!({"run_id": 7})).unwrap_err().to_string();
     assert!(text.contains("launcher.locate") && text.contains("string"), "{text}");

@@ -1,4 +1,4 @@
-//! A component whose function names are in a file beside it is explained like one that has them in it.
+//! Function names in traps come from the `.names` file beside a component without a name section.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -9,7 +9,7 @@ use sandbox_tests::{Subject, attack};
 
 const MANIFEST: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [['hello']], ghost = [[]] }\n[limits]\nmemory_mib = 16\ncall_seconds = 5.0\n";
 
-/// Where `cargo xtask build` leaves the fixture as it ships a component: with its names beside it.
+/// Returns a file of the fixture as `cargo xtask build` ships components: with the names in their own file.
 fn shipped(extension: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let file = root.join("target/fixtures/hostile").with_extension(extension);
@@ -17,7 +17,7 @@ fn shipped(extension: &str) -> PathBuf {
     file
 }
 
-/// What a trap of the shipped fixture is explained with, beside this file of names.
+/// Returns the error of a trap in the shipped fixture, with this content of the `.names` file.
 fn trapped(names: Option<&str>) -> String {
     let subject = Subject::new("hostile", MANIFEST).setting("attack", "stack");
     fs::copy(shipped("wasm"), subject.wasm()).unwrap();
@@ -28,14 +28,14 @@ fn trapped(names: Option<&str>) -> String {
 }
 
 #[test]
-fn a_trap_names_the_function_by_the_file_beside_the_component() {
+fn a_trap_names_the_function_from_the_names_file() {
     let names = fs::read_to_string(shipped("names")).unwrap();
     let text = trapped(Some(&names));
     assert!(text.contains("(in fixture_hostile::attacks::stack"), "{text}");
 }
 
 #[test]
-fn a_trap_gives_indices_where_there_are_no_names_or_those_of_another_build() {
+fn a_trap_shows_function_indices_if_names_are_missing_or_of_another_build() {
     let names = fs::read_to_string(shipped("names")).unwrap();
     let (_, rest) = names.split_once('\n').unwrap();
     let other = format!("sha256 {}\n{rest}", "0".repeat(64));
@@ -46,7 +46,7 @@ fn a_trap_gives_indices_where_there_are_no_names_or_those_of_another_build() {
 }
 
 #[test]
-fn no_name_is_left_in_the_component() {
+fn shipped_components_contain_no_function_names() {
     let wasm = fs::read(shipped("wasm")).unwrap();
     let names = fs::read_to_string(shipped("names")).unwrap();
     let functions: Vec<&str> =

@@ -1,5 +1,4 @@
-//! What a component must never see: planted secrets are searched for in its whole memory, in what it
-//! says, and in what it logs.
+//! Secrets stay in the host: planted secrets must not be in a component's memory, errors or log lines.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
@@ -15,17 +14,17 @@ use serde_json::json;
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\nkubernetes = [{ group = '', resources = ['pods'], verbs = ['list'] }]\n";
 
-/// A server that lets in who sends the secret, and never says it.
-struct Door {
+/// A server that answers 200 to requests with the secret, and never sends the secret.
+struct Server {
     url: String,
-    let_in: Arc<AtomicUsize>,
+    accepted: Arc<AtomicUsize>,
 }
 
-fn door(secret: &'static str) -> Door {
+fn serve(secret: &'static str) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let door = Door { url, let_in: Arc::default() };
-    let let_in = door.let_in.clone();
+    let server = Server { url, accepted: Arc::default() };
+    let accepted = server.accepted.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -33,7 +32,7 @@ fn door(secret: &'static str) -> Door {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
             let status = if head.contains(secret) {
-                let_in.fetch_add(1, Ordering::SeqCst);
+                accepted.fetch_add(1, Ordering::SeqCst);
                 "200 OK"
             } else {
                 "401 Unauthorized"
@@ -44,7 +43,7 @@ fn door(secret: &'static str) -> Door {
             let _ = stream.write_all(answer.as_bytes());
         }
     });
-    door
+    server
 }
 
 fn inverted(text: &str) -> String {
@@ -52,10 +51,10 @@ fn inverted(text: &str) -> String {
 }
 
 #[test]
-fn a_secret_is_nowhere_in_a_component_that_uses_it() {
-    let dashboard = door("planted-dashboard-header");
-    let behind_cookie = door("session=planted-cookie");
-    let api_server = door("planted-kubeconfig-token");
+fn a_secret_is_not_in_the_memory_errors_or_log_of_a_component() {
+    let dashboard = serve("planted-dashboard-header");
+    let behind_cookie = serve("session=planted-cookie");
+    let api_server = serve("planted-kubeconfig-token");
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("config");
     std::fs::write(
@@ -67,7 +66,7 @@ fn a_secret_is_nowhere_in_a_component_that_uses_it() {
     )
     .unwrap();
     let path = std::env::var("PATH").unwrap();
-    // The last one it is given, to see that the search finds what is there.
+    // The component has the last text as a setting, which proves that the search works.
     let searched = [
         "planted-dashboard-header",
         "planted-kubeconfig-token",
@@ -83,21 +82,27 @@ fn a_secret_is_nowhere_in_a_component_that_uses_it() {
         .authority(&dashboard.url, ("authorization", "Bearer planted-dashboard-header"))
         .cookie(&behind_cookie.url, ("session", "planted-cookie"))
         .kubeconfig(&kubeconfig);
-    let told = lines(&subject.backend(), "launcher.locate", &json!({"run_id": "r", "attempt": 0})).join("\n");
-    assert!(told.contains("given-as-a-setting") && !told.contains("planted"), "{told}");
+    let logged =
+        lines(&subject.backend(), "launcher.locate", &json!({"run_id": "r", "attempt": 0})).join("\n");
+    assert!(logged.contains("given-as-a-setting") && !logged.contains("planted"), "{logged}");
     let text = attack(&subject);
     let (_, counts) = text.rsplit_once("found ").unwrap_or_else(|| panic!("{text}"));
     let counts: Vec<usize> = counts.split(' ').map(|count| count.parse().unwrap()).collect();
     assert_eq!(counts[..4], [0; 4], "{text}");
     assert!(counts[4] > 0, "{text}");
-    // Twice: for what it logs, and for what it finds.
-    for door in [dashboard, behind_cookie, api_server] {
-        assert_eq!(door.let_in.load(Ordering::SeqCst), 2, "{} was asked without its secret", door.url);
+    // Two requests: one for each of the two calls.
+    for server in [dashboard, behind_cookie, api_server] {
+        assert_eq!(
+            server.accepted.load(Ordering::SeqCst),
+            2,
+            "{} got a request without its secret",
+            server.url
+        );
     }
 }
 
 #[test]
-fn a_key_that_cannot_be_used_is_not_in_the_error_that_says_so() {
+fn the_error_of_an_unusable_credential_does_not_contain_it() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("config");
     let pem = |kind: &str, text: &str| {
@@ -138,7 +143,7 @@ fn a_key_that_cannot_be_used_is_not_in_the_error_that_says_so() {
 }
 
 #[test]
-fn a_header_that_cannot_be_sent_is_not_in_the_error_that_says_so() {
+fn the_error_of_an_invalid_header_does_not_contain_its_value() {
     let options = AuthorityOptions {
         url: "http://head:8265".into(),
         headers: [("authorization".to_owned(), "Bearer planted\n".to_owned())].into(),
@@ -151,7 +156,7 @@ fn a_header_that_cannot_be_sent_is_not_in_the_error_that_says_so() {
 }
 
 #[test]
-fn a_component_sees_its_own_settings_only() {
+fn a_component_sees_only_its_own_settings() {
     let subject =
         |name: &str| Subject::new("hostile", GRANTED).setting("attack", "settings").setting("tenant", name);
     let (first, second) = (subject("first"), subject("second"));

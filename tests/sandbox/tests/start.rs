@@ -1,12 +1,12 @@
-//! Components that misbehave while they are instantiated, before any of their functions is called.
+//! Components that misbehave during instantiation, before a function is called.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
 use sandbox_tests::{Subject, call};
 use serde_json::json;
 
-/// A component whose core module does this as it starts. It exports `describe` as the contract has it:
-/// a component's types are named where they are exported, which takes a component of its own.
+/// Builds a component whose core module runs `body` in its start function. It exports `describe` with the
+/// contract's type. The exported types must have names, which requires the nested component.
 fn starting_with(table: &str, body: &str) -> Vec<u8> {
     let role = r#"(enum "launcher" "executor" "cluster" "pipes" "io")"#;
     let card = |role: &str| {
@@ -62,18 +62,18 @@ fn outcome(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn one_that_starts_and_does_nothing_is_called() {
+fn a_component_with_an_empty_start_function_is_called() {
     let card = outcome(&starting_with("", ""));
     assert!(card.contains(r#""name":"""#), "{card}");
 }
 
 #[test]
-fn a_loop_at_the_start_ends_with_the_deadline() {
+fn a_loop_in_the_start_function_ends_at_the_deadline() {
     insta::assert_snapshot!(outcome(&starting_with("", "(loop $l (br $l))")), @"subject: describe.describe: not finished within 0.5 s, and stopped");
 }
 
 #[test]
-fn a_table_bomb_meets_its_limit() {
+fn table_growth_ends_at_the_limit() {
     let grow = "(loop $l (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $l))";
     insta::assert_snapshot!(outcome(&starting_with("(table $t 1 funcref)", grow)), @"subject: describe.describe: the component failed: forcing trap when growing table to 20001 elements (in start)");
 }

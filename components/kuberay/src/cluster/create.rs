@@ -1,4 +1,4 @@
-//! Making a cluster once for an owner, however often it is asked for.
+//! Creates one cluster per owner, however often the call is repeated.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +17,18 @@ use crate::{
     time::WallClock,
 };
 
-/// The annotation that says who a cluster was made for.
+/// The annotation with the owner of a cluster.
 pub const OWNER: &str = "dagster-ray/owner";
-/// The annotation with the seconds after which a cluster is given up once its run is over.
+/// The annotation with the seconds after its creation at which a cluster expires once its run has ended.
 pub const TTL: &str = "dagster-ray/ttl-seconds";
-/// The annotation that says whether the last holder removes a cluster.
+/// The annotation that tells whether a cluster is deleted when its last holder releases it.
 pub const DELETE_WHEN_RELEASED: &str = "dagster-ray/delete-when-released";
 
-/// How long a cluster of the same name may take to go.
+/// How long the deletion of an earlier cluster with the same name may take.
 const PATIENCE_MS: u64 = 120_000;
 pub(super) const PAUSE_MS: u64 = 500;
 
-/// A cluster that is about to be made.
+/// A cluster before its creation.
 pub(super) struct Plan {
     pub(super) kind: Kind,
     pub(super) namespace: String,
@@ -44,7 +44,7 @@ impl Plan {
 }
 
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
-    /// Makes a cluster, or joins one where that is asked for.
+    /// Creates a cluster, or joins an existing one if sharing is requested.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
         let options = options::document(&spec.options, ClusterOptions::read)?;
         let sharing = options.sharing.clone();
@@ -58,15 +58,15 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     fn make(&self, plan: &Plan) -> Result<ClusterRef, Error> {
         let until = self.patience();
         loop {
-            let there = match self.kubernetes.create(plan.kind, &plan.namespace, &plan.document)? {
+            let existing = match self.kubernetes.create(plan.kind, &plan.namespace, &plan.document)? {
                 Created::Made(made) => return Ok(Self::reference(plan.kind, &made, &plan.details)),
-                Created::There(there) => there,
+                Created::There(existing) => existing,
             };
-            if !is_of(&there, &plan.owner) {
-                return Err(Error::Conflict(format!("{} exists and belongs to somebody else", plan.label())));
+            if !is_of(&existing, &plan.owner) {
+                return Err(Error::Conflict(format!("{} exists and belongs to another owner", plan.label())));
             }
-            if !object::is_deleting(&there) {
-                return Ok(Self::reference(plan.kind, &there, &plan.details));
+            if !object::is_deleting(&existing) {
+                return Ok(Self::reference(plan.kind, &existing, &plan.details));
             }
             self.pause(until, plan)?;
         }
@@ -76,10 +76,17 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         self.kubernetes.clock().now_ms().saturating_add(PATIENCE_MS)
     }
 
-    /// Waits a moment for an earlier cluster of the name to go.
+    /// Sleeps for [`PAUSE_MS`] while an earlier cluster with the name still exists.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] from `until` on, in milliseconds of the clock.
     pub(super) fn pause(&self, until: u64, plan: &Plan) -> Result<(), Error> {
         if self.kubernetes.clock().now_ms() >= until {
-            let reason = format!("{} has been going for {} s", plan.label(), PATIENCE_MS / 1_000);
+            let reason = format!(
+                "{} still exists after {} s, so it cannot be replaced",
+                plan.label(),
+                PATIENCE_MS / 1_000
+            );
             return Err(Error::unavailable(reason, false));
         }
         self.kubernetes.clock().sleep_ms(PAUSE_MS);
@@ -90,7 +97,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         let (kind, path, manifest) = match (options.ray_cluster, options.ray_job) {
             (Some(_), Some(_)) => {
                 let hint = Some("keep `ray_cluster` for a cluster, or `ray_job` for an interactive job");
-                return Err(Error::invalid("ray_job", "stands beside `ray_cluster`", hint));
+                return Err(Error::invalid("ray_job", "is set together with `ray_cluster`", hint));
             }
             (None, Some(job)) => (RAY_JOB, "ray_job", Some(job)),
             (cluster, None) => (RAY_CLUSTER, "ray_cluster", cluster),
@@ -108,7 +115,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
 
         let mut labels = labels::normalised(&spec.labels);
         let match_labels = options.sharing.as_ref().map(super::share::match_labels);
-        let ours = || match &match_labels {
+        let default_name = || match &match_labels {
             Some(shared) => names::shared(shared),
             None => {
                 let label = |key: &str| labels.get(key).map(String::as_str);
@@ -119,7 +126,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         };
         let longest = if kind == RAY_JOB { names::LONGEST_JOB } else { names::LONGEST_CLUSTER };
         let path = format!("{path}.metadata.name");
-        let name = name_of(spec.name.as_deref(), &template, ours, longest, &path)?;
+        let name = name_of(spec.name.as_deref(), &template, default_name, longest, &path)?;
 
         if !spec.owner.run_id.is_empty() {
             labels.insert(labels::RUN_ID.to_owned(), labels::value(&spec.owner.run_id));
@@ -131,7 +138,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         labels.extend(match_labels.unwrap_or_default());
         let details = Details {
             kind: kind.kind.to_owned(),
-            // A fraction of a millisecond is not waited for.
+            // The cast drops fractions of a millisecond.
             failure_tolerance_ms: (options.failure_tolerance_seconds.max(0.0) * 1_000.0) as u64,
             lease_ttl_s: options.sharing.as_ref().map(|sharing| sharing.ttl_seconds),
             only_if_unused: false,
@@ -143,8 +150,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 }
 
-/// What is written on everything that is made for an owner, so that it is found when the owner is
-/// lost.
+/// Returns the annotations of every object created for an owner. They suffice to clean up after a killed
+/// owner.
 pub(crate) fn annotations(
     owner: &Owner,
     ttl_s: Option<u64>,
@@ -157,7 +164,7 @@ pub(crate) fn annotations(
     annotations
 }
 
-/// Whether a cluster was made for this owner.
+/// Returns whether a cluster was created for this owner.
 pub(super) fn is_of(document: &Value, owner: &Owner) -> bool {
     object::annotations(document).get(OWNER).is_some_and(|text| *text == owner_text(owner))
 }

@@ -1,20 +1,20 @@
-//! The head's pod: why it does not run, and what it wrote last.
+//! Diagnoses the head's pod: why it does not run, and the end of its log.
 
 use dagster_ray_sdk::{Error, clock::Clock, http::Http};
 use serde_json::Value;
 
 use crate::kubernetes::{Kubernetes, POD, Selection, object};
 
-/// The autoscaler that KubeRay puts beside Ray tells nothing about the head's own troubles.
+/// The autoscaler's container in the head's pod. Its log does not explain failures of the head.
 const AUTOSCALER: &str = "autoscaler";
 
-/// Selects the head's pod of a cluster, by KubeRay's labels.
+/// Returns the selection of a cluster's head pod, by KubeRay's labels.
 #[must_use]
 pub fn selection(cluster: &str) -> Selection {
     Selection::Labels(format!("ray.io/cluster={cluster},ray.io/node-type=head"))
 }
 
-/// What keeps a pod from running, in sentences. Nothing where it merely starts.
+/// Returns what keeps a pod from running, as sentences. A pod that is starting normally yields none.
 #[must_use]
 pub fn troubles(pod: &Value) -> Vec<String> {
     let name = object::name(pod);
@@ -53,7 +53,7 @@ pub fn troubles(pod: &Value) -> Vec<String> {
     troubles
 }
 
-/// The last lines of each of the head's containers: pod and container, then the text.
+/// Returns the last log lines of the head's containers, as pairs of `pod/container` and text.
 pub fn output<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     namespace: &str,
@@ -66,13 +66,13 @@ pub fn output<H: Http, C: Clock>(
         let name = object::name(pod);
         for (container, status) in containers(pod) {
             let restarts = status.get("restartCount").and_then(Value::as_u64).unwrap_or_default();
-            let waits = status.pointer("/state/waiting").is_some();
-            if container == AUTOSCALER || (waits && restarts == 0) {
+            let is_waiting = status.pointer("/state/waiting").is_some();
+            if container == AUTOSCALER || (is_waiting && restarts == 0) {
                 continue;
             }
-            // What was restarted and waits has only its predecessor's words.
-            let text = kubernetes.log(namespace, name, container, lines, waits);
-            let text = text.unwrap_or_else(|error| format!("(cannot be read: {})", error.text()));
+            // A waiting container has no log yet; after a restart, the previous container's can be read.
+            let text = kubernetes.log(namespace, name, container, lines, is_waiting);
+            let text = text.unwrap_or_else(|error| format!("(cannot read the log: {})", error.text()));
             found.push((format!("{name}/{container}"), text));
         }
     }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_that_cannot_be_had_and_a_node_that_is_not_there_are_told_and_a_start_is_not() {
+    fn image_pull_scheduling_and_crash_failures_are_reported_and_a_normal_start_is_not() {
         let pod = |status: Value| json!({"metadata": {"name": "p"}, "status": status});
         let waiting = |reason: &str| {
             pod(

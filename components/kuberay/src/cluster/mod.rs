@@ -1,4 +1,4 @@
-//! Ray clusters through KubeRay: the contract's functions on an API server and two clocks.
+//! The contract's `cluster` interface: creates and manages RayClusters through KubeRay.
 
 pub mod create;
 pub mod expire;
@@ -20,21 +20,21 @@ use crate::{
     time::{WallClock, epoch_of},
 };
 
-/// What a reference carries for this component alone.
+/// The component's data in the `details` of a cluster reference.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Details {
-    /// The kind of the object: a RayCluster, unless a RayJob makes the cluster.
+    /// The kind of the object: `RayCluster`, or `RayJob` for an interactive job.
     pub kind: String,
-    /// Milliseconds for which KubeRay may call it failed.
+    /// Milliseconds for which KubeRay may report the cluster as failed before a wait ends.
     pub failure_tolerance_ms: u64,
-    /// Seconds for which one of its holders counts after it was last heard of.
+    /// Seconds after its last renewal at which a holder's lease expires.
     pub lease_ttl_s: Option<u64>,
-    /// Set where the reference was found by age: it is looked at once more before it is deleted.
+    /// Whether `delete` keeps a cluster with a live lease. Set in references to expired clusters.
     pub only_if_unused: bool,
 }
 
 impl Details {
-    /// Reads what [`Details::text`] wrote. What is missing is as it is by default.
+    /// Parses the result of [`Details::text`]. Missing fields get their defaults.
     fn read(text: &str) -> Self {
         let document = json::parse(text.as_bytes()).unwrap_or_default();
         let number = |field: &str| document.get(field).and_then(Value::as_u64);
@@ -46,7 +46,7 @@ impl Details {
         }
     }
 
-    /// The details as JSON.
+    /// Returns the details as JSON.
     fn text(&self) -> String {
         let mut document = json!({
             "kind": self.kind,
@@ -60,14 +60,14 @@ impl Details {
     }
 }
 
-/// The contract's clusters.
+/// The contract's clusters, on an API server, a monotonic clock and a wall clock.
 pub struct Clusters<H, C, W> {
     pub(crate) kubernetes: Kubernetes<H, C>,
     pub(crate) wall: W,
     pub(crate) namespace: String,
 }
 
-/// A reference, read.
+/// A parsed cluster reference.
 pub(crate) struct Target {
     pub(crate) kind: Kind,
     pub(crate) namespace: String,
@@ -77,30 +77,30 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// What it is, for a message.
+    /// Returns kind, namespace and name, for messages.
     pub(crate) fn label(&self) -> String {
         format!("the {} {}/{}", self.kind.kind, self.namespace, self.name)
     }
 
-    /// Whether an object is the very one that is meant.
+    /// Returns whether an object has the reference's uid.
     pub(crate) fn is(&self, document: &Value) -> bool {
         self.uid.as_deref().is_none_or(|uid| uid == object::uid(document))
     }
 }
 
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
-    /// Clusters on this API server, in this namespace where nobody names another.
+    /// Creates an instance on this API server. `namespace` is the default namespace.
     pub fn new(kubernetes: Kubernetes<H, C>, wall: W, namespace: String) -> Self {
         Self { kubernetes, wall, namespace }
     }
 
-    /// Looks at one cluster.
+    /// Returns one cluster.
     pub fn get(&self, cluster: &ClusterRef) -> Result<ClusterInfo, Error> {
         let target = self.target(cluster);
         self.seen(&target).map(|document| self.info(target.kind, &document, &target.details))
     }
 
-    /// Looks at the RayClusters of a namespace that have these labels, or at its RayJobs.
+    /// Returns the RayClusters, or the RayJobs, of a namespace that have these labels.
     pub fn list(&self, query: &Query) -> Result<Vec<ClusterInfo>, Error> {
         let kind = match query.kind.as_deref() {
             None | Some("RayCluster") => RAY_CLUSTER,
@@ -114,11 +114,12 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         Ok(found.iter().map(|document| self.info(kind, document, &Details::default())).collect())
     }
 
-    /// Changes a cluster by a JSON merge patch or a JSON patch, if it is still the one that is meant.
+    /// Changes a cluster by a JSON merge patch or a JSON patch, if its uid is that of the reference.
     pub fn update(&self, cluster: &ClusterRef, patch: &str) -> Result<ClusterInfo, Error> {
         let target = self.target(cluster);
+        let hint = Some("write a JSON merge patch (RFC 7386), or the list of a JSON patch (RFC 6902)");
         let mut patch = json::parse(patch.as_bytes())
-            .map_err(|error| Error::invalid("patch", &format!("is not JSON: {error}"), None))?;
+            .map_err(|error| Error::invalid("patch", &format!("is not JSON: {error}"), hint))?;
         match &mut patch {
             Value::Object(_) => self.only_this(&mut patch, &target),
             Value::Array(steps) => {
@@ -126,28 +127,27 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 steps
                     .splice(..0, uid.map(|uid| json!({"op": "test", "path": "/metadata/uid", "value": uid})));
             }
-            _ => {
-                let hint = "write a JSON merge patch (RFC 7386), or the list that is a JSON patch (RFC 6902)";
-                return Err(Error::invalid("patch", "is neither an object nor a list", Some(hint)));
-            }
+            _ => return Err(Error::invalid("patch", "is neither an object nor a list", hint)),
         }
         let changed = self.kubernetes.patch(target.kind, &target.namespace, &target.name, &patch)?;
         Ok(self.info(target.kind, &changed, &target.details))
     }
 
-    /// Removes a cluster, and tells whether it was there. One that was found by age is spared where
-    /// someone uses it since.
+    /// Deletes a cluster, and returns whether it existed.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the reference is that of an expired cluster and a holder has joined since.
     pub fn delete(&self, cluster: &ClusterRef) -> Result<bool, Error> {
-        /// How often a cluster may change between a look and its removal.
-        const LOOKS: u32 = 5;
+        /// How often to retry when the cluster changes between the read and its deletion.
+        const ATTEMPTS: u32 = 5;
 
         let target = self.target(cluster);
         if !target.details.only_if_unused {
-            let meant = Precondition { uid: target.uid.clone(), resource_version: None };
-            let deleted = self.kubernetes.delete(target.kind, &target.namespace, &target.name, &meant)?;
+            let same = Precondition { uid: target.uid.clone(), resource_version: None };
+            let deleted = self.kubernetes.delete(target.kind, &target.namespace, &target.name, &same)?;
             return Ok(deleted == Deleted::Accepted);
         }
-        for _ in 0..LOOKS {
+        for _ in 0..ATTEMPTS {
             let document = match self.seen(&target) {
                 Ok(document) => document,
                 Err(Error::NotFound(_)) => return Ok(false),
@@ -157,26 +157,30 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             if let Some(lease) = held.first() {
                 return Err(Error::Conflict(format!("{} is in use by {}", target.label(), lease.holder)));
             }
-            let as_seen = Precondition {
+            let unchanged = Precondition {
                 uid: Some(object::uid(&document).to_owned()),
                 resource_version: Some(object::resource_version(&document).to_owned()),
             };
-            match self.kubernetes.delete(target.kind, &target.namespace, &target.name, &as_seen)? {
+            match self.kubernetes.delete(target.kind, &target.namespace, &target.name, &unchanged)? {
                 Deleted::Accepted => return Ok(true),
                 Deleted::Gone => return Ok(false),
                 Deleted::Changed => {}
             }
         }
-        Err(Error::unavailable(format!("{} changes all the time", target.label()), false))
+        let reason = format!("{} changed during each of {ATTEMPTS} attempts to delete it", target.label());
+        Err(Error::unavailable(reason, false))
     }
 
-    /// Where a cluster that is ready is reached.
+    /// Returns the endpoints of a cluster that is ready.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the cluster is not ready.
     pub fn endpoints(&self, cluster: &ClusterRef) -> Result<EndpointSet, Error> {
         let target = self.target(cluster);
         let mut document = self.seen(&target)?;
         if target.kind == RAY_JOB {
             let Some(name) = object::text(&document, "/status/rayClusterName") else {
-                return Err(Error::unavailable(format!("{} has no cluster yet", target.label()), false));
+                return Err(Error::unavailable(format!("{} has no RayCluster yet", target.label()), false));
             };
             document = self.kubernetes.get(RAY_CLUSTER, &target.namespace, name)?;
         }
@@ -186,7 +190,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         })
     }
 
-    /// Removes what was made for a run in a role, with one request where there is nothing.
+    /// Deletes the objects of a role that were created for a run. Sends one request if there are none.
     pub(crate) fn remove_of_run(
         &self,
         kind: Kind,
@@ -197,12 +201,12 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         let labels = place::selector(role, Some(run_id)).into_iter().collect();
         let found =
             self.documents(kind, &Query { namespace: Some(namespace.to_owned()), labels, kind: None })?;
-        // A RayJob's cluster, which has its labels too, goes with it.
+        // A RayJob's cluster has the same labels, and is deleted together with the RayJob.
         for document in found.iter().filter(|one| !object::is_owned(one) && !object::is_deleting(one)) {
-            let meant = Precondition { uid: Some(object::uid(document).to_owned()), resource_version: None };
+            let same = Precondition { uid: Some(object::uid(document).to_owned()), resource_version: None };
             let name = object::name(document);
-            info!("the {} {namespace}/{name} is removed: the run {run_id} needs it no more", kind.kind);
-            self.kubernetes.delete(kind, namespace, name, &meant)?;
+            info!("deleting the {} {namespace}/{name} of the run {run_id}", kind.kind);
+            self.kubernetes.delete(kind, namespace, name, &same)?;
         }
         Ok(())
     }
@@ -218,7 +222,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         }
     }
 
-    /// The object as it is now, if it is still the one that is meant.
+    /// Returns the current object, if its uid is that of the reference.
     pub(crate) fn seen(&self, target: &Target) -> Result<Value, Error> {
         let document = self.kubernetes.get(target.kind, &target.namespace, &target.name)?;
         if target.is(&document) { Ok(document) } else { Err(replaced(target)) }
@@ -273,7 +277,7 @@ pub(crate) fn created_at(document: &Value) -> u64 {
 }
 
 pub(crate) fn replaced(target: &Target) -> Error {
-    Error::NotFound(format!("{} is gone, and another one has its name", target.label()))
+    Error::NotFound(format!("{} was deleted, and another object has its name", target.label()))
 }
 
 #[cfg(test)]
@@ -281,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_details_of_a_reference_are_read_as_they_were_written() {
+    fn the_details_of_a_reference_round_trip() {
         let all = Details {
             kind: "RayJob".to_owned(),
             failure_tolerance_ms: 1_500,

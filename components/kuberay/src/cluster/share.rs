@@ -1,7 +1,7 @@
-//! Sharing a cluster: joining it, holding it, letting go of it.
+//! Joins, holds and releases shared clusters.
 //!
-//! Everyone who looks for the same labels makes a cluster of the same name, and the API server lets
-//! one of them. Nobody is elected, so nobody can die in office.
+//! There is no leader election. The cluster's name is derived from the labels, and the API server's unique
+//! names decide who creates it.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ use crate::{
 };
 
 const DEFAULT_TTL_S: u64 = 1_800;
-/// How often a cluster may change while someone lets go of it.
+/// How often to retry a release when the cluster changes in the meantime.
 const TRIES: u32 = 20;
 
-/// The labels that a cluster must have to be joined.
+/// Returns the labels that a cluster must have to be joined.
 pub(super) fn match_labels(sharing: &Sharing) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> =
         sharing.match_labels.iter().map(|(name, value)| (labels::key(name), labels::value(value))).collect();
@@ -35,56 +35,64 @@ pub(super) fn match_labels(sharing: &Sharing) -> BTreeMap<String, String> {
 }
 
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
-    /// Joins the oldest cluster that can be joined, or makes one.
+    /// Joins the oldest cluster that can be joined, or creates one.
     pub(super) fn share(&self, mut plan: Plan, sharing: &Sharing) -> Result<Creation, Error> {
-        let wanted = match_labels(sharing);
+        let required = match_labels(sharing);
         let until = self.patience();
         loop {
             let (name, value) = self.lease(&plan.owner.holder, Some(sharing.ttl_seconds)).annotation();
             plan.document["metadata"]["annotations"][name] = value;
 
-            for candidate in self.candidates(plan.kind, &plan.namespace, &wanted)? {
+            for candidate in self.candidates(plan.kind, &plan.namespace, &required)? {
                 if let Some(creation) = self.join(&plan, &candidate)? {
                     return Ok(creation);
                 }
             }
-            let there = match self.kubernetes.create(plan.kind, &plan.namespace, &plan.document)? {
+            let existing = match self.kubernetes.create(plan.kind, &plan.namespace, &plan.document)? {
                 Created::Made(made) => {
                     return Ok(Creation::Created(Self::reference(plan.kind, &made, &plan.details)));
                 }
-                Created::There(there) => there,
+                Created::There(existing) => existing,
             };
-            let its = object::labels(&there);
-            if wanted.iter().any(|(name, value)| its.get(name.as_str()) != Some(&value.as_str())) {
+            let object_labels = object::labels(&existing);
+            if required.iter().any(|(name, value)| object_labels.get(name.as_str()) != Some(&value.as_str()))
+            {
                 return Err(Error::Conflict(format!(
-                    "{} exists, and is not one to be shared so",
-                    plan.label()
+                    "{} exists without the labels that sharing requires: {}",
+                    plan.label(),
+                    labels::selector(&required)
                 )));
             }
-            if can_be_joined(plan.kind, &there) {
-                if let Some(creation) = self.join(&plan, &there)? {
+            if can_be_joined(plan.kind, &existing) {
+                if let Some(creation) = self.join(&plan, &existing)? {
                     return Ok(creation);
                 }
-            } else if !object::is_deleting(&there) && leases::live(&there, self.wall.epoch_s()).is_empty() {
-                // It failed, and nobody waits for it to come back.
-                let as_seen = precondition(&there);
-                self.kubernetes.delete(plan.kind, &plan.namespace, object::name(&there), &as_seen)?;
+            } else if !object::is_deleting(&existing)
+                && leases::live(&existing, self.wall.epoch_s()).is_empty()
+            {
+                // The cluster cannot be joined and has no holder, so it is replaced.
+                let unchanged = precondition(&existing);
+                self.kubernetes.delete(plan.kind, &plan.namespace, object::name(&existing), &unchanged)?;
             }
             self.pause(until, &plan)?;
         }
     }
 
-    /// Says that a holder still uses a cluster.
+    /// Renews a holder's lease on a cluster.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the cluster does not exist or is being deleted.
     pub fn renew(&self, cluster: &ClusterRef, holder: &str) -> Result<(), Error> {
         let target = self.target(cluster);
         let lease = self.lease(holder, target.details.lease_ttl_s);
         match self.hold(&target, &lease)? {
             Some(_) => Ok(()),
-            None => Err(Error::NotFound(format!("{} is gone, or going", target.label()))),
+            None => Err(Error::NotFound(format!("{} does not exist or is being deleted", target.label()))),
         }
     }
 
-    /// Lets go of a cluster, and removes it if nobody else holds it. Returns whether it is gone.
+    /// Removes a holder's lease, and deletes the cluster if no other holder has one and
+    /// `delete_when_released` is set. Returns whether the cluster does not exist or is being deleted.
     pub fn release(&self, cluster: &ClusterRef, holder: &str) -> Result<bool, Error> {
         let target = self.target(cluster);
         let mut patch = json!({"metadata": {"annotations": {leases::key(holder): null}}});
@@ -102,7 +110,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             if keep || !leases::live(&left, self.wall.epoch_s()).is_empty() {
                 return Ok(false);
             }
-            // Someone who joins in between changes it, and then it stays.
+            // A holder that joins in between changes the resource version, so the cluster is kept.
             match self.kubernetes.delete(
                 target.kind,
                 &target.namespace,
@@ -113,21 +121,22 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 Deleted::Changed => {}
             }
         }
-        Err(Error::unavailable(format!("{} changes all the time", target.label()), false))
+        let reason = format!("{} changed during each of {TRIES} attempts to release it", target.label());
+        Err(Error::unavailable(reason, false))
     }
 
     fn candidates(
         &self,
         kind: Kind,
         namespace: &str,
-        wanted: &BTreeMap<String, String>,
+        required: &BTreeMap<String, String>,
     ) -> Result<Vec<Value>, Error> {
-        let which = Selection::Labels(labels::selector(wanted));
+        let which = Selection::Labels(labels::selector(required));
         let mut listed = self.kubernetes.list(kind, namespace, &which, &[])?;
         let Some(Value::Array(mut found)) = listed.get_mut("items").map(Value::take) else {
             return Ok(Vec::new());
         };
-        // A cluster that a RayJob made goes when that job ends.
+        // A cluster that a RayJob owns is deleted when that job ends.
         found.retain(|one| can_be_joined(kind, one) && !object::is_owned(one));
         found.sort_by(|a, b| (created_at(a), object::name(a)).cmp(&(created_at(b), object::name(b))));
         Ok(found)
@@ -140,11 +149,11 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         if self.hold(&self.target(&reference), &lease)?.is_none() {
             return Ok(None);
         }
-        // An earlier try of ours made it, and its answer was lost.
+        // An earlier attempt of this owner created it, and the response was lost.
         Ok(Some(if ours { Creation::Created(reference) } else { Creation::Joined(reference) }))
     }
 
-    /// Writes a lease. `None` means that the cluster is gone, or going.
+    /// Writes a lease. Returns `None` if the cluster does not exist or is being deleted.
     fn hold(&self, target: &Target, lease: &Lease) -> Result<Option<Value>, Error> {
         let (name, value) = lease.annotation();
         let mut patch = json!({"metadata": {"annotations": {name: value}}});

@@ -1,4 +1,4 @@
-//! KubeRay's word on a cluster: the status of RayCluster and RayJob, as of KubeRay 1.4 and later.
+//! Reads the state of a cluster from the status of a RayCluster or RayJob (KubeRay 1.4 and later).
 
 use dagster_ray_sdk::model::JobState;
 use serde_json::Value;
@@ -9,29 +9,29 @@ use crate::{
     kubernetes::object,
 };
 
-/// KubeRay's condition that the head's pod serves (`HeadPodReady`).
+/// KubeRay's condition for a ready head pod.
 const HEAD_READY: &str = "HeadPodReady";
-/// KubeRay's condition that pods cannot be made or removed (`ReplicaFailure`).
+/// KubeRay's condition for pods that cannot be created or deleted.
 const REPLICA_FAILURE: &str = "ReplicaFailure";
-/// Ray's own ports, where the status names none.
+/// Ray's default ports, used if the status names none.
 const CLIENT_PORT: &str = "10001";
 const GCS_PORT: &str = "6379";
 
 /// A condition of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// Its type, such as `HeadPodReady`.
+    /// The type, such as `HeadPodReady`.
     pub kind: String,
-    /// Whether it holds: `True`, `False` or `Unknown`.
+    /// The status: `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, in a word.
+    /// The reason, in one word.
     pub reason: String,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub message: String,
 }
 
 impl Condition {
-    /// The condition in a sentence.
+    /// Returns the condition as one line of text.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("{}={}", self.kind, self.status);
@@ -45,7 +45,7 @@ impl Condition {
     }
 }
 
-/// The conditions of a RayCluster.
+/// Returns the conditions of a RayCluster.
 pub fn conditions(cluster: &Value) -> impl Iterator<Item = Condition> {
     object::elements(cluster, "/status/conditions").map(|one| {
         let part = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -62,27 +62,27 @@ fn condition(cluster: &Value, kind: &str) -> Option<Condition> {
     conditions(cluster).find(|one| one.kind == kind)
 }
 
-/// Where a RayCluster is in its life, and why.
+/// Returns the state of a RayCluster and its reason.
 #[must_use]
 pub fn of(cluster: &Value) -> (ClusterState, Option<String>) {
-    let said = object::text(cluster, "/status/reason").map(str::to_owned);
+    let reason = object::text(cluster, "/status/reason").map(str::to_owned);
     if object::is_deleting(cluster) {
-        return (ClusterState::Deleting, said);
+        return (ClusterState::Deleting, reason);
     }
     if let Some(reason) = failure(cluster) {
         return (ClusterState::Failed, Some(reason));
     }
     match object::text(cluster, "/status/state") {
-        Some("suspended") => (ClusterState::Suspended, said),
-        Some("ready") if endpoints(cluster).is_some() => (ClusterState::Ready, said),
+        Some("suspended") => (ClusterState::Suspended, reason),
+        Some("ready") if endpoints(cluster).is_some() => (ClusterState::Ready, reason),
         _ => {
             let waiting = condition(cluster, HEAD_READY).filter(|one| one.status != "True");
-            (ClusterState::Starting, waiting.map(|one| one.text()).or(said))
+            (ClusterState::Starting, waiting.map(|one| one.text()).or(reason))
         }
     }
 }
 
-/// Where the cluster that a RayJob makes is in its life, and why.
+/// Returns the state of a RayJob's cluster and its reason.
 #[must_use]
 pub fn of_job(job: &Value) -> (ClusterState, Option<String>) {
     if object::is_deleting(job) {
@@ -92,7 +92,7 @@ pub fn of_job(job: &Value) -> (ClusterState, Option<String>) {
     let state = match object::text(job, "/status/jobDeploymentStatus") {
         Some("Suspended" | "Suspending") => ClusterState::Suspended,
         Some("Waiting" | "Running") => ClusterState::Ready,
-        // The cluster goes with the job, sooner or later.
+        // The cluster is deleted after the job has ended.
         Some("Complete") => ClusterState::Deleting,
         _ if found.state == JobState::Failed => ClusterState::Failed,
         _ => ClusterState::Starting,
@@ -100,29 +100,28 @@ pub fn of_job(job: &Value) -> (ClusterState, Option<String>) {
     (state, found.message)
 }
 
-/// Why KubeRay says that a RayCluster failed, where it says so.
+/// Returns the reason of a failure that KubeRay reports in a RayCluster's state.
 #[must_use]
 pub fn failure(cluster: &Value) -> Option<String> {
-    let said = || object::text(cluster, "/status/reason").unwrap_or("KubeRay gives no reason").to_owned();
-    (object::text(cluster, "/status/state") == Some("failed")).then(said)
+    let reason = || object::text(cluster, "/status/reason").unwrap_or("KubeRay gives no reason").to_owned();
+    (object::text(cluster, "/status/state") == Some("failed")).then(reason)
 }
 
-/// Why KubeRay cannot make a RayCluster's pods, where that is so: a quota, a missing permission.
+/// Returns why KubeRay cannot create or delete a RayCluster's pods, such as a quota or a missing permission.
 #[must_use]
 pub fn replica_failure(cluster: &Value) -> Option<String> {
     condition(cluster, REPLICA_FAILURE).filter(|one| one.status == "True").map(|one| one.text())
 }
 
-/// Where a RayCluster is reached, once it can be used.
+/// Returns the endpoints of a RayCluster, or `None` if it is not ready.
 ///
-/// The head's service has a name in the cluster's DNS; `<service>.<namespace>.svc` is what every
-/// cluster resolves, whatever its domain.
+/// The host is `<service>.<namespace>.svc`, which every Kubernetes cluster resolves, whatever its DNS domain.
 #[must_use]
 pub fn endpoints(cluster: &Value) -> Option<EndpointSet> {
     if object::text(cluster, "/status/state") != Some("ready") {
         return None;
     }
-    // The state stays `ready` while a head that died is made again.
+    // The state stays `ready` while KubeRay replaces a head that died.
     if condition(cluster, HEAD_READY).is_some_and(|one| one.status != "True") {
         return None;
     }
@@ -140,21 +139,21 @@ pub fn endpoints(cluster: &Value) -> Option<EndpointSet> {
     })
 }
 
-/// A RayCluster's state in a sentence.
+/// Returns a RayCluster's state, reason and failing conditions as one line of text.
 #[must_use]
 pub fn describe(cluster: &Value) -> String {
     if cluster.pointer("/status").and_then(Value::as_object).is_none_or(serde_json::Map::is_empty) {
-        return "KubeRay has not looked at it yet; does its operator run?".to_owned();
+        return "KubeRay has not set its status; is the KubeRay operator running?".to_owned();
     }
     let mut parts =
         vec![format!("state {}", object::text(cluster, "/status/state").unwrap_or("not known yet"))];
     parts.extend(object::text(cluster, "/status/reason").map(str::to_owned));
-    parts.extend(conditions(cluster).filter(matters).map(|one| one.text()));
+    parts.extend(conditions(cluster).filter(is_problem).map(|one| one.text()));
     parts.join("; ")
 }
 
-/// Whether a condition says that something is not as it should be.
-fn matters(condition: &Condition) -> bool {
+/// Returns whether a condition reports a problem.
+fn is_problem(condition: &Condition) -> bool {
     match condition.kind.as_str() {
         HEAD_READY | "RayClusterProvisioned" => condition.status != "True",
         _ => condition.status == "True",
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_cluster_is_reached_by_its_own_service_and_ports() {
+    fn endpoints_use_the_service_and_ports_of_the_status() {
         let found = endpoints(&cluster("True")).unwrap();
         assert_eq!(found.host, "my-svc.team-a.svc");
         assert_eq!(found.dashboard_url, "http://my-svc.team-a.svc:8265");
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_whose_head_died_is_not_ready_although_its_state_says_so() {
+    fn a_cluster_whose_head_is_not_ready_is_starting_although_its_state_is_ready() {
         assert_eq!(endpoints(&cluster("False")), None);
         let (state, reason) = of(&cluster("False"));
         assert_eq!(state, ClusterState::Starting);
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_that_is_down_is_asked_about() {
-        assert!(describe(&json!({"metadata": {}})).contains("does its operator run"));
+    fn a_missing_status_suggests_that_the_operator_is_not_running() {
+        assert!(describe(&json!({"metadata": {}})).contains("is the KubeRay operator running"));
     }
 }

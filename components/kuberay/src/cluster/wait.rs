@@ -1,5 +1,5 @@
-//! Waiting for a cluster: one list and one watch of the cluster, and a moment later the same of its
-//! head's pod, which knows what the cluster's status does not say.
+//! Waits for a cluster with one list and one watch, and after 3 s also watches its head pod, whose status
+//! explains failures that the cluster's status does not.
 
 use std::collections::BTreeMap;
 
@@ -23,20 +23,25 @@ use crate::{
     time::WallClock,
 };
 
-/// How soon a caller that gives up is obeyed.
+/// The interval at which cancellation is checked.
 const SLICE_MS: u64 = 100;
-/// A head that starts as it should is not looked at.
+/// The time before the head's pod is watched. A head that starts normally needs less.
 const BEFORE_HEAD_MS: u64 = 3_000;
-/// An operator that runs has written something by then.
+/// The time before events are read. A running operator has set the status by then.
 const BEFORE_EVENTS_MS: u64 = 10_000;
-/// KubeRay tries again when it could not make a pod: a refusal that lasts is one.
+/// The time for which a `ReplicaFailure` must last to end the wait. KubeRay retries the creation of pods.
 const REPLICA_FAILURE_MS: u64 = 30_000;
-/// Lines of output for the log, and for the error.
+/// The lines of a container's log that are logged.
 const LOG_LINES: u32 = 200;
-const TOLD_LINES: usize = 30;
+/// The lines of a container's log that are part of the error.
+const ERROR_LINES: usize = 30;
 
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
-    /// Waits until a cluster can be used.
+    /// Waits until a cluster is ready, and reports its conditions and its head pod's failures.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] with the known reasons if the cluster fails or is not ready in time,
+    /// [`Error::NotFound`] if it is deleted, [`Error::Cancelled`] if the caller cancels.
     pub fn wait(
         &self,
         cluster: &ClusterRef,
@@ -53,7 +58,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             cluster: None,
             job: None,
             troubles: Vec::new(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             failing_since_ms: None,
         };
         wait.run()
@@ -66,14 +71,14 @@ struct Wait<'a, H, C, W> {
     listener: &'a dyn Listener,
     started_ms: u64,
     timeout_ms: u64,
-    /// The RayCluster, as last seen.
+    /// The RayCluster, as last received.
     cluster: Option<Value>,
-    /// The RayJob that makes it, as last seen.
+    /// The RayJob that owns it, as last received.
     job: Option<Value>,
-    /// What keeps the head's pod from running.
+    /// The reasons why the head's pod does not run.
     troubles: Vec<String>,
-    /// What was reported already, by what it is about.
-    told: BTreeMap<String, String>,
+    /// The last report on each subject.
+    reported: BTreeMap<String, String>,
     failing_since_ms: Option<u64>,
 }
 
@@ -83,7 +88,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         let (namespace, target) = (&self.target.namespace, self.target);
         let mut watch = Watch::new(kubernetes, target.kind, namespace, Selection::Name(target.name.clone()));
         let mut pods: Option<Watch<'_, H, C>> = None;
-        let mut asked_for_events = false;
+        let mut has_read_events = false;
         loop {
             if self.listener.cancelled() {
                 return Err(Error::Cancelled);
@@ -113,14 +118,14 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
                 match watch.next(0, left) {
                     Ok(Some(Change::Now(pod))) => self.see_head(&pod),
                     Ok(_) => {}
-                    // Without the right to look at pods, the cluster's own status has to do.
-                    Err(error) => self.tell("pods", Level::Warning, &error.text()),
+                    // Not fatal: without permission to read pods, the cluster's status is still watched.
+                    Err(error) => self.report("pods", Level::Warning, &error.text()),
                 }
             }
-            if !asked_for_events && waited >= BEFORE_EVENTS_MS && self.is_ignored() {
-                asked_for_events = true;
-                if let Some(refusal) = self.refusal() {
-                    return Err(self.failed("Invalid", "is refused by KubeRay", Some(refusal)));
+            if !has_read_events && waited >= BEFORE_EVENTS_MS && self.has_no_status() {
+                has_read_events = true;
+                if let Some(rejection) = self.rejection() {
+                    return Err(self.failed("Invalid", "was rejected by KubeRay", Some(rejection)));
                 }
             }
         }
@@ -131,7 +136,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             Change::Now(document) => document,
             Change::Gone(_) => {
                 return Err(Error::NotFound(format!(
-                    "{} was deleted while it was waited for",
+                    "{} was deleted while it was starting",
                     self.target.label()
                 )));
             }
@@ -141,23 +146,22 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         }
         if object::is_deleting(&document) {
             return Err(Error::NotFound(format!(
-                "{} is being deleted while it is waited for",
+                "{} is being deleted while it is starting",
                 self.target.label()
             )));
         }
         if self.target.kind == RAY_JOB { self.take_job(document) } else { self.take_cluster(document) }
     }
 
-    /// KubeRay lets an interactive job wait for its driver once the cluster is ready.
+    /// Handles a change of an interactive RayJob. Its status is `Waiting` once the cluster is ready.
     fn take_job(&mut self, job: Value) -> Result<Option<EndpointSet>, Error> {
         let status = object::text(&job, "/status/jobDeploymentStatus").unwrap_or("New").to_owned();
-        let said = [object::text(&job, "/status/reason"), object::text(&job, "/status/message")];
-        let said: Vec<&str> = said.into_iter().flatten().collect();
-        let said = (!said.is_empty()).then(|| said.join(": "));
-        self.tell("job", Level::Info, &format!("{}: {status}", self.target.label()));
+        let why = [object::text(&job, "/status/reason"), object::text(&job, "/status/message")];
+        let why: Vec<&str> = why.into_iter().flatten().collect();
+        let why = (!why.is_empty()).then(|| why.join(": "));
+        self.report("job", Level::Info, &format!("{}: {status}", self.target.label()));
         let name = object::text(&job, "/status/rayClusterName").map(str::to_owned);
         if let Some(status) = job.pointer("/status/rayClusterStatus") {
-            // What the job passes on of its cluster.
             self.cluster = Some(json!({
                 "metadata": {"name": name, "namespace": self.target.namespace},
                 "status": status,
@@ -166,7 +170,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         self.job = Some(job);
         match status.as_str() {
             "Failed" | "ValidationFailed" => {
-                Err(self.failed(&status, &format!("has the status {status}"), said))
+                Err(self.failed(&status, &format!("has the status {status}"), why))
             }
             "Waiting" | "Running" | "Complete" => {
                 let Some(name) = name else { return Ok(None) };
@@ -214,19 +218,19 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         self.troubles = head::troubles(pod);
         for trouble in self.troubles.clone() {
             let about = trouble.split(": ").next().unwrap_or_default().to_owned();
-            self.tell(&about, Level::Warning, &trouble);
+            self.report(&about, Level::Warning, &trouble);
         }
     }
 
-    /// Reports something once.
-    fn tell(&mut self, about: &str, level: Level, text: &str) {
+    /// Logs a text, unless it repeats the last report on the same subject.
+    fn report(&mut self, about: &str, level: Level, text: &str) {
         if self.is_news(about, text) {
             self.listener.log(level, text);
         }
     }
 
     fn is_news(&mut self, about: &str, text: &str) -> bool {
-        self.told.insert(about.to_owned(), text.to_owned()).as_deref() != Some(text)
+        self.reported.insert(about.to_owned(), text.to_owned()).as_deref() != Some(text)
     }
 
     fn cluster_name(&self) -> Option<String> {
@@ -236,17 +240,17 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         object::text(self.job.as_ref()?, "/status/rayClusterName").map(str::to_owned)
     }
 
-    /// Whether KubeRay has written nothing on it so far.
-    fn is_ignored(&self) -> bool {
+    /// Returns whether KubeRay has not set the object's status yet.
+    fn has_no_status(&self) -> bool {
         let seen = if self.target.kind == RAY_JOB { &self.job } else { &self.cluster };
         seen.as_ref().is_none_or(|document| {
             document.get("status").and_then(Value::as_object).is_none_or(serde_json::Map::is_empty)
         })
     }
 
-    /// What KubeRay's operator said against a manifest that it will never act on: it does so in an
-    /// event, and leaves the status empty.
-    fn refusal(&self) -> Option<String> {
+    /// Returns why KubeRay's operator rejected the manifest. The operator reports this only in an event and
+    /// leaves the status empty.
+    fn rejection(&self) -> Option<String> {
         let which = format!("involvedObject.name={},type=Warning", self.target.name);
         let listed: Value = self
             .clusters
@@ -260,14 +264,14 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             .map(str::to_owned)
     }
 
-    /// The error that ends the wait, with everything that is known, and the head's last words.
+    /// Builds the error that ends the wait, with all known reasons and the end of the head's log.
     fn failed(&self, reason: &str, what: &str, why: Option<String>) -> Error {
         let mut message = format!("{} {what}", self.target.label());
         let mut parts: Vec<String> = why.into_iter().collect();
         parts.extend(self.cluster.as_ref().map(state::describe));
         parts.extend(self.troubles.iter().cloned());
-        if self.cluster.is_none() && self.is_ignored() {
-            parts.push("KubeRay has written nothing on it; does its operator run?".to_owned());
+        if self.cluster.is_none() && self.has_no_status() {
+            parts.push("KubeRay has not set its status; is the KubeRay operator running?".to_owned());
         }
         for part in parts {
             message.push_str("; ");
@@ -280,7 +284,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             for (container, text) in output {
                 self.listener.log(Level::Error, &format!("the last lines of {container}:\n{text}"));
                 let lines: Vec<&str> = text.lines().collect();
-                let last = &lines[lines.len().saturating_sub(TOLD_LINES)..];
+                let last = &lines[lines.len().saturating_sub(ERROR_LINES)..];
                 message.push_str(&format!("\nthe last lines of {container}:\n{}", last.join("\n")));
             }
         }

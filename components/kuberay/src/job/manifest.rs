@@ -1,4 +1,4 @@
-//! The RayJob that a run or a step becomes.
+//! Completes the RayJob of a run, a step or an interactive cluster.
 
 use dagster_ray_jobs::Submission;
 use dagster_ray_sdk::{
@@ -9,19 +9,19 @@ use serde_json::{Map, Value, json};
 
 use crate::manifest::{Template, complete_cluster, has, mistake};
 
-/// KubeRay's operator then hands the job to Ray itself. Its other modes put entrypoint and
-/// environment through a shell of the submitter's pod, which changes what is not plain.
+/// The submission mode in which KubeRay's operator submits the job through Ray's Jobs API. Other modes pass
+/// the entrypoint and the environment through a shell in a submitter pod, which alters special characters.
 const HTTP_MODE: &str = "HTTPMode";
 const INTERACTIVE_MODE: &str = "InteractiveMode";
-/// A day.
+/// The default deadline of a RayJob: one day.
 const ACTIVE_DEADLINE_S: u64 = 86_400;
-/// For how long the cluster of a job that ended can still be looked at.
+/// Seconds for which the cluster of an ended job is kept for inspection.
 const TTL_S: u64 = 60;
 /// The longest argument or variable that Linux passes to a program (`MAX_ARG_STRLEN`).
 const LONGEST_VARIABLE: usize = 131_071;
 
-/// What follows from the run or step, with the option that it is set by.
-const OURS: [(&str, &str); 8] = [
+/// Fields of the spec that a manifest must not set, and what sets each of them.
+const RESERVED: [(&str, &str); 8] = [
     ("entrypoint", "the worker's command"),
     ("jobId", "the run or step"),
     ("runtimeEnvYAML", "the option runtime_env"),
@@ -32,22 +32,25 @@ const OURS: [(&str, &str); 8] = [
     ("entrypointResources", "the option resources"),
 ];
 
-/// Completes a RayJob's spec with the job, and its cluster with image and environment.
+/// Completes a RayJob's spec with the Ray job, and its cluster with the image.
+///
+/// # Errors
+/// [`Error::InvalidConfig`] with every reserved field in the manifest and every unsupported option.
 pub fn complete(template: &mut Template, submission: Submission, image: Option<&str>) -> Result<(), Error> {
     let spec = &mut template.spec;
-    let mut mistakes: Vec<FieldError> = OURS
+    let mut mistakes: Vec<FieldError> = RESERVED
         .iter()
         .filter(|(field, _)| has(spec, field))
-        .map(|(field, by)| mistake(&at(field), &format!("is set by {by}"), Some("leave it out here")))
+        .map(|(field, by)| mistake(&spec_path(field), &format!("is set by {by}"), Some("remove it here")))
         .collect();
     if let Some(mode) = spec.get("submissionMode").filter(|mode| !mode.is_null() && **mode != HTTP_MODE) {
         mistakes.push(mistake(
-            &at("submissionMode"),
+            &spec_path("submissionMode"),
             &format!("is {}", json::text(mode)),
-            Some("leave it out: a run or step is submitted in HTTPMode, which no shell comes between"),
+            Some("remove it: runs and steps use HTTPMode, which needs no shell in a submitter pod"),
         ));
     }
-    mistakes.extend(unfit(&submission));
+    mistakes.extend(unsupported(&submission));
     if !mistakes.is_empty() {
         return Err(Error::InvalidConfig(mistakes));
     }
@@ -55,7 +58,7 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
     let Submission { entrypoint, submission_id, runtime_env, metadata, .. } = submission;
     spec.insert("entrypoint".to_owned(), entrypoint.into());
     spec.insert("jobId".to_owned(), submission_id.into());
-    // Every JSON document is one of YAML.
+    // JSON is valid YAML.
     spec.insert("runtimeEnvYAML".to_owned(), json::text(&runtime_env).into());
     spec.insert("metadata".to_owned(), json!(metadata));
     spec.insert("submissionMode".to_owned(), HTTP_MODE.into());
@@ -72,7 +75,7 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
     cluster(spec, "ray_job.spec", image, &Vec::new())
 }
 
-/// Completes a RayJob whose driver comes from elsewhere.
+/// Completes a RayJob in InteractiveMode, whose driver connects from outside.
 pub fn interactive(
     spec: &mut Map<String, Value>,
     path: &str,
@@ -85,7 +88,7 @@ pub fn interactive(
         return Err(Error::invalid(
             &format!("{path}.spec.submissionMode"),
             &format!("is {}", json::text(mode)),
-            Some("leave it out: what is connected to is in InteractiveMode"),
+            Some("remove it: an interactive job uses InteractiveMode"),
         ));
     }
     spec.insert("submissionMode".to_owned(), INTERACTIVE_MODE.into());
@@ -93,11 +96,11 @@ pub fn interactive(
     cluster(spec, &format!("{path}.spec"), image, env)
 }
 
-/// Sees to it that nothing outlives its use: the cluster goes when the job has ended.
+/// Sets defaults that delete the cluster after the job has ended, and limit the job's run time.
 pub fn lifetime(spec: &mut Map<String, Value>) {
     let mut defaults = vec![("backoffLimit", json!(0)), ("activeDeadlineSeconds", json!(ACTIVE_DEADLINE_S))];
-    // KubeRay accepts these two neither beside a strategy of the user's, nor with a cluster that
-    // the job does not own.
+    // KubeRay rejects these two fields together with a `deletionStrategy`, and on a cluster that the job
+    // does not own.
     if !has(spec, "deletionStrategy") && !has(spec, "clusterSelector") {
         defaults.push(("shutdownAfterJobFinishes", json!(true)));
         if matches!(spec.get("shutdownAfterJobFinishes"), None | Some(Value::Bool(true))) {
@@ -109,7 +112,7 @@ pub fn lifetime(spec: &mut Map<String, Value>) {
     }
 }
 
-/// Completes the cluster that a RayJob makes, unless it uses one that is there.
+/// Completes the cluster of a RayJob, unless the job selects an existing one.
 pub fn cluster(
     spec: &mut Map<String, Value>,
     path: &str,
@@ -123,36 +126,36 @@ pub fn cluster(
     let path = format!("{path}.rayClusterSpec");
     match cluster {
         Value::Object(cluster) => complete_cluster(cluster, &path, image, env),
-        _ => Err(Error::invalid(&path, "is not an object", None)),
+        _ => Err(Error::invalid(&path, "is not an object", Some("write a RayClusterSpec"))),
     }
 }
 
-fn at(field: &str) -> String {
+fn spec_path(field: &str) -> String {
     format!("ray_job.spec.{field}")
 }
 
-/// What a cluster that is yet to be made cannot be given.
-fn unfit(submission: &Submission) -> Vec<FieldError> {
+/// Returns the options that a RayJob does not support, because its cluster does not exist yet.
+fn unsupported(submission: &Submission) -> Vec<FieldError> {
     let mut mistakes = Vec::new();
     if submission.entrypoint_memory.is_some() {
         mistakes.push(mistake(
             "memory",
             "cannot be reserved for the entrypoint of a RayJob",
-            Some("give the head's container memory in ray_job.spec.rayClusterSpec, or set cluster: shared"),
+            Some("set the memory of the head's container in rayClusterSpec, or set cluster: shared"),
         ));
     }
     let env = &submission.runtime_env;
     let modules = env.get("py_modules").and_then(Value::as_array).into_iter().flatten();
-    let places = env.get("working_dir").into_iter().map(|place| ("working_dir", place));
-    for (key, place) in places.chain(modules.map(|place| ("py_modules", place))) {
-        if let Some(path) = place.as_str()
+    let working_dir = env.get("working_dir").into_iter().map(|location| ("working_dir", location));
+    for (key, location) in working_dir.chain(modules.map(|location| ("py_modules", location))) {
+        if let Some(path) = location.as_str()
             && !path.is_empty()
             && !path.contains("://")
         {
             mistakes.push(mistake(
                 &format!("runtime_env.{key}"),
-                &format!("`{path}` is a local path, and there is no cluster yet to take it to"),
-                Some("put the code into the image, name an archive by URL, or set cluster: shared"),
+                &format!("`{path}` is a local path, which cannot be uploaded before the cluster exists"),
+                Some("add the code to the image, write the URL of an archive, or set cluster: shared"),
             ));
         }
     }
@@ -162,8 +165,8 @@ fn unfit(submission: &Submission) -> Vec<FieldError> {
         if length > LONGEST_VARIABLE {
             mistakes.push(mistake(
                 &format!("runtime_env.env_vars.{name}"),
-                &format!("takes {length} bytes, and a program can be given {LONGEST_VARIABLE}"),
-                None,
+                &format!("has {length} bytes with its name, and Linux accepts at most {LONGEST_VARIABLE}"),
+                Some("shorten the value"),
             ));
         }
     }
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_submitted_without_a_shell_and_leaves_nothing_behind() {
+    fn a_job_is_submitted_in_http_mode_and_its_cluster_is_deleted_after_it() {
         let spec = completed(json!({"spec": {"ttlSecondsAfterFinished": 5}}), submission(json!({"a": "$b"})))
             .unwrap();
         for (field, value) in [
@@ -222,19 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn a_users_deletion_rules_are_not_made_invalid_and_a_cluster_that_is_there_is_kept() {
+    fn a_users_deletion_strategy_and_cluster_selector_disable_the_deletion_defaults() {
         let rules = json!({"spec": {"deletionStrategy": {"deletionRules": []}}});
         let spec = completed(rules, submission(json!({}))).unwrap();
         assert!(
             !spec.contains_key("shutdownAfterJobFinishes") && !spec.contains_key("ttlSecondsAfterFinished")
         );
-        let there = json!({"spec": {"clusterSelector": {"ray.io/cluster": "x"}}});
-        let spec = completed(there, submission(json!({}))).unwrap();
+        let existing = json!({"spec": {"clusterSelector": {"ray.io/cluster": "x"}}});
+        let spec = completed(existing, submission(json!({}))).unwrap();
         assert!(!spec.contains_key("shutdownAfterJobFinishes") && !spec.contains_key("rayClusterSpec"));
     }
 
     #[test]
-    fn what_cannot_work_is_told_before_anything_is_made() {
+    fn reserved_fields_and_unsupported_options_are_all_reported() {
         let mut job = submission(json!({"working_dir": ".", "env_vars": {"X": "y".repeat(131_072)}}));
         job.entrypoint_memory = Some(1);
         let manifest = json!({"spec": {

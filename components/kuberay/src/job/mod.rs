@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::{RAY_CLUSTER, RAY_JOB, object};
 
-/// What a reference carries for this component alone: where the job is.
+/// The location of a job, stored in the `details` of its reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A RayJob, which has a cluster of its own.
+    /// A RayJob with a dedicated cluster.
     RayJob {
-        /// Its namespace.
+        /// The RayJob's namespace.
         namespace: String,
-        /// Its name.
+        /// The RayJob's name.
         name: String,
     },
-    /// A Ray job on a cluster that others use too.
+    /// A Ray job on a shared cluster.
     RayCluster {
         /// The cluster's namespace.
         namespace: String,
@@ -28,19 +28,19 @@ pub enum Place {
         name: String,
         /// The cluster's uid, once it is known.
         uid: Option<String>,
-        /// The cluster's dashboard, once it is known.
+        /// The URL of the cluster's dashboard, once it is known.
         dashboard: Option<String>,
     },
 }
 
 impl Place {
-    /// A reference to a job in this place.
+    /// Returns a reference to a job at this location.
     #[must_use]
     pub fn reference(&self, submission_id: &str, dashboard_url: Option<String>) -> JobRef {
         JobRef { submission_id: submission_id.to_owned(), dashboard_url, details: Some(self.text()) }
     }
 
-    /// The place as JSON.
+    /// Returns the location as JSON.
     #[must_use]
     pub fn text(&self) -> String {
         json::text(&match self {
@@ -48,22 +48,22 @@ impl Place {
                 json!({"kind": RAY_JOB.kind, "namespace": namespace, "name": name})
             }
             Self::RayCluster { namespace, name, uid, dashboard } => {
-                let mut place = json!({"kind": RAY_CLUSTER.kind, "namespace": namespace, "name": name});
+                let mut document = json!({"kind": RAY_CLUSTER.kind, "namespace": namespace, "name": name});
                 for (field, value) in [("uid", uid), ("dashboard", dashboard)] {
                     if let Some(value) = value {
-                        place[field] = value.as_str().into();
+                        document[field] = value.as_str().into();
                     }
                 }
-                place
+                document
             }
         })
     }
 
-    /// The place that a reference names.
+    /// Parses the location in a reference. Returns `None` if it has none.
     #[must_use]
     pub fn of(job: &JobRef) -> Option<Self> {
-        let place: Value = json::parse(job.details.as_deref()?.as_bytes()).ok()?;
-        let part = |pointer: &str| object::text(&place, pointer).map(str::to_owned);
+        let document: Value = json::parse(job.details.as_deref()?.as_bytes()).ok()?;
+        let part = |pointer: &str| object::text(&document, pointer).map(str::to_owned);
         let (kind, namespace, name) = (part("/kind")?, part("/namespace")?, part("/name")?);
         if kind == RAY_JOB.kind {
             Some(Self::RayJob { namespace, name })
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_leads_back_to_its_place() {
+    fn the_location_in_a_reference_is_parsed() {
         let (namespace, name) = ("n".to_owned(), "a".to_owned());
         let shared = |uid: Option<&str>, dashboard: Option<&str>| Place::RayCluster {
             namespace: namespace.clone(),

@@ -1,4 +1,4 @@
-//! Making a RayJob once, whatever happens to the answers, and finding it again.
+//! Creates a RayJob exactly once, also when a response is lost, and finds existing ones.
 
 use std::collections::BTreeMap;
 
@@ -23,18 +23,18 @@ use crate::{
     options::JobOptions,
 };
 
-/// What came of making a RayJob.
+/// The outcome of creating a RayJob.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Placed {
-    /// It is there.
+    /// The RayJob exists and is live, or was created by this launch.
     Here,
-    /// One of its name is there, and has ended, or is going.
+    /// A RayJob with the name exists, and has ended or is being deleted.
     Ended(Box<RayJob>),
 }
 
-/// A run's or a step's RayJob, before it is made.
+/// The RayJob of a run or a step, before its creation.
 pub struct Plan {
-    /// Its namespace.
+    /// The RayJob's namespace.
     pub namespace: String,
     submission: Submission,
     options: JobOptions,
@@ -43,7 +43,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans the RayJob of a submission. `role` says what it is for.
+    /// Plans the RayJob of a submission. `role` is the value of the label [`labels::ROLE`], and `namespace`
+    /// the default namespace.
     pub fn new(
         submission: Submission,
         options: JobOptions,
@@ -55,8 +56,8 @@ impl Plan {
         if template.name().is_some() {
             return Err(Error::invalid(
                 "ray_job.metadata.name",
-                "is set, and each run or step needs a name of its own",
-                Some("leave it out"),
+                "is set, but each run or step needs a unique name",
+                Some("remove it"),
             ));
         }
         let namespace = template.namespace().or(options.namespace.as_deref()).unwrap_or(namespace).to_owned();
@@ -71,7 +72,7 @@ impl Plan {
         Ok(Self { namespace, submission, options, origin, owner })
     }
 
-    /// The document, for the `n`-th launch under the submission's name.
+    /// Returns the manifest of the `n`-th repeated launch. 0 is the first launch.
     pub fn document(&self, name: &str, n: u32) -> Result<Value, Error> {
         let mut template = Template::read(self.options.ray_job.clone(), RAY_JOB, "ray_job")?;
         let mut submission = self.submission.clone();
@@ -83,43 +84,46 @@ impl Plan {
         Ok(template.document(RAY_JOB, &self.namespace, name, self.origin.clone(), notes))
     }
 
-    /// The submission id of the `n`-th launch.
+    /// Returns the submission id of the `n`-th repeated launch. 0 is the first launch.
     #[must_use]
     pub fn submission_id(&self, n: u32) -> String {
         ids::again(&self.submission.submission_id, n)
     }
 }
 
-/// Makes a RayJob, or finds the one that is there.
+/// Creates a RayJob, or adopts an existing one with the same name and `jobId`.
+///
+/// # Errors
+/// [`Error::Conflict`] if a RayJob with the name has another `jobId`.
 pub fn place<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     namespace: &str,
     document: &Value,
 ) -> Result<Placed, Error> {
-    let there = match kubernetes.create(RAY_JOB, namespace, document)? {
+    let existing = match kubernetes.create(RAY_JOB, namespace, document)? {
         Created::Made(_) => return Ok(Placed::Here),
-        Created::There(there) => RayJob::read(&there),
+        Created::There(existing) => RayJob::read(&existing),
     };
     let ours = RayJob::read(document);
     let launch = |job: &RayJob| job.metadata.annotations.get(metadata::LAUNCH).cloned();
-    if there.spec.job_id != ours.spec.job_id {
+    if existing.spec.job_id != ours.spec.job_id {
         return Err(Error::Conflict(format!(
-            "the RayJob {namespace}/{} exists, and is not the job {}",
-            ours.metadata.name, ours.spec.job_id
+            "the RayJob {namespace}/{} exists with the jobId `{}` instead of `{}`",
+            ours.metadata.name, existing.spec.job_id, ours.spec.job_id
         )));
     }
-    // An answer was lost, and the job has had time to end since.
-    if launch(&there) == launch(&ours) {
+    // This launch created it and the response was lost, so an ended job counts as launched.
+    if launch(&existing) == launch(&ours) {
         return Ok(Placed::Here);
     }
-    if there.is_deleting() || ray::is_over(there.status().state) {
-        return Ok(Placed::Ended(Box::new(there)));
+    if existing.is_deleting() || ray::is_over(existing.status().state) {
+        return Ok(Placed::Ended(Box::new(existing)));
     }
-    warn!("the RayJob {namespace}/{} is there already and has not ended: it is used", ours.metadata.name);
+    warn!("reusing the RayJob {namespace}/{}, which exists and has not ended", ours.metadata.name);
     Ok(Placed::Here)
 }
 
-/// The RayJobs that a selector matches.
+/// Returns the RayJobs with these labels.
 pub fn list<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     namespace: &str,
@@ -130,7 +134,7 @@ pub fn list<H: Http, C: Clock>(
     Ok(object::elements(&listed, "/items").map(RayJob::read).collect())
 }
 
-/// What selects the RayJobs of a role, and of one run where that is given.
+/// Returns the labels of a role's objects, restricted to one run if given.
 #[must_use]
 pub fn selector(role: &str, run_id: Option<&str>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
@@ -139,7 +143,7 @@ pub fn selector(role: &str, run_id: Option<&str>) -> BTreeMap<String, String> {
     all
 }
 
-/// The latest launch of a job, among those listed, that is not before the reference's own.
+/// Returns the RayJob of the latest launch of a step, not earlier than the launch of `submission_id`.
 #[must_use]
 pub fn latest<'j>(listed: &'j [RayJob], submission_id: &str) -> Option<&'j RayJob> {
     let (first, launches) = ids::base(submission_id);
@@ -153,21 +157,21 @@ pub fn latest<'j>(listed: &'j [RayJob], submission_id: &str) -> Option<&'j RayJo
         .map(|(_, job)| job)
 }
 
-/// The status that a reference asks for.
+/// Returns a job's status, or [`missing`] without a job.
 #[must_use]
 pub fn status_of(job: Option<&RayJob>, reference: &JobRef) -> JobStatus {
     job.map_or_else(|| missing(reference), RayJob::status)
 }
 
-/// There is no such RayJob.
+/// Returns the status of a job that does not exist.
 #[must_use]
 pub fn missing(reference: &JobRef) -> JobStatus {
     let message = match Place::of(reference) {
-        Some(Place::RayJob { namespace, name }) => format!("there is no RayJob {namespace}/{name}"),
+        Some(Place::RayJob { namespace, name }) => format!("the RayJob {namespace}/{name} does not exist"),
         Some(Place::RayCluster { namespace, name, .. }) => {
-            format!("the RayCluster {namespace}/{name} is gone, and its jobs with it")
+            format!("the RayCluster {namespace}/{name} does not exist, nor do its Ray jobs")
         }
-        None => format!("there is no job {}", reference.submission_id),
+        None => format!("the Ray job {} does not exist", reference.submission_id),
     };
     JobStatus { message: Some(message), ..ray::missing(&reference.submission_id) }
 }

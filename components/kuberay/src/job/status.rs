@@ -1,8 +1,7 @@
-//! KubeRay's word on a RayJob, in the contract's vocabulary.
+//! Converts the status of a RayJob to the contract's records.
 //!
-//! A RayJob has two states: that of the job in Ray (`jobStatus`), and KubeRay's own
-//! (`jobDeploymentStatus`), which also knows of what comes before and of what fails around it
-//! (KubeRay API, `RayJobStatus`).
+//! A RayJob has two states (KubeRay API, `RayJobStatus`): `jobStatus` is Ray's, and `jobDeploymentStatus` is
+//! KubeRay's, which also covers the time before the submission and failures outside the job.
 
 use std::collections::BTreeMap;
 
@@ -12,63 +11,63 @@ use serde_json::Value;
 
 use crate::kubernetes::object;
 
-/// What is looked at of a RayJob. The rest, which can be long, is not kept.
+/// The fields of a RayJob that this component reads. The rest can be long and is dropped.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RayJob {
-    /// Its metadata.
+    /// The field `metadata`.
     pub metadata: Metadata,
-    /// Its spec.
+    /// The field `spec`.
     pub spec: Spec,
-    /// KubeRay's word.
+    /// The field `status`, as KubeRay reports it.
     pub status: Status,
 }
 
-/// What is looked at of the metadata.
+/// The fields of the metadata that this component reads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Its uid.
+    /// The uid.
     pub uid: String,
-    /// Its annotations.
+    /// The annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Set once it is going.
+    /// Set while the object is being deleted.
     pub deletion_timestamp: Option<String>,
 }
 
-/// What is looked at of the spec.
+/// The fields of the spec that this component reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
     /// The id under which KubeRay submits the job.
     pub job_id: String,
 }
 
-/// What is looked at of the status.
+/// The fields of the status that this component reads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
     /// Ray's status of the job.
     pub job_status: String,
-    /// KubeRay's status.
+    /// KubeRay's status of the job.
     pub job_deployment_status: String,
-    /// Why it failed, in a word.
+    /// The reason of a failure, in one word.
     pub reason: String,
-    /// Why it failed, in a sentence.
+    /// The reason of a failure, in a sentence.
     pub message: String,
-    /// The cluster it runs on.
+    /// The name of the RayCluster that runs the job.
     pub ray_cluster_name: String,
-    /// The dashboard's service, as `host:port`.
+    /// The address of the dashboard's service, as `host:port`.
     pub dashboard_url: String,
-    /// The cluster's status, while it is made.
+    /// The status of the RayCluster.
     pub ray_cluster_status: Value,
 }
 
 impl RayJob {
-    /// Fields of a RayJob that are not looked at and can be long.
+    /// Fields of a RayJob that can be long and are dropped before parsing.
     pub const LEFT_OUT: [&str; 2] = ["managedFields", "rayClusterSpec"];
 
-    /// Reads a document. What is missing or of another type is empty.
+    /// Reads a manifest. A field that is missing or has another type becomes empty.
     #[must_use]
     pub fn read(document: &Value) -> Self {
         let part = |pointer: &str| object::text(document, pointer).unwrap_or_default().to_owned();
@@ -97,15 +96,16 @@ impl RayJob {
         }
     }
 
-    /// Whether it is going.
+    /// Returns whether the RayJob is being deleted.
     #[must_use]
     pub fn is_deleting(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// Where its cluster's dashboard is reached, as soon as KubeRay knows.
+    /// Returns the URL of the cluster's dashboard, once KubeRay reports it.
     ///
-    /// KubeRay names the service with the cluster's domain; without it, the name holds everywhere.
+    /// KubeRay's name of the service includes the DNS domain of the Kubernetes cluster. The returned name
+    /// omits it, because `<service>.<namespace>.svc` resolves in every cluster.
     #[must_use]
     pub fn dashboard(&self) -> Option<String> {
         let authority = self.status.dashboard_url.trim_start_matches("http://");
@@ -114,14 +114,14 @@ impl RayJob {
         Some(format!("http://{service}.{}.svc:{port}", self.metadata.namespace))
     }
 
-    /// Its status, under the id of the reference that asks.
+    /// Returns the job's status, with `spec.jobId` as the submission id.
     #[must_use]
     pub fn status(&self) -> JobStatus {
         of(&self.spec.job_id, &self.status, self.is_deleting())
     }
 }
 
-/// The status of a whole document.
+/// Returns the status of a RayJob manifest.
 #[must_use]
 pub fn of_value(submission_id: &str, document: &Value) -> JobStatus {
     let job = RayJob::read(document);
@@ -132,28 +132,33 @@ fn of(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
     let rays = ray::state(&status.job_status);
     let rays_end = ray::is_over(rays).then_some(rays);
     let (state, why) = match status.job_deployment_status.as_str() {
-        // Ray's own end of the job counts, whatever happened around it since.
+        // A final status in Ray counts, whatever KubeRay reports afterwards.
         _ if rays_end.is_some() => (rays, None),
         "Failed" | "ValidationFailed" => (JobState::Failed, None),
         "Complete" => {
-            (JobState::Unknown, Some(format!("it is complete, and Ray says `{}`", status.job_status)))
+            let text =
+                format!("KubeRay reports Complete, but the job status in Ray is `{}`", status.job_status);
+            (JobState::Unknown, Some(text))
         }
-        _ if is_deleting => (JobState::Stopped, Some("it is being deleted".to_owned())),
-        "" => (JobState::Pending, Some("KubeRay has not looked at it yet".to_owned())),
-        "Initializing" => (JobState::Pending, Some(format!("its cluster is being made{}", head(status)))),
+        _ if is_deleting => (JobState::Stopped, Some("the RayJob is being deleted".to_owned())),
+        "" => (JobState::Pending, Some("KubeRay has not processed the RayJob yet".to_owned())),
+        "Initializing" => {
+            (JobState::Pending, Some(format!("the Ray cluster is starting{}", head_condition(status))))
+        }
         "Running" if rays == JobState::Running => (JobState::Running, None),
         "Running" => {
-            (JobState::Pending, Some("its cluster is ready, and the job is about to start".to_owned()))
+            (JobState::Pending, Some("the Ray cluster is ready, and the job has not started yet".to_owned()))
         }
-        "Waiting" => (JobState::Pending, Some("its cluster waits for somebody to submit a job".to_owned())),
-        "Retrying" => (JobState::Pending, Some("KubeRay tries it again on a new cluster".to_owned())),
-        "Suspending" | "Suspended" => (JobState::Pending, Some("it is suspended".to_owned())),
-        other => (
-            JobState::Unknown,
-            Some(format!("KubeRay reports the status `{other}`, which is not known here")),
-        ),
+        "Waiting" => (JobState::Pending, Some("the Ray cluster waits for a job to be submitted".to_owned())),
+        "Retrying" => {
+            (JobState::Pending, Some("KubeRay is retrying the job on a new Ray cluster".to_owned()))
+        }
+        "Suspending" | "Suspended" => (JobState::Pending, Some("the RayJob is suspended".to_owned())),
+        other => {
+            (JobState::Unknown, Some(format!("KubeRay reports the unknown jobDeploymentStatus `{other}`")))
+        }
     };
-    let said = (!status.message.is_empty()).then(|| status.message.clone());
+    let kuberays = (!status.message.is_empty()).then(|| status.message.clone());
     let error_type = match state {
         JobState::Failed if !status.reason.is_empty() => Some(status.reason.clone()),
         JobState::Failed => Some(status.job_deployment_status.clone()).filter(|name| !name.is_empty()),
@@ -162,14 +167,14 @@ fn of(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
     JobStatus {
         submission_id: submission_id.to_owned(),
         state,
-        message: why.or(said),
+        message: why.or(kuberays),
         error_type,
         exit_code: None,
     }
 }
 
-/// What KubeRay passes on of the cluster's head.
-fn head(status: &Status) -> String {
+/// Returns why the head's pod is not ready, in parentheses, if KubeRay reports it.
+fn head_condition(status: &Status) -> String {
     let waiting =
         crate::cluster::state::conditions(&serde_json::json!({"status": status.ray_cluster_status}))
             .find(|one| one.kind == "HeadPodReady" && one.status != "True");
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_of_kuberay_has_its_meaning() {
+    fn each_status_of_kuberay_maps_to_a_state() {
         for (deployment, job, expected) in [
             ("", "", JobState::Pending),
             ("Initializing", "", JobState::Pending),
@@ -201,7 +206,7 @@ mod tests {
             ("Complete", "SUCCEEDED", JobState::Succeeded),
             ("Complete", "STOPPED", JobState::Stopped),
             ("Failed", "FAILED", JobState::Failed),
-            // Its cluster, its deadline or its submission failed.
+            // The cluster, the deadline or the submission failed.
             ("Failed", "RUNNING", JobState::Failed),
             ("Failed", "", JobState::Failed),
             ("ValidationFailed", "", JobState::Failed),
@@ -224,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dashboard_is_reached_by_service_and_namespace() {
+    fn the_dashboard_url_has_the_service_and_the_namespace() {
         let job = RayJob::read(&json!({
             "metadata": {"namespace": "ray"},
             "status": {"dashboardURL": "a-head-svc.ray.svc.example.internal:8266"},

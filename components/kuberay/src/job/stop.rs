@@ -1,9 +1,7 @@
-//! Ending RayJobs: their Ray jobs first, so that the work can clean up, then everything that was
-//! made for them.
+//! Stops RayJobs: first their Ray jobs, so that workers can clean up, then the RayJobs and their clusters.
 //!
-//! A RayJob that is deleted takes its cluster along at once, and KubeRay asks Ray to stop the job
-//! without waiting for it. So it is stopped here, where it has begun; where it has not, there is
-//! nothing to wait for.
+//! Deleting a RayJob deletes its cluster at once, and KubeRay does not wait for Ray to stop the job. So a
+//! started Ray job is stopped here first. A job that has not started needs no cleanup.
 
 use std::collections::BTreeMap;
 
@@ -22,24 +20,26 @@ use super::status::RayJob;
 use crate::kubernetes::{Kubernetes, Precondition, RAY_JOB, object};
 
 const LOOK_MS: u64 = 500;
-const LOOKING: &str = "looking at a stopped job";
-/// Ray's word for a job that waits for its resources.
+const LOOKING: &str = "reading the status of a stopped job";
+/// Ray's status of a job that waits for resources.
 const PENDING: &str = "PENDING";
-/// A dashboard that fails so often in a row is gone.
+/// After this many failed polls, the dashboard is considered gone.
 const FAILURES: u32 = 4;
-/// How long KubeRay may take to let go of a RayJob.
+/// How long to wait until a deleted RayJob disappears, that is, until KubeRay removes its finalizer.
 const GOING_MS: u64 = 15_000;
 
-/// What became of a RayJob.
+/// The outcome of stopping a RayJob.
 #[derive(Clone, Debug, PartialEq)]
 pub struct End {
-    /// Its status.
+    /// The job's final status.
     pub status: JobStatus,
-    /// Whether it had ended before anything was done.
+    /// Whether the job had ended before the call.
     pub before: bool,
 }
 
-/// Stops RayJobs, waits until their work has ended, for as long as it may take, and deletes them.
+/// Stops RayJobs, waits up to `patience_ms` until their Ray jobs have ended, and deletes them.
+///
+/// The outcomes are in the order of `jobs`.
 pub fn all<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     jobs: &[&RayJob],
@@ -56,7 +56,7 @@ pub fn all<H: Http, C: Clock>(
     let mut open: BTreeMap<usize, (String, u32)> = jobs
         .iter()
         .enumerate()
-        // KubeRay looks at Ray every few seconds only: what it calls pending may run by now.
+        // KubeRay polls Ray every few seconds, so a job that it reports as pending may be running.
         .filter(|(index, job)| !ends[*index].before && !job.is_deleting())
         .filter_map(|(index, job)| Some((index, (job_url(job)?, 0))))
         .collect();
@@ -72,7 +72,11 @@ pub fn all<H: Http, C: Clock>(
             }
             listener.log(
                 Level::Warning,
-                &format!("{} is deleted without a stop: {}", jobs[index].metadata.name, error.text()),
+                &format!(
+                    "deleting the RayJob {} although its Ray job could not be stopped: {}",
+                    jobs[index].metadata.name,
+                    error.text()
+                ),
             );
         }
     }
@@ -82,33 +86,33 @@ pub fn all<H: Http, C: Clock>(
             return Err(Error::Cancelled);
         }
         kubernetes.clock().sleep_ms(LOOK_MS);
-        look(kubernetes, &mut open, &mut ends);
+        poll(kubernetes, &mut open, &mut ends);
     }
 
-    let mut going = Vec::new();
+    let mut deleted = Vec::new();
     for job in jobs {
-        let meant = Precondition { uid: Some(job.metadata.uid.clone()), resource_version: None };
-        kubernetes.delete(RAY_JOB, &job.metadata.namespace, &job.metadata.name, &meant)?;
-        going.push(*job);
+        let precondition = Precondition { uid: Some(job.metadata.uid.clone()), resource_version: None };
+        kubernetes.delete(RAY_JOB, &job.metadata.namespace, &job.metadata.name, &precondition)?;
+        deleted.push(*job);
     }
-    wait_until_gone(kubernetes, going, listener)?;
+    wait_until_gone(kubernetes, deleted, listener)?;
     for end in &mut ends {
         if !ray::is_over(end.status.state) {
             end.status.state = JobState::Stopped;
-            end.status.message = Some("stopped, and removed".to_owned());
+            end.status.message = Some("stopped, and its RayJob deleted".to_owned());
         }
     }
     Ok(ends)
 }
 
-fn look<H: Http, C: Clock>(
+fn poll<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     open: &mut BTreeMap<usize, (String, u32)>,
     ends: &mut [End],
 ) {
     let indices: Vec<usize> = open.keys().copied().collect();
-    let looks = open.values().map(|(job, _)| Request::get(job.clone())).collect();
-    for (index, answer) in indices.into_iter().zip(kubernetes.http().send_all(looks)) {
+    let requests = open.values().map(|(job, _)| Request::get(job.clone())).collect();
+    for (index, answer) in indices.into_iter().zip(kubernetes.http().send_all(requests)) {
         let job = succeeded(answer).and_then(|mut response| response.json(LOOKING, &Job::LEFT_OUT));
         match job.and_then(|job| Job::read(&job).map_err(|problem| malformed(LOOKING, &problem))) {
             Ok(job) if job.has_ended() => {
@@ -116,7 +120,7 @@ fn look<H: Http, C: Clock>(
                 ends[index].status = ray::of(&id, &job);
                 open.remove(&index);
             }
-            // Ray cannot stop what it has not started, and there is nothing to clean up.
+            // Ray cannot stop a pending job, and such a job has nothing to clean up.
             Ok(job) if job.status == PENDING => {
                 open.remove(&index);
             }
@@ -136,15 +140,15 @@ fn look<H: Http, C: Clock>(
 
 fn wait_until_gone<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
-    mut going: Vec<&RayJob>,
+    mut deleted: Vec<&RayJob>,
     listener: &impl Listener,
 ) -> Result<(), Error> {
     let until = kubernetes.clock().now_ms().saturating_add(GOING_MS);
     loop {
         let mut left = Vec::new();
-        for job in going {
+        for job in deleted {
             match kubernetes.get(RAY_JOB, &job.metadata.namespace, &job.metadata.name) {
-                Ok(there) if object::uid(&there) == job.metadata.uid => left.push(job),
+                Ok(found) if object::uid(&found) == job.metadata.uid => left.push(job),
                 Ok(_) | Err(Error::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -155,18 +159,20 @@ fn wait_until_gone<H: Http, C: Clock>(
         }
         if kubernetes.clock().now_ms() >= until {
             let text = format!(
-                "the RayJob {}/{} is deleted, and goes as soon as KubeRay's operator lets go of it; does it run?",
-                first.metadata.namespace, first.metadata.name
+                "the RayJob {}/{} is still being deleted after {} s; is the KubeRay operator running?",
+                first.metadata.namespace,
+                first.metadata.name,
+                GOING_MS / 1_000
             );
             listener.log(Level::Warning, &text);
             return Ok(());
         }
-        going = left;
+        deleted = left;
         kubernetes.clock().sleep_ms(LOOK_MS);
     }
 }
 
-/// The job in Ray's Jobs API.
+/// Returns the URL of the job in Ray's Jobs API.
 fn job_url(job: &RayJob) -> Option<String> {
     Some(format!("{}/api/jobs/{}", job.dashboard()?, url::encode(&job.spec.job_id)))
 }
@@ -175,6 +181,6 @@ fn succeeded(answer: Result<Response, Error>) -> Result<Response, Error> {
     let response = answer?;
     match response.status {
         200..=299 => Ok(response),
-        status => Err(Error::backend(status, "Refused", "Ray's dashboard refuses")),
+        status => Err(Error::backend(status, "Refused", "Ray's dashboard rejected the request")),
     }
 }

@@ -1,7 +1,7 @@
-//! What the API server's answers mean.
+//! Converts responses of the API server to errors.
 //!
-//! A failure is a `Status` object (Kubernetes API, `meta/v1`): its reason and its details decide,
-//! not its text.
+//! A failure is a `Status` object (Kubernetes API, `meta/v1`). The error follows from its code, reason and
+//! details. Only unknown fields are parsed from its message.
 
 use dagster_ray_sdk::{
     Error,
@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use super::{Kind, object};
 
-/// How much of a failure's text is read.
+/// The maximum size of a failure's body, in bytes.
 const TEXT_LIMIT: u64 = 64 * 1024;
 
-/// What was asked.
+/// A request, for error messages and access rules.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
-    /// The verb, as a Role names it.
+    /// The verb, as in a Kubernetes Role.
     pub(super) verb: &'static str,
     pub(super) kind: Kind,
     pub(super) namespace: &'a str,
@@ -27,12 +27,13 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// What was asked, for a message.
+    /// Returns the request as text, for messages.
     pub(super) fn label(&self) -> String {
         let name = self.name.map(|name| format!("/{name}")).unwrap_or_default();
         format!("{} {} {}{name}", self.verb, self.kind.resource, self.namespace)
     }
 
+    /// Returns the rule of a Role that allows the request, as YAML.
     fn rule(&self) -> String {
         format!(
             "- {{apiGroups: [\"{}\"], resources: [\"{}\"], verbs: [\"{}\"]}}",
@@ -41,7 +42,7 @@ impl Asked<'_> {
     }
 }
 
-/// What is looked at of a `Status`.
+/// The fields of a `Status` that this component reads.
 #[derive(Debug, Default)]
 struct Status {
     reason: String,
@@ -61,7 +62,7 @@ struct Cause {
 }
 
 impl Status {
-    /// Reads a failure's text, if it is a `Status`.
+    /// Parses the body of a failure. Returns `None` if it is not a `Status`.
     fn read(text: &str) -> Option<Self> {
         let document = json::parse(text.as_bytes()).ok()?;
         let part = |document, pointer| object::text(document, pointer).unwrap_or_default().to_owned();
@@ -84,7 +85,7 @@ impl Status {
     }
 }
 
-/// Passes a success on, and turns everything else into the error that it means.
+/// Returns a successful response, and converts any other to an error.
 pub(super) fn accept(mut response: Response, asked: &Asked<'_>) -> Result<Response, Error> {
     if (200..300).contains(&response.status) {
         return Ok(response);
@@ -94,14 +95,14 @@ pub(super) fn accept(mut response: Response, asked: &Asked<'_>) -> Result<Respon
     Err(failure(response.status, retry_after, &text, asked))
 }
 
-/// The error that a failure's document means.
+/// Converts the body of a failure to an error.
 pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: &Asked<'_>) -> Error {
     let status = Status::read(text);
     let known = status.is_some();
     let status = status.unwrap_or_default();
     let code = if status.code == 0 { code } else { status.code };
     let label = asked.label();
-    let said = if status.message.is_empty() { text.trim() } else { status.message.as_str() };
+    let message = if status.message.is_empty() { text.trim() } else { status.message.as_str() };
     let refused = |reason: &str, message: String| {
         Error::Backend(ApiError {
             status: code,
@@ -111,12 +112,12 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
         })
     };
     match code {
-        // The host has the credentials, and has said what is wrong with them.
-        401 => refused("Unauthorized", format!("{label}: {said}")),
+        // The host adds the credentials, and its message says what is wrong with them.
+        401 => refused("Unauthorized", format!("{label}: {message}")),
         403 => refused(
             "Forbidden",
             format!(
-                "{label}: {said}; if a rule is missing, add this one to a Role in the namespace {}: {}",
+                "{label}: {message}; if a rule is missing, add this one to a Role in the namespace {}: {}",
                 asked.namespace,
                 asked.rule()
             ),
@@ -128,38 +129,38 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
             Error::NotFound(format!("there is no {} {}/{}", asked.kind.kind, asked.namespace, status.name))
         }
         404 if known && status.reason == "NotFound" && asked.name.is_some() && asked.verb != "create" => {
-            Error::NotFound(format!("{label}: {said}"))
+            Error::NotFound(format!("{label}: {message}"))
         }
         404 if asked.kind.group == "ray.io" => refused(
             "KubeRayMissing",
             format!(
-                "{label}: the cluster does not know {}.ray.io/{}: KubeRay's custom resources are not installed; install the KubeRay operator, 1.4 or later",
+                "{label}: the custom resource {}.ray.io/{} is not installed; install the KubeRay operator, 1.4 or later",
                 asked.kind.resource, asked.kind.version
             ),
         ),
-        404 => refused("NotFound", format!("{label}: {said}")),
-        409 => Error::Conflict(format!("{label}: {said}")),
-        // A patch that names another uid or an old state is refused for a field that cannot change.
+        404 => refused("NotFound", format!("{label}: {message}")),
+        409 => Error::Conflict(format!("{label}: {message}")),
+        // The API server rejects a patch with another uid, because the uid is immutable.
         422 if status.causes.iter().any(|cause| cause.field == "metadata.uid") => {
-            Error::Conflict(format!("{label}: it is another one than was meant"))
+            Error::Conflict(format!("{label}: the object was replaced by another one with the same name"))
         }
-        422 => Error::InvalidConfig(wrong_fields(&status, said)),
-        400 if let Some(fields) = unknown_fields(said) => Error::InvalidConfig(fields),
+        422 => Error::InvalidConfig(wrong_fields(&status, message)),
+        400 if let Some(fields) = unknown_fields(message) => Error::InvalidConfig(fields),
         429 | 500..=599 => Error::Unavailable(RetryHint {
-            reason: format!("{label}: the API server answered {code}: {said}"),
+            reason: format!("{label}: the API server answered {code}: {message}"),
             after_ms: status.retry_after_s.or(retry_after_s).map(|seconds| seconds.saturating_mul(1_000)),
             maybe_applied: code != 429 && !matches!(asked.verb, "get" | "list" | "watch"),
         }),
         _ => refused(
             if status.reason.is_empty() { "Refused" } else { &status.reason },
-            format!("{label}: {said}"),
+            format!("{label}: {message}"),
         ),
     }
 }
 
-fn wrong_fields(status: &Status, said: &str) -> Vec<FieldError> {
+fn wrong_fields(status: &Status, message: &str) -> Vec<FieldError> {
     if status.causes.is_empty() {
-        return vec![FieldError { path: "manifest".to_owned(), problem: said.to_owned(), hint: None }];
+        return vec![FieldError { path: "manifest".to_owned(), problem: message.to_owned(), hint: None }];
     }
     status
         .causes
@@ -172,10 +173,10 @@ fn wrong_fields(status: &Status, said: &str) -> Vec<FieldError> {
         .collect()
 }
 
-/// The fields that strict validation does not know: `unknown field "spec.workers"`. The API server
-/// names them in a text only.
-fn unknown_fields(said: &str) -> Option<Vec<FieldError>> {
-    let (_, list) = said.split_once("strict decoding error: ")?;
+/// Parses the fields that strict validation rejects, such as `unknown field "spec.workers"`. The API server
+/// names them only in the message.
+fn unknown_fields(message: &str) -> Option<Vec<FieldError>> {
+    let (_, list) = message.split_once("strict decoding error: ")?;
     let fields: Vec<FieldError> = list
         .split(", ")
         .filter_map(|one| {
@@ -183,7 +184,7 @@ fn unknown_fields(said: &str) -> Option<Vec<FieldError>> {
             Some(FieldError {
                 path: path.trim_end_matches('"').to_owned(),
                 problem: format!("is an {}", problem.trim()),
-                hint: Some("the installed version of KubeRay has no such field".to_owned()),
+                hint: Some("remove it, or install a version of KubeRay that has this field".to_owned()),
             })
         })
         .collect();
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forbidden_names_the_rule_to_add() {
+    fn a_forbidden_request_names_the_rule_to_add() {
         let text = r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"rayclusters.ray.io is forbidden: User \"x\" cannot create"}"#;
         let Error::Backend(api) = failure(403, None, text, &asked("create")) else { panic!() };
         assert_eq!((api.status, api.reason.as_str()), (403, "Forbidden"));
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_object_namespace_and_operator_are_three_things() {
+    fn a_missing_object_namespace_and_custom_resource_are_distinguished() {
         let gone = r#"{"kind":"Status","code":404,"reason":"NotFound","message":"m","details":{"name":"a","kind":"rayclusters"}}"#;
         assert!(
             matches!(failure(404, None, gone, &asked("get")), Error::NotFound(text) if text.contains("ray/a"))
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_manifest_is_told_field_by_field() {
+    fn an_invalid_manifest_is_reported_field_by_field() {
         let text = r#"{"kind":"Status","code":422,"reason":"Invalid","message":"m","details":{"causes":[{"reason":"FieldValueRequired","message":"Required value","field":"spec.workerGroupSpecs[0].groupName"}]}}"#;
         let Error::InvalidConfig(fields) = failure(422, None, text, &asked("create")) else { panic!() };
         assert_eq!(fields[0].path, "spec.workerGroupSpecs[0].groupName");

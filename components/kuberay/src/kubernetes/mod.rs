@@ -1,7 +1,7 @@
-//! A small Kubernetes client: objects as JSON, over the host's `kubernetes.internal`.
+//! A small Kubernetes client with JSON objects, over the host's virtual authority `kubernetes.internal`.
 //!
 //! The host adds the API server's address, TLS and credentials, and checks each request against the
-//! grant.
+//! component's grant.
 
 mod answers;
 pub mod object;
@@ -18,34 +18,34 @@ use serde_json::{Value, json};
 
 use answers::{Asked, accept};
 
-/// The authority that stands for the API server.
+/// The base URL of the API server.
 pub const AUTHORITY: &str = "http://kubernetes.internal";
 
-/// A kind of object, as the API server files it.
+/// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// The API group, or nothing for the core group.
+    /// The API group. Empty for the core group.
     pub group: &'static str,
-    /// The group's version.
+    /// The version of the API group.
     pub version: &'static str,
-    /// The name in paths, such as `rayclusters`.
+    /// The resource name in URLs, such as `rayclusters`.
     pub resource: &'static str,
-    /// The name in documents, such as `RayCluster`.
+    /// The kind in manifests, such as `RayCluster`.
     pub kind: &'static str,
 }
 
-/// KubeRay's cluster.
+/// KubeRay's RayCluster.
 pub const RAY_CLUSTER: Kind =
     Kind { group: "ray.io", version: "v1", resource: "rayclusters", kind: "RayCluster" };
-/// KubeRay's job, with a cluster of its own.
+/// KubeRay's RayJob.
 pub const RAY_JOB: Kind = Kind { group: "ray.io", version: "v1", resource: "rayjobs", kind: "RayJob" };
 /// A pod.
 pub const POD: Kind = Kind { group: "", version: "v1", resource: "pods", kind: "Pod" };
-/// What happened to an object.
+/// An event.
 pub const EVENT: Kind = Kind { group: "", version: "v1", resource: "events", kind: "Event" };
 
 impl Kind {
-    /// What stands in documents as `apiVersion`.
+    /// Returns the `apiVersion` of manifests.
     #[must_use]
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -62,14 +62,14 @@ impl Kind {
     }
 }
 
-/// Which objects to look at.
+/// Selects objects for a list or a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// The one of this name.
+    /// The object with this name.
     Name(String),
-    /// Those that this label selector matches. An empty one matches all.
+    /// The objects that match this label selector. An empty selector matches all objects.
     Labels(String),
-    /// Those that this field selector matches.
+    /// The objects that match this field selector.
     Fields(String),
 }
 
@@ -84,36 +84,36 @@ impl Selection {
     }
 }
 
-/// What came of creating an object of a name.
+/// The outcome of creating an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Created {
-    /// It was made, as it is now.
+    /// The object was created.
     Made(Value),
-    /// There was one of that name, be it by an earlier try whose answer was lost.
+    /// An object with the name exists. An earlier attempt whose response was lost may have created it.
     There(Value),
 }
 
-/// What came of deleting an object.
+/// The outcome of deleting an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
-    /// It goes: at once, or when those who watch over it let go.
+    /// The object is deleted at once, or when its finalizers are removed.
     Accepted,
-    /// It was not there.
+    /// The object does not exist.
     Gone,
-    /// It is another one, or has changed, and was left alone.
+    /// The precondition failed, and the object was not deleted.
     Changed,
 }
 
-/// Which very object is meant, where more than its name has to be right.
+/// The preconditions of a deletion. An absent field is not checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Precondition {
-    /// Its uid.
+    /// The required uid.
     pub uid: Option<String>,
-    /// The state in which it was seen.
+    /// The required resource version.
     pub resource_version: Option<String>,
 }
 
-/// The API server, as the host lends it.
+/// A client of the API server.
 pub struct Kubernetes<H, C> {
     http: H,
     clock: C,
@@ -121,29 +121,34 @@ pub struct Kubernetes<H, C> {
 }
 
 impl<H: Http, C: Clock> Kubernetes<H, C> {
-    /// An API server that is away for some seconds is waited for.
+    /// Creates a client that retries transient errors for some seconds, such as those of a restarting API
+    /// server.
     pub fn new(http: H, clock: C) -> Self {
         Self { http, clock, retry: Policy { attempts: 6, first_wait_ms: 250, longest_wait_ms: 4_000 } }
     }
 
-    /// The clock.
+    /// Returns the clock.
     pub fn clock(&self) -> &C {
         &self.clock
     }
 
-    /// The HTTP beneath, for services of the cluster.
+    /// Returns the HTTP client, for requests to services in the cluster.
     pub fn http(&self) -> &H {
         &self.http
     }
 
-    /// One object. That there is none is [`Error::NotFound`].
+    /// Returns an object.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it does not exist.
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Value, Error> {
-        let request = Request::get(at(kind, namespace, name));
-        self.ask(&request, &Asked { verb: "get", kind, namespace, name: Some(name) }, &[])
+        let request = Request::get(object_url(kind, namespace, name));
+        self.send(&request, &Asked { verb: "get", kind, namespace, name: Some(name) }, &[])
     }
 
-    /// Many objects, with the list's `resourceVersion` in its `metadata`. Fields of these names are
-    /// `left_out` of the objects: what is long and not looked at would take all memory.
+    /// Returns a list of objects, with the list's `resourceVersion` in its `metadata`.
+    ///
+    /// Fields named in `left_out` are dropped from the objects while parsing, to save memory.
     pub fn list(
         &self,
         kind: Kind,
@@ -151,25 +156,25 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         which: &Selection,
         left_out: &[&str],
     ) -> Result<Value, Error> {
-        let request = Request::get(listing(kind, namespace, &[which.query()]));
-        self.ask(&request, &Asked { verb: "list", kind, namespace, name: None }, left_out)
+        let request = Request::get(collection_url(kind, namespace, &[which.query()]));
+        self.send(&request, &Asked { verb: "list", kind, namespace, name: None }, left_out)
     }
 
-    /// Makes an object, or returns the one of its name that is there.
+    /// Creates an object, or returns the existing one with its name.
     ///
-    /// Unknown and doubled fields are refused by the API server instead of being dropped
-    /// (`fieldValidation=Strict`).
+    /// With `fieldValidation=Strict`, the API server rejects unknown and duplicate fields instead of dropping
+    /// them.
     pub fn create(&self, kind: Kind, namespace: &str, document: &Value) -> Result<Created, Error> {
         let name = object::name(document).to_owned();
         let query = ["fieldValidation=Strict".to_owned()];
-        let request = Request::post(listing(kind, namespace, &query)).json(document);
+        let request = Request::post(collection_url(kind, namespace, &query)).json(document);
         let asked = Asked { verb: "create", kind, namespace, name: Some(&name) };
         loop {
-            match self.ask(&request, &asked, &[]) {
+            match self.send(&request, &asked, &[]) {
                 Ok(made) => return Ok(Created::Made(made)),
                 Err(Error::Conflict(_)) => match self.get(kind, namespace, &name) {
-                    Ok(there) => return Ok(Created::There(there)),
-                    // It has gone in between.
+                    Ok(existing) => return Ok(Created::There(existing)),
+                    // It was deleted between the two requests.
                     Err(Error::NotFound(_)) => self.clock.sleep_ms(200),
                     Err(error) => return Err(error),
                 },
@@ -178,20 +183,21 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         }
     }
 
-    /// Changes an object by a JSON merge patch (RFC 7386), or by the steps of a JSON patch (RFC 6902).
+    /// Changes an object by a JSON merge patch (RFC 7386, an object) or a JSON patch (RFC 6902, a list).
     ///
-    /// A merge patch that carries `metadata.uid` only fits that very object, and one that carries
-    /// `metadata.resourceVersion` only the state in which it was seen: [`Error::Conflict`] otherwise.
+    /// # Errors
+    /// [`Error::Conflict`] if a merge patch has a `metadata.uid` or a `metadata.resourceVersion` that differs
+    /// from the object's.
     pub fn patch(&self, kind: Kind, namespace: &str, name: &str, patch: &Value) -> Result<Value, Error> {
         let media =
             if patch.is_array() { "application/json-patch+json" } else { "application/merge-patch+json" };
-        let request = Request::new(Method::Patch, at(kind, namespace, name))
+        let request = Request::new(Method::Patch, object_url(kind, namespace, name))
             .header("content-type", media)
             .body(json::text(patch));
-        self.ask(&request, &Asked { verb: "patch", kind, namespace, name: Some(name) }, &[])
+        self.send(&request, &Asked { verb: "patch", kind, namespace, name: Some(name) }, &[])
     }
 
-    /// Deletes an object, and lets the garbage collector take what it owns.
+    /// Deletes an object. The garbage collector deletes the objects that it owns in the background.
     pub fn delete(
         &self,
         kind: Kind,
@@ -207,9 +213,9 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
                 options["preconditions"][field] = value.as_str().into();
             }
         }
-        let request = Request::delete(at(kind, namespace, name)).json(&options);
+        let request = Request::delete(object_url(kind, namespace, name)).json(&options);
         let asked = Asked { verb: "delete", kind, namespace, name: Some(name) };
-        match self.ask(&request, &asked, &[]) {
+        match self.send(&request, &asked, &[]) {
             Ok(_) => Ok(Deleted::Accepted),
             Err(Error::NotFound(_)) => Ok(Deleted::Gone),
             Err(Error::Conflict(_)) => Ok(Deleted::Changed),
@@ -217,7 +223,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         }
     }
 
-    /// The last lines that a container wrote, or its predecessor where it was restarted.
+    /// Returns the last log lines of a container, or of its previous instance if `previous` is set.
     pub fn log(
         &self,
         namespace: &str,
@@ -230,7 +236,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
 
         let address = format!(
             "{}/log?container={}&tailLines={lines}&previous={previous}",
-            at(POD, namespace, pod),
+            object_url(POD, namespace, pod),
             url::encode(container)
         );
         let kind = Kind { resource: "pods/log", ..POD };
@@ -238,7 +244,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         accept(self.http.send(Request::get(address))?, &asked)?.text(LONGEST)
     }
 
-    /// A stream of what happens to objects after a state in which they were seen.
+    /// Opens a watch of the changes after `resource_version`. The API server ends it after `seconds`.
     fn stream(
         &self,
         kind: Kind,
@@ -247,7 +253,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         resource_version: &str,
         seconds: u64,
     ) -> Result<Response, Error> {
-        /// Between two bookmarks lies about a minute: a connection that is silent for longer is dead.
+        /// The API server sends a bookmark about every minute, so a connection silent for longer is dead.
         const SILENCE_MS: u64 = 150_000;
 
         let query = [
@@ -257,23 +263,23 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
             format!("timeoutSeconds={seconds}"),
             which.query(),
         ];
-        let request = Request::get(listing(kind, namespace, &query))
+        let request = Request::get(collection_url(kind, namespace, &query))
             .timeouts(Timeouts { between_bytes_ms: Some(SILENCE_MS), ..Timeouts::default() });
         accept(self.http.send(request)?, &Asked { verb: "watch", kind, namespace, name: None })
     }
 
-    fn ask(&self, request: &Request, asked: &Asked<'_>, left_out: &[&str]) -> Result<Value, Error> {
+    fn send(&self, request: &Request, asked: &Asked<'_>, left_out: &[&str]) -> Result<Value, Error> {
         self.retry.run(&self.clock, || {
             accept(self.http.send(request.clone())?, asked)?.json(&asked.label(), left_out)
         })
     }
 }
 
-fn at(kind: Kind, namespace: &str, name: &str) -> String {
+fn object_url(kind: Kind, namespace: &str, name: &str) -> String {
     format!("{}/{}", kind.path(namespace), url::encode(name))
 }
 
-fn listing(kind: Kind, namespace: &str, query: &[String]) -> String {
+fn collection_url(kind: Kind, namespace: &str, query: &[String]) -> String {
     let query: Vec<&str> = query.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
     let mark = if query.is_empty() { "" } else { "?" };
     format!("{}{mark}{}", kind.path(namespace), query.join("&"))
@@ -285,17 +291,17 @@ mod tests {
 
     use super::*;
 
-    fn there(status: u16, reason: &str) -> Act {
+    fn failure(status: u16, reason: &str) -> Act {
         let body =
             json!({"kind": "Status", "status": "Failure", "reason": reason, "code": status, "message": "m"});
         Act::answer(status, body.to_string())
     }
 
     #[test]
-    fn an_object_whose_answer_was_lost_is_found_and_not_made_twice() {
+    fn create_returns_the_existing_object_when_the_response_is_lost() {
         let http = ScriptedHttp::new([
             Act::Fault(Error::unavailable("reset", true)),
-            there(409, "AlreadyExists"),
+            failure(409, "AlreadyExists"),
             Act::answer(200, r#"{"metadata": {"name": "a", "uid": "1"}}"#),
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
@@ -313,22 +319,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_very_object_that_was_meant_is_deleted() {
-        let http = ScriptedHttp::new([there(409, "Conflict"), there(404, "NotFound")]);
+    fn delete_sends_preconditions_and_distinguishes_changed_from_gone() {
+        let http = ScriptedHttp::new([failure(409, "Conflict"), failure(404, "NotFound")]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
-        let meant = Precondition { uid: Some("1".into()), resource_version: Some("7".into()) };
-        assert_eq!(kubernetes.delete(RAY_JOB, "ray", "a", &meant).unwrap(), Deleted::Changed);
-        assert_eq!(kubernetes.delete(RAY_JOB, "ray", "a", &meant).unwrap(), Deleted::Gone);
+        let precondition = Precondition { uid: Some("1".into()), resource_version: Some("7".into()) };
+        assert_eq!(kubernetes.delete(RAY_JOB, "ray", "a", &precondition).unwrap(), Deleted::Changed);
+        assert_eq!(kubernetes.delete(RAY_JOB, "ray", "a", &precondition).unwrap(), Deleted::Gone);
         let body: Value = serde_json::from_slice(&http.requests()[0].body).unwrap();
         assert_eq!(body["preconditions"], json!({"uid": "1", "resourceVersion": "7"}));
     }
 
     #[test]
-    fn an_api_server_that_is_restarted_is_asked_again() {
+    fn requests_to_a_restarting_api_server_are_retried() {
         let http = ScriptedHttp::new([
             Act::Fault(Error::unavailable("refused", false)),
-            there(503, "ServiceUnavailable"),
-            there(429, "TooManyRequests"),
+            failure(503, "ServiceUnavailable"),
+            failure(429, "TooManyRequests"),
             Act::answer(200, r#"{"items": []}"#),
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());

@@ -1,7 +1,7 @@
-//! Watching objects: one list, then one stream for as long as it lasts.
+//! Watches objects with one list, followed by a stream of changes.
 //!
-//! A stream that ends is opened again where it stopped, and one whose place the API server has
-//! forgotten (410 Gone) begins with a new list. Neither is an error of the watch.
+//! A stream that ends is reopened at the last resource version. If the API server has discarded that version
+//! (410 Gone), the watch lists again. Neither is an error.
 
 use std::{collections::VecDeque, io::Read as _};
 
@@ -20,12 +20,12 @@ const FIRST_PAUSE_MS: u64 = 200;
 const LONGEST_PAUSE_MS: u64 = 5_000;
 const LONGEST_STREAM_S: u64 = 3_600;
 
-/// Something that happened.
+/// A change of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// An object is there, in this state.
+    /// The object exists, in this state.
     Now(Value),
-    /// An object is gone. Its last state is told where it is known.
+    /// The object does not exist, with its last state if known.
     Gone(Option<Value>),
 }
 
@@ -48,8 +48,9 @@ struct Stream {
     unread: Vec<u8>,
 }
 
-enum Heard {
-    Nothing,
+/// The outcome of a read of a stream.
+enum Poll {
+    Pending,
     Line(Line),
     End,
 }
@@ -69,7 +70,7 @@ pub struct Watch<'k, H, C> {
 }
 
 impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
-    /// Nothing is asked yet.
+    /// Creates a watch. Sends no request until [`Watch::next`].
     pub fn new(kubernetes: &'k Kubernetes<H, C>, kind: Kind, namespace: &str, which: Selection) -> Self {
         Self {
             kubernetes,
@@ -85,13 +86,14 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
         }
     }
 
-    /// Why nothing can be seen at the moment, where that is so.
+    /// Returns the transient error that interrupts the watch, if any.
     pub fn trouble(&self) -> Option<&Error> {
         self.trouble.as_ref()
     }
 
-    /// The next thing that happened, within about so many milliseconds. What is there in the
-    /// beginning is told first.
+    /// Returns the next change, or `None` after about `wait_ms`. The first changes are the listed objects.
+    ///
+    /// `last_for_ms` is how long the caller still intends to watch, which limits a stream's duration.
     pub fn next(&mut self, wait_ms: u64, last_for_ms: u64) -> Result<Option<Change>, Error> {
         let until = self.kubernetes.clock().now_ms().saturating_add(wait_ms);
         loop {
@@ -111,14 +113,14 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
                 Err(error) if error.is_transient() => {
                     self.stream = None;
                     self.trouble = Some(error);
-                    self.rest();
+                    self.back_off();
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Lists, opens or reads, whichever is next. `false` means that nothing happened in time.
+    /// Lists, opens a stream or reads from it, whichever is next. Returns `false` if no data arrived in time.
     fn step(&mut self, wait_ms: u64, last_for_ms: u64) -> Result<bool, Error> {
         let Some(from) = self.resource_version.clone() else {
             self.list()?;
@@ -136,14 +138,14 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             }
             return Ok(true);
         };
-        match stream.hear(wait_ms)? {
-            Heard::Nothing => Ok(false),
-            Heard::End => {
+        match stream.poll(wait_ms)? {
+            Poll::Pending => Ok(false),
+            Poll::End => {
                 self.stream = None;
-                self.rest();
+                self.back_off();
                 Ok(true)
             }
-            Heard::Line(line) => {
+            Poll::Line(line) => {
                 self.take(line)?;
                 Ok(true)
             }
@@ -159,7 +161,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             Some(Value::Array(items)) => items,
             _ => Vec::new(),
         };
-        // An empty list is news to someone who waits for one object.
+        // Tells the caller that the one watched object does not exist.
         if items.is_empty() && matches!(self.which, Selection::Name(_)) {
             self.waiting.push_back(Change::Gone(None));
         }
@@ -172,7 +174,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             let code =
                 line.object.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
             self.stream = None;
-            self.rest();
+            self.back_off();
             if code == Some(410) {
                 self.resource_version = None;
                 return Ok(());
@@ -189,21 +191,21 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
         match line.kind.as_str() {
             "ADDED" | "MODIFIED" => self.waiting.push_back(Change::Now(line.object)),
             "DELETED" => self.waiting.push_back(Change::Gone(Some(line.object))),
-            // BOOKMARK, which only moves the place to go on from, and what is yet to be invented.
+            // BOOKMARK only advances the resource version. Unknown types are ignored.
             _ => {}
         }
         Ok(())
     }
 
-    /// Nothing is asked for a while, longer each time.
-    fn rest(&mut self) {
+    /// Delays the next request, twice as long each time, up to [`LONGEST_PAUSE_MS`].
+    fn back_off(&mut self) {
         self.not_before_ms = self.kubernetes.clock().now_ms().saturating_add(self.pause_ms);
         self.pause_ms = (self.pause_ms * 2).min(LONGEST_PAUSE_MS);
     }
 }
 
 impl Stream {
-    fn hear(&mut self, wait_ms: u64) -> Result<Heard, Error> {
+    fn poll(&mut self, wait_ms: u64) -> Result<Poll, Error> {
         const PIECE: usize = 16 * 1024;
 
         loop {
@@ -212,16 +214,16 @@ impl Stream {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                return Line::read(&line).map(Heard::Line).map_err(|problem| {
-                    Error::unavailable(format!("a watch sent a line that {problem}"), false)
+                return Line::read(&line).map(Poll::Line).map_err(|problem| {
+                    Error::unavailable(format!("the API server sent a watch event that {problem}"), false)
                 });
             }
             if !self.body.ready_within(wait_ms) {
-                return Ok(Heard::Nothing);
+                return Ok(Poll::Pending);
             }
             let mut piece = [0; PIECE];
             match self.body.read(&mut piece).map_err(|broken| from_io(broken, "watching"))? {
-                0 => return Ok(Heard::End),
+                0 => return Ok(Poll::End),
                 count => self.unread.extend_from_slice(&piece[..count]),
             }
         }
@@ -239,10 +241,10 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_where_a_stream_ended_and_lists_anew_where_the_place_is_forgotten() {
+    fn a_watch_resumes_after_a_broken_stream_and_lists_again_after_410() {
         let http = ScriptedHttp::new([
             Act::answer(200, r#"{"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "a"}}]}"#),
-            // A line in two pieces, a bookmark, and a broken connection.
+            // A line in two chunks, a bookmark, and a broken connection.
             Act::Break {
                 status: 200,
                 chunks: vec![
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forbidden_ends_it() {
+    fn a_forbidden_request_ends_the_watch() {
         let http = ScriptedHttp::new([
             Act::answer(200, r#"{"metadata": {"resourceVersion": "5"}, "items": []}"#),
             Act::answer(403, r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"no"}"#),

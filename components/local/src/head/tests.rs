@@ -12,7 +12,7 @@ use super::*;
 
 const PID: u32 = 4711;
 
-/// A machine on which `ray start` does what a test says.
+/// A double for the host's programs, on which `ray start` behaves as the test sets.
 #[derive(Default)]
 struct Machine {
     started: RefCell<Vec<Command>>,
@@ -45,9 +45,9 @@ fn version(pid: u32) -> Act {
     Act::answer(200, format!(r#"{{"version": "4", "ray_version": "2.60.0", "session_name": "{session}"}}"#))
 }
 
-/// Nobody listens for so many looks.
-fn silence(looks: usize) -> impl Iterator<Item = Act> {
-    std::iter::repeat_n(Act::Fault(Error::unavailable("connection refused", false)), looks)
+/// Connection refused, for `count` requests.
+fn refused(count: usize) -> impl Iterator<Item = Act> {
+    std::iter::repeat_n(Act::Fault(Error::unavailable("connection refused", false)), count)
 }
 
 fn ensure_with(acts: impl IntoIterator<Item = Act>, machine: &Machine) -> Result<(), Error> {
@@ -56,7 +56,7 @@ fn ensure_with(acts: impl IntoIterator<Item = Act>, machine: &Machine) -> Result
     let acts = RefCell::new(acts);
     let http = ScriptedHttp::deciding(move |_: &Request| {
         let next = acts.borrow_mut().pop();
-        next.or_else(|| silence(1).next())
+        next.or_else(|| refused(1).next())
     });
     let ray = JobsClient::new("http://127.0.0.1:8265", http, VirtualClock::default())
         .expect("a client")
@@ -65,7 +65,7 @@ fn ensure_with(acts: impl IntoIterator<Item = Act>, machine: &Machine) -> Result
 }
 
 #[test]
-fn a_ray_that_answers_is_used_also_if_it_only_asks_for_a_token() {
+fn a_running_head_is_used_even_if_it_requires_a_token() {
     for act in [version(1), Act::answer(401, "Unauthorized")] {
         let machine = Machine::default();
         ensure_with([act], &machine).expect("a head");
@@ -74,7 +74,7 @@ fn a_ray_that_answers_is_used_also_if_it_only_asks_for_a_token() {
 }
 
 #[test]
-fn something_else_on_the_port_is_not_taken_for_ray() {
+fn another_service_on_the_port_is_an_invalid_config_error() {
     let machine = Machine::default();
     let outcome = ensure_with([Act::answer(404, "nginx")], &machine);
     assert!(matches!(outcome, Err(Error::InvalidConfig(_))), "{outcome:?}");
@@ -82,37 +82,37 @@ fn something_else_on_the_port_is_not_taken_for_ray() {
 }
 
 #[test]
-fn where_nothing_answers_a_head_is_started_once_and_waited_for() {
+fn a_head_is_started_once_and_awaited_if_none_responds() {
     for conflict in [false, true] {
         let machine = Machine { conflict, ..Machine::default() };
-        ensure_with(silence(20).chain([version(PID)]), &machine).expect("a head");
+        ensure_with(refused(20).chain([version(PID)]), &machine).expect("a head");
         assert_eq!(machine.started.borrow().len(), 1);
         assert_eq!(*machine.stopped.borrow(), 0);
     }
 }
 
 #[test]
-fn a_head_that_lost_the_race_for_the_port_is_not_left_running() {
+fn a_head_that_lost_the_race_for_the_port_is_stopped() {
     let machine = Machine::default();
-    ensure_with(silence(3).chain([version(1), version(1)]), &machine).expect("a head");
+    ensure_with(refused(3).chain([version(1), version(1)]), &machine).expect("a head");
     assert_eq!((machine.started.borrow().len(), *machine.stopped.borrow()), (1, 1));
 }
 
 #[test]
-fn a_head_that_ends_is_reported_with_its_last_words_unless_another_answers() {
+fn a_failed_start_reports_the_last_output_unless_another_head_responds() {
     let machine = Machine { ends_with: Some("a traceback\nValueError: no such flag"), ..Machine::default() };
     let outcome = ensure_with([], &machine);
     assert!(matches!(outcome, Err(Error::Other(text)) if text.contains("ValueError: no such flag")));
-    ensure_with(silence(4).chain([version(1), version(1)]), &machine).expect("the other's head");
+    ensure_with(refused(4).chain([version(1), version(1)]), &machine).expect("the other head");
 }
 
 #[test]
-fn a_head_that_stays_silent_is_given_up() {
+fn a_head_that_never_responds_is_unavailable() {
     assert!(matches!(ensure_with([], &Machine::default()), Err(Error::Unavailable(_))));
 }
 
 #[test]
-fn heads_on_different_ports_do_not_share_one() {
+fn heads_on_different_ports_have_different_client_ports() {
     let client = |port| command(port).args.into_iter().find(|arg| arg.contains("client-server-port"));
     assert_eq!(client(8265).as_deref(), Some("--ray-client-server-port=10001"));
     assert_ne!(client(8266), client(8265));

@@ -1,4 +1,4 @@
-//! The entries of a runtime environment that name local paths.
+//! Replaces local paths in a runtime environment with URIs of uploaded packages.
 
 use std::io::Write;
 
@@ -9,32 +9,31 @@ use dagster_ray_sdk::{
 
 use super::{Packages, Source, hash, ignore::Patterns, tree::Tree, zipped};
 
-/// Writes a package while it goes out.
+/// Writes a package while it is uploaded.
 pub type Writer<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Error> + 'a;
 
-/// Where packages are kept.
+/// The package store of a Ray cluster.
 pub trait Store {
-    /// Whether there is a package of this name.
+    /// Returns whether the store has a package of this name.
     fn exists(&self, name: &str) -> Result<bool, Error>;
 
-    /// Puts a package of so many bytes under a name. The writer can be called again, for another
-    /// try.
+    /// Uploads a package of `size` bytes. A retry calls `write` again.
     fn put(&self, name: &str, size: u64, write: &mut Writer<'_>) -> Result<(), Error>;
 }
 
-/// What is left out of packages, beyond what a runtime environment says.
+/// Excludes and the size limit of packages, besides the `excludes` of a runtime environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageRules {
-    /// Left out of each `working_dir`.
+    /// Patterns that are excluded from each `working_dir`.
     pub default_excludes: Vec<String>,
-    /// Whether `.gitignore` files are heeded. `.rayignore` files always are.
+    /// Whether `.gitignore` files apply. `.rayignore` files always apply.
     pub gitignore: bool,
-    /// The size that a package must stay below, in bytes.
+    /// The exclusive upper bound of a package's size, in bytes.
     pub size_limit: u64,
 }
 
 impl Default for PackageRules {
-    /// As Ray has it where no variable of the environment says otherwise.
+    /// Returns Ray's defaults, which apply when no environment variable overrides them.
     fn default() -> Self {
         Self {
             default_excludes: [".git", ".venv", "venv", "__pycache__"].map(str::to_owned).to_vec(),
@@ -44,10 +43,10 @@ impl Default for PackageRules {
     }
 }
 
-/// The archives that a `working_dir` can be.
+/// File name endings of the archives that a `working_dir` can name.
 const ARCHIVES: [&str; 4] = [".zip", ".tar.gz", ".tgz", ".tar.xz"];
 
-/// Uploads what a runtime environment names, and puts URIs in its place.
+/// Uploads the local paths in `working_dir` and `py_modules`, and replaces them with `gcs://` URIs.
 pub fn prepare(
     mut env: Value,
     packages: &impl Packages,
@@ -58,7 +57,7 @@ pub fn prepare(
         return if env.is_null() {
             Ok(Map::new().into())
         } else {
-            Err(Error::invalid("runtime_env", "is not an object", Some("write keys and values")))
+            Err(Error::invalid("runtime_env", "is not an object", Some("write an object")))
         };
     };
     let excludes = strings(fields.get("excludes"), "runtime_env.excludes")?;
@@ -89,7 +88,7 @@ pub fn prepare(
     Ok(env)
 }
 
-/// Whether something names its own place already. As for Ray, a path is what has no scheme.
+/// Returns whether a text is a URI. As in Ray, a text without a scheme is a path.
 fn is_uri(text: &str) -> bool {
     text.split_once(':').is_some_and(|(scheme, _)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -101,7 +100,7 @@ fn text(value: &Value, path: &str) -> Result<String, Error> {
     value.as_str().map(str::to_owned).ok_or_else(|| {
         Error::invalid(
             path,
-            &format!("`{}` is not text", json::text(value)),
+            &format!("`{}` is not a string", json::text(value)),
             Some("write a local path or a URI"),
         )
     })
@@ -116,7 +115,7 @@ fn strings(value: Option<&Value>, path: &str) -> Result<Vec<String>, Error> {
         Some(other) => Err(Error::invalid(
             path,
             &format!("`{}` is not a list", json::text(other)),
-            Some("write a list of texts"),
+            Some("write a list of strings"),
         )),
     }
 }
@@ -162,7 +161,7 @@ impl<P: Packages, S: Store> Upload<'_, P, S> {
             return self.directory(source.as_ref(), path, &field, excludes, Some(&name));
         }
         if name.ends_with(".whl") {
-            // The name of a wheel says all about its content.
+            // As in Ray's client, a wheel keeps its file name, which identifies its content.
             return self.file(source.as_ref(), path, &field, &name);
         }
         if name.ends_with(".py") {
@@ -172,7 +171,7 @@ impl<P: Packages, S: Store> Upload<'_, P, S> {
         }
         Err(Error::invalid(
             &field,
-            &format!("`{path}` is no module that can be taken along"),
+            &format!("`{path}` is not a Python module that can be uploaded"),
             Some("name a directory, a .py file or a .whl file"),
         ))
     }
@@ -239,7 +238,7 @@ impl<P: Packages, S: Store> Upload<'_, P, S> {
             return Err(Error::invalid(
                 field,
                 &format!(
-                    "the package of `{path}` has {}, and Ray takes less than {}",
+                    "the package of `{path}` has {}, but it must be smaller than {}",
                     mebibytes(size),
                     mebibytes(self.rules.size_limit)
                 ),
@@ -254,7 +253,7 @@ impl<P: Packages, S: Store> Upload<'_, P, S> {
     }
 }
 
-/// A size for a person to read. Formatting a float would take 20 KiB of code.
+/// Formats a size in MiB with two decimals. Float formatting would add 20 KiB of code.
 fn mebibytes(bytes: u64) -> String {
     let hundredths = (bytes / 1024 * 100 + 512) / 1024;
     format!("{}.{:02} MiB", hundredths / 100, hundredths % 100)

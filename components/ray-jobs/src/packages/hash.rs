@@ -1,18 +1,17 @@
-//! The hashes by which packages are named.
+//! The content hashes in package names, as Ray's client computes them.
 
 use dagster_ray_sdk::Error;
 use sha1::{Digest, Sha1};
 
 use super::{Source, tree::Tree, zipped::Checksum};
 
-/// How much of a file is held at once.
+/// The number of bytes of a file that are read at once.
 const PIECE: u32 = 1024 * 1024;
 
-/// Where Ray's exclusive-or starts: eight characters `0`, which also cut each digest to eight
-/// bytes.
+/// The start value of Ray's exclusive-or: eight characters `0`. Each digest is truncated to this length.
 const START: [u8; 8] = *b"00000000";
 
-/// Hands on a file's content, piece by piece.
+/// Passes a file's content to `take`, piece by piece.
 pub(super) fn each_piece(
     source: &dyn Source,
     path: &str,
@@ -29,8 +28,9 @@ pub(super) fn each_piece(
     }
 }
 
-/// The hash of a directory: that of the name and the content of everything in it, in any order.
-/// The files' checksums are filled in on the way.
+/// Returns the hash of a directory, computed from all names and contents independent of their order.
+///
+/// It also sets the checksum and the size of each file in the tree.
 pub(super) fn tree(source: &dyn Source, tree: &mut Tree) -> Result<String, Error> {
     let mut hash = START;
     for directory in &tree.directories {
@@ -48,7 +48,7 @@ pub(super) fn tree(source: &dyn Source, tree: &mut Tree) -> Result<String, Error
                 Ok(())
             })?;
             entry.crc = checksum.value();
-            // What was read counts, should the file have grown since it was listed.
+            // The file may have changed since it was listed.
             entry.file.size = size;
         }
         mix(&mut hash, digest);
@@ -56,7 +56,7 @@ pub(super) fn tree(source: &dyn Source, tree: &mut Tree) -> Result<String, Error
     Ok(hex(&hash))
 }
 
-/// The hash of an archive that goes up as it is.
+/// Returns the hash of an archive that is uploaded unchanged.
 pub(super) fn archive(source: &dyn Source, path: &str) -> Result<String, Error> {
     let mut digest = Sha1::new();
     each_piece(source, path, &mut |piece| {

@@ -1,33 +1,33 @@
-//! The patterns of `.gitignore`, `.rayignore` and `excludes`, as Ray reads them.
+//! The patterns of `.gitignore`, `.rayignore` and `excludes`, with Ray's semantics.
 //!
-//! Ray's reading differs from Git's in places (a pattern `*` in a directory leaves out the
-//! directory itself), and the hash of a package depends on it: what Ray does is right here.
+//! Ray differs from Git in places: a pattern `*` in a directory excludes the directory itself. The hash of a
+//! package depends on it, so this module matches as Ray does.
 //!
-//! A pattern becomes a row of parts. Matching follows all positions of the path at once through
-//! the row, so that no pattern can make it slow.
+//! A pattern is compiled to a sequence of parts. Matching tracks all possible positions in the path at once
+//! instead of backtracking, so that no pattern takes exponential time.
 
-/// One step through a path.
+/// A part of a compiled pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     /// This character.
     Literal(char),
-    /// Any character but a slash.
+    /// Any character except a slash.
     One,
-    /// Any characters but slashes, or none.
+    /// Any number of characters except slashes.
     Some,
     /// A whole, non-empty name.
     Name,
-    /// One of a set of characters, or one that is not in it.
+    /// A character of a set, or one that is not in it if negated.
     Set { negated: bool, ranges: Vec<(char, char)> },
-    /// Everything, as long as there is something.
+    /// Any non-empty text.
     Everything,
-    /// Any directories before this, or none.
+    /// Any number of leading directories.
     Ancestors,
-    /// Any directories in between, or none.
+    /// Any number of directories in between.
     Between,
-    /// A slash and everything below.
+    /// A slash and any text.
     Below,
-    /// Nothing, or a slash and everything below.
+    /// Nothing, or a slash and any text.
     OrBelow,
 }
 
@@ -42,13 +42,13 @@ struct Pattern {
 pub(super) struct Patterns(Vec<Pattern>);
 
 impl Patterns {
-    /// Reads patterns, one a line.
+    /// Parses patterns, one per line.
     pub(super) fn new<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         Self(lines.into_iter().filter_map(parse).collect())
     }
 
-    /// Whether a path is left out. It is relative to where the patterns stand; that directory
-    /// itself is `.`.
+    /// Returns whether a path is excluded. It is relative to the directory of the patterns, which itself
+    /// is `.`.
     pub(super) fn leave_out(&self, path: &str) -> bool {
         let path: Vec<char> = path.chars().collect();
         self.0
@@ -74,7 +74,7 @@ fn parse(line: &str) -> Option<Pattern> {
     if names[0].is_empty() && names.len() > 1 {
         names.remove(0);
     } else if names.len() == 1 || (names.len() == 2 && names[1].is_empty()) {
-        // Without a slash in front or inside, it counts at any depth.
+        // A pattern without a leading or inner slash matches at any depth.
         if names[0] != "**" {
             names.insert(0, "**");
         }
@@ -145,7 +145,8 @@ fn glob(name: &str, parts: &mut Vec<Part>) {
     }
 }
 
-/// Reads a set up to its closing bracket. A bracket that stands first is a member.
+/// Parses a set up to its closing bracket, and returns it with its length. A closing bracket in first
+/// position is a member.
 fn set(rest: &[char]) -> Option<(Part, usize)> {
     let negated = rest.first() == Some(&'!');
     let start = usize::from(negated);
@@ -175,7 +176,7 @@ fn matches(parts: &[Part], path: &[char]) -> bool {
         for at in (0..=end).filter(|&at| here[at]) {
             let c = path.get(at).copied();
             let is_slash = c == Some('/');
-            // Up to where a name goes on from here.
+            // The end of the name at this position.
             let name_end = || (at..end).find(|&i| path[i] == '/').unwrap_or(end);
             match part {
                 Part::Literal(literal) if c == Some(*literal) => next[at + 1] = true,
@@ -230,15 +231,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_pattern_and_no_path_is_too_odd(pattern in "[a*?!\\[\\]/\\\\.\\-]{0,12}", path in "[a/.\\]b]{1,12}") {
+        fn arbitrary_patterns_and_paths_do_not_panic(pattern in "[a*?!\\[\\]/\\\\.\\-]{0,12}", path in "[a/.\\]b]{1,12}") {
             Patterns::new([pattern.as_str()]).leave_out(&path);
         }
     }
 
-    /// Which paths each pattern leaves out, as Ray 2.60 says: one digit a path. A negated pattern
-    /// follows a `*`.
+    /// The table has one digit per path: 1 if Ray 2.60 excludes it. A negated pattern follows a `*`.
     #[test]
-    fn patterns_mean_what_they_mean_to_ray() {
+    fn patterns_exclude_the_same_paths_as_ray() {
         let paths = [
             ".", "a", "b", "a/b", "a/x/b", "x/a", "x/a/y", "ab", "a1", "foo", "foo/x", "foo/x/y", "x/foo",
             "#x", "!a", "]", "xb", "abc", "axbxc", "a.py", "d/a.py", ".x", "a*b", "a//b", "^", "x[", "\\]",

@@ -1,8 +1,8 @@
-//! Taking local directories and files along, as Ray's own client does.
+//! Uploads local directories and files, as Ray's own client does.
 //!
-//! A directory becomes `gcs://_ray_pkg_<hash>.zip`. The hash is Ray's, over names and contents, so
-//! that whatever either client has uploaded serves the other. Names: `GET` and `PUT
-//! /api/packages/gcs/<name>`.
+//! A directory becomes `gcs://_ray_pkg_<hash>.zip`. The hash is the one that Ray computes from names and
+//! contents, so that both clients reuse each other's packages. Packages are checked and uploaded with
+//! `GET` and `PUT /api/packages/gcs/<name>`.
 
 mod environment;
 mod hash;

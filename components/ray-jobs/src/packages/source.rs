@@ -1,42 +1,42 @@
-//! Where files come from, behind a trait.
+//! The source of local files, behind a trait.
 
 use dagster_ray_sdk::{Error, bindings::packages};
 
 /// A file in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Its path below the directory, with `/` between the parts.
+    /// The path relative to the directory, with `/` as separator.
     pub path: String,
-    /// Its length in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Its permission bits, such as `0o644`.
+    /// The permission bits, such as `0o644`.
     pub mode: u32,
-    /// Whether it is a directory without anything in it.
+    /// Whether this is an empty directory.
     pub empty_directory: bool,
 }
 
 /// A directory, or a single file.
 pub trait Source {
-    /// Whether it is a directory.
+    /// Returns whether the source is a directory.
     fn is_directory(&self) -> bool;
 
-    /// The last part of its path.
+    /// Returns the last part of the path.
     fn name(&self) -> String;
 
-    /// Every file below it. A single file is listed under its own name.
+    /// Returns every file below the directory. A single file is listed under its own name.
     fn files(&self) -> Result<Vec<File>, Error>;
 
-    /// Up to `length` bytes of a file from `offset`. An empty result is its end.
+    /// Reads up to `length` bytes of a file from `offset`. An empty result means the end of the file.
     fn read(&self, path: &str, offset: u64, length: u32) -> Result<Vec<u8>, Error>;
 }
 
-/// Something that opens local paths.
+/// Opens local paths.
 pub trait Packages {
-    /// Opens what a local path names.
+    /// Opens a local directory or file.
     fn open(&self, path: &str) -> Result<Box<dyn Source>, Error>;
 }
 
-/// The directories that the host lends.
+/// The `packages` import of the host, restricted to the granted directories.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostPackages;
 

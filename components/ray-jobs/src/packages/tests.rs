@@ -1,4 +1,4 @@
-//! Names and contents of packages, against values that Ray 2.60 computed for the same files.
+//! Compares package names with those that Ray 2.60 computed for the same files.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -55,9 +55,9 @@ impl Packages for Disk {
 }
 
 #[derive(Default)]
-struct Kept(RefCell<BTreeMap<String, Vec<u8>>>);
+struct MemoryStore(RefCell<BTreeMap<String, Vec<u8>>>);
 
-impl Store for Kept {
+impl Store for MemoryStore {
     fn exists(&self, name: &str) -> Result<bool, Error> {
         Ok(self.0.borrow().contains_key(name))
     }
@@ -65,7 +65,7 @@ impl Store for Kept {
     fn put(&self, name: &str, size: u64, write: &mut Writer<'_>) -> Result<(), Error> {
         let mut bytes = Vec::new();
         write(&mut bytes)?;
-        assert_eq!(bytes.len() as u64, size, "the size that was announced");
+        assert_eq!(bytes.len() as u64, size, "the announced size");
         assert!(self.0.borrow_mut().insert(name.to_owned(), bytes).is_none(), "sent twice");
         Ok(())
     }
@@ -119,8 +119,8 @@ fn disk() -> Disk {
 }
 
 #[test]
-fn names_are_those_that_ray_gives() {
-    let store = Kept::default();
+fn package_names_equal_those_of_rays_client() {
+    let store = MemoryStore::default();
     let rules = PackageRules::default();
     let name = |env, rules: &PackageRules| prepare(env, &disk(), rules, &store).unwrap();
 
@@ -146,18 +146,18 @@ fn names_are_those_that_ray_gives() {
     );
     assert_eq!(env["working_dir"], "gcs://_ray_pkg_c977a53aa68edc432279a1b2cbdc234c8d815702.zip");
 
-    // What is there is not sent again: the store would notice.
+    // An existing package is not uploaded again: the store would panic.
     name(json!({"working_dir": "t"}), &rules);
 }
 
 #[test]
-fn mistakes_name_the_field_and_what_to_write() {
-    let store = Kept::default();
+fn errors_name_the_field_and_the_fix() {
+    let store = MemoryStore::default();
     let small = PackageRules { size_limit: 1_000, ..PackageRules::default() };
     for (env, field, part) in [
         (json!({"working_dir": "/nowhere"}), "runtime_env.working_dir", "does not exist"),
         (json!({"working_dir": "main.py"}), "runtime_env.working_dir", ".tar.gz"),
-        (json!({"working_dir": 3}), "runtime_env.working_dir", "not text"),
+        (json!({"working_dir": 3}), "runtime_env.working_dir", "not a string"),
         (json!({"py_modules": "pkg"}), "runtime_env.py_modules", "not a list"),
         (json!({"py_modules": ["pkg", "x.txt"]}), "runtime_env.py_modules.1", "does not exist"),
         (json!({"working_dir": "t"}), "runtime_env.working_dir", "excludes"),

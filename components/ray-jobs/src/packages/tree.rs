@@ -1,42 +1,42 @@
-//! What of a directory is taken along.
+//! Selects the files of a directory that a package contains.
 
 use dagster_ray_sdk::{Error, warn};
 
 use super::{File, Source, hash, ignore::Patterns};
 
-/// A file, or a directory without anything in it.
+/// A file or an empty directory.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// What it is.
+    /// Path, size and mode.
     pub(super) file: File,
-    /// The checksum of its content. The pass that computes the hash fills it in.
+    /// The CRC-32 of the content. [`hash::tree`] sets it.
     pub(super) crc: u32,
 }
 
-/// Everything that is taken along.
+/// The contents of a package.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tree {
-    /// The directories that hold something, or did before something was left out. The root is `.`.
+    /// The directories that are not empty, or were not before excludes applied. The root is `.`.
     pub(super) directories: Vec<String>,
     /// Files and empty directories.
     pub(super) entries: Vec<Entry>,
 }
 
 impl Tree {
-    /// A single file.
+    /// Returns the tree of a single file.
     pub(super) fn file(source: &dyn Source) -> Result<Self, Error> {
         let entries = source.files()?.into_iter().map(|file| Entry { file, crc: 0 }).collect();
         Ok(Self { directories: Vec::new(), entries })
     }
 
-    /// A directory, without what the patterns and the ignore files in it leave out.
+    /// Returns the tree of a directory, without the files that patterns and ignore files exclude.
     pub(super) fn directory(
         source: &dyn Source,
         excludes: &Patterns,
         gitignore: bool,
     ) -> Result<Self, Error> {
         let mut files = source.files()?;
-        // What lies in one directory then stands together.
+        // The files of one directory become adjacent.
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let mut walk = Walk {
             source,
@@ -46,7 +46,7 @@ impl Tree {
         };
         walk.directory("", &files)?;
         if walk.tree.entries.is_empty() {
-            warn!("nothing of {} is taken along: it is empty, or all of it is excluded", source.name());
+            warn!("the package of {} is empty: the directory is empty or fully excluded", source.name());
         }
         Ok(walk.tree)
     }
@@ -55,13 +55,13 @@ impl Tree {
 struct Walk<'a> {
     source: &'a dyn Source,
     gitignore: bool,
-    /// Patterns, each with the directory they stand in: empty, or with a slash at its end.
+    /// Patterns with the directory of each: empty for the root, or with a trailing slash.
     patterns: Vec<(String, Patterns)>,
     tree: Tree,
 }
 
 impl Walk<'_> {
-    /// Walks a directory (empty, or with a slash at its end) whose files are given.
+    /// Walks a directory. `base` is empty for the root, or has a trailing slash.
     fn directory(&mut self, base: &str, files: &[File]) -> Result<(), Error> {
         let outer = self.patterns.len();
         let names: &[&str] = if self.gitignore { &[".gitignore", ".rayignore"] } else { &[".rayignore"] };

@@ -1,8 +1,7 @@
-//! Zip files, written as they go out.
+//! Writes zip files while they are uploaded.
 //!
-//! Files are stored as they are, as Ray's client does: so the size of a package, and whether Ray
-//! takes it, is known before the first byte, and a package means the same whichever client made
-//! it.
+//! Files are stored uncompressed, as by Ray's client, so that both clients make equivalent packages. The size
+//! of a package is therefore known before the first byte is sent, and can be checked against the limit.
 
 use std::io::Write;
 
@@ -13,18 +12,19 @@ use super::{
     tree::{Entry, Tree},
 };
 
+// Sizes of the zip format's records without names and contents, in bytes.
 const LOCAL: u64 = 30;
 const CENTRAL: u64 = 46;
 const END: u64 = 22;
 const END_64: u64 = 56 + 20;
-/// From here on the number of files needs the wider record at the end.
+/// Archives with this many files or more need a zip64 end record.
 const MANY: usize = 0xFFFF;
-/// Names are UTF-8.
+/// The flag for UTF-8 names.
 const FLAGS: u16 = 1 << 11;
-/// 1980-01-01: when a file was changed says nothing about what is in it.
+/// 1980-01-01 for all files: modification times do not belong to the content.
 const DATE: u16 = (1 << 5) | 1;
 
-/// The checksum of zip files.
+/// The CRC-32 checksum of zip files.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Checksum(u32);
 
@@ -63,7 +63,7 @@ impl Checksum {
     }
 }
 
-/// The size that a zip file of this tree has.
+/// Returns the size of the tree's zip file in bytes.
 pub(super) fn size(tree: &Tree, parent: Option<&str>) -> u64 {
     let files: u64 = tree
         .entries
@@ -73,8 +73,9 @@ pub(super) fn size(tree: &Tree, parent: Option<&str>) -> u64 {
     files + END + if tree.entries.len() >= MANY { END_64 } else { 0 }
 }
 
-/// Writes the zip file of a tree whose hash has been computed. With a parent, everything lies in
-/// a directory of that name.
+/// Writes the zip file of a tree whose checksums are set by [`hash::tree`].
+///
+/// With a `parent`, all entries are placed in a directory of that name.
 pub(super) fn write(
     source: &dyn Source,
     tree: &Tree,
@@ -93,7 +94,7 @@ pub(super) fn write(
         if !entry.file.empty_directory {
             content(source, entry, writer)?;
         }
-        central(&mut directory, &common, entry, &name, narrow(offset)?);
+        central(&mut directory, &common, entry, &name, to_u32(offset)?);
         offset += header.len() as u64 + entry.file.size;
     }
     let size = directory.len() as u64;
@@ -105,8 +106,8 @@ pub(super) fn write(
     let shown = u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes();
     directory.extend_from_slice(&shown);
     directory.extend_from_slice(&shown);
-    directory.extend_from_slice(&narrow(size)?.to_le_bytes());
-    directory.extend_from_slice(&narrow(offset)?.to_le_bytes());
+    directory.extend_from_slice(&to_u32(size)?.to_le_bytes());
+    directory.extend_from_slice(&to_u32(offset)?.to_le_bytes());
     directory.extend_from_slice(&[0, 0]);
     send(writer, &directory)
 }
@@ -124,15 +125,15 @@ fn name(entry: &Entry, parent: Option<&str>) -> String {
     }
 }
 
-/// The fields that stand in both headers of a file.
+/// Returns the fields that the local and the central header of a file have in common.
 fn common(entry: &Entry, name: &str) -> Result<Vec<u8>, Error> {
     let length = u16::try_from(name.len())
         .map_err(|_| Error::Other(format!("the path `{name}` is too long for a zip file")))?;
-    let size = narrow(entry.file.size)?.to_le_bytes();
+    let size = to_u32(entry.file.size)?.to_le_bytes();
     let mut fields = Vec::with_capacity(26);
     fields.extend_from_slice(&20_u16.to_le_bytes());
     fields.extend_from_slice(&FLAGS.to_le_bytes());
-    // Stored, at midnight.
+    // Method "stored", time 00:00.
     fields.extend_from_slice(&[0; 4]);
     fields.extend_from_slice(&DATE.to_le_bytes());
     fields.extend_from_slice(&entry.crc.to_le_bytes());
@@ -151,7 +152,7 @@ fn central(directory: &mut Vec<u8>, common: &[u8], entry: &Entry, name: &str, of
     directory.extend_from_slice(b"PK\x01\x02");
     directory.extend_from_slice(&[20, UNIX]);
     directory.extend_from_slice(common);
-    // No comment, first disk, no kind of content.
+    // No comment, disk 0, no internal attributes.
     directory.extend_from_slice(&[0; 6]);
     directory.extend_from_slice(&attributes.to_le_bytes());
     directory.extend_from_slice(&offset.to_le_bytes());
@@ -179,7 +180,7 @@ fn content(source: &dyn Source, entry: &Entry, writer: &mut dyn Write) -> Result
     hash::each_piece(source, &entry.file.path, &mut |piece| {
         checksum.update(piece);
         size += piece.len() as u64;
-        // More than was announced would break the request instead of explaining it.
+        // More bytes than `content-length` would break the request without a useful error.
         if size > entry.file.size {
             return Err(changed());
         }
@@ -188,6 +189,7 @@ fn content(source: &dyn Source, entry: &Entry, writer: &mut dyn Write) -> Result
     if size != entry.file.size || checksum.value() != entry.crc { Err(changed()) } else { Ok(()) }
 }
 
-fn narrow(number: u64) -> Result<u32, Error> {
-    u32::try_from(number).map_err(|_| Error::Other("a package of 4 GiB or more cannot be written".to_owned()))
+fn to_u32(number: u64) -> Result<u32, Error> {
+    u32::try_from(number)
+        .map_err(|_| Error::Other("the package has 4 GiB or more, which a zip file cannot hold".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! What is answered.
+//! HTTP responses.
 
 use std::io::{self, Read};
 
@@ -7,10 +7,11 @@ use crate::{
     json::{self, Value},
 };
 
-/// Where a body's bytes come from.
+/// The source of a body's bytes.
 pub trait Source: Read {
-    /// Waits up to so many milliseconds until something can be read, be it the end. A source that
-    /// is never waited for is always ready.
+    /// Waits up to `ms` milliseconds until a read would not block, and returns whether that is so.
+    ///
+    /// The end of the body counts as readable. The default implementation is for sources that never block.
     fn ready_within(&mut self, ms: u64) -> bool {
         let _ = ms;
         true
@@ -20,19 +21,19 @@ pub trait Source: Read {
 impl Source for io::Cursor<Vec<u8>> {}
 impl Source for io::Empty {}
 
-/// The body of an answer, read as it arrives.
+/// The body of a response, read while it arrives.
 ///
-/// A connection that breaks is an [`io::Error`] that carries the contract's error:
-/// [`error::from_io`] and [`error::from_json`] take it out again.
+/// A broken connection is an [`io::Error`] that carries the contract's error; [`error::from_io`]
+/// extracts it.
 pub struct Body(Box<dyn Source>);
 
 impl Body {
-    /// A body out of any source.
+    /// Creates a body from a source.
     pub fn new(source: impl Source + 'static) -> Self {
         Self(Box::new(source))
     }
 
-    /// Waits up to so many milliseconds until [`Read::read`] would not block.
+    /// Waits up to `ms` milliseconds until [`Read::read`] would not block, and returns whether that is so.
     pub fn ready_within(&mut self, ms: u64) -> bool {
         self.0.ready_within(ms)
     }
@@ -56,44 +57,46 @@ impl std::fmt::Debug for Body {
     }
 }
 
-/// An answer, whatever its status says.
+/// A response with any status.
 #[derive(Debug)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
-    /// The header fields, with their names in lower case.
+    /// The header fields, with lowercase names.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Body,
 }
 
 impl Response {
-    /// The first value of a header field. The name is given in lower case.
+    /// Returns the first value of a header field. `name` must be lowercase.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The whole body.
+    /// Reads the whole body.
     pub fn bytes(&mut self) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        self.body.read_to_end(&mut bytes).map_err(|broken| error::from_io(broken, "reading an answer"))?;
+        self.body.read_to_end(&mut bytes).map_err(|broken| error::from_io(broken, "reading a response"))?;
         Ok(bytes)
     }
 
-    /// The body as text, or its first `limit` bytes. What is no UTF-8 is replaced.
+    /// Reads up to `limit` bytes of the body as text. Invalid UTF-8 is replaced.
     pub fn text(&mut self, limit: u64) -> Result<String, Error> {
         let mut bytes = Vec::new();
         self.body
             .by_ref()
             .take(limit)
             .read_to_end(&mut bytes)
-            .map_err(|broken| error::from_io(broken, "reading an answer"))?;
+            .map_err(|broken| error::from_io(broken, "reading a response"))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The body as a JSON document, parsed as it arrives. Fields whose names are `left_out` take no
-    /// memory, however long they are.
+    /// Parses the body as JSON while it arrives.
+    ///
+    /// Fields named in `left_out` are dropped, so that they use no memory after they were parsed. `doing`
+    /// names the request in an error.
     pub fn json(&mut self, doing: &str, left_out: &[&str]) -> Result<Value, Error> {
         json::read(&mut self.body, left_out).map_err(|failure| match failure {
             json::Failure::Source(broken) => error::from_io(broken, doing),
@@ -101,10 +104,10 @@ impl Response {
         })
     }
 
-    /// Reads the rest of the body and throws it away, so that the connection can be used again.
+    /// Reads and discards the rest of the body, so that the connection can be reused.
     pub fn discard(mut self) -> Result<(), Error> {
         io::copy(&mut self.body, &mut io::sink())
             .map(|_| ())
-            .map_err(|broken| error::from_io(broken, "reading an answer"))
+            .map_err(|broken| error::from_io(broken, "reading a response"))
     }
 }

@@ -1,14 +1,14 @@
-//! From the conditions that `wasi:http` names to those of the contract.
+//! Maps the error codes of `wasi:http` to the contract's errors.
 
 use wasip2::http::types::ErrorCode;
 
 use super::Method;
 use crate::Error;
 
-/// What a failed request means.
+/// Maps an error code to the contract's error.
 ///
-/// A connection that never came to be cannot have carried anything out. One that broke, or an
-/// answer that did not come, leaves that open, unless the request changes nothing anyway.
+/// If the connection was never established, the service has not applied the request. If it broke or no
+/// response arrived, the service may have applied it, unless the method is safe.
 pub(super) fn classify(code: &ErrorCode, method: Method, url: &str) -> Error {
     let label = format!("{} {url}", method.name());
     let unsure = !method.is_safe();
@@ -18,8 +18,8 @@ pub(super) fn classify(code: &ErrorCode, method: Method, url: &str) -> Error {
         ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => Error::denied("http", url),
 
         ErrorCode::ConnectionRefused => never("nothing listens there (connection refused)"),
-        ErrorCode::ConnectionTimeout => never("no connection within the time allowed"),
-        ErrorCode::DnsTimeout => never("the name server did not answer"),
+        ErrorCode::ConnectionTimeout => never("the connection timed out"),
+        ErrorCode::DnsTimeout => never("the DNS lookup timed out"),
         ErrorCode::DnsError(dns) => never(&format!(
             "the host name cannot be resolved ({})",
             dns.rcode.as_deref().unwrap_or("no reason given")
@@ -30,27 +30,29 @@ pub(super) fn classify(code: &ErrorCode, method: Method, url: &str) -> Error {
         ErrorCode::ConnectionLimitReached => never("too many connections are open"),
 
         ErrorCode::ConnectionTerminated => lost("the connection broke"),
-        ErrorCode::ConnectionReadTimeout => lost("the answer stopped coming"),
-        ErrorCode::ConnectionWriteTimeout => lost("the request could not be sent in time"),
-        ErrorCode::HttpResponseTimeout => lost("no answer within the time allowed"),
-        ErrorCode::HttpResponseIncomplete => lost("the answer broke off"),
-        ErrorCode::HttpProtocolError => lost("what answered does not speak HTTP, or broke off"),
+        ErrorCode::ConnectionReadTimeout => lost("the connection timed out while the response was read"),
+        ErrorCode::ConnectionWriteTimeout => lost("the connection timed out while the request was sent"),
+        ErrorCode::HttpResponseTimeout => lost("timed out while waiting for the response"),
+        ErrorCode::HttpResponseIncomplete => lost("the response is incomplete"),
+        ErrorCode::HttpProtocolError => lost("the response is not valid HTTP, or the connection broke"),
         ErrorCode::InternalError(reason) => lost(reason.as_deref().unwrap_or("the connection failed")),
 
         ErrorCode::TlsProtocolError => {
-            Error::backend(0, "TlsProtocolError", format!("{label}: no TLS connection; is the scheme right?"))
+            let message =
+                format!("{label}: the TLS handshake failed; write http:// if the service has no TLS");
+            Error::backend(0, "TlsProtocolError", message)
         }
         ErrorCode::TlsCertificateError => Error::backend(
             0,
             "TlsCertificateError",
             format!(
-                "{label}: the certificate is not trusted; set `verify` to the file of the authority that signed it"
+                "{label}: the certificate is not trusted; set `verify` to the file of the CA that signed it"
             ),
         ),
         ErrorCode::TlsAlertReceived(alert) => Error::backend(
             0,
             "TlsAlertReceived",
-            format!("{label}: {}", alert.alert_message.as_deref().unwrap_or("the service refused TLS")),
+            format!("{label}: {}", alert.alert_message.as_deref().unwrap_or("the service rejected TLS")),
         ),
         other => Error::backend(0, "HttpError", format!("{label}: {other:?}")),
     }
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_request_that_went_out_may_have_been_carried_out() {
+    fn maybe_applied_is_set_only_for_unsafe_requests_that_were_sent() {
         let applied = |code, method| match classify(&code, method, "http://head/") {
             Error::Unavailable(hint) => hint.maybe_applied,
             other => panic!("{other:?}"),

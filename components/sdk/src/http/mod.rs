@@ -1,7 +1,7 @@
-//! Blocking HTTP, several requests at once, bodies as streams.
+//! Blocking HTTP with concurrent requests and streamed bodies.
 //!
-//! A service's answer is a [`Response`], whatever its status says. An [`Error`] means that there
-//! is no answer: the host refused the request, or the connection failed.
+//! Every response is a [`Response`], whatever its status. An [`Error`] means that there is no response:
+//! the host denied the request, or the connection failed.
 
 mod answer;
 mod failure;
@@ -17,25 +17,27 @@ use std::io::Write;
 
 use crate::Error;
 
-/// How many requests [`Http::send_all`] has under way at once.
+/// The number of requests that [`Http::send_all`] sends concurrently.
 pub const AT_ONCE: usize = 16;
 
-/// Writes a request's body as it is sent, so that it need not fit into memory.
+/// Writes a request's body while it is sent, so that it need not fit into memory.
 pub type BodyWriter<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Error> + 'a;
 
-/// Something that carries requests out.
+/// An HTTP client.
 pub trait Http {
-    /// Sends a request and returns once the head of its answer is there.
+    /// Sends a request and returns when the response's status and headers have arrived.
     fn send(&self, request: Request) -> Result<Response, Error>;
 
-    /// Sends a request whose body is written while it goes out. The request's own body is left
-    /// out of account. A `content-length` header, where the length is known, spares the service
-    /// a chunked body.
+    /// Sends a request with a streamed body, which `write` produces.
+    ///
+    /// `request.body` is ignored. Set a `content-length` header if the length is known; otherwise the
+    /// body is sent chunked.
     fn upload(&self, request: Request, write: &mut BodyWriter<'_>) -> Result<Response, Error>;
 
-    /// Sends many requests, up to [`AT_ONCE`] at a time, and returns their answers in their
-    /// order. The answers are read to their end before that, so that none holds a connection
-    /// that the next one needs.
+    /// Sends many requests, [`AT_ONCE`] at a time, and returns the responses in the order of the requests.
+    ///
+    /// Each response body is read completely, so that it does not occupy a connection that another
+    /// request needs.
     fn send_all(&self, requests: Vec<Request>) -> Vec<Result<Response, Error>>;
 }
 

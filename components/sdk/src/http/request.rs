@@ -1,30 +1,31 @@
-//! What is asked.
+//! HTTP requests.
 
 use crate::json::{self, Value};
 
-/// What a request does.
+/// An HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Reads.
+    /// `GET`.
     Get,
-    /// Makes or does.
+    /// `POST`.
     Post,
-    /// Puts in place.
+    /// `PUT`.
     Put,
-    /// Removes.
+    /// `DELETE`.
     Delete,
-    /// Changes.
+    /// `PATCH`.
     Patch,
 }
 
 impl Method {
-    /// Whether the service is left as it was, so that a lost answer loses nothing.
+    /// Returns whether the method is safe: it changes nothing at the service, so that it can be sent
+    /// again after a lost response.
     #[must_use]
     pub fn is_safe(self) -> bool {
         self == Self::Get
     }
 
-    /// Its name on the wire.
+    /// Returns the method's name as HTTP spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -37,14 +38,14 @@ impl Method {
     }
 }
 
-/// How long to wait for what, in milliseconds. `None` leaves it to the host.
+/// Timeouts of a request, in milliseconds. `None` uses the host's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For the connection.
+    /// For establishing the connection.
     pub connect_ms: Option<u64>,
-    /// For the answer's first byte, once the request is out.
+    /// For the first byte of the response, after the request was sent.
     pub first_byte_ms: Option<u64>,
-    /// For each further piece of the answer.
+    /// For each later chunk of the response.
     pub between_bytes_ms: Option<u64>,
 }
 
@@ -54,80 +55,80 @@ impl Default for Timeouts {
     }
 }
 
-/// A request. It can be cloned, to be sent again.
+/// An HTTP request. Clone it to send it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What it does.
+    /// The method.
     pub method: Method,
-    /// Where it goes: `http://host:port/path?query`.
+    /// The URL: `http://host:port/path?query`.
     pub url: String,
-    /// Its header fields. Credentials are the host's business.
+    /// The header fields. The host adds credentials.
     pub headers: Vec<(String, String)>,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
-    /// How long to wait.
+    /// The timeouts.
     pub timeouts: Timeouts,
 }
 
 impl Request {
-    /// A request without header fields or body.
+    /// Creates a request without header fields or body.
     #[must_use]
     pub fn new(method: Method, url: impl Into<String>) -> Self {
         Self { method, url: url.into(), headers: Vec::new(), body: Vec::new(), timeouts: Timeouts::default() }
     }
 
-    /// A GET request.
+    /// Creates a GET request.
     #[must_use]
     pub fn get(url: impl Into<String>) -> Self {
         Self::new(Method::Get, url)
     }
 
-    /// A POST request.
+    /// Creates a POST request.
     #[must_use]
     pub fn post(url: impl Into<String>) -> Self {
         Self::new(Method::Post, url)
     }
 
-    /// A PUT request.
+    /// Creates a PUT request.
     #[must_use]
     pub fn put(url: impl Into<String>) -> Self {
         Self::new(Method::Put, url)
     }
 
-    /// A DELETE request.
+    /// Creates a DELETE request.
     #[must_use]
     pub fn delete(url: impl Into<String>) -> Self {
         Self::new(Method::Delete, url)
     }
 
-    /// With one more header field.
+    /// Adds a header field.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    /// With a body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// With a JSON document as its body.
+    /// Sets a JSON body and its content type.
     #[must_use]
     pub fn json(self, document: &Value) -> Self {
         self.header("content-type", "application/json").body(json::text(document))
     }
 
-    /// With other timeouts.
+    /// Sets the timeouts.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
         self
     }
 
-    /// What it asks, for a message: `GET http://…`.
+    /// Returns method and URL for a message: `GET http://…`.
     #[must_use]
     pub fn label(&self) -> String {
         format!("{} {}", self.method.name(), self.url)

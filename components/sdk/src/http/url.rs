@@ -1,19 +1,19 @@
-//! Just enough of URLs.
+//! Splitting and percent-encoding of URLs.
 
 use crate::Error;
 
 /// The parts of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts<'a> {
-    /// Whether it is `https`.
+    /// Whether the scheme is `https`.
     pub tls: bool,
     /// Host and port.
     pub authority: &'a str,
-    /// Path and query, or nothing.
+    /// Path, query and fragment; may be empty.
     pub path: &'a str,
 }
 
-/// Takes an `http://` or `https://` URL apart. `path` names the setting it came from.
+/// Splits an `http://` or `https://` URL. `setting` names the setting in an error.
 pub fn split<'a>(url: &'a str, setting: &str) -> Result<Parts<'a>, Error> {
     let hint = Some("write http://host:port or https://host:port");
     let wrong = |problem: &str| Error::invalid(setting, &format!("`{url}` {problem}"), hint);
@@ -31,10 +31,10 @@ pub fn split<'a>(url: &'a str, setting: &str) -> Result<Parts<'a>, Error> {
         None => (rest, ""),
     };
     if authority.is_empty() {
-        return Err(wrong("names no host"));
+        return Err(wrong("has no host"));
     }
     if authority.contains('@') {
-        return Err(wrong("carries a user name or a password, which belong into the headers"));
+        return Err(wrong("contains a user name or a password; the host adds credentials to the request"));
     }
     if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(wrong("contains white space"));
@@ -42,7 +42,7 @@ pub fn split<'a>(url: &'a str, setting: &str) -> Result<Parts<'a>, Error> {
     Ok(Parts { tls, authority, path })
 }
 
-/// Percent-encodes a value for one segment of a path, or for a value in a query.
+/// Percent-encodes a value for one path segment or one query value.
 #[must_use]
 pub fn encode(value: &str) -> String {
     use std::fmt::Write as _;
@@ -64,11 +64,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_addresses_are_told_apart() {
+    fn invalid_urls_are_rejected_with_the_reason_and_the_setting() {
         for (url, part) in [
             ("localhost:8265", "no scheme"),
             ("ray://head:10001", "`ray`"),
-            ("http://", "no host"),
+            ("http://", "has no host"),
             ("http://user:secret@head:8265", "user name"),
             ("http://head :8265", "white space"),
         ] {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_cannot_leave_its_segment() {
+    fn encoded_ids_stay_in_one_path_segment() {
         assert_eq!(encode("../a b/ü?#%"), "..%2Fa%20b%2F%C3%BC%3F%23%25");
     }
 }

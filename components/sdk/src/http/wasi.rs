@@ -1,7 +1,7 @@
-//! HTTP as the host lends it.
+//! The HTTP client over `wasi:http/outgoing-handler`.
 //!
-//! Resources are children of one another, and the host resets a connection whose parts go away in
-//! the wrong order: a stream ends before its body, a body before its response.
+//! WASI resources are children of one another and must be dropped in order: a stream before its body, a
+//! body before its response. Otherwise the host resets the connection.
 
 use std::io::{self, Read, Write};
 
@@ -17,7 +17,7 @@ use wasip2::{
 use super::{AT_ONCE, Body, BodyWriter, Http, Method, Request, Response, Source, failure::classify, url};
 use crate::{Error, error};
 
-/// The host's HTTP.
+/// The HTTP client that the host provides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WasiHttp;
 
@@ -56,7 +56,7 @@ impl Http for WasiHttp {
             }
             let signals: Vec<&Pollable> = under_way.iter().map(|(_, pending)| &pending.signal).collect();
             let ready = poll(&signals);
-            // From the back, so that the positions before stay right.
+            // In reverse order, because `swap_remove` moves only later positions.
             for position in (0..under_way.len()).rev() {
                 if ready.iter().any(|&one| one as usize == position) {
                     let (index, pending) = under_way.swap_remove(position);
@@ -64,7 +64,7 @@ impl Http for WasiHttp {
                 }
             }
         }
-        // Every index was either refused at its start or waited for.
+        // Every index has a result: its start failed, or its response was awaited.
         answers.into_iter().flatten().collect()
     }
 }
@@ -88,7 +88,7 @@ fn buffered(mut response: Response) -> Result<Response, Error> {
     Ok(Response { body: bytes.into(), ..response })
 }
 
-/// A request on its way. The signal is a child of the answer and goes first.
+/// A request that was sent. The pollable is a child of the future response and must be dropped first.
 struct Pending {
     signal: Pollable,
     answer: wasi::FutureIncomingResponse,
@@ -102,7 +102,7 @@ impl Pending {
         let outgoing = outgoing(method, &url, &headers)?;
         let options = wasi::RequestOptions::new();
         let nanos = |ms: Option<u64>| ms.map(|ms| ms.saturating_mul(1_000_000));
-        // A host may ignore the wish for a timeout. It has limits of its own.
+        // A host may reject a timeout option; its own limits apply then.
         let _ = options.set_connect_timeout(nanos(timeouts.connect_ms));
         let _ = options.set_first_byte_timeout(nanos(timeouts.first_byte_ms));
         let _ = options.set_between_bytes_timeout(nanos(timeouts.between_bytes_ms));
@@ -111,7 +111,7 @@ impl Pending {
             Some(_) => Some(
                 outgoing
                     .body()
-                    .map_err(|()| Error::Other("the host gave a request without a body".to_owned()))?,
+                    .map_err(|()| Error::Other("the host returned a request without a body".to_owned()))?,
             ),
             None => None,
         };
@@ -131,7 +131,7 @@ impl Pending {
             Some(Ok(Ok(response))) => response,
             Some(Ok(Err(code))) => return Err(classify(&code, method, &url)),
             Some(Err(())) | None => {
-                return Err(Error::Other(format!("{} {url}: the host lost the answer", method.name())));
+                return Err(Error::Other(format!("{} {url}: the host lost the response", method.name())));
             }
         };
         let status = response.status();
@@ -141,8 +141,9 @@ impl Pending {
             .into_iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(&value).into_owned()))
             .collect();
-        let lost =
-            |()| Error::Other(format!("{} {url}: the host gave an answer without a body", method.name()));
+        let lost = |()| {
+            Error::Other(format!("{} {url}: the host returned a response without a body", method.name()))
+        };
         let body = response.consume().map_err(lost)?;
         let stream = body.stream().map_err(lost)?;
         let source = Incoming { stream, _body: body, _response: response, method, url };
@@ -159,7 +160,7 @@ fn outgoing(
     let fields: Vec<(String, Vec<u8>)> =
         headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
     let fields = wasi::Fields::from_list(&fields).map_err(|refused| {
-        Error::Other(format!("a header field of {} {address} is refused: {refused:?}", method.name()))
+        Error::Other(format!("{} {address}: the host rejected a header field: {refused:?}", method.name()))
     })?;
     let request = wasi::OutgoingRequest::new(fields);
     let method = match method {
@@ -177,17 +178,21 @@ fn outgoing(
         .and_then(|()| request.set_authority(Some(parts.authority)))
         .and_then(|()| request.set_path_with_query(Some(path)))
         .map_err(|()| {
-            Error::invalid("address", &format!("`{address}` is not a URL that can be asked"), None)
+            Error::invalid(
+                "address",
+                &format!("`{address}` is not a valid URL"),
+                Some("write http://host:port or https://host:port"),
+            )
         })?;
     Ok(request)
 }
 
-/// Sends a body. A service that answers early, or hangs up, ends it without an error here: what
-/// happened is in the answer.
+/// Sends a body. If the service responds early or closes the connection, this returns no error: the
+/// response reports what happened.
 fn send_body(body: wasi::OutgoingBody, write: &mut BodyWriter<'_>) -> Result<(), Error> {
     let stream = body
         .write()
-        .map_err(|()| Error::Other("the host gave a request body that cannot be written".to_owned()))?;
+        .map_err(|()| Error::Other("the host returned a request body that cannot be written".to_owned()))?;
     let mut outgoing = Outgoing { stream, closed: false };
     let written = write(&mut outgoing);
     let closed = outgoing.closed;
@@ -198,8 +203,8 @@ fn send_body(body: wasi::OutgoingBody, write: &mut BodyWriter<'_>) -> Result<(),
             Ok(())
         }
         Err(_) if closed => Ok(()),
-        // The writer gave up: without `finish` the host breaks the request off.
-        Err(own) => Err(own),
+        // The writer failed. Without `finish` the host aborts the request.
+        Err(error) => Err(error),
     }
 }
 
@@ -240,7 +245,7 @@ impl Outgoing {
     }
 }
 
-/// An answer's body. The order of the fields is the order in which they are dropped.
+/// The body of a response. The fields are dropped in this order.
 struct Incoming {
     stream: InputStream,
     _body: wasi::IncomingBody,

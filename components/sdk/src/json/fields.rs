@@ -1,57 +1,56 @@
-//! Taking typed fields out of an object.
+//! Typed access to the fields of a JSON object.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// The fields of an object that another program wrote. What is missing or `null` is `None`; unknown
-/// fields are ignored.
+/// The fields of a JSON object. A missing or `null` field is `None`; unknown fields are ignored.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'v>(&'v Map<String, Value>);
 
 impl<'v> Fields<'v> {
-    /// The fields of a value.
+    /// Returns the fields of a value.
     ///
     /// # Errors
-    /// Where it is not an object, in words.
+    /// A message if the value is not an object.
     pub fn of(value: &'v Value) -> Result<Self, String> {
         value.as_object().map(Self).ok_or_else(|| format!("it is {}, not an object", kind(value)))
     }
 
-    /// A field.
+    /// Returns a field of any type.
     #[must_use]
     pub fn get(self, name: &str) -> Option<&'v Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// A string.
+    /// Returns a string field.
     ///
     /// # Errors
-    /// Where the field is something else, in words.
+    /// A message if the field has another type.
     pub fn text(self, name: &str) -> Result<Option<String>, String> {
         self.read(name, "a string", Value::as_str).map(|text| text.map(str::to_owned))
     }
 
-    /// A whole number.
+    /// Returns an integer field.
     ///
     /// # Errors
-    /// Where the field is something else, in words.
+    /// A message if the field has another type or does not fit into `T`.
     pub fn number<T: TryFrom<i64>>(self, name: &str) -> Result<Option<T>, String> {
         self.read(name, "a whole number", |value| T::try_from(value.as_i64()?).ok())
     }
 
-    /// A boolean.
+    /// Returns a boolean field.
     ///
     /// # Errors
-    /// Where the field is something else, in words.
+    /// A message if the field has another type.
     pub fn flag(self, name: &str) -> Result<Option<bool>, String> {
         self.read(name, "a boolean", Value::as_bool)
     }
 
-    /// An object of strings.
+    /// Returns a field that is an object of strings. A missing field is an empty map.
     ///
     /// # Errors
-    /// Where the field is something else, in words.
+    /// A message if the field or one of its values has another type.
     pub fn texts(self, name: &str) -> Result<BTreeMap<String, String>, String> {
         let mut texts = BTreeMap::new();
         for (key, value) in self.read(name, "an object", Value::as_object)?.into_iter().flatten() {
@@ -63,10 +62,10 @@ impl<'v> Fields<'v> {
         Ok(texts)
     }
 
-    /// A field that has to be there.
+    /// Unwraps a required field.
     ///
     /// # Errors
-    /// Where it is not, in words.
+    /// A message if the field is missing.
     pub fn required<T>(name: &str, found: Option<T>) -> Result<T, String> {
         found.ok_or_else(|| format!("`{name}` is missing"))
     }
@@ -82,7 +81,7 @@ impl<'v> Fields<'v> {
     }
 }
 
-/// What a value is, for a person.
+/// Returns the type of a value as words for an error message, such as `a list`.
 #[must_use]
 pub fn kind(value: &Value) -> &'static str {
     match value {

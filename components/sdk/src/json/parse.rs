@@ -1,4 +1,4 @@
-//! From text to values.
+//! The JSON parser.
 
 use std::{
     fmt,
@@ -7,11 +7,11 @@ use std::{
 
 use serde_json::{Map, Number, Value};
 
-/// How many arrays and objects may stand in one another: no text can use up the stack.
+/// The deepest nesting of arrays and objects. The limit protects the stack of the recursive parser.
 const DEEPEST: usize = 127;
 const PIECE: usize = 32 * 1024;
 
-/// Why a text is not JSON, and where.
+/// A syntax error, with its line and column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
     what: &'static str,
@@ -27,33 +27,33 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Why there is no value.
+/// Why [`read`] returned no value.
 #[derive(Debug)]
 pub enum Failure {
     /// The source failed.
     Source(io::Error),
-    /// What came from it is not JSON, is nested too deeply, or holds a number that is too large.
+    /// The text is not JSON, is nested too deeply, or contains a number that is too large.
     Malformed(Malformed),
 }
 
-/// Parses a text that holds one value.
+/// Parses a text that contains one value.
 ///
 /// # Errors
-/// Where it is not JSON, is nested too deeply, or holds a number that is too large.
+/// The text is not JSON, is nested too deeply, or contains a number that is too large.
 pub fn parse(text: &[u8]) -> Result<Value, Malformed> {
     let mut nothing = io::empty();
     let mut parser = Parser { piece: text.to_vec(), end: text.len(), ..Parser::new(&mut nothing, &[]) };
     parser.document().map_err(|failure| match failure {
         Failure::Malformed(malformed) => malformed,
-        // Memory does not fail.
+        // Unreachable: the source is empty memory.
         Failure::Source(_) => Malformed { what: "unreadable text", line: 0, column: 0 },
     })
 }
 
-/// Parses one value as it arrives. Fields whose names are `left_out` are dropped, wherever they stand.
+/// Parses one value while its bytes arrive. Fields named in `left_out` are dropped at every depth.
 ///
 /// # Errors
-/// Where the source fails, or what comes from it is not JSON.
+/// The source fails, or its bytes are not JSON.
 pub fn read(source: &mut dyn Read, left_out: &[&str]) -> Result<Value, Failure> {
     Parser::new(source, left_out).document()
 }
@@ -61,7 +61,7 @@ pub fn read(source: &mut dyn Read, left_out: &[&str]) -> Result<Value, Failure> 
 struct Parser<'a> {
     source: &'a mut dyn Read,
     left_out: &'a [&'a str],
-    /// Bytes of the source, from `taken` up to `end`.
+    /// Buffered bytes of the source; those from `taken` to `end` are unread.
     piece: Vec<u8>,
     taken: usize,
     end: usize,
@@ -78,7 +78,7 @@ impl<'a> Parser<'a> {
         Err(Failure::Malformed(Malformed { what, line: self.line, column: self.column }))
     }
 
-    /// The next byte, which stays the next one.
+    /// Returns the next byte without consuming it.
     fn peek(&mut self) -> Result<Option<u8>, Failure> {
         while self.taken == self.end {
             if self.piece.len() < PIECE {
@@ -113,7 +113,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The next byte that is no space.
+    /// Skips white space and returns the next byte without consuming it.
     fn after_space(&mut self) -> Result<Option<u8>, Failure> {
         loop {
             match self.peek()? {
@@ -237,7 +237,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// The character of one `\u` escape, or of two that are a surrogate pair.
+    /// Returns the character of one `\u` escape, or of two escapes that form a surrogate pair.
     fn unicode(&mut self) -> Result<char, Failure> {
         let mut code = self.hex()?;
         if let 0xd800..0xdc00 = code {
@@ -313,7 +313,7 @@ impl<'a> Parser<'a> {
         text.push(char::from(byte));
     }
 
-    /// At least one digit.
+    /// Consumes one or more digits.
     fn digits(&mut self, text: &mut String) -> Result<(), Failure> {
         let before = text.len();
         while let Some(byte @ b'0'..=b'9') = self.peek()? {

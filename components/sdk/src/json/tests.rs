@@ -1,6 +1,6 @@
 use super::*;
 
-/// A source that gives so many bytes at a time.
+/// A reader that limits the number of bytes per read to its second field.
 struct Slow<'a>(&'a [u8], usize);
 
 impl std::io::Read for Slow<'_> {
@@ -13,8 +13,8 @@ impl std::io::Read for Slow<'_> {
     }
 }
 
-/// Parses as `serde_json` does, which is tried beside it, and writes what it then writes.
-fn same(text: &[u8]) {
+/// Asserts that parsing and writing a text gives the same result as `serde_json`.
+fn assert_same_as_serde_json(text: &[u8]) {
     let expected = serde_json::from_slice::<Value>(text);
     let shown = String::from_utf8_lossy(text);
     match (parse(text), &expected) {
@@ -30,7 +30,7 @@ fn same(text: &[u8]) {
 }
 
 #[test]
-fn every_text_is_parsed_as_serde_json_does() {
+fn parser_agrees_with_serde_json_on_valid_and_invalid_texts() {
     for text in [
         "",
         " ",
@@ -107,19 +107,21 @@ fn every_text_is_parsed_as_serde_json_does() {
         "\u{a0}1",
         "1\u{0}",
     ] {
-        same(text.as_bytes());
+        assert_same_as_serde_json(text.as_bytes());
     }
     for bytes in [&b"\"\xff\""[..], b"\"\xc3\"", b"\xff", b"\"\xed\xa0\x80\""] {
-        same(bytes);
+        assert_same_as_serde_json(bytes);
     }
     for depth in [126, 127, 128, 100_000] {
-        same(["[".repeat(depth), "]".repeat(depth)].concat().as_bytes());
-        same([r#"{"a":"#.repeat(depth), "1".to_owned(), "}".repeat(depth)].concat().as_bytes());
+        assert_same_as_serde_json(["[".repeat(depth), "]".repeat(depth)].concat().as_bytes());
+        assert_same_as_serde_json(
+            [r#"{"a":"#.repeat(depth), "1".to_owned(), "}".repeat(depth)].concat().as_bytes(),
+        );
     }
 }
 
 #[test]
-fn damaged_documents_are_refused_exactly_where_serde_json_refuses_them() {
+fn parser_agrees_with_serde_json_on_randomly_damaged_documents() {
     let whole = r#"{"a": [1, -2.5e3, true, null, "x\u00e4\n\ud83d\ude00"], "b": {"c": [[], {}], "d": 0.1}, "e": "ü"}"#;
     let signs = b"\"\\{}[],:0123456789eE+-.utrfalsn \n\x00\xff";
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -139,12 +141,12 @@ fn damaged_documents_are_refused_exactly_where_serde_json_refuses_them() {
                 _ => drop(bytes.remove(at)),
             }
         }
-        same(&bytes);
+        assert_same_as_serde_json(&bytes);
     }
 }
 
 #[test]
-fn random_numbers_keep_their_last_digit() {
+fn floats_round_trip_exactly() {
     let mut state = 1_u64;
     for _ in 0..5_000 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -152,13 +154,13 @@ fn random_numbers_keep_their_last_digit() {
         if number.is_finite() {
             let text = serde_json::to_string(&number).unwrap();
             assert_eq!(parse(text.as_bytes()).unwrap().as_f64(), Some(number), "{text}");
-            same(text.as_bytes());
+            assert_same_as_serde_json(text.as_bytes());
         }
     }
 }
 
 #[test]
-fn fields_that_are_left_out_are_left_out_everywhere_and_must_still_be_json() {
+fn left_out_fields_are_dropped_at_every_depth_and_must_be_valid_json() {
     let text = br#"[{"a": 1, "big": [{"a": 2}]}, {"b": {"big": "x", "c": 3}}]"#;
     let found = read(&mut &text[..], &["big", "other"]).unwrap();
     assert_eq!(super::text(&found), r#"[{"a":1},{"b":{"c":3}}]"#);
@@ -166,13 +168,13 @@ fn fields_that_are_left_out_are_left_out_everywhere_and_must_still_be_json() {
 }
 
 #[test]
-fn a_mistake_is_named_with_its_line_and_column() {
+fn syntax_errors_name_line_and_column() {
     let malformed = parse(b"{\"a\": 1,\n  b: 2}").unwrap_err();
     assert_eq!(malformed.to_string(), "expected a name in quotes at line 2 column 2");
 }
 
 #[test]
-fn a_field_of_another_type_is_named() {
+fn errors_name_the_field_with_the_wrong_type() {
     let value = parse(br#"{"n": -1, "s": "x", "m": {"a": "b", "c": 3}, "o": null, "f": 1.5}"#).unwrap();
     let fields = Fields::of(&value).unwrap();
     assert_eq!(fields.text("s").unwrap().as_deref(), Some("x"));

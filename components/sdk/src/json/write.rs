@@ -1,10 +1,10 @@
-//! From values to text.
+//! The JSON writer.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// A value as JSON, without spaces.
+/// Returns a value as JSON without white space.
 #[must_use]
 pub fn text(value: &Value) -> String {
     let mut text = String::new();
@@ -43,7 +43,8 @@ fn write(value: &Value, text: &mut String) {
     }
 }
 
-/// Closes an array or an object, which has not been opened yet if it is empty.
+/// Closes an array or an object. An empty one is opened here, since only elements write the opening
+/// bracket.
 fn end(text: &mut String, before: char, open: char, close: char) {
     if before == open {
         text.push(open);

@@ -1,14 +1,14 @@
-//! Reading what every backend's launcher and executor take.
+//! Reads the options that the launchers and executors of all backends share.
 
 use dagster_ray_sdk::json::{Map, Value, kind};
 
 use super::{Options, reader::Reader};
 
-/// Ray has options of their own for these, and refuses them among the custom ones.
+/// Resources that Ray rejects among the custom ones, and the option to use for each.
 const NOT_CUSTOM: [(&str, &str); 3] = [("CPU", "num_cpus"), ("GPU", "num_gpus"), ("memory", "memory")];
 
-/// Reads an object's known keys, and passes over the `others` that a backend reads itself. `prefix`
-/// goes before the paths of mistakes.
+/// Reads the keys of [`Options`] from an object and skips the keys in `others`, which the backend reads.
+/// `prefix` is prepended to the paths of mistakes.
 pub(super) fn options(
     fields: &Map<String, Value>,
     prefix: &str,
@@ -37,9 +37,9 @@ pub(super) fn options(
 
 fn resources(reader: &mut Reader, path: &str, value: &Value) -> Map<String, Value> {
     let mut resources = reader.amounts(path, value);
-    for (reserved, own) in NOT_CUSTOM {
+    for (reserved, option) in NOT_CUSTOM {
         if value.get(reserved).is_some() {
-            let hint = format!("use the key {own} instead");
+            let hint = format!("use the key {option} instead");
             reader.wrong(&format!("{path}.{reserved}"), "is not a custom resource".to_owned(), &hint);
             resources.remove(reserved);
         }
@@ -67,7 +67,7 @@ fn env_vars(reader: &mut Reader, path: &str, value: &Value) -> Vec<(String, Stri
         let split = entry.as_str().and_then(|text| text.split_once('='));
         match split {
             Some((name, value)) if !name.is_empty() => variables.push((name.to_owned(), value.to_owned())),
-            // The value may be a secret: only its place is named.
+            // The value may be a secret, so the message does not show it.
             _ => reader.wrong(&format!("{path}[{index}]"), "is not NAME=VALUE".to_owned(), hint),
         }
     }

@@ -1,4 +1,4 @@
-//! Reading a user's options from JSON, with every mistake named by its path.
+//! Reads options from JSON and reports every mistake with its path.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ pub struct Reader {
     mistakes: Vec<FieldError>,
 }
 
-/// Parses a document that is an object. Nothing at all, and `null`, stand for one without keys.
+/// Parses a JSON object. A blank text and `null` yield an empty object.
 ///
 /// # Errors
-/// Where it is something else, as what follows its name in a message.
+/// A predicate such as "is a list, not an object", to append to the document's name in a message.
 pub(crate) fn object(text: &str) -> Result<Map<String, Value>, String> {
     if text.trim().is_empty() {
         return Ok(Map::new());
@@ -30,23 +30,24 @@ pub(crate) fn object(text: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// Reads a whole document of options.
+/// Reads a JSON document of options.
 ///
 /// # Errors
-/// Where it is not an object, or there are mistakes in it.
+/// [`Error::InvalidConfig`] if it is not an object, or with every mistake in it.
 pub fn document<T>(
     configuration: &str,
     read: impl FnOnce(&Map<String, Value>, &str, &mut Reader) -> T,
 ) -> Result<T, Error> {
-    let fields = object(configuration)
-        .map_err(|problem| Error::invalid("options", &problem, Some("write {} for none")))?;
+    let fields = object(configuration).map_err(|problem| {
+        Error::invalid("options", &problem, Some("write a JSON object, {} for no options"))
+    })?;
     all(&fields, read)
 }
 
 /// Reads the fields of a document of options.
 ///
 /// # Errors
-/// Where there are mistakes in them: all of them are returned.
+/// [`Error::InvalidConfig`] with every mistake.
 pub fn all<T>(
     fields: &Map<String, Value>,
     read: impl FnOnce(&Map<String, Value>, &str, &mut Reader) -> T,
@@ -57,26 +58,26 @@ pub fn all<T>(
 }
 
 impl Reader {
-    /// Returns the mistakes that were found as an error.
+    /// Returns the collected mistakes as an error.
     ///
     /// # Errors
-    /// Where there are any.
+    /// [`Error::InvalidConfig`] if there are any mistakes.
     pub fn finish(self) -> Result<(), Error> {
         if self.mistakes.is_empty() { Ok(()) } else { Err(Error::InvalidConfig(self.mistakes)) }
     }
 
-    /// Notes a mistake.
+    /// Adds a mistake.
     pub fn wrong(&mut self, path: &str, problem: String, hint: &str) {
         self.mistakes.push(FieldError { path: path.to_owned(), problem, hint: Some(hint.to_owned()) });
     }
 
-    /// Notes a key that there is not.
+    /// Adds a mistake for an unknown key.
     pub fn unknown(&mut self, path: &str, known: &[&str]) {
         let hint = format!("the known keys are {}", known.join(", "));
         self.wrong(path, "is not a known key".to_owned(), &hint);
     }
 
-    /// A boolean.
+    /// Reads a boolean.
     pub fn flag(&mut self, path: &str, value: &Value) -> Option<bool> {
         if value.as_bool().is_none() {
             self.wrong(path, format!("is {}, not a boolean", kind(value)), "write true or false");
@@ -84,7 +85,7 @@ impl Reader {
         value.as_bool()
     }
 
-    /// A string.
+    /// Reads a string.
     pub fn text(&mut self, path: &str, value: &Value) -> Option<String> {
         if value.as_str().is_none() {
             let hint = format!("put it in quotes: \"{}\"", json::text(value).replace('"', "'"));
@@ -93,7 +94,7 @@ impl Reader {
         value.as_str().map(str::to_owned)
     }
 
-    /// A number that is not negative.
+    /// Reads a number that is not negative.
     pub fn quantity(&mut self, path: &str, value: &Value) -> Option<f64> {
         match value.as_f64() {
             Some(number) if number >= 0.0 => return Some(number),
@@ -105,7 +106,7 @@ impl Reader {
         None
     }
 
-    /// A whole number that is not negative. The hint says what it counts.
+    /// Reads an integer that is not negative. `hint` says what it counts.
     pub fn whole(&mut self, path: &str, value: &Value, hint: &str) -> Option<u64> {
         match value.as_f64() {
             _ if value.is_u64() => return value.as_u64(),
@@ -119,12 +120,12 @@ impl Reader {
         self.wrong(path, format!("is {}, which is negative", json::text(value)), hint);
     }
 
-    /// A number of bytes.
+    /// Reads a number of bytes.
     pub fn bytes(&mut self, path: &str, value: &Value) -> Option<u64> {
         self.whole(path, value, "write the number of bytes, such as 1073741824 for 1 GiB")
     }
 
-    /// An object.
+    /// Reads an object.
     pub fn object<'v>(&mut self, path: &str, value: &'v Value, hint: &str) -> Option<&'v Map<String, Value>> {
         let object = value.as_object();
         if object.is_none() {
@@ -133,10 +134,10 @@ impl Reader {
         object
     }
 
-    /// Names with amounts.
+    /// Reads an object of amounts by name.
     pub fn amounts(&mut self, path: &str, value: &Value) -> Map<String, Value> {
         let mut amounts = Map::new();
-        let hint = "write names with amounts, such as {\"tpu\": 1}";
+        let hint = "write an object of amounts by name, such as {\"tpu\": 1}";
         for (name, amount) in self.object(path, value, hint).into_iter().flatten() {
             if let Some(amount) = self.quantity(&format!("{path}.{name}"), amount) {
                 amounts.insert(name.clone(), amount.into());
@@ -145,10 +146,10 @@ impl Reader {
         amounts
     }
 
-    /// Names with strings.
+    /// Reads an object of strings by name.
     pub fn texts(&mut self, path: &str, value: &Value) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
-        for (name, value) in self.object(path, value, "write names with strings").into_iter().flatten() {
+        for (name, value) in self.object(path, value, "write an object of strings").into_iter().flatten() {
             if let Some(text) = self.text(&format!("{path}.{name}"), value) {
                 texts.insert(name.clone(), text);
             }

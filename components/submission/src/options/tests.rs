@@ -15,7 +15,7 @@ fn mistakes(configuration: &str, tag: Option<&str>) -> Vec<FieldError> {
 }
 
 #[test]
-fn the_tag_wins_field_by_field_with_zero_and_null_too() {
+fn the_tag_overrides_the_configuration_field_by_field_also_with_zero_and_null() {
     let options = merged(
         r#"{"num_cpus": 2, "num_gpus": 1, "memory": 100, "env_vars": ["A=1"], "resources": {"x": 1}}"#,
         Some(r#"{"num_gpus": 0, "memory": null, "env_vars": [], "resources": {"y": 0.5}}"#),
@@ -29,7 +29,7 @@ fn the_tag_wins_field_by_field_with_zero_and_null_too() {
 }
 
 #[test]
-fn a_negative_number_is_named_with_its_path_and_a_hint() {
+fn a_negative_number_is_reported_with_its_path_and_a_hint() {
     let found =
         mistakes(r#"{"num_cpus": -1, "memory": -5, "resources": {"x": -2}}"#, Some(r#"{"num_gpus": -1}"#));
     let paths: Vec<&str> = found.iter().map(|field| field.path.as_str()).collect();
@@ -38,7 +38,7 @@ fn a_negative_number_is_named_with_its_path_and_a_hint() {
 }
 
 #[test]
-fn an_unknown_key_is_answered_with_the_known_ones() {
+fn the_hint_for_an_unknown_key_lists_the_known_keys() {
     let found = mistakes(r#"{"cpus": null}"#, None);
     assert_eq!(found[0].path, "cpus");
     let hint = found[0].hint.clone().expect("a hint");
@@ -46,7 +46,7 @@ fn an_unknown_key_is_answered_with_the_known_ones() {
 }
 
 #[test]
-fn a_tag_that_is_no_json_object_is_named() {
+fn a_tag_that_is_not_a_json_object_is_reported_with_a_hint() {
     for tag in ["num_cpus: 1", "[1]", "3"] {
         let found = mistakes("{}", Some(tag));
         assert_eq!(found[0].path, TAG);
@@ -55,20 +55,20 @@ fn a_tag_that_is_no_json_object_is_named() {
 }
 
 #[test]
-fn a_number_among_environment_variables_is_told_to_be_quoted_and_no_value_is_shown() {
-    // The Python side puts values to names that have none, and leaves these to the component.
+fn invalid_environment_variables_are_reported_without_their_values() {
+    // The Python adapter adds the values of names without one, and leaves other entries to the component.
     let document = r#"{"runtime_env": {"env_vars": {"PORT": 80}}, "env_vars": ["A=1", "=hunter2", 80]}"#;
     let found = mistakes(document, None);
     let paths: Vec<&str> = found.iter().map(|field| field.path.as_str()).collect();
     assert_eq!(paths, ["env_vars[1]", "env_vars[2]", "runtime_env.env_vars.PORT"]);
     assert!(found.iter().all(|field| !field.problem.contains("hunter2")));
     assert_eq!(found[2].hint.as_deref(), Some("put it in quotes: \"80\""));
-    // Other hosts may not.
+    // A host may pass names without a value.
     assert_eq!(mistakes(r#"{"env_vars": ["HOME"]}"#, None)[0].path, "env_vars[0]");
 }
 
 #[test]
-fn the_schema_has_every_key_and_no_other() {
+fn the_schema_has_exactly_the_known_keys() {
     let schema: Value = serde_json::from_str(Options::SCHEMA).expect("JSON");
     let mut keys: Vec<&str> =
         schema["properties"].as_object().expect("properties").keys().map(String::as_str).collect();
@@ -87,7 +87,7 @@ fn the_schema_is_up_to_date() {
 }
 
 #[test]
-fn a_backends_own_keys_are_left_to_it_with_the_tags_on_top() {
+fn the_backends_own_keys_are_returned_unread_and_overridden_by_the_tag() {
     let tags = vec![(TAG.to_owned(), r#"{"image": "b"}"#.to_owned())];
     let (options, own) =
         Options::merged_beside(r#"{"num_cpus": 1, "image": "a"}"#, &tags, &["image"]).expect("both");

@@ -76,7 +76,7 @@ fn values<'a>(memory: &'a Memory, options: &str) -> Values<&'a Memory, u32> {
 }
 
 #[test]
-fn a_missing_partition_says_what_is_there() {
+fn errors_for_missing_values_list_the_stored_ones() {
     let memory = Memory::default();
     let all = values(&memory, "");
     for day in ["mon", "tue"] {
@@ -85,14 +85,17 @@ fn a_missing_partition_says_what_is_there() {
     all.save(&partition("usd", "wed"), &1).unwrap();
     let text = all.load(&partition("eur", "wed")).unwrap_err().text();
     assert!(text.contains("asset prices/eur, partition wed"), "{text}");
-    assert!(text.contains("asset/prices/eur/=wed") && text.contains("this is kept: mon, tue"), "{text}");
+    assert!(
+        text.contains("asset/prices/eur/=wed") && text.contains("has these values of this asset: mon, tue"),
+        "{text}"
+    );
 
     let text = all.load(&output("run-7", "sum")).unwrap_err().text();
-    assert!(text.contains("output result of step sum in run run-7") && text.contains("nothing of this run"));
+    assert!(text.contains("output result of step sum in run run-7") && text.contains("no value of this run"));
 }
 
 #[test]
-fn many_partitions_come_by_name_and_all_that_miss_are_named() {
+fn load_many_returns_values_by_partition_and_names_all_missing_partitions() {
     let memory = Memory::default();
     let all = values(&memory, "");
     all.save(&partition("eur", "mon"), &1).unwrap();
@@ -106,7 +109,7 @@ fn many_partitions_come_by_name_and_all_that_miss_are_named() {
 }
 
 #[test]
-fn values_that_outlive_their_run_are_removed_and_assets_stay() {
+fn deleting_expired_values_removes_those_of_ended_runs_and_keeps_assets() {
     let memory = Memory::default();
     let all = values(&memory, "");
     for run in ["live", "done", "gone"] {
@@ -125,7 +128,7 @@ fn values_that_outlive_their_run_are_removed_and_assets_stay() {
 }
 
 #[test]
-fn everything_has_a_bound_unless_it_is_taken_off() {
+fn every_value_has_an_expiry_time_unless_an_option_disables_it() {
     let memory = Memory::default();
     let bound = |options: &str, address: &Address| {
         values(&memory, options).save(address, &1).unwrap();

@@ -1,4 +1,4 @@
-//! The command as a program of its own.
+//! The command as a standalone program.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     match Interrupt::of_signals() {
         Ok(interrupt) => run(std::env::args_os(), Installation::of_program(), interrupt).into(),
         Err(error) => {
-            eprintln!("error: signals cannot be listened to: {error}");
+            eprintln!("error: the signal handlers cannot be installed: {error}");
             ExitCode::FAILURE
         }
     }

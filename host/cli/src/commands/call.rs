@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// The parameters by name as a JSON object; @FILE reads a file, - reads standard input
     #[arg(default_value = "{}", hide_default_value = true)]
     arguments: String,
-    /// Stop the call after this many seconds. The component's own limit applies, too
+    /// Stop the call after this many seconds. The component's own limit also applies
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
     if !arguments.export.contains('.') {
         let hint = format!(
-            "{:?} is no function: write interface.function, such as launcher.check. `dagster-ray inspect {}` shows which interfaces there are",
+            "{:?} is not a function: write interface.function, such as launcher.check; `dagster-ray inspect {}` lists the interfaces",
             arguments.export, arguments.component
         );
         return Err(Usage(hint).into());
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     Ok(Exit::Done)
 }
 
-/// The parameters that the argument stands for.
+/// Reads the parameters from the argument, a file or standard input.
 pub(crate) fn parameters(argument: &str) -> anyhow::Result<String> {
     let (source, text) = match argument {
         "-" => {
@@ -77,14 +77,14 @@ pub(crate) fn parameters(argument: &str) -> anyhow::Result<String> {
     match serde_json::from_str::<Value>(&text) {
         Ok(Value::Object(_)) => Ok(text),
         Ok(_) => Err(Usage(format!(
-            "{source} is JSON, but no object: write the parameters by name, such as '{{\"runs\": []}}'"
+            "{source} is not a JSON object: write the parameters by name, such as '{{\"runs\": []}}'"
         ))
         .into()),
-        Err(error) => Err(Usage(format!("{source} is no JSON: {error}")).into()),
+        Err(error) => Err(Usage(format!("{source} is not JSON: {error}")).into()),
     }
 }
 
-/// A time in seconds.
+/// Parses a duration in seconds.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "write a number of seconds, such as 30".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! `dagster-ray check`: whether a component keeps the contract's promises.
+//! `dagster-ray check`: runs the conformance tests on a component.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::context::Context;
 use crate::exit::{Exit, Interrupted, Usage};
 use crate::output::{BAD, FAINT, HEADING};
 
-/// Check a component against what every backend must satisfy
+/// Check a component against the rules that every backend must satisfy
 ///
-/// Without an address, a kubeconfig or a cassette, only the rules are tried that need no service;
-/// nothing is sent anywhere. With one, runs, steps and scripts of the kit's own are launched there,
-/// and stopped again. Exit code 1 says that something differs, or that a rule was blocked because a
-/// required setting or option was not given.
+/// Without an address, a kubeconfig or a cassette, only the rules that need no service are checked,
+/// and no request is sent. With one, test runs, steps and scripts are launched and stopped again.
+/// Exit code 1 means that a rule failed, or was blocked because a required setting or option is
+/// missing.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,24 +32,24 @@ Examples:
   dagster-ray check existing --cassette existing.json
   dagster-ray check kuberay --kube-context test --options options.json --only cluster
 
-options.json holds options to begin with, by interface:
+options.json contains the base options by interface:
   {\"cluster\": {\"ray_cluster\": {\"spec\": …}}, \"launcher\": {\"namespace\": \"test\"}}")]
 pub(crate) struct Arguments {
     #[arg(help = COMPONENT_HELP)]
     component: String,
-    /// Answer from this cassette, without a network
+    /// Answer requests from this cassette, without a network
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     cassette: Option<PathBuf>,
-    /// Record what is asked and answered into this cassette
+    /// Record requests and responses into this cassette
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Options to begin with, by interface, in a JSON file
+    /// A JSON file with the base options by interface
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
-    /// Try the rules of this interface alone; may be given several times
+    /// Check only the rules of this interface; may be given several times
     #[arg(long, value_name = "INTERFACE", value_parser = PossibleValuesParser::new(interfaces()))]
     only: Vec<String>,
-    /// What the component talks to is there, although no option names it
+    /// Also check the rules that need a service, although no option names one
     #[arg(long)]
     live: bool,
     #[command(flatten)]
@@ -58,10 +58,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
     let found = component::find(context, &arguments.component)?;
-    let asks = inspect(&found.path)?.imports.iter().any(|import| import.starts_with("wasi:http/"));
+    let uses_http = inspect(&found.path)?.imports.iter().any(|import| import.starts_with("wasi:http/"));
     let mut subject = Subject {
         backend: arguments.connection.options(context, found)?,
-        has_service: arguments.live || arguments.connection.names_a_service() || !asks,
+        has_service: arguments.live || arguments.connection.names_a_service() || !uses_http,
         only: arguments.only,
         ..Subject::default()
     };
@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     drop(progress);
     if let Some((directory, file)) = recording {
         let count = cassette::put_together(directory.path(), file)?;
-        context.output.note(format_args!("{count} requests are recorded in {}", file.display()));
+        context.output.note(format_args!("recorded {count} requests in {}", file.display()));
     }
     if context.interrupt.is_raised() {
         return Err(Interrupted.into());
@@ -104,12 +104,12 @@ fn options(
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("--options {} cannot be read", file.display()))?;
     serde_json::from_str(&text).map_err(|error| {
-        let form = "write an object of options for each interface, such as {\"launcher\": {\"num_cpus\": 1}}";
-        Usage(format!("--options {}: {error}; {form}", file.display())).into()
+        let hint = "write an object of options for each interface, such as {\"launcher\": {\"num_cpus\": 1}}";
+        Usage(format!("--options {}: {error}; {hint}", file.display())).into()
     })
 }
 
-/// Answers from a cassette; the address is the recorded one, where none is given.
+/// Configures replay from a cassette. Without an address, the recorded one is used.
 fn replay(subject: &mut Subject, file: &Path) -> anyhow::Result<()> {
     let recorded = Cassette::read(file)?;
     subject.has_service = true;
@@ -130,7 +130,7 @@ fn replay(subject: &mut Subject, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The report for a person: a line for each rule, and under those that differ, how.
+/// The report as text: a line for each rule, and details below the rules that failed.
 struct Table<'a>(&'a Report);
 
 impl std::fmt::Display for Table<'_> {
@@ -153,7 +153,7 @@ impl std::fmt::Display for Table<'_> {
                 Outcome::Differs { expected, came } => {
                     writeln!(f, "  {BAD}differs{BAD:#}  {}", finding.rule)?;
                     writeln!(f, "             expected: {expected}")?;
-                    writeln!(f, "             came:     {came}")?;
+                    writeln!(f, "             actual:   {came}")?;
                     writeln!(f, "             why:      {}", finding.reason)?;
                 }
                 Outcome::NotApplicable { reason } => {
@@ -167,11 +167,11 @@ impl std::fmt::Display for Table<'_> {
                 }
             }
         }
-        let [passed, differ, apart, skipped, blocked] = self.0.counts();
+        let [passed, differ, not_applicable, skipped, blocked] = self.0.counts();
         let component = &self.0.component;
         writeln!(
             f,
-            "{component}: {passed} passed, {differ} differ, {apart} do not apply, {skipped} skipped, {blocked} blocked"
+            "{component}: {passed} passed, {differ} differ, {not_applicable} do not apply, {skipped} skipped, {blocked} blocked"
         )
     }
 }

@@ -1,4 +1,4 @@
-//! `dagster-ray clean`: empties this user's cache.
+//! `dagster-ray clean`: removes files from this user's cache.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -21,13 +21,13 @@ Examples:
   dagster-ray clean --older-than 30d
   dagster-ray clean --keep-pulled")]
 pub(crate) struct Arguments {
-    /// Remove only what is at least this old, such as 12h or 30d
+    /// Remove only files of at least this age, such as 12h or 30d
     #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
     /// Keep the pulled components
     #[arg(long)]
     keep_pulled: bool,
-    /// Print what would be removed, and remove nothing
+    /// Print what would be removed, without removing it
     #[arg(long)]
     dry_run: bool,
 }

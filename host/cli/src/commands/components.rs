@@ -11,24 +11,24 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{short, size, table};
 
-/// List the built-in components and those that were pulled
+/// List the built-in and the pulled components
 #[derive(clap::Args)]
 #[command(after_help = "\
-The component itself says its version, so the version is shown once the component is compiled.
+A component reports its version when it runs, so the version is shown after compilation.
 
 Examples:
   dagster-ray components
   dagster-ray components --compile    # in the build of a container image, before the first run
   dagster-ray components --json | jq -r '.[].digest'")]
 pub(crate) struct Arguments {
-    /// Compile those that are not compiled yet
+    /// Compile the components that are not compiled yet
     #[arg(long)]
     compile: bool,
 }
 
 #[derive(Serialize)]
 struct Row {
-    /// What to write as `backend`.
+    /// The value for the option `backend`.
     backend: String,
     source: &'static str,
     version: Option<String>,
@@ -39,14 +39,14 @@ struct Row {
 
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
     let host = context.host()?;
-    let progress = context.output.progress("looking");
+    let progress = context.output.progress("inspecting components");
     let mut rows = Vec::new();
     let mut exit = Exit::Done;
-    for (backend, source, path) in at_hand(&context.installation.components) {
-        progress.set(format!("looking at {backend}"));
+    for (backend, source, path) in available_components(&context.installation.components) {
+        progress.set(format!("inspecting {backend}"));
         match row(context, &host, arguments.compile, (backend, source), &path) {
             Ok(row) => rows.push(row),
-            // The others are still worth knowing.
+            // Continue with the other components.
             Err(error) => {
                 context.output.warn(format_args!("{error:#}"));
                 exit = Exit::Load;
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     Ok(exit)
 }
 
-fn at_hand(built_in: &Path) -> Vec<(String, &'static str, std::path::PathBuf)> {
+fn available_components(built_in: &Path) -> Vec<(String, &'static str, std::path::PathBuf)> {
     let mut all: Vec<_> = dagster_ray_registry::built_in(built_in)
         .into_iter()
         .map(|name| {

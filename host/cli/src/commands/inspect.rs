@@ -1,4 +1,4 @@
-//! `dagster-ray inspect`: what a component is, before it runs.
+//! `dagster-ray inspect`: shows what a component is, without running it.
 
 use std::io::{self, Write};
 
@@ -36,7 +36,7 @@ fn text(out: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
     let manifest = if inspection.has_manifest {
         inspection.manifest.display().to_string()
     } else {
-        format!("none ({} does not exist), so that these defaults hold", inspection.manifest.display())
+        format!("none ({} does not exist), so the defaults below apply", inspection.manifest.display())
     };
     writeln!(out, "{}{}", field("name"), inspection.name)?;
     writeln!(out, "{}{}", field("file"), inspection.path.display())?;
@@ -47,7 +47,7 @@ fn text(out: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
     writeln!(out, "{}{}", field("exports"), inspection.exports.join(", "))?;
     writeln!(out, "{HEADING}grants{HEADING:#}")?;
     if inspection.grants.is_empty() {
-        writeln!(out, "  {FAINT}none, and none is needed{FAINT:#}")?;
+        writeln!(out, "  {FAINT}none, and no import needs one{FAINT:#}")?;
     }
     inspection.grants.iter().try_for_each(|permission| grant(out, permission))?;
     writeln!(out, "{HEADING}limits{HEADING:#}")?;
@@ -61,7 +61,7 @@ fn text(out: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
     imports.iter().try_for_each(|import| writeln!(out, "  {import}"))
 }
 
-/// A grant, and under it what uses it.
+/// Writes a grant and the imports that use it.
 fn grant(out: &mut dyn Write, permission: &Permission) -> io::Result<()> {
     let users = permission.needed_by.join(", ");
     writeln!(out, "  {}", permission.line)?;

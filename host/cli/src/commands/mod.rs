@@ -1,8 +1,8 @@
 //! The commands, one file each.
 //!
-//! A command is `mod name;` and its line in `commands!`: its file has `Arguments` and
-//! `run(arguments, context)`. The first paragraph of `Arguments`' documentation is what
-//! `dagster-ray --help` says of it.
+//! To add a command, add `mod name;` and a line in `commands!`. Its file defines `Arguments` and
+//! `run(arguments, context)`. `dagster-ray --help` shows the first paragraph of `Arguments`'
+//! documentation.
 
 mod call;
 mod check;
@@ -23,7 +23,7 @@ use crate::exit::Exit;
 macro_rules! commands {
     ($($Variant:ident => $module:ident,)*) => {
         #[derive(clap::Subcommand)]
-        #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
+        #[allow(clippy::large_enum_variant, reason = "a process has one value")]
         pub(crate) enum Command {
             $($Variant($module::Arguments),)*
         }

@@ -14,10 +14,10 @@ use crate::output::FAINT;
 
 mod contract;
 
-/// Start a project for a backend of your own
+/// Create a project for a new backend
 ///
-/// The project builds without changes. Its backend needs no service: it runs runs and steps as
-/// processes of the machine that Dagster is on.
+/// The project builds without changes. Its backend needs no service: it executes runs and steps as
+/// processes on Dagster's machine.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -38,11 +38,11 @@ pub(crate) struct Arguments {
 enum Language {
     /// Small and fast; needs cargo
     Rust,
-    /// As quick to write as Dagster code; needs componentize-py
+    /// Larger and slower to load; needs componentize-py
     Python,
 }
 
-/// A file's place in the project, and its text. `{{name}}` and `{{file}}` stand for the project's.
+/// A file's path in the project, and its text, with the placeholders `{{name}}` and `{{file}}`.
 type Template = (&'static str, &'static str);
 
 macro_rules! template {
@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     check(&name)?;
     if !into.is_dir() {
         return Err(
-            Usage(format!("--into {}: there is no such folder: make it first", into.display())).into()
+            Usage(format!("--into {}: the folder does not exist; create it first", into.display())).into()
         );
     }
     let folder = std::path::absolute(&into)?.join(&name);
@@ -126,40 +126,39 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     context.output.result(&made, |out| {
         writeln!(
             out,
-            "made {} {FAINT}({} files){FAINT:#}; next:\n",
+            "created {} {FAINT}({} files){FAINT:#}; next steps:\n",
             made.folder.display(),
             made.files.len()
         )?;
         for command in &made.commands {
             writeln!(out, "  {command}")?;
         }
-        writeln!(out, "\nand where Dagster's code or dagster.yaml names a backend:\n")?;
+        writeln!(out, "\nthen set the backend in dagster.yaml or in Dagster code:\n")?;
         writeln!(out, "  backend: {}", made.component.display())
     })?;
     Ok(Exit::Done)
 }
 
-/// A name that is one for a crate, a file and a component alike.
+/// Checks that a name is valid for a crate, a file and a component.
 fn check(name: &str) -> Result<(), Usage> {
-    let word = |word: &str| {
+    let is_word = |word: &str| {
         !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
     };
-    let begins = name.starts_with(|first: char| first.is_ascii_lowercase());
-    if !begins || !name.split('-').all(word) || name.len() > 64 {
+    let starts_with_letter = name.starts_with(|first: char| first.is_ascii_lowercase());
+    if !starts_with_letter || !name.split('-').all(is_word) || name.len() > 64 {
         return Err(Usage(format!(
-            "the name {name:?} cannot be used: write lower-case letters, digits and single dashes, a letter first, such as my-backend"
+            "the name {name:?} is not valid: use lower-case letters, digits and single dashes, and begin with a letter, such as my-backend"
         )));
     }
     if RESERVED.split_whitespace().any(|reserved| reserved == name) {
         return Err(Usage(format!(
-            "the name {name:?} means something else to Rust, Python or dagster-ray: write another, such as my-{name}"
+            "the name {name:?} is reserved by Rust, Python or dagster-ray: use another one, such as my-{name}"
         )));
     }
     Ok(())
 }
 
-/// Names that cargo or Python cannot take, of those that [`check`] would let pass, and the names of
-/// what is built in.
+/// Names that cargo or Python rejects although they are well-formed, and the names of built-in components.
 const RESERVED: &str = "abstract alloc app as async await become box break build const continue core \
     crate deps do dyn else enum examples existing extern false files final fn for gen if impl in \
     incremental kuberay let local loop macro match mod move mut object-store options override priv \
@@ -175,24 +174,24 @@ fn files(language: Language, name: &str, file: &str) -> Vec<(String, String)> {
     files
 }
 
-/// Makes the folder whole, or not at all.
+/// Creates the project's folder atomically.
 fn make(folder: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
     let taken = || {
         Usage(format!(
-            "{} is there already, and nothing is written over it: choose another name, or another folder with --into",
+            "{} already exists and is not overwritten: choose another name, or another folder with --into",
             folder.display()
         ))
     };
     if folder.symlink_metadata().is_ok() {
         return Err(taken().into());
     }
-    let begun = folder.with_extension("new");
-    let cannot = || format!("the project cannot be made in {}", folder.display());
-    fs::create_dir(&begun).with_context(cannot)?;
-    let written = write(&begun, files).and_then(|()| fs::rename(&begun, folder));
+    let partial = folder.with_extension("new");
+    let cannot = || format!("the project cannot be created in {}", folder.display());
+    fs::create_dir(&partial).with_context(cannot)?;
+    let written = write(&partial, files).and_then(|()| fs::rename(&partial, folder));
     if written.is_err() {
-        // What is half made helps nobody. That it cannot be removed either is not the news.
-        let _ = fs::remove_dir_all(&begun);
+        // The first error is reported, not a failure to remove the partial project.
+        let _ = fs::remove_dir_all(&partial);
     }
     match written {
         Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory) => {
@@ -220,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_some_tool_would_choke_on_is_refused_with_one_that_works() {
+    fn invalid_names_are_rejected_with_a_valid_suggestion() {
         for good in ["a", "my-backend", "b2", "x-2"] {
             assert!(check(good).is_ok(), "{good}");
         }
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_is_made_whole_or_not_at_all_and_never_over_another() {
+    fn project_creation_is_atomic_and_never_overwrites() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("mine");
         let files = files(Language::Rust, "mine", "mine");
@@ -243,11 +242,11 @@ mod tests {
 
         let impossible = [("a".to_owned(), String::new()), ("a/b".to_owned(), String::new())];
         assert!(make(&root.path().join("other"), &impossible).is_err());
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "nothing half-made stays");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "a partial project was left behind");
     }
 
     #[test]
-    fn no_placeholder_is_left() {
+    fn all_placeholders_are_replaced() {
         for language in [Language::Rust, Language::Python] {
             for (path, text) in files(language, "my-name", "my_name") {
                 assert!(

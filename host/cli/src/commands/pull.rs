@@ -13,9 +13,9 @@ use crate::place;
 
 /// Fetch a component from a registry, and print the reference that pins it
 ///
-/// The component is checked against its digests and stored in this user's cache, so that
-/// `backend: oci://…` works without the registry from then on. Credentials are those of `docker
-/// login`. A registry on this machine is reached over http, every other over https.
+/// The component's digests are verified, and it is stored in this user's cache. After that,
+/// `backend: oci://…` works without the registry. Credentials are those of `docker login`. A
+/// registry on this machine is reached over http, all others over https.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
         path = output;
     }
     let answer = Answer { reference: pulled.reference.to_string(), path, sha256: pulled.component.sha256 };
-    context.output.note(format_args!("in {}", answer.path.display()));
+    context.output.note(format_args!("stored in {}", answer.path.display()));
     context.output.result(&answer, |out| writeln!(out, "{}", answer.reference))?;
     Ok(Exit::Done)
 }

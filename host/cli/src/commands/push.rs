@@ -10,9 +10,9 @@ use crate::output::size;
 
 /// Publish a component in a registry, and print the reference that pins it
 ///
-/// The artifact has the layout of `wkg`. It contains the manifest beside the component, which the
-/// digest covers, too. The same files give the same digest. Credentials are those of `docker login`.
-/// A registry on this machine is reached over http, every other over https.
+/// The artifact has the layout of `wkg` and also contains the manifest, which its digest covers. The
+/// same files give the same digest. Credentials are those of `docker login`. A registry on this
+/// machine is reached over http, all others over https.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let usage = |text: String| anyhow::Error::from(Usage(text));
     let place = Place::parse(&arguments.reference).map_err(|error| usage(error.to_string()))?;
     if place.digest().is_some() {
-        let text = "a digest cannot be chosen, it is the result of pushing. Write oci://host/name:tag";
+        let text = "a digest cannot be chosen, because it is computed by the push; write oci://host/name:tag";
         return Err(usage(format!("{place}: {text}")));
     }
     let file = match named(&arguments.component, &context.installation.components)
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
         Named::File(path) => path,
         Named::Artifact(pinned) => {
             return Err(usage(format!(
-                "{pinned} is in a registry already; `dagster-ray pull {pinned} --output name.wasm` makes a file of it"
+                "{pinned} is already in a registry; to get a file, run `dagster-ray pull {pinned} --output name.wasm`"
             )));
         }
     };
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     if !pushed.with_manifest {
         let manifest = file.with_extension("toml");
         context.output.warn(format_args!(
-            "there is no manifest {}: the component is granted only the address and the directories that its user names",
+            "there is no manifest {}: the component is granted only the address and directories that its user configures",
             manifest.display()
         ));
     }
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
         size: pushed.size,
         with_manifest: pushed.with_manifest,
     };
-    context.output.note(format_args!("{} of {}", size(answer.size), file.display()));
+    context.output.note(format_args!("pushed {}, {}", file.display(), size(answer.size)));
     context.output.result(&answer, |out| writeln!(out, "{}", answer.reference))?;
     Ok(Exit::Done)
 }

@@ -9,8 +9,8 @@ use crate::exit::Exit;
 /// Run a command, and record the HTTP requests of its components
 ///
 /// Every process that the command starts on this machine is recorded. Credentials are not recorded,
-/// because the host adds them later. The values of environment variables are replaced, in requests and
-/// responses. Check the file before you share it all the same.
+/// because the host adds them later. The values of environment variables are replaced in requests and
+/// responses. Check the file before you share it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,10 +35,10 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let file = arguments.to.display();
     if count == 0 {
         context.output.warn(format_args!(
-            "nothing was asked over HTTP, so {file} is not written. Did the command use a component?"
+            "no HTTP request was recorded, so {file} is not written; check that the command uses a component"
         ));
     } else {
-        context.output.note(format_args!("{count} requests are recorded in {file}"));
+        context.output.note(format_args!("recorded {count} requests in {file}"));
     }
     if !status.success() {
         context.output.warn(format_args!("the command failed: {status}"));

@@ -1,4 +1,4 @@
-//! `dagster-ray replay`: runs a command whose components are answered from a cassette.
+//! `dagster-ray replay`: runs a command with the recorded responses of a cassette.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::cassette;
 use crate::context::Context;
 use crate::exit::Exit;
 
-/// Run a command whose components are answered from a cassette, without a network
+/// Run a command with the HTTP responses of a cassette, without a network
 ///
 /// Run ids and other ids may differ from the recorded ones. A request that was not recorded fails. The
 /// error names it and the most similar recorded requests.
@@ -18,9 +18,9 @@ Examples:
   dagster-ray replay cassette.json -- dagster asset materialize -m my_module --select report
   dagster-ray replay tests/report.json -- pytest tests/test_report.py
 
-`dagster-ray record` makes a cassette.")]
+`dagster-ray record` records a cassette.")]
 pub(crate) struct Arguments {
-    /// The cassette, as `dagster-ray record` wrote it
+    /// The cassette that `dagster-ray record` wrote
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The command with its arguments
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
-    // What is wrong with it is better known now than from the command's first request.
+    // Report an invalid cassette before the command starts.
     Cassette::read(&arguments.file)?;
     let mut value = std::ffi::OsString::from("replay:");
     value.push(std::path::absolute(&arguments.file)?);

@@ -13,13 +13,13 @@ use crate::output::{FAINT, GOOD, short, size};
 use crate::place;
 use crate::project::{Project, Sources};
 
-/// How often the project is looked at.
-const LOOK: Duration = Duration::from_millis(300);
+/// How often the project's files are checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Build a component at each change of its project, and install it as a file
 ///
-/// The file is replaced only by a build that loads, and at once as a whole. A running Dagster uses the
-/// new component from the next call on; calls in progress finish with the old one. A project with a
+/// The file is replaced atomically, and only by a build that loads. A running Dagster uses the new
+/// component from the next call on; calls in progress finish with the old one. A project with a
 /// Cargo.toml is built by cargo, one with app.py and wit/ by componentize-py. With --json, each build
 /// prints one line.
 #[derive(clap::Args)]
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// The manifest [default: NAME.toml in the project, NAME as in --to NAME.wasm]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-    /// A shell command that builds: it runs in the project, and writes the component to "$OUTPUT"
+    /// A shell command that runs in the project, and builds the component as "$OUTPUT"
     #[arg(long, value_name = "COMMAND")]
     build: Option<String>,
     /// Build once, and exit
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     once: bool,
 }
 
-/// What came of one build.
+/// The result of one build.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event {
@@ -65,15 +65,15 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let watch = Watch::new(&arguments)?;
     let mut seen: Option<Sources> = None;
     loop {
-        let now = watch.settled(context, seen.as_ref())?;
+        let now = watch.wait_for_change(context, seen.as_ref())?;
         if let Some(seen) = &seen {
             let changed = now.changed_since(seen, &watch.folder).join(", ");
             context.output.note(format_args!("{FAINT}changed: {changed}{FAINT:#}"));
         }
         seen = Some(now);
-        match watch.turn(context) {
+        match watch.build_and_install(context) {
             Ok(event) => {
-                watch.tell(context, &event)?;
+                watch.report(context, &event)?;
                 if arguments.once {
                     return Ok(Exit::Done);
                 }
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
             Err(error) if arguments.once || error.is::<Interrupted>() => return Err(error),
             Err(error) => {
                 context.output.error(&error);
-                context.output.note(format_args!("{FAINT}{} stays as it was{FAINT:#}", watch.to.display()));
+                context.output.note(format_args!("{FAINT}{} is unchanged{FAINT:#}", watch.to.display()));
                 if context.output.is_json() {
                     context.output.line(&Event::Failed { problem: format!("{error:#}") })?;
                 }
@@ -100,7 +100,7 @@ impl Watch {
         let folder = absolute(&arguments.project)?;
         let manifest = match &arguments.manifest {
             Some(path) if !path.is_file() => {
-                return Err(Usage(format!("--manifest {}: there is no such file", path.display())).into());
+                return Err(Usage(format!("--manifest {}: the file does not exist", path.display())).into());
             }
             Some(path) => Some(absolute(path)?),
             None => {
@@ -112,8 +112,8 @@ impl Watch {
         Ok(Self { project, folder, to: absolute(&arguments.to)?, manifest })
     }
 
-    /// The project's files, once they differ and nobody writes them any more.
-    fn settled(&self, context: &Context, seen: Option<&Sources>) -> anyhow::Result<Sources> {
+    /// Waits until the project's files have changed and are not being written, and returns them.
+    fn wait_for_change(&self, context: &Context, seen: Option<&Sources>) -> anyhow::Result<Sources> {
         let mut last = seen.cloned().unwrap_or_default();
         loop {
             if context.interrupt.is_raised() {
@@ -125,16 +125,16 @@ impl Watch {
             }
             last = now;
             if seen.is_some() {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
             }
         }
     }
 
-    /// One build, checked and put in place.
-    fn turn(&self, context: &mut Context) -> anyhow::Result<Event> {
+    /// Builds the component, checks that it loads, and installs it.
+    fn build_and_install(&self, context: &mut Context) -> anyhow::Result<Event> {
         let begun = Instant::now();
         let progress = context.output.progress("building");
-        let stage = tempfile::tempdir().context("there is no place to build in")?;
+        let stage = tempfile::tempdir().context("a temporary directory for the build cannot be created")?;
         let name = self.to.file_name().unwrap_or_default();
         let built = stage.path().join(name);
         self.project.build(&built, &context.interrupt)?;
@@ -148,7 +148,7 @@ impl Watch {
             None => None,
         };
         progress.set("loading");
-        let new = self.loads(context, &built).map_err(|error| self.named(&error, &built))?;
+        let new = self.load(context, &built).map_err(|error| self.with_user_paths(&error, &built))?;
         let old = inspect(&self.to).ok();
         let old_manifest = std::fs::read(self.to.with_extension("toml")).ok();
         let wasm = std::fs::read(&built)?;
@@ -157,7 +157,7 @@ impl Watch {
         let path = self.to.clone();
         let mut changes = changes(old.as_ref(), &new);
         if old.is_some() && old_manifest != manifest {
-            changes.push("the manifest".into());
+            changes.push("manifest changed".into());
         }
         if changes.is_empty() {
             return Ok(Event::Unchanged { path, digest: new.digest, seconds });
@@ -165,16 +165,16 @@ impl Watch {
         Ok(Event::Placed { path, digest: new.digest, size: new.size, seconds, changes })
     }
 
-    /// Compiled, too: what is kept of that is what Dagster will use.
-    fn loads(&self, context: &mut Context, built: &Path) -> anyhow::Result<Inspection> {
+    /// Inspects and compiles the component. Dagster then uses the compiled code from the cache.
+    fn load(&self, context: &mut Context, built: &Path) -> anyhow::Result<Inspection> {
         let inspection = inspect(built)?;
         let options = BackendOptions { path: built.to_owned(), ..BackendOptions::default() };
         Backend::new(context.host()?, options).describe()?;
         Ok(inspection)
     }
 
-    /// A refusal speaks of the files that were checked; the user has others to edit.
-    fn named(&self, error: &anyhow::Error, built: &Path) -> Refused {
+    /// Replaces the paths of the temporary build in an error by the files that the user can edit.
+    fn with_user_paths(&self, error: &anyhow::Error, built: &Path) -> Refused {
         let manifest = self.manifest.clone().unwrap_or_else(|| {
             self.folder.join(self.to.file_stem().unwrap_or_default()).with_extension("toml")
         });
@@ -184,14 +184,14 @@ impl Watch {
         Refused(text)
     }
 
-    fn tell(&self, context: &Context, event: &Event) -> anyhow::Result<()> {
+    fn report(&self, context: &Context, event: &Event) -> anyhow::Result<()> {
         if context.output.is_json() {
             return context.output.line(event);
         }
         match event {
             Event::Placed { path, digest, size: bytes, seconds, changes } => {
                 context.output.note(format_args!(
-                    "{GOOD}placed{GOOD:#} {}: {} {FAINT}({}, {seconds:.1} s){FAINT:#}",
+                    "{GOOD}installed{GOOD:#} {}: {} {FAINT}({}, {seconds:.1} s){FAINT:#}",
                     path.display(),
                     short(digest),
                     size(*bytes as u64)
@@ -202,7 +202,7 @@ impl Watch {
             }
             Event::Unchanged { path, seconds, .. } => {
                 context.output.note(format_args!(
-                    "{FAINT}{}: the same as before ({seconds:.1} s){FAINT:#}",
+                    "{FAINT}{}: the build is unchanged ({seconds:.1} s){FAINT:#}",
                     path.display()
                 ));
             }
@@ -212,13 +212,13 @@ impl Watch {
     }
 }
 
-/// What is new, in words. Nothing, where the component is the same.
+/// Describes the changes of a component. Returns an empty list for the same component.
 fn changes(old: Option<&Inspection>, new: &Inspection) -> Vec<String> {
-    let Some(old) = old else { return vec!["it is new".into()] };
+    let Some(old) = old else { return vec!["new component".into()] };
     if old.digest == new.digest {
         return Vec::new();
     }
-    let mut changes = vec![format!("was {} ({})", short(&old.digest), size(old.size as u64))];
+    let mut changes = vec![format!("previous digest {} ({})", short(&old.digest), size(old.size as u64))];
     let names = |all: &[&'static str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     for (what, before, after) in [
         ("exports", names(&old.exports), names(&new.exports)),
@@ -229,10 +229,10 @@ fn changes(old: Option<&Inspection>, new: &Inspection) -> Vec<String> {
         };
         let (added, removed) = (missing(&after, &before), missing(&before, &after));
         if !added.is_empty() {
-            changes.push(format!("{what} also {added}"));
+            changes.push(format!("{what} added: {added}"));
         }
         if !removed.is_empty() {
-            changes.push(format!("{what} no more {removed}"));
+            changes.push(format!("{what} removed: {removed}"));
         }
     }
     changes

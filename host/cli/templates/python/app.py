@@ -1,10 +1,9 @@
-"""The backend {{name}}: Dagster runs and steps as processes of the machine that Dagster is on.
+"""The backend {{name}}: executes Dagster runs and steps as processes on Dagster's machine.
 
-It works as it is. To bring Dagster to infrastructure of your own, put its requests where this file
-calls ``processes``.
+To use another infrastructure, replace the calls of ``processes``.
 
-A class for each interface that the world in ``wit`` exports, called like it. Each call gets a fresh
-copy of what this module was when the component was built: what has to last is a record, such as a
+Each exported interface of the world in ``wit`` is a class of the same name. Each call starts with
+the module state of the build, so state that has to outlive a call belongs in a record such as
 ``JobRef``.
 """
 
@@ -37,7 +36,7 @@ class Describe(exports.Describe):
         return Description(
             name="{{name}}",
             version="0.1.0",
-            summary="Runs and steps as processes of this machine.",
+            summary="Executes runs and steps as processes on this machine.",
             options=[(Role.LAUNCHER, schema), (Role.EXECUTOR, schema)],
             settings=[(options.GRACE, options.GRACE_IS)],
         )
@@ -47,7 +46,7 @@ class Launcher(exports.Launcher):
     def launch(self, run: RunSpec) -> RunRef:
         chosen = options.merged(run.options, run.tags)
         name = _run_name(run.run_id, run.attempt)
-        # A launch can be repeated, because its answer was lost: it finds what is there.
+        # A launch is repeated if its response was lost, so look for the running process first.
         if _look(name).state == JobState.MISSING:
             _start(name, run.command, chosen)
         return RunRef(run.run_id, run.attempt, _launched(name))
@@ -68,8 +67,8 @@ class Launcher(exports.Launcher):
             return Termination.ALREADY_ENDED
         if run.job.details is None:
             return Termination.MISSING
-        only = "was started by another process of Dagster, and only that one can stop it"
-        raise Err(Error_NotFound(f"{name} {only}"))
+        problem = "was started by another Dagster process, and only that process can stop it"
+        raise Err(Error_NotFound(f"{name} {problem}"))
 
     def check(self, runs: list[RunRef]) -> list[JobStatus]:
         return [_look(run.job.submission_id) for run in runs]
@@ -90,7 +89,7 @@ class Executor(exports.Executor):
         try:
             _start(name, step.command, chosen)
         except Err as error:
-            # Where it is a conflict, it runs already.
+            # A conflict means that the step is already running.
             if not isinstance(error.value, Error_Conflict):
                 raise
         return _reference(step, _launched(name))
@@ -110,7 +109,7 @@ class Executor(exports.Executor):
         return statuses
 
     def finish(self, run_id: str, options: str) -> None:
-        """The steps of a run share nothing that was made for them."""
+        """Does nothing, because the steps of a run share no resources."""
 
 
 def _run_name(run_id: str, attempt: int) -> str:
@@ -118,7 +117,7 @@ def _run_name(run_id: str, attempt: int) -> str:
 
 
 def _step_name(step: StepSpec) -> str:
-    """A name is a function of what it names, so that a lost reference can be made again."""
+    """Returns a name that depends only on the step, so that a lost reference can be rebuilt."""
     return f"step:{step.run_id}:{step.step_key}:{step.attempt}"
 
 
@@ -128,13 +127,13 @@ def _start(name: str, worker: WorkerCommand, chosen: options.Options) -> None:
 
 
 def _command(worker: WorkerCommand, chosen: options.Options) -> Command:
-    """Dagster's own command line, for the program that the manifest grants."""
+    """Returns Dagster's command line for the program that the manifest grants."""
     if "api" not in worker.argv:
-        raise Err(Error_Unsupported(f"the command {worker.argv} is none of Dagster's"))
+        raise Err(Error_Unsupported(f"{worker.argv} is not a Dagster command"))
     args = ["-m", "dagster", *worker.argv[worker.argv.index("api") :]]
     if worker.payload is not None:
         args.append(worker.payload)
-    # What the worker needs comes last, and wins.
+    # The worker's variables come last and take precedence.
     return Command("python", args, [*chosen.env_vars, *worker.env])
 
 
@@ -143,7 +142,7 @@ def _job(name: str) -> JobRef:
 
 
 def _launched(name: str) -> JobRef:
-    """The details tell it from what was only named, and never launched."""
+    """Returns a reference with details, which mark a job that was launched."""
     return JobRef(name, dashboard_url=None, details='{"launched": true}')
 
 

@@ -1,4 +1,4 @@
-"""What users write: ``backend_config``, the fields that the Python package has, and the tag
+"""The options of users: ``backend_config``, the launcher's and executor's fields, and the tag
 ``dagster-ray/config``, which overrides both.
 """
 
@@ -12,17 +12,17 @@ from wit_world.imports.model import Error_InvalidConfig, FieldError
 
 _TAG = "dagster-ray/config"
 
-# A setting is read once from `backend_config`, and does not come with each run and step.
+# A setting comes from `backend_config`, and is not passed with each run and step.
 GRACE = "stop_grace_seconds"
-GRACE_IS = "How long a process may take to end before it is killed. Default: 10."
+GRACE_IS = "Seconds that a process may take to end before it is killed. Default: 10."
 _GRACE_SECONDS = 10.0
 
-# The JSON schema of what `merged` takes. Dagster shows its errors before anything is launched.
+# The JSON schema of the options.
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        # The Python package has acted on it already.
+        # The Python package has already evaluated it.
         "enabled": {"type": "boolean"},
         "env_vars": {
             "type": "array",
@@ -41,20 +41,20 @@ class Options:
 
 
 def merged(options: str, tags: list[tuple[str, str]]) -> Options:
-    """The options, overridden by the tag, key by key."""
+    """Returns the options, overridden by each key of the tag. Raises if a key is invalid."""
     fields = _object("options", options) | _object(_TAG, dict(tags).get(_TAG, "{}"))
     known = ", ".join(SCHEMA["properties"])
     mistakes = [
-        FieldError(key, "is not known", f"known: {known}")
+        FieldError(key, "is not a known option", f"write one of {known}")
         for key in fields
         if key not in SCHEMA["properties"]
     ]
     if not isinstance(fields.get("enabled", True), bool):
-        mistakes.append(FieldError("enabled", "is no boolean", "write true or false"))
+        mistakes.append(FieldError("enabled", "is not a boolean", "write true or false"))
     entries = fields.get("env_vars", [])
     if not isinstance(entries, list) or not all("=" in str(entry) for entry in entries):
-        # Not what it is: it may hold a secret, and errors are shown to many.
-        mistakes.append(FieldError("env_vars", "is wrong", "write a list of KEY=VALUE"))
+        # Do not show the value: it may contain a secret.
+        mistakes.append(FieldError("env_vars", "is not a list of KEY=VALUE", "write [KEY=VALUE]"))
     if mistakes:
         raise Err(Error_InvalidConfig(mistakes))
     pairs = [str(entry).partition("=") for entry in entries]
@@ -62,27 +62,27 @@ def merged(options: str, tags: list[tuple[str, str]]) -> Options:
 
 
 def grace_ms() -> int:
-    """How long a process may take to end."""
+    """Returns how long a process may take to end, in milliseconds."""
     given = store.get(GRACE)
     try:
         seconds = _GRACE_SECONDS if given is None else float(given)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 3600:
-        _invalid(GRACE, f"is {given}", "write seconds, less than 3600")
+        _invalid(GRACE, f"is {given}", "write a number of seconds below 3600")
     return int(seconds * 1000)
 
 
 def _object(path: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-        # Half of a surrogate pair is JSON, but no text that could be passed on.
+        # A lone surrogate is valid JSON, but cannot be encoded.
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        _invalid(path, "is no JSON object", "write {} for nothing")
-    # What is null is as good as not there.
+        _invalid(path, "is not a JSON object", "write {} for none")
+    # A null value counts as not set.
     return {key: entry for key, entry in value.items() if entry is not None}
 
 

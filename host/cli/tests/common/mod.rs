@@ -1,19 +1,19 @@
-//! The command, in a world of its own.
+//! Runs the command in an isolated environment.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each test file uses only a part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// A folder with components, and the caches and credentials of a user who has none.
+/// A temporary folder with components, an empty cache and no credentials.
 pub(crate) struct World {
     folder: tempfile::TempDir,
 }
 
 impl World {
-    /// With the component `echo`, and its manifest.
+    /// Creates the folder with the component `echo` and its manifest.
     pub(crate) fn new() -> Self {
         let world = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir_all(world.components()).unwrap();
@@ -21,7 +21,7 @@ impl World {
         world
     }
 
-    /// Adds a fixture to the components.
+    /// Adds a fixture with a manifest to the components.
     pub(crate) fn install(&self, name: &str, manifest: &str) {
         std::fs::copy(fixture(name), self.components().join(format!("{name}.wasm"))).unwrap();
         std::fs::write(self.components().join(format!("{name}.toml")), manifest).unwrap();
@@ -35,7 +35,7 @@ impl World {
         self.folder.path().join(name)
     }
 
-    /// The command, with arguments.
+    /// Returns the command with arguments.
     pub(crate) fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dagster-ray"));
         command
@@ -54,13 +54,13 @@ impl World {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs the command until it ends.
     pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> Ended {
         Ended(self.command(arguments).output().unwrap())
     }
 }
 
-/// How a command ended.
+/// The exit code and output of a command.
 pub(crate) struct Ended(pub(crate) Output);
 
 impl Ended {
@@ -76,14 +76,14 @@ impl Ended {
         std::str::from_utf8(&self.0.stderr).unwrap()
     }
 
-    /// Standard output, which must be one JSON document.
+    /// Returns standard output, which must be one JSON document.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code(), 0, "{}", self.stderr());
         serde_json::from_str(self.stdout()).unwrap_or_else(|error| panic!("{error}: {}", self.stdout()))
     }
 
-    /// Standard error, of a command that must end with that code and print nothing else.
+    /// Returns standard error. The command must end with `code` and leave standard output empty.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32) -> &str {
         assert_eq!((self.code(), self.stdout()), (code, ""), "{}", self.stderr());
@@ -91,7 +91,7 @@ impl Ended {
     }
 }
 
-/// Where `cargo xtask build` leaves the components of the package.
+/// Returns the folder to which `cargo xtask build` writes the components of the package.
 pub(crate) fn built_in() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("python/dagster_ray/components");
     let exists = folder.join("kuberay.wasm").exists();
@@ -99,10 +99,10 @@ pub(crate) fn built_in() -> PathBuf {
     folder
 }
 
-/// Where `cargo xtask build` leaves a test component.
+/// Returns the test component that `cargo xtask build` has built.
 pub(crate) fn fixture(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let wasm = root.join("target/wasm32-wasip2/component").join(format!("fixture_{name}.wasm"));
-    assert!(wasm.exists(), "{} is not there: run `cargo xtask build` first", wasm.display());
+    assert!(wasm.exists(), "{} does not exist: run `cargo xtask build` first", wasm.display());
     wasm
 }

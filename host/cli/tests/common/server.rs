@@ -1,15 +1,15 @@
-//! A service that answers each request with the request itself.
+//! An HTTP server that answers each request with the request itself.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 
-/// Listens on a port of its own until the test process ends.
+/// A server on an unused port, which runs until the test process ends.
 pub(crate) struct Server {
     pub(crate) port: u16,
 }
 
 impl Server {
-    /// Every answer begins with `name`.
+    /// Starts the server. Every response body begins with `name`.
     pub(crate) fn start(name: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

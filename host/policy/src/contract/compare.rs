@@ -1,4 +1,4 @@
-//! One interface of the contract beside the same of a component.
+//! Compares one exported interface of a component with the contract.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,19 @@ use wasmparser::component_types::{
 use wasmparser::types::TypesRef;
 use wit_parser::{Function, Handle, Interface, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
 
-/// Where a component's export is not the contract's.
+/// The first difference between a component's export and the contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The function.
     pub function: String,
-    /// What differs, such as ``parameter `run`: the field `tags` is missing``.
+    /// The difference, such as ``parameter `run`: the field `tags` is missing``.
     pub problem: String,
 }
 
 pub(super) struct Comparison<'a> {
     resolve: &'a Resolve,
     types: TypesRef<'a>,
-    /// The resources that the component imports, by the interface and the name it has there.
+    /// The imported resources and their qualified names, such as `dagster-ray:host/sink.listener`.
     resources: HashMap<ResourceId, String>,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Comparison<'a> {
             };
             for (name, item) in types.get(id).into_iter().flat_map(|instance| &instance.exports) {
                 if let ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } = item.ty {
-                    // A resource that another interface only uses keeps its first name.
+                    // A resource that is re-exported through `use` keeps the name of the defining interface.
                     resources.entry(id.resource()).or_insert_with(|| format!("{interface}.{name}"));
                 }
             }
@@ -47,34 +47,34 @@ impl<'a> Comparison<'a> {
         Self { resolve, types, resources }
     }
 
-    pub(super) fn interface(&self, ours: &Interface, export: &str) -> Result<(), Difference> {
+    pub(super) fn interface(&self, expected: &Interface, export: &str) -> Result<(), Difference> {
         let difference =
             |function: &str, problem: String| Difference { function: function.to_owned(), problem };
         let exports = match self.types.component_item_for_export(export).map(|item| item.ty) {
             Some(ComponentEntityType::Instance(id)) => self.types.get(id).map(|instance| &instance.exports),
             _ => None,
         };
-        for (name, function) in &ours.functions {
+        for (name, function) in &expected.functions {
             let Some(item) = exports.and_then(|exports| exports.get(name)) else {
                 return Err(difference(name, "it is missing".into()));
             };
             let ComponentEntityType::Func(id) = item.ty else {
-                return Err(difference(name, "it is no function".into()));
+                return Err(difference(name, "it is not a function".into()));
             };
-            let Some(theirs) = self.types.get(id) else {
+            let Some(actual) = self.types.get(id) else {
                 return Err(difference(name, "it has no type".into()));
             };
-            self.function(function, theirs).map_err(|problem| difference(name, problem))?;
+            self.function(function, actual).map_err(|problem| difference(name, problem))?;
         }
         Ok(())
     }
 
-    fn function(&self, ours: &Function, theirs: &ComponentFuncType) -> Differs {
-        if theirs.async_ {
-            return Err("it is async, and the contract is not".into());
+    fn function(&self, expected: &Function, actual: &ComponentFuncType) -> Differs {
+        if actual.async_ {
+            return Err("it is async, but the contract's function is not".into());
         }
-        let parameters: Vec<_> = ours.params.iter().map(|parameter| parameter.name.as_str()).collect();
-        let found: Vec<_> = theirs.params.iter().map(|(name, _)| name.as_str()).collect();
+        let parameters: Vec<_> = expected.params.iter().map(|parameter| parameter.name.as_str()).collect();
+        let found: Vec<_> = actual.params.iter().map(|(name, _)| name.as_str()).collect();
         if parameters != found {
             return Err(format!(
                 "its parameters are ({}), not ({})",
@@ -82,90 +82,96 @@ impl<'a> Comparison<'a> {
                 parameters.join(", ")
             ));
         }
-        for (ours, (name, theirs)) in ours.params.iter().zip(&theirs.params) {
-            within(&format!("parameter `{name}`"), self.value(&ours.ty, *theirs))?;
+        for (expected, (name, actual)) in expected.params.iter().zip(&actual.params) {
+            within(&format!("parameter `{name}`"), self.value(&expected.ty, *actual))?;
         }
-        within("its result", self.optional(ours.result.as_ref(), theirs.result))
+        within("its result", self.optional(expected.result.as_ref(), actual.result))
     }
 
-    fn optional(&self, ours: Option<&Type>, theirs: Option<ComponentValType>) -> Differs {
-        match (ours, theirs) {
+    fn optional(&self, expected: Option<&Type>, actual: Option<ComponentValType>) -> Differs {
+        match (expected, actual) {
             (None, None) => Ok(()),
-            (Some(ours), Some(theirs)) => self.value(ours, theirs),
-            (Some(ours), None) => Err(format!("nothing, not {}", self.name(ours))),
-            (None, Some(theirs)) => Err(format!("{}, where the contract has nothing", self.name_of(theirs))),
+            (Some(expected), Some(actual)) => self.value(expected, actual),
+            (Some(expected), None) => Err(format!("nothing, not {}", self.name(expected))),
+            (None, Some(actual)) => Err(format!("{}, but the contract has none", self.name_of(actual))),
         }
     }
 
-    fn value(&self, ours: &Type, theirs: ComponentValType) -> Differs {
-        let other = || Err(format!("{}, not {}", self.name_of(theirs), self.name(ours)));
-        let Type::Id(id) = *ours else {
-            return match self.primitive(theirs) {
-                Some(found) if found == self.name(ours) => Ok(()),
+    fn value(&self, expected: &Type, actual: ComponentValType) -> Differs {
+        let other = || Err(format!("{}, not {}", self.name_of(actual), self.name(expected)));
+        let Type::Id(id) = *expected else {
+            return match self.primitive(actual) {
+                Some(found) if found == self.name(expected) => Ok(()),
                 _ => other(),
             };
         };
         let kind = self.kind(id);
         if let TypeDefKind::Type(primitive) = kind {
-            return self.value(primitive, theirs);
+            return self.value(primitive, actual);
         }
-        let ComponentValType::Type(found) = theirs else { return other() };
+        let ComponentValType::Type(found) = actual else { return other() };
         let Some(found) = self.types.get(found) else { return other() };
         match (kind, found) {
-            (TypeDefKind::Record(ours), ComponentDefinedType::Record(theirs)) => {
-                let fields = ours.fields.iter().map(|field| field.name.as_str());
-                same_names("field", fields, theirs.fields.keys().map(|name| name.as_str()))?;
-                ours.fields.iter().zip(theirs.fields.values()).try_for_each(|(field, theirs)| {
-                    within(&format!("field `{}`", field.name), self.value(&field.ty, *theirs))
+            (TypeDefKind::Record(expected), ComponentDefinedType::Record(actual)) => {
+                let fields = expected.fields.iter().map(|field| field.name.as_str());
+                same_names("field", fields, actual.fields.keys().map(|name| name.as_str()))?;
+                expected.fields.iter().zip(actual.fields.values()).try_for_each(|(field, actual)| {
+                    within(&format!("field `{}`", field.name), self.value(&field.ty, *actual))
                 })
             }
-            (TypeDefKind::Variant(ours), ComponentDefinedType::Variant(theirs)) => {
-                let cases = ours.cases.iter().map(|case| case.name.as_str());
-                same_names("case", cases, theirs.cases.keys().map(|name| name.as_str()))?;
-                ours.cases.iter().zip(theirs.cases.values()).try_for_each(|(case, theirs)| {
-                    within(&format!("case `{}`", case.name), self.optional(case.ty.as_ref(), theirs.ty))
+            (TypeDefKind::Variant(expected), ComponentDefinedType::Variant(actual)) => {
+                let cases = expected.cases.iter().map(|case| case.name.as_str());
+                same_names("case", cases, actual.cases.keys().map(|name| name.as_str()))?;
+                expected.cases.iter().zip(actual.cases.values()).try_for_each(|(case, actual)| {
+                    within(&format!("case `{}`", case.name), self.optional(case.ty.as_ref(), actual.ty))
                 })
             }
-            (TypeDefKind::Enum(ours), ComponentDefinedType::Enum(theirs)) => {
-                let cases = ours.cases.iter().map(|case| case.name.as_str());
-                same_names("case", cases, theirs.iter().map(|name| name.as_str()))
+            (TypeDefKind::Enum(expected), ComponentDefinedType::Enum(actual)) => {
+                let cases = expected.cases.iter().map(|case| case.name.as_str());
+                same_names("case", cases, actual.iter().map(|name| name.as_str()))
             }
-            (TypeDefKind::Flags(ours), ComponentDefinedType::Flags(theirs)) => {
-                let flags = ours.flags.iter().map(|flag| flag.name.as_str());
-                same_names("flag", flags, theirs.iter().map(|name| name.as_str()))
+            (TypeDefKind::Flags(expected), ComponentDefinedType::Flags(actual)) => {
+                let flags = expected.flags.iter().map(|flag| flag.name.as_str());
+                same_names("flag", flags, actual.iter().map(|name| name.as_str()))
             }
-            (TypeDefKind::Tuple(ours), ComponentDefinedType::Tuple(theirs)) => {
-                if ours.types.len() != theirs.types.len() {
-                    return Err(format!("a tuple of {}, not of {}", theirs.types.len(), ours.types.len()));
+            (TypeDefKind::Tuple(expected), ComponentDefinedType::Tuple(actual)) => {
+                if expected.types.len() != actual.types.len() {
+                    return Err(format!(
+                        "a tuple of {}, not of {}",
+                        actual.types.len(),
+                        expected.types.len()
+                    ));
                 }
-                ours.types.iter().zip(&theirs.types).enumerate().try_for_each(|(place, (ours, theirs))| {
-                    within(&format!("place {place}"), self.value(ours, *theirs))
-                })
+                expected.types.iter().zip(&actual.types).enumerate().try_for_each(
+                    |(place, (expected, actual))| {
+                        within(&format!("element {place}"), self.value(expected, *actual))
+                    },
+                )
             }
-            (TypeDefKind::List(ours), ComponentDefinedType::List { element: theirs, .. }) => {
-                within("its elements", self.value(ours, *theirs))
+            (TypeDefKind::List(expected), ComponentDefinedType::List { element: actual, .. }) => {
+                within("its elements", self.value(expected, *actual))
             }
-            (TypeDefKind::Option(ours), ComponentDefinedType::Option { ty: theirs, .. }) => {
-                self.value(ours, *theirs)
+            (TypeDefKind::Option(expected), ComponentDefinedType::Option { ty: actual, .. }) => {
+                self.value(expected, *actual)
             }
-            (TypeDefKind::Result(ours), ComponentDefinedType::Result { ok, err, .. }) => {
-                within("its success", self.optional(ours.ok.as_ref(), *ok))?;
-                within("its error", self.optional(ours.err.as_ref(), *err))
+            (TypeDefKind::Result(expected), ComponentDefinedType::Result { ok, err, .. }) => {
+                within("its success", self.optional(expected.ok.as_ref(), *ok))?;
+                within("its error", self.optional(expected.err.as_ref(), *err))
             }
-            (TypeDefKind::Handle(Handle::Own(ours)), ComponentDefinedType::Own(theirs))
-            | (TypeDefKind::Handle(Handle::Borrow(ours)), ComponentDefinedType::Borrow(theirs)) => {
-                self.resource(*ours, *theirs)
+            (TypeDefKind::Handle(Handle::Own(expected)), ComponentDefinedType::Own(actual))
+            | (TypeDefKind::Handle(Handle::Borrow(expected)), ComponentDefinedType::Borrow(actual)) => {
+                self.resource(*expected, *actual)
             }
             _ => other(),
         }
     }
 
-    fn resource(&self, ours: TypeId, theirs: AliasableResourceId) -> Differs {
-        let ours = self.resource_name(ours);
-        match self.resources.get(&theirs.resource()) {
-            Some(found) if *found == ours => Ok(()),
-            Some(found) => Err(format!("a handle of {found}, not of {ours}")),
-            None => Err(format!("a handle of a resource of its own, not of {ours}")),
+    fn resource(&self, expected: TypeId, actual: AliasableResourceId) -> Differs {
+        let expected = self.resource_name(expected);
+        match self.resources.get(&actual.resource()) {
+            Some(found) if *found == expected => Ok(()),
+            Some(found) => Err(format!("a handle of {found}, not of {expected}")),
+            None => Err(format!("a handle of the component's own resource, not of {expected}")),
         }
     }
 
@@ -185,7 +191,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// What a type is, behind the names that other interfaces give it.
+    /// Returns the kind of a type, after resolving `use` and aliases.
     fn kind(&self, mut id: TypeId) -> &'a TypeDefKind {
         while let TypeDefKind::Type(Type::Id(next)) = self.resolve.types[id].kind {
             id = next;
@@ -193,8 +199,8 @@ impl<'a> Comparison<'a> {
         &self.resolve.types[id].kind
     }
 
-    fn name(&self, ours: &Type) -> String {
-        match ours {
+    fn name(&self, expected: &Type) -> String {
+        match expected {
             Type::Id(id) => match self.resolve.types[*id].name.as_deref() {
                 Some(name) => format!("`{name}`"),
                 None => article(self.resolve.types[*id].kind.as_str()),
@@ -216,8 +222,8 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn primitive(&self, theirs: ComponentValType) -> Option<String> {
-        match theirs {
+    fn primitive(&self, actual: ComponentValType) -> Option<String> {
+        match actual {
             ComponentValType::Primitive(primitive) => Some(primitive.to_string()),
             ComponentValType::Type(id) => match self.types.get(id)? {
                 ComponentDefinedType::Primitive(primitive) => Some(primitive.to_string()),
@@ -226,11 +232,11 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn name_of(&self, theirs: ComponentValType) -> String {
-        if let Some(primitive) = self.primitive(theirs) {
+    fn name_of(&self, actual: ComponentValType) -> String {
+        if let Some(primitive) = self.primitive(actual) {
             return primitive;
         }
-        let ComponentValType::Type(id) = theirs else { return "a type".into() };
+        let ComponentValType::Type(id) = actual else { return "a type".into() };
         article(match self.types.get(id) {
             Some(ComponentDefinedType::Record(_)) => "record",
             Some(ComponentDefinedType::Variant(_)) => "variant",
@@ -259,21 +265,21 @@ fn within(place: &str, differs: Differs) -> Differs {
     differs.map_err(|problem| format!("{place}: {problem}"))
 }
 
-/// Names and their order: the component model compares both.
+/// Compares names and their order, as the component model does.
 fn same_names<'n>(
     what: &str,
-    ours: impl Iterator<Item = &'n str>,
-    theirs: impl Iterator<Item = &'n str>,
+    expected: impl Iterator<Item = &'n str>,
+    actual: impl Iterator<Item = &'n str>,
 ) -> Differs {
-    let (ours, theirs): (Vec<_>, Vec<_>) = (ours.collect(), theirs.collect());
-    if let Some(missing) = ours.iter().find(|name| !theirs.contains(name)) {
+    let (expected, actual): (Vec<_>, Vec<_>) = (expected.collect(), actual.collect());
+    if let Some(missing) = expected.iter().find(|name| !actual.contains(name)) {
         return Err(format!("the {what} `{missing}` is missing"));
     }
-    if let Some(surplus) = theirs.iter().find(|name| !ours.contains(name)) {
+    if let Some(surplus) = actual.iter().find(|name| !expected.contains(name)) {
         return Err(format!("the {what} `{surplus}` is not in the contract"));
     }
-    if ours != theirs {
-        return Err(format!("its {what}s are in another order"));
+    if expected != actual {
+        return Err(format!("its {what}s are in a different order"));
     }
     Ok(())
 }

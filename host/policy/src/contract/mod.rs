@@ -1,8 +1,7 @@
-//! The world check: what a component exports, function by function, against the contract's own text.
+//! Compares a component's exports, function by function, with the WIT files of `wit/`.
 //!
-//! The text is that of `wit/`, which the host's bindings are generated from too. A component that
-//! passes can be called; one that doesn't is told which function differs and in what, before
-//! anything of it is compiled.
+//! The host's bindings are generated from the same files, so a component that passes can be called.
+//! The error names the first difference, before anything is compiled.
 
 mod compare;
 
@@ -15,7 +14,7 @@ use self::compare::Comparison;
 pub use self::compare::Difference;
 use crate::introspect::Interface;
 
-/// The files of the contract that exports are made of.
+/// The WIT files of the package `dagster-ray:host`.
 const HOST: [(&str, &str); 5] = [
     ("host/model.wit", include_str!("../../../../wit/host/model.wit")),
     ("host/objects.wit", include_str!("../../../../wit/host/objects.wit")),
@@ -23,6 +22,7 @@ const HOST: [(&str, &str); 5] = [
     ("host/processes.wit", include_str!("../../../../wit/host/processes.wit")),
     ("host/sink.wit", include_str!("../../../../wit/host/sink.wit")),
 ];
+/// The WIT files of the package `dagster-ray:backend`, without the worlds.
 const BACKEND: [(&str, &str); 6] = [
     ("backend/cluster.wit", include_str!("../../../../wit/backend/cluster.wit")),
     ("backend/describe.wit", include_str!("../../../../wit/backend/describe.wit")),
@@ -32,7 +32,7 @@ const BACKEND: [(&str, &str); 6] = [
     ("backend/pipes.wit", include_str!("../../../../wit/backend/pipes.wit")),
 ];
 
-/// The contract that this host speaks.
+/// The contract that this host implements.
 pub struct Contract {
     resolve: Resolve,
     version: String,
@@ -40,10 +40,10 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// The contract of `wit/`, read once.
+    /// Returns the contract of `wit/`, parsed once.
     ///
     /// # Errors
-    /// Where the text that was built in is none, which its test would have shown.
+    /// If the embedded WIT text is invalid.
     pub fn get() -> Result<&'static Self, &'static str> {
         static CONTRACT: OnceLock<Result<Contract, String>> = OnceLock::new();
         CONTRACT
@@ -69,7 +69,7 @@ impl Contract {
         Ok(Self { resolve, version, backend })
     }
 
-    /// Its version, such as `0.1.0`.
+    /// Returns the version of `dagster-ray:backend`, such as `0.1.0`.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -78,14 +78,14 @@ impl Contract {
         self.resolve.packages[self.backend].interfaces.get(interface.name()).copied()
     }
 
-    /// The names of an interface's functions, in their order.
+    /// Returns the names of an interface's functions, in declaration order.
     pub fn functions(&self, interface: Interface) -> Vec<&str> {
         self.interface(interface)
             .map(|id| self.resolve.interfaces[id].functions.keys().map(String::as_str).collect())
             .unwrap_or_default()
     }
 
-    /// Compares an exported interface with the contract's.
+    /// Compares an exported interface with the contract.
     ///
     /// # Errors
     /// The first difference.

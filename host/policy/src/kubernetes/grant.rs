@@ -1,4 +1,4 @@
-//! Which requests to the Kubernetes API a manifest allows.
+//! The `kubernetes` grant: rules for requests to the Kubernetes API.
 //!
 //! ```toml
 //! [grants]
@@ -14,23 +14,25 @@ use serde::{Deserialize, Serialize};
 
 use super::request_info::{RequestInfo, Verb};
 
-/// What may be done with some resources of one group. A component may do what one of its rules
-/// allows. There are no wildcards.
+/// Allows verbs on resources of one API group, like a rule of a Kubernetes RBAC Role.
+///
+/// A request is allowed if one rule allows it. Wildcards are not supported.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The API group; `""` is the core group.
     pub group: String,
-    /// Resources in the plural, with their subresource where one is meant: `pods`, `pods/log`.
+    /// Plural resource names, with a subresource if needed: `pods`, `pods/log`.
     pub resources: Vec<Resource>,
-    /// What may be done with them.
+    /// The allowed verbs.
     pub verbs: Vec<Verb>,
-    /// The namespaces that it holds in. Without it, in all, and for the cluster as a whole.
+    /// The namespaces of the rule. Without them, the rule covers every namespace and cluster-scoped
+    /// requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Vec<String>>,
 }
 
-/// A resource as a rule names it.
+/// A resource of a rule, such as `pods/log`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct Resource(String);
@@ -48,18 +50,18 @@ impl TryFrom<String> for Resource {
             return Ok(Self(text));
         }
         Err(format!(
-            "{text:?} is no resource: write its plural in lower case, such as \"pods\" or \"pods/log\""
+            "{text:?} is not a resource: write its plural in lower case, such as \"pods\" or \"pods/log\""
         ))
     }
 }
 
 impl Rule {
-    /// Whether it allows a request.
+    /// Returns whether the rule allows a request.
     pub fn allows(&self, info: &RequestInfo) -> bool {
         let in_namespace = match (&self.namespaces, &info.namespace) {
             (None, _) => true,
             (Some(allowed), Some(namespace)) => allowed.contains(namespace),
-            // A request about all namespaces is about others too.
+            // A request across all namespaces includes namespaces that the rule does not.
             (Some(_), None) => false,
         };
         in_namespace
@@ -68,11 +70,11 @@ impl Rule {
             && self.resources.iter().any(|resource| resource.0 == info.resource)
     }
 
-    /// What both allow; nothing where they have nothing in common.
+    /// Returns the rule that allows what both rules allow, or none if that is nothing.
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let namespaces = match (&self.namespaces, &other.namespaces) {
             (None, any) | (any, None) => any.clone(),
-            (Some(own), Some(others)) => Some(common(own, others)),
+            (Some(left), Some(right)) => Some(common(left, right)),
         };
         let both = Self {
             group: self.group.clone(),
@@ -83,7 +85,7 @@ impl Rule {
         (self.group == other.group && !both.is_empty()).then_some(both)
     }
 
-    /// Whether it allows nothing at all.
+    /// Returns whether the rule allows no request.
     pub fn is_empty(&self) -> bool {
         let nowhere = self.namespaces.as_ref().is_some_and(Vec::is_empty);
         self.resources.is_empty() || self.verbs.is_empty() || nowhere
@@ -102,11 +104,11 @@ impl fmt::Display for Rule {
     }
 }
 
-fn common<T: Clone + PartialEq>(own: &[T], others: &[T]) -> Vec<T> {
-    own.iter().filter(|one| others.contains(one)).cloned().collect()
+fn common<T: Clone + PartialEq>(left: &[T], right: &[T]) -> Vec<T> {
+    left.iter().filter(|item| right.contains(item)).cloned().collect()
 }
 
-/// The line of a manifest that would allow a request.
+/// Returns the line of a manifest that would allow a request.
 pub fn line(info: &RequestInfo) -> String {
     let namespaces =
         info.namespace.as_ref().map_or_else(String::new, |name| format!(", namespaces = [{name:?}]"));
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_for_some_namespaces_is_none_for_all() {
+    fn a_namespaced_rule_does_not_allow_requests_across_all_namespaces() {
         let rules = rules(
             "kubernetes = [{ group = '', resources = ['pods'], verbs = ['list'], namespaces = ['ray'] }]",
         );
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_a_denial_allows_what_was_denied_and_no_more() {
+    fn the_suggested_line_allows_the_denied_request_and_no_other() {
         for (method, path) in [
             ("GET", "/apis/ray.io/v1/namespaces/a/rayclusters?watch=1"),
             ("DELETE", "/api/v1/namespaces/b/pods"),
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_and_wrong_words_are_refused_with_what_to_write() {
+    fn wildcards_and_unknown_verbs_are_rejected_with_a_suggestion() {
         let text = rules("kubernetes = [{ group = '', resources = ['*'], verbs = ['get'] }]").unwrap_err();
         assert!(text.to_string().contains("pods/log"), "{text}");
         let text =
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn two_rules_have_in_common_what_both_allow() {
+    fn the_intersection_of_two_rules_allows_what_both_allow() {
         let rule = |text: &str| rules(&format!("kubernetes = [{text}]")).unwrap().remove(0);
         let own = rule("{ group = '', resources = ['pods', 'pods/log'], verbs = ['get', 'list'] }");
         let other =

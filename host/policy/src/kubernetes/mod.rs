@@ -1,4 +1,4 @@
-//! What is asked of Kubernetes, and which of it is granted.
+//! Kubernetes API requests and the grants that allow them.
 
 pub mod grant;
 pub mod request_info;

@@ -1,9 +1,9 @@
-//! What a request asks of the Kubernetes API: verb, group, version, resource, namespace, name.
+//! Parses a Kubernetes API request into verb, group, version, resource, namespace and name.
 //!
-//! The rules are those of the API server's own `RequestInfoFactory`, which its authorizers decide on:
+//! The rules are those of the API server's `RequestInfoFactory`, whose result its authorizers use:
 //! <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go>.
-//! It is stricter where two readers of one path could differ: such a path is refused, and what goes
-//! out is written anew from the parts that were checked.
+//! A path that two parsers could interpret differently is rejected, and the request is sent with a
+//! path rebuilt from the checked parts.
 
 use std::fmt;
 
@@ -12,28 +12,28 @@ use http::{Method, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-/// What stays as it is in a segment of a path.
+/// Characters of a path segment that are percent-encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// What a request does, in the words of Kubernetes' RBAC.
+/// A verb of Kubernetes RBAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
-    /// Reads one object, by its name.
+    /// Reads one object by name.
     Get,
     /// Reads a collection.
     List,
-    /// Follows a collection.
+    /// Watches a collection.
     Watch,
-    /// Makes an object.
+    /// Creates an object.
     Create,
     /// Replaces an object.
     Update,
-    /// Changes parts of an object.
+    /// Patches an object.
     Patch,
-    /// Removes one object.
+    /// Deletes one object.
     Delete,
-    /// Removes a collection.
+    /// Deletes a collection.
     DeleteCollection,
 }
 
@@ -52,55 +52,55 @@ impl fmt::Display for Verb {
     }
 }
 
-/// What a request is about.
+/// The attributes of a resource request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestInfo {
-    /// What it does.
+    /// The verb.
     pub verb: Verb,
     /// The API group; empty for the core group.
     pub group: String,
-    /// The version of the group.
+    /// The API version.
     pub version: String,
     /// The resource, with its subresource: `pods`, `pods/log`.
     pub resource: String,
-    /// The namespace; none where the request is about the whole cluster.
+    /// The namespace; none for a cluster-scoped request.
     pub namespace: Option<String>,
-    /// The object; none where the request is about a collection.
+    /// The object's name; none for a collection.
     pub name: Option<String>,
 }
 
-/// A request that can be decided on.
+/// A parsed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parsed {
-    /// What it is about; none for `GET /version`, the one path without a resource.
+    /// The request's attributes; none for `GET /version`, the only allowed path without a resource.
     pub info: Option<RequestInfo>,
-    /// What is sent.
+    /// The path and query to send.
     pub target: PathAndQuery,
 }
 
-/// Why a request cannot be decided on.
+/// Why a request is rejected before authorization.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Two readers could read its path differently.
+    /// The path is ambiguous: two parsers could interpret it differently.
     #[error("the path {0:?} {1}")]
     Path(String, &'static str),
-    /// Two readers could read its query differently.
+    /// The query is ambiguous: two parsers could interpret it differently.
     #[error("the query {0:?} {1}")]
     Query(String, &'static str),
-    /// The method means nothing to the API.
+    /// The API has no verb for the method.
     #[error("the API has no verb for {0}")]
     Method(Method),
-    /// It is about no resource.
+    /// The path names no resource.
     #[error(
         "the path {0:?} names no resource; write /api/<version>/… or /apis/<group>/<version>/…. Of the other paths only GET /version is served"
     )]
     NonResource(String),
 }
 
-/// Reads a request.
+/// Parses a request.
 ///
 /// # Errors
-/// Where it is about no resource, or two readers could read it differently.
+/// If the path names no resource, or the path or query is ambiguous.
 pub fn parse(method: &Method, uri: &Uri) -> Result<Parsed, Malformed> {
     let segments = segments(uri.path())?;
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -114,7 +114,7 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Parsed, Malformed> {
         _ => return Err(non_resource()),
     };
     if matches!(rest.first(), Some(&"watch" | &"proxy")) {
-        // They turn the verb around: with the prefix, a GET of one object is a watch.
+        // These prefixes change the verb: with `watch/`, a GET of one object is a watch.
         return Err(Malformed::Path(
             uri.path().to_owned(),
             "has a prefix that Kubernetes deprecated; write ?watch=true",
@@ -155,8 +155,8 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Parsed, Malformed> {
     Ok(Parsed { info: Some(info), target: target(&segments, uri)? })
 }
 
-/// The segments of a path, decoded once. What another reader could split or decode otherwise is
-/// refused.
+/// Returns the segments of a path, decoded once. Rejects a path that another parser could split or
+/// decode differently.
 fn segments(path: &str) -> Result<Vec<String>, Malformed> {
     let wrong = |problem| Malformed::Path(path.to_owned(), problem);
     let relative = path.strip_prefix('/').ok_or_else(|| wrong("does not begin with a slash"))?;
@@ -169,7 +169,7 @@ fn segments(path: &str) -> Result<Vec<String>, Malformed> {
                 "" => Err(wrong("has an empty segment")),
                 "." | ".." => Err(wrong("has a dot segment")),
                 text if text.contains('/') => Err(wrong("has an encoded slash")),
-                // Also what is left of an escape that is none.
+                // Covers double encoding and invalid escapes such as `%zz`.
                 text if text.contains('%') => Err(wrong("has an encoded percent sign")),
                 text if text.chars().any(|c| c.is_control() || c == '\\') => {
                     Err(wrong("has a control character or a backslash"))
@@ -180,8 +180,8 @@ fn segments(path: &str) -> Result<Vec<String>, Malformed> {
         .collect()
 }
 
-/// Whether a query asks for a watch, as Go's `url.ParseQuery` and Kubernetes' conversion of booleans
-/// read it: the first `watch` counts, and everything but `false` and `0` is true.
+/// Returns whether a query requests a watch, like Go's `url.ParseQuery` and Kubernetes' conversion of
+/// booleans: the first `watch` counts, and any value except `false` and `0` is true.
 fn watches(query: &str) -> Result<bool, Malformed> {
     let wrong = |problem| Malformed::Query(query.to_owned(), problem);
     if query.contains(';') {
@@ -191,7 +191,7 @@ fn watches(query: &str) -> Result<bool, Malformed> {
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if !is_escaped(key) || !is_escaped(value) {
-            return Err(wrong("has a percent sign that escapes nothing"));
+            return Err(wrong("has a percent sign that is not an escape"));
         }
         let decoded =
             |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();

@@ -1,21 +1,21 @@
-//! Services of the cluster, by their names.
+//! DNS names of Kubernetes Services.
 
 use std::fmt;
 
 use http::Uri;
 use http::uri::Scheme;
 
-/// A service of the cluster.
+/// A Kubernetes Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceName {
-    /// Its name.
+    /// The Service's name.
     pub name: String,
-    /// Its name.
+    /// The Service's namespace.
     pub namespace: String,
 }
 
 impl ServiceName {
-    /// A service by its name, checked as a label of DNS (RFC 1123).
+    /// Returns a Service, or none unless both names are DNS labels (RFC 1123).
     pub fn new(name: &str, namespace: &str) -> Option<Self> {
         let is_label = |text: &str| {
             (1..=63).contains(&text.len())
@@ -27,8 +27,8 @@ impl ServiceName {
             .then(|| Self { name: name.to_owned(), namespace: namespace.to_owned() })
     }
 
-    /// The service that a request is for: `http://<service>.<namespace>.svc`, and the same with
-    /// `.cluster.local` behind it.
+    /// Returns the Service that a request addresses: `http://<service>.<namespace>.svc`, optionally
+    /// followed by `.cluster.local`.
     pub fn of(uri: &Uri) -> Option<Self> {
         if uri.scheme() != Some(&Scheme::HTTP) {
             return None;
@@ -40,7 +40,7 @@ impl ServiceName {
         Self::new(name, namespace)
     }
 
-    /// The name that the cluster's DNS knows it by.
+    /// Returns the Service's name in the cluster's DNS, without the cluster domain.
     pub fn host(&self) -> String {
         format!("{}.{}.svc", self.name, self.namespace)
     }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_services_are_told_from_others() {
+    fn only_http_uris_of_services_are_recognized() {
         let name = |uri: &str| ServiceName::of(&uri.parse().unwrap()).map(|name| name.to_string());
         let head = Some("head.ray.svc".to_owned());
         assert_eq!(name("http://head.ray.svc:8265/api"), head);

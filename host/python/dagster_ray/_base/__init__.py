@@ -1,4 +1,4 @@
-"""What the resources of all backends have in common."""
+"""Code that all resources and Pipes clients share."""
 
 from dagster_ray import _library
 

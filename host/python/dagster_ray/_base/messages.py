@@ -1,4 +1,4 @@
-"""Pipes messages in a script's output."""
+"""Reads Dagster Pipes messages from a script's output."""
 
 import json
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ _DECODER = json.JSONDecoder()
 
 
 class PipesRayJobMessageReader(PipesMessageReader):
-    """Takes the messages out of the output of a Ray job.
+    """Reads Pipes messages from the output of a Ray job.
 
-    It keeps nothing of a session, so that one reader serves many runs, also at the same time.
+    A reader holds no session state, so one reader can serve many runs concurrently.
     """
 
     def __init__(self, job_submission_client_kwargs: dict[str, Any] | None = None) -> None:
@@ -35,8 +35,10 @@ class PipesRayJobMessageReader(PipesMessageReader):
         )
 
     def receiver(self, handler: PipesMessageHandler) -> Output:
-        """What takes a job's output, in whole lines: messages to Dagster, the rest to the stream
-        that Dagster captures."""
+        """Returns a callback that takes a job's output in whole lines.
+
+        It passes messages to Dagster and all other text to the streams that Dagster captures.
+        """
 
         def receive(channel: str, text: bytes) -> None:
             if _FIELD not in text:
@@ -59,10 +61,10 @@ class PipesRayJobMessageReader(PipesMessageReader):
 
 
 def _parts(line: bytes) -> Iterator[bytes | dict[str, Any]]:
-    """A line's messages and what stands around them.
+    """Splits a line into its messages (dictionaries) and the text around them (bytes).
 
-    Ray merges standard error into the output, so that a message may follow an unfinished line,
-    such as a progress bar.
+    Ray merges standard error into the output, so a message may follow an unfinished line, such as
+    a progress bar.
     """
     at = line.find(_FIELD)
     while at >= 0:

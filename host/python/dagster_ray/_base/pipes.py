@@ -1,4 +1,4 @@
-"""A script on Ray that reports back through Dagster Pipes, from its launch to its end."""
+"""Launches, follows and terminates a script that reports through Dagster Pipes."""
 
 import json
 import sys
@@ -25,16 +25,17 @@ from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableEr
 Context = OpExecutionContext | AssetExecutionContext
 Output = Callable[[str, bytes], None]
 
-# A launch that was told to stop answers within its grace.
-_ANSWER_SECONDS = 15.0
-# A call that came back without the end, and without anything new, is not repeated sooner.
+# How long termination waits for a launch that has not returned yet.
+_LAUNCH_SECONDS = 15.0
+# Pause between two calls of `pipes.follow`.
 _PAUSE_SECONDS = 1.0
-_FRUITLESS = 3
+# Consecutive calls of `pipes.follow` without new output before the script is given up.
+_MAX_CALLS_WITHOUT_OUTPUT = 3
 _DEFAULT_STREAMS = {"stdout", "stderr"}
 
 
 class Script:
-    """A script that a backend runs for a step."""
+    """One script that a backend runs for a step."""
 
     def __init__(
         self,
@@ -68,9 +69,10 @@ class Script:
         forward_termination: bool,
         launched: Callable[["Script"], None],
     ) -> Mapping[str, Any]:
-        """Starts it, passes its output on, and returns how it ended.
+        """Launches the script, forwards its output to ``output``, and returns its final status.
 
-        However that is broken off, nothing of it runs on, unless ``forward_termination`` is off.
+        Any exception, including an interrupt, terminates the script first, unless
+        ``forward_termination`` is false. ``launched`` is called once the job is submitted.
         """
         script = {"script": self._spec}
         self.job = self._backend.call("pipes.plan", script, self._write)
@@ -88,7 +90,7 @@ class Script:
             raise
 
     def metadata(self) -> dict[str, Any]:
-        """What Dagster shows of the job."""
+        """Returns the metadata of the job that Dagster displays."""
         shown: dict[str, Any] = {"Ray Job ID": self.job["submission_id"]}
         details = json.loads(self.job.get("details") or "{}")
         if "name" in details:
@@ -98,33 +100,36 @@ class Script:
         return shown
 
     def _follow(self, output: Output) -> None:
-        position, fruitless = None, 0
+        position, calls_without_output = None, 0
         while True:
-            asked = {"job": self.job, "from": position}
-            answer = self._backend.call("pipes.follow", asked, self._write, output=output)
+            arguments = {"job": self.job, "from": position}
+            answer = self._backend.call("pipes.follow", arguments, self._write, output=output)
             if answer["complete"]:
                 return
-            fruitless = fruitless + 1 if answer["position"] == position else 0
+            stalled = answer["position"] == position
+            calls_without_output = calls_without_output + 1 if stalled else 0
             position = answer["position"]
-            if fruitless >= _FRUITLESS:
+            if calls_without_output >= _MAX_CALLS_WITHOUT_OUTPUT:
                 raise UnavailableError(
-                    f"the output of the Ray job {self.job['submission_id']} could not be read for "
-                    "a long time, nor its status"
+                    f"Ray job {self.job['submission_id']}: {calls_without_output} consecutive "
+                    "calls of pipes.follow returned neither new output nor the job's end"
                 )
             time.sleep(_PAUSE_SECONDS)
 
     def _terminate(self, pending: Pending) -> None:
         job = self.job["submission_id"]
-        # What is not submitted yet cannot be stopped, and would start afterwards.
+        # Wait for the submission: a job that is submitted after the stop request would still start.
         try:
-            self.job = pending.result(_ANSWER_SECONDS)
+            self.job = pending.result(_LAUNCH_SECONDS)
         except (DagsterRayError, TimeoutError):
             pending.cancel()
         self._context.log.info(f"[pipes] stopping the Ray job {job}")
         try:
             status = self._backend.call("pipes.terminate", {"job": self.job}, self._write)
         except DagsterRayError as error:
-            self._context.log.error(f"[pipes] the Ray job {job} may still run: {error}")
+            self._context.log.error(
+                f"[pipes] could not stop the Ray job {job}, which may still run: {error}"
+            )
         else:
             self._context.log.info(f"[pipes] the Ray job {job}: {status['state']}")
 
@@ -146,7 +151,7 @@ def run_session(
     launched: Callable[[Script], dict[str, Any]],
     what: str,
 ) -> PipesClientCompletedInvocation:
-    """Runs a script in a Pipes session of its own, and raises where it did not succeed."""
+    """Runs a script in its own Pipes session, and raises `ScriptFailedError` unless it succeeds."""
     with open_pipes_session(
         context=context,
         context_injector=context_injector,
@@ -156,7 +161,7 @@ def run_session(
         script = Script(
             backend, context, session, labels=labels, options=options, directories=directories
         )
-        # A reader of another kind has its own way to the messages.
+        # Other message readers do not read messages from the output.
         receiver = getattr(message_reader, "receiver", None)
         output = forward if receiver is None else receiver(session.message_handler)
         status = script.run(
@@ -170,7 +175,7 @@ def run_session(
 
 
 class _Completed(PipesClientCompletedInvocation):
-    """What came of a script."""
+    """The results of a completed script."""
 
     def get_results(self, *args: Any, **kwargs: Any) -> Any:
         context = self._session.context
@@ -182,10 +187,10 @@ class _Completed(PipesClientCompletedInvocation):
 
 
 def _keep_reported(context: Context, session: PipesSession) -> None:
-    """Lets an asset return nothing, without losing what its script reported.
+    """Lets an asset return nothing without losing the results that its script reported.
 
-    Dagster refuses an asset that does not return the session's results. Code from before it did
-    so is common; whoever asks for the results falls under the rule again.
+    Dagster rejects an asset that does not return the session's results. Code written before this
+    rule is common, so the rule applies only to assets that call `get_results`.
     """
     if not isinstance(context, AssetExecutionContext) or not context.has_assets_def:
         return
@@ -200,11 +205,11 @@ def _keep_reported(context: Context, session: PipesSession) -> None:
 
 
 def _check(status: Mapping[str, Any], what: str) -> None:
-    """Raises where a script did not succeed."""
+    """Raises `ScriptFailedError` unless the script succeeded."""
     state = status["state"]
     if state == "succeeded":
         return
-    reason = status.get("message") or "Ray gave no reason"
+    reason = status.get("message") or "Ray reported no message"
     raise ScriptFailedError(
         f"[pipes] {what} {state}: {reason}",
         state=state,
@@ -214,7 +219,7 @@ def _check(status: Mapping[str, Any], what: str) -> None:
 
 
 def forward(channel: str, text: bytes) -> None:
-    """Writes a script's output to the stream of this process that Dagster captures."""
+    """Writes a script's output to the stdout or stderr of this process, which Dagster captures."""
     stream = getattr(sys, channel if channel in _DEFAULT_STREAMS else "stdout")
     binary = getattr(stream, "buffer", None)
     if binary is None:

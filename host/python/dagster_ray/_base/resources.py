@@ -1,4 +1,4 @@
-"""The life of a Ray cluster as a Dagster resource, whatever the cluster is."""
+"""The lifecycle of a Ray cluster as a Dagster resource, independent of the backend."""
 
 import os
 import uuid
@@ -19,12 +19,12 @@ _TRACING = {"RAY_PROFILING": "1", "RAY_task_events_report_interval_ms": "0"}
 
 
 class RayResource(dg.ConfigurableResource, ABC):
-    """A Ray cluster that a step uses. Annotate with it where any backend will do."""
+    """A Ray cluster that a step uses. Use it as an annotation that accepts every backend."""
 
     lifecycle: Lifecycle = Field(default_factory=Lifecycle)
     timeout: float = Field(default=600.0, description="Seconds to wait for the cluster.")
     ray_init_options: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of `ray.init`. `EnvVar` may stand in them."
+        default_factory=dict, description="Arguments of `ray.init`. Values may be an `EnvVar`."
     )
     data_execution_options: RayDataExecutionOptions | None = Field(
         default=None, description="Settings of `ray.data`, applied after connecting."
@@ -34,10 +34,10 @@ class RayResource(dg.ConfigurableResource, ABC):
     env_vars: dict[str, str] | None = Field(
         default_factory=dict, description="Environment variables for every process on Ray."
     )
-    enable_tracing: bool = Field(default=False, description="Record what tasks do, and when.")
+    enable_tracing: bool = Field(default=False, description="Record a timeline of tasks.")
     enable_actor_task_logging: bool = Field(default=False, description="Log tasks of actors.")
     enable_debug_post_mortem: bool = Field(
-        default=False, description="Stop in the debugger where a task fails."
+        default=False, description="Start the debugger where a task fails."
     )
     enable_legacy_debugger: bool = Field(default=False, description="Use Ray's legacy debugger.")
 
@@ -49,12 +49,12 @@ class RayResource(dg.ConfigurableResource, ABC):
 
     @property
     def resource_uid(self) -> str:
-        """What tells this resource from every other of the same run."""
+        """An id that distinguishes this resource from the other resources of the same run."""
         return self._resource_uid
 
     @property
     def context(self) -> Any:
-        """Ray's own context of the connection."""
+        """The context that `ray.init` returned."""
         if self._context is None:
             raise RuntimeError(f"{self.display_name} is not connected: call `connect` first")
         return self._context
@@ -62,7 +62,7 @@ class RayResource(dg.ConfigurableResource, ABC):
     @property
     @abstractmethod
     def host(self) -> str:
-        """Where the cluster is reached."""
+        """The host name or address of the Ray head."""
 
     @property
     @abstractmethod
@@ -86,14 +86,14 @@ class RayResource(dg.ConfigurableResource, ABC):
 
     @property
     def runtime_job_id(self) -> str:
-        """Ray's id of the job that this connection is."""
+        """The Ray job id of this connection."""
         import ray
 
         return ray.get_runtime_context().get_job_id()
 
     @property
     def created(self) -> bool:
-        """Whether the cluster was made."""
+        """Whether the cluster was created."""
         return self._name is not None
 
     @property
@@ -103,7 +103,7 @@ class RayResource(dg.ConfigurableResource, ABC):
 
     @property
     def connected(self) -> bool:
-        """Whether Ray is connected to it."""
+        """Whether this process is connected to the cluster."""
         return self._context is not None
 
     @contextmanager
@@ -126,34 +126,34 @@ class RayResource(dg.ConfigurableResource, ABC):
             self.cleanup(context, exception)
 
     def create(self, context: AnyDagsterContext) -> None:
-        """Makes the cluster. A subclass whose cluster is there already has nothing to do."""
+        """Creates the cluster. A subclass for an existing cluster need not override it."""
 
     def wait(self, context: AnyDagsterContext) -> None:
         """Waits until the cluster can be used."""
 
     def connect(self, context: AnyDagsterContext) -> Any:
-        """Connects Ray to the cluster."""
+        """Connects this process to the cluster, and returns Ray's context."""
         self._context = self._init_ray(self._init_options())
         if self.data_execution_options is not None:
             self.data_execution_options.apply()
         return self._context
 
     def delete(self, context: AnyDagsterContext) -> bool | None:
-        """Removes the cluster. `False`: it was gone already."""
+        """Deletes the cluster. Returns `False` if it did not exist."""
 
     def on_create(self, context: AnyDagsterContext) -> None:
-        """Called once the cluster was made."""
+        """Called after the cluster was created."""
         self._log(context).info(f"{self._creation_verb} {self.display_name}.")
 
     def on_ready(self, context: AnyDagsterContext) -> None:
-        """Called once the cluster can be used."""
+        """Called when the cluster can be used."""
 
     def on_connect(self, context: AnyDagsterContext) -> None:
-        """Called once Ray is connected."""
+        """Called after this process connected to the cluster."""
         self._log(context).info(f"Connected to {self.display_name}.")
 
     def on_cleanup(self, context: AnyDagsterContext, *, deleted: bool) -> None:
-        """Called at the end, whatever happened before."""
+        """Called at the end of `cleanup`, also after a failure."""
         if deleted:
             policy = self.lifecycle.cleanup
             self._log(context).info(
@@ -161,23 +161,23 @@ class RayResource(dg.ConfigurableResource, ABC):
             )
 
     def cleanup(self, context: AnyDagsterContext, exception: BaseException | None) -> None:
-        """Disconnects, and removes the cluster where the lifecycle says so."""
+        """Disconnects, and deletes the cluster if the lifecycle's cleanup policy says so."""
         try:
             if self._context is not None:
                 self._disconnect()
         finally:
             self._context = None
             policy = self.lifecycle.cleanup
-            wanted = policy == "always" or (policy == "on_exception" and exception is not None)
-            deleted = self._delete(context) if wanted and self.created else False
+            due = policy == "always" or (policy == "on_exception" and exception is not None)
+            deleted = self._delete(context) if due and self.created else False
             self.on_cleanup(context, deleted=deleted)
 
     def get_dagster_tags(self, context: AnyDagsterContext) -> dict[str, str]:
-        """What says where the cluster comes from."""
+        """Returns the tags that identify the Dagster run of the cluster."""
         return run_tags(context.run)
 
     def get_env_vars_to_inject(self) -> dict[str, str]:
-        """Environment variables for every process on Ray."""
+        """Returns the environment variables for every process on Ray."""
         injected: dict[str, str] = {}
         if self.enable_debug_post_mortem:
             injected["RAY_DEBUG_POST_MORTEM"] = "1"
@@ -210,7 +210,7 @@ class RayResource(dg.ConfigurableResource, ABC):
             self.on_connect(context)
 
     def _delete(self, context: AnyDagsterContext) -> bool:
-        """Removes the cluster, and tells whether there was anything to remove."""
+        """Deletes the cluster, and returns whether it existed."""
         return self.delete(context) is not False
 
     def _disconnect(self) -> None:
@@ -247,7 +247,7 @@ class RayResource(dg.ConfigurableResource, ABC):
 
 
 def _resolved(value: Any) -> Any:
-    """The value with environment variables in the places that name them, as a new object."""
+    """Returns a copy of the value in which each `EnvVar` is replaced by its value."""
     if isinstance(value, dg.EnvVar):
         return value.get_value()
     if isinstance(value, Mapping):
@@ -259,5 +259,5 @@ def _resolved(value: Any) -> Any:
     return value
 
 
-# The name of earlier releases.
+# The name in earlier releases.
 BaseRayResource = RayResource

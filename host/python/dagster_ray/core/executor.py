@@ -1,4 +1,4 @@
-"""The executor that gives each step to Ray."""
+"""The executor that runs each step on Ray."""
 
 import os
 from collections.abc import Generator, Mapping
@@ -22,17 +22,17 @@ from dagster_ray.core.spec import options_of
 from dagster_ray.core.step_handler import RayStepHandler
 from dagster_ray.errors import DagsterRayError, InvalidConfigError
 
-# A step on Ray takes seconds to start, so a second until its end is noticed is a second wasted.
+# Dagster's default of 1 s would add up to a second to each step.
 _POLL_SECONDS = 0.25
 _POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
 _HEALTH_SECONDS = 5
-# A simulated job has ended before anybody could look at it twice: it is looked at in each round.
+# A simulated job ends at once, so check it in each round.
 _SIMULATED_HEALTH_SECONDS = 0
 _UNREACHABLE_TIMEOUT = 600.0
 
 
 class RayExecutor(StepDelegatingExecutor):
-    """Dagster's delegating executor, which also stops the steps of a run that is canceled."""
+    """Dagster's step-delegating executor, which also stops the Ray jobs of a canceled run."""
 
     def __init__(
         self, step_handler: RayStepHandler, options: Mapping[str, Any], **kwargs: Any
@@ -60,7 +60,7 @@ class RayExecutor(StepDelegatingExecutor):
                 yield event
             ended = True
             if not failed:
-                # One that failed may be re-executed from the step that did, and needs them.
+                # A failed run may be re-executed from the failed step, which loads these values.
                 remove_values(plan_context, execution_plan)
         except dg.DagsterExecutionInterruptedError:
             interrupted = True
@@ -71,12 +71,12 @@ class RayExecutor(StepDelegatingExecutor):
             try:
                 self._end(plan_context, ended)
             finally:
-                # A step that has told how it went may still clean up.
+                # A step that has reported its end may still be cleaning up.
                 self._processes.join()
 
     def _end(self, plan_context: PlanOrchestrationContext, ended: bool) -> None:
-        # Where runs may be resumed, Dagster leaves the steps of an interrupted run alone, also
-        # when the interruption is a person's wish to end the run for good.
+        # If runs may be resumed, Dagster does not stop the steps of an interrupted run, even when
+        # the run is being canceled.
         run = plan_context.instance.get_run_by_id(plan_context.run_id)
         canceling = run is not None and run.status == dg.DagsterRunStatus.CANCELING
         if canceling:
@@ -88,7 +88,7 @@ class RayExecutor(StepDelegatingExecutor):
         try:
             self._ray_steps.finish(plan_context.run_id)
         except DagsterRayError as error:
-            plan_context.log.warning(f"What the run's steps shared could not be removed: {error}")
+            plan_context.log.warning(f"The run's shared resources could not be removed: {error}")
 
     def _stop_steps(self, plan_context: PlanOrchestrationContext) -> None:
         try:
@@ -107,7 +107,7 @@ class RayExecutor(StepDelegatingExecutor):
         "max_concurrent": dg.Field(
             dg.Noneable(dg.Int),
             is_required=False,
-            description="How many steps may run at a time. Unset: as many as the job allows.",
+            description="Maximum number of concurrent steps. Default: no limit.",
         ),
         "tag_concurrency_limits": get_tag_concurrency_limits_config(),
         "retries": get_retries_config(),
@@ -115,16 +115,16 @@ class RayExecutor(StepDelegatingExecutor):
     requirements=multiple_process_executor_requirements(),
 )
 def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
-    """Submits each step as a Ray job of its own, unless its tag keeps it off Ray."""
+    """Submits each step as its own Ray job, unless its tag disables that."""
     given = dict(init_context.executor_config)
     max_concurrent: Any = given.pop("max_concurrent", None)
     limits: Any = given.pop("tag_concurrency_limits", None)
     retries: Any = given.pop("retries", None) or {"enabled": {}}
     config = flatten(given)
     backend = _backend(init_context, config)
-    silence = config.get("unreachable_timeout")
+    timeout = config.get("unreachable_timeout")
     options = options_of(config)
-    handler = RayStepHandler(backend, options, _UNREACHABLE_TIMEOUT if silence is None else silence)
+    handler = RayStepHandler(backend, options, _UNREACHABLE_TIMEOUT if timeout is None else timeout)
     return RayExecutor(
         handler,
         options,
@@ -143,10 +143,16 @@ def _backend(init_context: dg.InitExecutorContext, config: dict[str, Any]) -> Ba
         for key in ("backend_grants", "backend_sha256"):
             if config.get(key) is not None:
                 raise InvalidConfigError(
-                    f"{key}: the executor takes the run launcher's backend, with what is allowed "
-                    "of it there; write it in the launcher's configuration, or name the `backend` "
-                    "in the executor's too",
-                    fields=[{"path": key, "problem": "not the executor's", "hint": "backend"}],
+                    f"{key}: cannot be set, because the executor inherits the run launcher's "
+                    f"backend; set {key} in the launcher's configuration, or set `backend` in the "
+                    "executor's configuration",
+                    fields=[
+                        {
+                            "path": key,
+                            "problem": "the backend is inherited",
+                            "hint": "set `backend`",
+                        }
+                    ],
                 )
         return launcher.backend
     return Backend(Connection.from_config(config))

@@ -1,4 +1,4 @@
-"""The IO manager that keeps values in Ray, or wherever its component keeps them."""
+"""The IO manager that stores values through a component, by default in Ray's object store."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ from dagster_ray.values.frames import Frames, pack, unpack
 from dagster_ray.values.keeper import Keeper, Occasion
 from dagster_ray.values.ray_store import NAMESPACE, REGISTRY, RayStore
 
-# The names under which the component stands that needs Ray.
+# Values of `backend` that select the component that stores values in Ray.
 _IN_RAY = (None, "object-store")
 _IN_FILES = "files"
 _FOLDER = "dagster-ray-values"
-# How often a process looks for values whose run has ended.
+# How often a process removes values of ended runs.
 _TIDY_SECONDS = 300.0
 _ENDED_WELL = {dg.DagsterRunStatus.SUCCESS}
 _ENDED_BADLY = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
@@ -32,39 +32,39 @@ DAGSTER_RAY_OBJECT_MAP_NAME = REGISTRY
 
 
 class RayIOManager(dg.ConfigurableIOManager):
-    """Keeps outputs in Ray's object store, where steps on Ray read them without a copy.
+    """Stores outputs in Ray's object store, from which steps on Ray read them without a copy.
 
-    Loaded arrays share memory with the store, and are read-only. Values that are not assets' go
-    with their run; assets' values go by age. See ``backend_config`` for how long.
+    Loaded arrays share memory with the store and are read-only. Values of ops are removed with
+    their run, values of assets by age. ``backend_config`` sets the retention times.
     """
 
     address: str | None = Field(
         default=None,
-        description="Where Ray is, as `ray.init` takes it. Unset: the cluster of this Ray job, "
+        description="The address for `ray.init`. Default: the cluster of this Ray job, "
         "RAY_ADDRESS, or Ray on this machine.",
     )
     backend: str | None = Field(
         default=None,
-        description="The component that keeps the values: `object-store` (where nothing is said), "
-        "`files`, or the path of a component file.",
+        description="The component that stores the values: `object-store` (the default), `files`, "
+        "or the path of a component file.",
     )
     backend_config: dict[str, Any] = Field(
         default_factory=dict,
-        description="The component's own options, such as `asset_value_seconds`, "
+        description="The component's options, such as `asset_value_seconds`, "
         "`run_value_seconds`, `failed_run_seconds`, `overwrite`.",
     )
     backend_grants: dict[str, Any] | None = Field(
         default=None,
-        description="What the component may do at the most: `{grants: {…}, limits: {…}}` in the "
-        "form of its manifest, which it can only narrow.",
+        description="Restricts the component's grants and limits, in the form of its manifest: "
+        "`{grants: {…}, limits: {…}}`. It cannot add a grant.",
     )
     backend_sha256: str | None = Field(
-        default=None, description="The sha256 that the component's file must have."
+        default=None, description="The sha256 of the component's file."
     )
     directory: str | None = Field(
         default=None,
-        description="What a component that keeps files may use: a path, or an URL that fsspec "
-        f"knows. Unset: `{_FOLDER}` in the storage directory of the Dagster instance.",
+        description="The directory for a component that stores files: a path, or a URL that fsspec "
+        f"supports. Default: `{_FOLDER}` in the storage directory of the Dagster instance.",
     )
 
     _keeper: Keeper | None = PrivateAttr(default=None)
@@ -78,7 +78,7 @@ class RayIOManager(dg.ConfigurableIOManager):
             stored = keeper.save(_address(context, partitions[0]), _packed(context, obj))
             context.add_output_metadata(_shown(stored))
         else:
-            self._keep_partitions(context, keeper, partitions, obj)
+            self._save_partitions(context, keeper, partitions, obj)
         if self._tidy.comes():
             self._remove_ended(context, keeper)
 
@@ -96,7 +96,7 @@ class RayIOManager(dg.ConfigurableIOManager):
         return {name: _unpacked(context, frames) for name, frames in loaded}
 
     def delete_values_of_run(self, run_id: str) -> int:
-        """Removes what a run's outputs left that are not assets, and says how many that were."""
+        """Removes a run's values that do not belong to assets, and returns their number."""
         return self._open(None).delete(runs=[run_id])
 
     def _open(self, context: dg.OutputContext | dg.InputContext | None) -> Keeper:
@@ -108,30 +108,30 @@ class RayIOManager(dg.ConfigurableIOManager):
                     "ray": ray_store,
                     "directory": DirectoryStore(directory),
                 }
-                # What is said of another component is not meant for the one that takes its place.
-                elsewhere = simulation.directory() is not None
+                # The configured restriction and sha256 do not apply to a simulation's component.
+                is_simulated = simulation.directory() is not None
                 narrowed = (
                     narrowing(None, None)
-                    if elsewhere
+                    if is_simulated
                     else narrowing(self.backend_grants, self.backend_sha256)
                 )
                 self._keeper = Keeper(backend, options, stores, narrowed)
                 if backend in _IN_RAY:
-                    # In the step's own thread: Ray wants to handle signals where it connects.
+                    # Connect in the step's thread: `ray.init` installs signal handlers.
                     ray_store.connect()
             return self._keeper
 
     def _place(
         self, context: dg.OutputContext | dg.InputContext | None
     ) -> tuple[str | None, dict[str, Any], str]:
-        """The component, its options, and the directory of one that keeps files."""
+        """Returns the component, its options, and the directory for files."""
         simulated = simulation.directory()
         if simulated is None:
             directory = self.directory or _default_directory(context)
             return self.backend, self.backend_config, directory
-        # The options of a component of the user's own mean nothing to this one.
-        ours = self.backend in (*_IN_RAY, _IN_FILES)
-        options = self.backend_config if ours else {}
+        # The simulation uses `files`, which does not know the options of a third-party component.
+        is_built_in = self.backend in (*_IN_RAY, _IN_FILES)
+        options = self.backend_config if is_built_in else {}
         return _IN_FILES, options, str(Path(simulated, "values"))
 
     def _connect(self) -> None:
@@ -140,14 +140,14 @@ class RayIOManager(dg.ConfigurableIOManager):
         if not ray.is_initialized():
             connect(self.address, ignore_reinit_error=True, log_to_driver=False)
 
-    def _keep_partitions(
+    def _save_partitions(
         self, context: dg.OutputContext, keeper: Keeper, partitions: Sequence[Any], obj: Any
     ) -> None:
         if not isinstance(obj, Mapping) or set(obj) != set(partitions):
             raise DagsterRayError(
-                f"{_named(context)} is made for {len(partitions)} partitions at once: return a "
-                f"mapping with a value for each of {', '.join(partitions[:5])}"
-                f"{', …' if len(partitions) > 5 else ''}, got {type(obj).__name__}"
+                f"{_named(context)} covers {len(partitions)} partitions in one run: return a "
+                f"mapping with exactly the keys {', '.join(partitions[:5])}"
+                f"{', …' if len(partitions) > 5 else ''}; got {type(obj).__name__}"
             )
         size = 0
         for key in partitions:
@@ -158,14 +158,14 @@ class RayIOManager(dg.ConfigurableIOManager):
         )
 
     def _remove_ended(self, context: dg.OutputContext, keeper: Keeper) -> None:
-        """Values go when their run has ended; a step that stores one looks for those that have."""
+        """Removes values of ended runs. Called at most every `_TIDY_SECONDS` in a process."""
         try:
             instance = context.step_context.instance
         except dg.DagsterInvariantViolationError:
             return
         try:
-            kept = {value["run_id"] for value in keeper.find(runs=[])} - {None}
-            removed = keeper.delete(expired=_lives(instance, kept)) if kept else 0
+            run_ids = {value["run_id"] for value in keeper.find(runs=[])} - {None}
+            removed = keeper.delete(expired=_run_states(instance, run_ids)) if run_ids else 0
         except DagsterRayError as error:
             context.log.warning(f"Values of ended runs could not be removed: {error}")
             return
@@ -173,18 +173,18 @@ class RayIOManager(dg.ConfigurableIOManager):
             context.log.debug(f"Removed {removed} values of runs that have ended.")
 
 
-def _lives(instance: dg.DagsterInstance, run_ids: set[str]) -> list[dict[str, Any]]:
-    """What Dagster knows of runs; those that it does not know are left out."""
+def _run_states(instance: dg.DagsterInstance, run_ids: set[str]) -> list[dict[str, Any]]:
+    """Returns the states of runs, without those that Dagster does not know."""
     records = instance.get_run_records(dg.RunsFilter(run_ids=sorted(run_ids)))
-    lives = []
+    states = []
     for record in records:
         status = record.dagster_run.status
         state = (
             "succeeded" if status in _ENDED_WELL else "failed" if status in _ENDED_BADLY else "live"
         )
         ended = None if record.end_time is None else int(record.end_time)
-        lives.append({"run_id": record.dagster_run.run_id, "state": state, "ended_at": ended})
-    return lives
+        states.append({"run_id": record.dagster_run.run_id, "state": state, "ended_at": ended})
+    return states
 
 
 def _default_directory(context: dg.OutputContext | dg.InputContext | None) -> str:
@@ -197,7 +197,7 @@ def _default_directory(context: dg.OutputContext | dg.InputContext | None) -> st
 
 
 def _source(context: dg.InputContext) -> Any:
-    """Where an input comes from: the output that made it, or the asset that it names."""
+    """Returns the source of an input: the upstream output, or the input itself for an asset."""
     return context.upstream_output or context
 
 
@@ -214,7 +214,7 @@ def _address(context: Any, partition: str | None) -> dict[str, Any]:
 
 
 def _or_empty(context: Any, name: str) -> str:
-    """A property of a context, which raises where the context belongs to no run."""
+    """Returns a property of a context, or "" if the context belongs to no run."""
     try:
         return getattr(context, name) or ""
     except (dg.DagsterInvariantViolationError, AttributeError):
@@ -233,8 +233,8 @@ def _packed(context: dg.OutputContext, obj: Any) -> Frames:
     except Exception as error:
         raise SerializationError(
             f"{_named(context)}: a value of type {type(obj).__name__} cannot be pickled: {error}. "
-            "Return something that can be, such as the path or the parameters to make it again, "
-            "or give the asset another IO manager"
+            "Return a picklable value, such as a path or the parameters to rebuild the value, or "
+            "use another IO manager"
         ) from error
 
 
@@ -243,14 +243,14 @@ def _unpacked(context: dg.InputContext, frames: Frames) -> Any:
         return unpack(frames)
     except Exception as error:
         raise SerializationError(
-            f"input {context.name}: the value of type {frames.type_name} is there and cannot be "
-            f"unpickled: {type(error).__name__}: {error}. Its class must be importable in this "
-            "step as it was in the step that stored it"
+            f"input {context.name}: the stored value of type {frames.type_name} cannot be "
+            f"unpickled: {type(error).__name__}: {error}. Make its class importable in this step, "
+            "as in the step that stored it"
         ) from error
 
 
 def _shown(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a stored value, for people who look at Dagster."""
+    """Returns the metadata of a stored value that Dagster displays."""
     shown: dict[str, Any] = {
         f"dagster-ray/{name}": value for name, value in stored["metadata"].items()
     }
@@ -269,8 +269,10 @@ def _takes_mapping(context: dg.InputContext) -> bool:
 
 
 def _may_be_many(context: dg.InputContext) -> bool:
-    """Whether one partition is there by chance: the mapping between the partitions of both sides
-    is not one to one, so that the input has to take a mapping."""
+    """Whether the input can cover several partitions, so that it has to accept a mapping.
+
+    That is so unless the upstream and downstream partitions map one to one.
+    """
     step = context.step_context
     if not context.has_partition_key:
         return True

@@ -1,4 +1,4 @@
-"""Which runs and steps are kept off Ray, and the steps that are."""
+"""Local steps: steps that run in subprocesses of the run worker instead of on Ray."""
 
 import os
 import signal
@@ -26,19 +26,19 @@ from dagster_ray.core.spec import parsed
 from dagster_ray.core.step_handler import RayStepHandler, identity, reports
 
 _ENABLED = "enabled"
-# As long as a step on Ray has.
+# The grace period before a step is killed, as for a step on Ray.
 _GRACE_SECONDS = 30.0
-# For one that nobody had told.
+# The grace period of a step that is interrupted only after `_GRACE_SECONDS`.
 _LAST_SECONDS = 5.0
 _LAST_LINES = 20
 _TIED = str(Path(__file__).with_name("tied_process.py"))
 
 
 def is_for_ray(options: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
-    """Whether Ray executes what has these tags.
+    """Whether Ray executes a run or step with these tags.
 
-    What is not is none of a component's business, so this is decided before one is asked. What is
-    neither true nor false is left for the component to complain about.
+    The adapter decides this, because a component is not called for a local run or step. A value of
+    `enabled` that is not a boolean is passed to the component, which reports the error.
     """
     override = parsed(tags.get(USER_DEFINED_RAY_KEY)) or {}
     enabled = override[_ENABLED] if _ENABLED in override else options.get(_ENABLED)
@@ -51,7 +51,7 @@ class _Process:
 
     process: subprocess.Popen[bytes]
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
-    # It ended well, and Dagster's event log did not show it yet.
+    # The process succeeded, but the event log does not contain the step's end yet.
     awaits_event: bool = False
     interrupted: bool = False
 
@@ -69,13 +69,13 @@ class _Process:
         try:
             self.process.wait(_LAST_SECONDS)
         except subprocess.TimeoutExpired:
-            # With what it started: a session of its own has a group of its own.
+            # Kill the process group, which includes the step's child processes.
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
 
 class ProcessStepHandler(StepHandler):
-    """Executes steps in processes beside the worker of their run, which end with it."""
+    """Executes steps in subprocesses of the run worker, which end with it."""
 
     def __init__(self) -> None:
         self._steps: dict[tuple[str, int], _Process] = {}
@@ -101,15 +101,15 @@ class ProcessStepHandler(StepHandler):
                 [sys.executable, "-I", _TIED, str(os.getpid()), *dagster, *arguments],
                 env=environment,
                 stderr=subprocess.PIPE,
-                # What ends the worker's group must not take the step's time to clean up.
+                # A signal to the worker's process group must not kill the step before it cleans up.
                 start_new_session=True,
             )
         )
         self._steps[key, attempt] = step
-        threading.Thread(target=_pass_on, args=(step,), daemon=True).start()
+        threading.Thread(target=_forward_stderr, args=(step,), daemon=True).start()
         yield DagsterEvent.step_worker_starting(
             step_handler_context.get_step_context(key),
-            message=f'Executing step "{key}" off Ray, in process {step.process.pid}.',
+            message=f'Executing step "{key}" locally in process {step.process.pid}.',
             metadata={"Process": step.process.pid, "Host": os.uname().nodename},
         )
 
@@ -118,7 +118,7 @@ class ProcessStepHandler(StepHandler):
         step = self._steps.get((key, attempt))
         if step is None:
             return CheckStepHealthResult.unhealthy(
-                f"The process of step {key} has ended with the worker that the run had before."
+                f"The process of step {key} ended with the run's previous worker."
             )
         code = step.process.poll()
         if code is None:
@@ -131,10 +131,10 @@ class ProcessStepHandler(StepHandler):
             step.awaits_event = True
             return CheckStepHealthResult.healthy()
         del self._steps[key, attempt]
-        wrote = "".join(f"\n  {line}" for line in step.last_lines)
+        stderr = "".join(f"\n  {line}" for line in step.last_lines)
         return CheckStepHealthResult.unhealthy(
-            f"The process of step {key} {_how(code)} without reporting how the step went."
-            + (f" The last that it wrote:{wrote}" if wrote else "")
+            f"The process of step {key} {_how(code)} without reporting the step's result."
+            + (f" Last lines of stderr:{stderr}" if stderr else "")
         )
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
@@ -148,17 +148,19 @@ class ProcessStepHandler(StepHandler):
         self.join()
 
     def interrupt(self, *, as_worker: bool) -> None:
-        """Tells all steps to end, without waiting for it. `as_worker`: because somebody told the
-        worker so."""
-        # Ray tells everything below a job's entrypoint itself, and a second signal would break into
-        # the step's cleaning up.
+        """Sends SIGTERM to all steps without waiting for their end.
+
+        `as_worker` says that the run worker itself was interrupted.
+        """
+        # Ray signals all processes below a job's entrypoint itself, and a second signal would
+        # interrupt the step's cleanup.
         if as_worker and in_ray_job():
             return
         for step in self._steps.values():
             step.interrupt()
 
     def join(self) -> None:
-        """Returns once no process runs any more: one that does not end in time is killed."""
+        """Waits until all processes have ended. Kills those that exceed the grace period."""
         until = time.monotonic() + _GRACE_SECONDS
         for step in self._steps.values():
             step.end(until)
@@ -166,7 +168,7 @@ class ProcessStepHandler(StepHandler):
 
 
 class StepRouter(StepHandler):
-    """Gives each step to the handler that its tag names."""
+    """Dispatches each step to Ray or to a local process, as its tag says."""
 
     def __init__(
         self, ray: RayStepHandler, processes: ProcessStepHandler, options: Mapping[str, Any]
@@ -186,7 +188,7 @@ class StepRouter(StepHandler):
         return self._handler(step_handler_context).check_step_health(step_handler_context)
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
-        # Whoever is asked first waits for its steps, and the others would lose that time.
+        # Interrupt all local steps first: termination waits, and would use up their grace period.
         self._processes.interrupt(as_worker=True)
         return self._handler(step_handler_context).terminate_step(step_handler_context)
 
@@ -196,8 +198,8 @@ class StepRouter(StepHandler):
         return self._ray if on_ray else self._processes
 
 
-def _pass_on(step: _Process) -> None:
-    """Shows what a step writes to stderr where the worker's own goes, and keeps the end of it."""
+def _forward_stderr(step: _Process) -> None:
+    """Copies a step's stderr to the worker's stderr, and keeps its last lines."""
     for line in step.process.stderr or ():
         text = line.decode(errors="replace")
         step.last_lines.append(text.rstrip())

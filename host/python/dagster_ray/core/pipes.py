@@ -1,4 +1,4 @@
-"""Dagster Pipes on a Ray cluster that is there, or on this machine's."""
+"""Dagster Pipes on an existing Ray cluster, or on Ray on this machine."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -41,10 +41,10 @@ class SubmitJobParams(TypedDict):
 
 
 class PipesRayJobClient(PipesClient, TreatAsResourceParam):
-    """Runs scripts as Ray jobs, and passes on what they report and print.
+    """Runs scripts as Ray jobs, and passes their Pipes messages and output to Dagster.
 
-    ``create_cluster_if_needed``, ``timeout`` and ``poll_interval`` are accepted for the code that
-    has them: a backend starts what it needs, and nothing is polled.
+    ``create_cluster_if_needed``, ``timeout`` and ``poll_interval`` are ignored, and exist for
+    compatibility with `dagster-ray`: a backend starts what it needs, and nothing is polled.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
 
     @cached_property
     def client(self) -> "JobSubmissionClient":
-        """Ray's own client for the same Ray, for code that wants to look around there."""
+        """Ray's `JobSubmissionClient` for the same Ray."""
         return self.backend.submission_client()
 
     def get_dagster_tags(self, context: Context) -> dict[str, str]:
-        """What is attached to each job, to tell where it comes from."""
+        """Returns the labels that identify the Dagster run on each job."""
         return run_tags(context.run)
 
     def run(  # type: ignore[override]
@@ -109,7 +109,7 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
         extras: dict[str, Any] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> PipesClientCompletedInvocation:
-        """Runs a script to its end. What it was given is not changed."""
+        """Runs a script until it ends. The arguments are not modified."""
         options: dict[str, Any] = dict(submit_job_params)
         if self._metadata:
             options["metadata"] = {**(options.get("metadata") or {}), **self._metadata}

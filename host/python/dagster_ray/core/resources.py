@@ -7,9 +7,9 @@ from dagster_ray.types import AnyDagsterContext
 
 
 class LocalRay(RayResource):
-    """Ray on this machine, or wherever RAY_ADDRESS points.
+    """Ray on this machine, or the cluster of RAY_ADDRESS.
 
-    There is nothing to create or to delete: it connects, and disconnects what it connected.
+    It creates and deletes no cluster. It disconnects only a connection that it made.
     """
 
     _reused_connection: bool = PrivateAttr(default=False)
@@ -40,7 +40,7 @@ class LocalRay(RayResource):
     def _init_ray(self, options: dict) -> object:
         import ray
 
-        # Steps of one process share its connection; only the one that made it may end it.
+        # Steps in one process share a connection, which only the step that made it may close.
         self._reused_connection = ray.is_initialized()
         if self._reused_connection:
             options = {**options, "ignore_reinit_error": True}

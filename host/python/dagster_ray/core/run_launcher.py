@@ -1,4 +1,4 @@
-"""Dagster runs as Ray jobs."""
+"""The run launcher that submits Dagster runs as Ray jobs."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ from dagster_ray.errors import DagsterRayError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-# Where a run keeps the reference to its Ray job.
+# The run tag with the reference to the run's Ray job, as JSON.
 RUN_REF_TAG = "dagster-ray/run"
 
 _UNREACHABLE_TIMEOUT = 600.0
@@ -39,7 +39,7 @@ _ENDED = {"succeeded", "failed", "stopped"}
 
 
 class RayRunLauncher(RunLauncher, ConfigurableClass):
-    """Submits each run as a Ray job of its own, unless its tag keeps it off Ray."""
+    """Submits each run as its own Ray job, unless its tag disables that."""
 
     def __init__(
         self,
@@ -96,16 +96,16 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self._unreachable_timeout = (
             _UNREACHABLE_TIMEOUT if unreachable_timeout is None else unreachable_timeout
         )
-        # Since when Ray could not be asked about a run, on this process's monotonic clock.
+        # When Ray became unreachable for a run, in seconds of `time.monotonic`.
         self._unreachable_since: dict[str, float] = {}
         self._lock = threading.Lock()
-        # For the runs that are kept off Ray.
-        self._dagsters = DefaultRunLauncher()
+        # Launches the runs that do not run on Ray.
+        self._default_launcher = DefaultRunLauncher()
         super().__init__()
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
         super().register_instance(instance)
-        self._dagsters.register_instance(instance)
+        self._default_launcher.register_instance(instance)
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
@@ -123,7 +123,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
 
     @property
     def client(self) -> "JobSubmissionClient":
-        """Ray's own client for the same Ray, for code that wants to look around there."""
+        """Ray's `JobSubmissionClient` for the same Ray."""
         return self.backend.submission_client()
 
     @property
@@ -142,14 +142,14 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         if self._is_on_ray(context.dagster_run):
             self._submit(context.dagster_run, ExecuteRunArgs, "launch", 0)
         else:
-            self._dagsters.launch_run(context)
+            self._default_launcher.launch_run(context)
 
     def resume_run(self, context: ResumeRunContext) -> None:
         run, attempt = context.dagster_run, context.resume_attempt_number or 0
         if self._is_on_ray(run):
             self._submit(run, ResumeRunArgs, "resume", attempt)
         else:
-            self._dagsters.resume_run(context)
+            self._default_launcher.resume_run(context)
 
     def _submit(
         self,
@@ -161,10 +161,10 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         origin = run.job_code_origin
         if origin is None:
             raise DagsterRayError(
-                f"run {run.run_id} has no code origin: a Ray job could not load its job. Launch "
-                "it from a code location"
+                f"run {run.run_id} has no code origin, so that a Ray job cannot load its job; "
+                "launch the run from a code location"
             )
-        # The last argument is long and may hold secrets: it travels apart from the others.
+        # The last argument is long and may hold secrets, so it is passed as the payload.
         *argv, payload = args_class(
             job_origin=origin,
             run_id=run.run_id,
@@ -193,7 +193,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         if run is None or run.is_finished:
             return False
         if not self._is_on_ray(run):
-            return self._dagsters.terminate(run_id)
+            return self._default_launcher.terminate(run_id)
         self._instance.report_run_canceling(run)
         ref = self._reference(run)
         try:
@@ -207,19 +207,21 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             "missing": "Run was terminated (Ray has no such job).",
         }
         self._report(run, what[outcome], ref)
-        # A worker that had started has reported the end of the run itself.
+        # A worker that had started has already reported the end of the run.
         run = self._instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             self._instance.report_run_canceled(run)
         return True
 
     def join(self, timeout: int = 30) -> None:
-        self._dagsters.join(timeout)
+        self._default_launcher.join(timeout)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         if not self._is_on_ray(run):
-            # Nobody can be asked: the code server looks after its runs itself.
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "Dagster's own run launcher has it.")
+            # The default run launcher has no health check: the code server monitors its runs.
+            return CheckRunHealthResult(
+                WorkerStatus.RUNNING, "Dagster's default run launcher runs it."
+            )
         ref = self._reference(run)
         submission_id = ref["job"]["submission_id"]
         try:
@@ -236,7 +238,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self, run: dg.DagsterRun, state: str, message: str | None
     ) -> tuple[WorkerStatus, str | None]:
         if state == "missing":
-            return WorkerStatus.NOT_FOUND, "Ray has no job for this run (any more)."
+            return WorkerStatus.NOT_FOUND, "Ray has no job for this run."
         if state not in _ENDED:
             return WorkerStatus.RUNNING, None
         # The job may have ended since the caller read the run.
@@ -246,27 +248,28 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         if state == "failed":
             return WorkerStatus.FAILED, f"Ray job failed. Message: {message}"
         if state == "stopped":
-            return WorkerStatus.FAILED, "Ray job has been stopped externally."
+            return WorkerStatus.FAILED, "The Ray job was stopped externally."
         return (
             WorkerStatus.FAILED,
-            f"Run has not completed but its Ray job has ended ({state}).",
+            f"The Ray job has ended ({state}), but the run has not completed.",
         )
 
     def _unreachable(
         self, run_id: str, submission_id: str, error: DagsterRayError
     ) -> CheckRunHealthResult:
-        """Ray's silence says nothing about the worker, so it lives until silence lasts too long.
+        """Reports RUNNING until Ray has been unreachable for `unreachable_timeout`, then UNKNOWN.
 
-        Anything else would have the monitor start a second worker beside the first.
+        An unreachable dashboard does not prove that the worker is dead, and Dagster's run
+        monitoring would start a second worker beside it.
         """
         now = time.monotonic()
         with self._lock:
             since = self._unreachable_since.setdefault(run_id, now)
-        silence = now - since
-        lost = silence >= self._unreachable_timeout
+        seconds = now - since
+        lost = seconds >= self._unreachable_timeout
         return CheckRunHealthResult(
             WorkerStatus.UNKNOWN if lost else WorkerStatus.RUNNING,
-            f"Ray could not be asked for {silence:.0f} s: {error}",
+            f"Ray has been unreachable for {seconds:.0f} s: {error}",
             transient=not lost,
             run_worker_id=submission_id,
         )
@@ -275,15 +278,15 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self, run: dg.DagsterRun, include_container_logs: bool | None = True
     ) -> str | None:
         if not self._is_on_ray(run):
-            return self._dagsters.get_run_worker_debug_info(run, include_container_logs)
+            return self._default_launcher.get_run_worker_debug_info(run, include_container_logs)
         return self.backend.call("launcher.debug-info", {"run": self._reference(run)})
 
     def _is_on_ray(self, run: dg.DagsterRun) -> bool:
-        # What was given to Ray stays Ray's, whatever the configuration says by now.
+        # A run that was submitted to Ray stays there, even if the configuration has changed.
         return RUN_REF_TAG in run.tags or is_for_ray(self._options, run.tags)
 
     def _reference(self, run: dg.DagsterRun) -> dict[str, Any]:
-        # The caller's run may be older than the launch.
+        # The caller may have read the run before its launch.
         current = self._instance.get_run_by_id(run.run_id) or run
         tag = current.tags.get(RUN_REF_TAG)
         if tag is not None:

@@ -1,4 +1,4 @@
-"""What a run that succeeded leaves behind: values that nobody will load again."""
+"""Removes the values of a successful run, which no step loads again."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def remove_values(plan_context: PlanOrchestrationContext, plan: ExecutionPlan) -> None:
-    """Removes the values of a run from every `RayIOManager` that kept some.
+    """Removes the values of a run, except assets, from every `RayIOManager` of its job.
 
-    Assets' values stay. It never fails the run: what stays goes by age.
+    A failure is logged and does not fail the run: values that remain are removed by age.
     """
     if simulation.directory() is not None:
-        # A test wants to see them, and they go with its directory.
+        # A test may load the values, which are removed with the simulation's directory.
         return
     job = plan_context.job.get_definition()
     for key in sorted(_resources_with_values(job, plan)):
@@ -40,7 +40,7 @@ def remove_values(plan_context: PlanOrchestrationContext, plan: ExecutionPlan) -
 
 
 def _resources_with_values(job: dg.JobDefinition, plan: ExecutionPlan) -> set[str]:
-    """The IO managers that were given outputs which are not assets'."""
+    """Returns the keys of the IO managers of outputs that are not assets."""
     return {
         job.get_node(step.node_handle).output_def_named(output.name).io_manager_key
         for step in plan.steps
@@ -50,7 +50,7 @@ def _resources_with_values(job: dg.JobDefinition, plan: ExecutionPlan) -> set[st
 
 
 def _is_ours(definition: dg.ResourceDefinition) -> bool:
-    # Before Dagster 1.10 the class cannot be told; then its module is not even loaded here.
+    # Dagster before 1.10 has no `configurable_resource_cls`.
     cls = getattr(definition, "configurable_resource_cls", None)
     return any(
         base.__module__ == "dagster_ray.core.io_manager" for base in getattr(cls, "__mro__", ())

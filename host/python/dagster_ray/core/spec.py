@@ -1,4 +1,4 @@
-"""Dagster's objects as the contract's records."""
+"""Converts Dagster's objects to the records of the WIT contract."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from dagster import DagsterRun
 from dagster_ray.backend import local_directories
 from dagster_ray.configs import USER_DEFINED_RAY_KEY
 
-# What of a configuration belongs to each run and step. The rest says how Ray is reached.
+# The fields of a configuration that are passed with each run and step. The others select the
+# backend and its connection.
 _OPTIONS = (
     "enabled",
     "num_cpus",
@@ -24,7 +25,7 @@ _OPTIONS = (
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a flat configuration that the component reads with each run or step."""
+    """Returns the fields of a flat configuration that are passed with each run or step."""
     return {key: config[key] for key in _OPTIONS if config.get(key) is not None}
 
 
@@ -38,7 +39,7 @@ def worker_spec(
     tags: Mapping[str, str],
     options: Mapping[str, Any],
 ) -> tuple[dict[str, Any], set[str]]:
-    """What the specs of runs and steps have in common, and the directories that they name."""
+    """Returns the fields that run and step specs share, and the local directories they name."""
     tags = dict(tags)
     config = {**options, **_with_env_vars(options)}
     override = parsed(tags.get(USER_DEFINED_RAY_KEY))
@@ -59,7 +60,7 @@ def worker_spec(
 
 
 def parsed(tag: str | None) -> dict[str, Any] | None:
-    """The tag as a document; one that is none is left for the component to complain about."""
+    """Parses a tag as a JSON object. Returns `None` if it is not one; the component reports it."""
     try:
         document = json.loads(tag) if tag is not None else None
     except ValueError:
@@ -68,7 +69,7 @@ def parsed(tag: str | None) -> dict[str, Any] | None:
 
 
 def _with_env_vars(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Only this process knows the values of variables that are named without one."""
+    """Returns `env_vars` with the values that variables have in this process."""
     entries = config.get("env_vars")
     if not isinstance(entries, list):
         return {}

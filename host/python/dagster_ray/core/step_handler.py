@@ -1,4 +1,4 @@
-"""Dagster steps as Ray jobs, as Dagster's delegating executor asks for them."""
+"""The step handler that submits Dagster steps as Ray jobs."""
 
 import json
 import sys
@@ -36,14 +36,14 @@ _REPORTS = {
 _ENDED = {"succeeded", "failed", "stopped", "missing"}
 _UNREACHABLE = {"state": "unreachable"}
 
-# An answer older than this belongs to an earlier round of health checks.
+# A status older than this belongs to an earlier round of health checks.
 _ROUND_SECONDS = 2.0
 _PENDING_SUBMIT_SECONDS = 30.0
 
 
 @dataclass
 class _Step:
-    """A step that this run gave to Ray."""
+    """A step that this run submitted to Ray."""
 
     key: str
     attempt: int
@@ -51,12 +51,12 @@ class _Step:
     submit: Pending | None = None
     failure: DagsterRayError | None = None
     answer: Mapping[str, Any] | None = None
-    # Its job succeeded, and Dagster's event log did not show it yet.
+    # The job succeeded, but the event log does not contain the step's end yet.
     awaits_event: bool = False
 
 
 class RayStepHandler(StepHandler):
-    """Gives steps to a backend, and watches them together."""
+    """Submits steps to a backend, and checks all of them with one call."""
 
     def __init__(
         self, backend: Backend, options: Mapping[str, Any], unreachable_timeout: float
@@ -66,9 +66,9 @@ class RayStepHandler(StepHandler):
         self._unreachable_timeout = unreachable_timeout
         self._steps: dict[str, _Step] = {}
         self._stopped = False
-        self._asked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._unreachable_since: float | None = None
-        # What components report while no step's log is at hand.
+        # Log lines of components, until a step's log is available.
         self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
 
     @property
@@ -83,7 +83,7 @@ class RayStepHandler(StepHandler):
         try:
             ref = self._plan(spec)
         except InvalidConfigError:
-            # It will be as wrong at the next try, and the other steps can do nothing for it.
+            # A retry would fail in the same way. An exception would also fail the other steps.
             error = serializable_error_info_from_exc_info(sys.exc_info())
             yield DagsterEvent.step_failure_event(
                 step_context, StepFailureData(error=error, user_failure_data=None)
@@ -104,7 +104,7 @@ class RayStepHandler(StepHandler):
         self._steps[key] = _Step(key, attempt, ref, submit)
 
     def finish(self, run_id: str) -> None:
-        """Lets what the run's steps shared go."""
+        """Releases the resources that the run's steps share, such as a cluster."""
         options = {**self._options, **self._backend.options}
         self._backend.call("executor.finish", {"run_id": run_id, "options": json.dumps(options)})
 
@@ -117,9 +117,11 @@ class RayStepHandler(StepHandler):
             return CheckStepHealthResult.healthy()
         if step.failure is not None:
             self._forget(step, step.failure)
-            return CheckStepHealthResult.unhealthy(f"Ray did not take the step: {step.failure}")
-        if step.answer is None or time.monotonic() - self._asked_at > _ROUND_SECONDS:
-            self._ask(step, step_context)
+            return CheckStepHealthResult.unhealthy(
+                f"The step was not submitted to Ray: {step.failure}"
+            )
+        if step.answer is None or time.monotonic() - self._checked_at > _ROUND_SECONDS:
+            self._check_all(step, step_context)
         answer, step.answer = step.answer, None
         return self._judge(step, answer or _UNREACHABLE, step_handler_context)
 
@@ -131,8 +133,8 @@ class RayStepHandler(StepHandler):
             f"Stopping Ray job {step.ref['job']['submission_id']} for step",
             EngineEventData(metadata=_job_metadata(step.ref)),
         )
-        # Dagster asks step by step; a job may take its whole grace period to end, so all of
-        # them are stopped at the first word.
+        # Dagster terminates one step after the other. A job may use its whole grace period, so the
+        # first request stops all jobs.
         if not self._stopped:
             self._stopped = True
             try:
@@ -148,19 +150,19 @@ class RayStepHandler(StepHandler):
         self._pass_lines_on(step_context)
 
     def stop_all(self, instance: DagsterInstance, run_id: str) -> list[str]:
-        """Stops every step that has not reported its end, and returns their submission ids."""
+        """Stops every step that has not reported its end, and returns the submission ids."""
         reported = reports(instance, run_id)
         running = [step for step in self._steps.values() if reported[step.key] <= step.attempt]
         deadline = time.monotonic() + _PENDING_SUBMIT_SECONDS
         for step in running:
             if step.submit is None:
                 continue
-            # What is not submitted yet cannot be stopped, and would start afterwards.
+            # Wait for the submission: a job that is submitted after the stop would still start.
             try:
                 step.ref = step.submit.result(max(deadline - time.monotonic(), 0.1))
             except (DagsterRayError, TimeoutError) as error:
                 step.submit.cancel()
-                self._append_line("warning", f"step {step.key}: its submit failed: {error}")
+                self._append_line("warning", f"step {step.key}: its submission failed: {error}")
             step.submit = None
         if running:
             refs = [step.ref for step in running]
@@ -186,7 +188,7 @@ class RayStepHandler(StepHandler):
         return self._backend.call("executor.plan", {"step": spec}, self._append_line)
 
     def _tracked(self, context: StepHandlerContext) -> _Step:
-        """The step as this process knows it, or as an earlier worker of the run submitted it."""
+        """Returns the tracked step. A step of an earlier run worker is located by its plan."""
         key, attempt = identity(context)
         step = self._steps.get(key)
         if step is None or step.attempt != attempt:
@@ -194,7 +196,7 @@ class RayStepHandler(StepHandler):
         return step
 
     def _settle(self, step: _Step, step_context: IStepContext) -> None:
-        """Takes over what a finished submit says."""
+        """Stores the result of a submission that has ended."""
         if step.submit is None or not step.submit.done():
             return
         submit, step.submit = step.submit, None
@@ -208,40 +210,40 @@ class RayStepHandler(StepHandler):
         if submission_id != planned:
             DagsterEvent.engine_event(
                 step_context,
-                f"The step runs in Ray job {submission_id}: {planned} was taken by a job that "
-                "has ended.",
+                f"The step runs in Ray job {submission_id}, because the submission id {planned} "
+                "belongs to a job that has ended.",
                 EngineEventData(metadata=_job_metadata(step.ref)),
             )
 
     def _forget(self, step: _Step, error: DagsterRayError) -> None:
         self._steps.pop(step.key, None)
         if isinstance(error, UnavailableError) and error.maybe_applied:
-            # It may run after all, next to the retry that Dagster is about to start.
+            # The job may have been submitted, and must not run beside Dagster's retry.
             self._backend.start("executor.terminate", {"steps": [step.ref]}, self._append_line)
 
-    def _ask(self, asking: _Step, step_context: IStepContext) -> None:
-        """Asks for all steps at once: the other answers are for the checks that follow."""
+    def _check_all(self, checked: _Step, step_context: IStepContext) -> None:
+        """Checks all steps with one call. The next checks use the statuses of the other steps."""
         for step in list(self._steps.values()):
             ended = step.answer is not None and step.answer["state"] in _ENDED
-            if ended and step is not asking:
-                # Nobody wanted that answer, so Dagster saw the step end.
+            if ended and step is not checked:
+                # Dagster did not check this step since, so it has seen the step's end.
                 del self._steps[step.key]
         for step in self._steps.values():
             self._settle(step, step_context)
-        asked = [s for s in self._steps.values() if s.submit is None and s.failure is None]
+        steps = [s for s in self._steps.values() if s.submit is None and s.failure is None]
         try:
             answers = self._backend.call(
-                "executor.check", {"steps": [step.ref for step in asked]}, self._append_line
+                "executor.check", {"steps": [step.ref for step in steps]}, self._append_line
             )
         except (UnavailableError, CallTimeoutError) as error:
             if self._unreachable_since is None:
                 self._unreachable_since = time.monotonic()
-                step_context.log.warning(f"Ray could not be asked about the steps: {error}")
-            answers = [_UNREACHABLE] * len(asked)
+                step_context.log.warning(f"Ray is unreachable while checking steps: {error}")
+            answers = [_UNREACHABLE] * len(steps)
         else:
             self._unreachable_since = None
-        self._asked_at = time.monotonic()
-        for step, answer in zip(asked, answers, strict=True):
+        self._checked_at = time.monotonic()
+        for step, answer in zip(steps, answers, strict=True):
             step.answer = answer
 
     def _judge(
@@ -249,7 +251,7 @@ class RayStepHandler(StepHandler):
     ) -> CheckStepHealthResult:
         state = answer["state"]
         if state == "unreachable":
-            return self._judge_silence()
+            return self._judge_unreachable()
         step.ref["job"]["submission_id"] = job = answer["submission_id"]
         if state not in _ENDED:
             return CheckStepHealthResult.healthy()
@@ -265,20 +267,23 @@ class RayStepHandler(StepHandler):
                 f"Discovered failed Ray job {job} for step {step.key}. "
                 f"Error type: {answer.get('error_type')}. Message: {answer.get('message')}"
             ),
-            "stopped": f"Ray job {job} for step {step.key} has been stopped from outside.",
+            "stopped": f"Ray job {job} for step {step.key} was stopped externally.",
             "missing": f"Ray job {job} for step {step.key} could not be found.",
             "succeeded": (
-                f"Ray job {job} for step {step.key} has ended without reporting how the step went."
+                f"Ray job {job} for step {step.key} ended without reporting the step's result."
             ),
         }
         return CheckStepHealthResult.unhealthy(reason[state])
 
-    def _judge_silence(self) -> CheckStepHealthResult:
-        """A dashboard that does not answer says nothing about a step, until that lasts too long."""
-        silence = time.monotonic() - (self._unreachable_since or time.monotonic())
-        if silence < self._unreachable_timeout:
+    def _judge_unreachable(self) -> CheckStepHealthResult:
+        """Reports a step as healthy until Ray has been unreachable for `unreachable_timeout`.
+
+        An unreachable dashboard does not prove that the step is dead.
+        """
+        seconds = time.monotonic() - (self._unreachable_since or time.monotonic())
+        if seconds < self._unreachable_timeout:
             return CheckStepHealthResult.healthy()
-        return CheckStepHealthResult.unhealthy(f"Ray could not be asked for {silence:.0f} s.")
+        return CheckStepHealthResult.unhealthy(f"Ray has been unreachable for {seconds:.0f} s.")
 
     def _append_line(self, level: str, message: str) -> None:
         self._lines.append((level, message))
@@ -290,7 +295,7 @@ class RayStepHandler(StepHandler):
 
 
 def identity(context: StepHandlerContext) -> tuple[str, int]:
-    """The key of the one step that Dagster asks about, and how often it was retried."""
+    """Returns the key of the step in a handler's context, and its number of retries."""
     args = context.execute_step_args
     [key] = args.step_keys_to_execute or []
     state = args.known_state
@@ -298,7 +303,7 @@ def identity(context: StepHandlerContext) -> tuple[str, int]:
 
 
 def reports(instance: DagsterInstance, run_id: str) -> Counter[str]:
-    """How many attempts of each step have told Dagster how they ended."""
+    """Returns the number of attempts of each step whose end is in Dagster's event log."""
     entries = instance.all_logs(run_id, of_type=_REPORTS)
     return Counter(entry.step_key for entry in entries if entry.step_key)
 

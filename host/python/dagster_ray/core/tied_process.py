@@ -1,11 +1,11 @@
-"""Runs the program of its arguments, and ends it with the process named first.
+"""Parent-death guard: runs a program, and terminates it when the parent process dies.
 
-It is a program of its own, and imports nothing of the package: it stands between a step's worker
-and its start.
+Arguments: the parent's process id, then the program with its arguments. The script imports nothing
+of the package, to start quickly.
 
-Only what that process sends, or the system at its death, is passed on. Whoever else ends processes
-here tells all of them: Ray each one below a job's entrypoint, a terminal its group. A second signal
-would break into the step's cleaning up.
+It forwards SIGTERM only from the parent, or from the kernel at the parent's death, and only once.
+Other senders signal the program as well: Ray signals all processes below a job's entrypoint, a
+terminal its process group. A second signal would interrupt the step's cleanup.
 """
 
 import ctypes
@@ -19,11 +19,11 @@ _WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 
 
 def _end_with_parent() -> None:
-    """Has the system send SIGTERM once the thread that started this process has ended.
+    """Makes the kernel send SIGTERM when the thread that started this process ends.
 
-    It (`man 2 PR_SET_PDEATHSIG`) is sent again for each thread that the child is handed on to, so a
-    worker that is killed sends it many times, and the second would break into a step's cleaning
-    up. So one process stays between, and passes on one.
+    The signal (`man 2 PR_SET_PDEATHSIG`) is sent again for each thread that the child is reparented
+    to, so a worker that is killed causes many signals, and the second would interrupt a step's
+    cleanup. This process receives all of them and forwards one.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -34,30 +34,30 @@ def _begin() -> None:
     _end_with_parent()
 
 
-def _told_by(parent: int) -> bool:
-    """Waits for the next signal, and tells whether it is for the program, too."""
+def _wait_for_signal(parent: int) -> bool:
+    """Waits for the next signal, and returns whether to forward it to the program."""
     if not hasattr(signal, "sigwaitinfo"):  # macOS
         return signal.sigwait(_WATCHED) is signal.SIGTERM
-    told = signal.sigwaitinfo(_WATCHED)
-    return told.si_signo == signal.SIGTERM and told.si_pid == parent
+    received = signal.sigwaitinfo(_WATCHED)
+    return received.si_signo == signal.SIGTERM and received.si_pid == parent
 
 
 def main() -> None:
-    """Waits for the program, and ends as it did."""
+    """Runs the program, and exits with its exit code or signal."""
     parent, argv = int(sys.argv[1]), sys.argv[2:]
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     _end_with_parent()
     if os.getppid() != parent:
-        sys.exit("the worker that started this step has ended")
-    # The signals are blocked and this process has one thread, so nothing happens between.
+        sys.exit("the run worker that started this step has ended")
+    # `preexec_fn` is safe: the signals are blocked, and this process has one thread.
     program = subprocess.Popen(argv, preexec_fn=_begin)
-    told = False
+    forwarded = False
     while (code := program.poll()) is None:
-        if _told_by(parent) and not told:
-            told = True
+        if _wait_for_signal(parent) and not forwarded:
+            forwarded = True
             program.send_signal(signal.SIGTERM)
     if code < 0:
-        # What waits for this process shall see how the program ended.
+        # End by the same signal, so that the parent sees how the program ended.
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})

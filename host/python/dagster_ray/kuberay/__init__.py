@@ -1,4 +1,4 @@
-"""Ray on Kubernetes through KubeRay. The names are loaded when they are first used."""
+"""Ray on Kubernetes through KubeRay. Public names are imported on first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The component behind the KubeRay resources, clients and jobs."""
+"""Calls the component behind the KubeRay resources, clients and jobs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from dagster_ray.backend import Backend, Connection
 
 
 class KubeRay(Backend):
-    """Calls the component `kuberay`, or another one that makes clusters."""
+    """Calls the component `kuberay`, or another component that creates clusters."""
 
     def __init__(
         self,

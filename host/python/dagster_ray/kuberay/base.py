@@ -1,4 +1,4 @@
-"""What all resources have in common whose cluster KubeRay makes."""
+"""The base class of the resources whose cluster KubeRay creates."""
 
 import json
 from abc import abstractmethod
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 # The run tag with the image of the code location.
 _IMAGE_TAG = "dagster/image"
-# The component's own deadline is the one that explains itself; this one is for a component that
-# forgets it.
+# Added to the timeout that is passed to the component. The component's own deadline expires first
+# and gives a reason; this one stops a component that ignores it.
 _GRACE_SECONDS = 60.0
 
 
 class BaseKubeRayResource(RayResource):
-    """A Ray cluster that KubeRay makes for a step."""
+    """A Ray cluster that KubeRay creates for a step."""
 
     image: str | None = Field(
         default=None,
-        description="The image of all containers that name none. Default: the tag dagster/image.",
+        description="The image of containers without one. Default: the run tag `dagster/image`.",
     )
     deployment_name: str = Field(
-        default_factory=deployment_name, description="The Dagster deployment, for the labels."
+        default_factory=deployment_name, description="The Dagster deployment, used as a label."
     )
     failure_tolerance_timeout: float = Field(
-        default=0.0, description="Seconds for which KubeRay may call the cluster failed."
+        default=0.0, description="Seconds that KubeRay may report a failed cluster state."
     )
     poll_interval: float = Field(
-        default=1.0, description="Not used: a cluster is watched. Here for older configurations."
+        default=1.0, description="Ignored: clusters are watched. Kept for older configurations."
     )
     log_cluster_conditions: bool = Field(
         default=True, description="Log the cluster's conditions while waiting for it."
@@ -58,11 +58,11 @@ class BaseKubeRayResource(RayResource):
     @property
     @abstractmethod
     def namespace(self) -> str:
-        """The namespace of the cluster."""
+        """The Kubernetes namespace of the cluster."""
 
     @abstractmethod
     def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
-        """What the component is asked for, as its schema has it."""
+        """Returns the component's options for the cluster."""
 
     @property
     def host(self) -> str:
@@ -93,12 +93,14 @@ class BaseKubeRayResource(RayResource):
         return f"http://{host}:{port}"
 
     def resolve_hostname(self, service_name: str, namespace: str) -> str:
-        """The host of a service of the cluster, for a process in the cluster. Override it where
-        the cluster's names end otherwise."""
+        """Returns the host name of a Kubernetes service, for a process in the cluster.
+
+        Override it if the cluster's DNS domain is not `cluster.local`.
+        """
         return f"{service_name}.{namespace}.svc.cluster.local"
 
     def get_k8s_labels(self, context: AnyDagsterContext) -> dict[str, str]:
-        """The labels of what is made. The component makes them fit what Kubernetes accepts."""
+        """Returns the labels of created objects. The component converts them to valid labels."""
         return self.get_dagster_tags(context)
 
     def get_dagster_tags(self, context: AnyDagsterContext) -> dict[str, str]:
@@ -107,7 +109,7 @@ class BaseKubeRayResource(RayResource):
         return tags if key is None else {**tags, "dagster/resource-key": key}
 
     def get_image(self, context: AnyDagsterContext) -> str | None:
-        """The image of the containers that name none."""
+        """Returns the image of containers without one."""
         return self.image or (context.run.tags.get(_IMAGE_TAG) if context.run else None)
 
     def create(self, context: AnyDagsterContext) -> None:
@@ -131,8 +133,8 @@ class BaseKubeRayResource(RayResource):
             ),
         }
         creation = self._called(context, "cluster.create", {"spec": spec})
-        [(how, ref)] = creation.items()
-        self._creation_verb = "Using" if how == "joined" else "Created"
+        [(outcome, ref)] = creation.items()
+        self._creation_verb = "Using" if outcome == "joined" else "Created"
         self._ref, self._name = ref, ref["name"]
 
     def wait(self, context: AnyDagsterContext) -> None:
@@ -168,7 +170,7 @@ class BaseKubeRayResource(RayResource):
 
     @abstractmethod
     def _new_backend(self) -> KubeRay:
-        """The component, with the access to Kubernetes that the client resource names."""
+        """Returns a backend with the client's access to Kubernetes."""
 
     def _called(
         self,
@@ -195,7 +197,7 @@ class BaseKubeRayResource(RayResource):
         return f"{run_id}-{self.resource_uid}"
 
     def _reached(self, port: int) -> tuple[str, int]:
-        """Where a port of the head is reached: outside the cluster, on this machine."""
+        """Returns the host and port for a port of the Ray head, forwarded outside Kubernetes."""
         if in_kubernetes() or simulation.directory() is not None:
             return self.host, port
         if port not in self._forwards:
@@ -205,8 +207,10 @@ class BaseKubeRayResource(RayResource):
 
 
 def _with_lifecycle(data: dict[str, Any], cls: type[RayResource]) -> dict[str, Any]:
-    """Reads the names that came before `lifecycle`, and says what is left open: Dagster would take
-    the defaults of :class:`Lifecycle`, not those of the resource."""
+    """Sets `lifecycle` from its older names, and fills in the defaults of the resource class.
+
+    Dagster would use the defaults of :class:`Lifecycle`.
+    """
     older = {"skip_init": "connect", "skip_setup": "create", "skip_cleanup": "cleanup"}
     given = {name: data[name] for name in older if name in data}
     lifecycle = data.get("lifecycle")
@@ -224,12 +228,12 @@ def _with_lifecycle(data: dict[str, Any], cls: type[RayResource]) -> dict[str, A
 
 
 def _resource_key(context: AnyDagsterContext) -> str | None:
-    """The key under which Dagster knows the resource that is set up, where it can be told."""
+    """Returns the key of the resource that Dagster initializes, if the context has it."""
     definitions = getattr(context, "all_resource_defs", None)
-    wanted = getattr(context, "resource_def", None)
-    if not definitions or wanted is None:
+    current = getattr(context, "resource_def", None)
+    if not definitions or current is None:
         return None
-    return next((key for key, found in definitions.items() if found is wanted), None)
+    return next((key for key, found in definitions.items() if found is current), None)
 
 
 __all__ = ["BaseKubeRayResource"]

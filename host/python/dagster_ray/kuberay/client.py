@@ -1,4 +1,4 @@
-"""Clients for KubeRay's objects, and the resources that hold them."""
+"""Clients for KubeRay's custom resources, and the Dagster resources that provide them."""
 
 import json
 import time
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 _DASHBOARD_PORT = 8265
 _CLIENT_PORT = 10001
-# What KubeRay says of a RayJob (`jobDeploymentStatus`), and Ray of its job (`jobStatus`).
+# Values of `jobDeploymentStatus`, which KubeRay sets, and of `jobStatus`, which Ray sets.
 _FAILED = {"Failed", "ValidationFailed"}
 _READY = {"Waiting", "Running", "Complete"}
 _STARTED = {"RUNNING", "SUCCEEDED", "STOPPED", "FAILED"}
 
 
 class _Client:
-    """What can be done with one kind of object."""
+    """Operations on one kind of object."""
 
     _kind: ClassVar[str]
     _option: ClassVar[str]
@@ -53,30 +53,30 @@ class _Client:
 
     @property
     def client(self) -> "Self":
-        """Itself: code for earlier releases asks the resource for its client."""
+        """The client itself, for code of earlier releases that reads `resource.client`."""
         return self
 
     def backend_for(self, name: str = "kuberay") -> KubeRay:
-        """A component with this client's access to Kubernetes."""
+        """Returns a backend with this client's access to Kubernetes."""
         if name not in self._backends:
             self._backends[name] = KubeRay(**self._access, backend=name)
         return self._backends[name]
 
     def get(self, name: str, namespace: str) -> dict[str, Any]:
-        """The object, or `{}` where there is none."""
+        """Returns the object, or `{}` if it does not exist."""
         try:
             return _document(self._call("cluster.get", cluster=self._ref(name, namespace)))
         except NotFoundError:
             return {}
 
     def list(self, namespace: str, label_selector: str = "") -> dict[str, Any]:
-        """The objects of a namespace that have these labels (`a=b,c=d`), below `items`."""
+        """Returns a namespace's objects with these labels (`a=b,c=d`), as `{"items": […]}`."""
         labels = labels_of(label_selector)
         query = {"namespace": namespace, "labels": labels, "kind": self._kind}
         return {"items": [_document(info) for info in self._call("cluster.list", query=query)]}
 
     def create(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-        """Makes an object from its manifest."""
+        """Creates an object from its manifest, and returns it."""
         manifest = {key: body[key] for key in ("metadata", "spec") if key in body}
         owner = {"run_id": "", "step_key": None, "resource_key": None, "holder": uuid.uuid4().hex}
         spec = {
@@ -91,30 +91,30 @@ class _Client:
         return self.get(ref["name"], ref["namespace"])
 
     def delete(self, name: str, namespace: str) -> None:
-        """Removes the object. One that is gone already is no error."""
+        """Deletes the object. It is not an error if the object does not exist."""
         self._call("cluster.delete", cluster=self._ref(name, namespace))
 
     def update(self, name: str, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Changes the object by a merge patch (RFC 7386)."""
+        """Applies a merge patch (RFC 7386) to the object, and returns it."""
         cluster = self._ref(name, namespace)
         return _document(self._call("cluster.update", cluster=cluster, patch=json.dumps(body)))
 
     def update_json_patch(
         self, name: str, namespace: str, body: Iterable[Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """Changes the object by the steps of a JSON patch (RFC 6902)."""
+        """Applies a JSON patch (RFC 6902) to the object, and returns it."""
         patch = json.dumps([dict(step) for step in body])
         cluster = self._ref(name, namespace)
         return _document(self._call("cluster.update", cluster=cluster, patch=patch))
 
     def get_status(self, name: str, namespace: str) -> dict[str, Any]:
-        """What KubeRay says of the object now; `{}` where it has not said anything yet."""
+        """Returns the object's current `status`, or `{}` if KubeRay has not set it yet."""
         return self.get(name, namespace).get("status") or {}
 
     def wait_until_ready(
         self, name: str, namespace: str, timeout: float = 600.0
     ) -> tuple[str, dict[str, Any]]:
-        """Waits until the cluster can be used: its head service's name, and its endpoints."""
+        """Waits until the cluster is ready. Returns its head service's name and its endpoints."""
         endpoints = self._call(
             "cluster.wait", cluster=self._ref(name, namespace), timeout_ms=int(timeout * 1000)
         )
@@ -123,7 +123,7 @@ class _Client:
     def wait_until_exists(
         self, name: str, namespace: str, timeout: float = 60.0, poll_interval: float = 1.0
     ) -> dict[str, Any]:
-        """The object, as soon as there is one."""
+        """Waits until the object exists, and returns it."""
         what = f"the {self._kind} {namespace}/{name}"
         return _awaited(what, lambda: self.get(name, namespace), timeout, poll_interval)
 
@@ -134,7 +134,7 @@ class _Client:
         poll_interval: float = 1.0,
         timeout: float = 600.0,
     ) -> None:
-        """Waits until the service of a cluster's head leads to a head that is ready."""
+        """Waits until the cluster with this head service is ready."""
         deadline = time.monotonic() + timeout
         clusters = RayClusterClient(**self._access)
 
@@ -157,14 +157,14 @@ class _Client:
 
 
 class RayClusterClient(_Client):
-    """RayClusters."""
+    """A client for RayClusters."""
 
     _kind = "RayCluster"
     _option = "ray_cluster"
 
     @contextmanager
     def port_forward(self, name: str, namespace: str) -> Generator[tuple[int, int], None, None]:
-        """Local ports that lead to the head's dashboard and to its Ray Client server."""
+        """Forwards local ports to the head's dashboard and Ray Client server, and yields them."""
         endpoints = self._call("cluster.endpoints", cluster=self._ref(name, namespace))
         service, where, *_ = endpoints["host"].split(".")
         dashboard = self.backend_for().forward(where, service, _DASHBOARD_PORT)
@@ -181,7 +181,7 @@ class RayClusterClient(_Client):
     def job_submission_client(
         self, name: str, namespace: str
     ) -> Generator["JobSubmissionClient", None, None]:
-        """Ray's own client for the jobs of a cluster."""
+        """Yields Ray's `JobSubmissionClient` for a cluster."""
         from ray.job_submission import JobSubmissionClient
 
         with self.port_forward(name, namespace) as (port, _):
@@ -189,32 +189,32 @@ class RayClusterClient(_Client):
 
 
 class RayJobClient(_Client):
-    """RayJobs."""
+    """A client for RayJobs."""
 
     _kind = "RayJob"
     _option = "ray_job"
 
     def get_ray_cluster_name(self, name: str, namespace: str) -> str | None:
-        """The RayCluster that the job made, once there is one."""
+        """Returns the name of the job's RayCluster, or `None` before it exists."""
         return self.get_status(name, namespace).get("rayClusterName") or None
 
     def get_job_submission_id(self, name: str, namespace: str) -> str | None:
-        """The id of the job in Ray, once KubeRay has chosen it."""
+        """Returns Ray's submission id of the job, or `None` before KubeRay has set it."""
         return self.get_status(name, namespace).get("jobId") or None
 
     @property
     def ray_cluster_client(self) -> RayClusterClient:
-        """A client for the clusters of the jobs."""
+        """A client for the jobs' RayClusters."""
         return RayClusterClient(**self._access)
 
     def raise_if_deployment_failed(self, name: str, namespace: str) -> dict[str, Any]:
-        """Raises where KubeRay has given the job up, and returns its status where it has not."""
+        """Raises `BackendError` if KubeRay has failed the job. Returns its status otherwise."""
         status = self.get_status(name, namespace)
         state = status.get("jobDeploymentStatus")
         if state in _FAILED:
-            said = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
+            cause = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
             raise BackendError(
-                f"the RayJob {namespace}/{name} is {state}" + (f": {said}" if said else ""),
+                f"the RayJob {namespace}/{name} is {state}" + (f": {cause}" if cause else ""),
                 reason=status.get("reason") or state,
             )
         return status
@@ -222,7 +222,7 @@ class RayJobClient(_Client):
     def wait_until_deployment_ready(
         self, name: str, namespace: str, timeout: float = 600.0, poll_interval: float = 1.0
     ) -> dict[str, Any]:
-        """Waits until the job's cluster is there: the job's status."""
+        """Waits until the job's cluster is ready, and returns the job's status."""
 
         def ready() -> dict[str, Any] | None:
             status = self.raise_if_deployment_failed(name, namespace)
@@ -239,7 +239,7 @@ class RayJobClient(_Client):
         poll_interval: float = 1.0,
         terminate_on_timeout: bool = True,
     ) -> dict[str, Any]:
-        """Waits until Ray has started the job: the job's status."""
+        """Waits until Ray has started the job, and returns the job's status."""
 
         def running() -> dict[str, Any] | None:
             status = self.raise_if_deployment_failed(name, namespace)
@@ -253,7 +253,7 @@ class RayJobClient(_Client):
             raise
 
     def terminate(self, name: str, namespace: str) -> bool:
-        """Stops the job in Ray, and leaves the object to KubeRay. `False`: Ray does not have it."""
+        """Stops the Ray job, and keeps the RayJob. Returns `False` if Ray has no such job."""
         status = self.get_status(name, namespace)
         cluster, job = status.get("rayClusterName"), status.get("jobId")
         if not cluster or not job or not status.get("jobStatus"):
@@ -263,22 +263,23 @@ class RayJobClient(_Client):
 
 
 class _ClientResource(dg.ConfigurableResource):
-    """The access to Kubernetes, as the configuration names it."""
+    """A Dagster resource with the access to Kubernetes."""
 
     kube_context: str | None = Field(
-        default=None, description="A context of the kubeconfig. Without it, the current one."
+        default=None, description="The context of the kubeconfig. Default: the current context."
     )
     kube_config: str | None = Field(
         default=None,
-        description="The kubeconfig. Without it: KUBECONFIG, ~/.kube/config, this pod's account.",
+        description="The kubeconfig. Default: KUBECONFIG, ~/.kube/config, or the service account "
+        "of this pod.",
     )
     backend_grants: dict[str, Any] | None = Field(
         default=None,
-        description="What the component may do at the most: `{grants: {…}, limits: {…}}` in the "
-        "form of its manifest, which it can only narrow.",
+        description="Restricts the component's grants and limits, in the form of its manifest: "
+        "`{grants: {…}, limits: {…}}`. It cannot add a grant.",
     )
     backend_sha256: str | None = Field(
-        default=None, description="The sha256 that the component's file must have."
+        default=None, description="The sha256 of the component's file."
     )
 
     def __init__(self, **data: Any) -> None:
@@ -292,11 +293,11 @@ class _ClientResource(dg.ConfigurableResource):
 
 
 class KubeRayClusterClientResource(_ClientResource):
-    """Gives steps a :class:`RayClusterClient`."""
+    """Provides steps with a :class:`RayClusterClient`."""
 
     @property
     def client(self) -> RayClusterClient:
-        """The client, for code that asks the resource for it."""
+        """The client, for code that reads `resource.client`."""
         return RayClusterClient(self.kube_config, self.kube_context, **self._allowed)
 
     def create_resource(self, context: dg.InitResourceContext) -> Any:
@@ -304,30 +305,30 @@ class KubeRayClusterClientResource(_ClientResource):
 
 
 class KubeRayJobClientResource(_ClientResource):
-    """Gives steps a :class:`RayJobClient`."""
+    """Provides steps with a :class:`RayJobClient`."""
 
     @property
     def client(self) -> RayJobClient:
-        """The client, for code that asks the resource for it."""
+        """The client, for code that reads `resource.client`."""
         return RayJobClient(self.kube_config, self.kube_context, **self._allowed)
 
     def create_resource(self, context: dg.InitResourceContext) -> Any:
         return self.client
 
 
-# The names of earlier releases.
+# The names in earlier releases.
 KubeRayClient = KubeRayClusterClientResource
 RayClusterClientResource = KubeRayClusterClientResource
 
 
 def labels_of(selector: str) -> list[list[str]]:
-    """The labels that a selector such as `a=b,c=d` names."""
+    """Parses a selector such as `a=b,c=d` into pairs of key and value."""
     labels = []
     for part in filter(None, (part.strip() for part in selector.split(","))):
         key, equals, value = part.replace("==", "=").partition("=")
         if not equals or key.endswith("!") or not key:
             raise InvalidConfigError(
-                f"label_selector: {part!r} is not of the form key=value; write `a=b,c=d`",
+                f"label_selector: {part!r} does not have the form key=value; write `a=b,c=d`",
                 fields=[{"path": "label_selector", "problem": f"{part!r}", "hint": "key=value"}],
             )
         labels.append([key.strip(), value.strip()])
@@ -335,14 +336,14 @@ def labels_of(selector: str) -> list[list[str]]:
 
 
 def _awaited(what: str, look: Callable[[], T | None], timeout: float, poll_interval: float) -> T:
-    """What `look` gives, once it gives something."""
+    """Calls `look` until it returns a truthy value, and returns that value."""
     deadline = time.monotonic() + timeout
     while True:
         found = look()
         if found:
             return found
         if time.monotonic() >= deadline:
-            raise CallTimeoutError(f"{what}: not there after {timeout:g} s", seconds=timeout)
+            raise CallTimeoutError(f"{what}: not available after {timeout:g} s", seconds=timeout)
         time.sleep(poll_interval)
 
 

@@ -1,4 +1,4 @@
-"""A RayCluster for a step, or shared between many."""
+"""The resource for a dedicated or shared RayCluster."""
 
 import threading
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from dagster_ray.types import AnyDagsterContext
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Which tag each switch of `match_dagster_labels` stands for.
+# The tag that each field of `match_dagster_labels` selects.
 _MATCHED = {
     "code_location": "dagster/code-location",
     "resource_key": "dagster/resource-key",
@@ -27,16 +27,16 @@ _MATCHED = {
 
 
 class KubeRayCluster(BaseKubeRayResource):
-    """Makes a RayCluster for the step, connects to it with Ray Client, and removes it after."""
+    """Creates a RayCluster for the step, connects through Ray Client, and deletes it afterwards."""
 
     lifecycle: Lifecycle = Field(default_factory=lambda: Lifecycle(cleanup="always"))
     ray_cluster: RayClusterConfig = Field(
-        default_factory=RayClusterConfig, description="The RayCluster to make."
+        default_factory=RayClusterConfig, description="The RayCluster to create."
     )
     cluster_sharing: ClusterSharing = Field(
-        default_factory=ClusterSharing, description="Whether steps share a cluster, and which do."
+        default_factory=ClusterSharing, description="Whether and how steps share a cluster."
     )
-    # Dagster's own type knows a client or its resource, but no factory of one.
+    # Dagster's type accepts a client or a resource, but not a default factory.
     client: dg.ResourceDependency[RayClusterClient] = Field(
         default_factory=KubeRayClusterClientResource
     )  # type: ignore
@@ -54,13 +54,13 @@ class KubeRayCluster(BaseKubeRayResource):
         return self.ray_cluster.image or super().get_image(context)
 
     def get_sharing_labels(self, context: AnyDagsterContext) -> dict[str, str]:
-        """The labels that a cluster must have to be joined."""
-        wanted = self.cluster_sharing.match_dagster_labels
+        """Returns the labels that a shared cluster must have to be joined."""
+        matched = self.cluster_sharing.match_dagster_labels
         tags = self.get_dagster_tags(context)
         labels = {
             tag: tags[tag]
             for switch, tag in _MATCHED.items()
-            if getattr(wanted, switch) and tag in tags
+            if getattr(matched, switch) and tag in tags
         }
         return {**labels, **(self.cluster_sharing.match_labels or {})}
 
@@ -80,7 +80,7 @@ class KubeRayCluster(BaseKubeRayResource):
         try:
             super().cleanup(context, exception)
         finally:
-            # A lease that nobody needs must not keep a cluster, whatever the policy says.
+            # Release the lease under every cleanup policy, so that it does not keep the cluster.
             if self.cluster_sharing.enabled and self.created and not self._released:
                 self._release(context)
 
@@ -113,7 +113,7 @@ class KubeRayCluster(BaseKubeRayResource):
 
 
 class _Heartbeat:
-    """Says again and again that a shared cluster is in use, until it is stopped."""
+    """Renews the lease on a shared cluster in a thread until it is stopped."""
 
     def __init__(self, renew: "Callable[[], Any]", seconds: float, log: Any) -> None:
         self._renew = renew
@@ -126,7 +126,7 @@ class _Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns once no renewal is under way: one that came late would take the lease back."""
+        """Stops the thread, and waits for it: a late renewal would acquire the lease again."""
         self._stopped.set()
         self._thread.join()
 
@@ -135,7 +135,7 @@ class _Heartbeat:
             try:
                 self._renew()
             except DagsterRayError as error:
-                self._log.warning(f"The claim on the shared cluster was not renewed: {error}")
+                self._log.warning(f"The lease on the shared cluster was not renewed: {error}")
 
 
 __all__ = ["KubeRayCluster"]

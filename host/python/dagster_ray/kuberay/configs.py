@@ -1,6 +1,6 @@
-"""What users write of KubeRay's custom resources, in Python's spelling or KubeRay's own.
+"""Configuration classes for KubeRay's custom resources, with snake_case or KubeRay's field names.
 
-The documents hold what the user wrote and nothing else: the component completes them.
+A manifest contains only the fields that the user set. The component adds the others.
 """
 
 import os
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 _TOKEN_SINCE = Version("2.52.0")
 _KUBERNETES_TOKEN_SINCE = Version("2.55.0")
-# Fields whose name in KubeRay does not follow from ours.
+# Fields whose KubeRay name is not the camelCase form of their Python name.
 _SPELLED = {"runtime_env_yaml": "runtimeEnvYAML", "runtimeEnvYaml": "runtimeEnvYAML"}
 
 in_k8s = "KUBERNETES_SERVICE_HOST" in os.environ
@@ -22,7 +22,7 @@ in_k8s = "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def deployment_name() -> str:
-    """The Dagster+ deployment that this process belongs to, `dev` outside Dagster+."""
+    """Returns the Dagster+ deployment or branch of this process, or `dev` outside Dagster+."""
     if os.environ.get("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT") == "1":
         branch = os.environ.get("DAGSTER_CLOUD_GIT_BRANCH")
         if branch:
@@ -34,20 +34,23 @@ class _Part(dg.PermissiveConfig):
     """A part of a manifest. Fields that are not listed are passed on to KubeRay."""
 
     def __init__(self, **given: Any) -> None:
-        # A field in KubeRay's spelling has to pass the same checks as one in ours.
+        # Map KubeRay's field names to the Python names, so that the same validation applies.
         ours = {_key(name): name for name in type(self).model_fields}
         found: dict[str, Any] = {}
         for name, value in given.items():
             own = ours.get(_key(name), _key(name))
-            # Dagster fills in defaults, in our spelling.
+            # Dagster adds defaults under the Python names.
             if value != found.get(own) and None not in (value, found.get(own)):
-                raise ValueError(f"{_key(name)} is given twice, in two spellings: keep one")
+                raise ValueError(
+                    f"{_key(name)} is given twice, in two spellings and with different values; "
+                    "keep one"
+                )
             if found.get(own) is None:
                 found[own] = value
         super().__init__(**found)
 
     def document(self) -> dict[str, Any]:
-        """The part in KubeRay's spelling, without what was not given."""
+        """Returns the set fields under KubeRay's names."""
         return {
             _key(name): value.document() if isinstance(value, _Part) else value
             for name, value in dict(self).items()
@@ -56,7 +59,7 @@ class _Part(dg.PermissiveConfig):
 
 
 class AuthOptions(_Part):
-    """How clients of a cluster prove who they are."""
+    """How clients authenticate to a cluster."""
 
     mode: Literal["token", "disabled"] = "token"
     secret_name: str | None = None
@@ -64,7 +67,7 @@ class AuthOptions(_Part):
 
 
 class RayClusterUpgradeStrategy(_Part):
-    """What KubeRay does with a cluster whose manifest changes."""
+    """What KubeRay does with a cluster when its manifest changes."""
 
     type: Literal["Recreate", "None"]
 
@@ -94,7 +97,7 @@ class RayClusterSpec(_Part):
             raise ValueError("auth_options.enable_k8s_token_auth needs auth_options.mode: token")
         if by_kubernetes and auth.secret_name:
             raise ValueError(
-                "auth_options.secret_name has no place beside enable_k8s_token_auth: leave one out"
+                "auth_options.secret_name and enable_k8s_token_auth exclude each other; remove one"
             )
         if auth.mode == "token":
             since = _KUBERNETES_TOKEN_SINCE if by_kubernetes else _TOKEN_SINCE
@@ -137,30 +140,30 @@ class RayJobSpec(_Part):
 
 
 class InteractiveRayJobSpec(RayJobSpec):
-    """The spec of a RayJob whose driver comes from elsewhere."""
+    """The spec of a RayJob whose driver is not started by KubeRay."""
 
     submission_mode: Literal["InteractiveMode"] = "InteractiveMode"  # type: ignore[assignment]
 
 
 class RayClusterConfig(dg.Config):
-    """A RayCluster. What belongs to its spec may be written here as well."""
+    """A RayCluster. Fields of its spec may also be written at the top level."""
 
     kind: str = "RayCluster"
     api_version: str = "ray.io/v1"
     metadata: dict[str, Any] = Field(default_factory=dict)
     spec: RayClusterSpec = Field(default_factory=RayClusterSpec)
-    image: str | None = Field(default=None, description="The image of containers that name none.")
+    image: str | None = Field(default=None, description="The image of containers without one.")
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**_folded(given))
 
     @property
     def namespace(self) -> str | None:
-        """The namespace that it names."""
+        """The namespace in the metadata."""
         return self.metadata.get("namespace")
 
     def manifest(self) -> dict[str, Any]:
-        """What the user wrote, in KubeRay's spelling."""
+        """Returns the set fields of the manifest under KubeRay's names."""
         return _manifest(self.metadata, self.spec)
 
 
@@ -174,16 +177,16 @@ class RayJobConfig(dg.Config):
 
     @property
     def namespace(self) -> str | None:
-        """The namespace that it names."""
+        """The namespace in the metadata."""
         return self.metadata.get("namespace")
 
     def manifest(self) -> dict[str, Any]:
-        """What the user wrote, in KubeRay's spelling."""
+        """Returns the set fields of the manifest under KubeRay's names."""
         return _manifest(self.metadata, self.spec)
 
 
 class InteractiveRayJobConfig(RayJobConfig):
-    """A RayJob whose driver comes from elsewhere."""
+    """A RayJob whose driver is not started by KubeRay."""
 
     spec: InteractiveRayJobSpec = Field(  # type: ignore[assignment]
         default_factory=InteractiveRayJobSpec
@@ -191,7 +194,7 @@ class InteractiveRayJobConfig(RayJobConfig):
 
 
 class MatchDagsterLabels(dg.Config):
-    """Which of Dagster's labels a cluster must have to be joined."""
+    """Which Dagster labels a shared cluster must have to be joined."""
 
     cluster_sharing: bool = True
     code_location: bool = True
@@ -201,20 +204,20 @@ class MatchDagsterLabels(dg.Config):
 
 
 class ClusterSharingHeartbeat(dg.Config):
-    """How a holder says that it still uses a shared cluster."""
+    """How often the lease on a shared cluster is renewed."""
 
     enabled: bool = True
     refresh_seconds: float = 10.0
 
 
 class ClusterSharing(dg.Config):
-    """Whether steps share a cluster, and which do."""
+    """Whether and how steps share a cluster."""
 
     enabled: bool = False
     match_dagster_labels: MatchDagsterLabels = Field(default_factory=MatchDagsterLabels)
     match_labels: dict[str, str] | None = None
     ttl_seconds: float = Field(
-        default=1800.0, description="Seconds for which a silent holder counts as one."
+        default=1800.0, description="Seconds until a lease expires that is not renewed."
     )
     heartbeat: ClusterSharingHeartbeat = Field(default_factory=ClusterSharingHeartbeat)
 
@@ -223,29 +226,34 @@ class ClusterSharing(dg.Config):
         beat = self.heartbeat
         if self.enabled and beat.enabled and beat.refresh_seconds * 2 > self.ttl_seconds:
             warnings.warn(
-                f"cluster_sharing: a claim that holds for {self.ttl_seconds:g} s and is renewed "
-                f"every {beat.refresh_seconds:g} s runs out if one renewal is late; make "
-                "ttl_seconds at least twice heartbeat.refresh_seconds",
+                f"cluster_sharing: a lease of {self.ttl_seconds:g} s that is renewed every "
+                f"{beat.refresh_seconds:g} s expires if one renewal is late; set ttl_seconds to at "
+                "least twice heartbeat.refresh_seconds",
                 stacklevel=2,
             )
         return self
 
 
 def _folded(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Moves what stands at the top to where KubeRay has it."""
+    """Moves top-level fields to `spec` and `metadata`, where KubeRay expects them."""
     flat = {key: value for key, value in given.items() if key in RayClusterSpec.model_fields}
     rest = {key: value for key, value in given.items() if key not in flat}
     if flat:
         spec = dict(rest.get("spec") or {})
         twice = sorted(key for key in flat if spec.get(key) is not None)
         if twice:
-            raise ValueError(f"{', '.join(twice)}: given both at the top and in `spec`")
+            raise ValueError(
+                f"{', '.join(twice)}: given both at the top level and in `spec`; remove one"
+            )
         rest["spec"] = {**spec, **flat}
     namespace = rest.pop("namespace", None)
     if namespace is not None:
         metadata = dict(rest.get("metadata") or {})
         if metadata.get("namespace") not in (None, namespace):
-            raise ValueError("namespace: given both at the top and in `metadata`, and not the same")
+            raise ValueError(
+                f"namespace: given both at the top level ({namespace!r}) and in `metadata` "
+                f"({metadata['namespace']!r}); remove one"
+            )
         rest["metadata"] = {**metadata, "namespace": namespace}
     return rest
 
@@ -256,7 +264,7 @@ def _manifest(metadata: Mapping[str, Any], spec: _Part) -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    """KubeRay's name of a field."""
+    """Returns KubeRay's name of a field."""
     if name in _SPELLED:
         return _SPELLED[name]
     head, *rest = name.split("_")
@@ -264,15 +272,15 @@ def _key(name: str) -> str:
 
 
 def _check_version(written: str | None, since: Version) -> None:
-    needed = f"token authentication needs ray_version {since} or later"
+    required = f"token authentication needs ray_version {since} or later"
     if not written:
-        raise ValueError(f"{needed}: write the version of the image as ray_version")
+        raise ValueError(f"{required}; set ray_version to the Ray version of the image")
     try:
         version = Version(written)
     except InvalidVersion:
-        raise ValueError(f"{needed}, and {written!r} is not a version") from None
+        raise ValueError(f"{required}, but {written!r} is not a version") from None
     if version < since:
-        raise ValueError(f"{needed}, and it is {written}")
+        raise ValueError(f"{required}, but it is {written}")
 
 
 def __getattr__(name: str) -> Any:

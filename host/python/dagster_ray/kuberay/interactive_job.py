@@ -1,4 +1,4 @@
-"""A RayJob whose driver is the step: KubeRay's InteractiveMode."""
+"""The resource for a RayJob in KubeRay's InteractiveMode, whose driver is the step."""
 
 import json
 from typing import Any
@@ -16,13 +16,13 @@ from dagster_ray.types import AnyDagsterContext
 
 
 class KubeRayInteractiveJob(BaseKubeRayResource):
-    """Makes a RayJob for the step and connects to its cluster; KubeRay removes the cluster."""
+    """Creates a RayJob for the step and connects to its cluster; KubeRay deletes the cluster."""
 
     lifecycle: Lifecycle = Field(default_factory=lambda: Lifecycle(cleanup="on_exception"))
     ray_job: InteractiveRayJobConfig = Field(
-        default_factory=InteractiveRayJobConfig, description="The RayJob to make."
+        default_factory=InteractiveRayJobConfig, description="The RayJob to create."
     )
-    # Dagster's own type knows a client or its resource, but no factory of one.
+    # Dagster's type accepts a client or a resource, but not a default factory.
     client: dg.ResourceDependency[RayJobClient] = Field(default_factory=KubeRayJobClientResource)  # type: ignore
 
     @property
@@ -33,16 +33,16 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
 
     @property
     def cluster_name(self) -> str:
-        """The name of the RayCluster that the job made."""
+        """The name of the RayJob's RayCluster."""
         info = self._calls.call("cluster.get", {"cluster": self._ref})
         return json.loads(info["document"])["status"]["rayClusterName"]
 
     def connect(self, context: AnyDagsterContext) -> Any:
         connection = super().connect(context)
         if simulation.directory() is not None:
-            # Nobody would follow a job that only Ray itself could name.
+            # No Ray is connected, so there is no Ray job id.
             return connection
-        # KubeRay follows the job of this id from now on, and cleans up when it ends.
+        # KubeRay monitors the Ray job of this id, and cleans up when it ends.
         patch = {"spec": {"jobId": self.runtime_job_id}}
         self._called(context, "cluster.update", {"cluster": self._ref, "patch": json.dumps(patch)})
         return connection

@@ -1,4 +1,4 @@
-"""Ops that remove clusters: those that are named, and those that nobody needs any more."""
+"""Ops that delete clusters: selected ones, and expired ones."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from dagster_ray.errors import ConflictError, DagsterRayError
 from dagster_ray.kuberay.client import RayClusterClient, labels_of
 
 _EXPIRATION_SECONDS = "14400"
-# Every status of a run that may still need its cluster.
+# Statuses of runs that may still use their cluster.
 LIVE = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.MANAGED,
@@ -24,46 +24,46 @@ LIVE = [
 
 
 def expiration_seconds() -> int:
-    """Seconds after which a cluster of a run that is over is given up."""
+    """Returns the age in seconds after which a cluster of an ended run is expired."""
     name = DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR
     return int(os.environ.get(name, _EXPIRATION_SECONDS))
 
 
 class RayClusterRef(dg.Config):
-    """A RayCluster by its name."""
+    """The name and namespace of a RayCluster."""
 
     name: str
-    namespace: str | None = Field(default=None, description="Default: the op's.")
+    namespace: str | None = Field(default=None, description="Default: the op's namespace.")
 
 
 class DeleteKubeRayClustersConfig(dg.Config):
-    """Which clusters to remove: those of a list, or those that have some labels."""
+    """Which clusters to delete: either a list, or those with matching labels."""
 
     namespace: str = "ray"
     match_labels: dict[str, str] | None = None
     clusters: list[RayClusterRef] | None = None
     cluster_names: list[str] | None = Field(
-        default=None, description="`clusters`, as earlier releases have it."
+        default=None, description="The form of `clusters` in earlier releases."
     )
 
     @model_validator(mode="after")
     def _check(self) -> "DeleteKubeRayClustersConfig":
         if bool(self.match_labels) == bool(self.clusters or self.cluster_names):
-            raise ValueError("write either `clusters` or `match_labels`, and not both")
+            raise ValueError("set either `clusters` or `match_labels`")
         return self
 
 
 class CleanupKubeRayClustersConfig(dg.Config):
-    """Which clusters to look at."""
+    """Which clusters to check."""
 
     namespace: str = "ray"
     label_selector: str = Field(default="", description="Labels that must match: `a=b,c=d`.")
     labels: dict[str, str] | None = Field(
-        default=None, description="Labels that must match too, where a value may hold a comma."
+        default=None, description="More labels that must match. Values may contain a comma."
     )
     older_than_seconds: int = Field(
         default_factory=expiration_seconds,
-        description="Seconds after which a cluster of a run that is over is given up.",
+        description="Age in seconds after which a cluster of an ended run is deleted.",
     )
 
 
@@ -73,7 +73,7 @@ def delete_kuberay_clusters_op(
     config: DeleteKubeRayClustersConfig,
     raycluster_client: dg.ResourceParam[RayClusterClient],
 ) -> None:
-    """Removes clusters. One that is gone already is no error."""
+    """Deletes clusters. It is not an error if one does not exist."""
     kuberay = raycluster_client.backend_for()
     if config.match_labels:
         labels = [*map(list, config.match_labels.items())]
@@ -93,7 +93,7 @@ def cleanup_kuberay_clusters_op(
     config: CleanupKubeRayClustersConfig,
     raycluster_client: dg.ResourceParam[RayClusterClient],
 ) -> None:
-    """Removes the clusters that no run needs any more."""
+    """Deletes the expired clusters."""
     labels = [*labels_of(config.label_selector), *map(list, (config.labels or {}).items())]
     found = expired(
         context.instance, raycluster_client, config.namespace, labels, config.older_than_seconds
@@ -108,7 +108,7 @@ def expired(
     labels: list[list[str]],
     older_than_seconds: int,
 ) -> list[dict[str, Any]]:
-    """What is known of the clusters that nobody needs any more."""
+    """Returns the expired clusters, as records of the contract."""
     live = instance.get_run_ids(dg.RunsFilter(statuses=LIVE))
     rule = {
         "query": {"namespace": namespace, "labels": labels, "kind": None},
@@ -121,7 +121,7 @@ def expired(
 def _delete(
     context: dg.OpExecutionContext, client: RayClusterClient, refs: Iterable[Mapping[str, Any]]
 ) -> None:
-    """Tries all of them, and fails in the end where one could not be removed."""
+    """Deletes all clusters, and fails at the end if one could not be deleted."""
     failed: list[str] = []
     for ref in refs:
         label = f"{ref['namespace']}/{ref['name']}"
@@ -129,13 +129,13 @@ def _delete(
             was_there = client.backend_for().call("cluster.delete", {"cluster": ref})
             context.log.info(f"Deleted {label}." if was_there else f"{label} is gone already.")
         except ConflictError as error:
-            # Somebody uses it since it was found.
+            # The cluster came into use after it was found.
             context.log.info(f"Kept {label}: {error}")
         except DagsterRayError as error:
             context.log.error(f"{label} could not be deleted: {error}")
             failed.append(label)
     if failed:
-        raise dg.Failure(f"could not be deleted: {', '.join(failed)}")
+        raise dg.Failure(f"these clusters could not be deleted: {', '.join(failed)}")
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Dagster Pipes on Ray clusters that KubeRay makes for the script."""
+"""Dagster Pipes on Ray clusters that KubeRay creates for the script."""
 
 import copy
 from collections.abc import Mapping
@@ -25,18 +25,17 @@ from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.client import RayJobClient
 from dagster_ray.kuberay.configs import deployment_name
 
-# The second is how the README of earlier versions spelled it.
+# The second spelling appeared in the README of earlier releases.
 _RUNTIME_ENV_KEYS = ("runtimeEnvYAML", "runtimeEnvYaml")
 
 
 class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
-    """Runs scripts as RayJobs, and passes on what they report and print.
+    """Runs scripts as RayJobs, and passes their Pipes messages and output to Dagster.
 
-    The API server and Ray's dashboard are reached from outside the cluster as from inside, so that
-    ``port_forward`` and what says how to reach the dashboard (``address``, ``headers``,
-    ``verify``, ``cookies``) are accepted and not needed. Nothing is polled, and how long a cluster
-    may take to start is the RayJob's own ``preRunningDeadlineSeconds``: ``timeout`` and
-    ``poll_interval`` are accepted, too.
+    The arguments ``timeout``, ``poll_interval``, ``port_forward``, ``address``, ``headers``,
+    ``verify`` and ``cookies`` are ignored, and exist for compatibility with `dagster-ray`. The host
+    connects to the dashboard, outside Kubernetes through a port-forward, and nothing is polled. The
+    RayJob's ``preRunningDeadlineSeconds`` limits how long a cluster may take to start.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         return self.client.backend_for(self._name)
 
     def get_dagster_tags(self, context: Context) -> dict[str, str]:
-        """What is attached to each RayJob, to tell where it comes from."""
+        """Returns the labels that identify the Dagster run on each RayJob."""
         return {"dagster/deployment": deployment_name(), **run_tags(context.run)}
 
     def run(  # type: ignore[override]
@@ -90,11 +89,11 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         cookies: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> PipesClientCompletedInvocation:
-        """Runs a script to its end. What it was given is not changed."""
+        """Runs a script until it ends. The arguments are not modified."""
         if submit_job_params is None and ray_job is None:
             raise InvalidConfigError(
-                "submit_job_params, ray_job: neither says what to run; give the RayJob's manifest "
-                "as ray_job, or the parameters of Ray's submit_job as submit_job_params"
+                "submit_job_params, ray_job: neither is given; pass a RayJob manifest as ray_job, "
+                "or the parameters of Ray's submit_job as submit_job_params"
             )
         options = _options(submit_job_params, ray_job)
         labels = {**self.get_dagster_tags(context), **self._metadata, **(metadata or {})}
@@ -130,7 +129,7 @@ def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) 
         found = [_parsed(key, value) for key, value in written.items() if value is not None]
         if len(found) == 2 and found[0] != found[1]:
             path = "ray_job.spec.runtimeEnvYaml"
-            problem, hint = "says something else than runtimeEnvYAML", "leave one of them out"
+            problem, hint = "differs from runtimeEnvYAML", "leave one of them out"
             raise InvalidConfigError(
                 f"{path}: {problem}; {hint}",
                 fields=[{"path": path, "problem": problem, "hint": hint}],
@@ -141,7 +140,7 @@ def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) 
 
 
 def _parsed(key: str, written: Any) -> Any:
-    """The component reads no YAML."""
+    """Parses a runtime environment, because the component does not read YAML."""
     try:
         document = yaml.safe_load(written) if isinstance(written, str) else written
     except yaml.YAMLError as error:

@@ -1,4 +1,4 @@
-"""A cleanup every night."""
+"""A schedule that deletes expired clusters every night."""
 
 import dagster as dg
 
@@ -8,7 +8,7 @@ cleanup_kuberay_clusters_daily = dg.ScheduleDefinition(
     name="cleanup_old_ray_clusters_daily", job=cleanup_old_ray_clusters, cron_schedule="0 0 * * *"
 )
 
-# By the name of its job.
+# The name in earlier releases.
 cleanup_old_ray_clusters_schedule = cleanup_kuberay_clusters_daily
 
 __all__ = ["cleanup_kuberay_clusters_daily", "cleanup_old_ray_clusters_schedule"]

@@ -1,4 +1,4 @@
-"""A sensor that has clusters removed soon after nobody needs them any more."""
+"""A sensor that requests the deletion of expired clusters."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from dagster_ray.kuberay.ops import LIVE, CleanupKubeRayClustersConfig, expired
 
 _EVERY_SECONDS = 300
 _CODE_LOCATION = "dagster/code-location"
-# What tells the cleanup runs of one namespace and code location from all others.
+# The run tag that identifies the cleanup runs of one namespace and code location.
 _CLEANS = "dagster-ray/cleans"
 
 
@@ -25,10 +25,10 @@ _CLEANS = "dagster-ray/cleans"
 def cleanup_expired_kuberay_clusters(
     context: dg.SensorEvaluationContext, raycluster_client: dg.ResourceParam[RayClusterClient]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Asks for one run for each namespace that has such clusters.
+    """Requests one cleanup run for each namespace that has expired clusters.
 
-    The run looks for itself: until it starts, what was found here may be in use again, or another
-    cluster may have its name.
+    The run searches for expired clusters again: before it starts, a cluster may be in use again, or
+    another cluster may have its name.
     """
     namespaces = os.environ.get(DAGSTER_RAY_NAMESPACES_ENV_VAR, "ray").split(",")
     origin = context.code_location_origin
@@ -46,8 +46,8 @@ def cleanup_expired_kuberay_clusters(
                 context.instance, raycluster_client, namespace, query, config.older_than_seconds
             )
         except DagsterRayError as error:
-            # One namespace that cannot be read must not keep the others from being cleaned.
-            context.log.error(f"The namespace {namespace} could not be looked at: {error}")
+            # A namespace that cannot be read must not block the cleanup of the others.
+            context.log.error(f"The clusters of namespace {namespace} could not be listed: {error}")
             failed = failed or error
             continue
         if found:
@@ -59,7 +59,7 @@ def cleanup_expired_kuberay_clusters(
         return
     if failed is not None:
         raise failed
-    yield dg.SkipReason("No cluster is left over, or a cleanup is under way.")
+    yield dg.SkipReason("No cluster has expired, or a cleanup run is in progress.")
 
 
 __all__ = ["cleanup_expired_kuberay_clusters"]

@@ -1,9 +1,9 @@
-"""Whether Ray is simulated in this process, and where.
+"""Detects whether Ray is simulated in this process, and in which directory.
 
-A test sets the environment variable `DAGSTER_RAY_SIMULATION`, which its child processes inherit:
-everything of this package then uses the component `simulated`, whatever the user's code configures.
-The variable without a running test behind it is a mistake that would run production jobs as
-processes of the daemon's machine, so that a process in which it is set logs a warning.
+A test sets the environment variable `DAGSTER_RAY_SIMULATION`, which its child processes inherit.
+The package then uses the component `simulated` instead of the configured one. If the variable is
+set and no test runs, production jobs would run as processes of the daemon's machine, so the process
+logs a warning.
 """
 
 import os
@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "DAGSTER_RAY_SIMULATION"
-# The component's setting with the directory.
+# The component's setting for the directory.
 SETTING = "simulation"
-# The component's own address. Nothing listens there.
+# The address of the simulated dashboard. Nothing listens on it.
 URL = "http://ray.simulated:8265"
 
 _BUCKET = "simulation"
 _SUPERVISOR = Path(__file__).parent / "supervisor.py"
-# In the simulation's directory, while its test runs: the test's process id.
+# A file in the simulation's directory with the test's process id, while the test runs.
 _TEST = "test.pid"
-# The directories that have been looked at.
+# The directories that have been checked.
 _seen: set[str] = set()
 
 
 def directory() -> str | None:
-    """The directory of the simulation that this process is in.
+    """Returns the directory of this process's simulation, or `None` without one.
 
-    Logs a warning where no test runs that simulation, once in a process.
+    Logs a warning, once per process, if no test runs the simulation.
     """
     found = os.environ.get(VARIABLE) or None
     if found is not None and found not in _seen:
@@ -39,12 +39,12 @@ def directory() -> str | None:
 
 
 def begin_test(path: str) -> None:
-    """Notes in the directory that this process tests with it."""
+    """Records this process as the test that runs the simulation."""
     Path(path, _TEST).write_text(str(os.getpid()))
 
 
 def end_test(path: str) -> None:
-    """Removes the note."""
+    """Removes the record of `begin_test`."""
     Path(path, _TEST).unlink(missing_ok=True)
 
 
@@ -52,7 +52,7 @@ def _is_tested(path: str) -> bool:
     try:
         os.kill(int(Path(path, _TEST).read_text()), 0)
     except PermissionError:
-        # The process exists, and belongs to another user.
+        # The process exists and belongs to another user.
         return True
     except (OSError, ValueError):
         return False
@@ -63,8 +63,8 @@ def _warn(path: str) -> None:
     import logging
 
     logging.getLogger("dagster_ray").warning(
-        "%s=%s is set, but no test runs with it: Ray is simulated in this process. Runs and steps "
-        "are processes of this machine, and the configured Ray is not used. Unset %s",
+        "%s=%s is set, but no test runs: Ray is simulated in this process. Runs and steps are "
+        "processes on this machine, and the configured Ray is not used. Unset %s",
         VARIABLE,
         path,
         VARIABLE,
@@ -72,7 +72,7 @@ def _warn(path: str) -> None:
 
 
 def lent(path: str) -> dict[str, Any]:
-    """What the component is lent for the simulation in this directory."""
+    """Returns the programs and buckets of the component for the simulation in a directory."""
     return {
         "programs": {"supervisor": [sys.executable, "-I", str(_SUPERVISOR)]},
         "buckets": {_BUCKET: str(Path(path, "state"))},
@@ -80,22 +80,22 @@ def lent(path: str) -> dict[str, Any]:
 
 
 class Connection:
-    """What stands for Ray's context of a connection.
+    """Replaces the context that `ray.init` returns.
 
-    Nothing is connected: Ray starts on this machine when the step first uses it, as it does in any
-    program that has not connected to one.
+    It connects to nothing. Ray starts on this machine when the step first uses it, as in any
+    program that has not called `ray.init`.
     """
 
     def __init__(self) -> None:
-        self._was_there = self._is_there()
+        self._was_running = self._is_running()
 
     def disconnect(self) -> None:
-        """Ends the Ray that the step has started, where it has."""
-        if not self._was_there and self._is_there():
+        """Shuts Ray down if the step has started it."""
+        if not self._was_running and self._is_running():
             sys.modules["ray"].shutdown()
 
     @staticmethod
-    def _is_there() -> bool:
+    def _is_running() -> bool:
         ray = sys.modules.get("ray")
         return ray is not None and ray.is_initialized()
 

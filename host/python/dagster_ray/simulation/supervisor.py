@@ -1,9 +1,9 @@
-"""Runs the entrypoint of a simulated Ray job, and ends it when that is asked.
+"""Runs the entrypoint of a simulated Ray job, and stops it on request.
 
-It is a program of its own, and imports nothing of the package. It stands for Ray's own supervisor
-(`dashboard/modules/job/job_supervisor.py`): a shell, a session and a log for each entrypoint, and a
-stop that becomes a kill after `RAY_JOB_STOP_WAIT_TIME_S`. What is asked of it, it finds as keys of
-the simulation's bucket.
+This script is a separate program and imports nothing of the package. It replaces Ray's supervisor
+(`dashboard/modules/job/job_supervisor.py`): each entrypoint has its own shell, session and log, and
+is killed `RAY_JOB_STOP_WAIT_TIME_S` after a stop request. Requests are keys of the simulation's
+bucket.
 """
 
 import contextlib
@@ -14,22 +14,22 @@ import sys
 import time
 from pathlib import Path
 
-# Ray's own.
+# Ray's variable and its default, in seconds.
 _STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 _STOP_WAIT_DEFAULT = 3.0
-# How often it looks.
-_LOOK_SECONDS = 0.03
-# How long a job may take to end by itself once the process that started it has: a step that has
-# reported its end is about to.
-_FAREWELL_SECONDS = 2.0
-# The exit code of an entrypoint that could not be started, as shells have it.
+# How often the supervisor checks for requests.
+_POLL_SECONDS = 0.03
+# How long a job may continue after SIGTERM to the supervisor: a step that has reported its end
+# exits by itself.
+_EXIT_SECONDS = 2.0
+# The shell's exit code for a command that cannot be executed.
 _NOT_STARTED = 126
-# The key that ends everything.
+# The key that ends all jobs.
 OVER = "over"
 
 
 def key_file(directory: str, key: str) -> Path:
-    """The file of a key, as the host names it."""
+    """Returns the file of a key, encoded as the host encodes it."""
     plain = b"-_="
     name = "".join(
         chr(byte) if (byte < 128 and chr(byte).isalnum()) or byte in plain else f"%{byte:02X}"
@@ -44,13 +44,13 @@ class _Job:
         self._job = job
         self._files = Path(directory, "jobs")
         self._files.mkdir(exist_ok=True)
-        self._asked = {what: key_file(directory, f"{what}/{job}") for what in ("stop", "kill")}
+        self._requests = {what: key_file(directory, f"{what}/{job}") for what in ("stop", "kill")}
         self._over = key_file(directory, OVER)
-        self._left_at: float | None = None
-        signal.signal(signal.SIGTERM, self._leave)
+        self._terminated_at: float | None = None
+        signal.signal(signal.SIGTERM, self._on_sigterm)
         env = dict(os.environ)
-        # Jobs find the programs of this environment, `dagster` first of all, as they do on a Ray
-        # that is installed in it.
+        # Jobs find the programs of this environment, such as `dagster`, as with a Ray that is
+        # installed in it.
         folders = [str(Path(sys.executable).parent), env.get("PATH") or os.defpath]
         env["PATH"] = os.pathsep.join(folders)
         if path:
@@ -71,7 +71,7 @@ class _Job:
                     start_new_session=True,
                 )
         except OSError as error:
-            # Such as a working directory that is not there.
+            # For example, the working directory does not exist.
             self._file(".log").write_text(f"{error}\n")
             self._end(_NOT_STARTED)
             raise SystemExit(_NOT_STARTED) from error
@@ -80,38 +80,38 @@ class _Job:
         return self._files / f"{self._job}{suffix}"
 
     def _write(self, suffix: str, text: str) -> Path:
-        """Shows a file only once it is whole."""
+        """Writes a file atomically."""
         new, file = self._file(f"{suffix}.new"), self._file(suffix)
         new.write_text(text)
         return new.replace(file)
 
-    def _leave(self, *_: object) -> None:
-        if self._left_at is None:
-            self._left_at = time.monotonic()
+    def _on_sigterm(self, *_: object) -> None:
+        if self._terminated_at is None:
+            self._terminated_at = time.monotonic()
 
     def _signal(self, what: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, what)
 
     def follow(self) -> None:
-        """Returns once the job has ended."""
+        """Waits until the job has ended, and carries out requests."""
         stopped_at: float | None = None
         while True:
             try:
-                self._process.wait(_LOOK_SECONDS)
+                self._process.wait(_POLL_SECONDS)
                 break
             except subprocess.TimeoutExpired:
                 pass
             now = time.monotonic()
-            left = self._left_at is not None and now - self._left_at >= _FAREWELL_SECONDS
-            if self._over.exists() or self._asked["kill"].exists():
+            expired = self._terminated_at is not None and now - self._terminated_at >= _EXIT_SECONDS
+            if self._over.exists() or self._requests["kill"].exists():
                 self._signal(signal.SIGKILL)
-            elif stopped_at is None and (left or self._asked["stop"].exists()):
+            elif stopped_at is None and (expired or self._requests["stop"].exists()):
                 stopped_at = now
                 self._signal(signal.SIGTERM)
             elif stopped_at is not None and now - stopped_at >= self._wait:
                 self._signal(signal.SIGKILL)
-        # What the entrypoint left behind in its session ends with it.
+        # Processes that the entrypoint left behind in its session end with it.
         self._signal(signal.SIGKILL)
         self._end(self._process.returncode)
 
@@ -121,7 +121,7 @@ class _Job:
 
 
 def main() -> None:
-    """Runs the job of the arguments to its end."""
+    """Runs the job of the arguments until it ends."""
     _Job(*sys.argv[1:]).follow()
 
 

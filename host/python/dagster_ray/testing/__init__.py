@@ -1,8 +1,8 @@
-"""Tests of your own jobs, without Ray and without waiting.
+"""A pytest fixture that tests Dagster jobs without Ray and without waiting.
 
-The fixture `simulated_ray` runs what Dagster runs: runs, steps and scripts are real processes, and
-their values are really kept. Only Ray is simulated, by the component `simulated`, with the rules
-that the real backends have, on a clock that skips every wait. What goes wrong, the test says:
+With the fixture `simulated_ray`, runs, steps and scripts are real processes, and their values are
+stored in files. Only Ray is simulated, by the component `simulated`. It follows the rules of the
+real backends, and its clock skips every wait. A test injects faults:
 
     def test_training_survives(simulated_ray):
         simulated_ray.unavailable(seconds=10)
@@ -11,8 +11,8 @@ that the real backends have, on a clock that skips every wait. What goes wrong, 
         assert result.success
         assert simulated_ray.clock.elapsed >= 10
 
-pytest finds the fixture where the package is installed. Where it is only importable, write
-`from dagster_ray.testing import simulated_ray` in the conftest.py of the tests.
+pytest finds the fixture if the package is installed. If it is only importable, write
+`from dagster_ray.testing import simulated_ray` in the tests' conftest.py.
 """
 
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from dagster_ray.testing.runs import LaunchedRun
     from dagster_ray.testing.simulated import Clock, SimulatedJob, SimulatedRay
 
-# pytest loads this module in every session, also where no test needs Ray. So it imports neither
-# Dagster nor what needs it.
+# pytest loads this module in every session, even if no test needs Ray, so it must not import
+# Dagster.
 _installation.check()
 
 _HOMES = {
@@ -43,7 +43,7 @@ _HOMES = {
 
 @pytest.fixture
 def simulated_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[SimulatedRay]":
-    """A Ray of this test's own. Nothing of it is left once the test has ended."""
+    """A simulated Ray for one test. It is removed when the test ends."""
     from dagster_ray.testing.simulated import SimulatedRay
 
     simulated = SimulatedRay(tmp_path / "simulated-ray")

@@ -1,4 +1,4 @@
-"""The user's job, found as Dagster finds it, so that every process can load it again."""
+"""Loads the user's job as Dagster does, so that every process can load it again."""
 
 import os
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ _ALL_ASSETS = "__ASSET_JOB"
 
 
 def repository(code: Code) -> ReconstructableRepository:
-    """The definitions of a module (`my_project.definitions`) or a file (`…/definitions.py`)."""
+    """Loads the definitions of a module (`my_project.definitions`) or file (`definitions.py`)."""
     if isinstance(code, ModuleType):
         code = code.__name__
     here = str(Path.cwd())
     if isinstance(code, Path) or code.endswith(".py") or os.sep in code:
         file = str(Path(code).absolute())
         if not Path(file).is_file():
-            raise _wrong(f"there is no file {file}", "write a module's name, or the path of a file")
+            raise _invalid(f"the file {file} does not exist", "write a module name or a file path")
         found = loadable_targets_from_python_file(file, str(Path(file).parent))
         return ReconstructableRepository.for_file(
             file, _attribute(found, file), working_directory=str(Path(file).parent)
@@ -43,15 +43,15 @@ def repository(code: Code) -> ReconstructableRepository:
 def _attribute(found: Any, code: str) -> str:
     if len(found) != 1:
         names = ", ".join(target.attribute for target in found) or "none"
-        raise _wrong(
-            f"{code} has not one set of definitions ({names})",
-            "put its jobs and assets into one dg.Definitions",
+        raise _invalid(
+            f"{code} must have exactly one dg.Definitions, found: {names}",
+            "put all jobs and assets into one dg.Definitions",
         )
     return found[0].attribute
 
 
 def job_of(code: Code, name: str | None) -> tuple[ReconstructableJob, JobDefinition]:
-    """A job of it. Without a name: its only job, or all of its assets."""
+    """Loads a job. Without a name, it is the only job, or otherwise all assets."""
     found = repository(code)
     definitions = found.get_definition()
     names = sorted(definitions.job_names)
@@ -59,7 +59,7 @@ def job_of(code: Code, name: str | None) -> tuple[ReconstructableJob, JobDefinit
     if name is None:
         name = own[0] if len(own) == 1 else _ALL_ASSETS
     if name not in names:
-        raise _wrong(f"there is no job {name!r}", f"write one of {', '.join(own) or 'none'}")
+        raise _invalid(f"there is no job {name!r}", f"write one of {', '.join(own) or 'none'}")
     job = found.get_reconstructable_job(name)
     return job, job.get_definition()
 
@@ -67,7 +67,7 @@ def job_of(code: Code, name: str | None) -> tuple[ReconstructableJob, JobDefinit
 def with_partition(
     job: JobDefinition, partition: str | None, run_config: Any, tags: Mapping[str, str] | None
 ) -> tuple[Any, dict[str, str]]:
-    """The run configuration and the tags of a run, for one partition where one is named."""
+    """Returns the run configuration and the tags of a run, for a partition if one is given."""
     tags = dict(tags or {})
     if partition is None:
         return run_config, tags
@@ -78,7 +78,7 @@ def with_partition(
     return run_config, {PARTITION_TAG: partition, **tags}
 
 
-def _wrong(problem: str, hint: str) -> InvalidConfigError:
+def _invalid(problem: str, hint: str) -> InvalidConfigError:
     return InvalidConfigError(
         f"{problem}; {hint}", fields=[{"path": "code", "problem": problem, "hint": hint}]
     )

@@ -1,4 +1,4 @@
-"""What came of a run."""
+"""The result of a run in a test."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from dagster_ray.testing.code import PARTITION_TAG
 
 
 class Result:
-    """What came of a run. Where it failed, its text says why."""
+    """The result of a run. Its `repr` contains the errors of the run."""
 
     def __init__(
         self, instance: dg.DagsterInstance, job: ReconstructableJob, run: dg.DagsterRun
@@ -33,7 +33,7 @@ class Result:
 
     @property
     def events(self) -> list[dg.DagsterEvent]:
-        """All events of the run, in their order."""
+        """All events of the run, in order."""
         entries = self._instance.all_logs(self.run_id)
         return [entry.dagster_event for entry in entries if entry.dagster_event is not None]
 
@@ -43,14 +43,13 @@ class Result:
 
     @property
     def logs(self) -> list[str]:
-        """What events and log lines say, in their order."""
+        """The messages of events and log lines, in order."""
         entries = self._instance.all_logs(self.run_id)
         return [entry.user_message or entry.message for entry in entries]
 
     @property
     def errors(self) -> list[str]:
-        """What went wrong, with tracebacks where there are any: of each attempt of each step, and
-        of the run."""
+        """The errors of the run and of each attempt of each step, with tracebacks if available."""
         found = []
         for event in self.events:
             data = event.event_specific_data
@@ -61,8 +60,10 @@ class Result:
         return found
 
     def value(self, step: str, output: str = "result") -> Any:
-        """What an op or asset returned, loaded through its IO manager. Of an op whose outputs were
-        mapped, a dictionary by mapping key."""
+        """Loads the value of an op or asset through its IO manager.
+
+        For an op with mapped outputs, it is a dictionary by mapping key.
+        """
         run = self.run
         plan = create_execution_plan(self._job, run_config=run.run_config, tags=run.tags)
         outputs = [
@@ -73,13 +74,13 @@ class Result:
         ]
         asset = outputs[0].properties.asset_key if outputs else None
         if asset is not None:
-            # Dagster's own result does not look where assets are.
+            # `JobExecutionResult` does not load assets.
             return self._job.repository.get_definition().load_asset_value(
                 asset, instance=self._instance, partition_key=run.tags.get(PARTITION_TAG)
             )
         result = JobExecutionResult(
             self._job.get_definition(),
-            # Dagster's own: it makes the resources of the run again, for the IO managers.
+            # Initializes the run's resources again, for the IO managers.
             scoped_job_context(plan, self._job, run.run_config, run, self._instance),
             self.events,
             dagster_run=run,

@@ -1,4 +1,4 @@
-"""Runs that go the whole way: through the run launcher, to a worker of their own."""
+"""Runs that are launched through the run launcher and have their own run worker."""
 
 import time
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster_ray.errors import CallTimeoutError
 from dagster_ray.testing.results import Result
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _HEALTH_SECONDS = 0.5
 _LOST = {WorkerStatus.FAILED, WorkerStatus.NOT_FOUND, WorkerStatus.UNKNOWN}
 
 
 class LaunchedRun:
-    """A run that a `RayRunLauncher` has launched."""
+    """A run that `RayRunLauncher` has launched."""
 
     def __init__(
         self,
@@ -34,16 +34,16 @@ class LaunchedRun:
 
     @property
     def run(self) -> dg.DagsterRun:
-        """The run as it is now."""
+        """The current state of the run."""
         run = self._instance.get_run_by_id(self.run_id)
         if run is None:
-            raise LookupError(f"Dagster no longer knows the run {self.run_id}")
+            raise LookupError(f"the Dagster instance has no run {self.run_id}")
         return run
 
     def wait(self, timeout: float = 120.0) -> Result:
-        """Waits for its end, in real seconds, and looks after its worker as the daemon does."""
+        """Waits at most `timeout` real seconds for the run's end, and monitors the run worker."""
         deadline = time.monotonic() + timeout
-        look_at = time.monotonic() + _HEALTH_SECONDS
+        check_at = time.monotonic() + _HEALTH_SECONDS
         while not self.run.is_finished:
             now = time.monotonic()
             if now >= deadline:
@@ -51,25 +51,25 @@ class LaunchedRun:
                     f"the run {self.run_id} has not ended within {timeout:.0f} s: "
                     f"{Result(self._instance, self._job, self.run)!r}"
                 )
-            if now >= look_at:
-                look_at = now + _HEALTH_SECONDS
+            if now >= check_at:
+                check_at = now + _HEALTH_SECONDS
                 self._check()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         self._settle(self.run_id)
         return Result(self._instance, self._job, self.run)
 
     def wait_for_step(self, key: str, timeout: float = 120.0) -> None:
-        """Waits until a step has begun, in real seconds."""
+        """Waits at most `timeout` real seconds until a step has begun."""
         deadline = time.monotonic() + timeout
         while not self._has_begun(key):
             if self.run.is_finished or time.monotonic() >= deadline:
                 raise CallTimeoutError(
                     f"the step {key} has not begun: {Result(self._instance, self._job, self.run)!r}"
                 )
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def terminate(self) -> Result:
-        """Stops it, as a person does in Dagster, and returns once it has ended."""
+        """Terminates the run as Dagster's UI does, and waits until it has ended."""
         self._instance.run_launcher.terminate(self.run_id)
         return self.wait()
 

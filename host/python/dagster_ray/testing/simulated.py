@@ -1,4 +1,4 @@
-"""A simulated Ray, as a test holds it."""
+"""The simulated Ray of the fixture `simulated_ray`."""
 
 import json
 import os
@@ -24,9 +24,9 @@ from dagster_ray.testing.runs import LaunchedRun
 _FAULTS = "faults"
 _CLOCK = "clock"
 _JOB = "job/"
-# How long the supervisors may take to end what they watch over.
+# How long supervisors may take to end their jobs before they are killed.
 _END_SECONDS = 10.0
-# How long the jobs of a run may go on after its end, before nobody waits for them any more.
+# How long a test waits for the jobs of a run after the run's end.
 _SETTLE_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
 _POLL_SECONDS = "0.05"
@@ -34,19 +34,19 @@ _POLL_SECONDS = "0.05"
 
 @dataclass(frozen=True)
 class Clock:
-    """The simulation's clock: the real one, and every wait that was skipped."""
+    """The simulation's clock: the real time plus all skipped waits."""
 
     _directory: str
     _began: float
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the simulation began, with those that nobody had to wait for."""
+        """Seconds since the simulation began, including skipped waits."""
         return time.time() - self._began + self.skipped
 
     @property
     def skipped(self) -> float:
-        """Seconds that nobody had to wait for."""
+        """Seconds of skipped waits."""
         file = key_file(self._directory, _CLOCK)
         return int(file.read_text()) / 1_000 if file.exists() else 0.0
 
@@ -58,24 +58,24 @@ class SimulatedJob:
     submission_id: str
     # `pending`, `running`, `succeeded`, `failed`, `stopped`.
     state: str
-    # Ray's own words.
+    # Ray's message about the job's state.
     message: str | None
     error_type: str | None
     exit_code: int | None
     entrypoint: str
     metadata: Mapping[str, str]
     runtime_env: Mapping[str, Any]
-    # What it has written, standard error with standard output.
+    # Standard output and standard error, merged.
     output: str
 
     @property
     def step(self) -> str | None:
-        """The key of the step, where it is a step's."""
+        """The step key if the job runs a step."""
         return self.metadata.get("dagster/op")
 
 
 class SimulatedRay:
-    """Ray for one test: what it scripts, executes and sees. See the package for an example."""
+    """A simulated Ray for one test. See the package's docstring for an example."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = str(directory.absolute())
@@ -93,7 +93,7 @@ class SimulatedRay:
 
     @property
     def environment(self) -> dict[str, str | None]:
-        """The environment that this process and its children need; `None`: to be removed."""
+        """Environment variables for this process and its children; `None` unsets one."""
         return {
             simulation.VARIABLE: self._directory,
             "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS": _POLL_SECONDS,
@@ -104,7 +104,7 @@ class SimulatedRay:
 
     @property
     def instance(self) -> dg.DagsterInstance:
-        """A Dagster instance of this test's own."""
+        """The test's Dagster instance."""
         if self._instance is None:
             home = Path(self._directory, "dagster")
             home.mkdir()
@@ -122,12 +122,15 @@ class SimulatedRay:
         script: str | None = None,
         times: int = 1,
     ) -> None:
-        """Kills a job that starts, as the system does for want of memory: of a step (its key or
-        op), of a run (the name of its Dagster job), or of a script (a part of its command line)."""
+        """Kills matching jobs at their start, as the kernel does when memory runs out.
+
+        `step` is a step key or op name, `run` the name of a Dagster job, and `script` a part of a
+        script's command line. `times` limits the number of jobs.
+        """
         self._add("out-of-memory", step=step, run=run, script=script, times=times)
 
     def head_out_of_memory(self, *, step: str | None = None) -> None:
-        """Fails every job that runs, once this step, or any job, does."""
+        """Fails all running jobs as soon as this step, or without it any job, runs."""
         self._add("head-out-of-memory", step=step)
 
     def pending(
@@ -138,16 +141,18 @@ class SimulatedRay:
         script: str | None = None,
         times: int = 1,
     ) -> None:
-        """Has a job wait for resources that never come."""
+        """Keeps matching jobs pending, as if their resources were never available."""
         self._add("pending", step=step, run=run, script=script, times=times)
 
     def unavailable(self, *, seconds: float, step: str | None = None) -> None:
-        """Has Ray answer 503 for a while: from the next request on, or from the first one after
-        this step has begun to run."""
+        """Makes Ray answer 503 for `seconds`.
+
+        The outage begins with the next request, or with the first one after `step` has begun.
+        """
         self._add("unavailable", seconds=seconds, step=step)
 
     def cut_log(self, *, after_lines: int, script: str | None = None, times: int = 1) -> None:
-        """Breaks the connection that a script's output comes over."""
+        """Cuts the log stream of matching scripts after `after_lines` lines."""
         self._add("log-cut", lines=after_lines, script=script, times=times)
 
     def lose_answer(
@@ -158,11 +163,11 @@ class SimulatedRay:
         script: str | None = None,
         times: int = 1,
     ) -> None:
-        """Carries a submission out, and loses the answer."""
+        """Executes the submission of matching jobs, but drops the response."""
         self._add("answer-lost", step=step, run=run, script=script, times=times)
 
     def cluster_starts(self, *, seconds: float | None, times: int = 1) -> None:
-        """Has a cluster get ready only after a while, or never (`None`)."""
+        """Makes clusters ready only after `seconds`, or never with `None`."""
         self._add("cluster-starts", seconds=seconds, times=times)
 
     def execute(
@@ -174,10 +179,10 @@ class SimulatedRay:
         tags: Mapping[str, str] | None = None,
         partition: str | None = None,
     ) -> Result:
-        """Executes a job in this process, by its own executor.
+        """Executes a job in this process with the job's executor.
 
-        `code` is a module (`my_project.definitions`) or a file. Without a name it is the only job,
-        or all assets. A run that fails raises nothing: look at the result.
+        `code` is a module (`my_project.definitions`) or a file. Without `job`, the only job or all
+        assets are executed. A failed run does not raise: check the result.
         """
         reconstructable, definition = job_of(code, job)
         run_config, all_tags = with_partition(definition, partition, run_config, tags)
@@ -195,9 +200,9 @@ class SimulatedRay:
         tags: Mapping[str, str] | None = None,
         partition: str | None = None,
     ) -> LaunchedRun:
-        """Launches a job with a `RayRunLauncher`, and does not wait for it.
+        """Launches a job with `RayRunLauncher`, without waiting for its end.
 
-        Its run worker is a Ray job, and so is each step where its executor is `ray_executor`.
+        The run worker is a Ray job, and so is each step of a job that uses `ray_executor`.
         """
         reconstructable, definition = job_of(code, job)
         run_config, all_tags = with_partition(definition, partition, run_config, tags)
@@ -211,14 +216,14 @@ class SimulatedRay:
 
     @property
     def jobs(self) -> list[SimulatedJob]:
-        """Every job so far, in the order of their submission."""
+        """All jobs so far, in order of submission."""
         prefix = key_file(self._directory, _JOB).name
         records = [json.loads(file.read_text()) for file in self._state.glob(f"{prefix}*")]
         records.sort(key=lambda record: record["submitted_ms"])
         return [self._job(record["submission"]) for record in records]
 
     def close(self) -> None:
-        """Ends everything that still runs, and returns once nothing does."""
+        """Ends all jobs, and returns when none runs."""
         key_file(self._directory, OVER).touch()
         for pid in self._wait_for_supervisors("*", _END_SECONDS):
             os.kill(pid, signal.SIGKILL)
@@ -250,7 +255,7 @@ class SimulatedRay:
         )
 
     def _status(self, job: str) -> dict[str, Any]:
-        """What became of a job is the component's to say, for us as for Dagster."""
+        """Returns a job's status as the component reports it to Dagster."""
         reference = {"run_id": "", "attempt": 0, "job": {"submission_id": job}}
         deadline = time.monotonic() + _END_SECONDS
         while True:
@@ -258,23 +263,23 @@ class SimulatedRay:
                 [status] = self._backend.call("launcher.check", {"runs": [reference]})
                 return status
             except UnavailableError:
-                # A scripted outage passes while it is asked.
+                # The waits of each call advance the clock, until an injected outage is over.
                 if time.monotonic() >= deadline:
                     raise
 
     def _settle(self, run_id: str) -> None:
-        """Waits for the jobs of a run that has ended: they have reported, and are about to end."""
+        """Waits until the jobs of an ended run have exited."""
         self._wait_for_supervisors(f"*{run_id}*", _SETTLE_SECONDS)
 
     def _wait_for_supervisors(self, jobs: str, seconds: float) -> list[int]:
-        """Returns those that live on after so many seconds."""
+        """Waits at most `seconds`, and returns the ids of supervisors that still run."""
         deadline = time.monotonic() + seconds
         while (left := self._supervisors(jobs)) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
         return left
 
     def _supervisors(self, jobs: str) -> list[int]:
-        """Those that live. A later process of the same id is not taken for one."""
+        """Returns the process ids of running supervisors, and checks for reused ids."""
         found = []
         for file in Path(self._directory, "jobs").glob(f"{jobs}.pid"):
             try:

@@ -1,4 +1,4 @@
-"""Values in pickled form, and the places that keep them.
+"""Serialization of values, and the value stores that components use.
 
-A component decides on keys and lifetimes; what is here moves bytes for it and knows neither.
+A component decides keys and retention. The stores only move bytes.
 """

@@ -1,4 +1,4 @@
-"""A directory as a place for values: a file for each."""
+"""A value store in a directory, with one file per value."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from dagster_ray.values.entries import Entry, new_entry
 from dagster_ray.values.frames import Frames
 from dagster_ray.values.places import Directory, directory
 
-# So that a key can be a file, and the beginning of another key a folder.
+# Lets a key be a file and also a folder of longer keys.
 _SUFFIX = ".value"
 
 
 class DirectoryStore:
-    """Values as files of a directory. It is made by the first value."""
+    """Stores values as files of a directory, which the first value creates."""
 
     def __init__(self, location: str) -> None:
         self._location = location
@@ -30,11 +30,11 @@ class DirectoryStore:
     ) -> Entry:
         entry = new_entry(key, frames, keep_until, attributes)
         if not overwrite:
-            # What is over counts as not there.
+            # Removes an expired value, so that it does not conflict.
             self._entry(key)
         pieces = value_file.write(entry, frames)
         if not self._files.write(key + _SUFFIX, pieces, overwrite):
-            raise ConflictError(f"there is a value under {key} already, in {self._location}")
+            raise ConflictError(f"there is a value under {key} already in {self._location}")
         return entry
 
     def get(self, key: str) -> Frames:
@@ -43,7 +43,7 @@ class DirectoryStore:
             entry, frames = value_file.read(content, key)
             if self._is_kept(entry):
                 return frames
-        raise NotFoundError(f"looked for in {self._location}")
+        raise NotFoundError(f"looked in {self._location}")
 
     def stat(self, keys: Sequence[str]) -> list[Entry | None]:
         return [self._entry(key) for key in keys]
@@ -78,7 +78,7 @@ class DirectoryStore:
         return entry if self._is_kept(entry) else None
 
     def _is_kept(self, entry: Entry) -> bool:
-        """Whether an entry is still kept; one whose time is over goes when it is met."""
+        """Whether an entry has not expired. An expired value is removed."""
         until = entry["keep_until"]
         if until is None or time.time() < until:
             return True

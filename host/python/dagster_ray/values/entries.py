@@ -1,4 +1,4 @@
-"""What a place knows of a value, and what places have in common."""
+"""The metadata of stored values, and the interface of value stores."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from dagster_ray.values.frames import Frames
 
 
 class Entry(TypedDict):
-    """A value that is kept. Times are seconds since the Unix epoch."""
+    """The metadata of a stored value. Times are seconds since the Unix epoch."""
 
     key: str
     type_name: str
@@ -22,7 +22,7 @@ class Entry(TypedDict):
 def new_entry(
     key: str, frames: Frames, keep_until: int | None, attributes: Mapping[str, str]
 ) -> Entry:
-    """The entry of a value that is stored now."""
+    """Returns the entry of a value that is stored now."""
     return {
         "key": key,
         "type_name": frames.type_name,
@@ -35,9 +35,9 @@ def new_entry(
 
 
 class Store(Protocol):
-    """A place that keeps values; the host lends it to a component.
+    """A value store, which the host makes available to a component.
 
-    Errors are those of :mod:`dagster_ray.errors`. Methods may be called from any thread.
+    Methods raise the exceptions of :mod:`dagster_ray.errors` and may be called from any thread.
     """
 
     def put(
@@ -48,23 +48,23 @@ class Store(Protocol):
         keep_until: int | None,
         attributes: Mapping[str, str],
     ) -> Entry:
-        """Keeps a value, whole or not at all."""
+        """Stores a value atomically. Raises `ConflictError` if it exists, unless `overwrite`."""
         ...
 
     def get(self, key: str) -> Frames:
-        """Loads a value."""
+        """Returns a value. The component includes the text of a `NotFoundError` in its own."""
         ...
 
     def stat(self, keys: Sequence[str]) -> list[Entry | None]:
-        """Looks at entries, in the order of the keys."""
+        """Returns the entries of keys, in order. A missing value is `None`."""
         ...
 
     def find(self, prefix: str) -> list[Entry]:
-        """The entries whose keys begin with a prefix, in order of key."""
+        """Returns the entries whose keys begin with a prefix, sorted by key."""
         ...
 
     def delete(self, keys: Sequence[str]) -> int:
-        """Removes entries, and says how many there were."""
+        """Removes values, and returns how many existed."""
         ...
 
 

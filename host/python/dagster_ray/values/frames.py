@@ -1,4 +1,4 @@
-"""A value in pickled form: what is moved and kept, without being looked into."""
+"""Pickled values, which stores move without unpickling them."""
 
 import pickle
 import sys
@@ -6,32 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What large contents such as arrays are kept in: bytes, or anything that lends a view of its own.
+# Bytes, or another object that supports the buffer protocol.
 Part = Any
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A pickle (protocol 5) and the buffers that stayed out of it."""
+    """A pickle (protocol 5) followed by its out-of-band buffers."""
 
     type_name: str
     parts: Sequence[Part]
 
     @property
     def size(self) -> int:
-        """Bytes of all parts together."""
+        """The total size of all parts in bytes."""
         return sum(memoryview(part).nbytes for part in self.parts)
 
 
 def pack(value: object) -> Frames:
-    """Pickles a value. Contents that lend a buffer are not copied."""
+    """Pickles a value. Buffers, such as arrays, are not copied."""
     buffers: list[pickle.PickleBuffer] = []
     head = _pickler().dumps(value, protocol=5, buffer_callback=buffers.append)
     return Frames(_type_name(value), [head, *(buffer.raw() for buffer in buffers)])
 
 
 def unpack(frames: Frames) -> Any:
-    """The value again. Arrays share the memory of the frames, and are read-only where that is."""
+    """Unpickles a value. Arrays share the frames' memory, and are read-only if it is."""
     head, *buffers = frames.parts
     return pickle.loads(head, buffers=buffers)
 
@@ -44,7 +44,7 @@ def _type_name(value: object) -> str:
 
 
 def _pickler() -> Any:
-    """The pickler that also takes functions and classes of the main module, where there is one."""
+    """Returns cloudpickle, which pickles code of the main module, if available, or `pickle`."""
     if "ray" not in sys.modules:
         try:
             import cloudpickle  # pyright: ignore[reportMissingImports]

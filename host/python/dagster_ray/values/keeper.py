@@ -1,4 +1,4 @@
-"""The component that keeps values, called with Python objects."""
+"""The client of the component that stores values."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ _DEFAULT = "object-store"
 
 
 class Keeper:
-    """Calls the `io` functions of a component. It may be shared between threads."""
+    """Calls the `io` functions of a component. Thread-safe."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Keeper:
         self._loaded: tuple[Component, dict[str, Any]] | None = None
 
     def save(self, address: Mapping[str, Any], frames: Frames) -> dict[str, Any]:
-        """Keeps a value, and returns what is known of it."""
+        """Stores a value, and returns its metadata."""
         component, options = self._component()
         arguments = {"address": address, "value": 0, "options": json.dumps(options)}
         call = component.start("io.save", json.dumps(arguments), listener(), None, [frames])
@@ -51,7 +51,7 @@ class Keeper:
     def load_many(
         self, addresses: Sequence[Mapping[str, Any]], **more: Any
     ) -> list[tuple[str, Frames]]:
-        """Loads the values of many partitions, each with its partition's name."""
+        """Loads the values of many partitions, as pairs of partition and value."""
         component, options = self._component()
         arguments = {"addresses": addresses, "options": json.dumps(options | more)}
         call = component.start("io.load-many", json.dumps(arguments), listener())
@@ -59,11 +59,11 @@ class Keeper:
         return list(zip(names, call.values(), strict=True))
 
     def find(self, **selection: Any) -> list[dict[str, Any]]:
-        """Lists what is kept."""
+        """Lists the stored values that the selection matches."""
         return self._select("list", selection)
 
     def delete(self, **selection: Any) -> int:
-        """Removes what is kept, and says how many values that were."""
+        """Removes the values that the selection matches, and returns their number."""
         return self._select("delete", selection)
 
     def _select(self, function: str, selection: Mapping[str, Any]) -> Any:
@@ -94,7 +94,7 @@ class Keeper:
 
 
 class Occasion:
-    """Says yes at most once in a while."""
+    """A throttle that allows an action at most once per interval."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -102,7 +102,7 @@ class Occasion:
         self._lock = threading.Lock()
 
     def comes(self) -> bool:
-        """Whether it is time again."""
+        """Whether the action may run now. Starts a new interval if so."""
         with self._lock:
             now = time.monotonic()
             if self._last is not None and now - self._last < self._seconds:

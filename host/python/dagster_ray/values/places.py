@@ -1,4 +1,4 @@
-"""Directories: on this machine, and behind the URLs that fsspec knows."""
+"""Directories for value files, on this machine or behind URLs that fsspec supports."""
 
 import contextlib
 import mmap
@@ -14,36 +14,36 @@ from dagster_ray.errors import InvalidConfigError
 from dagster_ray.values.frames import Part
 
 _PART = ".part"
-# Longer than any write takes: what is older was left by a process that was killed.
+# Longer than any write takes. An older file was left by a process that was killed.
 _STALE_SECONDS = 24 * 3600.0
 
 
 class Directory(Protocol):
-    """Files by name; a name has `/` between its parts."""
+    """Files by name. A name may contain `/`."""
 
     def write(self, name: str, pieces: Iterable[Part], overwrite: bool) -> bool:
-        """Writes a file, whole or not at all. Without `overwrite`, false where there is one."""
+        """Writes a file atomically. Without `overwrite`, returns false if it exists."""
         ...
 
     def read(self, name: str) -> Part | None:
-        """All of a file."""
+        """Returns the content of a file, or `None` if it does not exist."""
         ...
 
     def begin(self, name: str, size: int) -> bytes | None:
-        """The first bytes of a file."""
+        """Returns at most `size` first bytes of a file, or `None` if it does not exist."""
         ...
 
     def names(self, prefix: str) -> list[str]:
-        """The names that begin with a prefix, in order."""
+        """Returns the names that begin with a prefix, sorted."""
         ...
 
     def remove(self, name: str) -> bool:
-        """Removes a file, and says whether there was one."""
+        """Removes a file, and returns whether it existed."""
         ...
 
 
 def directory(location: str) -> Directory:
-    """The directory behind a path or an URL."""
+    """Opens the directory of a path or a URL."""
     scheme, separator, rest = location.partition("://")
     if not separator:
         return LocalDirectory(Path(location).expanduser())
@@ -53,7 +53,7 @@ def directory(location: str) -> Directory:
 
 
 class LocalDirectory:
-    """A directory on this machine. Files are read in place, without a copy."""
+    """A directory on this machine. Files are mapped into memory, not copied."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -97,7 +97,7 @@ class LocalDirectory:
             return None
 
     def names(self, prefix: str) -> list[str]:
-        # Nothing outside of the last whole folder of the prefix can match.
+        # Only files in the last complete folder of the prefix can match.
         start = self._root / prefix.rpartition("/")[0]
         found = []
         for folder, _, files in os.walk(start):
@@ -128,7 +128,7 @@ class LocalDirectory:
 
 
 class RemoteDirectory:
-    """A directory behind an URL, through fsspec, whose uploads decide when a file is seen."""
+    """A directory behind a URL, through fsspec. A file is visible when its upload has ended."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -137,15 +137,16 @@ class RemoteDirectory:
             self._files, self._root = url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise InvalidConfigError(
-                f"directory: {url} cannot be used: {error}",
-                fields=[{"path": "directory", "problem": str(error), "hint": "a path or an URL"}],
+                f"directory: {url} cannot be used: {error}; write a path, or a URL that fsspec "
+                "supports",
+                fields=[{"path": "directory", "problem": str(error), "hint": "a path or a URL"}],
             ) from error
 
     def write(self, name: str, pieces: Iterable[Part], overwrite: bool) -> bool:
         path = self._path(name)
         if not overwrite and self._files.exists(path):
             return False
-        # A file that is uploaded in one go cannot be seen in part, and a writer that fails midway
+        # Upload the file in one call: no reader sees a part of it, and a writer that fails midway
         # has uploaded nothing.
         with tempfile.NamedTemporaryFile() as file:
             _write_all(file, pieces)

@@ -1,4 +1,4 @@
-"""Ray's object store as a place for values."""
+"""A value store in Ray's object store."""
 
 import pickle
 import threading
@@ -13,14 +13,14 @@ from dagster_ray.values.frames import Frames
 NAMESPACE = "dagster-ray"
 REGISTRY = "dagster-ray-values"
 
-# Threads of the registry: large values are copied side by side, and look-ups go past them.
+# Threads of the registry actor. Large values are copied concurrently and do not block lookups.
 _THREADS = 16
-# How often a request is made again on a new registry after the old one has died under it.
+# Attempts of a request, each on a new registry actor if the previous one died.
 _TRIES = 3
 
 
 class RayStore:
-    """Values in Ray's object store, owned by a detached actor. It connects on its first use."""
+    """Stores values in Ray's object store, owned by a detached actor. Connects on first use."""
 
     def __init__(self, connect: Callable[[], None]) -> None:
         self.connect = connect
@@ -41,7 +41,7 @@ class RayStore:
             parts: list[Any] = [bytes(part) for part in frames.parts]
         else:
             parts = [pickle.PickleBuffer(part) for part in frames.parts]
-        stored = self._ask("put", entry, overwrite, parts)
+        stored = self._call_registry("put", entry, overwrite, parts)
         if stored is None:
             raise ConflictError(f"there is a value under {key} already")
         return stored
@@ -51,9 +51,11 @@ class RayStore:
         from ray import exceptions
 
         self.connect()
-        found = self._ask("read" if _is_client() else "get", key)
+        found = self._call_registry("read" if _is_client() else "get", key)
         if found is None:
-            began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self._ask("began")))
+            began = time.strftime(
+                "%Y-%m-%d %H:%M:%S UTC", time.gmtime(self._call_registry("began"))
+            )
             raise NotFoundError(f"this Ray's values are kept since {began}")
         entry, content = found
         if _is_client():
@@ -62,20 +64,20 @@ class RayStore:
             return Frames(entry["type_name"], ray.get(content[0]))
         except exceptions.ObjectLostError as error:
             raise NotFoundError(
-                "Ray lost it: the registry or the node that kept it is gone "
-                f"({type(error).__name__})"
+                "Ray lost the value, because the registry actor or the node that stored it has "
+                f"ended: {type(error).__name__}"
             ) from error
 
     def stat(self, keys: Sequence[str]) -> list[Entry | None]:
-        return self._ask("stat", list(keys))
+        return self._call_registry("stat", list(keys))
 
     def find(self, prefix: str) -> list[Entry]:
-        return self._ask("find", prefix)
+        return self._call_registry("find", prefix)
 
     def delete(self, keys: Sequence[str]) -> int:
-        return self._ask("delete", list(keys))
+        return self._call_registry("delete", list(keys))
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call_registry(self, method: str, *arguments: Any) -> Any:
         import ray
         from ray import exceptions
 
@@ -89,12 +91,12 @@ class RayStore:
                     self._actor = None
                 if not remaining:
                     raise UnavailableError(
-                        f"Ray's registry of values does not stay alive: {error}",
+                        f"the value registry actor died during {_TRIES} attempts: {error}",
                         maybe_applied=True,
                     ) from error
             except exceptions.RayTaskError as error:
                 raise BackendError(
-                    f"Ray's registry of values failed: {error.cause}", reason="RegistryFailed"
+                    f"the value registry actor failed: {error.cause}", reason="RegistryFailed"
                 ) from error
         raise AssertionError("unreachable")
 
@@ -102,7 +104,7 @@ class RayStore:
         import ray
 
         with self._lock:
-            # A handle belongs to the connection it was made with.
+            # An actor handle is valid only for the connection that created it.
             job = ray.get_runtime_context().get_job_id()
             if self._actor is None or self._actor[0] != job:
                 self._actor = (job, _actor())
@@ -115,7 +117,7 @@ def _actor() -> Any:
 
     from dagster_ray.values import registry
 
-    # The nodes of a cluster that is used over Ray Client have Ray, and perhaps not this package.
+    # Nodes of a cluster may not have this package installed.
     cloudpickle.register_pickle_by_value(registry)
     return (
         ray.remote(registry.Registry)

@@ -1,9 +1,8 @@
-"""The actor that owns the values in Ray's object store.
+"""The value registry actor, which owns the values in Ray's object store.
 
-It travels to the cluster by value, so that no node needs this package, and must import nothing but
-Ray and the standard library. It never unpickles a value: it copies buffers from the step's objects
-into objects of its own, which outlive the step, are spilled under pressure and are read without a
-copy.
+The module is pickled by value, so that no node needs this package, and must import only Ray and the
+standard library. The actor does not unpickle values: it copies buffers into objects that it owns.
+These outlive the step, are spilled under memory pressure, and are read without a copy.
 """
 
 import pickle
@@ -13,12 +12,12 @@ from typing import Any
 
 import ray
 
-# How often entries whose time is over are let go although nobody asks.
+# How often expired entries are removed.
 _SWEEP_SECONDS = 30.0
 
 
 class Registry:
-    """Keys with the objects that hold their values. Methods run in several threads."""
+    """Maps keys to the objects that hold their values. Methods run in several threads."""
 
     def __init__(self) -> None:
         context = ray.get_runtime_context()
@@ -26,32 +25,35 @@ class Registry:
         self._began = time.time()
         self._lock = threading.Lock()
         self._entries: dict[str, tuple[dict[str, Any], Any]] = {}
-        threading.Thread(target=self._let_go_for_ever, name="lifetime", daemon=True).start()
+        threading.Thread(target=self._remove_expired, name="lifetime", daemon=True).start()
 
     def put(self, entry: dict[str, Any], overwrite: bool, parts: list[Any]) -> Any:
-        """Keeps a value, and returns its entry; none where the key is taken."""
+        """Stores a value, and returns its entry, or `None` if the key is taken."""
         if not overwrite:
             with self._lock:
-                if self._is_there(entry["key"]):
+                if self._exists(entry["key"]):
                     return None
         reference = ray.put([pickle.PickleBuffer(part) for part in parts])
         entry = {**entry, "node": self._node, "stored_at": int(time.time())}
         with self._lock:
-            if not overwrite and self._is_there(entry["key"]):
+            if not overwrite and self._exists(entry["key"]):
                 return None
             self._entries[entry["key"]] = (entry, reference)
         return entry
 
     def get(self, key: str) -> Any:
-        """The entry and, in a list so that it stays one, the reference to its parts."""
+        """Returns an entry and the reference to its parts.
+
+        The reference is in a list, so that Ray does not replace it by the parts.
+        """
         with self._lock:
-            if not self._is_there(key):
+            if not self._exists(key):
                 return None
             entry, reference = self._entries[key]
             return entry, [reference]
 
     def read(self, key: str) -> Any:
-        """The entry and its parts as bytes, for clients that share no memory with the cluster."""
+        """Returns an entry and its parts as bytes, for clients without access to shared memory."""
         found = self.get(key)
         if found is None:
             return None
@@ -59,43 +61,43 @@ class Registry:
         return entry, [bytes(part) for part in ray.get(references[0])]
 
     def stat(self, keys: list[str]) -> list[Any]:
-        """Entries in the order of the keys."""
+        """Returns the entries of keys, in order. A missing value is `None`."""
         with self._lock:
-            return [self._entries[key][0] if self._is_there(key) else None for key in keys]
+            return [self._entries[key][0] if self._exists(key) else None for key in keys]
 
     def find(self, prefix: str) -> Any:
-        """Entries whose keys begin with the prefix."""
+        """Returns the entries whose keys begin with a prefix, sorted by key."""
         with self._lock:
             keys = sorted(key for key in self._entries if key.startswith(prefix))
-            return [self._entries[key][0] for key in keys if self._is_there(key)]
+            return [self._entries[key][0] for key in keys if self._exists(key)]
 
     def delete(self, keys: list[str]) -> int:
-        """Removes entries, and says how many there were."""
+        """Removes values, and returns how many existed."""
         with self._lock:
             return sum(self._entries.pop(key, None) is not None for key in keys)
 
     def began(self) -> float:
-        """When this registry began, in seconds since the Unix epoch."""
+        """Returns when this actor started, in seconds since the Unix epoch."""
         return self._began
 
     def process(self) -> int:
-        """Its process, for whoever measures it."""
+        """Returns the actor's process id, for benchmarks."""
         import os
 
         return os.getpid()
 
-    def _is_there(self, key: str) -> bool:
+    def _exists(self, key: str) -> bool:
         found = self._entries.get(key)
         if found is None:
             return False
         until = found[0]["keep_until"]
         return until is None or time.time() < until
 
-    def _let_go_for_ever(self) -> None:
+    def _remove_expired(self) -> None:
         while True:
             time.sleep(_SWEEP_SECONDS)
             with self._lock:
-                for key in [key for key in self._entries if not self._is_there(key)]:
+                for key in [key for key in self._entries if not self._exists(key)]:
                     del self._entries[key]
 
 

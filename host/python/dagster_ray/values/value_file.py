@@ -1,4 +1,4 @@
-"""The form of a value's file: a line that says what it is, its entry, then its parts, aligned."""
+"""The file format of a value: a magic line, the length of the head, the head as JSON, the parts."""
 
 import json
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from dagster_ray.values.entries import Entry
 from dagster_ray.values.frames import Frames, Part
 
 _MAGIC = b"dagster-ray value 1\n"
-# What arrays want to begin at, so that they can be used where they lie.
+# The alignment of each part, so that arrays can be used in place.
 _ALIGNMENT = 64
 _LENGTH_BYTES = 8
-# Enough for the entry of nearly every value: one read of a file's beginning tells it.
+# How many bytes are read to get the entry; enough for nearly every value.
 HEAD_BYTES = 4096
 
 
 def write(entry: Entry, frames: Frames) -> Iterator[Part]:
-    """The pieces of a file, in order."""
+    """Yields the pieces of a value's file, in order."""
     views = [memoryview(part).cast("B") for part in frames.parts]
     head = json.dumps({"entry": entry, "parts": [view.nbytes for view in views]}).encode()
     beginning = _MAGIC + len(head).to_bytes(_LENGTH_BYTES, "little") + head
@@ -30,21 +30,21 @@ def write(entry: Entry, frames: Frames) -> Iterator[Part]:
 
 
 def needed(beginning: Part, path: str) -> int:
-    """How many bytes from the start hold the entry, told from the first few."""
+    """Returns how many bytes from the file's start contain the entry."""
     start = len(_MAGIC)
     if bytes(beginning[:start]) != _MAGIC or len(beginning) < start + _LENGTH_BYTES:
-        raise BackendError(f"{path} is not a file of a value", reason="ForeignFile")
+        raise BackendError(f"{path} is not a value file of dagster-ray", reason="ForeignFile")
     length = int.from_bytes(beginning[start : start + _LENGTH_BYTES], "little")
     return start + _LENGTH_BYTES + length
 
 
 def read_entry(beginning: Part, path: str) -> Entry:
-    """The entry."""
+    """Returns the entry of a value's file."""
     return _head(beginning, path)[0]["entry"]
 
 
 def read(content: Part, path: str) -> tuple[Entry, Frames]:
-    """The entry and the value, whose parts are views of the content."""
+    """Returns the entry and the value of a file. The parts are views of the content."""
     head, position = _head(content, path)
     view = memoryview(content)
     parts = []
@@ -52,7 +52,7 @@ def read(content: Part, path: str) -> tuple[Entry, Frames]:
         position += -position % _ALIGNMENT
         part = view[position : position + size]
         if part.nbytes != size:
-            raise BackendError(f"{path} is cut short", reason="BrokenFile")
+            raise BackendError(f"{path} is truncated", reason="BrokenFile")
         parts.append(part)
         position += size
     return head["entry"], Frames(head["entry"]["type_name"], parts)
@@ -61,7 +61,7 @@ def read(content: Part, path: str) -> tuple[Entry, Frames]:
 def _head(content: Part, path: str) -> tuple[dict[str, Any], int]:
     end = needed(content, path)
     if len(content) < end:
-        raise BackendError(f"{path} is cut short", reason="BrokenFile")
+        raise BackendError(f"{path} is truncated", reason="BrokenFile")
     return json.loads(bytes(content[len(_MAGIC) + _LENGTH_BYTES : end])), end
 
 

@@ -1,4 +1,4 @@
-//! `wasi:clocks/monotonic-clock`, as fast as the host's owner wants time to pass for components.
+//! `wasi:clocks/monotonic-clock` with a configurable clock speed.
 
 use wasmtime::component::Resource;
 use wasmtime_wasi::clocks::WasiClocksView;
@@ -7,8 +7,8 @@ use wasmtime_wasi::p2::bindings::clocks::monotonic_clock::{Duration, Host, Insta
 
 use crate::store::State;
 
-/// How many times faster than the real one a component's monotonic clock runs. What a component
-/// waits for by that clock comes so much sooner; what it waits for of others does not.
+/// The speed of the components' monotonic clock, as a multiple of real time. It shortens timeouts and
+/// sleeps of components, but not their waits for other services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace(u32);
 
@@ -19,17 +19,17 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// So many times as fast, and at least once.
+    /// Returns a clock that is `faster` times as fast as real time. 0 counts as 1.
     pub const fn times(faster: u32) -> Self {
         Self(if faster == 0 { 1 } else { faster })
     }
 
-    /// What the clock shows, when so many real nanoseconds have passed.
+    /// Converts real nanoseconds to nanoseconds of the component's clock.
     fn shown(self, real: u64) -> u64 {
         real.saturating_mul(u64::from(self.0))
     }
 
-    /// How many real nanoseconds pass, until the clock has gone on so far.
+    /// Converts nanoseconds of the component's clock to real nanoseconds, rounded up.
     fn real(self, shown: u64) -> u64 {
         shown.div_ceil(u64::from(self.0))
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_due_before_its_time() {
+    fn converted_instants_are_never_early() {
         let pace = Pace::times(20);
         for shown in [0, 1, 19, 20, 21, 1_000_000_007, u64::MAX] {
             assert!(pace.shown(pace.real(shown)) >= shown, "{shown}");

@@ -1,8 +1,8 @@
-//! `wasi:keyvalue`: buckets that outlive a call and a process, as directories of the host.
+//! `wasi:keyvalue`: persistent buckets, as directories on the host's machine.
 //!
-//! The draft in `wit/deps` is the one that other hosts have. What is kept here of its interfaces are
-//! `store` and `atomics`. A key is a file; a value is there whole or not at all; what is counted is
-//! counted under a lock, so that several processes can share a bucket.
+//! `wit/deps` has the draft that other hosts implement. This module implements its interfaces `store`
+//! and `atomics`. A key is a file. Writes are atomic and take a file lock, so that several processes
+//! can share a bucket.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -18,16 +18,17 @@ use crate::bindings::wasi::keyvalue::{
 };
 use crate::store::State;
 
-/// Longest key, in bytes of its file's name. Most file systems allow 255.
+/// Maximum length of an encoded key, in bytes. Most file systems allow file names of 255 bytes.
 const KEY: usize = 240;
-/// Largest value.
+/// Maximum size of a value, in bytes.
 const VALUE: u64 = 16 << 20;
-/// Keys of one answer.
+/// Maximum number of keys in one page of a list.
 const PAGE: usize = 1_000;
-/// The name of the lock, and what the names of unfinished files begin with. No key has such a name.
+/// The name of the lock file. An encoded key never begins with a dot.
 const LOCK: &str = ".lock";
+/// The name prefix of unfinished files.
 const UNFINISHED: &str = ".new";
-/// What stands for itself in a file's name.
+/// Characters of a key that are percent-encoded in the file name.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'=');
 
 /// An opened bucket.
@@ -40,7 +41,12 @@ fn broken(what: &str, error: impl std::fmt::Display) -> Error {
 fn file_name(key: &str) -> Result<String, Error> {
     let name = utf8_percent_encode(key, PLAIN).to_string();
     if name.is_empty() || name.len() > KEY {
-        return Err(broken(key, format!("a key has 1 to {KEY} bytes, where each unusual sign counts as 3")));
+        return Err(broken(
+            key,
+            format!(
+                "a key must have 1 to {KEY} bytes; bytes other than letters, digits, `-`, `_` and `=` count as 3"
+            ),
+        ));
     }
     Ok(name)
 }
@@ -55,7 +61,7 @@ fn read(directory: &Path, key: &str) -> Result<Option<Vec<u8>>, Error> {
     let path = directory.join(file_name(key)?);
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.len() > VALUE => {
-            return Err(broken(key, format!("{} bytes, more than a value may have", metadata.len())));
+            return Err(broken(key, format!("{} bytes, more than the limit of {VALUE}", metadata.len())));
         }
         _ => {}
     }
@@ -66,11 +72,11 @@ fn read(directory: &Path, key: &str) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// Puts a value in place. Whoever calls holds the lock.
+/// Writes a value atomically. The caller must hold the lock.
 fn write(directory: &Path, key: &str, value: &[u8]) -> Result<(), Error> {
     let path = directory.join(file_name(key)?);
     if value.len() as u64 > VALUE {
-        return Err(broken(key, format!("{} bytes; a value may have {VALUE}", value.len())));
+        return Err(broken(key, format!("{} bytes, more than the limit of {VALUE}", value.len())));
     }
     let put = || {
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
@@ -101,9 +107,9 @@ fn increment(directory: &Path, key: &str, delta: u64) -> Result<u64, Error> {
         Some(value) => std::str::from_utf8(&value)
             .ok()
             .and_then(|text| text.trim().parse::<u64>().ok())
-            .ok_or_else(|| broken(key, "it holds no number that could be incremented"))?,
+            .ok_or_else(|| broken(key, "the value is not an unsigned 64-bit number"))?,
     };
-    let sum = known.checked_add(delta).ok_or_else(|| broken(key, "the sum has more than 64 bits"))?;
+    let sum = known.checked_add(delta).ok_or_else(|| broken(key, "the sum exceeds 64 bits"))?;
     write(directory, key, sum.to_string().as_bytes())?;
     Ok(sum)
 }
@@ -123,7 +129,7 @@ fn list(directory: &Path, cursor: Option<u64>) -> Result<KeyResponse, Error> {
 }
 
 impl State {
-    /// Works in a bucket's directory on a thread where that stops nobody else.
+    /// Runs blocking work in a bucket's directory on a blocking thread.
     async fn in_bucket<T: Send + 'static>(
         &mut self,
         bucket: &Resource<Bucket>,
@@ -137,7 +143,7 @@ impl State {
 impl Host for State {
     async fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
         let Some(directory) = self.buckets.get(&identifier) else {
-            // The draft's refusal says nothing: the call's error does.
+            // The draft's `access-denied` has no details. The call's error adds this denial.
             self.egress.denials.push(Denial {
                 capability: "keyvalue".to_owned(),
                 grant: format!("keyvalue = [{identifier:?}]"),
@@ -213,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_leaves_the_bucket_or_meets_another() {
+    fn keys_stay_inside_the_bucket_and_do_not_collide() {
         let root = tempfile::tempdir().unwrap();
         let bucket = root.path().join("bucket");
         std::fs::create_dir(&bucket).unwrap();
@@ -226,9 +232,9 @@ mod tests {
         }
         let mut listed = list(&bucket, None).unwrap().keys;
         listed.sort();
-        let mut wanted = keys.map(str::to_owned).to_vec();
-        wanted.sort();
-        assert_eq!(listed, wanted);
+        let mut expected = keys.map(str::to_owned).to_vec();
+        expected.sort();
+        assert_eq!(listed, expected);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
         assert!(set(&bucket, "", b"").is_err() && set(&bucket, &"k".repeat(KEY + 1), b"").is_err());
         delete(&bucket, "..").unwrap();
@@ -237,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_several_count_is_lost_and_a_long_list_comes_in_pages() {
+    fn concurrent_counters_lose_no_increment_and_lists_are_paged() {
         let bucket = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {

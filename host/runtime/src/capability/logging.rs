@@ -1,4 +1,4 @@
-//! `wasi:logging`: a component's log lines, into `tracing` and to the caller.
+//! `wasi:logging`: sends a component's log lines to `tracing` and to the caller.
 
 use crate::bindings::wasi::logging::logging::{Host, Level};
 use crate::notice::Notice;

@@ -1,7 +1,7 @@
-//! What components can import, one capability a file: the check against the grant, the
-//! implementation, its limits.
+//! Host capabilities. Each module checks the grant, implements the interfaces and enforces the limits of
+//! one capability.
 //!
-//! A refusal is an error value that names the grant which is missing, never a trap.
+//! A denied request is an error value that names the missing grant, never a trap.
 
 pub mod clock;
 pub mod http;
@@ -15,7 +15,7 @@ pub mod sink;
 
 use crate::bindings::dagster_ray::host::model::{Denial, Error};
 
-/// A refusal, as the error that a component gets.
+/// Returns the error for a request that is not granted.
 pub(crate) fn denied(capability: &str, target: impl Into<String>, grant: impl Into<String>) -> Error {
     Error::Denied(Denial { capability: capability.into(), target: target.into(), grant: grant.into() })
 }

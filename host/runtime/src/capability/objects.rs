@@ -1,8 +1,7 @@
 //! `dagster-ray:host/objects`: values of the host's language, and the stores that keep them.
 //!
-//! A component names a value by its handle and a key; neither the value nor a byte of it enters the
-//! component. The stores themselves come from whoever embeds the host, because only the language
-//! that a value belongs to can serialise it.
+//! A component has only handles and keys: a value's bytes never enter the component. The program that
+//! embeds the host provides the stores, because only a value's own language can serialize it.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,27 +15,27 @@ use crate::store::State;
 
 pub use crate::bindings::dagster_ray::host::objects::{Entry, ValueInfo};
 
-/// Longest key, in bytes.
+/// Maximum length of a key, in bytes.
 const KEY: usize = 1_024;
-/// Most keys in one request.
+/// Maximum number of keys in one request.
 const KEYS: usize = 100_000;
 
-/// A value of the host's language. The host passes it on and never looks into it.
+/// A value of the host's language, opaque to the host.
 #[derive(Clone)]
 pub struct Value {
-    /// What a component may know of it.
+    /// The metadata that a component can read.
     pub info: ValueInfo,
-    /// The value itself, as its language's side of the embedding knows it.
+    /// The value, in the form that the embedding program uses.
     pub content: Arc<dyn Any + Send + Sync>,
 }
 
-/// A place that keeps values. Its methods may block: they are called where that is allowed.
+/// A store of values. The methods may block: the host calls them on blocking threads.
 pub trait ObjectStore: Send + Sync {
-    /// Keeps a value; whole or not at all.
+    /// Puts a value under a key, atomically. `keep_until` is in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where the key is taken and `overwrite` is not set; otherwise whatever
-    /// kept the store from it.
+    /// [`Error::Conflict`] if the key exists and `overwrite` is not set, or any other error of the
+    /// store.
     fn put(
         &self,
         key: &str,
@@ -49,25 +48,25 @@ pub trait ObjectStore: Send + Sync {
     /// Loads a value.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where there is none.
+    /// [`Error::NotFound`] if the key does not exist.
     fn get(&self, key: &str) -> Result<Value, Error>;
 
-    /// Looks at entries, in the order of the keys.
+    /// Returns entries in the order of the keys. An absent key gives none.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// If the store cannot be reached.
     fn stat(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, Error>;
 
-    /// The entries whose keys begin with a prefix, in order of key.
+    /// Returns the entries whose keys begin with a prefix, sorted by key.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// If the store cannot be reached.
     fn list(&self, prefix: &str) -> Result<Vec<Entry>, Error>;
 
-    /// Removes entries, and says how many there were.
+    /// Deletes entries and ignores absent keys. Returns the number of deleted entries.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// If the store cannot be reached.
     fn delete(&self, keys: &[String]) -> Result<u32, Error>;
 }
 
@@ -81,7 +80,7 @@ fn grant(store: &str) -> String {
 fn checked(key: &str) -> Result<(), Error> {
     if key.is_empty() || key.len() > KEY || key.chars().any(char::is_control) {
         return Err(Error::Other(format!(
-            "{key:?} is no key: it must have 1 to {KEY} bytes and no control characters"
+            "invalid key {key:?}: it must have 1 to {KEY} bytes and no control characters"
         )));
     }
     Ok(())
@@ -95,7 +94,7 @@ fn all_checked(keys: &[String]) -> Result<(), Error> {
 }
 
 impl State {
-    /// Runs what may block on a thread where that stops nobody else.
+    /// Runs blocking work with a store on a blocking thread.
     async fn with_store<T: Send + 'static>(
         &mut self,
         store: &Resource<Opened>,

@@ -1,6 +1,6 @@
-//! `dagster-ray:host/packages`: directories to upload, to read and not to write.
+//! `dagster-ray:host/packages`: read-only access to directories and files to upload.
 //!
-//! Only what the configuration names can be opened, and nothing that a link leads to outside of it.
+//! Only paths that the configuration names can be opened. Symbolic links that leave them are denied.
 
 use std::io::SeekFrom;
 use std::os::unix::fs::PermissionsExt;
@@ -14,9 +14,9 @@ use crate::bindings::dagster_ray::host::model::Error;
 use crate::bindings::dagster_ray::host::packages::{File, Host, HostSource};
 use crate::store::State;
 
-/// Longest piece of a file that one read gives.
+/// Maximum number of bytes that one read returns.
 const PIECE: u64 = 1 << 20;
-/// Most files that one directory may have.
+/// Maximum number of files in one directory tree.
 const FILES: usize = 200_000;
 
 /// An opened directory or file.
@@ -64,15 +64,15 @@ impl HostSource for State {
         length: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, Error>> {
         let source = self.table.get(&source)?;
-        let wanted = if source.directory { source.root.join(&path) } else { source.root.clone() };
-        let real = match wanted.canonicalize() {
+        let requested = if source.directory { source.root.join(&path) } else { source.root.clone() };
+        let real = match requested.canonicalize() {
             Ok(real) => real,
             Err(error) => return Ok(Err(Error::NotFound(format!("{path}: {error}")))),
         };
         if !real.starts_with(&source.root) {
-            return Ok(Err(denied("packages", path, "packages = true, and a path inside of the directory")));
+            return Ok(Err(denied("packages", path, "packages = true, and a path inside the directory")));
         }
-        Ok(piece(&real, offset, u64::from(length).min(PIECE))
+        Ok(read_range(&real, offset, u64::from(length).min(PIECE))
             .await
             .map_err(|error| Error::Other(format!("{}: {error}", real.display()))))
     }
@@ -83,7 +83,7 @@ impl HostSource for State {
     }
 }
 
-async fn piece(path: &Path, offset: u64, length: u64) -> std::io::Result<Vec<u8>> {
+async fn read_range(path: &Path, offset: u64, length: u64) -> std::io::Result<Vec<u8>> {
     let mut file = tokio::fs::File::open(path).await?;
     file.seek(SeekFrom::Start(offset)).await?;
     let mut bytes = Vec::new();
@@ -119,7 +119,7 @@ fn walk(root: &Path, directory: &Path, found: &mut Vec<File>) -> Result<(), Erro
     for child in std::fs::read_dir(directory).map_err(unreadable)? {
         empty = false;
         let path = child.map_err(unreadable)?.path();
-        // A link that leads outside, or nowhere, or back up, is not part of the package.
+        // Skip links that are dangling, leave the root, or lead to an ancestor.
         let inside =
             path.canonicalize().is_ok_and(|real| real.starts_with(root) && !directory.starts_with(&real));
         if !inside {
@@ -128,18 +128,18 @@ fn walk(root: &Path, directory: &Path, found: &mut Vec<File>) -> Result<(), Erro
         if path.is_dir() {
             walk(root, &path, found)?;
         } else if path.is_file() {
-            found.push(entry(&path, below(root, &path))?);
+            found.push(entry(&path, relative(root, &path))?);
         }
         if found.len() > FILES {
             return Err(Error::Other(format!("{}: more than {FILES} files", root.display())));
         }
     }
     if empty && directory != root {
-        found.push(entry(directory, below(root, directory))?);
+        found.push(entry(directory, relative(root, directory))?);
     }
     Ok(())
 }
 
-fn below(root: &Path, path: &Path) -> String {
+fn relative(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! `dagster-ray:host/sink`: reports of a call to its caller.
+//! `dagster-ray:host/sink`: sends a call's reports to its caller.
 
 use wasmtime::component::Resource;
 
@@ -6,7 +6,7 @@ use crate::bindings::dagster_ray::host::sink::{Channel, Host, HostListener, Leve
 use crate::notice::Notice;
 use crate::store::State;
 
-/// The caller's ear. There is one for each call, and all of it is in the call's state.
+/// The listener of a call. It has no data of its own: reports go through the call's state.
 pub struct Listener;
 
 impl Host for State {}

@@ -1,4 +1,4 @@
-//! Calls of `cluster`.
+//! Calls of the interface `cluster`.
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -26,7 +26,7 @@ struct Wait {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Of {
+struct OneCluster {
     cluster: ClusterRef,
 }
 
@@ -96,10 +96,10 @@ pub(super) async fn call(
         }
         "wait" => {
             let Wait { cluster, timeout_ms } = parse(arguments)?;
-            let ear = listener(store)?;
-            to_json(guest.call_wait(store, &cluster, timeout_ms, ear).await??)
+            let listener = listener(store)?;
+            to_json(guest.call_wait(store, &cluster, timeout_ms, listener).await??)
         }
-        "get" => information(guest.call_get(store, &parse::<Of>(arguments)?.cluster).await??),
+        "get" => information(guest.call_get(store, &parse::<OneCluster>(arguments)?.cluster).await??),
         "list" => all(guest.call_list(store, &parse::<Find>(arguments)?.query).await??),
         "update" => {
             let Update { cluster, patch } = parse(arguments)?;
@@ -113,8 +113,8 @@ pub(super) async fn call(
             let Hold { cluster, holder } = parse(arguments)?;
             to_json(guest.call_release(store, &cluster, &holder).await??)
         }
-        "delete" => to_json(guest.call_delete(store, &parse::<Of>(arguments)?.cluster).await??),
-        "endpoints" => to_json(guest.call_endpoints(store, &parse::<Of>(arguments)?.cluster).await??),
+        "delete" => to_json(guest.call_delete(store, &parse::<OneCluster>(arguments)?.cluster).await??),
+        "endpoints" => to_json(guest.call_endpoints(store, &parse::<OneCluster>(arguments)?.cluster).await??),
         "expired" => all(guest.call_expired(store, &parse::<Expired>(arguments)?.rule).await??),
         _ => Err(Failure::NotOffered),
     }

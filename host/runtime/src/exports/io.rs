@@ -1,4 +1,4 @@
-//! Calls of `io`. A value stands in the JSON as its place in the list of values that goes with it.
+//! Calls of the interface `io`. The JSON refers to a value by its index in the accompanying list.
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -14,7 +14,7 @@ use crate::store::State;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Keep {
+struct Save {
     address: Address,
     value: usize,
     options: String,
@@ -68,7 +68,7 @@ impl From<Life> for RunLife {
     }
 }
 
-/// A selection as JSON: an object with the one key that says its kind.
+/// A selection as JSON: an object whose only key is the kind.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Selected {
@@ -99,7 +99,7 @@ fn stored(stored: Stored) -> Json {
     })
 }
 
-fn taken(store: &mut Store<State>, value: Resource<Value>) -> Result<Value, Failure> {
+fn take(store: &mut Store<State>, value: Resource<Value>) -> Result<Value, Failure> {
     store.data_mut().table.delete(value).map_err(|error| Failure::Broken(error.into()))
 }
 
@@ -113,20 +113,19 @@ pub(super) async fn call(
     let guest = GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
     match function {
         "save" => {
-            let Keep { address, value, options } = parse(arguments)?;
-            let value = values
-                .get(value)
-                .cloned()
-                .ok_or_else(|| Failure::Arguments(format!("there is no value {value}")))?;
+            let Save { address, value, options } = parse(arguments)?;
+            let value = values.get(value).cloned().ok_or_else(|| {
+                Failure::Arguments(format!("value {value}: only {} values were given", values.len()))
+            })?;
             let table = &mut store.data_mut().table;
             let handle = table.push(value).map_err(|error| Failure::Broken(error.into()))?;
-            let lent = Resource::new_borrow(handle.rep());
-            Ok(stored(guest.call_save(&mut *store, &address, lent, &options).await??).into())
+            let borrow = Resource::new_borrow(handle.rep());
+            Ok(stored(guest.call_save(&mut *store, &address, borrow, &options).await??).into())
         }
         "load" => {
             let Load { address, options } = parse(arguments)?;
             let value = guest.call_load(&mut *store, &address, &options).await??;
-            Ok(Answer { json: json!({"value": 0}), values: vec![taken(store, value)?] })
+            Ok(Answer { json: json!({"value": 0}), values: vec![take(store, value)?] })
         }
         "load-many" => {
             let LoadMany { addresses, options } = parse(arguments)?;
@@ -135,7 +134,7 @@ pub(super) async fn call(
             let mut values = Vec::new();
             for (name, value) in loaded {
                 names.push(name);
-                values.push(taken(store, value)?);
+                values.push(take(store, value)?);
             }
             Ok(Answer { json: json!({"partitions": names}), values })
         }

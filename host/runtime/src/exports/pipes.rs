@@ -1,4 +1,4 @@
-//! Calls of `pipes`.
+//! Calls of the interface `pipes`.
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -26,7 +26,7 @@ struct Follow {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Of {
+struct Job {
     job: JobRef,
 }
 
@@ -41,24 +41,24 @@ pub(super) async fn call(
         "plan" => to_json(guest.call_plan(store, &parse::<Script>(arguments)?.script).await??),
         "launch" => {
             let script = parse::<Script>(arguments)?.script;
-            let ear = listener(store)?;
-            to_json(guest.call_launch(store, &script, ear).await??)
+            let listener = listener(store)?;
+            to_json(guest.call_launch(store, &script, listener).await??)
         }
         "follow" => {
             let Follow { job, from } = parse(arguments)?;
-            let ear = listener(store)?;
-            let followed = guest.call_follow(store, &job, from.as_ref(), ear).await??;
+            let listener = listener(store)?;
+            let followed = guest.call_follow(store, &job, from.as_ref(), listener).await??;
             Ok(json!({"position": followed.position, "complete": followed.complete}))
         }
         "wait" => {
-            let job = parse::<Of>(arguments)?.job;
-            let ear = listener(store)?;
-            Ok(status(guest.call_wait(store, &job, ear).await??))
+            let job = parse::<Job>(arguments)?.job;
+            let listener = listener(store)?;
+            Ok(status(guest.call_wait(store, &job, listener).await??))
         }
         "terminate" => {
-            let job = parse::<Of>(arguments)?.job;
-            let ear = listener(store)?;
-            Ok(status(guest.call_terminate(store, &job, ear).await??))
+            let job = parse::<Job>(arguments)?.job;
+            let listener = listener(store)?;
+            Ok(status(guest.call_terminate(store, &job, listener).await??))
         }
         _ => Err(Failure::NotOffered),
     }

@@ -19,92 +19,92 @@ const RUN: &str = "8c1f7a52-0000-4000-8000-000000000007";
 pub(super) const RULES: [Rule; 13] = [
     Rule {
         interface: CLUSTER,
-        name: "an option that it does not know is refused by its name, before anything is asked",
-        reason: "a misspelt key would be passed over, and the cluster be made without it",
+        name: "an unknown option is rejected by name before any request is sent",
+        reason: "a misspelled key would be ignored and the cluster created without it",
         needs: Nothing,
         run: |bench| options::unknown_key(bench, CLUSTER, |options| create(bench, RUN, "one", options)),
     },
     Rule {
         interface: CLUSTER,
-        name: "an option of the wrong type is refused by its name, before anything is asked",
-        reason: "a cluster costs money",
+        name: "an option of the wrong type is rejected by name before any request is sent",
+        reason: "a cluster with wrong options costs money",
         needs: Nothing,
         run: |bench| options::wrong_values(bench, CLUSTER, |options| create(bench, RUN, "one", options)),
     },
     Rule {
         interface: CLUSTER,
-        name: "a service that answers 500 makes no cluster absent",
-        reason: "what is taken for absent is made a second time",
+        name: "a 500 response is not reported as a missing cluster",
+        reason: "a cluster that is reported missing is created again",
         needs: Nothing,
         run: |bench| away(bench, Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into())),
     },
     Rule {
         interface: CLUSTER,
-        name: "a connection that breaks makes no cluster absent",
-        reason: "what is taken for absent is made a second time",
+        name: "a broken connection is not reported as a missing cluster",
+        reason: "a cluster that is reported missing is created again",
         needs: Nothing,
         run: |bench| away(bench, Fate::Reset),
     },
     Rule {
         interface: CLUSTER,
-        name: "no text in a cluster makes it trap",
+        name: "no text in a cluster spec causes a trap",
         reason: "labels and names come from users' code locations",
         needs: Nothing,
         run: texts,
     },
     Rule {
         interface: CLUSTER,
-        name: "no options and no reference make it trap",
-        reason: "a trap is a defect, and tells a user nothing",
+        name: "no content of options or references causes a trap",
+        reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
         run: anything,
     },
     Rule {
         interface: CLUSTER,
-        name: "a repeated creation for the same owner finds the same cluster, also when an answer is lost",
-        reason: "a cluster that nobody knows of is never removed",
+        name: "creating a cluster twice for one owner gives one cluster, even after a lost response",
+        reason: "a cluster without a reference is never deleted",
         needs: Service,
         run: repeated,
     },
     Rule {
         interface: CLUSTER,
-        name: "a cluster is found by its labels, and looked at",
-        reason: "cleaning up begins with what is there",
+        name: "a cluster is listed by its labels and can be read",
+        reason: "clean-up starts from the list of clusters",
         needs: Service,
         run: listed,
     },
     Rule {
         interface: CLUSTER,
-        name: "waiting that is over too early says so, and leaves the cluster",
-        reason: "the caller decides whether the cluster goes or stays",
+        name: "a wait that times out reports it and keeps the cluster",
+        reason: "the caller decides whether to delete the cluster",
         needs: Service,
         run: impatient,
     },
     Rule {
         interface: CLUSTER,
-        name: "a cluster becomes ready, and says where it is reached",
-        reason: "the step connects there next",
+        name: "a cluster becomes ready and returns its endpoints",
+        reason: "the step connects to the endpoints next",
         needs: Service,
         run: ready,
     },
     Rule {
         interface: CLUSTER,
-        name: "a shared cluster is joined, held, and removed with its last holder",
-        reason: "one user's end must not end the work of another",
+        name: "a shared cluster is joined by a second holder and deleted with its last holder",
+        reason: "the end of one holder must not stop the work of another",
         needs: Service,
         run: shared,
     },
     Rule {
         interface: CLUSTER,
-        name: "what belongs to runs that are over is expired, and what belongs to live ones is not",
-        reason: "clusters of crashed processes cost money until somebody removes them",
+        name: "clusters of ended runs expire, and clusters of live runs do not",
+        reason: "clusters left by crashed processes cost money until they are deleted",
         needs: Service,
         run: expired,
     },
     Rule {
         interface: CLUSTER,
-        name: "a cluster is deleted once, and then was not there, and no error holds its environment",
-        reason: "whoever cleans up may be second",
+        name: "a cluster is deleted once, a second deletion finds none, and no error shows its environment",
+        reason: "two processes may clean up the same cluster",
         needs: Service,
         run: deleted,
     },
@@ -114,8 +114,8 @@ fn create(bench: &Bench, run_id: &str, holder: &str, options: &Map<String, Json>
     bench.call("cluster.create", &json!({"spec": specs::cluster(run_id, holder, options)}))
 }
 
-/// The cluster of a creation, and whether it was joined.
-fn of(answer: &Json) -> Verdict<(Json, bool)> {
+/// Returns the cluster reference in the answer of `create`, and whether the cluster was joined.
+fn creation(answer: &Json) -> Verdict<(Json, bool)> {
     match (answer.get("created"), answer.get("joined")) {
         (Some(cluster), _) => Ok((cluster.clone(), false)),
         (None, Some(cluster)) => Ok((cluster.clone(), true)),
@@ -123,8 +123,8 @@ fn of(answer: &Json) -> Verdict<(Json, bool)> {
     }
 }
 
-fn made(bench: &Bench, run_id: &str, holder: &str, options: &Map<String, Json>) -> Verdict<(Json, bool)> {
-    let cluster = of(&create(bench, run_id, holder, options).answer()?)?;
+fn created(bench: &Bench, run_id: &str, holder: &str, options: &Map<String, Json>) -> Verdict<(Json, bool)> {
+    let cluster = creation(&create(bench, run_id, holder, options).answer()?)?;
     bench.leave("cluster.delete", json!({"cluster": cluster.0}));
     Ok(cluster)
 }
@@ -133,18 +133,18 @@ fn name(cluster: &Json) -> String {
     cluster["name"].as_str().unwrap_or_default().to_owned()
 }
 
-/// A name that is not there. The rest of a reference is the component's own matter.
-fn nobody() -> Json {
-    json!({"name": "nobody", "namespace": null, "uid": null, "details": null})
+/// Returns a reference to a cluster that does not exist.
+fn unknown() -> Json {
+    json!({"name": "no-such-cluster", "namespace": null, "uid": null, "details": null})
 }
 
 fn away(bench: &Bench, fate: Fate) -> Verdict {
     bench.offline(fate);
-    let called = bench.call("cluster.get", &json!({"cluster": nobody()}));
+    let called = bench.call("cluster.get", &json!({"cluster": unknown()}));
     if bench.seen().is_empty() {
         return Err(not_applicable("it sends no request for a cluster"));
     }
-    expect_unavailable(&called, "a cluster that cannot be looked at")?;
+    expect_unavailable(&called, "a cluster that cannot be read")?;
     let query = json!({"namespace": null, "labels": [["conformance", "x"]], "kind": null});
     expect_unavailable(
         &bench.call("cluster.list", &json!({"query": query})),
@@ -182,27 +182,27 @@ fn anything(bench: &Bench) -> Verdict {
     hostile::anything(bench, "cluster.release", |any| json!({"cluster": cluster(any), "holder": any.text}))
 }
 
-/// The cluster that several rules look at.
-fn one(bench: &Bench) -> Verdict<(String, Json)> {
+/// Returns the cluster that several rules share, with the id of its run.
+fn shared_by_rules(bench: &Bench) -> Verdict<(String, Json)> {
     let make = || {
         let run_id = specs::run_id();
-        let (cluster, _) = made(bench, &run_id, "one", &bench.options(CLUSTER))?;
+        let (cluster, _) = created(bench, &run_id, "one", &bench.options(CLUSTER))?;
         Ok((run_id, cluster))
     };
     bench.live.cluster.get_or_init(make).clone()
 }
 
 fn repeated(bench: &Bench) -> Verdict {
-    let (run_id, cluster) = one(bench)?;
-    let (again, _) = made(bench, &run_id, "one", &bench.options(CLUSTER))?;
+    let (run_id, cluster) = shared_by_rules(bench)?;
+    let (again, _) = created(bench, &run_id, "one", &bench.options(CLUSTER))?;
     expect(name(&again) == name(&cluster), &name(&cluster), || name(&again))?;
 
     let run_id = specs::run_id();
     bench.weather(Weather::LostAnswer);
     let first = create(bench, &run_id, "lost", &bench.options(CLUSTER));
-    let (again, _) = made(bench, &run_id, "lost", &bench.options(CLUSTER))?;
+    let (again, _) = created(bench, &run_id, "lost", &bench.options(CLUSTER))?;
     if let Ok(answer) = first.answer() {
-        let (first, _) = of(&answer)?;
+        let (first, _) = creation(&answer)?;
         expect(name(&first) == name(&again), &name(&first), || name(&again))?;
     }
     let found = listing(bench, &run_id)?;
@@ -218,19 +218,19 @@ fn listing(bench: &Bench, run_id: &str) -> Verdict<Vec<Json>> {
 }
 
 fn listed(bench: &Bench) -> Verdict {
-    let (run_id, cluster) = one(bench)?;
+    let (run_id, cluster) = shared_by_rules(bench)?;
     let found = listing(bench, &run_id)?;
     let names: Vec<_> = found.iter().map(|one| name(&one["cluster"])).collect();
     expect(names == [name(&cluster)], &name(&cluster), || names.join(", "))?;
-    let looked = bench.call("cluster.get", &json!({"cluster": cluster})).answer()?;
-    expect(name(&looked["cluster"]) == name(&cluster), &name(&cluster), || looked.to_string())?;
+    let info = bench.call("cluster.get", &json!({"cluster": cluster})).answer()?;
+    expect(name(&info["cluster"]) == name(&cluster), &name(&cluster), || info.to_string())?;
     let none = listing(bench, &specs::run_id())?;
-    expect(none.is_empty(), "none of other labels", || format!("{} clusters", none.len()))
+    expect(none.is_empty(), "no cluster with other labels", || format!("{} clusters", none.len()))
 }
 
 fn impatient(bench: &Bench) -> Verdict {
     let run_id = specs::run_id();
-    let (cluster, _) = made(bench, &run_id, "impatient", &bench.options(CLUSTER))?;
+    let (cluster, _) = created(bench, &run_id, "impatient", &bench.options(CLUSTER))?;
     let called = bench.call("cluster.wait", &json!({"cluster": cluster, "timeout_ms": 1}));
     let found = bench.call("cluster.get", &json!({"cluster": cluster})).answer();
     bench.call("cluster.delete", &json!({"cluster": cluster})).answer()?;
@@ -244,7 +244,7 @@ fn impatient(bench: &Bench) -> Verdict {
 }
 
 fn ready(bench: &Bench) -> Verdict {
-    let (_, cluster) = one(bench)?;
+    let (_, cluster) = shared_by_rules(bench)?;
     let waited = bench.call("cluster.wait", &json!({"cluster": cluster, "timeout_ms": 240_000})).answer()?;
     let url = waited["dashboard_url"].as_str().unwrap_or_default();
     expect(url.starts_with("http"), "the URL of a dashboard", || waited.to_string())?;
@@ -258,13 +258,13 @@ fn shared(bench: &Bench) -> Verdict {
     let run_id = specs::run_id();
     let schema = bench.schema(CLUSTER).ok_or_else(|| not_applicable("it publishes no schema"))?;
     if !schema.has("sharing") {
-        return Err(not_applicable("its clusters are not shared"));
+        return Err(not_applicable("its clusters cannot be shared"));
     }
     let sharing = json!({"match_labels": {"conformance": run_id}});
     let options = with(&bench.options(CLUSTER), "sharing", &sharing);
-    let (first, _) = made(bench, &run_id, "first", &options)?;
+    let (first, _) = created(bench, &run_id, "first", &options)?;
     let (second, joined) = eventually("a second holder joins", || {
-        let (second, joined) = made(bench, &specs::run_id(), "second", &options)?;
+        let (second, joined) = created(bench, &specs::run_id(), "second", &options)?;
         Ok(if joined { Ok((second, joined)) } else { Err(name(&second)) })
     })?;
     expect(joined && name(&second) == name(&first), &name(&first), || name(&second))?;
@@ -276,13 +276,13 @@ fn shared(bench: &Bench) -> Verdict {
     holders.sort_unstable();
     expect(holders == ["first", "second"], "first, second", || holders.join(", "))?;
     let removed = bench.call("cluster.release", &hold("first")).answer()?;
-    expect(removed == false, "that it stays for the other", || removed.to_string())?;
+    expect(removed == false, "`false`, because another holder remains", || removed.to_string())?;
     let removed = bench.call("cluster.release", &hold("second")).answer()?;
-    expect(removed == true, "that it goes with the last one", || removed.to_string())
+    expect(removed == true, "`true` for the last holder", || removed.to_string())
 }
 
 fn expired(bench: &Bench) -> Verdict {
-    let (run_id, cluster) = one(bench)?;
+    let (run_id, cluster) = shared_by_rules(bench)?;
     let found = |live: &[&str], older: u64| {
         let query = json!({"namespace": null, "labels": [["conformance", run_id]], "kind": null});
         let rule = json!({"query": query, "live_runs": live, "older_than_s": older});
@@ -290,19 +290,19 @@ fn expired(bench: &Bench) -> Verdict {
         Ok(found.as_array().into_iter().flatten().map(|one| name(&one["cluster"])).collect::<Vec<_>>())
     };
     let live = found(&[&run_id], 0)?;
-    expect(live.is_empty(), "none of a live run", || live.join(", "))?;
+    expect(live.is_empty(), "no cluster of a live run", || live.join(", "))?;
     let young = found(&[], 3_600)?;
-    expect(young.is_empty(), "none that is younger than the rule says", || young.join(", "))?;
+    expect(young.is_empty(), "no cluster younger than the rule's minimum age", || young.join(", "))?;
     std::thread::sleep(std::time::Duration::from_secs(2));
     let over = found(&[], 1)?;
     expect(over == [name(&cluster)], &name(&cluster), || over.join(", "))
 }
 
 fn deleted(bench: &Bench) -> Verdict {
-    let (_, cluster) = one(bench)?;
+    let (_, cluster) = shared_by_rules(bench)?;
     let delete = |cluster: &Json| bench.call("cluster.delete", &json!({"cluster": cluster})).answer();
     let first = delete(&cluster)?;
-    expect(first == true, "that it was there", || first.to_string())?;
+    expect(first == true, "`true` for a cluster that exists", || first.to_string())?;
     eventually("a second deletion finds nothing", || {
         let again = delete(&cluster)?;
         Ok(if again == false { Ok(()) } else { Err(again.to_string()) })

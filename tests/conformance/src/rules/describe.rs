@@ -14,36 +14,36 @@ const DESCRIBE: &str = "describe";
 pub(super) const RULES: [Rule; 5] = [
     Rule {
         interface: DESCRIBE,
-        name: "the card is the same at each call",
-        reason: "hosts keep it, and show its schema's mistakes before a call",
+        name: "the description is the same at each call",
+        reason: "hosts cache it and validate options against its schemas before a call",
         needs: Nothing,
         run: same,
     },
     Rule {
         interface: DESCRIBE,
-        name: "the card needs no setting and no request",
+        name: "the description requires no setting and sends no request",
         reason: "it is shown before anything is configured",
         needs: Nothing,
-        run: alone,
+        run: no_request,
     },
     Rule {
         interface: DESCRIBE,
-        name: "the card has a name, a sentence and a semantic version",
-        reason: "people choose by it",
+        name: "the description has a name, a summary and a semantic version",
+        reason: "users choose a component by them",
         needs: Nothing,
         run: card,
     },
     Rule {
         interface: DESCRIBE,
-        name: "every other interface that it exports has a schema of its options, and no other has",
-        reason: "Dagster checks a configuration against it",
+        name: "each exported interface except describe has an options schema, and no other interface has one",
+        reason: "Dagster validates configuration against the schemas",
         needs: Nothing,
         run: roles,
     },
     Rule {
         interface: DESCRIBE,
-        name: "each schema is a JSON Schema that accepts {} or says what it requires",
-        reason: "users begin with no options at all",
+        name: "each schema is a valid JSON Schema that accepts {} or names its required keys",
+        reason: "users start without options",
         needs: Nothing,
         run: schemas,
     },
@@ -56,17 +56,17 @@ fn described(bench: &Bench) -> Verdict<Json> {
 
 fn same(bench: &Bench) -> Verdict {
     let (first, second) = (described(bench)?, described(bench)?);
-    expect(first == second, "the same card twice", || format!("{first}, then {second}"))
+    expect(first == second, "the same description twice", || format!("{first}, then {second}"))
 }
 
-fn alone(bench: &Bench) -> Verdict {
+fn no_request(bench: &Bench) -> Verdict {
     described(bench)?;
-    expect_no_request(bench, "the card")
+    expect_no_request(bench, "the description")
 }
 
 fn card(bench: &Bench) -> Verdict {
-    let card = described(bench)?;
-    let text = |key: &str| card.get(key).and_then(Json::as_str).unwrap_or_default().trim().to_owned();
+    let description = described(bench)?;
+    let text = |key: &str| description.get(key).and_then(Json::as_str).unwrap_or_default().trim().to_owned();
     for key in ["name", "summary"] {
         expect(!text(key).is_empty(), &format!("a {key}"), || "an empty text".to_owned())?;
     }
@@ -78,8 +78,8 @@ fn card(bench: &Bench) -> Verdict {
 }
 
 fn options(bench: &Bench) -> Verdict<Map<String, Json>> {
-    let card = described(bench)?;
-    Ok(card.get("options").and_then(Json::as_object).cloned().unwrap_or_default())
+    let description = described(bench)?;
+    Ok(description.get("options").and_then(Json::as_object).cloned().unwrap_or_default())
 }
 
 fn roles(bench: &Bench) -> Verdict {
@@ -95,7 +95,7 @@ fn roles(bench: &Bench) -> Verdict {
 fn schemas(bench: &Bench) -> Verdict {
     let options = options(bench)?;
     if options.is_empty() {
-        return Err(not_applicable("it publishes none"));
+        return Err(not_applicable("it publishes no schemas"));
     }
     for (role, document) in &options {
         let text = match document {
@@ -108,7 +108,7 @@ fn schemas(bench: &Bench) -> Verdict {
         expect(
             empty || !schema.required().is_empty(),
             &format!("a schema for {role} that accepts {{}}"),
-            || "one that refuses {} and requires no key by name".to_owned(),
+            || "a schema that rejects {} and names no required key".to_owned(),
         )?;
     }
     Ok(())

@@ -20,127 +20,127 @@ const RUN: &str = "8c1f7a52-0000-4000-8000-000000000002";
 pub(super) const RULES: [Rule; 18] = [
     Rule {
         interface: EXECUTOR,
-        name: "an option that it does not know is refused by its name, before anything is asked",
-        reason: "a misspelt key would be passed over, and the step get less than was asked for",
+        name: "an unknown option is rejected by name before any request is sent",
+        reason: "a misspelled key would be ignored and the step would get fewer resources than requested",
         needs: Nothing,
         run: |bench| options::unknown_key(bench, EXECUTOR, |options| plan(bench, options)),
     },
     Rule {
         interface: EXECUTOR,
-        name: "an option of the wrong type is refused by its name, before anything is asked",
-        reason: "a plan is what Dagster asks before a step begins",
+        name: "an option of the wrong type is rejected by name before any request is sent",
+        reason: "Dagster plans a step before the step starts",
         needs: Nothing,
         run: |bench| options::wrong_values(bench, EXECUTOR, |options| plan(bench, options)),
     },
     Rule {
         interface: EXECUTOR,
-        name: "the tag dagster-ray/config wins over the options, field by field, 0 included",
-        reason: "one op turns off with it what the others need",
+        name: "the tag dagster-ray/config overrides the options field by field, including with 0",
+        reason: "one op can turn off what the other ops need",
         needs: Nothing,
         run: |bench| options::tag(bench, EXECUTOR, |options, tag| launch(bench, options, tag)),
     },
     Rule {
         interface: EXECUTOR,
-        name: "a step is planned without a request, twice alike",
-        reason: "a plan is asked for before each launch, and after a crash",
+        name: "planning a step sends no request and is deterministic",
+        reason: "a step is planned before each launch, and again after a crash",
         needs: Nothing,
         run: planned,
     },
     Rule {
         interface: EXECUTOR,
-        name: "steps, attempts and runs have jobs of different names",
-        reason: "mapped steps differ by a few characters, and each has to execute",
+        name: "each step, attempt and run has its own job name",
+        reason: "keys of mapped steps differ by a few characters, and each step has to execute",
         needs: Nothing,
         run: names,
     },
     Rule {
         interface: EXECUTOR,
-        name: "no request is made to check or to terminate no step",
-        reason: "Dagster asks every few seconds",
+        name: "checking or terminating an empty list of steps sends no request",
+        reason: "Dagster checks every few seconds",
         needs: Nothing,
         run: none,
     },
     Rule {
         interface: EXECUTOR,
-        name: "a service that answers 500 makes no step missing",
-        reason: "a step whose job is missing is failed",
+        name: "a 500 response is not reported as a missing step",
+        reason: "Dagster fails a step whose job is missing",
         needs: Nothing,
         run: |bench| away(bench, Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into())),
     },
     Rule {
         interface: EXECUTOR,
-        name: "a connection that breaks makes no step missing",
-        reason: "a step whose job is missing is failed",
+        name: "a broken connection is not reported as a missing step",
+        reason: "Dagster fails a step whose job is missing",
         needs: Nothing,
         run: |bench| away(bench, Fate::Reset),
     },
     Rule {
         interface: EXECUTOR,
-        name: "no text in a step makes it trap",
-        reason: "step keys hold mapping keys, which are whatever users' data is",
+        name: "no text in a step spec causes a trap",
+        reason: "step keys contain mapping keys, which come from users' data",
         needs: Nothing,
         run: texts,
     },
     Rule {
         interface: EXECUTOR,
-        name: "no options and no reference make it trap",
-        reason: "a trap is a defect, and tells a user nothing",
+        name: "no content of options or references causes a trap",
+        reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
         run: anything,
     },
     Rule {
         interface: EXECUTOR,
-        name: "a launch makes the job that was planned, and repeated finds it",
-        reason: "the worker of a run may be restarted, and a step must not execute twice",
+        name: "a launch creates the planned job, and a repeated launch returns it",
+        reason: "a run worker may restart, and a step must not execute twice",
         needs: Service,
         run: repeated,
     },
     Rule {
         interface: EXECUTOR,
-        name: "a launch whose answer is lost leads to one job",
-        reason: "networks break after a request as often as before",
+        name: "a launch whose response is lost creates one job",
+        reason: "a connection can break after the service has applied the request",
         needs: Service,
         run: lost,
     },
     Rule {
         interface: EXECUTOR,
-        name: "a step whose job has ended gets a new one, and its old reference leads there",
-        reason: "the job that ended belongs to an earlier worker of the run",
+        name: "a step whose job has ended gets a new job, and the old reference resolves to it",
+        reason: "the ended job belongs to an earlier run worker",
         needs: Service,
         run: again,
     },
     Rule {
         interface: EXECUTOR,
-        name: "steps are checked in their order, and what is not there is missing",
-        reason: "Dagster puts a status to a step by its place",
+        name: "statuses have the order of the steps, and a step without a job is missing",
+        reason: "Dagster matches statuses to steps by position",
         needs: Service,
         run: order,
     },
     Rule {
         interface: EXECUTOR,
-        name: "more steps are not more requests",
-        reason: "a run has hundreds under way, and asks for all of them at once",
+        name: "the number of requests does not grow with the number of steps",
+        reason: "a run checks hundreds of steps at once",
         needs: Service,
         run: batch,
     },
     Rule {
         interface: EXECUTOR,
-        name: "terminated steps end, in their order; to do it again is no error",
-        reason: "an interrupted run stops all of its steps, and waits for them",
+        name: "terminated steps stop, statuses keep their order, and terminating again succeeds",
+        reason: "an interrupted run terminates all of its steps and waits for them",
         needs: Service,
         run: terminate,
     },
     Rule {
         interface: EXECUTOR,
-        name: "a run can be finished twice, and when nothing was made for it",
-        reason: "the end of a run is told by whoever sees it",
+        name: "finishing a run succeeds twice, and for a run without jobs",
+        reason: "more than one process may report the end of a run",
         needs: Service,
         run: finish,
     },
     Rule {
         interface: EXECUTOR,
-        name: "no error and no log line holds what a step's environment holds",
-        reason: "they end up in Dagster's event log, which more people read",
+        name: "no error or log line contains values of a step's environment",
+        reason: "both end up in Dagster's event log, which more people can read",
         needs: Nothing,
         run: |bench| expect_no_leak(bench, EXECUTOR),
     },
@@ -183,9 +183,9 @@ fn names(bench: &Bench) -> Verdict {
         }
     }
     ids.sort_unstable();
-    let twice: Vec<_> =
+    let repeated: Vec<_> =
         ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].as_str()).collect();
-    expect(twice.is_empty(), "a name for each", || format!("twice: {}", twice.join(", ")))
+    expect(repeated.is_empty(), "a different name for each", || format!("repeated: {}", repeated.join(", ")))
 }
 
 fn none(bench: &Bench) -> Verdict {
@@ -194,7 +194,7 @@ fn none(bench: &Bench) -> Verdict {
         let answer = bench.call(export, &json!({"steps": []})).answer()?;
         expect(answer == json!([]), "no status", || answer.to_string())?;
     }
-    expect_no_request(bench, "no step is checked")
+    expect_no_request(bench, "an empty list is checked and terminated")
 }
 
 fn away(bench: &Bench, fate: Fate) -> Verdict {
@@ -207,7 +207,7 @@ fn away(bench: &Bench, fate: Fate) -> Verdict {
         if bench.seen().is_empty() && called.result.is_ok() {
             return Err(not_applicable("it sends no request for the status of steps"));
         }
-        expect_unavailable(&called, "a status that cannot be had")?;
+        expect_unavailable(&called, "a status that cannot be read")?;
     }
     Ok(())
 }
@@ -297,7 +297,7 @@ fn again(bench: &Bench) -> Verdict {
     bench.leave("executor.terminate", json!({"steps": [second]}));
     let (id, state) = state_of(bench, &first)?;
     let alive = matches!(state.as_str(), "pending" | "running");
-    expect(id == job_id(&second) && alive, &format!("{} under way", job_id(&second)), || {
+    expect(id == job_id(&second) && alive, &format!("{} pending or running", job_id(&second)), || {
         format!("{id}, {state}")
     })
 }
@@ -305,14 +305,14 @@ fn again(bench: &Bench) -> Verdict {
 fn order(bench: &Bench) -> Verdict {
     let steps = jobs::steps(bench)?;
     let [(_, one), (_, two)] = steps.as_slice() else { return Ok(()) };
-    let spec = specs::step(&specs::run_id(), "nobody", Work::Brief, &bench.options(EXECUTOR));
-    let nobody = plan_of(bench, &spec)?;
-    let found = bench.call("executor.check", &json!({"steps": [two, nobody, one]})).answer()?;
+    let spec = specs::step(&specs::run_id(), "never-launched", Work::Brief, &bench.options(EXECUTOR));
+    let unlaunched = plan_of(bench, &spec)?;
+    let found = bench.call("executor.check", &json!({"steps": [two, unlaunched, one]})).answer()?;
     let all: Vec<(&str, &str)> = (0..3).map(|at| status(&found, at)).collect();
     let alive = |state: &str| matches!(state, "pending" | "running");
     expect(
         alive(all[0].1) && all[1].1 == "missing" && alive(all[2].1),
-        "under way, missing, under way",
+        "pending or running, missing, pending or running",
         || format!("{}, {}, {}", all[0].1, all[1].1, all[2].1),
     )?;
     let ids = [job_id(two), job_id(one)];
@@ -326,12 +326,12 @@ fn batch(bench: &Bench) -> Verdict {
         let key = format!("never-launched-{at}");
         plan_of(bench, &specs::step(run_id, &key, Work::Brief, &bench.options(EXECUTOR)))
     };
-    let nobodies: Vec<Json> = (steps.len()..20).map(plan).collect::<Verdict<_>>()?;
+    let unlaunched: Vec<Json> = (steps.len()..20).map(plan).collect::<Verdict<_>>()?;
     let requests = |count: usize| {
         bench.weather(Weather::Fair);
-        let all = steps.iter().map(|(_, reference)| reference).chain(&nobodies);
-        let asked: Vec<&Json> = all.take(count).collect();
-        let found = bench.call("executor.check", &json!({"steps": asked})).answer()?;
+        let all = steps.iter().map(|(_, reference)| reference).chain(&unlaunched);
+        let checked: Vec<&Json> = all.take(count).collect();
+        let found = bench.call("executor.check", &json!({"steps": checked})).answer()?;
         let answered = found.as_array().map_or(0, Vec::len);
         expect(answered == count, &format!("{count} statuses"), || answered.to_string())?;
         Ok(bench.seen().len())
@@ -353,7 +353,7 @@ fn terminate(bench: &Bench) -> Verdict {
     let again = bench.call("executor.terminate", &arguments).answer()?;
     for at in 0..references.len() {
         let (_, state) = status(&again, at);
-        expect(matches!(state, "stopped" | "missing"), "stopped, as before", || state.to_owned())?;
+        expect(matches!(state, "stopped" | "missing"), "stopped or missing", || state.to_owned())?;
     }
     Ok(())
 }

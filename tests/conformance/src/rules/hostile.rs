@@ -1,4 +1,4 @@
-//! Arguments that no Dagster sends, and that no component may trap on.
+//! Arguments that Dagster does not send. A component must not trap on them.
 
 use dagster_ray_runtime::CallError;
 use fastrand::Rng;
@@ -10,12 +10,12 @@ use crate::bench::Bench;
 use crate::outcome::{Outcome, Verdict};
 use crate::specs::{TAG, any_json, any_text, hostile_texts};
 
-/// So many documents for each export.
+/// The number of random documents for each export.
 const ROUNDS: usize = 24;
-/// The same ones each time.
+/// A fixed seed, so that each check uses the same documents.
 const SEED: u64 = 0x5eed;
 
-/// Calls an export with arguments made of each hostile text.
+/// Calls an export once for each hostile text, with arguments made from that text.
 pub(super) fn texts(bench: &Bench, export: &str, arguments: impl Fn(&str) -> Json) -> Verdict {
     for text in hostile_texts() {
         bench.answering(StatusCode::BAD_REQUEST);
@@ -25,7 +25,7 @@ pub(super) fn texts(bench: &Bench, export: &str, arguments: impl Fn(&str) -> Jso
     Ok(())
 }
 
-/// Calls an export with options, a tag and texts that could be anything.
+/// Calls an export with random options, tags and texts.
 pub(super) fn anything(bench: &Bench, export: &str, arguments: impl Fn(&Anything) -> Json) -> Verdict {
     let mut random = Rng::with_seed(SEED);
     for round in 0..ROUNDS {
@@ -42,7 +42,7 @@ pub(super) fn anything(bench: &Bench, export: &str, arguments: impl Fn(&Anything
     Ok(())
 }
 
-/// What a spec is filled with.
+/// Random content for a spec.
 pub(super) struct Anything {
     pub(super) options: String,
     pub(super) tags: Json,

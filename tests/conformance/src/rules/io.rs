@@ -1,4 +1,4 @@
-//! Rules of `io`, on a store in memory.
+//! Rules of `io`, on a value store in memory.
 
 use dagster_ray_runtime::capability::http::Fate;
 use dagster_ray_runtime::model::Error;
@@ -16,91 +16,91 @@ const RUN: &str = "8c1f7a52-0000-4000-8000-000000000005";
 pub(super) const RULES: [Rule; 13] = [
     Rule {
         interface: IO,
-        name: "an option that it does not know is refused by its name, before anything is kept",
-        reason: "a misspelt key would be passed over, and a value outlive its time",
+        name: "an unknown option is rejected by name before any request is sent",
+        reason: "a misspelled key would be ignored and a value would outlive its retention time",
         needs: Nothing,
         run: |bench| options::unknown_key(bench, IO, |options| save_with(bench, options)),
     },
     Rule {
         interface: IO,
-        name: "an option of the wrong type is refused by its name, before anything is kept",
-        reason: "a value that is kept by a wrong rule is found missing much later",
+        name: "an option of the wrong type is rejected by name before any request is sent",
+        reason: "the loss of a value that was stored under wrong options is noticed much later",
         needs: Nothing,
         run: |bench| options::wrong_values(bench, IO, |options| save_with(bench, options)),
     },
     Rule {
         interface: IO,
-        name: "what was saved is loaded, and the value is the same one",
-        reason: "a step gets what the one before it made",
+        name: "a saved value is loaded unchanged",
+        reason: "a step receives the output of an earlier step",
         needs: Nothing,
         run: round,
     },
     Rule {
         interface: IO,
-        name: "a value that is not there is not-found, and the error names its key",
-        reason: "somebody has to find out which step has to run again",
+        name: "loading a missing value returns not-found, and the error names the key",
+        reason: "users have to find out which step to run again",
         needs: Nothing,
         run: missing,
     },
     Rule {
         interface: IO,
-        name: "a second value takes the place of the first",
+        name: "saving again replaces the value",
         reason: "a step that is retried saves again",
         needs: Nothing,
         run: overwrite,
     },
     Rule {
         interface: IO,
-        name: "outputs, mapping keys, steps, runs and partitions have keys of their own",
-        reason: "one would overwrite the other",
+        name: "each output, mapping key, step, run and partition has its own key",
+        reason: "with a shared key, one value would overwrite another",
         needs: Nothing,
         run: keys,
     },
     Rule {
         interface: IO,
-        name: "an asset is found by every run, and an output by its own run alone",
+        name: "an asset is loaded by every run, and an output only by its own run",
         reason: "an asset outlives the run that made it",
         needs: Nothing,
         run: assets,
     },
     Rule {
         interface: IO,
-        name: "many partitions are loaded in their order, each with its name",
-        reason: "a mapping of partitions to values is what the step gets",
+        name: "partitions are loaded in the requested order, each with its name",
+        reason: "the step receives a mapping from partitions to values",
         needs: Nothing,
         run: many,
     },
     Rule {
         interface: IO,
-        name: "what is listed of a run or an asset is what is deleted, and nothing else",
-        reason: "cleaning up after one run must not take what another needs",
+        name: "deleting the values of a run or an asset deletes exactly the listed values",
+        reason: "clean-up after one run must not delete values that another run needs",
         needs: Nothing,
         run: delete,
     },
     Rule {
         interface: IO,
-        name: "the values of runs that succeeded or are forgotten are given up, of live ones never",
-        reason: "stores fill up, and a run under way needs its values",
+        name: "values of succeeded and unknown runs expire, and values of live runs do not",
+        reason: "stores fill up, and a live run needs its values",
         needs: Nothing,
         run: expired,
     },
     Rule {
         interface: IO,
-        name: "no text in an address makes it trap",
-        reason: "partitions and mapping keys are whatever users' data is",
+        name: "no text in an address causes a trap",
+        reason: "partitions and mapping keys come from users' data",
         needs: Nothing,
         run: texts,
     },
     Rule {
         interface: IO,
-        name: "no options make it trap",
-        reason: "a trap is a defect, and tells a user nothing",
+        name: "no content of options causes a trap",
+        reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
         run: anything,
     },
     Rule {
         interface: IO,
-        name: "no error and no log line holds a value",
+        name: "no error or log line contains a value",
         reason: "values are users' data",
         needs: Nothing,
         run: |bench| expect_no_leak(bench, IO),
@@ -148,7 +148,7 @@ fn load(bench: &Bench, address: &Json) -> Called {
 fn loaded(bench: &Bench, address: &Json) -> Verdict<String> {
     let called = load(bench, address);
     called.answer()?;
-    called.values.first().and_then(text).ok_or_else(|| differs("the value that was saved", "another one"))
+    called.values.first().and_then(text).ok_or_else(|| differs("the value that was saved", "another value"))
 }
 
 fn select(bench: &Bench, export: &str, selection: &Json) -> Verdict<Json> {
@@ -159,8 +159,8 @@ fn round(bench: &Bench) -> Verdict {
     begin(bench);
     let address = output(RUN, "step", "result", None);
     let stored = save(bench, &address, "one")?;
-    let came = loaded(bench, &address)?;
-    expect(came == "one", "the value that was saved", || came.clone())?;
+    let content = loaded(bench, &address)?;
+    expect(content == "one", "the value that was saved", || content.clone())?;
     let key = stored["key"].as_str().unwrap_or_default();
     expect(!key.is_empty(), "a key", || stored.to_string())?;
     let kept = bench.store.keys();
@@ -184,8 +184,8 @@ fn overwrite(bench: &Bench) -> Verdict {
     let address = asset(RUN, &["a"], None);
     save(bench, &address, "one")?;
     save(bench, &address, "two")?;
-    let came = loaded(bench, &address)?;
-    expect(came == "two", "the second value", || came.clone())
+    let content = loaded(bench, &address)?;
+    expect(content == "two", "the second value", || content.clone())
 }
 
 fn keys(bench: &Bench) -> Verdict {
@@ -209,10 +209,10 @@ fn keys(bench: &Bench) -> Verdict {
         save(bench, address, &at.to_string())?;
     }
     for (at, address) in addresses.iter().enumerate() {
-        let came = loaded(bench, address)?;
-        expect(came == at.to_string(), &format!("what was saved for {address}"), || {
-            let by = came.parse().ok().and_then(|at: usize| addresses.get(at));
-            by.map_or_else(String::new, |by| format!("what was saved for {by}"))
+        let content = loaded(bench, address)?;
+        expect(content == at.to_string(), &format!("the value saved for {address}"), || {
+            let by = content.parse().ok().and_then(|at: usize| addresses.get(at));
+            by.map_or_else(String::new, |by| format!("the value saved for {by}"))
         })?;
     }
     Ok(())
@@ -222,8 +222,8 @@ fn assets(bench: &Bench) -> Verdict {
     begin(bench);
     let other = "8c1f7a52-0000-4000-8000-000000000006";
     save(bench, &asset(RUN, &["a"], None), "asset")?;
-    let came = loaded(bench, &asset(other, &["a"], None))?;
-    expect(came == "asset", "the asset, for another run", || came.clone())?;
+    let content = loaded(bench, &asset(other, &["a"], None))?;
+    expect(content == "asset", "the asset, for another run", || content.clone())?;
     save(bench, &output(RUN, "step", "result", None), "output")?;
     match load(bench, &output(other, "step", "result", None)).error("`not-found` for another run")? {
         Error::NotFound(_) => Ok(()),
@@ -242,8 +242,8 @@ fn many(bench: &Bench) -> Verdict {
     let called = bench.call("io.load-many", &arguments);
     let answer = called.answer()?;
     expect(answer["partitions"] == json!(names), &names.join(", "), || answer["partitions"].to_string())?;
-    let came: Vec<String> = called.values.iter().filter_map(text).collect();
-    expect(came == names, "the value of each", || came.join(", "))
+    let contents: Vec<String> = called.values.iter().filter_map(text).collect();
+    expect(contents == names, "the value of each partition", || contents.join(", "))
 }
 
 fn delete(bench: &Bench) -> Verdict {
@@ -287,7 +287,7 @@ fn expired(bench: &Bench) -> Verdict {
     let mut runs: Vec<&str> =
         found.as_array().into_iter().flatten().filter_map(|one| one["run_id"].as_str()).collect();
     runs.sort_unstable();
-    // How long a failed run keeps its values for a second try is the backend's decision.
+    // The backend decides how long the values of a failed run are kept for a retry.
     runs.retain(|run| *run != "failed");
     expect(runs == ["forgotten", "succeeded"], "forgotten, succeeded", || runs.join(", "))?;
     select(bench, "io.delete", &json!({"expired": known}))?;

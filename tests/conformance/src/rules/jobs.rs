@@ -1,4 +1,4 @@
-//! The run and the steps that several rules look at, launched once.
+//! A run and steps that are launched once and shared by several rules.
 
 use std::cell::OnceCell;
 
@@ -8,16 +8,16 @@ use crate::bench::Bench;
 use crate::outcome::{Outcome, Verdict};
 use crate::specs::{self, Work};
 
-/// What is launched once, when the first rule needs it.
+/// The shared run, steps and cluster, each created when a rule first needs it.
 #[derive(Default)]
 pub(crate) struct Live {
     run: OnceCell<Result<(Json, Json), Outcome>>,
     steps: OnceCell<Result<Vec<(Json, Json)>, Outcome>>,
-    /// A cluster, with the run that it was made for.
+    /// The id of the run that the cluster was created for, and the cluster reference.
     pub(super) cluster: OnceCell<Result<(String, Json), Outcome>>,
 }
 
-/// A run that goes on for minutes: its spec, and its reference.
+/// Returns the spec and the reference of a run that lasts for minutes.
 pub(super) fn run(bench: &Bench) -> Verdict<(Json, Json)> {
     let launch = || {
         let spec = specs::run(&specs::run_id(), 0, Work::Long, &bench.options("launcher"));
@@ -28,7 +28,7 @@ pub(super) fn run(bench: &Bench) -> Verdict<(Json, Json)> {
     bench.live.run.get_or_init(launch).clone()
 }
 
-/// Two steps of one run that go on for minutes.
+/// Returns the specs and references of two steps of one run that last for minutes.
 pub(super) fn steps(bench: &Bench) -> Verdict<Vec<(Json, Json)>> {
     let launch = || {
         let run_id = specs::run_id();

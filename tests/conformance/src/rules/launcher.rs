@@ -18,127 +18,127 @@ const LAUNCHER: &str = "launcher";
 pub(super) const RULES: [Rule; 18] = [
     Rule {
         interface: LAUNCHER,
-        name: "an option that it does not know is refused by its name, before anything is asked",
-        reason: "a misspelt key would be passed over, and the run get less than was asked for",
+        name: "an unknown option is rejected by name before any request is sent",
+        reason: "a misspelled key would be ignored and the run would get fewer resources than requested",
         needs: Nothing,
         run: |bench| options::unknown_key(bench, LAUNCHER, |options| launch(bench, options, None)),
     },
     Rule {
         interface: LAUNCHER,
-        name: "an option of the wrong type is refused by its name, before anything is asked",
-        reason: "a run that cannot be meant must not begin",
+        name: "an option of the wrong type is rejected by name before any request is sent",
+        reason: "a run with invalid options must not start",
         needs: Nothing,
         run: |bench| options::wrong_values(bench, LAUNCHER, |options| launch(bench, options, None)),
     },
     Rule {
         interface: LAUNCHER,
-        name: "the tag dagster-ray/config wins over the options, field by field, 0 included",
-        reason: "users turn a default off for one run with it",
+        name: "the tag dagster-ray/config overrides the options field by field, including with 0",
+        reason: "users can turn off a default for one run",
         needs: Nothing,
         run: |bench| options::tag(bench, LAUNCHER, |options, tag| launch(bench, options, tag)),
     },
     Rule {
         interface: LAUNCHER,
-        name: "a run is located without a request",
-        reason: "whoever lost a reference may have lost the network too",
+        name: "locating a run sends no request",
+        reason: "a caller that lost a reference may have lost the network too",
         needs: Nothing,
         run: locate,
     },
     Rule {
         interface: LAUNCHER,
-        name: "attempts of a run, and runs, have jobs of different names",
-        reason: "a resumed run must not be taken for the worker that died",
+        name: "each run and each attempt has its own job name",
+        reason: "a resumed run must not be confused with the run worker that died",
         needs: Nothing,
         run: names,
     },
     Rule {
         interface: LAUNCHER,
-        name: "no request is made to check no run",
-        reason: "Dagster's monitoring asks every few seconds",
+        name: "checking an empty list of runs sends no request",
+        reason: "Dagster's run monitoring checks every few seconds",
         needs: Nothing,
         run: check_none,
     },
     Rule {
         interface: LAUNCHER,
-        name: "a service that answers 500 makes no run missing",
+        name: "a 500 response is not reported as a missing run",
         reason: "Dagster fails a run whose job is missing",
         needs: Nothing,
         run: |bench| away(bench, Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into())),
     },
     Rule {
         interface: LAUNCHER,
-        name: "a connection that breaks makes no run missing",
+        name: "a broken connection is not reported as a missing run",
         reason: "Dagster fails a run whose job is missing",
         needs: Nothing,
         run: |bench| away(bench, Fate::Reset),
     },
     Rule {
         interface: LAUNCHER,
-        name: "no text in a run makes it trap",
-        reason: "job names, tags and paths are whatever users write",
+        name: "no text in a run spec causes a trap",
+        reason: "users write job names, tags and paths",
         needs: Nothing,
         run: texts,
     },
     Rule {
         interface: LAUNCHER,
-        name: "no options and no reference make it trap",
-        reason: "a trap is a defect, and tells a user nothing",
+        name: "no content of options or references causes a trap",
+        reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
         run: anything,
     },
     Rule {
         interface: LAUNCHER,
-        name: "a launch makes the job that was located",
-        reason: "a launch whose answer never came can still be stopped",
+        name: "a launch creates the located job",
+        reason: "a launch whose response was lost can still be terminated",
         needs: Service,
         run: located,
     },
     Rule {
         interface: LAUNCHER,
-        name: "a repeated launch finds the job that is there",
-        reason: "daemons restart, and a run must not execute twice",
+        name: "a repeated launch returns the existing job",
+        reason: "the daemon may restart, and a run must not execute twice",
         needs: Service,
         run: repeated,
     },
     Rule {
         interface: LAUNCHER,
-        name: "a launch whose answer is lost leads to one job",
-        reason: "networks break after a request as often as before",
+        name: "a launch whose response is lost creates one job",
+        reason: "a connection can break after the service has applied the request",
         needs: Service,
         run: lost,
     },
     Rule {
         interface: LAUNCHER,
-        name: "a resumed run gets a job of its own",
-        reason: "the one that died keeps its name and its logs",
+        name: "a resumed run gets a new job",
+        reason: "the job that died keeps its name and its logs",
         needs: Service,
         run: resume,
     },
     Rule {
         interface: LAUNCHER,
-        name: "runs are checked in their order, and what is not there is missing",
-        reason: "Dagster puts a status to a run by its place",
+        name: "statuses have the order of the runs, and a run without a job is missing",
+        reason: "Dagster matches statuses to runs by position",
         needs: Service,
         run: order,
     },
     Rule {
         interface: LAUNCHER,
-        name: "more runs are not more requests",
-        reason: "a deployment has hundreds, and asks for all of them at once",
+        name: "the number of requests does not grow with the number of runs",
+        reason: "a deployment checks hundreds of runs at once",
         needs: Service,
         run: batch,
     },
     Rule {
         interface: LAUNCHER,
-        name: "a terminated run ends, and says how; to do it again is no error",
-        reason: "Dagster waits for the end, and users click twice",
+        name: "a terminated run is reported as stopped, and terminating again succeeds",
+        reason: "Dagster waits for the end, and users may terminate twice",
         needs: Service,
         run: terminate,
     },
     Rule {
         interface: LAUNCHER,
-        name: "no error and no log line holds what a run's environment holds",
-        reason: "they end up in Dagster's event log, which more people read",
+        name: "no error or log line contains values of a run's environment",
+        reason: "both end up in Dagster's event log, which more people can read",
         needs: Nothing,
         run: |bench| expect_no_leak(bench, LAUNCHER),
     },
@@ -152,42 +152,47 @@ fn launch(bench: &Bench, options: &Map<String, Json>, tag: Option<&Json>) -> Cal
     bench.call("launcher.launch", &json!({"run": spec}))
 }
 
-fn at(bench: &Bench, run_id: &str, attempt: u32) -> Verdict<Json> {
+fn reference_of(bench: &Bench, run_id: &str, attempt: u32) -> Verdict<Json> {
     bench.call("launcher.locate", &json!({"run_id": run_id, "attempt": attempt})).answer()
 }
 
 fn locate(bench: &Bench) -> Verdict {
     bench.offline(Fate::Refuse);
-    at(bench, &specs::run_id(), 0)?;
+    reference_of(bench, &specs::run_id(), 0)?;
     expect_no_request(bench, "a run is located")
 }
 
 fn names(bench: &Bench) -> Verdict {
     bench.offline(Fate::Refuse);
     let (one, other) = (specs::run_id(), specs::run_id());
-    let all = [at(bench, &one, 0)?, at(bench, &one, 1)?, at(bench, &one, 2)?, at(bench, &other, 0)?];
+    let all = [
+        reference_of(bench, &one, 0)?,
+        reference_of(bench, &one, 1)?,
+        reference_of(bench, &one, 2)?,
+        reference_of(bench, &other, 0)?,
+    ];
     let ids: Vec<&str> = all.iter().map(job_id).collect();
     let distinct = ids.iter().collect::<std::collections::BTreeSet<_>>().len() == ids.len();
-    expect(distinct, "four names", || ids.join(", "))
+    expect(distinct, "four different names", || ids.join(", "))
 }
 
 fn check_none(bench: &Bench) -> Verdict {
     bench.offline(Fate::Refuse);
     let answer = bench.call("launcher.check", &json!({"runs": []})).answer()?;
     expect(answer == json!([]), "no status", || answer.to_string())?;
-    expect_no_request(bench, "no run is checked")
+    expect_no_request(bench, "an empty list is checked")
 }
 
 fn away(bench: &Bench, fate: Fate) -> Verdict {
     bench.offline(fate);
-    let one = at(bench, &specs::run_id(), 0)?;
-    let two = at(bench, &specs::run_id(), 0)?;
+    let one = reference_of(bench, &specs::run_id(), 0)?;
+    let two = reference_of(bench, &specs::run_id(), 0)?;
     for runs in [json!([one]), json!([one, two])] {
         let called = bench.call("launcher.check", &json!({"runs": runs}));
         if bench.seen().is_empty() && called.result.is_ok() {
             return Err(crate::outcome::not_applicable("it sends no request for the status of runs"));
         }
-        expect_unavailable(&called, "a status that cannot be had")?;
+        expect_unavailable(&called, "a status that cannot be read")?;
     }
     Ok(())
 }
@@ -226,7 +231,7 @@ fn anything(bench: &Bench) -> Verdict {
 fn located(bench: &Bench) -> Verdict {
     let (spec, reference) = jobs::run(bench)?;
     let run_id = spec["run_id"].as_str().unwrap_or_default();
-    let located = at(bench, run_id, 0)?;
+    let located = reference_of(bench, run_id, 0)?;
     expect(job_id(&located) == job_id(&reference), job_id(&located), || job_id(&reference).to_owned())
 }
 
@@ -238,7 +243,7 @@ fn repeated(bench: &Bench) -> Verdict {
 
 fn lost(bench: &Bench) -> Verdict {
     let spec = specs::run(&specs::run_id(), 0, Work::Long, &bench.options(LAUNCHER));
-    let located = at(bench, spec["run_id"].as_str().unwrap_or_default(), 0)?;
+    let located = reference_of(bench, spec["run_id"].as_str().unwrap_or_default(), 0)?;
     bench.leave("launcher.terminate", json!({"run": located}));
     bench.weather(Weather::LostAnswer);
     let launched = bench.call("launcher.launch", &json!({"run": spec}));
@@ -246,7 +251,7 @@ fn lost(bench: &Bench) -> Verdict {
         launched.answer()?;
         return Err(crate::outcome::not_applicable("it launches without a request"));
     }
-    // It may say that it does not know, and then the caller asks again.
+    // The component may report that the outcome is unknown. The caller then launches again.
     let reference = match launched.answer() {
         Ok(reference) => reference,
         Err(_) => bench.call("launcher.launch", &json!({"run": spec})).answer()?,
@@ -254,7 +259,7 @@ fn lost(bench: &Bench) -> Verdict {
     expect(job_id(&reference) == job_id(&located), job_id(&located), || job_id(&reference).to_owned())?;
     let found = bench.call("launcher.check", &json!({"runs": [reference]})).answer()?;
     let (_, state) = status(&found, 0);
-    expect(matches!(state, "pending" | "running"), "one job under way", || state.to_owned())
+    expect(matches!(state, "pending" | "running"), "one pending or running job", || state.to_owned())
 }
 
 fn resume(bench: &Bench) -> Verdict {
@@ -264,14 +269,15 @@ fn resume(bench: &Bench) -> Verdict {
     let resumed = bench.call("launcher.resume", &json!({"run": again})).answer()?;
     bench.leave("launcher.terminate", json!({"run": resumed}));
     expect(job_id(&resumed) != job_id(&reference), "another job", || job_id(&resumed).to_owned())?;
-    let located = at(bench, spec["run_id"].as_str().unwrap_or_default(), 1)?;
+    let located = reference_of(bench, spec["run_id"].as_str().unwrap_or_default(), 1)?;
     expect(job_id(&located) == job_id(&resumed), job_id(&located), || job_id(&resumed).to_owned())
 }
 
 fn order(bench: &Bench) -> Verdict {
     let (_, reference) = jobs::run(bench)?;
-    let nobody = at(bench, &specs::run_id(), 0)?;
-    let found = bench.call("launcher.check", &json!({"runs": [nobody, reference, nobody]})).answer()?;
+    let unlaunched = reference_of(bench, &specs::run_id(), 0)?;
+    let found =
+        bench.call("launcher.check", &json!({"runs": [unlaunched, reference, unlaunched]})).answer()?;
     let states: Vec<&str> = (0..3).map(|at| status(&found, at).1).collect();
     let alive = matches!(states[1], "pending" | "running");
     expect(
@@ -280,17 +286,18 @@ fn order(bench: &Bench) -> Verdict {
         || states.join(", "),
     )?;
     let ids: Vec<&str> = (0..3).map(|at| status(&found, at).0).collect();
-    expect(ids[1] == job_id(&reference), "the id of each job in its place", || ids.join(", "))?;
-    let alone = bench.call("launcher.check", &json!({"runs": [nobody]})).answer()?;
+    expect(ids[1] == job_id(&reference), "the id of each job at its position", || ids.join(", "))?;
+    let alone = bench.call("launcher.check", &json!({"runs": [unlaunched]})).answer()?;
     expect(status(&alone, 0).1 == "missing", "missing", || status(&alone, 0).1.to_owned())
 }
 
 fn batch(bench: &Bench) -> Verdict {
     let (_, reference) = jobs::run(bench)?;
-    let nobodies: Vec<Json> = (1..20).map(|_| at(bench, &specs::run_id(), 0)).collect::<Verdict<_>>()?;
+    let unlaunched: Vec<Json> =
+        (1..20).map(|_| reference_of(bench, &specs::run_id(), 0)).collect::<Verdict<_>>()?;
     let requests = |count: usize| {
         bench.weather(Weather::Fair);
-        let runs: Vec<&Json> = std::iter::once(&reference).chain(&nobodies).take(count).collect();
+        let runs: Vec<&Json> = std::iter::once(&reference).chain(&unlaunched).take(count).collect();
         let found = bench.call("launcher.check", &json!({"runs": runs})).answer()?;
         let answered = found.as_array().map_or(0, Vec::len);
         expect(answered == count, &format!("{count} statuses"), || answered.to_string())?;
@@ -307,10 +314,10 @@ fn terminate(bench: &Bench) -> Verdict {
     expect(first == "stopped", "stopped", || first.to_string())?;
     let found = bench.call("launcher.check", &json!({"runs": [reference]})).answer()?;
     let (_, state) = status(&found, 0);
-    // What was made for the run alone is removed, and the job's record may be among it.
+    // The objects of the run are deleted, which may include the record of the job.
     expect(matches!(state, "stopped" | "missing"), "stopped", || state.to_owned())?;
     let second = end(&reference)?;
     expect(second == "already-ended" || second == "missing", "already-ended", || second.to_string())?;
-    let never = end(&at(bench, &specs::run_id(), 0)?)?;
-    expect(never == "missing", "missing for a run that never was", || never.to_string())
+    let never = end(&reference_of(bench, &specs::run_id(), 0)?)?;
+    expect(never == "missing", "missing for a run that was never launched", || never.to_string())
 }

@@ -1,4 +1,4 @@
-//! The rules, one file for each interface of the contract.
+//! The rules: one file for each interface of the contract.
 
 mod cluster;
 mod describe;
@@ -24,24 +24,25 @@ pub(crate) use self::jobs::Live;
 /// A rule that a component has to satisfy.
 pub(crate) struct Rule {
     pub(crate) interface: &'static str,
-    /// The rule, as a sentence about the component.
+    /// What the component has to do, as a statement.
     pub(crate) name: &'static str,
-    /// What breaks where it does not hold.
+    /// What goes wrong if the component does not do it.
     pub(crate) reason: &'static str,
     pub(crate) needs: Needs,
     pub(crate) run: fn(&Bench) -> Verdict,
 }
 
-/// What a rule needs besides the component.
+/// The service that a rule needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// Nothing: no request goes out.
+    /// None: no request is sent.
     Nothing,
-    /// What the component talks to, or a cassette of it.
+    /// The service that the component uses, or a cassette.
     Service,
 }
 
-/// All rules, in the order in which they are applied. Those that stop things come last.
+/// Returns all rules in the order in which they run. Within an interface, rules that stop jobs or delete
+/// objects come last.
 pub(crate) fn all() -> Vec<Rule> {
     let mut all = Vec::new();
     all.extend(describe::RULES);
@@ -53,7 +54,7 @@ pub(crate) fn all() -> Vec<Rule> {
     all
 }
 
-/// Applies a rule.
+/// Runs a rule.
 pub(crate) fn apply(bench: &Bench, rule: &Rule) -> Outcome {
     if !bench.exports(rule.interface) {
         return Outcome::NotApplicable { reason: format!("it does not export {}", rule.interface) };
@@ -71,22 +72,22 @@ pub(crate) fn apply(bench: &Bench, rule: &Rule) -> Outcome {
     }
 }
 
-/// What an answer says of a job: its id and its state.
+/// Returns the id and the state of the job at a position of an answer, or of the answer itself.
 fn status(answer: &Json, at: usize) -> (&str, &str) {
-    let of = |key: &str| {
+    let field = |key: &str| {
         let status = answer.get(at).unwrap_or(answer);
         status.get(key).and_then(Json::as_str).unwrap_or_default()
     };
-    (of("submission_id"), of("state"))
+    (field("submission_id"), field("state"))
 }
 
-/// The id of the job that a reference names.
+/// Returns the submission id in a reference.
 fn job_id(reference: &Json) -> &str {
     let job = reference.get("job").unwrap_or(reference);
     job.get("submission_id").and_then(Json::as_str).unwrap_or_default()
 }
 
-/// Asks again and again until there is an answer, for as long as a head may take to start.
+/// Repeats `ask` until it returns `Ok(Ok(_))`, for at most 240 s: a Ray head may need that long to start.
 fn eventually<T>(expected: &str, mut ask: impl FnMut() -> Verdict<Result<T, String>>) -> Verdict<T> {
     let deadline = Instant::now() + Duration::from_secs(240);
     loop {
@@ -100,16 +101,16 @@ fn eventually<T>(expected: &str, mut ask: impl FnMut() -> Verdict<Result<T, Stri
     }
 }
 
-/// No request went out.
-fn expect_no_request(bench: &Bench, of: &str) -> Verdict {
+/// Ends the rule if a request was made.
+fn expect_no_request(bench: &Bench, what: &str) -> Verdict {
     let seen = bench.seen();
-    expect(seen.is_empty(), &format!("{of} without a request"), || {
+    expect(seen.is_empty(), &format!("{what} without a request"), || {
         let all: Vec<_> = seen.iter().map(|one| format!("{} {}", one.method, one.uri)).collect();
         format!("{} requests: {}", all.len(), all.join(", "))
     })
 }
 
-/// The call did not trap, whatever else it came to.
+/// Ends the rule if the call trapped or timed out.
 fn expect_no_trap(called: &Called, what: &str) -> Verdict {
     use dagster_ray_runtime::CallError as E;
     match &called.result {
@@ -120,21 +121,21 @@ fn expect_no_trap(called: &Called, what: &str) -> Verdict {
     }
 }
 
-/// The error says that the service cannot be had now.
-fn expect_unavailable(called: &Called, of: &str) -> Verdict {
-    let expected = format!("`unavailable` for {of}");
+/// Ends the rule unless the call reports that the service is unavailable.
+fn expect_unavailable(called: &Called, what: &str) -> Verdict {
+    let expected = format!("`unavailable` for {what}");
     match called.error(&expected)? {
         Error::Unavailable(_) => Ok(()),
         Error::Backend(api) if api.status >= 500 => Ok(()),
-        // What cannot be reached because it may not be started is another matter.
+        // Without permission to start the service, the component cannot know whether it is available.
         Error::Denied(denial) if denial.capability == "processes" => {
-            Err(crate::outcome::not_applicable("it may not start what it would ask"))
+            Err(crate::outcome::not_applicable("it has no permission to start the service"))
         }
         other => Err(differs(expected, in_words(&other))),
     }
 }
 
-/// No call of the interface said a secret that was planted in what it was given.
+/// Ends the rule if a call of the interface reported a planted secret in an error or a log line.
 fn expect_no_leak(bench: &Bench, interface: &str) -> Verdict {
     match bench.leak_of(interface) {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! What interfaces that take `options` have in common.
+//! Rules that are shared by the interfaces with `options`.
 
 use dagster_ray_runtime::model::Error;
 use serde_json::{Map, Value as Json, json};
@@ -14,7 +14,7 @@ fn schema(bench: &Bench, interface: &str) -> Verdict<Schema> {
     bench.schema(interface).ok_or_else(|| not_applicable("it publishes no schema of these options"))
 }
 
-/// The error names the mistake, and nothing was asked of anybody.
+/// Ends the rule unless the call was rejected with an `invalid-config` that names `key`, before any request.
 fn expect_invalid(bench: &Bench, called: &Called, key: &str) -> Verdict {
     let expected = format!("`invalid-config` that names `{key}`");
     match called.error(&expected)? {
@@ -25,10 +25,10 @@ fn expect_invalid(bench: &Bench, called: &Called, key: &str) -> Verdict {
             return Err(differs(expected, crate::bench::describe(&other)));
         }
     }
-    expect_no_request(bench, &format!("the mistake in `{key}` is found"))
+    expect_no_request(bench, &format!("`{key}` is rejected"))
 }
 
-/// A key that the schema does not know is refused by its name.
+/// Checks that a key that is not in the schema is rejected by name.
 pub(super) fn unknown_key(
     bench: &Bench,
     interface: &str,
@@ -36,13 +36,13 @@ pub(super) fn unknown_key(
 ) -> Verdict {
     let options = with(&bench.options(interface), UNKNOWN, &json!(1));
     if schema(bench, interface)?.accepts(&options) {
-        return Err(not_applicable("its schema allows keys that it does not know"));
+        return Err(not_applicable("its schema allows unknown keys"));
     }
     bench.answering(http::StatusCode::BAD_REQUEST);
     expect_invalid(bench, &call(&options), UNKNOWN)
 }
 
-/// A value that the schema refuses is refused by the name of its key.
+/// Checks that a value that violates the schema is rejected by the name of its key.
 pub(super) fn wrong_values(
     bench: &Bench,
     interface: &str,
@@ -51,7 +51,7 @@ pub(super) fn wrong_values(
     let options = bench.options(interface);
     let mistakes = schema(bench, interface)?.mistakes(&options);
     if mistakes.is_empty() {
-        return Err(not_applicable("its schema takes any value for each key"));
+        return Err(not_applicable("its schema accepts any value for each key"));
     }
     for (key, wrong) in mistakes {
         bench.answering(http::StatusCode::BAD_REQUEST);
@@ -60,8 +60,8 @@ pub(super) fn wrong_values(
     Ok(())
 }
 
-/// The configuration in the tag wins over the options, field by field, and `0` is a value like any
-/// other: what is sent for the two together is what is sent for what they come to.
+/// Checks that the tag overrides the options field by field, also with `0`: options with a tag must send
+/// the same requests as the merged options.
 pub(super) fn tag(
     bench: &Bench,
     interface: &str,
@@ -84,7 +84,7 @@ pub(super) fn tag(
     let overridden = with(&base, first, &json!(0));
     let expected = sent(&overridden, None);
     if expected.is_empty() || expected == sent(&base, None) {
-        return Err(not_applicable("what it sends first does not show its options"));
+        return Err(not_applicable("its first request does not contain its options"));
     }
     let came = sent(&base, Some(&json!({first.clone(): 0})));
     expect(came == expected, &format!("the tag {TAG} with {first} = 0 to send {}", show(&expected)), || {
@@ -92,21 +92,21 @@ pub(super) fn tag(
     })
 }
 
-/// What was sent to change something, without what is drawn anew each time.
+/// Returns the bodies of all requests other than GET, with nonces replaced.
 fn changes(seen: &[Seen]) -> Vec<String> {
     let changing = seen.iter().filter(|one| one.method != http::Method::GET);
-    changing.map(|one| steady(&String::from_utf8_lossy(&one.body))).collect()
+    changing.map(|one| without_nonces(&String::from_utf8_lossy(&one.body))).collect()
 }
 
-/// A text without the long hexadecimal runs that nonces are.
-fn steady(text: &str) -> String {
-    let mut steady = String::new();
+/// Replaces each hexadecimal word of at least 12 digits, which is a nonce.
+fn without_nonces(text: &str) -> String {
+    let mut result = String::new();
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
         let is_nonce = bare.len() >= 12 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
-        steady.push_str(if is_nonce { "…" } else { word });
+        result.push_str(if is_nonce { "…" } else { word });
     }
-    steady
+    result
 }
 
 fn show(sent: &[String]) -> String {

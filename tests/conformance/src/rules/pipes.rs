@@ -18,14 +18,14 @@ use crate::specs;
 const PIPES: &str = "pipes";
 const RUN: &str = "8c1f7a52-0000-4000-8000-000000000004";
 const NONCE: &str = "c0ffee123456";
-/// Lines of a script that says much.
+/// The number of lines that the script with long output prints.
 const LINES: usize = 200;
 
 pub(super) const RULES: [Rule; 14] = [
     Rule {
         interface: PIPES,
-        name: "an option that it does not know is refused by its name, before anything is asked",
-        reason: "a misspelt key would be passed over, and the script run without it",
+        name: "an unknown option is rejected by name before any request is sent",
+        reason: "a misspelled key would be ignored and the script would run without it",
         needs: Nothing,
         run: |bench| {
             options::unknown_key(bench, PIPES, |options| {
@@ -35,8 +35,8 @@ pub(super) const RULES: [Rule; 14] = [
     },
     Rule {
         interface: PIPES,
-        name: "an option of the wrong type is refused by its name, before anything is asked",
-        reason: "a script that cannot be meant must not begin",
+        name: "an option of the wrong type is rejected by name before any request is sent",
+        reason: "a script with invalid options must not start",
         needs: Nothing,
         run: |bench| {
             options::wrong_values(bench, PIPES, |options| {
@@ -46,85 +46,85 @@ pub(super) const RULES: [Rule; 14] = [
     },
     Rule {
         interface: PIPES,
-        name: "a script is planned without a request, and another nonce names another job",
-        reason: "what was planned can be stopped although nothing came back from its launch",
+        name: "planning a script sends no request, and another nonce gives another job",
+        reason: "a planned script can be terminated even if the response of its launch was lost",
         needs: Nothing,
         run: plan,
     },
     Rule {
         interface: PIPES,
-        name: "a service that is away is unavailable, and ends no script",
-        reason: "a script goes on while Ray's dashboard restarts",
+        name: "a 500 response is reported as unavailable, not as the end of a script",
+        reason: "a script keeps running while Ray's dashboard restarts",
         needs: Nothing,
         run: away,
     },
     Rule {
         interface: PIPES,
-        name: "no text in a script makes it trap",
-        reason: "entrypoints, labels and environments are whatever users write",
+        name: "no text in a script spec causes a trap",
+        reason: "users write entrypoints, labels and environments",
         needs: Nothing,
         run: texts,
     },
     Rule {
         interface: PIPES,
-        name: "no options and no reference make it trap",
-        reason: "a trap is a defect, and tells a user nothing",
+        name: "no content of options or references causes a trap",
+        reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
         run: anything,
     },
     Rule {
         interface: PIPES,
-        name: "a script is waited for, and its success has exit code 0",
-        reason: "the asset is materialised when its script has succeeded",
+        name: "waiting for a successful script returns succeeded with exit code 0",
+        reason: "the asset is materialized when its script succeeds",
         needs: Service,
         run: success,
     },
     Rule {
         interface: PIPES,
-        name: "a script that fails has failed, with its exit code",
-        reason: "the asset must fail, and the code tells people why",
+        name: "a failing script is reported as failed with its exit code",
+        reason: "the asset must fail, and the exit code helps users to find the cause",
         needs: Service,
         run: failure,
     },
     Rule {
         interface: PIPES,
-        name: "each line is passed on once and in order, as the bytes it is, also the last without an end",
-        reason: "Dagster's messages are lines among others, and none may be lost or doubled",
+        name: "each line is reported once, in order and byte for byte, including a last line without a newline",
+        reason: "Dagster Pipes messages are lines of the output, and none may be lost or repeated",
         needs: Service,
         run: lines,
     },
     Rule {
         interface: PIPES,
-        name: "a connection that breaks again and again loses no line and doubles none",
-        reason: "scripts run for hours, and networks do not",
+        name: "no line is lost or repeated when connections break repeatedly",
+        reason: "scripts run for hours, and connections break in that time",
         needs: Service,
         run: cut,
     },
     Rule {
         interface: PIPES,
-        name: "from where it came to, following says nothing twice",
-        reason: "a process that is restarted goes on where it was",
+        name: "following from the returned position repeats no output",
+        reason: "a restarted process continues from its last position",
         needs: Service,
         run: resumed,
     },
     Rule {
         interface: PIPES,
-        name: "a launch whose answer is lost leads to one job",
-        reason: "networks break after a request as often as before",
+        name: "a launch whose response is lost creates one job",
+        reason: "a connection can break after the service has applied the request",
         needs: Service,
         run: lost,
     },
     Rule {
         interface: PIPES,
-        name: "a terminated script ends, and says how; to do it again is no error",
-        reason: "a canceled run must not leave its scripts behind",
+        name: "a terminated script is reported as stopped, and terminating again succeeds",
+        reason: "a canceled run must not leave scripts running",
         needs: Service,
         run: terminate,
     },
     Rule {
         interface: PIPES,
-        name: "no error and no log line holds what opens the session",
-        reason: "they end up in Dagster's event log, which more people read",
+        name: "no error or log line contains the values that open a Pipes session",
+        reason: "both end up in Dagster's event log, which more people can read",
         needs: Nothing,
         run: |bench| expect_no_leak(bench, PIPES),
     },
@@ -133,7 +133,7 @@ pub(super) const RULES: [Rule; 14] = [
 fn spec(bench: &Bench, run_id: &str, nonce: &str, python: &str) -> Verdict<Json> {
     specs::script(bench, run_id, nonce, python)
         .map(|script| json!({"script": script}))
-        .ok_or_else(|| not_applicable("its options have no `entrypoint` that the kit knows"))
+        .ok_or_else(|| not_applicable("its options have no `entrypoint` that the conformance tests know"))
 }
 
 fn plan(bench: &Bench) -> Verdict {
@@ -155,9 +155,9 @@ fn away(bench: &Bench) -> Verdict {
         return Err(not_applicable("it sends no request for the status of scripts"));
     }
     match &called.result {
-        // It would have hoped for longer, until it was told to give up.
+        // The component retries for longer than this rule waits, so the call was canceled.
         Err(CallError::Answered { error, .. }) if matches!(**error, Error::Cancelled) => Ok(()),
-        _ => expect_unavailable(&called, "a script that cannot be looked at"),
+        _ => expect_unavailable(&called, "a script that cannot be read"),
     }
 }
 
@@ -191,7 +191,7 @@ fn anything(bench: &Bench) -> Verdict {
     hostile::anything(bench, "pipes.terminate", |any| json!({"job": job(any)}))
 }
 
-/// Launches a script and waits for its end.
+/// Launches a script and waits for its end. Returns the job and its status.
 fn finished(bench: &Bench, python: &str) -> Verdict<(Json, Json)> {
     let job =
         bench.call("pipes.launch", &spec(bench, &specs::run_id(), &specs::nonce(), python)?).answer()?;
@@ -214,19 +214,21 @@ fn failure(bench: &Bench) -> Verdict {
     expect(status(&ended, 0).1 == "failed", "failed", || ended.to_string())?;
     match ended["exit_code"].as_i64() {
         Some(3) => Ok(()),
-        None => Err(not_applicable("what it runs scripts with tells no exit code")),
+        None => Err(not_applicable("its status of a script has no exit code")),
         Some(other) => Err(differs("exit code 3", other.to_string())),
     }
 }
 
-/// Ray opens the file of a job's output, starts the job, and only then writes a line of its own there
-/// (`JobSupervisor._exec_entrypoint`): a script that is quick comes first, and a log that was read
-/// to its end grows. So where the output is a file, the script gives that line a second.
+/// Python code that waits up to one second for Ray's own line in the output file.
+///
+/// Ray opens the output file of a job, starts the job, and only then writes a line of its own
+/// (`JobSupervisor._exec_entrypoint`). A fast script would print before that line, and the log would grow
+/// after it was read to its end.
 const AFTER_RAY: &str = "import os, time; o = '/proc/self/fd/1'; [time.sleep(0.02) for _ in range(50) \
      if os.path.isfile(o) and b'entrypoint' not in open(o, 'rb').read()]";
 
-/// What the script says that says much, and what has to come of it.
-fn much() -> (String, Vec<Vec<u8>>) {
+/// Returns a script with long output, and the lines that it prints.
+fn long_output() -> (String, Vec<Vec<u8>>) {
     let python = format!(
         "{AFTER_RAY}; import sys; w = sys.stdout.buffer.write; [w(b'line %d of many\\n' % n) for n in range({LINES})]; \
          w(bytes([255, 254, 10])); w(bytes([10])); w(b'the last one')"
@@ -238,15 +240,15 @@ fn much() -> (String, Vec<Vec<u8>>) {
     (python, lines)
 }
 
-/// Of the output, the lines that are the script's own: Ray may say something before them.
-fn own(output: &[u8]) -> Vec<Vec<u8>> {
+/// Returns the lines of the output from the script's first line on. Ray may print lines before it.
+fn script_lines(output: &[u8]) -> Vec<Vec<u8>> {
     let text = output.strip_suffix(b"\n").unwrap_or(output);
     let lines: Vec<Vec<u8>> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let first = lines.iter().position(|line| line.starts_with(b"line 0 of")).unwrap_or(0);
     lines[first..].to_vec()
 }
 
-/// The first place at which two lists of lines differ.
+/// Describes the first position at which two lists of lines differ.
 fn difference(expected: &[Vec<u8>], came: &[Vec<u8>]) -> Option<String> {
     let show = |line: Option<&Vec<u8>>| match line {
         Some(line) => format!("{:?}", String::from_utf8_lossy(line)),
@@ -254,7 +256,7 @@ fn difference(expected: &[Vec<u8>], came: &[Vec<u8>]) -> Option<String> {
     };
     let at = (0..expected.len().max(came.len())).find(|at| expected.get(*at) != came.get(*at))?;
     Some(format!(
-        "{} lines, of which line {at} is {} and not {}",
+        "{} lines; line {at} is {}, expected {}",
         came.len(),
         show(came.get(at)),
         show(expected.get(at))
@@ -265,14 +267,14 @@ fn follow_and_compare(bench: &Bench, job: &Json, expected: &[Vec<u8>]) -> Verdic
     let called = bench.call("pipes.follow", &json!({"job": job}));
     let reached = called.answer()?;
     expect(reached["complete"] == true, "a complete output", || reached.to_string())?;
-    match difference(expected, &own(&called.output())) {
+    match difference(expected, &script_lines(&called.output())) {
         None => Ok(reached),
-        Some(text) => Err(differs(format!("{} lines as they were written", expected.len()), text)),
+        Some(text) => Err(differs(format!("{} lines as the script wrote them", expected.len()), text)),
     }
 }
 
 fn lines(bench: &Bench) -> Verdict {
-    let (python, expected) = much();
+    let (python, expected) = long_output();
     let script = spec(bench, &specs::run_id(), &specs::nonce(), &python)?;
     let job = bench.call("pipes.launch", &script).answer()?;
     bench.leave("pipes.terminate", json!({"job": job}));
@@ -281,7 +283,7 @@ fn lines(bench: &Bench) -> Verdict {
 }
 
 fn cut(bench: &Bench) -> Verdict {
-    let (python, expected) = much();
+    let (python, expected) = long_output();
     let (job, _) = finished(bench, &python)?;
     bench.weather(Weather::Cut { times: 3, after: 1_500 });
     follow_and_compare(bench, &job, &expected)?;
@@ -292,13 +294,13 @@ fn cut(bench: &Bench) -> Verdict {
 }
 
 fn resumed(bench: &Bench) -> Verdict {
-    let (python, expected) = much();
+    let (python, expected) = long_output();
     let (job, _) = finished(bench, &python)?;
     let reached = follow_and_compare(bench, &job, &expected)?;
     let again = bench.call("pipes.follow", &json!({"job": job, "from": reached["position"]}));
     again.answer()?;
-    let said = again.output();
-    expect(said.is_empty(), "nothing more", || String::from_utf8_lossy(&said).into_owned())
+    let output = again.output();
+    expect(output.is_empty(), "no more output", || String::from_utf8_lossy(&output).into_owned())
 }
 
 fn lost(bench: &Bench) -> Verdict {
@@ -332,5 +334,5 @@ fn terminate(bench: &Bench) -> Verdict {
     expect(status(&ended, 0).1 == "stopped", "stopped", || ended.to_string())?;
     let again = bench.call("pipes.terminate", &json!({"job": job})).answer()?;
     let state = status(&again, 0).1;
-    expect(matches!(state, "stopped" | "missing"), "stopped, as before", || state.to_owned())
+    expect(matches!(state, "stopped" | "missing"), "stopped or missing", || state.to_owned())
 }

@@ -1,8 +1,8 @@
-//! The contract's text, which goes into a project: the packages side by side, as tools look for them.
+//! The WIT files of the contract, which a new project contains in the layout that WIT tools expect.
 
 macro_rules! files {
     ($($to:literal <- $from:literal,)*) => {
-        /// Each file's place below `wit/deps`, and its text.
+        /// Each file's path below `wit/deps`, and its text.
         pub(super) const FILES: &[super::Template] =
             &[$(($to, include_str!(concat!("../../../../../wit/", $from)))),*];
         #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_contract_goes_along() {
+    fn project_contains_all_wit_files() {
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
         for package in ["deps", "host", "backend"] {
             for entry in fs::read_dir(wit.join(package)).unwrap() {

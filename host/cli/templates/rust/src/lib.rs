@@ -1,9 +1,8 @@
-//! The backend {{name}}: Dagster runs and steps as processes of the machine that Dagster is on.
+//! The backend {{name}}: executes Dagster runs and steps as processes on Dagster's machine.
 //!
-//! It works as it is. To bring Dagster to infrastructure of your own, put its requests where this
-//! file calls [`processes`].
+//! To use another infrastructure, replace the calls of [`processes`].
 
-// Natively the exports are not called, only tested.
+// In native tests the exports are not called.
 #![cfg_attr(not(target_family = "wasm"), allow(dead_code))]
 
 mod options;
@@ -20,10 +19,10 @@ use wasi::logging::logging::{Level, log};
 
 use options::Options;
 
-/// The component. Each call gets a fresh instance: what has to last is a record, such as a `JobRef`.
+/// The component. Each call gets a new instance, so state belongs in a record such as `JobRef`.
 struct Backend;
 
-// A native linker cannot name a component's exports.
+// A native linker does not accept the names of a component's exports.
 #[cfg(target_family = "wasm")]
 export!(Backend);
 
@@ -32,7 +31,7 @@ impl describe::Guest for Backend {
         Description {
             name: "{{name}}".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Runs and steps as processes of this machine.".to_owned(),
+            summary: "Executes runs and steps as processes on this machine.".to_owned(),
             options: vec![
                 (Role::Launcher, options::schema()),
                 (Role::Executor, options::schema()),
@@ -46,7 +45,7 @@ impl launcher::Guest for Backend {
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
         let options = options::merged(&run.options, &run.tags)?;
         let name = run_name(&run.run_id, run.attempt);
-        // A launch can be repeated, because its answer was lost: it finds what is there.
+        // A launch is repeated if its response was lost, so look for the running process first.
         if matches!(processes::look(&name), State::Absent) {
             start(&name, &run.command, options)?;
         }
@@ -80,7 +79,7 @@ impl launcher::Guest for Backend {
             State::Ended(_) => Ok(Termination::AlreadyEnded),
             State::Absent if run.job.details.is_none() => Ok(Termination::Missing),
             State::Absent => Err(Error::NotFound(format!(
-                "{name} was started by another process of Dagster, and only that one can stop it"
+                "{name} was started by another Dagster process, and only that process can stop it"
             ))),
         }
     }
@@ -115,7 +114,7 @@ impl executor::Guest for Backend {
         let options = options::merged(&step.options, &step.tags)?;
         let name = step_name(&step);
         match start(&name, &step.command, options) {
-            // It runs already.
+            // A conflict means that the step is already running.
             Ok(()) | Err(Error::Conflict(_)) => Ok(reference(step, launched(name))),
             Err(error) => Err(error),
         }
@@ -147,7 +146,7 @@ impl executor::Guest for Backend {
     }
 
     fn finish(_run_id: String, _options: String) -> Result<(), Error> {
-        // The steps of a run share nothing that was made for them.
+        // The steps of a run share no resources.
         Ok(())
     }
 }
@@ -156,7 +155,7 @@ fn run_name(run_id: &str, attempt: u32) -> String {
     format!("run:{run_id}:{attempt}")
 }
 
-/// A name is a function of what it names, so that a lost reference can be made again.
+/// Returns a name that depends only on the step, so that a lost reference can be rebuilt.
 fn step_name(step: &StepSpec) -> String {
     format!("step:{}:{}:{}", step.run_id, step.step_key, step.attempt)
 }
@@ -167,18 +166,18 @@ fn start(name: &str, worker: &WorkerCommand, options: Options) -> Result<(), Err
     Ok(())
 }
 
-/// The worker's command: Dagster's own command line, for the program that the manifest grants.
+/// Returns Dagster's command line for the program that the manifest grants.
 fn command(worker: &WorkerCommand, options: Options) -> Result<Command, Error> {
     let Some(at) = worker.argv.iter().position(|word| word == "api") else {
         return Err(Error::Unsupported(format!(
-            "the command {:?} is none of Dagster's",
+            "{:?} is not a Dagster command",
             worker.argv
         )));
     };
     let mut args = vec!["-m".to_owned(), "dagster".to_owned()];
     args.extend(worker.argv.iter().skip(at).cloned());
     args.extend(worker.payload.clone());
-    // What the worker needs comes last, and wins.
+    // The worker's variables come last and take precedence.
     let env = options
         .env_vars
         .into_iter()
@@ -199,7 +198,7 @@ fn job(name: String) -> JobRef {
     }
 }
 
-/// The details tell it from what was only named, and never launched.
+/// Returns a reference with details, which mark a job that was launched.
 fn launched(name: String) -> JobRef {
     JobRef {
         details: Some(r#"{"launched": true}"#.to_owned()),
@@ -239,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_is_run_by_the_program_that_the_manifest_grants() {
+    fn worker_command_uses_the_granted_program() {
         let worker = WorkerCommand {
             argv: ["/usr/bin/python3", "-m", "dagster", "api", "execute_run"]
                 .map(str::to_owned)

@@ -1,4 +1,4 @@
-//! What users write: `backend_config`, the fields that the Python package has, and the tag
+//! The options of users: `backend_config`, the launcher's and executor's fields, and the tag
 //! `dagster-ray/config`, which overrides both.
 
 use serde::Deserialize;
@@ -9,10 +9,10 @@ use crate::wasi::config::store;
 
 const TAG: &str = "dagster-ray/config";
 
-/// A setting is read once from `backend_config`, and does not come with each run and step.
+/// A setting comes from `backend_config`, and is not passed with each run and step.
 pub(crate) const GRACE: &str = "stop_grace_seconds";
 pub(crate) const GRACE_IS: &str =
-    "How long a process may take to end before it is killed. Default: 10.";
+    "Seconds that a process may take to end before it is killed. Default: 10.";
 const GRACE_SECONDS: f64 = 10.0;
 
 /// The options of a run or step.
@@ -24,13 +24,13 @@ pub(crate) struct Options {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
-    // The Python package has acted on it already.
+    // The Python package has already evaluated it.
     #[serde(rename = "enabled")]
     _enabled: Option<bool>,
     env_vars: Vec<String>,
 }
 
-/// The JSON schema of what [`merged`] takes. Dagster shows its errors before anything is launched.
+/// Returns the JSON schema of the options.
 pub(crate) fn schema() -> String {
     json!({
         "type": "object",
@@ -46,7 +46,7 @@ pub(crate) fn schema() -> String {
     .to_string()
 }
 
-/// The options, overridden by the tag, key by key.
+/// Returns the options, overridden by each key of the tag.
 pub(crate) fn merged(options: &str, tags: &[(String, String)]) -> Result<Options, Error> {
     let mut fields = object("options", options)?;
     if let Some((_, tag)) = tags.iter().find(|(name, _)| name == TAG) {
@@ -68,10 +68,10 @@ pub(crate) fn merged(options: &str, tags: &[(String, String)]) -> Result<Options
         return Err(Error::InvalidConfig(mistakes));
     }
     let written: Written = serde_json::from_value(fields.into())
-        .map_err(|error| invalid("options", &error.to_string(), "write what the schema has"))?;
+        .map_err(|error| invalid("options", &error.to_string(), "see the options' schema"))?;
     let pair = |(place, entry): (usize, &String)| match entry.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        // Not the entry itself: it may hold a secret, and errors are shown to many.
+        // Do not show the entry: it may contain a secret.
         None => Err(invalid(
             &format!("env_vars[{place}]"),
             "has no `=`",
@@ -84,7 +84,7 @@ pub(crate) fn merged(options: &str, tags: &[(String, String)]) -> Result<Options
     })
 }
 
-/// How long a process may take to end.
+/// Returns how long a process may take to end, in milliseconds.
 pub(crate) fn grace_ms() -> Result<u64, Error> {
     let seconds = match store::get(GRACE).ok().flatten() {
         None => GRACE_SECONDS,
@@ -96,7 +96,7 @@ pub(crate) fn grace_ms() -> Result<u64, Error> {
                 invalid(
                     GRACE,
                     &format!("is {text}"),
-                    "write seconds, less than 3600",
+                    "write a number of seconds below 3600",
                 )
             })?,
     };
@@ -106,11 +106,11 @@ pub(crate) fn grace_ms() -> Result<u64, Error> {
 fn object(path: &str, text: &str) -> Result<Map<String, Value>, Error> {
     match serde_json::from_str(text) {
         Ok(Value::Object(mut fields)) => {
-            // What is null is as good as not there.
+            // A null value counts as not set.
             fields.retain(|_, value| !value.is_null());
             Ok(fields)
         }
-        _ => Err(invalid(path, "is no JSON object", "write {} for nothing")),
+        _ => Err(invalid(path, "is not a JSON object", "write {} for none")),
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tag_wins_and_mistakes_are_named() {
+    fn tag_overrides_options_and_errors_name_their_fields() {
         let tag = |text: &str| [(TAG.to_owned(), text.to_owned())];
         let options = merged(r#"{"env_vars": ["A=1"]}"#, &tag(r#"{"env_vars": ["A=2"]}"#))
             .ok()
@@ -136,7 +136,7 @@ mod tests {
         let Err(Error::InvalidConfig(mistakes)) =
             merged("{}", &tag(r#"{"num_cpus": 1, "env_vars": 2}"#))
         else {
-            panic!("a mistake went through");
+            panic!("invalid options were accepted");
         };
         assert_eq!(
             mistakes

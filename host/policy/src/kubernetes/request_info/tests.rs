@@ -1,4 +1,4 @@
-//! The table of Kubernetes' own test (`requestinfo_test.go`), what is refused, and properties.
+//! Cases of Kubernetes' own test (`requestinfo_test.go`), rejected requests, and properties.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn shown(method: &str, uri: &str) -> String {
 }
 
 #[test]
-fn resources_are_read_as_the_api_server_reads_them() {
+fn requests_are_parsed_like_the_api_server() {
     for (method, uri, expected) in [
         ("GET", "/api/v1/namespaces", "list \"\" v1 namespaces ns=- name=-"),
         ("GET", "/api/v1/namespaces/other", "get \"\" v1 namespaces ns=other name=other"),
@@ -54,14 +54,14 @@ fn resources_are_read_as_the_api_server_reads_them() {
         ("GET", "/api/v1/pods?watch=0&watch=1", "list \"\" v1 pods ns=- name=-"),
         ("GET", "/api/v1/pods?watch=FALSE", "list \"\" v1 pods ns=- name=-"),
         ("GET", "/api/v1/pods?limit=5&labelSelector=a%3Db", "list \"\" v1 pods ns=- name=-"),
-        // A watch of one object is a get to the API server.
+        // The API server treats a watch of one object as a get.
         ("GET", "/api/v1/namespaces/n/pods/p?watch=1", "get \"\" v1 pods ns=n name=p"),
         (
             "GET",
             "/api/v1/namespaces/n/services/x:8265/proxy/api",
             "get \"\" v1 services/proxy ns=n name=x:8265",
         ),
-        // The virtual authority is not part of what is decided on.
+        // The virtual authority is ignored.
         ("GET", "http://kubernetes.internal/api/v1/pods/x", "get \"\" v1 pods ns=- name=x"),
         ("GET", "/%61pi/v1/p%6Fds", "list \"\" v1 pods ns=- name=-"),
         ("GET", "/version", "free /version"),
@@ -71,7 +71,7 @@ fn resources_are_read_as_the_api_server_reads_them() {
 }
 
 #[test]
-fn what_two_readers_could_read_differently_is_refused() {
+fn ambiguous_requests_are_rejected() {
     for (method, uri, expected) in [
         ("GET", "/api/v1/namespaces/ray/../secrets", "dot segment"),
         ("GET", "/api/v1/namespaces/ray/%2e%2E/secrets", "dot segment"),
@@ -88,7 +88,7 @@ fn what_two_readers_could_read_differently_is_refused() {
         ("GET", "/api/v1/watch/pods", "deprecated"),
         ("GET", "/apis/ray.io/v1/watch/namespaces/n/rayclusters", "deprecated"),
         ("GET", "/api/v1/proxy/namespaces/n/pods/x", "deprecated"),
-        ("GET", "/api/v1/pods?watch=%", "escapes nothing"),
+        ("GET", "/api/v1/pods?watch=%", "is not an escape"),
         ("GET", "/api/v1/pods?a=1;watch=1", "semicolon"),
         ("OPTIONS", "/api/v1/pods", "no verb for OPTIONS"),
         ("CONNECT", "/api/v1/pods", "no verb for CONNECT"),
@@ -106,8 +106,8 @@ fn what_two_readers_could_read_differently_is_refused() {
     }
 }
 
-/// How the API server reads a path that it received: decoded, cut at slashes, empty ends gone.
-fn as_the_server(
+/// Parses a path like the API server: decoded, split at slashes, without empty ends.
+fn parse_like_the_api_server(
     method: &str,
     sent: &PathAndQuery,
 ) -> Option<(String, String, Option<String>, Option<String>)> {
@@ -150,21 +150,21 @@ fn piece() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn nothing_that_a_uri_can_hold_is_a_panic(text in "/[ -~]{0,60}", method in "[A-Z]{1,8}") {
+    fn no_uri_panics(text in "/[ -~]{0,60}", method in "[A-Z]{1,8}") {
         if let Ok(uri) = text.parse::<Uri>() {
             let _ = parse(&method.parse().unwrap(), &uri);
         }
     }
 
     #[test]
-    fn the_server_reads_what_was_decided_on(pieces in prop::collection::vec(piece(), 1..9)) {
+    fn the_api_server_sees_the_authorized_request(pieces in prop::collection::vec(piece(), 1..9)) {
         let text = format!("/{}", pieces.join("/"));
         if let Ok(uri) = text.parse::<Uri>()
             && let Ok(Parsed { info: Some(info), target }) = parse(&Method::GET, &uri)
         {
-            let server = as_the_server("GET", &target);
+            let server = parse_like_the_api_server("GET", &target);
             prop_assert_eq!(server, Some((info.group.clone(), info.resource.clone(), info.namespace.clone(), info.name.clone())));
-            // What is sent is read alike when it is read again.
+            // Parsing the rebuilt path again gives the same result.
             let again: Uri = target.as_str().parse().unwrap();
             prop_assert_eq!(parse(&Method::GET, &again), Ok(Parsed { info: Some(info), target }));
         }

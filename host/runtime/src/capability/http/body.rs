@@ -1,4 +1,4 @@
-//! Response bodies with a limit on their length and on how long they may be quiet.
+//! Response bodies with a size limit and an idle timeout.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,12 +10,12 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// How many bytes a body may have.
+/// The size limit of a body, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Room {
-    /// So many in all.
+    /// Limits the whole body.
     Body(u64),
-    /// So many in each line, and any number of lines.
+    /// Limits each line. The number of lines is not limited.
     Line(u64),
 }
 
@@ -36,7 +36,7 @@ where
 }
 
 impl<B> Limited<B> {
-    /// Whether so many bytes more still fit.
+    /// Counts the data against the limit, and returns whether it fits.
     fn takes(&mut self, data: &[u8]) -> bool {
         let fits = |left: &mut u64, length: usize| match left.checked_sub(length as u64) {
             Some(rest) => {
@@ -103,7 +103,7 @@ struct Cut {
     left: u64,
 }
 
-/// A body whose connection breaks after so many bytes.
+/// Returns a body that fails after `after` bytes as if the connection broke.
 pub(crate) fn cut(incoming: WasiBody, after: u64) -> WasiBody {
     Cut { incoming, left: after }.boxed_unsync()
 }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_counted_as_a_whole_or_line_by_line() {
+    async fn limits_apply_to_the_whole_body_or_to_each_line() {
         assert_eq!(read(Room::Body(6), &["abc", "def"]).await.unwrap(), 6);
         assert!(read(Room::Body(5), &["abc", "def"]).await.is_err());
         assert_eq!(read(Room::Line(3), &["abc\nde", "f\n", "\nabc\nabc"]).await.unwrap(), 16);

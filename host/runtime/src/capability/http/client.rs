@@ -1,4 +1,4 @@
-//! The connections of the process: kept open and shared by all calls.
+//! HTTP clients, whose connections all calls of the process share.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -22,17 +22,17 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 pub(super) type Connector = HttpsConnector<HttpConnector<Guarded>>;
 
-/// How long an unused connection is kept. Ray's dashboard closes one after 75 s.
+/// How long an idle connection is kept. Ray's dashboard closes idle connections after 75 s.
 const IDLE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// Bytes of an answer's head. hyper takes a hundred fields at the most, too.
+/// Maximum size of a response head, in bytes. hyper also limits it to 100 header fields.
 const HEAD: usize = 64 << 10;
 
 type Pool = Client<Connector, WasiBody>;
 
-/// One client for each way of checking certificates and addresses: a connection that was made under
-/// a wider rule serves no request that a narrower one holds for.
+/// One client per certificate verification and allowed networks, so that no request uses a connection
+/// that was opened under weaker rules.
 #[derive(Clone, Default)]
 pub(crate) struct Clients(Arc<Mutex<BTreeMap<(Verify, Reach), Pool>>>);
 
@@ -96,7 +96,7 @@ fn configuration() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVe
         .map_err(|error| Error::InternalError(Some(error.to_string())))
 }
 
-/// `verify: false`, which the operator has to write.
+/// Accepts every certificate, for `verify: false`.
 #[derive(Debug)]
 struct Unchecked(Arc<rustls::crypto::CryptoProvider>);
 
@@ -145,18 +145,19 @@ impl rustls::client::danger::ServerCertVerifier for Unchecked {
     }
 }
 
-/// Looks at the addresses that a granted name resolves to, for each connection anew: those that were
-/// looked at are those that are connected to, whatever DNS says a moment later. An address that is
-/// written as such is not resolved.
+/// A resolver that returns only allowed addresses of a granted host name.
+///
+/// Each connection uses the addresses that were checked, so DNS rebinding has no effect. A literal IP
+/// address is not resolved.
 #[derive(Clone)]
 pub(super) struct Guarded {
     resolver: GaiResolver,
     reach: Reach,
 }
 
-/// A name resolves to nothing that it may.
+/// A host name resolves only to addresses that are not allowed.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} resolves to {address}, which it may not")]
+#[error("{name} resolves to {address}, which is not allowed")]
 struct Prohibited {
     name: String,
     address: IpAddr,
@@ -190,7 +191,7 @@ impl tower_service::Service<Name> for Guarded {
     }
 }
 
-/// What of an error is a refusal to connect to an address: what it was, and the grant for it.
+/// Returns the target and the missing grant, if an error is a denied address that a grant could allow.
 pub(super) fn prohibited(error: &hyper_util::client::legacy::Error) -> Option<(String, String)> {
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(cause) = source {
@@ -204,8 +205,9 @@ pub(super) fn prohibited(error: &hyper_util::client::legacy::Error) -> Option<(S
     None
 }
 
-/// The TLS error that an error is, or that hides inside it: an I/O error names the source of what it
-/// wraps as its own, and may wrap another one.
+/// Returns the TLS error that an error is or wraps.
+///
+/// `io::Error::source` skips the wrapped error, so `get_ref` is needed. I/O errors may be nested.
 pub(crate) fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref() {
         return Some(tls);
@@ -213,7 +215,7 @@ pub(crate) fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a r
     tls_error(error.downcast_ref::<io::Error>()?.get_ref()?)
 }
 
-/// What went wrong, in the terms that a component decides on.
+/// Converts a client error to an error of `wasi:http`.
 pub(crate) fn explain(error: hyper_util::client::legacy::Error) -> Error {
     let connecting = error.is_connect();
     let mut source: Option<&(dyn StdError + 'static)> = Some(&error);

@@ -1,4 +1,4 @@
-//! What the host adds to a request that a component never sees.
+//! Credentials that the host adds to requests. Components never see them.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub(super) fn add(authority: &Authority, headers: &mut HeaderMap) {
     }
 }
 
-/// What would be added: the values alone.
+/// Returns the values of the credentials for an authority.
 pub(super) fn of(authority: &Authority) -> Vec<String> {
     let mut values: Vec<String> =
         authority.headers.iter().filter_map(|(_, value)| value.to_str().ok().map(str::to_owned)).collect();
@@ -28,9 +28,10 @@ pub(super) fn of(authority: &Authority) -> Vec<String> {
     values
 }
 
-/// Ray's token, from where Ray's own client takes it, in its order: `RAY_AUTH_TOKEN`, the file that
-/// `RAY_AUTH_TOKEN_PATH` names, `~/.ray/auth_token`. It is read for each request, because a local
-/// head that was just started has just written it.
+/// Returns Ray's authentication token, from the same sources and in the same order as Ray's client:
+/// `RAY_AUTH_TOKEN`, the file that `RAY_AUTH_TOKEN_PATH` names, `~/.ray/auth_token`.
+///
+/// The token is read for each request, because a local head writes it when it starts.
 fn ray_token() -> Option<String> {
     if std::env::var("RAY_AUTH_MODE").is_ok_and(|mode| mode.eq_ignore_ascii_case("disabled")) {
         return None;

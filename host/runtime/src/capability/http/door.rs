@@ -1,4 +1,4 @@
-//! Where a request that policy allows goes, and who sees it on its way out.
+//! The HTTP egress pipeline: interceptor, cassette and route of an allowed request.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use super::{Denials, Waits, credentials};
 use crate::bindings::dagster_ray::host::model::Denial;
 use crate::capability::kubernetes::{self, Admitted, Cluster, Services};
 
-/// Who sees requests on their way out. Mostly nobody does, and then they are not held up.
+/// The egress pipeline. Without interceptor and cassette, requests are streamed directly.
 #[derive(Clone, Default)]
 pub(crate) struct Door {
     pub(crate) intercept: Option<Arc<dyn Intercept>>,
     pub(crate) tape: Option<Tape>,
 }
 
-/// Where a request goes.
+/// The destination of a request.
 pub(super) enum Route {
     Kubernetes(Arc<Cluster>, Admitted),
     Service(Services, Option<Authority>),
@@ -33,7 +33,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// What is added to the request, and so must not be found in a recording.
+    /// Returns the credentials that are added to the request and must not be recorded.
     fn credentials(&self) -> Vec<String> {
         match self {
             Self::Kubernetes(..) | Self::Service(_, None) => Vec::new(),
@@ -43,8 +43,8 @@ impl Route {
         }
     }
 
-    /// How much of an answer is taken. A watch goes on for as long as its call; each of its events
-    /// is one line.
+    /// Returns the limit of the response body. A watch lasts as long as its call, and each event is one
+    /// line.
     fn room(&self, response_bytes: u64) -> Room {
         match self {
             Self::Kubernetes(_, admitted) if admitted.is_watch() => Room::Line(response_bytes),
@@ -87,7 +87,7 @@ impl Route {
 }
 
 impl Door {
-    /// Sends a request, past whoever stands at the door.
+    /// Sends a request through the interceptor and the cassette.
     pub(super) async fn pass(
         self,
         route: Route,
@@ -128,7 +128,7 @@ impl Door {
         }
         let response = outcome?;
         if fate == Fate::LoseAnswer {
-            // Read to its end, so that what was asked for has certainly been done.
+            // Read the response to its end, so that the server has certainly applied the request.
             response.into_body().collect().await?;
             return Err(Error::ConnectionTerminated);
         }
@@ -145,7 +145,7 @@ fn whole(bytes: Bytes) -> WasiBody {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// An answer to come, with nothing left to do for the connection.
+/// Converts a future response to the type that wasmtime expects, without further connection work.
 pub(super) fn answered(
     response: impl Future<Output = Result<Response<WasiBody>, Error>> + Send + 'static,
 ) -> Box<dyn Future<Output = Result<super::Answer, Error>> + Send> {

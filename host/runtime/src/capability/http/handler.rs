@@ -1,4 +1,4 @@
-//! `wasi:http/outgoing-handler`, which takes what it is given.
+//! `wasi:http/outgoing-handler` that frees the request options.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -14,8 +14,10 @@ const INTERFACE: &str = "wasi:http/outgoing-handler@0.2.12";
 type Arguments = (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>);
 type Answer = Result<Resource<HostFutureIncomingResponse>, ErrorCode>;
 
-/// Links it in the place of the one of `wasmtime-wasi-http`, which uses the options of a request and
-/// leaves them in the table: a call could send as many requests as it may have handles.
+/// Links this handler instead of the one of `wasmtime-wasi-http`.
+///
+/// The original leaves a request's options in the resource table, so that a call could send only as
+/// many requests as its handle limit.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(INTERFACE)?.func_wrap("handle", handle)?;
@@ -28,11 +30,11 @@ fn handle(
     (request, options): Arguments,
 ) -> wasmtime::Result<(Answer,)> {
     let state = store.data_mut();
-    let left = options.as_ref().map(|options| Resource::<RequestOptions>::new_own(options.rep()));
+    let leaked = options.as_ref().map(|options| Resource::<RequestOptions>::new_own(options.rep()));
     let answer = state.http().handle(request, options);
-    // Were they taken, something else might have their place by now.
-    if let Some(left) = left.filter(|left| state.table.get(left).is_ok()) {
-        state.table.delete(left)?;
+    // If the handler already freed the options, their index may have been reused for another type.
+    if let Some(leaked) = leaked.filter(|leaked| state.table.get(leaked).is_ok()) {
+        state.table.delete(leaked)?;
     }
     match answer {
         Ok(response) => Ok((Ok(response),)),

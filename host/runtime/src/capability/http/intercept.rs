@@ -1,33 +1,33 @@
-//! Somebody who stands at the door: sees each request, and can make it fail.
+//! Interceptors of HTTP requests, which can inject faults.
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 
-/// Sees every request that a component may send, before it is sent, recorded or replayed. It is
-/// meant for tests of components: what they ask for, and what they make of a network that fails.
+/// Intercepts every allowed request before it is sent, recorded or replayed. For tests of components:
+/// which requests they send, and how they handle network faults.
 pub trait Intercept: Send + Sync {
-    /// Decides what becomes of a request.
+    /// Chooses whether a request passes or which fault is injected.
     fn decide(&self, request: &Request<Bytes>) -> Fate;
 
-    /// Hears how a request was answered that went through: none where there was no answer.
+    /// Called with the status of the response to a request that was sent; none without a response.
     fn answered(&self, request: &Request<Bytes>, status: Option<StatusCode>) {
         let _ = (request, status);
     }
 }
 
-/// What becomes of a request.
+/// The injected fault of a request, or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes its way.
+    /// The request is sent unchanged.
     Pass,
-    /// It goes nowhere, and this is its answer.
+    /// The request is not sent. The response has this status and text.
     Answer(StatusCode, String),
-    /// Nothing listens where it goes.
+    /// The connection is refused.
     Refuse,
-    /// The connection breaks, and nothing tells whether the request arrived.
+    /// The connection breaks before the request is sent. The component cannot know whether it arrived.
     Reset,
-    /// It arrives, and the connection breaks before its answer does.
+    /// The request is applied, but the connection breaks before the response arrives.
     LoseAnswer,
-    /// It arrives, and the connection breaks after so many bytes of its answer's body.
+    /// The request is applied, but the connection breaks after this many bytes of the response body.
     CutAnswer(u64),
 }

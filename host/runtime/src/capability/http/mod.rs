@@ -1,7 +1,7 @@
-//! `wasi:http`: requests to the authorities that are granted, and to no other.
+//! `wasi:http`: requests to granted authorities.
 //!
-//! The decision is made on the request that is really sent. Credentials are added here, after the
-//! component has let go of the request, so that it never sees one.
+//! The policy check uses the request that is sent. The host adds credentials after the component has
+//! handed over the request, so the component never sees them.
 
 mod body;
 pub mod cassette;
@@ -32,13 +32,13 @@ pub use self::intercept::{Fate, Intercept};
 use crate::bindings::dagster_ray::host::model::Denial;
 use crate::capability::kubernetes::{self, Cluster, Refused, Services};
 
-/// Longest wait for a connection.
+/// Maximum time to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(30);
-/// Longest wait for an answer to begin, and between its parts. A component can ask for less; one
-/// that follows a quiet stream is cut by the call's own deadline before.
+/// Maximum time to wait for the start of a response and between its parts. A component can request
+/// shorter timeouts.
 const QUIET: Duration = Duration::from_secs(600);
 
-/// How long a component waits for what.
+/// The timeouts of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waits {
     connect: Duration,
@@ -47,18 +47,18 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    fn new(asked: Option<RequestOptions>) -> Self {
-        let wait = |asked: Option<Duration>, most: Duration| {
-            asked.unwrap_or(most).clamp(Duration::from_millis(1), most)
+    fn new(requested: Option<RequestOptions>) -> Self {
+        let wait = |requested: Option<Duration>, most: Duration| {
+            requested.unwrap_or(most).clamp(Duration::from_millis(1), most)
         };
         Self {
-            connect: wait(asked.and_then(|asked| asked.connect_timeout), CONNECT),
-            first_byte: wait(asked.and_then(|asked| asked.first_byte_timeout), QUIET),
-            between_bytes: wait(asked.and_then(|asked| asked.between_bytes_timeout), QUIET),
+            connect: wait(requested.and_then(|options| options.connect_timeout), CONNECT),
+            first_byte: wait(requested.and_then(|options| options.first_byte_timeout), QUIET),
+            between_bytes: wait(requested.and_then(|options| options.between_bytes_timeout), QUIET),
         }
     }
 
-    /// For the head of an answer, the connection included.
+    /// Returns the timeout for the response head, connection included.
     pub(crate) fn head(&self) -> Duration {
         self.connect.saturating_add(self.first_byte)
     }
@@ -67,7 +67,7 @@ impl Waits {
 type Refusal = Result<http::Response<WasiBody>, Error>;
 type Answer = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// The door through which every request of one call goes.
+/// The HTTP egress of one call: every request passes through it.
 pub(crate) struct Egress {
     pub(crate) policy: Arc<Policy>,
     pub(crate) clients: Clients,
@@ -76,11 +76,11 @@ pub(crate) struct Egress {
     pub(crate) door: Door,
     pub(crate) response_bytes: u64,
     pub(crate) request_bytes: u64,
-    /// Refusals of this call, so that its error can name the missing grant.
+    /// Denials of this call, so that its error can name the missing grant.
     pub(crate) denials: Denials,
 }
 
-/// The refusals of one call. Some come only once a name has been resolved.
+/// The denials of one call. Some occur only after a host name has been resolved.
 #[derive(Clone, Default)]
 pub(crate) struct Denials(Arc<Mutex<Vec<Denial>>>);
 
@@ -94,14 +94,14 @@ impl Denials {
     }
 }
 
-/// What a component may ask for. `CONNECT` would turn the connection into a tunnel; `TRACE` would have
-/// the server show what the host added to the request.
+/// Allowed methods. `CONNECT` would open a tunnel; `TRACE` would make the server echo the credentials
+/// that the host added.
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
-/// Header fields that are not a component's to write, beside those that `wasi:http` names: credentials,
-/// and what is about the connection or pretends to come from a proxy.
-const NOT_THEIRS: [&str; 12] = [
+/// Headers that a component must not set, in addition to wasmtime's: credentials, connection headers and
+/// headers of proxies.
+const FORBIDDEN_HEADERS: [&str; 12] = [
     "authorization",
     "cookie",
     "expect",
@@ -130,7 +130,7 @@ impl Egress {
 }
 
 impl Egress {
-    /// Decides on a request. One that is refused has its answer already.
+    /// Checks a request against the policy. Returns its route, or the response to a denied request.
     fn route(&mut self, request: &http::Request<WasiBody>) -> Result<Route, Box<Refusal>> {
         if kubernetes::is_meant(request.uri()) {
             return match kubernetes::admit(&self.policy.kubernetes, request).map_err(|refused| *refused) {
@@ -162,7 +162,9 @@ impl WasiHttpHooks for Egress {
     }
 
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
-        Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name) || NOT_THEIRS.contains(&name.as_str()))
+        Arc::new(|name| {
+            DEFAULT_FORBIDDEN_HEADERS.contains(name) || FORBIDDEN_HEADERS.contains(&name.as_str())
+        })
     }
 
     fn send_request(
@@ -176,37 +178,36 @@ impl WasiHttpHooks for Egress {
         if !METHODS.contains(request.method()) {
             return answered(async { Err(Error::HttpRequestMethodInvalid) });
         }
-        // A name and a password before the host would be credentials of the component's own.
+        // User information in the URL would be credentials of the component's own.
         if request.uri().authority().is_none_or(|authority| authority.as_str().contains('@')) {
             return answered(async { Err(Error::HttpRequestUriInvalid) });
         }
         let request_bytes = self.request_bytes;
-        let beyond = Arc::new(AtomicBool::new(false));
-        let request = request.map(|body| at_most(body, request_bytes, beyond.clone()));
+        let is_too_large = Arc::new(AtomicBool::new(false));
+        let request = request.map(|body| limit_request(body, request_bytes, is_too_large.clone()));
         let route = match self.route(&request) {
             Ok(route) => route,
             Err(refused) => return answered(async move { *refused }),
         };
         let door = self.door.clone();
         answered(async move {
-            // The connection breaks with the body, and which of the two is told first is chance.
+            // A body that fails also breaks the connection, and either error may arrive first.
             door.pass(route, request, waits, limit).await.map_err(|error| {
-                let is_beyond = beyond.load(Ordering::Acquire);
-                if is_beyond { Error::HttpRequestBodySize(Some(request_bytes)) } else { error }
+                let is_too_large = is_too_large.load(Ordering::Acquire);
+                if is_too_large { Error::HttpRequestBodySize(Some(request_bytes)) } else { error }
             })
         })
     }
 }
 
-/// A request's body that ends with an error where it is longer than it may be.
-/// `beyond` tells afterwards whether it was.
-fn at_most(body: WasiBody, bytes: u64, beyond: Arc<AtomicBool>) -> WasiBody {
+/// Limits a request body to `bytes`. A longer body fails and sets `is_too_large`.
+fn limit_request(body: WasiBody, bytes: u64, is_too_large: Arc<AtomicBool>) -> WasiBody {
     let room = usize::try_from(bytes).unwrap_or(usize::MAX);
     Limited::new(body, room)
         .map_err(move |error| match error.downcast::<Error>() {
             Ok(error) => *error,
             Err(_) => {
-                beyond.store(true, Ordering::Release);
+                is_too_large.store(true, Ordering::Release);
                 Error::HttpRequestBodySize(Some(bytes))
             }
         })

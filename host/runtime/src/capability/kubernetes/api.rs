@@ -15,43 +15,42 @@ use crate::bindings::dagster_ray::host::model::Denial;
 use crate::capability::http::{Room, Waits, limited};
 
 const AUTHORITY: &str = "kubernetes.internal";
-/// What an API server takes: <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/server/config.go>,
-/// `MaxRequestBodyBytes`.
+/// Maximum size of a request body, in bytes: the API server's `MaxRequestBodyBytes`,
+/// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/server/config.go>.
 const REQUEST: usize = 3 << 20;
-/// What of a component's header fields goes on. The rest is the host's business: credentials,
-/// impersonation, and everything that is about the connection.
+/// The component's headers that are forwarded. Credentials, impersonation and connection headers are not.
 const PASSED_ON: [HeaderName; 5] = [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT];
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("dagster-ray-wasm/", env!("CARGO_PKG_VERSION")));
 
-/// Whether a request is for the Kubernetes API.
+/// Returns whether a request addresses the Kubernetes API.
 pub(crate) fn is_meant(uri: &Uri) -> bool {
     uri.scheme() == Some(&Scheme::HTTP)
         && uri.port_u16().unwrap_or(80) == 80
         && uri.host().is_some_and(|host| host.eq_ignore_ascii_case(AUTHORITY))
 }
 
-/// A request that may be sent.
+/// A request that passed the policy check.
 pub(crate) struct Admitted {
     target: PathAndQuery,
     is_watch: bool,
 }
 
 impl Admitted {
-    /// Whether its answer goes on for as long as it is listened to.
+    /// Returns whether the request is a watch, whose response has no end.
     pub(crate) fn is_watch(&self) -> bool {
         self.is_watch
     }
 }
 
-/// Why one may not.
+/// Why a request is not sent.
 pub(crate) enum Refused {
     /// No grant allows it.
     Denied(Denial),
-    /// No grant could.
+    /// The request is invalid, so no grant can allow it.
     Malformed(Response<WasiBody>),
 }
 
-/// Decides on a request.
+/// Checks a request against the rules.
 pub(crate) fn admit(rules: &[Rule], request: &Request<WasiBody>) -> Result<Admitted, Box<Refused>> {
     let parsed = match request_info::parse(request.method(), request.uri()) {
         Ok(parsed) => parsed,
@@ -98,7 +97,7 @@ pub(crate) async fn send(
             Err(_) => Error::HttpRequestBodySize(Some(REQUEST as u64)),
         })?
         .to_bytes();
-    let ask = || {
+    let build = || {
         let mut request = Request::new(kube::client::Body::from(body.clone()));
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = Uri::from(admitted.target.clone());
@@ -107,12 +106,12 @@ pub(crate) async fn send(
     };
     let exchange = async {
         let begun = Instant::now();
-        match exchange(cluster, ask()).await {
-            // A token may have expired since the kubeconfig was read, and a request that was not
-            // let in was not carried out.
+        match exchange(cluster, build()).await {
+            // The token may have expired since the kubeconfig was read. A request with status 401 was
+            // not applied, so it can be repeated.
             Err((failure @ Failure::Credentials { .. }, Some(access))) if access.made < begun => {
                 tracing::debug!("reading the kubeconfig again: {failure}");
-                exchange(cluster, ask()).await
+                exchange(cluster, build()).await
             }
             other => other,
         }
@@ -125,12 +124,12 @@ pub(crate) async fn send(
         }
         Ok(Err((failure, _))) => return Ok(failure.answer()),
     };
-    // A watch goes on for as long as its call; each of its events is one line.
+    // A watch lasts as long as its call, and each event is one line.
     let room = if admitted.is_watch { Room::Line(response_bytes) } else { Room::Body(response_bytes) };
     Ok(response.map(|body| limited(body, room, waits.between_bytes)))
 }
 
-/// One exchange. A failure comes with the client that met it, if it came so far.
+/// Sends a request. A failure is returned with the client that was used, if there was one.
 async fn exchange(
     cluster: &Cluster,
     request: Request<kube::client::Body>,
@@ -148,7 +147,7 @@ async fn exchange(
     Err((failure, Some(access)))
 }
 
-/// What a `Status` document says.
+/// Returns the message of a `Status` document.
 async fn message(response: Response<kube::client::Body>) -> String {
     let body = Limited::new(response.into_body(), 64 << 10).collect().await;
     let document: serde_json::Value =
@@ -172,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_about_the_document_goes_on() {
+    fn only_document_headers_are_forwarded() {
         let mut given = HeaderMap::new();
         for (name, value) in [
             ("accept", "application/json"),
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_virtual_authority_is_plain_http_on_its_own_port() {
+    fn the_virtual_authority_requires_http_and_port_80() {
         let meant = |uri: &str| is_meant(&uri.parse().unwrap());
         assert!(meant("http://kubernetes.internal/api"));
         assert!(meant("http://Kubernetes.Internal:80/api"));

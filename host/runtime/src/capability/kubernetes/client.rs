@@ -1,8 +1,8 @@
-//! kube's client, on connections that do not wait before they send.
+//! A kube client whose connections use TCP_NODELAY.
 //!
-//! kube's own builder leaves Nagle's algorithm on: a request on a connection that was used before
-//! then takes 40 ms longer, the peer's delayed acknowledgement, and so does each small message of a
-//! port-forward. What is here is that builder's stack without its retries.
+//! kube's own builder leaves Nagle's algorithm on. With the peer's delayed acknowledgments, each request
+//! on a reused connection and each small message of a port-forward then takes 40 ms longer. This module
+//! builds the same stack, without kube's retries.
 
 use std::time::Duration;
 
@@ -19,13 +19,14 @@ use tower_service::Service;
 
 use super::kubeconfig::Proxy;
 
-/// Longest wait for a connection to an API server.
+/// Maximum time to connect to an API server.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long an unused connection is kept; cloud load balancers close theirs after a minute or more.
+/// How long an idle connection is kept. Cloud load balancers close idle connections after a minute or
+/// more.
 const IDLE: Duration = Duration::from_secs(50);
 
-/// A client for the configuration. It asks for a token where a credential plugin gives one, so it
-/// may take a while; it has to be made inside the runtime.
+/// Creates a client. It may run a credential plugin, so it can block for a while. It must be called
+/// inside the tokio runtime.
 pub(super) fn make(config: &Config, proxy: Option<Proxy>) -> Result<Client, Error> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);

@@ -1,4 +1,4 @@
-//! The clusters that a process talks to: one client for each kubeconfig and context.
+//! Kubernetes clients of the process, one for each kubeconfig and context.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,12 +14,12 @@ use super::services::Services;
 
 type Known = BTreeMap<KubernetesOptions, (Arc<Cluster>, Services)>;
 
-/// The clusters of a host.
+/// The Kubernetes clusters of a host.
 #[derive(Clone, Default)]
 pub(crate) struct Clusters(Arc<Mutex<Known>>);
 
 impl Clusters {
-    /// The cluster that the options mean. Nothing is read before its first use.
+    /// Returns the cluster of the options. The kubeconfig is read at its first use.
     pub(crate) fn of(&self, options: &KubernetesOptions) -> (Arc<Cluster>, Services) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known
@@ -32,15 +32,15 @@ impl Clusters {
     }
 }
 
-/// A cluster, reached when it is first needed.
+/// A Kubernetes cluster, connected at its first use.
 pub(crate) struct Cluster {
     options: KubernetesOptions,
-    /// The context that the first use found.
+    /// The context of the first use.
     context: OnceLock<String>,
     access: AsyncMutex<Option<Access>>,
 }
 
-/// A client of a cluster, and the cluster's name.
+/// A client of a cluster, with the cluster's name in messages.
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(super) client: Client,
@@ -49,7 +49,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Whether the names of the cluster's services are names here.
+    /// Returns whether this process runs inside the cluster, where Service names can be resolved.
     pub(super) fn is_inside(&self) -> bool {
         self.place.from.is_none()
     }
@@ -64,7 +64,7 @@ impl Cluster {
         Self { options, context: OnceLock::new(), access: AsyncMutex::new(None) }
     }
 
-    /// The client, made if there is none.
+    /// Returns the client, and connects if there is none.
     pub(super) async fn access(&self) -> Result<Access, Failure> {
         let mut known = self.access.lock().await;
         if let Some(access) = known.as_ref() {
@@ -75,8 +75,7 @@ impl Cluster {
         Ok(access)
     }
 
-    /// Drops a client whose failure the kubeconfig may have an answer to by now: the next use reads
-    /// it again.
+    /// Drops a client if reading the kubeconfig again could fix its failure. The next use reads it.
     pub(super) async fn forget_if_stale(&self, access: &Access, failure: &Failure) {
         if !failure.is_stale() {
             return;
@@ -93,13 +92,13 @@ impl Cluster {
             self.context.get_or_init(|| context.clone());
         }
         let place = Arc::new(found.place);
-        // A credential plugin is a program, and is waited for.
+        // A credential plugin is a program, so creating the client can block.
         let (config, proxy) = (found.config, found.proxy);
         let built = tokio::task::spawn_blocking(move || client::make(&config, proxy))
             .await
-            .map_err(|error| Failure::Host(format!("the client could not be made: {error}")))?;
+            .map_err(|error| Failure::Host(format!("the client could not be created: {error}")))?;
         let client = built.map_err(|error| match Failure::of(&place, &error) {
-            // Nothing was sent yet: what is left is a kubeconfig that cannot be followed.
+            // No request was sent yet, so the kubeconfig is the cause.
             Failure::Lost { place, problem } => {
                 let file = place.from.as_ref().map_or_else(|| place.to_string(), |(file, _)| file.clone());
                 Failure::Kubeconfig { file, problem }

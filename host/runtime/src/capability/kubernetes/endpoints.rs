@@ -1,4 +1,4 @@
-//! Which pod stands behind a service.
+//! Finds a ready pod of a Service.
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -19,11 +19,11 @@ pub(super) struct Endpoint {
     pub(super) port: u16,
 }
 
-/// A ready pod of the service, with the port that the service's port leads to.
+/// Returns a ready pod of a Service, with the pod's port for the Service's port.
 pub(super) async fn ready(access: &Access, service: &ServiceName, port: u16) -> Result<Endpoint, Failure> {
     let services = Api::<Service>::namespaced(access.client.clone(), &service.namespace);
     let slices = Api::<EndpointSlice>::namespaced(access.client.clone(), &service.namespace);
-    // The label that the controller puts on a service's slices.
+    // The EndpointSlice controller sets this label on a Service's slices.
     let labels = format!("kubernetes.io/service-name={}", service.name);
     let params = ListParams::default().labels(&labels);
     let (found, slices) = tokio::try_join!(services.get_opt(&service.name), slices.list(&params))
@@ -41,7 +41,7 @@ pub(super) async fn ready(access: &Access, service: &ServiceName, port: u16) -> 
     }
 }
 
-/// What the API server said, with the rule to add where it was a matter of rights.
+/// Converts an error of the API server. For a 403, the failure names the RBAC rule to add.
 pub(super) fn refused(access: &Access, error: &kube::Error, namespace: &str, rule: &'static str) -> Failure {
     match error {
         kube::Error::Api(status) if status.code == 403 => Failure::Forbidden {
@@ -56,16 +56,16 @@ pub(super) fn refused(access: &Access, error: &kube::Error, namespace: &str, rul
 
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
-    /// This port of the pod.
+    /// The pod's port number.
     Number(u16),
-    /// The pod's port that the slices give under this name.
+    /// The name of a port in the EndpointSlices.
     Name(String),
-    /// None; the service has these.
+    /// The Service does not have the port. The text lists its ports.
     Missing(String),
 }
 
-/// Where a service's port leads. The name of a headless service leads to its pods, whose ports are
-/// then the caller's business; any other service maps its ports.
+/// Returns the target of a Service's port. A headless Service resolves to its pods, so the port is the
+/// pod's. Any other Service maps its ports.
 fn target(service: &Service, port: u16) -> Target {
     let Some(spec) = &service.spec else { return Target::Number(port) };
     if spec.cluster_ip.as_deref() == Some("None") {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_pod_is_taken_and_no_other() {
+    fn only_ready_pods_are_picked() {
         let port = Target::Number(8265);
         let new = Some(Endpoint { pod: "new".into(), port: 8265 });
         assert_eq!(pick(&slices(json!({ "ready": true })), &port), new);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_leads_where_the_service_says() {
+    fn service_ports_are_mapped_unless_the_service_is_headless() {
         let headless = service(json!({ "clusterIP": "None", "ports": [{ "port": 1 }] }));
         assert_eq!(target(&headless, 8265), Target::Number(8265));
         let mapped =

@@ -1,8 +1,7 @@
-//! How the way to a cluster fails, and what a component is told of it.
+//! Failures to reach a Kubernetes cluster, and the responses that components get.
 //!
-//! The virtual authority answers for the cluster, so a component gets a failure as the API server
-//! would put it: an HTTP status with a `Status` document. What may pass by itself is a 503; what a
-//! person has to mend is a 4xx, which nobody tries again.
+//! A component gets a failure in the API server's format: an HTTP status with a `Status` document. A
+//! transient failure is a 503. A failure that the user must fix is a 4xx, which is not retried.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -17,56 +16,56 @@ use super::kubeconfig::Place;
 use crate::bindings::dagster_ray::host::model;
 use crate::capability::http::tls_error;
 
-/// Why a cluster cannot be used, or something in it not be found.
+/// Why a cluster or a Service in it cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// There is no access to any cluster.
+    /// There is neither a kubeconfig nor a service account.
     #[error(
-        "there is no kubeconfig (looked at {looked}), and this process runs in no pod. Give `kubeconfig`, or set KUBECONFIG"
+        "no kubeconfig found (searched {looked}), and this process does not run in a pod. Give `kubeconfig`, or set KUBECONFIG"
     )]
     NoKubeconfig {
-        /// Where one could have been.
+        /// The searched locations.
         looked: String,
     },
     /// The kubeconfig cannot be used.
     #[error("kubeconfig {file}: {problem}")]
     Kubeconfig {
-        /// The file.
+        /// The kubeconfig file.
         file: String,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         problem: String,
     },
     /// The context is not in the kubeconfig.
     #[error("kubeconfig {file}: {}. It has: {}. Give one of them as `context`", missing(.context), listed(.known))]
     Context {
-        /// The file.
+        /// The kubeconfig file.
         file: String,
-        /// The context that was asked for; none where the file has no current one either.
+        /// The requested context; none if none was requested and the file has no current one.
         context: Option<String>,
         /// The file's contexts.
         known: Vec<String>,
     },
-    /// The credentials cannot be had, or are not accepted.
+    /// The credentials cannot be obtained, or are not accepted.
     #[error("{place}: {problem}. Log in to the cluster again, or choose another user in the kubeconfig")]
     Credentials {
         /// The cluster.
         place: Arc<Place>,
-        /// What was said.
+        /// What went wrong.
         problem: String,
     },
-    /// The API server is not who it should be.
+    /// The API server's certificate is not trusted.
     #[error(
         "{place}: its certificate is not trusted: {problem}. Check `certificate-authority` and `server` of the cluster in the kubeconfig"
     )]
     Certificate {
         /// The cluster.
         place: Arc<Place>,
-        /// What is wrong with it.
+        /// What is wrong with the certificate.
         problem: String,
     },
-    /// The API server cannot be reached; nothing was asked of it.
+    /// The API server cannot be reached. No request was sent.
     #[error(
-        "{place}: the API server cannot be reached: {problem}. Is the cluster running, and is this its address?"
+        "{place}: the API server cannot be reached: {problem}. Check that the cluster is running and that this is its address"
     )]
     Unreachable {
         /// The cluster.
@@ -82,31 +81,31 @@ pub enum Failure {
         /// What happened.
         problem: String,
     },
-    /// The user may not do what the host needs for itself.
+    /// The user lacks a permission that the host needs.
     #[error("{place}: {message}. To allow it, add to the user's Role in namespace {namespace}: {rule}")]
     Forbidden {
         /// The cluster.
         place: Arc<Place>,
-        /// The API server's own words.
+        /// The API server's message.
         message: String,
-        /// Where.
+        /// The namespace.
         namespace: String,
-        /// The rule of a Role.
+        /// The RBAC rule to add to a Role.
         rule: &'static str,
     },
-    /// The API server refused or failed otherwise.
+    /// The API server returned another error.
     #[error("{place}: HTTP {code} {reason}: {message}")]
     Api {
         /// The cluster.
         place: Arc<Place>,
         /// The HTTP status.
         code: u16,
-        /// Its reason, in one word.
+        /// The reason, such as `Conflict`.
         reason: String,
-        /// Its words.
+        /// The message.
         message: String,
     },
-    /// There is no such service.
+    /// The Service does not exist.
     #[error("{place}: there is no service {name} in namespace {namespace}")]
     NoService {
         /// The cluster.
@@ -116,7 +115,7 @@ pub enum Failure {
         /// Its namespace.
         namespace: String,
     },
-    /// The service has no port of that number.
+    /// The Service does not have the port.
     #[error("{place}: the service {name} in namespace {namespace} has no port {port}. It has: {known}")]
     NoPort {
         /// The cluster.
@@ -127,10 +126,10 @@ pub enum Failure {
         namespace: String,
         /// The port.
         port: u16,
-        /// Its ports.
+        /// The Service's ports.
         known: String,
     },
-    /// None of the service's pods is ready.
+    /// No pod of the Service is ready.
     #[error("{place}: no pod behind the service {name} in namespace {namespace} is ready")]
     NoPod {
         /// The cluster.
@@ -140,17 +139,17 @@ pub enum Failure {
         /// Its namespace.
         namespace: String,
     },
-    /// Nothing answers at the service's address.
-    #[error("nothing answers at {address}: {problem}")]
+    /// The Service's address refuses or ignores connections.
+    #[error("cannot connect to {address}: {problem}")]
     NotListening {
-        /// Its name and port.
+        /// The Service's name and port.
         address: String,
         /// What happened.
         problem: String,
     },
-    /// A service cannot have this name.
+    /// The name of the Service or of its namespace is invalid.
     #[error(
-        "no service is called {name:?} in a namespace {namespace:?}: names are labels of DNS, such as \"raycluster-head-svc\""
+        "invalid service {name:?} in namespace {namespace:?}: both names must be DNS labels, such as \"raycluster-head-svc\""
     )]
     Name {
         /// The name.
@@ -158,7 +157,7 @@ pub enum Failure {
         /// The namespace.
         namespace: String,
     },
-    /// The host could not do its part.
+    /// The host failed.
     #[error("the host: {0}")]
     Host(String),
 }
@@ -174,7 +173,7 @@ fn listed(known: &[String]) -> String {
 }
 
 impl Failure {
-    /// What of kube's errors a person can act on.
+    /// Converts an error of kube to a failure that the user can act on.
     pub(super) fn of(place: &Arc<Place>, error: &kube::Error) -> Self {
         let place = place.clone();
         if let kube::Error::Api(status) = error {
@@ -208,7 +207,7 @@ impl Failure {
         }
     }
 
-    /// Whether another try may end otherwise.
+    /// Returns whether a retry may succeed.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. }
@@ -221,15 +220,15 @@ impl Failure {
         }
     }
 
-    /// Whether a fresh start could help: the kubeconfig may have changed meanwhile.
+    /// Returns whether reading the kubeconfig again may help, because it may have changed.
     pub(super) fn is_stale(&self) -> bool {
         matches!(self, Self::Credentials { .. } | Self::Certificate { .. } | Self::Unreachable { .. })
     }
 
-    /// Status and reason, as an API server would give them.
+    /// Returns the HTTP status and the reason, as an API server would.
     fn status(&self) -> (StatusCode, &str) {
         match self {
-            // The request reached somebody who has no cluster for it.
+            // The host has no cluster for the virtual authority.
             Self::NoKubeconfig { .. } | Self::Kubeconfig { .. } | Self::Context { .. } => {
                 (StatusCode::MISDIRECTED_REQUEST, "KubeconfigUnusable")
             }
@@ -249,13 +248,13 @@ impl Failure {
         }
     }
 
-    /// Itself as an answer of the API server.
+    /// Converts the failure to a response of the API server.
     pub(super) fn answer(&self) -> Response<WasiBody> {
         let (status, reason) = self.status();
         answer(status, reason, &self.to_string())
     }
 
-    /// Itself in the contract's words.
+    /// Converts the failure to an error of the contract.
     pub fn to_model(&self) -> model::Error {
         let invalid = |path: &str| {
             model::Error::InvalidConfig(vec![model::FieldError {
@@ -294,7 +293,7 @@ impl Failure {
     }
 }
 
-/// A `Status` document of the API, as an answer.
+/// Returns a response with a `Status` document of the Kubernetes API.
 pub(super) fn answer(status: StatusCode, reason: &str, message: &str) -> Response<WasiBody> {
     let document = serde_json::json!({
         "kind": "Status",
@@ -314,20 +313,20 @@ pub(super) fn answer(status: StatusCode, reason: &str, message: &str) -> Respons
     response
 }
 
-/// What a 401 means.
+/// Returns the message for a 401.
 pub(super) fn rejected(message: &str) -> String {
     let message = message.trim();
-    let said = if message.is_empty() { String::new() } else { format!(" ({message})") };
-    format!("the API server does not accept the credentials; they may have expired{said}")
+    let details = if message.is_empty() { String::new() } else { format!(" ({message})") };
+    format!("the API server does not accept the credentials; they may have expired{details}")
 }
 
 fn plugin(error: &AuthError) -> String {
     match error {
         AuthError::AuthExecRun { cmd, out } => {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let said = said.trim();
-            let from = said.char_indices().rev().nth(999).map_or(0, |(at, _)| at);
-            format!("the credential plugin failed ({}): {cmd}\n{}", out.status, &said[from..])
+            let stderr = String::from_utf8_lossy(&out.stderr);
+            let stderr = stderr.trim();
+            let from = stderr.char_indices().rev().nth(999).map_or(0, |(at, _)| at);
+            format!("the credential plugin failed ({}): {cmd}\n{}", out.status, &stderr[from..])
         }
         AuthError::AuthExecStart(error) => format!("the credential plugin cannot be started: {error}"),
         other => other.to_string(),

@@ -1,5 +1,4 @@
-//! A local port that leads to a service of the cluster, for programs that speak no HTTP, such as
-//! Ray Client.
+//! Forwards a local port to a Service of the cluster, for protocols other than HTTP, such as Ray Client.
 
 use std::io;
 use std::sync::Arc;
@@ -14,13 +13,12 @@ use super::failure::Failure;
 use super::stream;
 use dagster_ray_policy::kubernetes::ServiceName;
 
-/// How long an accepted connection waits for a pod: as long as a head that is being replaced takes.
+/// How long an accepted connection waits for a ready pod: long enough to replace a Ray head.
 const PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A local port that leads to a service. It is closed when this is dropped, and its connections
-/// with it.
+/// A local port that forwards to a Service. Dropping it closes the port and its connections.
 #[derive(Debug)]
 pub struct Forward {
     port: u16,
@@ -28,7 +26,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// The port, on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -40,10 +38,10 @@ impl Drop for Forward {
     }
 }
 
-/// Opens a port. The service has to be there; each connection made to the port gets a stream of its
-/// own, to a pod that is ready at that moment.
+/// Opens a local port. The Service must exist. Each connection to the port gets its own stream to a pod
+/// that is ready at that moment.
 pub(crate) async fn open(cluster: Arc<Cluster>, service: ServiceName, port: u16) -> Result<Forward, Failure> {
-    // Whether it works at all is better known now than from a connection that only breaks.
+    // Fail now with a reason, not later with a broken connection.
     drop(stream::open(&cluster, &service, port).await?);
     let host = |error: io::Error| Failure::Host(format!("no local port can be opened: {error}"));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(host)?;
@@ -53,7 +51,7 @@ pub(crate) async fn open(cluster: Arc<Cluster>, service: ServiceName, port: u16)
 }
 
 async fn serve(listener: TcpListener, cluster: Arc<Cluster>, service: ServiceName, port: u16) {
-    // Dropped with the task, which ends the connections too.
+    // Dropping the set with the task ends the connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -62,7 +60,7 @@ async fn serve(listener: TcpListener, cluster: Arc<Cluster>, service: ServiceNam
                     let (cluster, service) = (cluster.clone(), service.clone());
                     connections.spawn(async move { relay(local, &cluster, &service, port).await });
                 }
-                // Too many open files, for instance; it passes.
+                // Errors such as too many open files are transient.
                 Err(error) => {
                     tracing::warn!("port-forward to {service}: {error}");
                     tokio::time::sleep(LONGEST_PAUSE).await;
@@ -73,10 +71,10 @@ async fn serve(listener: TcpListener, cluster: Arc<Cluster>, service: ServiceNam
     }
 }
 
-/// Carries bytes until one side is done. A port-forward knows no half-closed connections: the end
-/// of one direction is the end of both.
+/// Copies bytes until one side ends. Port-forwards do not support half-closed connections, so the end of
+/// one direction ends both.
 async fn relay(local: TcpStream, cluster: &Cluster, service: &ServiceName, port: u16) {
-    let remote = match patiently(cluster, service, port).await {
+    let remote = match open_with_retries(cluster, service, port).await {
         Ok(remote) => remote,
         Err(failure) => {
             tracing::warn!("port-forward to {service}:{port}: {failure}");
@@ -97,8 +95,12 @@ async fn relay(local: TcpStream, cluster: &Cluster, service: &ServiceName, port:
     let _ = to_local.shutdown().await;
 }
 
-/// A stream, waited for while what is missing may come back.
-async fn patiently(cluster: &Cluster, service: &ServiceName, port: u16) -> Result<stream::Stream, Failure> {
+/// Opens a stream, and retries transient failures.
+async fn open_with_retries(
+    cluster: &Cluster,
+    service: &ServiceName,
+    port: u16,
+) -> Result<stream::Stream, Failure> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {

@@ -1,5 +1,5 @@
-//! Where the access to a cluster comes from, in `kubectl`'s order: the file that the configuration
-//! names, the files of `KUBECONFIG`, `~/.kube/config`, the service account of the pod.
+//! Finds the access to a Kubernetes cluster in `kubectl`'s order: the configured file, the files of
+//! `KUBECONFIG`, `~/.kube/config`, the pod's service account.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,21 +11,21 @@ use serde::Deserialize;
 
 use super::failure::Failure;
 
-/// Which cluster the configuration means.
+/// Selects a Kubernetes cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KubernetesOptions {
-    /// The kubeconfig file. Without it, `KUBECONFIG`, `~/.kube/config`, the pod's service account.
+    /// The kubeconfig file. The default is `KUBECONFIG`, `~/.kube/config` or the pod's service account.
     pub kubeconfig: Option<PathBuf>,
-    /// A context of it. Without it, the current one.
+    /// The context in the kubeconfig. The default is its current context.
     pub context: Option<String>,
 }
 
-/// A cluster as messages name it.
+/// A cluster's name in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub(crate) server: String,
-    /// The kubeconfig and its context; none for the service account of a pod.
+    /// The kubeconfig and its context; none for a pod's service account.
     pub(crate) from: Option<(String, String)>,
 }
 
@@ -38,13 +38,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// A proxy on the way to an API server.
+/// An HTTP proxy for an API server.
 pub(super) struct Proxy {
     pub(super) uri: http::Uri,
     pub(super) authorization: Option<http::HeaderValue>,
 }
 
-/// A way into a cluster.
+/// The access to a cluster.
 pub(super) struct Found {
     pub(super) config: Config,
     pub(super) proxy: Option<Proxy>,
@@ -57,8 +57,8 @@ enum Source {
     Pod,
 }
 
-/// Reads the files. `context` is the one to use where the options leave it open: a process keeps
-/// to one cluster, even if somebody changes the current context of the file.
+/// Reads the kubeconfig. `context` is the default context: a process keeps using the same cluster even
+/// if the file's current context changes.
 pub(super) async fn find(options: &KubernetesOptions, context: Option<&str>) -> Result<Found, Failure> {
     let (file, kubeconfig) = match source(options)? {
         Source::Pod => return in_pod(),
@@ -78,7 +78,7 @@ pub(super) async fn find(options: &KubernetesOptions, context: Option<&str>) -> 
         if let Some(exec) = user.auth_info.as_mut().and_then(|user| user.exec.as_mut())
             && exec.interactive_mode != Some(ExecInteractiveMode::Always)
         {
-            // Nobody sits before this process. What the plugin says belongs into the error instead.
+            // This process has no terminal. The plugin's output becomes part of the error.
             exec.interactive_mode = Some(ExecInteractiveMode::Never);
         }
     }
@@ -99,7 +99,7 @@ fn source(options: &KubernetesOptions) -> Result<Source, Failure> {
     let mut looked = Vec::new();
     match std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()) {
         Some(files) => {
-            // As kubectl does: files of the list that are not there are passed over.
+            // Like kubectl, ignore missing files of the list.
             if std::env::split_paths(&files).any(|path| path.exists()) {
                 return Ok(Source::Merged(files.to_string_lossy().into_owned()));
             }
@@ -124,13 +124,13 @@ fn source(options: &KubernetesOptions) -> Result<Source, Failure> {
 fn in_pod() -> Result<Found, Failure> {
     let config = Config::incluster().map_err(|error| Failure::Kubeconfig {
         file: "the service account of this pod".into(),
-        problem: format!("{error}; is automountServiceAccountToken off?"),
+        problem: format!("{error}. Check that automountServiceAccountToken is not false"),
     })?;
     let place = Place { server: config.cluster_url.to_string(), from: None };
     Ok(Found { config, proxy: None, place })
 }
 
-/// The `proxy-url` of the context's cluster.
+/// Returns the `proxy-url` of the context's cluster.
 fn own_proxy(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
     let named = kubeconfig.contexts.iter().find(|known| known.name == context)?;
     let cluster = &named.context.as_ref()?.cluster;
@@ -138,9 +138,10 @@ fn own_proxy(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
     known.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
 }
 
-/// The proxy to a server: the cluster's own, or the environment's. kube-rs compares `NO_PROXY` with
-/// the proxy instead of the server, and Go's clients take no proxy of the environment to this
-/// machine.
+/// Returns the proxy for a server: the cluster's `proxy-url`, or the environment's proxy.
+///
+/// kube-rs is not used because it compares `NO_PROXY` with the proxy instead of the server. Like Go's
+/// clients, servers on this machine do not use the environment's proxy.
 fn proxy(own: Option<String>, server: &http::Uri) -> Option<Proxy> {
     let matcher = match own {
         Some(url) => Matcher::builder().all(url).build(),
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_of_the_cluster_is_its_own_and_has_its_own_credentials() {
+    fn the_clusters_proxy_applies_to_loopback_and_has_its_own_credentials() {
         let server = "https://127.0.0.1:6443".parse().unwrap();
         assert!(proxy(None, &server).is_none());
         let found = proxy(Some("http://user:secret@proxy.example:3128".into()), &server).unwrap();

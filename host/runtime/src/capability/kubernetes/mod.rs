@@ -1,9 +1,9 @@
-//! Kubernetes: its API under the virtual authority `kubernetes.internal`, and the services of the
-//! cluster by their names.
+//! Kubernetes: the API at the virtual authority `kubernetes.internal`, and Services of the cluster by
+//! name.
 //!
-//! A component sends plain HTTP. Which cluster that is, where it lies and who the user is, the
-//! configuration says; credentials and TLS are the host's business. Each request to the API is
-//! decided on as the API server's own authorizer would, by verb, group, resource and namespace.
+//! A component sends plain HTTP. The configuration selects cluster and user; the host adds credentials
+//! and TLS. Each API request is authorized by verb, group, resource and namespace, like the API server's
+//! own authorizers do.
 
 mod api;
 mod client;
@@ -28,7 +28,7 @@ pub(crate) use self::api::{Admitted, Refused, admit, is_meant, send};
 pub(crate) use self::cluster::{Cluster, Clusters};
 pub(crate) use self::services::Services;
 
-/// Opens a local port that leads to a service of the cluster.
+/// Opens a local port that forwards to a Service of the cluster.
 pub(crate) async fn forward(
     cluster: Arc<Cluster>,
     namespace: &str,

@@ -1,8 +1,8 @@
-//! Requests to services of the cluster by their names, `http://<service>.<namespace>.svc:<port>`.
+//! Requests to Services of the cluster by name, `http://<service>.<namespace>.svc:<port>`.
 //!
-//! Inside the cluster the name leads there. Outside, a connection is a port-forward through the API
-//! server to a pod behind the service. hyper keeps connections of both kinds alike; one that breaks
-//! is replaced by a new one, to a pod that is looked up anew.
+//! Inside the cluster, the name is resolved by DNS. Outside, a connection is a port-forward through the
+//! API server to a ready pod of the Service. hyper pools both kinds of connections; a broken one is
+//! replaced by a new connection after a new pod look-up.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use super::failure::Failure;
 use super::stream::{self, Stream};
 use crate::capability::http::{Room, Waits, explain, limited};
 
-/// How long an unused stream is kept: less than what Ray's dashboard (75 s) and common load
-/// balancers (60 s) keep theirs, because the end of a forwarded connection is seen late.
+/// How long an idle stream is kept. It is shorter than the idle timeouts of Ray's dashboard (75 s) and
+/// of common load balancers (60 s), because the end of a forwarded connection is noticed late.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The connections to the services of one cluster.
@@ -55,7 +55,7 @@ impl Services {
             Err(error) => error,
         };
         match failure(&error) {
-            // As the cluster's own DNS and network would put it.
+            // Use the errors of the cluster's own DNS and network.
             Some(absent @ (Failure::NoService { .. } | Failure::NoPort { .. } | Failure::NoPod { .. })) => {
                 Err(Error::DnsError { rcode: Some(absent.to_string()), info_code: None })
             }
@@ -77,7 +77,7 @@ fn failure(error: &hyper_util::client::legacy::Error) -> Option<&Failure> {
     None
 }
 
-/// Opens a stream for each connection that hyper wants.
+/// Opens a stream for each connection of hyper's pool.
 #[derive(Clone)]
 struct Connector(Arc<Cluster>);
 
@@ -94,7 +94,7 @@ impl tower_service::Service<Uri> for Connector {
         let cluster = self.0.clone();
         Box::pin(async move {
             let service = ServiceName::of(&uri)
-                .ok_or_else(|| Failure::Host(format!("{uri} is no service of the cluster")))?;
+                .ok_or_else(|| Failure::Host(format!("{uri} does not name a service of the cluster")))?;
             let port = uri.port_u16().unwrap_or(80);
             Ok(TokioIo::new(stream::open(&cluster, &service, port).await?))
         })

@@ -17,12 +17,12 @@ use super::failure::Failure;
 use dagster_ray_policy::address::{Network, Reach};
 use dagster_ray_policy::kubernetes::ServiceName;
 
-/// Longest wait for a connection in the cluster.
+/// Maximum time to connect inside the cluster.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Longest wait for a port-forward: two look-ups and the opening.
+/// Maximum time for a port-forward: two look-ups and the connection.
 const OPEN: Duration = Duration::from_secs(30);
-/// Since 1.35 a port-forward is a `create` whatever the request's method, before that a `get`:
-/// <https://github.com/kubernetes/kubernetes/pull/134577>.
+/// The RBAC rule for port-forwards. Since Kubernetes 1.35 a port-forward needs the verb `create`, whatever
+/// the request's method; earlier versions need `get`: <https://github.com/kubernetes/kubernetes/pull/134577>.
 const PORT_FORWARD: &str = "{ apiGroups: [\"\"], resources: [pods/portforward], verbs: [get, create] }";
 
 type Complaint = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
@@ -32,12 +32,12 @@ pub(crate) enum Stream {
     Direct(TcpStream),
     Forwarded {
         bytes: DuplexStream,
-        /// What the node says where the port cannot be used, such as that nothing listens there.
+        /// The node's error message if the port cannot be used, for example because no process listens.
         complaint: Option<Complaint>,
     },
 }
 
-/// Opens a stream to a pod that is behind a service right now.
+/// Opens a stream to a ready pod of a Service.
 pub(super) async fn open(cluster: &Cluster, service: &ServiceName, port: u16) -> Result<Stream, Failure> {
     let access = cluster.access().await?;
     if access.is_inside()
@@ -58,10 +58,10 @@ pub(super) async fn open(cluster: &Cluster, service: &ServiceName, port: u16) ->
     opened
 }
 
-/// A connection by the service's name, where that can be resolved.
+/// Connects by the Service's name. Returns none if the name cannot be resolved.
 async fn direct(service: &ServiceName, port: u16) -> Option<Result<Stream, Failure>> {
     let found = tokio::net::lookup_host((service.host(), port)).await.ok()?;
-    // A service can be an alias of any name; its pods have addresses of the cluster.
+    // An ExternalName Service can resolve to any address. Pods have private addresses.
     let reach = Reach::of([Network::Private]);
     let addresses: Vec<_> = found.filter(|address| reach.covers(address.ip())).collect();
     if addresses.is_empty() {
@@ -74,7 +74,7 @@ async fn direct(service: &ServiceName, port: u16) -> Option<Result<Stream, Failu
             return Some(Ok(Stream::Direct(stream)));
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "no connection in time".to_owned(),
+        Err(_) => format!("no connection within {} s", CONNECT.as_secs()),
     };
     Some(Err(Failure::NotListening { address: format!("{service}:{port}"), problem }))
 }
@@ -91,7 +91,7 @@ async fn forward(access: &Access, service: &ServiceName, port: u16) -> Result<St
         .take_stream(endpoint.port)
         .ok_or_else(|| Failure::Host("the port-forward has no stream".into()))?;
     tracing::debug!(pod = endpoint.pod, port = endpoint.port, "port-forward for {}", service.host());
-    Ok(Stream::Forwarded { bytes, complaint: complaint.map(|told| Box::pin(told) as Complaint) })
+    Ok(Stream::Forwarded { bytes, complaint: complaint.map(|message| Box::pin(message) as Complaint) })
 }
 
 impl AsyncRead for Stream {
@@ -103,8 +103,8 @@ impl AsyncRead for Stream {
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Forwarded { bytes, complaint } => {
-                if let Some(told) = complaint
-                    && let Poll::Ready(text) = told.as_mut().poll(cx)
+                if let Some(message) = complaint
+                    && let Poll::Ready(text) = message.as_mut().poll(cx)
                 {
                     *complaint = None;
                     if let Some(text) = text {

@@ -1,15 +1,15 @@
-//! A program and everything that it started.
+//! A program and its descendant processes.
 //!
-//! A head of Ray is a dozen processes, some in sessions of their own, so neither a process group nor
-//! the first process tells whether all of it has ended.
+//! A Ray head is a dozen processes, some in their own sessions. Neither the process group nor the first
+//! process shows whether all of them have ended.
 
 use std::collections::BTreeMap;
 
-/// A process that a later one of the same id is not taken for.
+/// A process, identified by its id and start time, because Linux reuses process ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
     pid: i32,
-    /// Clock ticks after boot at which it started.
+    /// Start time, in clock ticks after boot.
     started: u64,
 }
 
@@ -20,7 +20,7 @@ impl Member {
 
     pub(super) fn signal(self, signal: i32) {
         if self.lives() {
-            // SAFETY: kill takes any process id and signal, and touches no memory of ours.
+            // SAFETY: kill accepts any process id and signal, and accesses no memory of this process.
             unsafe { libc::kill(self.pid, signal) };
         }
     }
@@ -32,7 +32,8 @@ struct Stat {
     ended: bool,
 }
 
-/// Field numbers after the command's name, from proc(5): 3 state, 4 ppid, 22 starttime.
+/// Reads `/proc/<pid>/stat`. Fields after the command's name, from proc(5): 3 state, 4 ppid, 22
+/// starttime.
 fn stat(pid: i32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
@@ -43,7 +44,7 @@ fn stat(pid: i32) -> Option<Stat> {
     })
 }
 
-/// A process and all its descendants, as they are now.
+/// Returns a process and its current descendants.
 pub(super) fn of(pid: u32) -> Vec<Member> {
     let all: BTreeMap<i32, Stat> = std::fs::read_dir("/proc")
         .into_iter()

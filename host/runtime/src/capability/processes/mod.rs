@@ -1,7 +1,7 @@
-//! `dagster-ray:host/processes`: programs that the grant names, run without a shell.
+//! `dagster-ray:host/processes`: runs granted programs without a shell.
 //!
-//! A component names a program; which file that is, the configuration says. Its arguments must
-//! begin with one of the lists that the grant has for it.
+//! A component names a program, and the configuration maps the name to a command. The arguments must
+//! begin with one of the lists of the grant.
 
 mod family;
 mod programs;
@@ -14,27 +14,27 @@ use crate::bindings::dagster_ray::host::model::Error;
 use crate::bindings::dagster_ray::host::processes::{Command, Host, Outcome, State as ProgramState};
 use crate::store::State;
 
-/// Longest that a program may run in the foreground of a call.
+/// Maximum time that `run` waits for a program.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 impl State {
-    /// The command line of a granted program, or the refusal.
+    /// Returns the command line of a granted program, or the denial.
     fn granted(&mut self, command: &Command) -> Result<std::process::Command, Error> {
-        let wanted = || {
+        let required_grant = || {
             let args: Vec<_> = command.args.iter().map(|arg| format!("{arg:?}")).collect();
             format!("processes = {{ {} = [[{}]] }}", command.program, args.join(", "))
         };
         let shown = || format!("{} {}", command.program, command.args.join(" "));
         let Some(program) = self.egress.policy.programs.get(&command.program) else {
-            return Err(denied("processes", shown(), wanted()));
+            return Err(denied("processes", shown(), required_grant()));
         };
         if !program.prefixes.iter().any(|prefix| command.args.starts_with(prefix)) {
-            return Err(denied("processes", shown(), wanted()));
+            return Err(denied("processes", shown(), required_grant()));
         }
         let Some((file, first)) = program.command.split_first() else {
             let name = &command.program;
             return Err(Error::NotFound(format!(
-                "the program {name} is granted, but the configuration does not say which file it is: add backend_programs: {{{name}: [/path/of/{name}]}}"
+                "the program {name} is granted, but the configuration has no command for it: add backend_programs: {{{name}: [/path/of/{name}]}}"
             )));
         };
         let mut line = std::process::Command::new(file);
@@ -74,7 +74,7 @@ impl Host for State {
         let grace = Duration::from_millis(grace_ms).min(LONGEST);
         Ok(match self.programs.stop(&self.program_key(&name), grace).await {
             Some(outcome) => Ok(outcome),
-            None => Err(Error::NotFound(format!("nothing was started as {name}"))),
+            None => Err(Error::NotFound(format!("no program was started under the name {name}"))),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The programs that components started, kept by the process, not by a call.
+//! Programs that components started. They belong to the host's process and outlive a call.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::unix::process::CommandExt;
@@ -15,13 +15,13 @@ use super::family;
 use crate::bindings::dagster_ray::host::model::Error;
 use crate::bindings::dagster_ray::host::processes::{Outcome, State};
 
-/// How much of a program's output is kept: its end.
+/// How many bytes of the end of a program's output are kept.
 const TAIL: usize = 64 << 10;
-/// How long the last output of a program that has ended is waited for.
+/// How long to wait for the last output after a program has ended.
 const DRAIN: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(50);
 
-/// A component's name, and the name it gave the program.
+/// A component's name, and the name that it gave the program.
 type Key = (String, String);
 
 #[derive(Clone, Default)]
@@ -47,7 +47,7 @@ struct Running {
     ended: watch::Receiver<Option<Outcome>>,
 }
 
-/// All programs that run for components of this process.
+/// All programs that components of this process started.
 #[derive(Clone, Default)]
 pub(crate) struct Programs(Arc<Mutex<HashMap<Key, Arc<Running>>>>);
 
@@ -78,7 +78,7 @@ impl Programs {
         if let Some(known) = running.get(&key)
             && known.ended.borrow().is_none()
         {
-            return Err(Error::Conflict(format!("{} runs already, as process {}", key.1, known.pid)));
+            return Err(Error::Conflict(format!("{} is already running, as process {}", key.1, known.pid)));
         }
         let (child, tail) = spawn(line, program)?;
         let pid = child.id().unwrap_or_default();
@@ -108,7 +108,7 @@ impl Programs {
         Some(outcome)
     }
 
-    /// Stops everything, all at once.
+    /// Stops all programs in parallel.
     pub(crate) async fn stop_all(&self, grace: Duration) {
         let all: Vec<_> = self
             .0
@@ -149,16 +149,15 @@ impl Running {
 
 fn spawn(mut line: std::process::Command, program: &str) -> Result<(Child, Tail), Error> {
     line.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own, so that Ctrl-C at a terminal reaches the caller alone, which then stops
-    // the program in order.
+    // With its own process group, the program does not receive Ctrl-C of the terminal. The caller does,
+    // and stops the program.
     line.process_group(0);
     #[cfg(target_os = "linux")]
     // SAFETY: prctl is async-signal-safe, and nothing else happens between fork and exec.
     unsafe {
         line.pre_exec(|| {
-            // The program ends when the host is killed and can stop nothing any more. The signal
-            // comes with the end of the thread that started it: a worker of the runtime, which
-            // lives as long as the process.
+            // Ends the program when the host is killed and cannot stop it. The kernel sends the signal
+            // when the parent thread ends: a runtime worker, which lives as long as the process.
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             Ok(())
         });

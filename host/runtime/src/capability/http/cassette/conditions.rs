@@ -1,10 +1,10 @@
-//! The names under which a cassette keeps the conditions of `wasi:http`.
+//! The names of `wasi:http` errors in a cassette.
 
 use wasmtime_wasi_http::Error;
 
 use super::format::Broken;
 
-/// What a request ends with that nobody waited for.
+/// The kind of a request that the component abandoned before its response.
 pub(super) const GIVEN_UP: &str = "given-up";
 
 impl Broken {
@@ -31,7 +31,7 @@ impl Broken {
         }
     }
 
-    /// The condition itself; none for a request that is never answered.
+    /// Returns the `wasi:http` error; none for a request without any outcome.
     pub(super) fn condition(&self) -> Option<Error> {
         Some(match self.kind.as_str() {
             GIVEN_UP => return None,

@@ -1,4 +1,4 @@
-//! Bodies as a cassette keeps them, and back.
+//! Converts bodies to the form of a cassette, and back.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +8,11 @@ use sha2::{Digest, Sha256};
 use super::format::{Content, Part};
 use super::scrub::Scrub;
 
-/// Of a request's body that is larger and not JSON, only the digest is kept.
+/// Maximum size of a recorded request body that is not JSON, in bytes. For a larger one, only the digest
+/// is recorded.
 const LARGEST: usize = 64 << 10;
 
-/// A request's body.
+/// Converts a request's body.
 pub(super) fn of_request(body: &Bytes, scrub: &Scrub) -> Option<Content> {
     if body.is_empty() {
         return None;
@@ -27,7 +28,7 @@ pub(super) fn of_request(body: &Bytes, scrub: &Scrub) -> Option<Content> {
     Some(of_bytes(body))
 }
 
-/// A body that came at once.
+/// Converts a body that arrived without pauses.
 pub(super) fn of_bytes(body: Vec<u8>) -> Content {
     match serde_json::from_slice(&body) {
         Ok(document) => Content::Json(document),
@@ -38,7 +39,7 @@ pub(super) fn of_bytes(body: Vec<u8>) -> Content {
     }
 }
 
-/// A part of a body.
+/// Converts a part of a body.
 pub(super) fn part(after_ms: u64, body: &[u8]) -> Part {
     match std::str::from_utf8(body) {
         Ok(text) => Part { after_ms, text: Some(text.to_owned()), base64: None },
@@ -46,7 +47,7 @@ pub(super) fn part(after_ms: u64, body: &[u8]) -> Part {
     }
 }
 
-/// The bytes of a body, after `change` has seen its text.
+/// Returns the bytes of a body, after applying `change` to its text.
 pub(super) fn bytes(content: &Content, change: impl Fn(&str) -> String) -> Bytes {
     match content {
         Content::Json(document) => change(&document.to_string()).into(),
@@ -56,7 +57,7 @@ pub(super) fn bytes(content: &Content, change: impl Fn(&str) -> String) -> Bytes
     }
 }
 
-/// The bytes of a part.
+/// Returns the bytes of a part, after applying `change` to its text.
 pub(super) fn part_bytes(part: &Part, change: impl Fn(&str) -> String) -> Bytes {
     match (&part.text, &part.base64) {
         (Some(text), _) => change(text).into(),

@@ -1,4 +1,4 @@
-//! The file: what was asked and what was answered, as JSON that a person can read and change.
+//! The cassette file: requests and responses as readable and editable JSON.
 //!
 //! ```json
 //! {
@@ -33,7 +33,7 @@ use dagster_ray_policy::LoadError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-/// The version of the form that is written and read here.
+/// The version of the file format.
 const VERSION: u32 = 1;
 
 /// Why a cassette cannot be used.
@@ -58,7 +58,7 @@ impl CassetteError {
     }
 }
 
-/// What was asked and answered, in the order in which it was asked.
+/// Recorded exchanges, in the order of their requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cassette {
@@ -67,19 +67,20 @@ pub struct Cassette {
     pub exchanges: Vec<Exchange>,
 }
 
-/// One request with what came of it: `response` or `error`.
+/// One request with its `response` or `error`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exchange {
-    /// Which process of the session it was, counted from 0 by their first requests.
+    /// The index of the process that sent the request. Processes are numbered from 0 by the time of their
+    /// first request.
     #[serde(default, skip_serializing_if = "is_first")]
     pub process: u32,
-    /// What was asked.
+    /// The request.
     pub request: Asked,
-    /// What was answered.
+    /// The response, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<Answered>,
-    /// Why there was no answer.
+    /// Why there was no response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Broken>,
 }
@@ -88,49 +89,49 @@ pub struct Exchange {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// Its method.
+    /// The method.
     pub method: String,
-    /// Its whole URL.
+    /// The complete URL.
     pub url: String,
-    /// The headers that say something of the body.
+    /// The headers `accept`, `content-type`, `if-match` and `if-none-match`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// Its body.
+    /// The body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Content>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answered {
-    /// Its status.
+    /// The status.
     pub status: u16,
-    /// Its headers.
+    /// The headers `content-type`, `location`, `retry-after` and `etag`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// Its body, where that came at once.
+    /// The body, if it arrived without pauses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Content>,
-    /// Its body as it came, where there were pauses.
+    /// The parts of a body that arrived with pauses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
-    /// How the body ended, where it did not simply end.
+    /// How the body ended, if not normally.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
 }
 
-/// A part of a body that came with pauses.
+/// A part of a body that arrived with pauses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// How long nothing had come before it, in milliseconds, rounded to tenths of a second.
+    /// The pause before the part, in milliseconds, rounded to tenths of a second.
     #[serde(default, skip_serializing_if = "is_none")]
     pub after_ms: u64,
-    /// UTF-8.
+    /// The part as UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Bytes that are not UTF-8.
+    /// The part as Base64, if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
 }
@@ -141,45 +142,45 @@ pub struct Part {
 pub enum Content {
     /// A JSON document.
     Json(Json),
-    /// Other UTF-8.
+    /// Other UTF-8 text.
     Text(String),
-    /// Bytes that are not UTF-8.
+    /// Bytes that are not UTF-8, as Base64.
     Base64(String),
-    /// A large body that only its recipient needs, such as an uploaded package.
+    /// The digest of a large or binary request body, such as an uploaded package.
     Digest {
-        /// Its sha256, in hexadecimal.
+        /// The SHA-256, in hexadecimal.
         sha256: String,
-        /// Its length.
+        /// The length in bytes.
         bytes: u64,
     },
 }
 
-/// How a body ended that did not simply end.
+/// How a body ended, if not normally.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// More might have come; whoever read it let go.
+    /// The component stopped reading before the end.
     Open,
     /// The connection broke.
     Broken,
 }
 
-/// Why there was no answer.
+/// Why there was no response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broken {
-    /// The condition, as `wasi:http` calls it, or `given-up` where nobody waited for it.
+    /// The error's name in `wasi:http`, or `given-up` if the component abandoned the request.
     pub kind: String,
-    /// What else was said.
+    /// Details of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A line of what one process recorded.
+/// A line of the file that one process records.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
-    /// Microseconds since the Unix epoch at which it was asked.
+    /// When the request was sent, in microseconds since the Unix epoch.
     pub(super) at: u64,
     pub(super) exchange: Exchange,
 }
@@ -193,15 +194,15 @@ fn is_none(pause: &u64) -> bool {
 }
 
 impl Cassette {
-    /// One of these exchanges.
+    /// Creates a cassette of the exchanges.
     pub fn new(exchanges: Vec<Exchange>) -> Self {
         Self { version: VERSION, exchanges }
     }
 
-    /// Reads a cassette's file, or the directory that the processes of a session recorded into.
+    /// Reads a cassette file, or merges the files of a directory that processes recorded into.
     ///
     /// # Errors
-    /// Where there is none, or it is not of this form.
+    /// If the path cannot be read, or is not a cassette of this version.
     pub fn read(path: &Path) -> Result<Self, CassetteError> {
         let wrong = |problem: String| CassetteError::new(path, problem);
         if path.is_dir() {
@@ -216,13 +217,13 @@ impl Cassette {
             let found =
                 version.map_or_else(|| "no version".to_owned(), |version| format!("version {version}"));
             return Err(wrong(format!(
-                "it has {found}, and only version {VERSION} is read. Record it again"
+                "it has {found}, but only version {VERSION} is supported. Record it again"
             )));
         }
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
     }
 
-    /// Puts together what the processes of one session recorded.
+    /// Merges the recordings of all processes of a session.
     fn merged(directory: &Path) -> Result<Self, CassetteError> {
         let wrong = |error: std::io::Error| CassetteError::new(directory, error.to_string());
         let mut all: Vec<Vec<Line>> = Vec::new();
@@ -233,7 +234,7 @@ impl Cassette {
             }
             let text = std::fs::read_to_string(&file).map_err(wrong)?;
             let mut lines = Vec::new();
-            // A process that was killed may have left half a line, which nobody can use.
+            // Skip the incomplete last line of a process that was killed.
             for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
                 lines.push(
                     serde_json::from_str(line)
@@ -256,10 +257,10 @@ impl Cassette {
         Ok(Self::new(merged.into_iter().map(|line| line.exchange).collect()))
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes the cassette file atomically.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), CassetteError> {
         let wrong = |error: std::io::Error| CassetteError::new(path, error.to_string());
         let mut text = serde_json::to_string_pretty(self)
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_processes_recorded_is_put_in_the_order_in_which_it_was_asked() {
+    fn recordings_of_several_processes_are_merged_in_request_order() {
         let folder = tempfile::tempdir().unwrap();
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         put("9.jsonl", &(line(30, "c") + &line(10, "a")));
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cassette_of_another_version_says_so() {
+    fn an_unsupported_version_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("old.json");
         std::fs::write(&file, "{\"version\": 7, \"exchanges\": []}").unwrap();

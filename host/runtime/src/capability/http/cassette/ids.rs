@@ -1,31 +1,29 @@
-//! Ids that differ from one session to the next: Dagster makes a new run id each time, components
-//! draw nonces.
+//! Maps recorded ids to the ids of the current session: run ids and nonces differ in each session.
 //!
-//! What looks like an id is not compared as such. The first request that fits in everything else
-//! says which id of now stands for which recorded one; from then on the two stand for each other,
-//! in requests and, the other way, in answers.
+//! The first request that matches a recorded one except for its ids defines the mapping. From then on,
+//! requests must use the mapped ids, and recorded responses are translated to the current ids.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-/// Ids of now by recorded ids, and the other way round.
+/// A bijective map between recorded and current ids.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ids {
     now: BTreeMap<String, String>,
     recorded: BTreeMap<String, String>,
 }
 
-/// Whether a run of hexadecimal digits counts as an id: short ones only where they are not a number
-/// or a word.
+/// Returns whether a run of hexadecimal digits counts as an id: at least 12 digits, or at least 8 with both
+/// decimal digits and letters, so that short numbers and words do not count.
 fn is_id(text: &str) -> bool {
     let digits = text.bytes().any(|byte| byte.is_ascii_digit());
     let letters = text.bytes().any(|byte| byte.is_ascii_lowercase());
     text.len() >= 12 || (text.len() >= 8 && digits && letters)
 }
 
-/// A text in pieces, each with whether it is an id. UUIDs are one piece.
+/// Splits a text into pieces, each with a flag that marks ids. A UUID is one piece.
 fn pieces(text: &str) -> Vec<(&str, bool)> {
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     let bytes = text.as_bytes();
@@ -65,7 +63,7 @@ fn pieces(text: &str) -> Vec<(&str, bool)> {
 }
 
 impl Ids {
-    /// Compares a recorded text with one of now, and notes which ids stand for each other.
+    /// Compares a recorded text with a current one, and adds their ids to the map.
     pub(super) fn text(&mut self, recorded: &str, now: &str) -> bool {
         let (old, new) = (pieces(recorded), pieces(now));
         old.len() == new.len()
@@ -87,7 +85,7 @@ impl Ids {
         }
     }
 
-    /// Compares documents. Where they differ, the path of the first difference.
+    /// Compares documents. The error is the path of the first difference.
     pub(super) fn json(&mut self, recorded: &Json, now: &Json, path: &str) -> Result<(), String> {
         let here = || Err(if path.is_empty() { "the document".to_owned() } else { path.to_owned() });
         match (recorded, now) {
@@ -113,12 +111,12 @@ impl Ids {
         }
     }
 
-    /// How many pairs there are that are not the same id twice.
+    /// Returns the number of ids that differ from their recorded id.
     pub(super) fn changed(&self) -> usize {
         self.now.iter().filter(|(old, new)| old != new).count()
     }
 
-    /// A recorded text with the ids of now.
+    /// Replaces the recorded ids in a text with the current ids.
     pub(super) fn translate<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.changed() == 0 {
             return Cow::Borrowed(text);
@@ -148,7 +146,7 @@ mod tests {
     const C: &str = "22222222-6c0d-4b86-9a53-6d2f1c1f2a12";
 
     #[test]
-    fn an_id_stands_for_one_other_and_for_no_second_one() {
+    fn ids_are_mapped_one_to_one() {
         let mut ids = Ids::default();
         assert!(
             ids.text(&format!("/api/jobs/dagster-run-{A}/logs"), &format!("/api/jobs/dagster-run-{B}/logs"))
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn words_numbers_and_dates_are_no_ids() {
+    fn words_numbers_and_dates_are_not_ids() {
         for text in ["deadbeef", "12345678", "20260101", "face", "num_cpus_abcdef012345x", "a-1b2c3d4"] {
             assert!(pieces(text).iter().all(|(_, is_id)| !is_id), "{text}");
         }
@@ -169,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_of_documents_is_named_by_its_path() {
+    fn different_documents_report_the_path_of_the_first_difference() {
         let mut ids = Ids::default();
         let old = serde_json::json!({"a": [{"b": A}], "n": 1});
         assert_eq!(ids.json(&old, &serde_json::json!({"a": [{"b": B}], "n": 1}), ""), Ok(()));

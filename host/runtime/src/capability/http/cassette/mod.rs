@@ -1,8 +1,7 @@
-//! Cassettes: what a component's requests came to, recorded once and served again without a network.
+//! Cassettes: recordings of HTTP exchanges that are replayed without a network.
 //!
-//! A request passes here after policy has decided on it and before credentials are added, so a
-//! cassette never sees one, and a component that replays is held to its grants as ever. See
-//! [`Cassette`] for the file.
+//! The cassette sees a request after the policy check and before the host adds credentials. It never
+//! records credentials, and replayed requests need the same grants. [`Cassette`] is the file format.
 
 mod conditions;
 mod content;
@@ -26,23 +25,22 @@ pub use self::player::{Played, Player};
 use self::recorder::Recorder;
 use self::scrub::Scrub;
 
-/// The environment variable by which a process is told to record or to replay, in the form that
-/// [`CassetteMode`] is read from.
+/// The environment variable that enables recording or replaying. [`CassetteMode`] parses its value.
 pub const VARIABLE: &str = "DAGSTER_RAY_CASSETTE";
 
-/// What is done with a cassette.
+/// How a cassette is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CassetteMode {
-    /// Requests are sent, and recorded into this directory.
+    /// Sends requests and records them into this directory.
     Record(PathBuf),
-    /// Nothing is sent; this file, or what was recorded into this directory, answers.
+    /// Replays this file or directory. No request is sent.
     Replay(PathBuf),
 }
 
 impl FromStr for CassetteMode {
     type Err = CassetteError;
 
-    /// Reads `record:<directory>` or `replay:<file or directory>`.
+    /// Parses `record:<directory>` or `replay:<file or directory>`.
     fn from_str(text: &str) -> Result<Self, CassetteError> {
         match text.split_once(':') {
             Some(("record", path)) if !path.is_empty() => Ok(Self::Record(path.into())),
@@ -55,7 +53,7 @@ impl FromStr for CassetteMode {
     }
 }
 
-/// A cassette in use.
+/// A recorder or a player.
 #[derive(Clone)]
 pub(crate) enum Tape {
     Recording(Arc<Recorder>),
@@ -70,8 +68,8 @@ impl Tape {
         })
     }
 
-    /// Answers a request, or sends it and takes down its answer. `credentials` are what the host
-    /// adds to requests of this authority.
+    /// Replays the response to a request, or sends the request and records its response. `credentials`
+    /// are the values that the host adds for this authority; they are removed from the recording.
     pub(super) async fn pass<F>(
         self,
         request: Request<Bytes>,
@@ -89,7 +87,7 @@ impl Tape {
     }
 }
 
-/// A request as a cassette keeps it.
+/// Converts a request to the form of a cassette.
 fn asked(request: &Request<Bytes>, scrub: &Scrub) -> Asked {
     let headers = [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH]
         .iter()

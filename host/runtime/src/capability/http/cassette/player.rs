@@ -1,4 +1,4 @@
-//! Answering from what was recorded.
+//! Replays a cassette.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -18,12 +18,12 @@ use super::content;
 use super::format::{Answered, Asked, Cassette, Content, End, Exchange};
 use super::ids::Ids;
 
-/// How many recorded requests are named to whoever asked for another.
+/// How many similar recorded requests the error for an unrecorded request lists.
 const NEAREST: usize = 3;
-/// A pause that was recorded is kept, up to this: what counts is that there was one.
+/// Maximum length of a replayed pause. Longer recorded pauses are shortened.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A cassette that answers.
+/// Replays the responses of a cassette.
 pub struct Player {
     exchanges: Vec<Exchange>,
     progress: Mutex<Progress>,
@@ -36,49 +36,50 @@ struct Progress {
     missing: Vec<String>,
 }
 
-/// What a request is answered with.
+/// The replayed outcome of a request.
 #[derive(Debug, Clone)]
 pub enum Played {
-    /// An answer as it was recorded, with the ids of now.
+    /// A recorded response, with the ids of the current session.
     Answer {
-        /// Its status.
+        /// The status.
         status: u16,
-        /// Its headers.
+        /// The headers.
         headers: Vec<(String, String)>,
-        /// Its body, in parts with the pause before each.
+        /// The parts of the body, each with the pause before it.
         parts: Vec<(Duration, Bytes)>,
-        /// How the body ended, where it did not simply end.
+        /// How the body ended, if not normally.
         end: Option<End>,
     },
-    /// No answer came, for a reason as `wasi:http` calls it.
+    /// A recorded error of `wasi:http`.
     Error(super::Broken),
-    /// It was never recorded. The text says what was, and what differs.
+    /// The request was not recorded. The text lists similar requests and the first difference.
     Missing(String),
 }
 
 impl Player {
-    /// Answers from a cassette, from its beginning.
+    /// Replays a cassette from its beginning.
     pub fn new(cassette: Cassette) -> Self {
         Self { exchanges: cassette.exchanges, progress: Mutex::default() }
     }
 
-    /// The requests that were not recorded, so far, as what was said of them.
+    /// Returns the messages of the requests so far that were not recorded.
     pub fn missing(&self) -> Vec<String> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).missing.clone()
     }
 
-    /// What a request is answered with.
+    /// Returns the outcome of a request.
     ///
-    /// Of the recorded requests with its method, URL and body, the next one answers that has not
-    /// yet. Where all have, the last one answers again if the request changes nothing: how often
-    /// somebody looks is chance. For the same reason an answer from after a change is not given
-    /// before that change was asked for, as long as there is an older one.
-    pub fn answer(&self, asked: &Asked) -> Played {
+    /// The candidates are the recorded requests with the same method, URL and body. The first unused
+    /// candidate is replayed. If all are used, a GET or HEAD replays the last one again, because the
+    /// number of polls differs between sessions. For the same reason, a GET or HEAD that was recorded
+    /// after a change is not replayed before that change was requested, if a used candidate can be
+    /// replayed again.
+    pub fn answer(&self, request: &Asked) -> Played {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fitting: Vec<(usize, Ids)> = Vec::new();
         for (index, exchange) in self.exchanges.iter().enumerate() {
             let mut ids = progress.ids.clone();
-            if self.fits(&mut ids, &exchange.request, asked) {
+            if self.fits(&mut ids, &exchange.request, request) {
                 fitting.push((index, ids));
             }
         }
@@ -88,14 +89,14 @@ impl Player {
         }
         let next = fitting.iter().find(|(index, _)| !progress.used.contains(index));
         let last = fitting.iter().rev().find(|(index, _)| progress.used.contains(index));
-        let safe = is_safe(&asked.method);
+        let safe = is_safe(&request.method);
         let chosen = match (next, last) {
             (Some(next), Some(last)) if safe && self.is_ahead(next.0, &progress.used) => Some(last),
             (Some(next), _) => Some(next),
             (None, last) => last.filter(|_| safe),
         };
         let Some((index, ids)) = chosen.cloned() else {
-            let text = self.describe_missing(asked, &progress.ids, !fitting.is_empty());
+            let text = self.describe_missing(request, &progress.ids, !fitting.is_empty());
             tracing::error!("{text}");
             progress.missing.push(text.clone());
             return Played::Missing(text);
@@ -106,13 +107,14 @@ impl Player {
         match (&exchange.response, &exchange.error) {
             (Some(response), _) => played(response, &progress.ids),
             (None, Some(error)) => Played::Error(error.clone()),
-            (None, None) => {
-                Played::Missing(format!("the cassette has no answer to {} {}", asked.method, asked.url))
-            }
+            (None, None) => Played::Missing(format!(
+                "the cassette has neither a response nor an error for {} {}",
+                request.method, request.url
+            )),
         }
     }
 
-    /// Whether its process changed something before this that was not asked for yet.
+    /// Returns whether the exchange follows a change of its process that was not requested yet.
     fn is_ahead(&self, index: usize, used: &BTreeSet<usize>) -> bool {
         let process = self.exchanges[index].process;
         self.exchanges[..index]
@@ -121,30 +123,30 @@ impl Player {
             .any(|(at, one)| one.process == process && !is_safe(&one.request.method) && !used.contains(&at))
     }
 
-    fn fits(&self, ids: &mut Ids, recorded: &Asked, asked: &Asked) -> bool {
-        recorded.method == asked.method
-            && same_url(ids, &recorded.url, &asked.url)
-            && same_body(ids, recorded.body.as_ref(), asked.body.as_ref()).is_ok()
+    fn fits(&self, ids: &mut Ids, recorded: &Asked, request: &Asked) -> bool {
+        recorded.method == request.method
+            && same_url(ids, &recorded.url, &request.url)
+            && same_body(ids, recorded.body.as_ref(), request.body.as_ref()).is_ok()
     }
 
-    fn describe_missing(&self, asked: &Asked, ids: &Ids, is_used_up: bool) -> String {
-        let name = format!("{} {}", asked.method, asked.url);
+    fn describe_missing(&self, request: &Asked, ids: &Ids, is_used_up: bool) -> String {
+        let name = format!("{} {}", request.method, request.url);
         if is_used_up {
-            return format!("the cassette was asked once more than it was recorded for {name}");
+            return format!("the cassette has no further response to {name}: each recorded one was replayed");
         }
         let mut nearest: Vec<(usize, String)> = Vec::new();
         for exchange in &self.exchanges {
             let recorded = &exchange.request;
             let mut ids = ids.clone();
-            let same = same_url(&mut ids, &recorded.url, &asked.url);
-            let common = recorded.url.bytes().zip(asked.url.bytes()).take_while(|(a, b)| a == b).count();
+            let same = same_url(&mut ids, &recorded.url, &request.url);
+            let common = recorded.url.bytes().zip(request.url.bytes()).take_while(|(a, b)| a == b).count();
             let mut text = format!("{} {}", recorded.method, recorded.url);
             let mut score = common;
-            if recorded.method == asked.method {
+            if recorded.method == request.method {
                 score += 20;
                 if same {
                     score += 1_000;
-                    if let Err(path) = same_body(&mut ids, recorded.body.as_ref(), asked.body.as_ref()) {
+                    if let Err(path) = same_body(&mut ids, recorded.body.as_ref(), request.body.as_ref()) {
                         text.push_str(&format!(" (its body differs at {path})"));
                     }
                 }
@@ -161,8 +163,8 @@ impl Player {
         format!("the cassette has no {name}; nearest: {}", nearest.join("; "))
     }
 
-    pub(super) async fn play(&self, asked: &Asked) -> Result<Response<WasiBody>, Error> {
-        match self.answer(asked) {
+    pub(super) async fn play(&self, request: &Asked) -> Result<Response<WasiBody>, Error> {
+        match self.answer(request) {
             Played::Answer { status, headers, parts, end } => {
                 let body = Parts { parts: parts.into_iter().collect(), pause: None, end };
                 Ok(response(status, &headers, body.boxed_unsync()))
@@ -171,14 +173,14 @@ impl Player {
                 Some(error) => Err(error),
                 None => std::future::pending().await,
             },
-            // As both Ray and Kubernetes would put it, so that it reaches whoever called as it is.
+            // Use the error format of Kubernetes or Ray, so that the component passes the message on.
             Played::Missing(text) => {
                 let document = serde_json::json!({
                     "kind": "Status", "apiVersion": "v1", "status": "Failure",
                     "reason": "NotRecorded", "message": text, "code": 400,
                 });
                 let is_kubernetes =
-                    crate::capability::kubernetes::is_meant(&asked.url.parse().unwrap_or_default());
+                    crate::capability::kubernetes::is_meant(&request.url.parse().unwrap_or_default());
                 let (kind, body) = if is_kubernetes {
                     ("application/json", document.to_string())
                 } else {
@@ -228,7 +230,7 @@ fn played(response: &Answered, ids: &Ids) -> Played {
     }
 }
 
-fn same_url(ids: &mut Ids, recorded: &str, asked: &str) -> bool {
+fn same_url(ids: &mut Ids, recorded: &str, request: &str) -> bool {
     let split = |url: &str| {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let mut query: Vec<String> =
@@ -236,24 +238,24 @@ fn same_url(ids: &mut Ids, recorded: &str, asked: &str) -> bool {
         query.sort();
         (address.to_owned(), query.join("&"))
     };
-    let ((old, old_query), (new, new_query)) = (split(recorded), split(asked));
+    let ((old, old_query), (new, new_query)) = (split(recorded), split(request));
     ids.text(&old, &new) && ids.text(&old_query, &new_query)
 }
 
-/// Compares bodies; where they differ, says where.
-fn same_body(ids: &mut Ids, recorded: Option<&Content>, asked: Option<&Content>) -> Result<(), String> {
-    match (recorded, asked) {
+/// Compares bodies. The error is the location of the first difference.
+fn same_body(ids: &mut Ids, recorded: Option<&Content>, request: Option<&Content>) -> Result<(), String> {
+    match (recorded, request) {
         (None, None) => Ok(()),
         (Some(Content::Json(old)), Some(Content::Json(new))) => ids.json(old, new, ""),
         (Some(Content::Text(old)), Some(Content::Text(new))) if ids.text(old, new) => Ok(()),
-        // An archive may hold times; its place in the URL tells it from others.
+        // Archives contain timestamps, so digests differ. The URL identifies the package.
         (Some(Content::Digest { .. }), Some(Content::Digest { .. })) => Ok(()),
         (Some(old), Some(new)) if old == new => Ok(()),
-        _ => Err("its beginning".to_owned()),
+        _ => Err("the start".to_owned()),
     }
 }
 
-/// A body as it came.
+/// A replayed body with its pauses.
 struct Parts {
     parts: std::collections::VecDeque<(Duration, Bytes)>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -280,7 +282,7 @@ impl Body for Parts {
             Some((_, bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             None => match self.end {
                 None => Poll::Ready(None),
-                // Nothing more was recorded, and nothing more comes: whoever reads lets go again.
+                // The recorded reader stopped here, so the current one is expected to stop too.
                 Some(End::Open) => Poll::Pending,
                 Some(End::Broken) => {
                     self.end = None;

@@ -1,7 +1,7 @@
-//! Writing down what goes through the door.
+//! Records HTTP exchanges.
 //!
-//! Each process appends to a file of its own in one directory, a line for each exchange as soon as
-//! it is over: what a process has recorded stays, however it ends.
+//! Each process appends to its own file in one directory, and writes a line as soon as an exchange ends.
+//! Recorded exchanges therefore survive a crash of the process.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -24,25 +24,25 @@ use super::format::{Answered, Asked, Broken, CassetteError, End, Exchange, Line}
 use super::scrub::Scrub;
 use super::{asked, content};
 
-/// A shorter pause is none.
+/// Minimum length of a recorded pause.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Bytes of a body that are kept. What comes after is passed on, and not recorded.
+/// Maximum number of recorded bytes of a body. The rest is passed on, but not recorded.
 const LARGEST: usize = 16 << 20;
-/// The headers of an answer that a component may decide by.
+/// The recorded response headers: those that a component may depend on.
 const KEPT: [&str; 4] = ["content-type", "location", "retry-after", "etag"];
 
-/// A directory that this process records into.
+/// Records the exchanges of this process into a file.
 #[derive(Debug)]
 pub(crate) struct Recorder(Mutex<File>);
 
 impl Recorder {
-    /// Begins a file of this process in the directory, which is made where it is not there.
+    /// Creates this process's file in the directory, which is created if it does not exist.
     pub(super) fn open(directory: &Path) -> Result<Self, CassetteError> {
         let wrong = |problem: String| CassetteError::new(directory, problem);
         if directory.is_file() || directory.extension().is_some_and(|extension| extension == "json") {
             return Err(wrong(
-                "every process of a session records into a file of its own, so this has to be a directory. Name \
-                 one, or let `dagster-ray record --to FILE -- COMMAND` make one file of it"
+                "the path must be a directory, because each process records into its own file. Name a \
+                 directory, or use `dagster-ray record --to FILE -- COMMAND` to record into one file"
                     .into(),
             ));
         }
@@ -51,7 +51,7 @@ impl Recorder {
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
-            // What users ask of their services is nobody else's business.
+            // Requests and responses are confidential: only this user may read them.
             .mode(0o600)
             .open(directory.join(name))
             .map_err(|error| wrong(error.to_string()))?;
@@ -67,16 +67,16 @@ impl Recorder {
     where
         F: Future<Output = Result<Response<WasiBody>, Error>>,
     {
-        let mut taking = Taking::new(self, asked(&request, &scrub), scrub);
+        let mut pending = PendingExchange::new(self, asked(&request, &scrub), scrub);
         match send(request).await {
             Err(error) => {
-                taking.error = Some(Broken::of(&error));
+                pending.error = Some(Broken::of(&error));
                 Err(error)
             }
             Ok(response) => {
-                taking.head = Some((response.status().as_u16(), kept(response.headers(), &taking.scrub)));
-                taking.last = Instant::now();
-                Ok(response.map(|body| Tee { body, taking }.boxed_unsync()))
+                pending.head = Some((response.status().as_u16(), kept(response.headers(), &pending.scrub)));
+                pending.last = Instant::now();
+                Ok(response.map(|body| Tee { body, pending }.boxed_unsync()))
             }
         }
     }
@@ -86,7 +86,7 @@ impl Recorder {
         text.push('\n');
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = file.write_all(text.as_bytes()) {
-            tracing::error!("an exchange is not recorded: {error}");
+            tracing::error!("cannot record an exchange: {error}");
         }
     }
 }
@@ -102,8 +102,8 @@ fn kept(headers: &HeaderMap, scrub: &Scrub) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// An exchange under way. It is written when it is dropped, whatever it came to.
-struct Taking {
+/// An exchange in progress. Dropping it writes it, whatever its outcome.
+struct PendingExchange {
     recorder: Arc<Recorder>,
     at: u64,
     request: Asked,
@@ -111,13 +111,13 @@ struct Taking {
     head: Option<(u16, BTreeMap<String, String>)>,
     error: Option<Broken>,
     body: Vec<u8>,
-    /// Where a pause was, and how long.
+    /// The offset and length of each pause.
     pauses: Vec<(usize, Duration)>,
     last: Instant,
     end: Option<End>,
 }
 
-impl Taking {
+impl PendingExchange {
     fn new(recorder: Arc<Recorder>, request: Asked, scrub: Scrub) -> Self {
         Self {
             recorder,
@@ -133,7 +133,7 @@ impl Taking {
         }
     }
 
-    fn take(&mut self, data: &[u8]) {
+    fn push(&mut self, data: &[u8]) {
         if self.body.len() + data.len() > LARGEST {
             return;
         }
@@ -173,7 +173,7 @@ fn rounded(pause: Duration) -> u64 {
     u64::try_from((pause.as_millis() + 50) / 100 * 100).unwrap_or(u64::MAX)
 }
 
-impl Drop for Taking {
+impl Drop for PendingExchange {
     fn drop(&mut self) {
         let response = self.head.take().map(|(status, headers)| self.answered(status, headers));
         if response.is_none() && self.error.is_none() {
@@ -185,10 +185,10 @@ impl Drop for Taking {
     }
 }
 
-/// A body that is passed on and taken down.
+/// Passes a body on and records it.
 struct Tee {
     body: WasiBody,
-    taking: Taking,
+    pending: PendingExchange,
 }
 
 impl Body for Tee {
@@ -203,14 +203,14 @@ impl Body for Tee {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.taking.take(data);
+                    self.pending.push(data);
                 }
             }
-            Some(Err(_)) => self.taking.end = Some(End::Broken),
-            None => self.taking.end = None,
+            Some(Err(_)) => self.pending.end = Some(End::Broken),
+            None => self.pending.end = None,
         }
-        if self.body.is_end_stream() && self.taking.end == Some(End::Open) {
-            self.taking.end = None;
+        if self.body.is_end_stream() && self.pending.end == Some(End::Open) {
+            self.pending.end = None;
         }
         Poll::Ready(frame)
     }

@@ -1,42 +1,43 @@
-//! What a cassette must not hold: credentials, and the values of environment variables.
+//! Removes credentials and values of environment variables from a recording.
 //!
-//! The host's own credentials are added after the door, so only an echo of them can come by here.
-//! What users put into environments does come by, in Ray's jobs and in pods. It is replaced, the
-//! same way before something is written and before it is compared with what was written.
+//! The host adds its credentials after the cassette, so they can appear only if a server echoes them.
+//! Users' environment variables appear in Ray jobs and in pods. Requests are scrubbed in the same way
+//! before they are recorded and before they are compared with recorded ones.
 
 use serde_json::Value as Json;
 
-/// What stands in the place of a secret.
+/// The text that replaces a secret.
 pub(super) const PLACEHOLDER: &str = "<not recorded>";
-/// Shorter ones would be found everywhere.
+/// Minimum length of a secret. A shorter one would match unrelated text.
 const SHORTEST: usize = 4;
 const VARIABLES: &str = "env_vars";
 
-/// Takes secrets out.
+/// Replaces secrets.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scrub {
     secrets: Vec<String>,
 }
 
 impl Scrub {
-    /// Of these values of headers and cookies, besides what is always taken out.
+    /// Creates a scrubber for these values of headers and cookies. Environment variables are always
+    /// scrubbed.
     pub(super) fn new(values: impl IntoIterator<Item = String>) -> Self {
         let mut secrets: Vec<String> = Vec::new();
         for value in values {
-            // `Bearer <token>`, and the values of cookies.
+            // Split `Bearer <token>` and cookies into their values.
             secrets.extend(
                 value.split([' ', ';']).map(|part| part.split_once('=').map_or(part, |(_, v)| v).to_owned()),
             );
             secrets.push(value);
         }
         secrets.retain(|secret| secret.len() >= SHORTEST && !matches!(secret.as_str(), "Bearer" | "Basic"));
-        // The longest first: one may be a part of another.
+        // Replace the longest first, because one secret may be part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         Self { secrets }
     }
 
-    /// A text: a line of a log, a URL, a header.
+    /// Scrubs a text: a log line, a URL, a header.
     pub(super) fn text(&self, text: &str) -> String {
         let mut text = variables(text);
         for secret in &self.secrets {
@@ -47,7 +48,7 @@ impl Scrub {
         text
     }
 
-    /// A JSON document.
+    /// Scrubs a JSON document.
     pub(super) fn json(&self, document: Json) -> Json {
         match document {
             Json::Object(mut fields) => {
@@ -69,8 +70,8 @@ impl Scrub {
                         (_, old) => self.json(old),
                     };
                 }
-                // A key can be as telling as a value.
-                Json::Object(fields.into_iter().map(|(key, value)| (self.secrets_of(key), value)).collect())
+                // A key can contain a secret too.
+                Json::Object(fields.into_iter().map(|(key, value)| (self.key(key), value)).collect())
             }
             Json::Array(items) => items.into_iter().map(|item| self.json(item)).collect(),
             Json::String(text) => Json::String(self.string(&text)),
@@ -78,11 +79,11 @@ impl Scrub {
         }
     }
 
-    fn secrets_of(&self, text: String) -> String {
+    fn key(&self, text: String) -> String {
         if self.secrets.iter().any(|secret| text.contains(secret)) { self.text(&text) } else { text }
     }
 
-    /// A string may be a document itself, such as an annotation with what was applied last.
+    /// Scrubs a string, which may contain a document, such as `kubectl`'s last-applied annotation.
     fn string(&self, text: &str) -> String {
         if text.trim_start().starts_with(['{', '['])
             && let Ok(document) = serde_json::from_str::<Json>(text)
@@ -93,14 +94,14 @@ impl Scrub {
         self.text(text)
     }
 
-    /// A runtime environment in YAML, of which JSON is a part.
+    /// Scrubs a runtime environment in YAML or JSON.
     fn runtime_env(&self, text: &str) -> String {
         let is_json = serde_json::from_str::<Json>(text).is_ok();
         if !is_json && text.contains(VARIABLES) { PLACEHOLDER.to_owned() } else { self.string(text) }
     }
 
-    /// A body, with the places at which it was cut, which move along. A body that is a document, or
-    /// a document in each line, is treated as such.
+    /// Scrubs a body and adjusts the offsets of its cuts. Handles a JSON document, and a JSON document
+    /// per line.
     pub(super) fn body(&self, body: &[u8], cuts: &[usize], is_whole: bool) -> (Vec<u8>, Vec<usize>) {
         if let Ok(document) = serde_json::from_slice::<Json>(body) {
             let scrubbed = self.json(document.clone());
@@ -108,7 +109,7 @@ impl Scrub {
                 return (body.to_owned(), cuts.to_owned());
             }
             let new = scrubbed.to_string().into_bytes();
-            // Of a document that came in parts, the parts mean nothing.
+            // The cuts of a changed document have no meaning: move them to its end.
             let moved = cuts.iter().map(|_| new.len()).collect();
             return (new, moved);
         }
@@ -125,7 +126,7 @@ impl Scrub {
                         let scrubbed = self.json(document.clone());
                         if scrubbed == document { text.to_owned() } else { format!("{scrubbed}\n") }
                     }
-                    // Half a document: what it says cannot be told apart.
+                    // An incomplete document cannot be scrubbed, so drop it.
                     Err(_) if end == body.len() && !is_whole => String::new(),
                     Err(_) => self.text(text),
                 }
@@ -155,7 +156,7 @@ impl Scrub {
     }
 }
 
-/// Every value below here.
+/// Replaces every value in a document.
 fn blank(value: Json) -> Json {
     match value {
         Json::Object(fields) => fields.into_iter().map(|(key, value)| (key, blank(value))).collect(),
@@ -165,7 +166,7 @@ fn blank(value: Json) -> Json {
     }
 }
 
-/// `{"name": …, "value": …}`.
+/// Replaces the value of a container's variable, `{"name": …, "value": …}`.
 fn container_variable(mut variable: Json) -> Json {
     if let Some(value) = variable.get_mut("value") {
         *value = blank(value.take());
@@ -173,7 +174,7 @@ fn container_variable(mut variable: Json) -> Json {
     variable
 }
 
-/// An item of a list does not say its kind.
+/// Replaces the data of an item of a `SecretList`. Items of a list have no `kind`.
 fn secret(mut item: Json) -> Json {
     for key in ["data", "stringData"] {
         if let Some(value) = item.get_mut(key) {
@@ -183,7 +184,7 @@ fn secret(mut item: Json) -> Json {
     item
 }
 
-/// Environment variables within a text: `"env_vars": {…}`, as JSON, escaped JSON or Python.
+/// Replaces environment variables in a text: `"env_vars": {…}` as JSON, escaped JSON or Python.
 fn variables(text: &str) -> String {
     let mut new = String::new();
     let mut rest = text;
@@ -205,7 +206,7 @@ fn variables(text: &str) -> String {
     new
 }
 
-/// How long what begins with `{` is until its `}`; where that is missing, all of it.
+/// Returns the length up to the brace that closes the first one, or the whole length without it.
 fn closing(text: &str) -> usize {
     let mut depth = 0_usize;
     for (at, character) in text.char_indices() {
@@ -228,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_value_of_an_environment_stays_wherever_it_stands() {
+    fn values_of_environment_variables_and_secrets_are_replaced_everywhere() {
         let scrub = Scrub::default();
         let all = serde_json::json!({
             "runtime_env": {"env_vars": {"A": "planted", "B": ["planted"]}, "pip": ["kept"]},
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_own_credentials_are_taken_out_of_an_echo() {
+    fn echoed_credentials_are_replaced() {
         let scrub = Scrub::new(["Bearer s3cret-token".to_owned(), "session=c00kie; theme=x".to_owned()]);
         let text = scrub.text("GET /?t=s3cret-token with c00kie, theme x");
         assert_eq!(text, format!("GET /?t={PLACEHOLDER} with {PLACEHOLDER}, theme x"));
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_cut_where_it_was_and_half_a_document_at_its_end_is_left_out() {
+    fn cuts_of_a_stream_are_adjusted_and_an_incomplete_document_is_dropped() {
         let scrub = Scrub::new(["s3cret-token".to_owned()]);
         let (body, cuts) = scrub.body(b"one\ns3cret-token\nthree\n", &[2, 9, 18], true);
         assert_eq!(String::from_utf8(body).unwrap(), format!("one\n{PLACEHOLDER}\nthree\n"));

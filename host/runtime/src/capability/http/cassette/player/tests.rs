@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn asked(method: &str, url: &str, body: Option<serde_json::Value>) -> Asked {
+fn request(method: &str, url: &str, body: Option<serde_json::Value>) -> Asked {
     Asked { method: method.into(), url: url.into(), headers: BTreeMap::new(), body: body.map(Content::Json) }
 }
 
@@ -29,26 +29,26 @@ fn text(played: Played) -> String {
 }
 
 #[test]
-fn a_poll_gets_the_answers_in_their_order_and_the_last_one_again() {
-    let get = || asked("GET", "http://h/a?x=1&y=2", None);
+fn polls_replay_responses_in_order_and_repeat_the_last_one() {
+    let get = || request("GET", "http://h/a?x=1&y=2", None);
     let player = player(vec![exchange(get(), "one"), exchange(get(), "two")]);
-    let again = || text(player.answer(&asked("GET", "http://h/a?y=2&x=1", None)));
+    let again = || text(player.answer(&request("GET", "http://h/a?y=2&x=1", None)));
     assert_eq!([again(), again(), again()], ["one", "two", "two"]);
 }
 
 #[test]
-fn a_change_is_answered_as_often_as_it_was_recorded_and_no_more() {
-    let post = || asked("POST", "http://h/a", Some(json!({"n": 1})));
+fn a_change_is_replayed_only_as_often_as_it_was_recorded() {
+    let post = || request("POST", "http://h/a", Some(json!({"n": 1})));
     let player = player(vec![exchange(post(), "made")]);
     assert_eq!(text(player.answer(&post())), "made");
-    assert!(text(player.answer(&post())).contains("once more"));
+    assert!(text(player.answer(&post())).contains("no further response to POST http://h/a"));
     assert_eq!(player.missing().len(), 1);
 }
 
 #[test]
-fn looking_more_often_than_before_does_not_show_what_a_change_led_to() {
-    let get = || asked("GET", "http://h/job", None);
-    let stop = || asked("POST", "http://h/job/stop", None);
+fn additional_polls_do_not_replay_responses_from_after_a_later_change() {
+    let get = || request("GET", "http://h/job", None);
+    let stop = || request("POST", "http://h/job/stop", None);
     let player = player(vec![exchange(get(), "running"), exchange(stop(), "ok"), exchange(get(), "stopped")]);
     assert_eq!(text(player.answer(&get())), "running");
     assert_eq!(text(player.answer(&get())), "running");
@@ -57,34 +57,34 @@ fn looking_more_often_than_before_does_not_show_what_a_change_led_to() {
 }
 
 #[test]
-fn ids_of_another_session_stand_for_the_recorded_ones() {
+fn recorded_ids_are_translated_to_the_ids_of_the_session() {
     let (old, new) = ("0b1c4f1e-6c0d-4b86-9a53-6d2f1c1f2a10", "11111111-6c0d-4b86-9a53-6d2f1c1f2a11");
     let job = |run: &str, nonce: &str| json!({"submission_id": format!("run-{run}"), "metadata": {"launch": nonce}});
     let player = player(vec![
-        exchange(asked("POST", "http://h/jobs", Some(job(old, "0123456789abcdef"))), "made"),
+        exchange(request("POST", "http://h/jobs", Some(job(old, "0123456789abcdef"))), "made"),
         exchange(
-            asked("GET", &format!("http://h/jobs/run-{old}"), None),
+            request("GET", &format!("http://h/jobs/run-{old}"), None),
             &job(old, "0123456789abcdef").to_string(),
         ),
     ]);
-    player.answer(&asked("POST", "http://h/jobs", Some(job(new, "fedcba9876543210"))));
-    let found = text(player.answer(&asked("GET", &format!("http://h/jobs/run-{new}"), None)));
+    player.answer(&request("POST", "http://h/jobs", Some(job(new, "fedcba9876543210"))));
+    let found = text(player.answer(&request("GET", &format!("http://h/jobs/run-{new}"), None)));
     assert_eq!(found, job(new, "fedcba9876543210").to_string());
 }
 
 #[test]
-fn what_was_never_recorded_is_named_with_the_nearest_and_what_differs() {
+fn an_unrecorded_request_is_an_error_with_similar_requests_and_the_difference() {
     let player = player(vec![
-        exchange(asked("POST", "http://h/api/jobs/", Some(json!({"cpus": 1}))), "made"),
-        exchange(asked("GET", "http://h/api/version", None), "2"),
+        exchange(request("POST", "http://h/api/jobs/", Some(json!({"cpus": 1}))), "made"),
+        exchange(request("GET", "http://h/api/version", None), "2"),
     ]);
-    let told = text(player.answer(&asked("POST", "http://h/api/jobs/", Some(json!({"cpus": 2})))));
-    insta::assert_snapshot!(told, @"the cassette has no POST http://h/api/jobs/; nearest: POST http://h/api/jobs/ (its body differs at cpus); GET http://h/api/version");
-    assert!(text(player.answer(&asked("GET", "http://other/api/version", None))).contains("http://other"));
+    let message = text(player.answer(&request("POST", "http://h/api/jobs/", Some(json!({"cpus": 2})))));
+    insta::assert_snapshot!(message, @"the cassette has no POST http://h/api/jobs/; nearest: POST http://h/api/jobs/ (its body differs at cpus); GET http://h/api/version");
+    assert!(text(player.answer(&request("GET", "http://other/api/version", None))).contains("http://other"));
 }
 
 #[tokio::test]
-async fn a_stream_comes_in_its_parts_and_stays_open_where_it_was_let_go() {
+async fn an_open_stream_is_replayed_in_parts_and_stays_open() {
     let part = |after_ms, text: &str| content::part(after_ms, text.as_bytes());
     let response = Answered {
         status: 200,
@@ -93,7 +93,7 @@ async fn a_stream_comes_in_its_parts_and_stays_open_where_it_was_let_go() {
         parts: vec![part(0, "one\n"), part(200, "two\n")],
         end: Some(End::Open),
     };
-    let request = asked("GET", "http://h/logs", None);
+    let request = request("GET", "http://h/logs", None);
     let exchange = Exchange { process: 0, request: request.clone(), response: Some(response), error: None };
     let mut body = player(vec![exchange]).play(&request).await.unwrap().into_body();
     let began = std::time::Instant::now();
