@@ -67,7 +67,7 @@ def unwatched_ray_head(tmp_path: Path) -> Iterator[RayHead]:
 
 @pytest.fixture
 def proxy(ray_head: RayHead) -> Iterator[FaultProxy]:
-    with FaultProxy.before(ray_head.url) as proxy:
+    with FaultProxy.start(ray_head.url) as proxy:
         yield proxy
 
 

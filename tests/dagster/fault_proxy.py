@@ -80,7 +80,7 @@ class FaultProxy:
 
     @classmethod
     @contextmanager
-    def before(cls, upstream: str, tls: ssl.SSLContext | None = None) -> "Iterator[FaultProxy]":
+    def start(cls, upstream: str, tls: ssl.SSLContext | None = None) -> "Iterator[FaultProxy]":
         proxy = cls(upstream, tls)
         try:
             yield proxy
@@ -91,7 +91,7 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def cut(self) -> None:
+    def break_streams(self) -> None:
         """Shuts down the connection of every open log stream."""
         with self._lock:
             streams = set(self._streams)
@@ -102,7 +102,7 @@ class FaultProxy:
                 continue
 
     @contextmanager
-    def failing(
+    def inject(
         self, method: str, path: str, what: int | str, times: int = 1_000_000
     ) -> Iterator[Fault]:
         fault = Fault(method, path, what, times)
@@ -112,11 +112,11 @@ class FaultProxy:
         finally:
             self.faults.remove(fault)
 
-    def seen(self, method: str, path: str) -> list[Request]:
+    def recorded(self, method: str, path: str) -> list[Request]:
         """Returns the requests with this method whose whole path matches the pattern."""
         return [r for r in self.requests if r.method == method and re.fullmatch(path, r.path)]
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         with self._lock:
             self.requests.clear()
             self.connections = 0
@@ -170,7 +170,7 @@ class FaultProxy:
                 handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             handler.wfile.write(b"0\r\n\r\n")
         except OSError:
-            # The client has closed the connection, or `cut` has shut it down.
+            # The client has closed the connection, or `break_streams` has shut it down.
             return
         finally:
             with self._lock:

@@ -17,14 +17,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = 60, pause: float = 0.2) -> T:
-    """Polls `look` until it returns a truthy value, and returns that value."""
+def wait_for(
+    title: str, probe: Callable[[], T | None], seconds: float = 60, pause: float = 0.2
+) -> T:
+    """Polls `probe` until it returns a truthy value, and returns that value."""
     deadline = time.monotonic() + seconds
     while True:
-        found = look()
+        found = probe()
         if found:
             return found
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        assert time.monotonic() < deadline, f"{title}: not within {seconds} s"
         time.sleep(pause)
 
 

@@ -10,8 +10,8 @@ from dagster_ray import RayRunLauncher
 from dagster_ray.address import dashboard_url, known_address
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import flatten
-from dagster_ray.core.spec import options_of, worker_spec
 from dagster_ray.errors import InvalidConfigError
+from dagster_ray.specs import parse_tag, run_options, worker_spec
 
 
 def _processed(config: dict) -> dict:
@@ -25,8 +25,16 @@ def _run(tags: dict[str, str] | None = None) -> dg.DagsterRun:
 
 
 def _spec(options: dict, tags: dict[str, str] | None = None) -> tuple[dict, set[str]]:
+    tags = tags or {}
     return worker_spec(
-        _run(), attempt=0, argv=["dagster"], payload=None, env={}, tags=tags or {}, options=options
+        _run(),
+        attempt=0,
+        argv=["dagster"],
+        payload=None,
+        env={},
+        tags=tags,
+        override=parse_tag(tags),
+        options=options,
     )
 
 
@@ -97,7 +105,7 @@ def test_env_vars_without_a_value_are_copied_from_this_process(
 
 def test_launch_specs_do_not_modify_the_configuration() -> None:
     """The options that a tag adds to one launch must not appear in the next."""
-    options = options_of({"runtime_env": {"env_vars": {"A": "1"}}, "resources": {"x": 1.0}})
+    options = run_options({"runtime_env": {"env_vars": {"A": "1"}}, "resources": {"x": 1.0}})
     before = json.dumps(options)
     first, _ = _spec(options, {"dagster-ray/config": '{"resources": {"y": 2}}'})
     second, _ = _spec(options)

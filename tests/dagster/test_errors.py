@@ -74,7 +74,7 @@ def test_a_denial_names_the_missing_grant(tmp_path: Path) -> None:
 
 
 def test_an_http_error_of_ray_carries_its_status(proxy: FaultProxy) -> None:
-    with proxy.failing("GET", "/api/jobs/s", 418):
+    with proxy.inject("GET", "/api/jobs/s", 418):
         error = _called(Connection(backend="existing", address=proxy.url))
     assert isinstance(error, BackendError), repr(error)
     assert error.status == 418
@@ -100,7 +100,7 @@ def _launched(address: str) -> UnavailableError:
 
 def test_a_submission_is_maybe_applied_when_its_response_is_lost(proxy: FaultProxy) -> None:
     # After the submission, no request succeeds.
-    with proxy.failing("POST", "/api/jobs/", "lost"), proxy.failing("GET", "/api/jobs/.*", 503):
+    with proxy.inject("POST", "/api/jobs/", "lost"), proxy.inject("GET", "/api/jobs/.*", 503):
         assert _launched(proxy.url).maybe_applied is True
 
 

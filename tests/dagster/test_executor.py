@@ -50,7 +50,7 @@ def execute(home) -> Iterator[Execute]:
 
 
 def _submits(proxy: FaultProxy) -> dict[str, dict]:
-    bodies = [json.loads(request.body) for request in proxy.seen("POST", "/api/jobs/")]
+    bodies = [json.loads(request.body) for request in proxy.recorded("POST", "/api/jobs/")]
     return {body["submission_id"]: body for body in bodies}
 
 
@@ -118,7 +118,7 @@ def test_steps_run_as_ray_jobs_with_merged_options_and_environment(
         "DAGSTER_RUN_STEP_KEY": "flaky",
     }
     # There is no version check for each submission and no connection for each request.
-    assert len(proxy.seen("GET", "/api/version")) <= 1
+    assert len(proxy.recorded("GET", "/api/version")) <= 1
     assert len(proxy.requests) > 10
     assert proxy.connections <= 5, "at most four steps are submitted at a time"
     # The dashboard shows the entrypoint, so it must not contain the step's arguments.
@@ -154,7 +154,7 @@ def test_steps_fail_when_their_jobs_are_stopped_killed_or_exit_silently(
     stopper = threading.Thread(target=stop_when_it_runs)
     stopper.start()
     # More failures than one check retries, so that the check as a whole fails.
-    with proxy.failing("GET", "/api/jobs/.*", 503, times=6) as fault:
+    with proxy.inject("GET", "/api/jobs/.*", 503, times=6) as fault:
         result = execute("abandoned", proxy.url)
     stopper.join()
     assert not result.success
@@ -166,8 +166,8 @@ def test_steps_fail_when_their_jobs_are_stopped_killed_or_exit_silently(
     log = [e.user_message for e in execute.instance.all_logs(result.run_id)]
     assert any("Ray is unreachable while checking steps" in message for message in log)
     # One request checks all steps; there is none for a single job.
-    assert proxy.seen("GET", "/api/jobs/")
-    assert not proxy.seen("GET", "/api/jobs/.+")
+    assert proxy.recorded("GET", "/api/jobs/")
+    assert not proxy.recorded("GET", "/api/jobs/.+")
 
 
 @pytest.mark.parametrize("what", [503, "lost"])
@@ -175,7 +175,7 @@ def test_a_submission_that_fails_once_is_retried_and_no_step_runs_twice(
     execute: Execute, ray_head: RayHead, proxy: FaultProxy, what: int | str
 ) -> None:
     """Neither an error status nor a lost response fails the run, and no step runs twice."""
-    with proxy.failing("POST", "/api/jobs/", what, times=1) as fault:
+    with proxy.inject("POST", "/api/jobs/", what, times=1) as fault:
         result = execute("pair", proxy.url)
     assert result.success
     assert fault.hits == 1

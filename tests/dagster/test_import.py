@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -55,14 +56,43 @@ def test_module_paths_of_earlier_releases_export_the_same_names() -> None:
     assert RayExecutionConfig.from_tags(tag).num_cpus == 0
 
 
+# Modules of PyPI's `dagster-ray` with the names that its users import from them.
+MODULES_ON_PYPI = {
+    "_base.resources": ["RayResource"],
+    "core.executor": ["ray_executor"],
+    "core.io_manager": ["RayIOManager"],
+    "core.pipes": ["PipesRayJobClient", "PipesRayJobMessageReader"],
+    "core.resources": ["LocalRay"],
+    "core.run_launcher": ["RayRunLauncher"],
+    "executor": ["ray_executor"],
+    "io_manager": ["RayIOManager"],
+    "pipes": ["PipesRayJobClient", "PipesRayJobMessageReader"],
+    "resources": ["BaseRayResource", "RayResource"],
+    "run_launcher": ["RayRunLauncher"],
+}
+
+
+@pytest.mark.parametrize("module", MODULES_ON_PYPI)
+def test_module_paths_of_pypis_package_export_the_same_names(module: str) -> None:
+    import dagster_ray
+
+    imported = import_module(f"dagster_ray.{module}")
+    for name in MODULES_ON_PYPI[module]:
+        assert getattr(imported, name) is getattr(dagster_ray, name)
+
+
 # Dagster is imported before the package, after it, or only by a module of the package.
 ORDERS = {
     "dagster first": "import dagster, dagster_ray",
     "dagster later": "import dagster_ray, dagster; dagster_ray.RayRunLauncher",
     "a name": "from dagster_ray import Lifecycle",
-    "the launcher's module": "from dagster_ray.core.run_launcher import RayRunLauncher",
+    "the launcher's module": "from dagster_ray.launcher import RayRunLauncher",
+    "the launcher's module on PyPI": "from dagster_ray.core.run_launcher import RayRunLauncher",
     "the launcher's earlier module": "from dagster_ray.run_launcher import RayRunLauncher",
-    "a resource's module": "from dagster_ray._base.resources import RayResource",
+    "a resource's module": "from dagster_ray.resources import RayResource",
+    "a resource's module on PyPI": "from dagster_ray._base.resources import RayResource",
+    "the IO manager's module": "from dagster_ray.io.io_manager import RayIOManager",
+    "the Pipes client's module": "from dagster_ray.pipes import PipesRayJobClient",
     "the configuration": "from dagster_ray.config import RayExecutionConfig",
     "the types": "from dagster_ray.types import AnyDagsterContext",
     "KubeRay": "import dagster_ray.kuberay",
@@ -90,7 +120,7 @@ def test_importing_the_package_does_not_import_dagster() -> None:
 
 def test_a_store_actor_does_not_import_dagster() -> None:
     """Ray unpickles the actor's class in a worker, which imports its module for that."""
-    code = "import sys, dagster_ray.values.registry; sys.exit('dagster' in sys.modules)"
+    code = "import sys, dagster_ray.io.registry; sys.exit('dagster' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -75,7 +75,7 @@ def test_import_fails_with_the_remedy_when_this_package_is_installed_last(
 
     environment.install(environment.pypi)
     environment.pip("install", "--no-index", "--no-deps", "--force-reinstall", environment.own)
-    for code in ("import dagster_ray", "import dagster_ray.core.executor"):
+    for code in ("import dagster_ray", "import dagster_ray.executor"):
         refused = environment.run(code)
         assert refused.returncode == 1
         sentence = refused.stderr.strip().splitlines()[-1]

@@ -18,7 +18,7 @@ from dagster_ray.errors import (
     NotFoundError,
     SerializationError,
 )
-from dagster_ray.values.frames import unpack
+from dagster_ray.io.frames import unpack
 from document_blocks import SEED
 from ray_head import RayHead
 

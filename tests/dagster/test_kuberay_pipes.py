@@ -12,9 +12,9 @@ import yaml
 from cluster import Cluster
 from dagster_ray.errors import InvalidConfigError, ScriptFailedError
 from dagster_ray.kuberay import PipesKubeRayJobClient, RayJobClient
+from irregular_output import IRREGULAR_OUTPUT, assert_complete
 from kube_objects import cluster_spec, names
 from processes import wait_for
-from torture import TORTURE, comes_whole
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_messages_and_output_survive_a_broken_port_forward(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     begun, done = tmp_path / "begun", threading.Event()
-    body = textwrap.dedent(TORTURE.format(messages=300, lines=3, pause=0.05))
+    body = textwrap.dedent(IRREGULAR_OUTPUT.format(messages=300, lines=3, pause=0.05))
     entrypoint = _entrypoint(tmp_path, f"open({str(begun)!r}, 'w')\n{body}")
 
     def break_connections() -> None:
@@ -114,7 +114,7 @@ def test_messages_and_output_survive_a_broken_port_forward(
         client, own_cluster, ray_job=_ray_job(own_cluster, namespace, tmp_path, entrypoint)
     )
     assert done.is_set()
-    comes_whole(custom, capfdbinary.readouterr().out, 300, 3)
+    assert_complete(custom, capfdbinary.readouterr().out, 300, 3)
 
 
 @pytest.mark.timeout(200)

@@ -72,7 +72,7 @@ def test_a_run_is_launched_as_one_ray_job_and_succeeds(
     deployment: Deployment, ray_head: RayHead, front: FaultProxy
 ) -> None:
     marks = _marks(deployment, "success")
-    front.forget()
+    front.reset()
     run_id = deployment.launch(
         "succeeds",
         {"works": {"config": {"marks": str(marks)}}},
@@ -93,10 +93,10 @@ def test_a_run_is_launched_as_one_ray_job_and_succeeds(
     assert "instance_ref" not in job["entrypoint"]
     assert "run_launcher" not in job["entrypoint"]
     # The tag overrides the configuration field by field, also with 0, without another request.
-    [submit] = front.seen("POST", "/api/jobs/")
+    [submit] = front.recorded("POST", "/api/jobs/")
     assert not json.loads(submit.body).get("entrypoint_num_cpus")
     assert json.loads(submit.body)["entrypoint_num_gpus"] == 0.5
-    assert not front.seen("GET", "/api/version")
+    assert not front.recorded("GET", "/api/version")
     # Ray's default of three seconds is too short for a worker to stop its steps.
     assert int(job["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 30
 
@@ -113,7 +113,7 @@ def test_launch_is_idempotent_when_the_response_is_lost(
 ) -> None:
     """Two launches of one run create one job, even if the first response is lost."""
     marks = _marks(deployment, "twice")
-    with front.failing("POST", "/api/jobs/", "lost", times=1) as fault:
+    with front.inject("POST", "/api/jobs/", "lost", times=1) as fault:
         run_id = deployment.launch(
             "survives", {"waits_for_word": {"config": {"marks": str(marks)}}}
         )
@@ -128,7 +128,7 @@ def test_launch_is_idempotent_when_the_response_is_lost(
     ]
 
     # Errors of the dashboard do not prove that the worker is dead.
-    with front.failing("GET", "/api/jobs/.*", 500):
+    with front.inject("GET", "/api/jobs/.*", 500):
         health = launcher.check_run_worker_health(run)
         assert (health.status, health.transient) == (WorkerStatus.RUNNING, True)
         # The daemon's run monitoring checks the run several times in these seconds.
@@ -156,13 +156,13 @@ def test_debug_info_does_not_list_all_jobs(ray_head: RayHead, front: FaultProxy,
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     instance = home({"run_launcher": launcher})
     run = create_run_for_test(instance)
-    front.forget()
+    front.reset()
     try:
         debug = instance.run_launcher.get_run_worker_debug_info(run)
     except NotFoundError as error:
         debug = str(error)
     assert debug and f"dagster-run-{run.run_id}" in debug
-    assert not front.seen("GET", "/api/jobs/")
+    assert not front.recorded("GET", "/api/jobs/")
 
 
 def test_terminating_a_run_stops_its_steps_after_their_cleanup(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster_ray
 import pytest
+from dagster_ray import dagster_internals
 from packaging.requirements import Requirement
 
 DISTRIBUTION = "dagster-ray-wasm"
@@ -41,6 +42,19 @@ def imported_modules() -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.split(".")[0])
     return found - sys.stdlib_module_names - {"dagster_ray"}
+
+
+def test_only_dagster_internals_imports_private_modules_of_dagster() -> None:
+    private = re.compile(r"^\s*(from|import) dagster\._", re.M)
+    found = {
+        str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*.py") if private.search(f.read_text())
+    }
+    assert found == {"dagster_internals.py"}
+
+
+@pytest.mark.parametrize("name", dagster_internals._MODULES)
+def test_dagster_has_each_private_name_that_the_package_uses(name: str) -> None:
+    assert getattr(dagster_internals, name) is not None
 
 
 def test_every_imported_package_is_declared() -> None:

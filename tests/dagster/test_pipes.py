@@ -18,12 +18,12 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster_ray import PipesRayJobClient
-from dagster_ray._base.messages import PipesRayJobMessageReader
 from dagster_ray.errors import InvalidConfigError, ScriptFailedError
+from dagster_ray.pipes import PipesRayJobMessageReader
 from fault_proxy import Fault, FaultProxy
+from irregular_output import IRREGULAR_OUTPUT, assert_complete
 from processes import wait_for
 from ray_head import RayHead
-from torture import TORTURE, comes_whole
 
 Write = Callable[[str], str]
 # Injects a fault while a script runs, until the event is set.
@@ -172,20 +172,20 @@ def test_all_invalid_parameters_are_reported_and_nothing_is_submitted(ray_head: 
     assert len(ray_head.jobs()) == before
 
 
-def _torture(script: Write, messages: int, lines: int) -> dict[str, Any]:
-    return {"entrypoint": script(TORTURE.format(messages=messages, lines=lines, pause=0))}
+def _irregular_output(script: Write, messages: int, lines: int) -> dict[str, Any]:
+    return {"entrypoint": script(IRREGULAR_OUTPUT.format(messages=messages, lines=lines, pause=0))}
 
 
 def test_large_output_arrives_exactly_once_in_bounded_memory(
     ray_head: RayHead, script: Write, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     client = PipesRayJobClient(address=ray_head.url)
-    _run(client, _torture(script, 10, 1))
+    _run(client, _irregular_output(script, 10, 1))
     capfdbinary.readouterr()
     before = _reset_peak()
-    _, custom = _run(client, _torture(script, 200_000, 5))
+    _, custom = _run(client, _irregular_output(script, 200_000, 5))
     assert _peak() - before < 50 << 20
-    comes_whole(custom, capfdbinary.readouterr().out, 200_000, 5)
+    assert_complete(custom, capfdbinary.readouterr().out, 200_000, 5)
 
 
 def _reset_peak() -> int:
@@ -202,13 +202,13 @@ def _peak() -> int:
 
 def _cut_every_second(ray: RayHead, proxy: FaultProxy, done: threading.Event) -> None:
     while not done.wait(1.0):
-        proxy.cut()
+        proxy.break_streams()
 
 
 def _away_for_20_seconds(ray: RayHead, proxy: FaultProxy, done: threading.Event) -> None:
     done.wait(4)
     proxy.faults += [Fault("GET", ".*", 503), Fault("POST", ".*", 503)]
-    proxy.cut()
+    proxy.break_streams()
     done.wait(20)
     proxy.faults.clear()
 
@@ -232,7 +232,7 @@ def test_output_arrives_completely_despite_connection_faults(
 def test_output_arrives_completely_despite_a_restarted_dashboard(
     unwatched_ray_head: RayHead, script: Write, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    with FaultProxy.before(unwatched_ray_head.url) as proxy:
+    with FaultProxy.start(unwatched_ray_head.url) as proxy:
         _arrives_despite(_restart_the_dashboard, unwatched_ray_head, proxy, script, capfdbinary)
 
 
@@ -244,7 +244,7 @@ def _arrives_despite(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     # The script runs for about 12 seconds, so that each fault happens while it runs.
-    body = TORTURE.format(messages=300, lines=3, pause=0.04)
+    body = IRREGULAR_OUTPUT.format(messages=300, lines=3, pause=0.04)
     done = threading.Event()
     thread = threading.Thread(target=trouble, args=(ray, proxy, done))
     thread.start()
@@ -253,8 +253,10 @@ def _arrives_despite(
     finally:
         done.set()
         thread.join()
-    assert len(proxy.seen("GET", "/api/v0/logs/stream.*")) > 1, "the fault did not break the stream"
-    comes_whole(custom, capfdbinary.readouterr().out, 300, 3)
+    assert len(proxy.recorded("GET", "/api/v0/logs/stream.*")) > 1, (
+        "the fault did not break the stream"
+    )
+    assert_complete(custom, capfdbinary.readouterr().out, 300, 3)
 
 
 INTERRUPTED = """
@@ -342,7 +344,7 @@ def test_messages_are_found_anywhere_in_a_line() -> None:
         def handle_message(self, message: Any) -> None:
             received.append(message)
 
-    receive = PipesRayJobMessageReader().receiver(Handler())  # type: ignore[arg-type]
+    receive = PipesRayJobMessageReader().output_callback(Handler())  # type: ignore[arg-type]
     text = json.dumps(message)
     lines = [
         text,

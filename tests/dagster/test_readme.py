@@ -20,8 +20,8 @@ from component_files import FIXTURES, built_in, put
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster_ray import RayRunLauncher
 from dagster_ray.configs import RayExecutorConfig, RayLauncherConfig
-from dagster_ray.core.spec import worker_spec
 from dagster_ray.errors import ComponentLoadError
+from dagster_ray.specs import worker_spec
 from document_blocks import README, blocks, readme, readme_block, unclaimed
 from packaging.requirements import Requirement
 from ray_head import RayHead
@@ -126,6 +126,7 @@ def planned(launcher: RayRunLauncher) -> dict[str, Any]:
         payload=None,
         env={},
         tags={},
+        override=None,
         options=options,
     )
     return backend.call("executor.plan", {"step": {**spec, "step_key": "s"}})

@@ -79,7 +79,7 @@ def test_a_minute_without_dashboard_fails_no_step_and_is_skipped(
 
 
 def test_launch_is_idempotent_when_the_response_is_lost(simulated_ray: SimulatedRay) -> None:
-    simulated_ray.lose_answer(times=2)
+    simulated_ray.lose_response(times=2)
     result = simulated_ray.execute(PROJECT, job="training")
     assert result.success, result
     assert [job.step for job in simulated_ray.jobs] == ["load", "train"]

@@ -31,7 +31,7 @@ def front(
     ray_head: RayHead, authority: certificates.Authority, tmp_path_factory: Any
 ) -> Iterator[FaultProxy]:
     context = certificates.server(tmp_path_factory.mktemp("server"), authority)
-    with FaultProxy.before(ray_head.url, context) as front:
+    with FaultProxy.start(ray_head.url, context) as front:
         assert front.url.startswith("https://")
         yield front
 
@@ -75,7 +75,7 @@ def test_the_launcher_accepts_the_certificate(
 def test_the_launcher_refuses_an_untrusted_certificate(
     home: Home, front: FaultProxy, refuses: Any
 ) -> None:
-    front.forget()
+    front.reset()
     with pytest.raises(DagsterRayError) as raised:
         _launch(home, front.url, refuses)
     _is_refusal(raised.value, front)
@@ -101,17 +101,17 @@ def _execute(home: Home, url: str, verify: bool | str | None) -> dg.JobExecution
 def test_the_executor_accepts_the_certificate(
     home: Home, front: FaultProxy, ray_head: RayHead, verify: Any
 ) -> None:
-    front.forget()
+    front.reset()
     with _execute(home, front.url, verify) as result:
         assert result.success
     assert len(ray_head.jobs(result.run_id)) == 1
-    assert front.seen("POST", "/api/jobs/")
+    assert front.recorded("POST", "/api/jobs/")
 
 
 def test_the_executor_refuses_an_untrusted_certificate(
     home: Home, front: FaultProxy, refuses: Any
 ) -> None:
-    front.forget()
+    front.reset()
     with _execute(home, front.url, refuses) as result:
         assert not result.success
         [event] = result.get_step_failure_events()
@@ -145,16 +145,16 @@ def _script(url: str, folder: Path, **more: Any) -> list[Any]:
 
 
 def test_pipes_accepts_the_certificate(front: FaultProxy, tmp_path: Path, verify: Any) -> None:
-    front.forget()
+    front.reset()
     assert _script(front.url, tmp_path, verify=verify) == ["over TLS"]
     # The output arrives over a separate connection.
-    assert front.seen("GET", "/api/v0/logs/stream.*")
+    assert front.recorded("GET", "/api/v0/logs/stream.*")
 
 
 def test_pipes_refuses_an_untrusted_certificate(
     front: FaultProxy, tmp_path: Path, refuses: Any
 ) -> None:
-    front.forget()
+    front.reset()
     more = {} if refuses is None else {"verify": refuses}
     with pytest.raises(DagsterRayError) as raised:
         _script(front.url, tmp_path, **more)
@@ -175,7 +175,7 @@ def test_rays_job_submission_client_gets_the_option_verify(
 def test_a_self_signed_certificate_is_accepted(ray_head: RayHead, tmp_path: Path) -> None:
     """`openssl req -x509` creates such a certificate, and Ray's client accepts it."""
     context, file = certificates.self_signed_server(tmp_path)
-    with FaultProxy.before(ray_head.url, context) as front:
+    with FaultProxy.start(ray_head.url, context) as front:
         assert _script(front.url, tmp_path, verify=str(file)) == ["over TLS"]
 
 
@@ -184,7 +184,7 @@ def test_a_file_without_a_certificate_is_named_in_the_error(
 ) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("")
-    front.forget()
+    front.reset()
     for file in (empty, tmp_path / "missing.pem"):
         with pytest.raises(DagsterRayError) as raised:
             _script(front.url, tmp_path, verify=str(file))

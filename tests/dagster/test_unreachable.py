@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_run_for_test
-from dagster_ray.core.run_launcher import RUN_REF_TAG, RayRunLauncher
 from dagster_ray.errors import InvalidConfigError, UnavailableError
+from dagster_ray.launcher import RUN_REF_TAG, RayRunLauncher
 from processes import free_port
 
 

@@ -15,13 +15,13 @@ import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster_ray.core.io_manager import DAGSTER_RAY_NAMESPACE, DAGSTER_RAY_OBJECT_MAP_NAME
 from dagster_ray.errors import NotFoundError
-from dagster_ray.values.directory_store import DirectoryStore
-from dagster_ray.values.frames import pack, unpack
-from dagster_ray.values.ray_store import NAMESPACE, REGISTRY, RayStore
+from dagster_ray.io.directory_store import DirectoryStore
+from dagster_ray.io.frames import pack, unpack
+from dagster_ray.io.ray_store import NAMESPACE, REGISTRY, RayStore
 from processes import command_lines, wait_for
 from ray_head import RayHead
 
-JOB = Path(__file__).parent / "code/kept.py"
+JOB = Path(__file__).parent / "code/values_jobs.py"
 
 
 @pytest.fixture
@@ -42,7 +42,9 @@ def _run(
 ) -> tuple[dg.DagsterInstance, dg.JobExecutionResult]:
     instance = home({})
     config = {
-        "execution": {"config": {"ray": {"address": ray_head.url, "env_vars": ["KEPT_IN", "FAIL"]}}}
+        "execution": {
+            "config": {"ray": {"address": ray_head.url, "env_vars": ["VALUES_LOCATION", "FAIL"]}}
+        }
     }
     job = ReconstructableJob.for_file(str(JOB), name)
     with dg.execute_job(job, instance=instance, run_config=config) as result:
@@ -57,7 +59,7 @@ def test_steps_pass_values_and_a_successful_run_deletes_them(
     home: Any, ray_head: RayHead, store: RayStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step is a separate Ray job, which has ended before the next step loads its value."""
-    monkeypatch.setenv("KEPT_IN", ray_head.gcs)
+    monkeypatch.setenv("VALUES_LOCATION", ray_head.gcs)
     instance, result = _run(home, ray_head, "in_ray")
     assert result.success, [entry.message for entry in instance.all_logs(result.run_id)]
     assert _kept(store, result.run_id) == 0
@@ -71,7 +73,7 @@ def test_steps_pass_values_and_a_successful_run_deletes_them(
 def test_the_same_job_works_with_the_files_backend(
     home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KEPT_IN", str(tmp_path / "kept"))
+    monkeypatch.setenv("VALUES_LOCATION", str(tmp_path / "kept"))
     instance, result = _run(home, ray_head, "in_files")
     assert result.success, [entry.message for entry in instance.all_logs(result.run_id)]
     assert (tmp_path / "kept").is_dir() and not list((tmp_path / "kept").rglob("*.value"))
@@ -124,8 +126,8 @@ def test_a_killed_writer_leaves_the_previous_value_in_a_directory(tmp_path: Path
     writer = textwrap.dedent("""
         import sys, time
         import numpy as np
-        from dagster_ray.values.directory_store import DirectoryStore
-        from dagster_ray.values.frames import Frames, pack
+        from dagster_ray.io.directory_store import DirectoryStore
+        from dagster_ray.io.frames import Frames, pack
 
         class Slow:
             def __iter__(self):
@@ -160,8 +162,8 @@ def test_a_killed_writer_leaves_a_complete_value_in_the_registry(
     writer = textwrap.dedent("""
         import sys
         import numpy as np, ray
-        from dagster_ray.values.frames import pack
-        from dagster_ray.values.ray_store import RayStore
+        from dagster_ray.io.frames import pack
+        from dagster_ray.io.ray_store import RayStore
         ray.init(address=sys.argv[1], log_to_driver=False)
         store = RayStore(lambda: None)
         print("go", flush=True)

@@ -14,16 +14,16 @@ from dagster_ray._version import __version__
 _installation.check()
 
 if TYPE_CHECKING:
-    from dagster_ray._base.resources import BaseRayResource, RayResource
     from dagster_ray.configs import Lifecycle
-    from dagster_ray.core.executor import ray_executor
-    from dagster_ray.core.io_manager import RayIOManager
-    from dagster_ray.core.pipes import (
+    from dagster_ray.executor import ray_executor
+    from dagster_ray.io.io_manager import RayIOManager
+    from dagster_ray.launcher.run_launcher import RayRunLauncher
+    from dagster_ray.local import LocalRay
+    from dagster_ray.pipes.client import (
         PipesRayJobClient,
         PipesRayJobMessageReader,
     )
-    from dagster_ray.core.resources import LocalRay
-    from dagster_ray.core.run_launcher import RayRunLauncher
+    from dagster_ray.resources import BaseRayResource, RayResource
 
 # Do not import Dagster in a process that has not, such as the command `dagster-ray`. The modules
 # that import Dagster register the package themselves.
@@ -33,15 +33,15 @@ if "dagster" in sys.modules:
     _library.register()
 
 _HOMES = {
-    "BaseRayResource": "dagster_ray._base.resources",
+    "BaseRayResource": "dagster_ray.resources",
     "Lifecycle": "dagster_ray.configs",
-    "LocalRay": "dagster_ray.core.resources",
-    "PipesRayJobClient": "dagster_ray.core.pipes",
-    "PipesRayJobMessageReader": "dagster_ray.core.pipes",
-    "RayIOManager": "dagster_ray.core.io_manager",
-    "RayResource": "dagster_ray._base.resources",
-    "RayRunLauncher": "dagster_ray.core.run_launcher",
-    "ray_executor": "dagster_ray.core.executor",
+    "LocalRay": "dagster_ray.local",
+    "PipesRayJobClient": "dagster_ray.pipes.client",
+    "PipesRayJobMessageReader": "dagster_ray.pipes.client",
+    "RayIOManager": "dagster_ray.io.io_manager",
+    "RayResource": "dagster_ray.resources",
+    "RayRunLauncher": "dagster_ray.launcher.run_launcher",
+    "ray_executor": "dagster_ray.executor",
 }
 
 __all__ = [

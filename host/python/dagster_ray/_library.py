@@ -9,6 +9,6 @@ def register() -> None:
     Every module that imports Dagster calls this function, directly or through its package, because
     importing `dagster_ray` alone does not import Dagster.
     """
-    from dagster._core.libraries import DagsterLibraryRegistry
+    from dagster_ray.dagster_internals import DagsterLibraryRegistry
 
     DagsterLibraryRegistry.register("dagster-ray", __version__, is_dagster_package=False)

@@ -6,8 +6,8 @@ A listener is called with one argument, a report as JSON, or with two arguments,
 
 from collections.abc import Callable, Mapping
 
-from dagster_ray.values.entries import Store
-from dagster_ray.values.frames import Frames
+from dagster_ray.io.entries import Store
+from dagster_ray.io.frames import Frames
 
 # `release` or `debug`.
 PROFILE: str

@@ -3,7 +3,6 @@
 import atexit
 import json
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_ray import simulation
+from dagster_ray import ray_access, simulation
 from dagster_ray.address import dashboard_url, known_address
 from dagster_ray.errors import InvalidConfigError, UnsupportedError
+from dagster_ray.ray_access import ReplacementBackend, in_kubernetes, in_ray_job
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -72,9 +72,9 @@ class Connection:
         )
 
     @property
-    def narrowing(self) -> "dict[str, str | None]":
+    def restriction(self) -> "dict[str, str | None]":
         """The operator's restriction of the component, as arguments of the native module."""
-        return narrowing(self.backend_grants, self.backend_sha256)
+        return restriction_arguments(self.backend_grants, self.backend_sha256)
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ class Backend:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._wasm = named_component(connection.backend) if connection.backend else None
+        self._wasm = resolve_component(connection.backend) if connection.backend else None
         self._lock = threading.Lock()
         self._target: _Target | None = None
         self._components: dict[frozenset[str], Component] = {}
-        # The simulation that `_target` and `_components` belong to. An object of a module outlives
-        # a single test.
-        self._simulated: str | None = None
+        # The replacement that `_target` and `_components` belong to. An object of a module outlives
+        # the simulation of a single test.
+        self._replacement: ReplacementBackend | None = None
 
     @property
     def url(self) -> str:
@@ -113,8 +113,8 @@ class Backend:
     @property
     def options(self) -> dict[str, Any]:
         """The entries of `backend_config` that are passed with each run or step."""
-        if self._redirected() is not None:
-            # They configure the backend that the simulation replaces.
+        if self._find_replacement() is not None:
+            # They configure the backend that is replaced.
             return {}
         settings = self._resolve().settings
         return {k: v for k, v in self.connection.backend_config.items() if k not in settings}
@@ -183,8 +183,8 @@ class Backend:
         simulated = target.settings.get(simulation.SETTING)
         buckets: dict[str, str] = {}
         if simulated is not None and target.wasm == built_in("simulated"):
-            capabilities = simulation.lent(simulated)
-            programs, buckets = programs | capabilities["programs"], capabilities["buckets"]
+            capabilities = simulation.host_capabilities(simulated)
+            programs, buckets = programs | capabilities.programs, capabilities.buckets
             directories.add(simulated)
         return native().Component(
             target.wasm,
@@ -194,25 +194,27 @@ class Backend:
             programs=programs,
             directories=sorted(directories),
             buckets=buckets,
-            # The configured restriction and sha256 do not apply to the simulated component.
-            **(self.connection.narrowing if self._simulated is None else {}),
+            # The configured restriction and sha256 do not apply to a replacement.
+            **(self.connection.restriction if self._replacement is None else {}),
         )
 
     def _resolve(self) -> _Target:
         with self._lock:
-            simulated = self._redirected()
-            if self._target is None or self._simulated != simulated:
+            replacement = self._find_replacement()
+            if self._target is None or self._replacement != replacement:
                 self._components.clear()
-                self._simulated = simulated
-                self._target = self._find() if simulated is None else _simulated(simulated)
+                self._replacement = replacement
+                self._target = self._find() if replacement is None else _replaced(replacement)
             return self._target
 
-    def _redirected(self) -> str | None:
-        """Returns the simulation's directory if it replaces the configured backend.
+    def _find_replacement(self) -> ReplacementBackend | None:
+        """Returns the component that replaces the configured backend.
 
         A backend that is configured as `simulated` is not replaced.
         """
-        return None if self._wasm == built_in("simulated") else simulation.directory()
+        if self._wasm == built_in("simulated"):
+            return None
+        return ray_access.current().replacement_backend()
 
     def _programs(self) -> dict[str, list[str]]:
         # Programs on the PATH may belong to another environment.
@@ -235,7 +237,7 @@ class Backend:
     def _find(self) -> _Target:
         offered = self.connection.backend_config
         if self.connection.address is None and self._wasm not in (None, *_by_address()):
-            declared = _declared_settings(self._wasm, self.connection.narrowing)
+            declared = _declared_settings(self._wasm, self.connection.restriction)
             if "address" not in declared:
                 return _Target(self._wasm, _texts(offered, declared), None)
         known = known_address(self.connection.address)
@@ -253,14 +255,12 @@ class Backend:
         if "dashboard_port" in offered:
             settings["dashboard_port"] = str(port)
         if offered.keys() - settings.keys():
-            settings |= declared_settings(wasm, offered, self.connection.narrowing)
+            settings |= declared_settings(wasm, offered, self.connection.restriction)
         return _Target(wasm, settings, url)
 
 
-def _simulated(directory: str) -> _Target:
-    """Returns the simulated backend, which replaces the configured one in a test."""
-    settings = {simulation.SETTING: directory}
-    return _Target(built_in("simulated"), settings, simulation.URL)
+def _replaced(replacement: ReplacementBackend) -> _Target:
+    return _Target(built_in(replacement.component), replacement.settings, replacement.url)
 
 
 class Pending:
@@ -332,25 +332,27 @@ def _command(name: str, command: Any) -> list[str]:
     )
 
 
-def narrowing(grants: Mapping[str, Any] | None, sha256: str | None) -> dict[str, str | None]:
+def restriction_arguments(
+    grants: Mapping[str, Any] | None, sha256: str | None
+) -> dict[str, str | None]:
     """Returns the operator's restriction of a component, as arguments of the native module."""
     return {"grants": None if grants is None else json.dumps(grants), "sha256": sha256}
 
 
 def declared_settings(
-    wasm: str, offered: Mapping[str, Any], narrowed: Mapping[str, str | None]
+    wasm: str, offered: Mapping[str, Any], restriction: Mapping[str, str | None]
 ) -> dict[str, str]:
     """Returns the offered keys that the component declares as settings, with values as text.
 
     A component reads settings once. The other keys are options, passed with each run and step.
     """
-    return _texts(offered, _declared_settings(wasm, narrowed))
+    return _texts(offered, _declared_settings(wasm, restriction))
 
 
-def _declared_settings(wasm: str, narrowed: Mapping[str, str | None]) -> set[str]:
+def _declared_settings(wasm: str, restriction: Mapping[str, str | None]) -> set[str]:
     # The restriction includes the pinned sha256, so that no other file is called.
     probe = native().Component(
-        wasm, settings={}, authorities=[], programs={}, directories=[], **narrowed
+        wasm, settings={}, authorities=[], programs={}, directories=[], **restriction
     )
     return set(json.loads(probe.call("describe.describe", "{}"))["settings"])
 
@@ -363,7 +365,7 @@ def _texts(offered: Mapping[str, Any], declared: Iterable[str]) -> dict[str, str
     }
 
 
-def named_component(name: str) -> str:
+def resolve_component(name: str) -> str:
     """Resolves a backend's name to the path of a component or its reference in a registry."""
     return native().named(name, str(_COMPONENTS))
 
@@ -373,20 +375,9 @@ def built_in(name: str) -> str:
     return str(_COMPONENTS / f"{name}.wasm")
 
 
-def in_kubernetes() -> bool:
-    """Whether this process runs in a pod."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ
-
-
 def _by_address() -> tuple[str, ...]:
     """The built-in components that need an address. Their settings need not be queried."""
     return built_in("existing"), built_in("local")
-
-
-def in_ray_job() -> bool:
-    """Whether this process or one of its ancestors is the entrypoint of a submitted Ray job."""
-    # Ray sets it for the entrypoint of each submitted job.
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 @cache

@@ -1,5 +1,5 @@
 """The run launcher under its module path in earlier releases."""
 
-from dagster_ray.core.run_launcher import RayRunLauncher
+from dagster_ray.launcher import RayRunLauncher
 
 __all__ = ["RayRunLauncher"]

@@ -1,4 +1,4 @@
-//! Value stores that are implemented in Python, in `dagster_ray.values`.
+//! Value stores that are implemented in Python, in `dagster_ray.io`.
 
 use std::sync::Arc;
 

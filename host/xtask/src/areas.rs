@@ -10,7 +10,7 @@ pub(crate) struct Area {
 /// A stage, or a part of a stage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Formatting of all code, and the frozen contract.
+    /// Formatting of all code, the frozen contract, and its Python module.
     Format,
     /// Clippy.
     Clippy,
@@ -58,7 +58,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "executor",
         about: "ray_executor on real Ray",
-        stages: &[Kind::Pytest(&["executor", "off_ray", "shell", "runtime_environments"])],
+        stages: &[Kind::Pytest(&["executor", "local_steps", "shell", "runtime_environments"])],
     },
     Area {
         name: "io",
@@ -109,7 +109,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "backends",
         about: "third-party backends, replaced component files, the simulated backend",
-        stages: &[Kind::Pytest(&["foreign", "component_files", "swap", "simulated", "stray_variables"])],
+        stages: &[Kind::Pytest(&["third_party", "component_", "simulated", "stray_variables"])],
     },
     Area {
         name: "cli",

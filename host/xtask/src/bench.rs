@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use crate::interpreter;
 use crate::project::Project;
-use crate::python;
 use crate::stages::{Stage, Stages};
 
 /// The requirement of the package that this project replaces and is compared with.
@@ -57,7 +57,7 @@ fn make_upstream_environment(project: &Project, stage: &mut Stage) -> Result<()>
     if fs::read_to_string(&stamp).is_ok_and(|found| found == UPSTREAM) {
         return Ok(());
     }
-    let mut make = project.program(python::find()?);
+    let mut make = project.program(interpreter::find()?);
     make.args(["-m", "venv", "--clear"]).arg(&folder);
     stage.execute(&mut make)?;
     let mut install = project.program(upstream_python(project));

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::environment::Environment;
 use crate::project::Project;
-use crate::python::Environment;
 use crate::stages::Stages;
 use crate::wheel;
 

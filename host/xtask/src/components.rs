@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::files::hex;
 use crate::files::write_if_changed;
 use crate::names;
 use crate::project::Project;
-use crate::python::hex;
 use crate::stages::Stage;
 use crate::toolchain::WASM;
 

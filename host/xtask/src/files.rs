@@ -1,4 +1,4 @@
-//! Atomic file writes and recursive directory listings.
+//! Atomic file writes, recursive directory listings and digests as text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,4 +35,9 @@ pub(crate) fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

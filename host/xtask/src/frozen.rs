@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::python::hex;
+use crate::files::hex;
 
 const PACKAGES: [&str; 2] = ["host", "backend"];
 const RELEASED: &str = "frozen/RELEASED";

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::interpreter;
 use crate::matrix::{self, Row};
 use crate::project::Project;
-use crate::python;
 use crate::stages::{Stage, Stages};
 use crate::{files, uv};
 
@@ -29,7 +29,7 @@ pub(crate) fn run(project: &Project, stages: &Stages, wheel: &Path) {
     };
     for row in rows {
         let name = format!("wheel on Python {}", row.python);
-        match python::find_version(&row.python) {
+        match interpreter::find_version(&row.python) {
             Some(interpreter) => {
                 stages.run(&name, |stage| quick_start(project, stage, wheel, &interpreter));
             }
@@ -44,7 +44,7 @@ pub(crate) fn matrix(project: &Project, stages: &Stages, wheel: &Path) {
     let Some(rows) = stages.output("matrix", |_| matrix::rows(project)) else { return };
     for row in rows {
         let name = format!("matrix {}", row.name);
-        let Some(interpreter) = python::find_version(&row.python) else {
+        let Some(interpreter) = interpreter::find_version(&row.python) else {
             let reason = format!("Python {} is not installed", row.python);
             stages.skip(&name, &reason);
             results.push((row, reason));
@@ -160,12 +160,12 @@ fn is_root(project: &Project) -> Result<bool> {
 
 /// Copies a Python installation to where another user can run it, because root's often is in root's home.
 fn reachable_copy(project: &Project, stage: &mut Stage, interpreter: &Path, to: &Path) -> Result<PathBuf> {
-    let prefix = python::print(interpreter, "import sys; print(sys.base_prefix)")?;
+    let prefix = interpreter::print(interpreter, "import sys; print(sys.base_prefix)")?;
     if ["/usr", "/usr/local"].contains(&prefix.as_str()) {
         return Ok(interpreter.to_owned());
     }
     stage.execute(project.program("cp").arg("-a").arg(&prefix).arg(to))?;
-    let name = python::print(interpreter, "import sys; print('python%d.%d' % sys.version_info[:2])")?;
+    let name = interpreter::print(interpreter, "import sys; print('python%d.%d' % sys.version_info[:2])")?;
     Ok(to.join("bin").join(name))
 }
 

@@ -6,17 +6,20 @@ mod areas;
 mod background;
 mod bench;
 mod build;
+mod circles;
 mod cluster;
 mod components;
+mod contract;
 mod demo;
+mod environment;
 mod files;
 mod frozen;
 mod fuzz;
 mod installed;
+mod interpreter;
 mod matrix;
 mod names;
 mod project;
-mod python;
 mod registry;
 mod stages;
 mod test;
@@ -30,8 +33,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::environment::Environment;
 use crate::project::Project;
-use crate::python::Environment;
 use crate::stages::Stages;
 
 const HELP: &str = "\
@@ -86,7 +89,7 @@ enum Command {
         #[command(subcommand)]
         bench: bench::Bench,
     },
-    /// Manage the frozen texts of the contract's released versions
+    /// Check the contract, freeze its released versions, generate its Python module
     Wit {
         #[command(subcommand)]
         command: WitCommand,
@@ -107,10 +110,12 @@ enum ClusterCommand {
 
 #[derive(Subcommand)]
 enum WitCommand {
-    /// Compare the contract with its released versions
+    /// Compare the contract with its released versions and with its Python module
     Check,
     /// Freeze the current text as a released version
     Freeze,
+    /// Generate host/python/dagster_ray/contract.py from the contract
+    Python,
 }
 
 fn main() -> ExitCode {
@@ -165,8 +170,9 @@ fn execute(arguments: Arguments) -> Result<bool> {
         }
         Command::Wit { command } => {
             match command {
-                WitCommand::Check => stages.run("contract", |_| frozen::check(&project.wit())),
+                WitCommand::Check => test::check_contract(&project, &stages),
                 WitCommand::Freeze => stages.run("contract", |_| frozen::freeze(&project.wit())),
+                WitCommand::Python => stages.run("contract", |_| contract::write(&project)),
             };
         }
         Command::Wheel => wheel::run(&project, &stages),

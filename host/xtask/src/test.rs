@@ -11,12 +11,14 @@ use clap::builder::PossibleValuesParser;
 use crate::areas::{self, AREAS, Kind};
 use crate::background::in_background;
 use crate::build;
+use crate::circles;
 use crate::cluster;
+use crate::contract;
+use crate::environment::Environment;
 use crate::frozen;
 use crate::fuzz::{self, Fuzz};
 use crate::installed;
 use crate::project::Project;
-use crate::python::Environment;
 use crate::registry;
 use crate::stages::Stages;
 use crate::test_cluster::{self, TestCluster};
@@ -203,7 +205,8 @@ impl Tests<'_> {
     }
 
     fn format(&self) {
-        self.stages.run("contract", |_| frozen::check(&self.project.wit()));
+        check_contract(self.project, self.stages);
+        self.stages.run("import circles", |_| circles::check(self.project));
         self.stages.run("format", |stage| {
             stage.execute(&mut self.project.cargo(&["fmt", "--all", "--check"]))?;
             let fuzz = ["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
@@ -364,6 +367,14 @@ impl Tests<'_> {
             stage.execute(&mut deny)
         });
     }
+}
+
+/// Compares the contract with its released versions, and the Python module with the contract.
+pub(crate) fn check_contract(project: &Project, stages: &Stages) -> bool {
+    stages.run("contract", |_| {
+        frozen::check(&project.wit())?;
+        contract::check(project)
+    })
 }
 
 /// Returns whether cargo-deny has downloaded the database of vulnerabilities.

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::interpreter;
 use crate::project::Project;
-use crate::python;
 use crate::stages::Stage;
 
 /// The version that is installed from PyPI if uv is not on the PATH.
@@ -24,7 +24,7 @@ pub(crate) fn program(project: &Project, stage: &mut Stage) -> Result<PathBuf> {
     let folder = project.target().join(format!("xtask/uv-{FROM_PYPI}"));
     let fetched = folder.join("bin/uv");
     if version(&fetched).is_none() {
-        let mut install = project.program(python::find()?);
+        let mut install = project.program(interpreter::find()?);
         install
             .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"])
             .args(["--progress-bar", "off", "--root-user-action", "ignore", "--upgrade", "--target"])

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::components;
+use crate::environment::Environment;
 use crate::files;
+use crate::files::hex;
 use crate::project::Project;
-use crate::python::{Environment, hex};
 use crate::stages::{Stage, Stages};
 use crate::toolchain;
 use crate::uv;

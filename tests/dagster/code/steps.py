@@ -164,7 +164,7 @@ def single():
     quick()
 
 
-def _off_ray(op: dg.OpDefinition, name: str) -> Any:
+def _local(op: dg.OpDefinition, name: str) -> Any:
     return op.alias(name).tag({"dagster-ray/config": '{"enabled": false}'})
 
 
@@ -184,7 +184,7 @@ def succeeds_at_last(context: dg.OpExecutionContext, before: list[int]) -> int:
 def mixed():
     one = quick()
     says_where.alias("on_ray").tag({"dagster-ray/config": '{"enabled": true}'})(one)
-    _off_ray(succeeds_at_last, "again")(_off_ray(says_where, "beside")(one))
+    _local(succeeds_at_last, "again")(_local(says_where, "beside")(one))
 
 
 @dg.op
@@ -197,9 +197,9 @@ def exits() -> None:
 @dg.job(executor_def=ray_executor)
 def failing_beside():
     for op in (fails, dies, leaves, exits):
-        _off_ray(op, op.name)()
+        _local(op, op.name)()
 
 
 @dg.job(executor_def=ray_executor)
 def staying_beside():
-    _off_ray(cleans_up, "cleans_up")()
+    _local(cleans_up, "cleans_up")()

@@ -1,5 +1,1 @@
-"""Code that all resources and Pipes clients share."""
-
-from dagster_ray import _library
-
-_library.register()
+"""Module paths in `dagster-ray` from PyPI."""

@@ -1,4 +1,4 @@
-"""The launcher, the executor and the local resource."""
+"""The package's names under their module paths in `dagster-ray` from PyPI."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from dagster_ray import _library
 
 if TYPE_CHECKING:
-    from dagster_ray._base.resources import RayResource
     from dagster_ray.configs import Lifecycle
-    from dagster_ray.core.executor import ray_executor
-    from dagster_ray.core.io_manager import RayIOManager
-    from dagster_ray.core.pipes import PipesRayJobClient, PipesRayJobMessageReader
-    from dagster_ray.core.resources import LocalRay
-    from dagster_ray.core.run_launcher import RayRunLauncher
+    from dagster_ray.executor import ray_executor
+    from dagster_ray.io.io_manager import RayIOManager
+    from dagster_ray.launcher.run_launcher import RayRunLauncher
+    from dagster_ray.local import LocalRay
+    from dagster_ray.pipes.client import PipesRayJobClient, PipesRayJobMessageReader
+    from dagster_ray.resources import RayResource
 
 __all__ = [
     "Lifecycle",

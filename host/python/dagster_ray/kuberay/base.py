@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr
 
-from dagster_ray import simulation
-from dagster_ray._base.resources import RayResource
-from dagster_ray.backend import Write, in_kubernetes
+from dagster_ray import ray_access
+from dagster_ray.backend import Write
 from dagster_ray.configs import Lifecycle
 from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.configs import deployment_name
+from dagster_ray.resources import RayResource
 from dagster_ray.types import AnyDagsterContext
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class BaseKubeRayResource(RayResource):
         self._endpoints = self._called(
             context, "cluster.wait", arguments, timeout=self.timeout + _GRACE_SECONDS
         )
-        if in_kubernetes() and simulation.directory() is None:
+        if ray_access.current().service_route() == "cluster-dns":
             service, namespace, *_ = self._endpoints["host"].split(".")
             self._host = self.resolve_hostname(service, namespace)
         else:
@@ -198,7 +198,7 @@ class BaseKubeRayResource(RayResource):
 
     def _reached(self, port: int) -> tuple[str, int]:
         """Returns the host and port for a port of the Ray head, forwarded outside Kubernetes."""
-        if in_kubernetes() or simulation.directory() is not None:
+        if ray_access.current().service_route() != "port-forward":
             return self.host, port
         if port not in self._forwards:
             service, namespace, *_ = self._endpoints["host"].split(".")

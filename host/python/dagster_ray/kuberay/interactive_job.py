@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from dagster_ray import simulation
+from dagster_ray import ray_access
 from dagster_ray.configs import Lifecycle
 from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.base import BaseKubeRayResource
@@ -39,8 +39,7 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
 
     def connect(self, context: AnyDagsterContext) -> Any:
         connection = super().connect(context)
-        if simulation.directory() is not None:
-            # No Ray is connected, so there is no Ray job id.
+        if not ray_access.current().connects_to_ray:
             return connection
         # KubeRay monitors the Ray job of this id, and cleans up when it ends.
         patch = {"spec": {"jobId": self.runtime_job_id}}

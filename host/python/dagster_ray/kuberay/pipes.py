@@ -12,18 +12,17 @@ from dagster import (
     PipesEnvContextInjector,
     PipesMessageReader,
 )
-from dagster._core.definitions.resource_annotation import TreatAsResourceParam
-from dagster._core.pipes.client import PipesClientCompletedInvocation
 
-from dagster_ray._base.messages import PipesRayJobMessageReader
-from dagster_ray._base.pipes import Context, Script, run_session
 from dagster_ray.backend import local_directories
 from dagster_ray.configs import run_tags
-from dagster_ray.core.pipes import SubmitJobParams
+from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.client import RayJobClient
 from dagster_ray.kuberay.configs import deployment_name
+from dagster_ray.pipes.client import SubmitJobParams
+from dagster_ray.pipes.message_reader import PipesRayJobMessageReader
+from dagster_ray.pipes.session import Context, Script, run_session
 
 # The second spelling appeared in the README of earlier releases.
 _RUNTIME_ENV_KEYS = ("runtimeEnvYAML", "runtimeEnvYaml")

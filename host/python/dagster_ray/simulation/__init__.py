@@ -8,8 +8,8 @@ logs a warning.
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 VARIABLE = "DAGSTER_RAY_SIMULATION"
 # The component's setting for the directory.
@@ -28,6 +28,7 @@ _seen: set[str] = set()
 def directory() -> str | None:
     """Returns the directory of this process's simulation, or `None` without one.
 
+    Other modules use `dagster_ray.ray_access`, which is the only caller.
     Logs a warning, once per process, if no test runs the simulation.
     """
     found = os.environ.get(VARIABLE) or None
@@ -71,12 +72,20 @@ def _warn(path: str) -> None:
     )
 
 
-def lent(path: str) -> dict[str, Any]:
-    """Returns the programs and buckets of the component for the simulation in a directory."""
-    return {
-        "programs": {"supervisor": [sys.executable, "-I", str(_SUPERVISOR)]},
-        "buckets": {_BUCKET: str(Path(path, "state"))},
-    }
+@dataclass(frozen=True)
+class HostCapabilities:
+    """The programs and buckets of the component `simulated`, by their names in its manifest."""
+
+    programs: dict[str, list[str]]
+    buckets: dict[str, str]
+
+
+def host_capabilities(path: str) -> HostCapabilities:
+    """Returns the component's host capabilities for the simulation in a directory."""
+    return HostCapabilities(
+        programs={"supervisor": [sys.executable, "-I", str(_SUPERVISOR)]},
+        buckets={_BUCKET: str(Path(path, "state"))},
+    )
 
 
 class Connection:
@@ -105,8 +114,9 @@ __all__ = [
     "URL",
     "VARIABLE",
     "Connection",
+    "HostCapabilities",
     "begin_test",
     "directory",
     "end_test",
-    "lent",
+    "host_capabilities",
 ]

@@ -25,7 +25,7 @@ _EXIT_SECONDS = 2.0
 # The shell's exit code for a command that cannot be executed.
 _NOT_STARTED = 126
 # The key that ends all jobs.
-OVER = "over"
+SHUTDOWN_KEY = "over"
 
 
 def key_file(directory: str, key: str) -> Path:
@@ -45,7 +45,7 @@ class _Job:
         self._files = Path(directory, "jobs")
         self._files.mkdir(exist_ok=True)
         self._requests = {what: key_file(directory, f"{what}/{job}") for what in ("stop", "kill")}
-        self._over = key_file(directory, OVER)
+        self._shutdown = key_file(directory, SHUTDOWN_KEY)
         self._terminated_at: float | None = None
         signal.signal(signal.SIGTERM, self._on_sigterm)
         env = dict(os.environ)
@@ -104,7 +104,7 @@ class _Job:
                 pass
             now = time.monotonic()
             expired = self._terminated_at is not None and now - self._terminated_at >= _EXIT_SECONDS
-            if self._over.exists() or self._requests["kill"].exists():
+            if self._shutdown.exists() or self._requests["kill"].exists():
                 self._signal(signal.SIGKILL)
             elif stopped_at is None and (expired or self._requests["stop"].exists()):
                 stopped_at = now

@@ -7,12 +7,13 @@ from types import ModuleType
 from typing import Any
 
 from dagster import JobDefinition
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
-from dagster._core.workspace.autodiscovery import (
+
+from dagster_ray.dagster_internals import (
+    ReconstructableJob,
+    ReconstructableRepository,
     loadable_targets_from_python_file,
     loadable_targets_from_python_module,
 )
-
 from dagster_ray.errors import InvalidConfigError
 
 Code = str | Path | ModuleType
@@ -50,7 +51,7 @@ def _attribute(found: Any, code: str) -> str:
     return found[0].attribute
 
 
-def job_of(code: Code, name: str | None) -> tuple[ReconstructableJob, JobDefinition]:
+def load_job(code: Code, name: str | None) -> tuple[ReconstructableJob, JobDefinition]:
     """Loads a job. Without a name, it is the only job, or otherwise all assets."""
     found = repository(code)
     definitions = found.get_definition()

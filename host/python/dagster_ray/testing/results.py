@@ -4,10 +4,12 @@ from typing import Any
 
 import dagster as dg
 from dagster import JobExecutionResult
-from dagster._core.definitions.reconstruct import ReconstructableJob
-from dagster._core.execution.api import create_execution_plan
-from dagster._core.execution.context_creation_job import scoped_job_context
 
+from dagster_ray.dagster_internals import (
+    ReconstructableJob,
+    create_execution_plan,
+    scoped_job_context,
+)
 from dagster_ray.testing.code import PARTITION_TAG
 
 

@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable
 
 import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableJob
-from dagster._core.launcher import LaunchRunContext, WorkerStatus
 
+from dagster_ray.dagster_internals import LaunchRunContext, ReconstructableJob, WorkerStatus
 from dagster_ray.errors import CallTimeoutError
 from dagster_ray.testing.results import Result
 

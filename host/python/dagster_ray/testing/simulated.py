@@ -16,8 +16,8 @@ from dagster import execute_job
 from dagster_ray import simulation
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.errors import UnavailableError
-from dagster_ray.simulation.supervisor import OVER, key_file
-from dagster_ray.testing.code import Code, job_of, with_partition
+from dagster_ray.simulation.supervisor import SHUTDOWN_KEY, key_file
+from dagster_ray.testing.code import Code, load_job, with_partition
 from dagster_ray.testing.results import Result
 from dagster_ray.testing.runs import LaunchedRun
 
@@ -155,7 +155,7 @@ class SimulatedRay:
         """Cuts the log stream of matching scripts after `after_lines` lines."""
         self._add("log-cut", lines=after_lines, script=script, times=times)
 
-    def lose_answer(
+    def lose_response(
         self,
         *,
         step: str | None = None,
@@ -184,7 +184,7 @@ class SimulatedRay:
         `code` is a module (`my_project.definitions`) or a file. Without `job`, the only job or all
         assets are executed. A failed run does not raise: check the result.
         """
-        reconstructable, definition = job_of(code, job)
+        reconstructable, definition = load_job(code, job)
         run_config, all_tags = with_partition(definition, partition, run_config, tags)
         executed = execute_job(reconstructable, self.instance, run_config=run_config, tags=all_tags)
         self._settle(executed.run_id)
@@ -204,7 +204,7 @@ class SimulatedRay:
 
         The run worker is a Ray job, and so is each step of a job that uses `ray_executor`.
         """
-        reconstructable, definition = job_of(code, job)
+        reconstructable, definition = load_job(code, job)
         run_config, all_tags = with_partition(definition, partition, run_config, tags)
         run = self.instance.create_run_for_job(
             definition,
@@ -224,7 +224,7 @@ class SimulatedRay:
 
     def close(self) -> None:
         """Ends all jobs, and returns when none runs."""
-        key_file(self._directory, OVER).touch()
+        key_file(self._directory, SHUTDOWN_KEY).touch()
         for pid in self._wait_for_supervisors("*", _END_SECONDS):
             os.kill(pid, signal.SIGKILL)
         simulation.end_test(self._directory)

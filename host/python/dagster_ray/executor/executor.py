@@ -1,0 +1,160 @@
+"""The executor that runs each step on Ray."""
+
+import os
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from dagster_ray import ray_access
+from dagster_ray.backend import Backend, Connection
+from dagster_ray.configs import RayExecutorConfig, flatten, schema
+from dagster_ray.dagster_internals import (
+    ExecutionPlan,
+    PlanOrchestrationContext,
+    RetryMode,
+    StepDelegatingExecutor,
+    get_retries_config,
+    get_tag_concurrency_limits_config,
+    multiple_process_executor_requirements,
+)
+from dagster_ray.errors import DagsterRayError, InvalidConfigError
+from dagster_ray.executor.local_steps import LocalStepHandler
+from dagster_ray.executor.step_dispatcher import StepDispatcher
+from dagster_ray.executor.step_handler import RayStepHandler
+from dagster_ray.io.run_values import remove_values
+from dagster_ray.launcher.run_launcher import RayRunLauncher
+from dagster_ray.specs import run_options
+
+# Dagster's default of 1 s would add up to a second to each step.
+_POLL_SECONDS = 0.25
+_POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
+_UNREACHABLE_TIMEOUT = 600.0
+
+
+class RayExecutor(StepDelegatingExecutor):
+    """Dagster's step-delegating executor, which also stops the Ray jobs of a canceled run."""
+
+    def __init__(
+        self, step_handler: RayStepHandler, options: Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        local_steps = LocalStepHandler()
+        super().__init__(
+            StepDispatcher(step_handler, local_steps, options),
+            sleep_seconds=None if _POLL_VARIABLE in os.environ else _POLL_SECONDS,
+            check_step_health_interval_seconds=ray_access.current().health_check_seconds,
+            should_verify_step=True,
+            **kwargs,
+        )
+        self._ray_steps = step_handler
+        self._local_steps = local_steps
+
+    def execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Generator[dg.DagsterEvent, Any, None]:
+        failed = ended = interrupted = False
+        try:
+            for event in super().execute(plan_context, execution_plan):
+                failed = failed or event.is_step_failure
+                yield event
+            ended = True
+            if not failed:
+                # A failed run may be re-executed from the failed step, which loads these values.
+                remove_values(plan_context, execution_plan)
+        except dg.DagsterExecutionInterruptedError:
+            interrupted = True
+            raise
+        finally:
+            if not ended:
+                self._local_steps.interrupt(as_worker=interrupted)
+            try:
+                self._end(plan_context, ended)
+            finally:
+                # A step that has reported its end may still be cleaning up.
+                self._local_steps.join()
+
+    def _end(self, plan_context: PlanOrchestrationContext, ended: bool) -> None:
+        # If runs may be resumed, Dagster does not stop the steps of an interrupted run, even when
+        # the run is being canceled.
+        run = plan_context.instance.get_run_by_id(plan_context.run_id)
+        canceling = run is not None and run.status == dg.DagsterRunStatus.CANCELING
+        if canceling:
+            self._stop_steps(plan_context)
+        if canceling or ended:
+            self._finish(plan_context)
+
+    def _finish(self, plan_context: PlanOrchestrationContext) -> None:
+        try:
+            self._ray_steps.finish(plan_context.run_id)
+        except DagsterRayError as error:
+            plan_context.log.warning(f"The run's shared resources could not be removed: {error}")
+
+    def _stop_steps(self, plan_context: PlanOrchestrationContext) -> None:
+        try:
+            jobs = self._ray_steps.stop_all(plan_context.instance, plan_context.run_id)
+        except DagsterRayError as error:
+            plan_context.log.error(f"The Ray jobs of the run's steps could not be stopped: {error}")
+            return
+        for job in jobs:
+            plan_context.log.info(f"Stopped Ray job {job}: the run is being canceled.")
+
+
+@dg.executor(
+    name="ray",
+    config_schema={
+        **schema(RayExecutorConfig),
+        "max_concurrent": dg.Field(
+            dg.Noneable(dg.Int),
+            is_required=False,
+            description="Maximum number of concurrent steps. Default: no limit.",
+        ),
+        "tag_concurrency_limits": get_tag_concurrency_limits_config(),
+        "retries": get_retries_config(),
+    },
+    requirements=multiple_process_executor_requirements(),
+)
+def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
+    """Submits each step as its own Ray job, unless its tag disables that."""
+    given = dict(init_context.executor_config)
+    max_concurrent: Any = given.pop("max_concurrent", None)
+    limits: Any = given.pop("tag_concurrency_limits", None)
+    retries: Any = given.pop("retries", None) or {"enabled": {}}
+    config = flatten(given)
+    backend = _backend(init_context, config)
+    timeout = config.get("unreachable_timeout")
+    options = run_options(config)
+    handler = RayStepHandler(backend, options, _UNREACHABLE_TIMEOUT if timeout is None else timeout)
+    return RayExecutor(
+        handler,
+        options,
+        retries=RetryMode.from_config(retries) or RetryMode.ENABLED,
+        max_concurrent=max_concurrent or None,
+        tag_concurrency_limits=limits,
+    )
+
+
+def _backend(init_context: dg.InitExecutorContext, config: dict[str, Any]) -> Backend:
+    launcher = init_context.instance.run_launcher
+    inherit = config.get("inherit_job_submission_client_from_ray_run_launcher")
+    if inherit is None:
+        inherit = config.get("backend") is None
+    if inherit and isinstance(launcher, RayRunLauncher):
+        for key in ("backend_grants", "backend_sha256"):
+            if config.get(key) is not None:
+                raise InvalidConfigError(
+                    f"{key}: cannot be set, because the executor inherits the run launcher's "
+                    f"backend; set {key} in the launcher's configuration, or set `backend` in the "
+                    "executor's configuration",
+                    fields=[
+                        {
+                            "path": key,
+                            "problem": "the backend is inherited",
+                            "hint": "set `backend`",
+                        }
+                    ],
+                )
+        return launcher.backend
+    return Backend(Connection.from_config(config))
+
+
+__all__ = ["RayExecutor", "RayStepHandler", "ray_executor"]

@@ -1,0 +1,50 @@
+"""Dispatches each step of a run to Ray or to a local process."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dagster import DagsterEvent
+
+from dagster_ray.dagster_internals import CheckStepHealthResult, StepHandler, StepHandlerContext
+from dagster_ray.executor.local_steps import LocalStepHandler
+from dagster_ray.executor.step_handler import RayStepHandler, step_and_attempt
+from dagster_ray.specs import parse_tag, runs_on_ray
+
+
+class StepDispatcher(StepHandler):
+    """Dispatches each step to Ray or to a local process, as its tag says."""
+
+    def __init__(
+        self, ray_steps: RayStepHandler, local_steps: LocalStepHandler, options: Mapping[str, Any]
+    ) -> None:
+        self._ray_steps = ray_steps
+        self._local_steps = local_steps
+        self._options = options
+        # By step key. The tags of a step do not change during a run.
+        self._handlers: dict[str, StepHandler] = {}
+
+    @property
+    def name(self) -> str:
+        return self._ray_steps.name
+
+    def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        return self._handler(step_handler_context).launch_step(step_handler_context)
+
+    def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        return self._handler(step_handler_context).check_step_health(step_handler_context)
+
+    def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        # Interrupt all local steps first: termination waits, and would use up their grace period.
+        self._local_steps.interrupt(as_worker=True)
+        return self._handler(step_handler_context).terminate_step(step_handler_context)
+
+    def _handler(self, context: StepHandlerContext) -> StepHandler:
+        key, _ = step_and_attempt(context)
+        if key not in self._handlers:
+            override = parse_tag(context.step_tags[key])
+            on_ray = runs_on_ray(self._options, override)
+            self._handlers[key] = self._ray_steps if on_ray else self._local_steps
+        return self._handlers[key]
+
+
+__all__ = ["StepDispatcher"]

@@ -1,0 +1,318 @@
+"""The step handler that submits Dagster steps as Ray jobs."""
+
+import json
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, MetadataValue
+
+from dagster_ray.backend import Backend, Pending
+from dagster_ray.dagster_internals import (
+    CheckStepHealthResult,
+    EngineEventData,
+    IStepContext,
+    StepFailureData,
+    StepHandler,
+    StepHandlerContext,
+    serializable_error_info_from_exc_info,
+)
+from dagster_ray.errors import (
+    CallTimeoutError,
+    DagsterRayError,
+    InvalidConfigError,
+    UnavailableError,
+)
+from dagster_ray.specs import parse_tag, worker_spec
+
+_STEP_ENDS = {
+    DagsterEventType.STEP_SUCCESS,
+    DagsterEventType.STEP_FAILURE,
+    DagsterEventType.STEP_UP_FOR_RETRY,
+}
+_ENDED = {"succeeded", "failed", "stopped", "missing"}
+_UNREACHABLE = {"state": "unreachable"}
+
+# A status older than this belongs to an earlier round of health checks.
+_ROUND_SECONDS = 2.0
+_PENDING_SUBMIT_SECONDS = 30.0
+
+
+@dataclass
+class _Step:
+    """A step that this run submitted to Ray."""
+
+    key: str
+    attempt: int
+    ref: dict[str, Any]
+    submit: Pending | None = None
+    failure: DagsterRayError | None = None
+    answer: Mapping[str, Any] | None = None
+    # The job succeeded, but the event log does not contain the step's end yet.
+    awaits_event: bool = False
+
+
+class RayStepHandler(StepHandler):
+    """Submits steps to a backend, and checks all of them with one call."""
+
+    def __init__(
+        self, backend: Backend, options: Mapping[str, Any], unreachable_timeout: float
+    ) -> None:
+        self._backend = backend
+        self._options = options
+        self._unreachable_timeout = unreachable_timeout
+        self._steps: dict[str, _Step] = {}
+        self._stopped = False
+        self._checked_at = float("-inf")
+        self._unreachable_since: float | None = None
+        # Log lines of components, until a step's log is available.
+        self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
+
+    @property
+    def name(self) -> str:
+        return "RayStepHandler"
+
+    def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        key, attempt = step_and_attempt(step_handler_context)
+        step_context = step_handler_context.get_step_context(key)
+        self._pass_lines_on(step_context)
+        spec, directories = self._spec(step_handler_context)
+        try:
+            ref = self._plan(spec)
+        except InvalidConfigError:
+            # A retry would fail in the same way. An exception would also fail the other steps.
+            error = serializable_error_info_from_exc_info(sys.exc_info())
+            yield DagsterEvent.step_failure_event(
+                step_context, StepFailureData(error=error, user_failure_data=None)
+            )
+            return
+        submission_id = ref["job"]["submission_id"]
+        yield DagsterEvent.step_worker_starting(
+            step_context,
+            message=f'Executing step "{key}" in Ray job {submission_id}.',
+            metadata=_job_metadata(ref),
+        )
+        submit = self._backend.start(
+            "executor.launch",
+            {"step": spec},
+            self._append_line,
+            directories=directories,
+        )
+        self._steps[key] = _Step(key, attempt, ref, submit)
+
+    def finish(self, run_id: str) -> None:
+        """Releases the resources that the run's steps share, such as a cluster."""
+        options = {**self._options, **self._backend.options}
+        self._backend.call("executor.finish", {"run_id": run_id, "options": json.dumps(options)})
+
+    def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        step = self._tracked(step_handler_context)
+        step_context = step_handler_context.get_step_context(step.key)
+        self._pass_lines_on(step_context)
+        self._settle(step, step_context)
+        if step.submit is not None:
+            return CheckStepHealthResult.healthy()
+        if step.failure is not None:
+            self._forget(step, step.failure)
+            return CheckStepHealthResult.unhealthy(
+                f"The step was not submitted to Ray: {step.failure}"
+            )
+        if step.answer is None or time.monotonic() - self._checked_at > _ROUND_SECONDS:
+            self._check_all(step, step_context)
+        answer, step.answer = step.answer, None
+        return self._judge(step, answer or _UNREACHABLE, step_handler_context)
+
+    def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        step = self._tracked(step_handler_context)
+        step_context = step_handler_context.get_step_context(step.key)
+        yield DagsterEvent.engine_event(
+            step_context,
+            f"Stopping Ray job {step.ref['job']['submission_id']} for step",
+            EngineEventData(metadata=_job_metadata(step.ref)),
+        )
+        # Dagster terminates one step after the other. A job may use its whole grace period, so the
+        # first request stops all jobs.
+        if not self._stopped:
+            self._stopped = True
+            try:
+                self.stop_all(
+                    step_handler_context.instance, step_handler_context.dagster_run.run_id
+                )
+            except DagsterRayError:
+                yield DagsterEvent.engine_event(
+                    step_context,
+                    "The Ray jobs of the running steps could not be stopped",
+                    EngineEventData(error=serializable_error_info_from_exc_info(sys.exc_info())),
+                )
+        self._pass_lines_on(step_context)
+
+    def stop_all(self, instance: DagsterInstance, run_id: str) -> list[str]:
+        """Stops every step that has not reported its end, and returns the submission ids."""
+        reported = reported_attempts(instance, run_id)
+        running = [step for step in self._steps.values() if reported[step.key] <= step.attempt]
+        deadline = time.monotonic() + _PENDING_SUBMIT_SECONDS
+        for step in running:
+            if step.submit is None:
+                continue
+            # Wait for the submission: a job that is submitted after the stop would still start.
+            try:
+                step.ref = step.submit.result(max(deadline - time.monotonic(), 0.1))
+            except (DagsterRayError, TimeoutError) as error:
+                step.submit.cancel()
+                self._append_line("warning", f"step {step.key}: its submission failed: {error}")
+            step.submit = None
+        if running:
+            refs = [step.ref for step in running]
+            self._backend.call("executor.terminate", {"steps": refs}, self._append_line)
+        self._steps.clear()
+        return [step.ref["job"]["submission_id"] for step in running]
+
+    def _spec(self, context: StepHandlerContext) -> tuple[dict[str, Any], set[str]]:
+        key, attempt = step_and_attempt(context)
+        args = context.execute_step_args
+        tags = context.step_tags[key]
+        spec, directories = worker_spec(
+            context.dagster_run,
+            attempt=attempt,
+            argv=args.get_command_args(skip_serialized_namedtuple=True),
+            payload=None,
+            env={entry["name"]: entry["value"] for entry in args.get_command_env()},
+            tags=tags,
+            override=parse_tag(tags),
+            options={**self._options, **self._backend.options},
+        )
+        return {**spec, "step_key": key}, directories
+
+    def _plan(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        return self._backend.call("executor.plan", {"step": spec}, self._append_line)
+
+    def _tracked(self, context: StepHandlerContext) -> _Step:
+        """Returns the tracked step. A step of an earlier run worker is located by its plan."""
+        key, attempt = step_and_attempt(context)
+        step = self._steps.get(key)
+        if step is None or step.attempt != attempt:
+            step = self._steps[key] = _Step(key, attempt, self._plan(self._spec(context)[0]))
+        return step
+
+    def _settle(self, step: _Step, step_context: IStepContext) -> None:
+        """Stores the result of a submission that has ended."""
+        if step.submit is None or not step.submit.done():
+            return
+        submit, step.submit = step.submit, None
+        planned = step.ref["job"]["submission_id"]
+        try:
+            step.ref = submit.result()
+        except DagsterRayError as error:
+            step.failure = error
+            return
+        submission_id = step.ref["job"]["submission_id"]
+        if submission_id != planned:
+            DagsterEvent.engine_event(
+                step_context,
+                f"The step runs in Ray job {submission_id}, because the submission id {planned} "
+                "belongs to a job that has ended.",
+                EngineEventData(metadata=_job_metadata(step.ref)),
+            )
+
+    def _forget(self, step: _Step, error: DagsterRayError) -> None:
+        self._steps.pop(step.key, None)
+        if isinstance(error, UnavailableError) and error.maybe_applied:
+            # The job may have been submitted, and must not run beside Dagster's retry.
+            self._backend.start("executor.terminate", {"steps": [step.ref]}, self._append_line)
+
+    def _check_all(self, checked: _Step, step_context: IStepContext) -> None:
+        """Checks all steps with one call. The next checks use the statuses of the other steps."""
+        for step in list(self._steps.values()):
+            ended = step.answer is not None and step.answer["state"] in _ENDED
+            if ended and step is not checked:
+                # Dagster did not check this step since, so it has seen the step's end.
+                del self._steps[step.key]
+        for step in self._steps.values():
+            self._settle(step, step_context)
+        steps = [s for s in self._steps.values() if s.submit is None and s.failure is None]
+        try:
+            answers = self._backend.call(
+                "executor.check", {"steps": [step.ref for step in steps]}, self._append_line
+            )
+        except (UnavailableError, CallTimeoutError) as error:
+            if self._unreachable_since is None:
+                self._unreachable_since = time.monotonic()
+                step_context.log.warning(f"Ray is unreachable while checking steps: {error}")
+            answers = [_UNREACHABLE] * len(steps)
+        else:
+            self._unreachable_since = None
+        self._checked_at = time.monotonic()
+        for step, answer in zip(steps, answers, strict=True):
+            step.answer = answer
+
+    def _judge(
+        self, step: _Step, answer: Mapping[str, Any], context: StepHandlerContext
+    ) -> CheckStepHealthResult:
+        state = answer["state"]
+        if state == "unreachable":
+            return self._judge_unreachable()
+        step.ref["job"]["submission_id"] = job = answer["submission_id"]
+        if state not in _ENDED:
+            return CheckStepHealthResult.healthy()
+        run_id = context.dagster_run.run_id
+        if reported_attempts(context.instance, run_id)[step.key] > step.attempt:
+            return CheckStepHealthResult.healthy()
+        if state == "succeeded" and not step.awaits_event:
+            # The event log may be read from a replica that lags behind.
+            step.awaits_event = True
+            return CheckStepHealthResult.healthy()
+        reason = {
+            "failed": (
+                f"Discovered failed Ray job {job} for step {step.key}. "
+                f"Error type: {answer.get('error_type')}. Message: {answer.get('message')}"
+            ),
+            "stopped": f"Ray job {job} for step {step.key} was stopped externally.",
+            "missing": f"Ray job {job} for step {step.key} could not be found.",
+            "succeeded": (
+                f"Ray job {job} for step {step.key} ended without reporting the step's result."
+            ),
+        }
+        return CheckStepHealthResult.unhealthy(reason[state])
+
+    def _judge_unreachable(self) -> CheckStepHealthResult:
+        """Reports a step as healthy until Ray has been unreachable for `unreachable_timeout`.
+
+        An unreachable dashboard does not prove that the step is dead.
+        """
+        seconds = time.monotonic() - (self._unreachable_since or time.monotonic())
+        if seconds < self._unreachable_timeout:
+            return CheckStepHealthResult.healthy()
+        return CheckStepHealthResult.unhealthy(f"Ray has been unreachable for {seconds:.0f} s.")
+
+    def _append_line(self, level: str, message: str) -> None:
+        self._lines.append((level, message))
+
+    def _pass_lines_on(self, step_context: IStepContext) -> None:
+        while self._lines:
+            level, message = self._lines.popleft()
+            getattr(step_context.log, level)(message)
+
+
+def step_and_attempt(context: StepHandlerContext) -> tuple[str, int]:
+    """Returns the key of the step in a handler's context, and its number of retries."""
+    args = context.execute_step_args
+    [key] = args.step_keys_to_execute or []
+    state = args.known_state
+    return key, state.get_retry_state().get_attempt_count(key) if state else 0
+
+
+def reported_attempts(instance: DagsterInstance, run_id: str) -> Counter[str]:
+    """Returns the number of attempts of each step whose end is in Dagster's event log."""
+    entries = instance.all_logs(run_id, of_type=_STEP_ENDS)
+    return Counter(entry.step_key for entry in entries if entry.step_key)
+
+
+def _job_metadata(ref: Mapping[str, Any]) -> dict[str, Any]:
+    job = ref["job"]
+    metadata: dict[str, Any] = {"Ray Submission ID": job["submission_id"]}
+    if job.get("dashboard_url"):
+        metadata["Ray Dashboard"] = MetadataValue.url(job["dashboard_url"])
+    return metadata

@@ -1,0 +1,276 @@
+"""The IO manager that stores values through a component, by default in Ray's object store."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from dagster_ray import _library, ray_access
+from dagster_ray.backend import restriction_arguments
+from dagster_ray.errors import DagsterRayError, SerializationError
+from dagster_ray.io.directory_store import DirectoryStore
+from dagster_ray.io.entries import Store
+from dagster_ray.io.frames import Frames, pack, unpack
+from dagster_ray.io.ray_store import NAMESPACE, REGISTRY, RayStore
+from dagster_ray.io.value_client import Throttle, ValueClient
+from dagster_ray.ray_access import ValueBackend
+from dagster_ray.ray_connection import connect
+
+_library.register()
+
+_FOLDER = "dagster-ray-values"
+# How often a process removes values of ended runs.
+_TIDY_SECONDS = 300.0
+_ENDED_WELL = {dg.DagsterRunStatus.SUCCESS}
+_ENDED_BADLY = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+
+DAGSTER_RAY_NAMESPACE = NAMESPACE
+DAGSTER_RAY_OBJECT_MAP_NAME = REGISTRY
+
+
+class RayIOManager(dg.ConfigurableIOManager):
+    """Stores outputs in Ray's object store, from which steps on Ray read them without a copy.
+
+    Loaded arrays share memory with the store and are read-only. Values of ops are removed with
+    their run, values of assets by age. ``backend_config`` sets the retention times.
+    """
+
+    address: str | None = Field(
+        default=None,
+        description="The address for `ray.init`. Default: the cluster of this Ray job, "
+        "RAY_ADDRESS, or Ray on this machine.",
+    )
+    backend: str | None = Field(
+        default=None,
+        description="The component that stores the values: `object-store` (the default), `files`, "
+        "or the path of a component file.",
+    )
+    backend_config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The component's options, such as `asset_value_seconds`, "
+        "`run_value_seconds`, `failed_run_seconds`, `overwrite`.",
+    )
+    backend_grants: dict[str, Any] | None = Field(
+        default=None,
+        description="Restricts the component's grants and limits, in the form of its manifest: "
+        "`{grants: {…}, limits: {…}}`. It cannot add a grant.",
+    )
+    backend_sha256: str | None = Field(
+        default=None, description="The sha256 of the component's file."
+    )
+    directory: str | None = Field(
+        default=None,
+        description="The directory for a component that stores files: a path, or a URL that fsspec "
+        f"supports. Default: `{_FOLDER}` in the storage directory of the Dagster instance.",
+    )
+
+    _client: ValueClient | None = PrivateAttr(default=None)
+    _lock: Any = PrivateAttr(default_factory=threading.Lock)
+    _tidy: Throttle = PrivateAttr(default_factory=lambda: Throttle(_TIDY_SECONDS))
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        client = self._open(context)
+        partitions = context.asset_partition_keys if context.has_asset_partitions else [None]
+        if len(partitions) == 1:
+            stored = client.save(_address(context, partitions[0]), _packed(context, obj))
+            context.add_output_metadata(_shown(stored))
+        else:
+            self._save_partitions(context, client, partitions, obj)
+        if self._tidy.is_due():
+            self._remove_ended(context, client)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        client = self._open(context)
+        if not context.has_asset_partitions:
+            return _unpacked(context, client.load(_address(_source(context), None)))
+        partitions = context.asset_partition_keys
+        source = _source(context)
+        if len(partitions) == 1 and not (_takes_mapping(context) and _may_be_many(context)):
+            return _unpacked(context, client.load(_address(source, partitions[0])))
+        allowed = bool((context.definition_metadata or {}).get("allow_missing_partitions"))
+        more = {"allow_missing_partitions": True} if allowed else {}
+        loaded = client.load_many([_address(source, key) for key in partitions], **more)
+        return {name: _unpacked(context, frames) for name, frames in loaded}
+
+    def delete_values_of_run(self, run_id: str) -> int:
+        """Removes a run's values that do not belong to assets, and returns their number."""
+        return self._open(None).delete(runs=[run_id])
+
+    def _open(self, context: dg.OutputContext | dg.InputContext | None) -> ValueClient:
+        with self._lock:
+            if self._client is None:
+                chosen = ray_access.current().value_backend(self._configured_backend())
+                directory = chosen.directory or _default_directory(context)
+                ray_store = RayStore(self._connect)
+                stores: dict[str, Store] = {
+                    "ray": ray_store,
+                    "directory": DirectoryStore(directory),
+                }
+                restriction = restriction_arguments(chosen.grants, chosen.sha256)
+                self._client = ValueClient(chosen.backend, chosen.options, stores, restriction)
+                if chosen.is_in_ray:
+                    # Connect in the step's thread: `ray.init` installs signal handlers.
+                    ray_store.connect()
+            return self._client
+
+    def _configured_backend(self) -> ValueBackend:
+        return ValueBackend(
+            backend=self.backend,
+            options=self.backend_config,
+            directory=self.directory,
+            grants=self.backend_grants,
+            sha256=self.backend_sha256,
+        )
+
+    def _connect(self) -> None:
+        import ray
+
+        if not ray.is_initialized():
+            connect(self.address, ignore_reinit_error=True, log_to_driver=False)
+
+    def _save_partitions(
+        self, context: dg.OutputContext, client: ValueClient, partitions: Sequence[Any], obj: Any
+    ) -> None:
+        if not isinstance(obj, Mapping) or set(obj) != set(partitions):
+            raise DagsterRayError(
+                f"{_named(context)} covers {len(partitions)} partitions in one run: return a "
+                f"mapping with exactly the keys {', '.join(partitions[:5])}"
+                f"{', …' if len(partitions) > 5 else ''}; got {type(obj).__name__}"
+            )
+        size = 0
+        for key in partitions:
+            stored = client.save(_address(context, key), _packed(context, obj[key]))
+            size += stored["size"] or 0
+        context.add_output_metadata(
+            {"dagster-ray/partitions": len(partitions), "dagster-ray/size": size}
+        )
+
+    def _remove_ended(self, context: dg.OutputContext, client: ValueClient) -> None:
+        """Removes values of ended runs. Called at most every `_TIDY_SECONDS` in a process."""
+        try:
+            instance = context.step_context.instance
+        except dg.DagsterInvariantViolationError:
+            return
+        try:
+            run_ids = {value["run_id"] for value in client.find(runs=[])} - {None}
+            removed = client.delete(expired=_run_states(instance, run_ids)) if run_ids else 0
+        except DagsterRayError as error:
+            context.log.warning(f"Values of ended runs could not be removed: {error}")
+            return
+        if removed:
+            context.log.debug(f"Removed {removed} values of runs that have ended.")
+
+
+def _run_states(instance: dg.DagsterInstance, run_ids: set[str]) -> list[dict[str, Any]]:
+    """Returns the states of runs, without those that Dagster does not know."""
+    records = instance.get_run_records(dg.RunsFilter(run_ids=sorted(run_ids)))
+    states = []
+    for record in records:
+        status = record.dagster_run.status
+        state = (
+            "succeeded" if status in _ENDED_WELL else "failed" if status in _ENDED_BADLY else "live"
+        )
+        ended = None if record.end_time is None else int(record.end_time)
+        states.append({"run_id": record.dagster_run.run_id, "state": state, "ended_at": ended})
+    return states
+
+
+def _default_directory(context: dg.OutputContext | dg.InputContext | None) -> str:
+    if context is not None:
+        try:
+            return str(Path(context.step_context.instance.storage_directory(), _FOLDER))
+        except dg.DagsterInvariantViolationError:
+            pass
+    return str(Path.cwd() / _FOLDER)
+
+
+def _source(context: dg.InputContext) -> Any:
+    """Returns the source of an input: the upstream output, or the input itself for an asset."""
+    return context.upstream_output or context
+
+
+def _address(context: Any, partition: str | None) -> dict[str, Any]:
+    upstream = context.upstream_output if isinstance(context, dg.InputContext) else context
+    return {
+        "asset": list(context.asset_key.path) if context.has_asset_key else None,
+        "partition": partition,
+        "run_id": _or_empty(upstream, "run_id"),
+        "step_key": _or_empty(upstream, "step_key"),
+        "output_name": _or_empty(upstream, "name"),
+        "mapping_key": getattr(upstream, "mapping_key", None),
+    }
+
+
+def _or_empty(context: Any, name: str) -> str:
+    """Returns a property of a context, or "" if the context belongs to no run."""
+    try:
+        return getattr(context, name) or ""
+    except (dg.DagsterInvariantViolationError, AttributeError):
+        return ""
+
+
+def _named(context: dg.OutputContext | dg.InputContext) -> str:
+    if context.has_asset_key:
+        return f"asset {context.asset_key.to_user_string()}"
+    return f"output {context.name} of step {_or_empty(context, 'step_key')}"
+
+
+def _packed(context: dg.OutputContext, obj: Any) -> Frames:
+    try:
+        return pack(obj)
+    except Exception as error:
+        raise SerializationError(
+            f"{_named(context)}: a value of type {type(obj).__name__} cannot be pickled: {error}. "
+            "Return a picklable value, such as a path or the parameters to rebuild the value, or "
+            "use another IO manager"
+        ) from error
+
+
+def _unpacked(context: dg.InputContext, frames: Frames) -> Any:
+    try:
+        return unpack(frames)
+    except Exception as error:
+        raise SerializationError(
+            f"input {context.name}: the stored value of type {frames.type_name} cannot be "
+            f"unpickled: {type(error).__name__}: {error}. Make its class importable in this step, "
+            "as in the step that stored it"
+        ) from error
+
+
+def _shown(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the metadata of a stored value that Dagster displays."""
+    shown: dict[str, Any] = {
+        f"dagster-ray/{name}": value for name, value in stored["metadata"].items()
+    }
+    until = shown.pop("dagster-ray/kept until", None)
+    if until is not None:
+        shown["dagster-ray/kept until"] = dg.MetadataValue.timestamp(float(until))
+    if stored["size"] is not None:
+        shown["dagster-ray/size"] = stored["size"]
+    return shown
+
+
+def _takes_mapping(context: dg.InputContext) -> bool:
+    annotation = context.dagster_type.typing_type
+    cls = get_origin(annotation) or annotation
+    return isinstance(cls, type) and issubclass(cls, Mapping)
+
+
+def _may_be_many(context: dg.InputContext) -> bool:
+    """Whether the input can cover several partitions, so that it has to accept a mapping.
+
+    That is so unless the upstream and downstream partitions map one to one.
+    """
+    step = context.step_context
+    if not context.has_partition_key:
+        return True
+    layer = step.job_def.asset_layer
+    assets = layer.get_assets_def_for_node(step.node_handle)
+    mapping = assets.get_partition_mapping_for_dep(context.asset_key) if assets else None
+    return mapping is not None and not isinstance(mapping, dg.IdentityPartitionMapping)
+
+
+__all__ = ["DAGSTER_RAY_NAMESPACE", "DAGSTER_RAY_OBJECT_MAP_NAME", "RayIOManager"]

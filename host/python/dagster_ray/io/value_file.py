@@ -1,0 +1,68 @@
+"""The file format of a value: a magic line, the length of the head, the head as JSON, the parts."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from dagster_ray.errors import BackendError
+from dagster_ray.io.entries import Entry
+from dagster_ray.io.frames import Frames, Part
+
+_MAGIC = b"dagster-ray value 1\n"
+# The alignment of each part, so that arrays can be used in place.
+_ALIGNMENT = 64
+_LENGTH_BYTES = 8
+# How many bytes are read to get the entry; enough for nearly every value.
+HEAD_BYTES = 4096
+
+
+def write(entry: Entry, frames: Frames) -> Iterator[Part]:
+    """Yields the pieces of a value's file, in order."""
+    views = [memoryview(part).cast("B") for part in frames.parts]
+    head = json.dumps({"entry": entry, "parts": [view.nbytes for view in views]}).encode()
+    beginning = _MAGIC + len(head).to_bytes(_LENGTH_BYTES, "little") + head
+    yield beginning
+    position = len(beginning)
+    for view in views:
+        yield bytes(-position % _ALIGNMENT)
+        yield view
+        position += -position % _ALIGNMENT + view.nbytes
+
+
+def needed(beginning: Part, path: str) -> int:
+    """Returns how many bytes from the file's start contain the entry."""
+    start = len(_MAGIC)
+    if bytes(beginning[:start]) != _MAGIC or len(beginning) < start + _LENGTH_BYTES:
+        raise BackendError(f"{path} is not a value file of dagster-ray", reason="ForeignFile")
+    length = int.from_bytes(beginning[start : start + _LENGTH_BYTES], "little")
+    return start + _LENGTH_BYTES + length
+
+
+def read_entry(beginning: Part, path: str) -> Entry:
+    """Returns the entry of a value's file."""
+    return _head(beginning, path)[0]["entry"]
+
+
+def read(content: Part, path: str) -> tuple[Entry, Frames]:
+    """Returns the entry and the value of a file. The parts are views of the content."""
+    head, position = _head(content, path)
+    view = memoryview(content)
+    parts = []
+    for size in head["parts"]:
+        position += -position % _ALIGNMENT
+        part = view[position : position + size]
+        if part.nbytes != size:
+            raise BackendError(f"{path} is truncated", reason="BrokenFile")
+        parts.append(part)
+        position += size
+    return head["entry"], Frames(head["entry"]["type_name"], parts)
+
+
+def _head(content: Part, path: str) -> tuple[dict[str, Any], int]:
+    end = needed(content, path)
+    if len(content) < end:
+        raise BackendError(f"{path} is truncated", reason="BrokenFile")
+    return json.loads(bytes(content[len(_MAGIC) + _LENGTH_BYTES : end])), end
+
+
+__all__ = ["HEAD_BYTES", "needed", "read", "read_entry", "write"]

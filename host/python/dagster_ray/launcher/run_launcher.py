@@ -1,0 +1,323 @@
+"""The run launcher that submits Dagster runs as Ray jobs."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from typing_extensions import Self
+
+from dagster_ray.backend import Backend, Connection
+from dagster_ray.configs import RayLauncherConfig, flatten, schema
+from dagster_ray.dagster_internals import (
+    CheckRunHealthResult,
+    ConfigurableClass,
+    ConfigurableClassData,
+    DefaultRunLauncher,
+    EngineEventData,
+    ExecuteRunArgs,
+    LaunchRunContext,
+    ResumeRunArgs,
+    ResumeRunContext,
+    RunLauncher,
+    WorkerStatus,
+    serializable_error_info_from_exc_info,
+)
+from dagster_ray.errors import DagsterRayError
+from dagster_ray.specs import parse_tag, run_options, runs_on_ray, worker_spec
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+# The run tag with the reference to the run's Ray job, as JSON.
+RUN_REF_TAG = "dagster-ray/run"
+
+_UNREACHABLE_TIMEOUT = 600.0
+_ENDED = {"succeeded", "failed", "stopped"}
+
+
+class RayRunLauncher(RunLauncher, ConfigurableClass):
+    """Submits each run as its own Ray job, unless its tag disables that."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        env_vars: Sequence[str] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        memory: int | None = None,
+        resources: Mapping[str, float] | None = None,
+        inst_data: ConfigurableClassData | None = None,
+        *,
+        verify: bool | str | None = None,
+        backend: str | None = None,
+        backend_config: Mapping[str, Any] | None = None,
+        backend_grants: Mapping[str, Any] | None = None,
+        backend_sha256: str | None = None,
+        unreachable_timeout: float | None = None,
+        kube_config: str | None = None,
+        kube_context: str | None = None,
+        enabled: bool | None = None,
+        backend_programs: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._inst_data = inst_data
+        self._options = run_options(
+            {
+                "enabled": enabled,
+                "metadata": metadata,
+                "env_vars": None if env_vars is None else list(env_vars),
+                "runtime_env": runtime_env,
+                "num_cpus": num_cpus,
+                "num_gpus": num_gpus,
+                "memory": memory,
+                "resources": resources,
+            }
+        )
+        connection = {
+            "address": address,
+            "headers": headers,
+            "cookies": cookies,
+            "verify": verify,
+            "backend": backend,
+            "backend_config": backend_config,
+            "backend_grants": backend_grants,
+            "backend_sha256": backend_sha256,
+            "kube_config": kube_config,
+            "kube_context": kube_context,
+            "backend_programs": backend_programs,
+        }
+        self.backend = Backend(Connection.from_config(connection))
+        self._unreachable_timeout = (
+            _UNREACHABLE_TIMEOUT if unreachable_timeout is None else unreachable_timeout
+        )
+        # When Ray became unreachable for a run, in seconds of `time.monotonic`.
+        self._unreachable_since: dict[str, float] = {}
+        self._lock = threading.Lock()
+        # Launches the runs that do not run on Ray.
+        self._default_launcher = DefaultRunLauncher()
+        super().__init__()
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        super().register_instance(instance)
+        self._default_launcher.register_instance(instance)
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return schema(RayLauncherConfig)
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Self:
+        return cls(inst_data=inst_data, **flatten(config_value))
+
+    @property
+    def client(self) -> "JobSubmissionClient":
+        """Ray's `JobSubmissionClient` for the same Ray."""
+        return self.backend.submission_client()
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    @property
+    def supports_resume_run(self) -> bool:
+        return True
+
+    @property
+    def supports_run_worker_crash_recovery(self) -> bool:
+        return True
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        run = context.dagster_run
+        override = parse_tag(run.tags)
+        if self._is_on_ray(run, override):
+            self._submit(run, override, ExecuteRunArgs, "launch", 0)
+        else:
+            self._default_launcher.launch_run(context)
+
+    def resume_run(self, context: ResumeRunContext) -> None:
+        run, attempt = context.dagster_run, context.resume_attempt_number or 0
+        override = parse_tag(run.tags)
+        if self._is_on_ray(run, override):
+            self._submit(run, override, ResumeRunArgs, "resume", attempt)
+        else:
+            self._default_launcher.resume_run(context)
+
+    def _submit(
+        self,
+        run: dg.DagsterRun,
+        override: Mapping[str, Any] | None,
+        args_class: type[ExecuteRunArgs] | type[ResumeRunArgs],
+        function: str,
+        attempt: int,
+    ) -> None:
+        origin = run.job_code_origin
+        if origin is None:
+            raise DagsterRayError(
+                f"run {run.run_id} has no code origin, so that a Ray job cannot load its job; "
+                "launch the run from a code location"
+            )
+        # The last argument is long and may hold secrets, so it is passed as the payload.
+        *argv, payload = args_class(
+            job_origin=origin,
+            run_id=run.run_id,
+            instance_ref=self._instance.get_ref(),
+            set_exit_code_on_failure=True,
+        ).get_command_args()
+        spec, directories = worker_spec(
+            run,
+            attempt=attempt,
+            argv=argv,
+            payload=payload,
+            env={},
+            tags=run.tags,
+            override=override,
+            options={**self._options, **self.backend.options},
+        )
+        located = self.backend.call("launcher.locate", {"run_id": run.run_id, "attempt": attempt})
+        self._report(run, "Creating Ray run job", located)
+        ref = self.backend.call(
+            f"launcher.{function}", {"run": spec}, self._writer(run), directories=directories
+        )
+        self._instance.add_run_tags(run.run_id, {RUN_REF_TAG: json.dumps(ref)})
+        self._report(run, "Ray run job created", ref)
+
+    def terminate(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        if not self._is_on_ray(run, parse_tag(run.tags)):
+            return self._default_launcher.terminate(run_id)
+        self._instance.report_run_canceling(run)
+        ref = self._reference(run)
+        try:
+            outcome = self.backend.call("launcher.terminate", {"run": ref}, self._writer(run))
+        except DagsterRayError as error:
+            self._report(run, f"The Ray job could not be stopped: {error}", ref, failed=True)
+            return False
+        what = {
+            "stopped": "Run was terminated successfully.",
+            "already-ended": "Run was terminated (the Ray job was already terminated).",
+            "missing": "Run was terminated (Ray has no such job).",
+        }
+        self._report(run, what[outcome], ref)
+        # A worker that had started has already reported the end of the run.
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            self._instance.report_run_canceled(run)
+        return True
+
+    def join(self, timeout: int = 30) -> None:
+        self._default_launcher.join(timeout)
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        if not self._is_on_ray(run, parse_tag(run.tags)):
+            # The default run launcher has no health check: the code server monitors its runs.
+            return CheckRunHealthResult(
+                WorkerStatus.RUNNING, "Dagster's default run launcher runs it."
+            )
+        ref = self._reference(run)
+        submission_id = ref["job"]["submission_id"]
+        try:
+            [status] = self.backend.call("launcher.check", {"runs": [ref]})
+        except DagsterRayError as error:
+            return self._unreachable(run.run_id, submission_id, error)
+        with self._lock:
+            self._unreachable_since.pop(run.run_id, None)
+        state, message = status["state"], status.get("message")
+        worker, verdict = self._judge(run, state, message)
+        return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
+
+    def _judge(
+        self, run: dg.DagsterRun, state: str, message: str | None
+    ) -> tuple[WorkerStatus, str | None]:
+        if state == "missing":
+            return WorkerStatus.NOT_FOUND, "Ray has no job for this run."
+        if state not in _ENDED:
+            return WorkerStatus.RUNNING, None
+        # The job may have ended since the caller read the run.
+        current = self._instance.get_run_by_id(run.run_id) or run
+        if current.is_finished and state == "succeeded":
+            return WorkerStatus.SUCCESS, None
+        if state == "failed":
+            return WorkerStatus.FAILED, f"Ray job failed. Message: {message}"
+        if state == "stopped":
+            return WorkerStatus.FAILED, "The Ray job was stopped externally."
+        return (
+            WorkerStatus.FAILED,
+            f"The Ray job has ended ({state}), but the run has not completed.",
+        )
+
+    def _unreachable(
+        self, run_id: str, submission_id: str, error: DagsterRayError
+    ) -> CheckRunHealthResult:
+        """Reports RUNNING until Ray has been unreachable for `unreachable_timeout`, then UNKNOWN.
+
+        An unreachable dashboard does not prove that the worker is dead, and Dagster's run
+        monitoring would start a second worker beside it.
+        """
+        now = time.monotonic()
+        with self._lock:
+            since = self._unreachable_since.setdefault(run_id, now)
+        seconds = now - since
+        lost = seconds >= self._unreachable_timeout
+        return CheckRunHealthResult(
+            WorkerStatus.UNKNOWN if lost else WorkerStatus.RUNNING,
+            f"Ray has been unreachable for {seconds:.0f} s: {error}",
+            transient=not lost,
+            run_worker_id=submission_id,
+        )
+
+    def get_run_worker_debug_info(
+        self, run: dg.DagsterRun, include_container_logs: bool | None = True
+    ) -> str | None:
+        if not self._is_on_ray(run, parse_tag(run.tags)):
+            return self._default_launcher.get_run_worker_debug_info(run, include_container_logs)
+        return self.backend.call("launcher.debug-info", {"run": self._reference(run)})
+
+    def _is_on_ray(self, run: dg.DagsterRun, override: Mapping[str, Any] | None) -> bool:
+        # A run that was submitted to Ray stays there, even if the configuration has changed.
+        return RUN_REF_TAG in run.tags or runs_on_ray(self._options, override)
+
+    def _reference(self, run: dg.DagsterRun) -> dict[str, Any]:
+        # The caller may have read the run before its launch.
+        current = self._instance.get_run_by_id(run.run_id) or run
+        tag = current.tags.get(RUN_REF_TAG)
+        if tag is not None:
+            return json.loads(tag)
+        attempt = self._instance.count_resume_run_attempts(run.run_id)
+        return self.backend.call("launcher.locate", {"run_id": run.run_id, "attempt": attempt})
+
+    def _writer(self, run: dg.DagsterRun) -> Any:
+        def write(level: str, message: str) -> None:
+            if level != "debug":
+                self._instance.report_engine_event(message, run, cls=type(self))
+
+        return write
+
+    def _report(
+        self, run: dg.DagsterRun, message: str, ref: Mapping[str, Any], *, failed: bool = False
+    ) -> None:
+        job = ref["job"]
+        metadata: dict[str, Any] = {
+            "Ray Job Submission ID": job["submission_id"],
+            "Run ID": run.run_id,
+        }
+        if job.get("dashboard_url"):
+            metadata["Ray Dashboard"] = dg.MetadataValue.url(job["dashboard_url"])
+        error = serializable_error_info_from_exc_info(sys.exc_info()) if failed else None
+        self._instance.report_engine_event(
+            message, run, EngineEventData(metadata=metadata, error=error), cls=type(self)
+        )

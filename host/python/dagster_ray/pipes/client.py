@@ -1,0 +1,143 @@
+"""Dagster Pipes on an existing Ray cluster, or on Ray on this machine."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from dagster import (
+    PipesClient,
+    PipesContextInjector,
+    PipesEnvContextInjector,
+    PipesMessageReader,
+)
+
+from dagster_ray.backend import Backend, Connection, local_directories
+from dagster_ray.configs import run_tags
+from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
+from dagster_ray.pipes.message_reader import PipesRayJobMessageReader
+from dagster_ray.pipes.session import Context, Script, run_session
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+    from typing_extensions import NotRequired
+
+PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY = "ray_address"
+PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY = "ray_job_id"
+
+
+class SubmitJobParams(TypedDict):
+    """The parameters of Ray's ``JobSubmissionClient.submit_job``."""
+
+    entrypoint: str
+    runtime_env: "NotRequired[dict[str, Any] | None]"
+    metadata: "NotRequired[dict[str, str] | None]"
+    submission_id: "NotRequired[str | None]"
+    entrypoint_num_cpus: "NotRequired[int | float | None]"
+    entrypoint_num_gpus: "NotRequired[int | float | None]"
+    entrypoint_memory: "NotRequired[int | None]"
+    entrypoint_resources: "NotRequired[dict[str, float] | None]"
+    entrypoint_label_selector: "NotRequired[dict[str, str] | None]"
+
+
+class PipesRayJobClient(PipesClient, TreatAsResourceParam):
+    """Runs scripts as Ray jobs, and passes their Pipes messages and output to Dagster.
+
+    ``create_cluster_if_needed``, ``timeout`` and ``poll_interval`` are ignored, and exist for
+    compatibility with `dagster-ray`: a backend starts what it needs, and nothing is polled.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        create_cluster_if_needed: bool = False,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        cookies: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        context_injector: PipesContextInjector | None = None,
+        message_reader: PipesMessageReader | None = None,
+        forward_termination: bool = True,
+        timeout: float = 600,
+        poll_interval: float = 1,
+        *,
+        backend: str | None = None,
+        backend_config: Mapping[str, Any] | None = None,
+        backend_grants: Mapping[str, Any] | None = None,
+        backend_sha256: str | None = None,
+        backend_programs: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._metadata = dict(metadata or {})
+        self._context_injector = context_injector or PipesEnvContextInjector()
+        self._message_reader = message_reader or PipesRayJobMessageReader()
+        self._forward_termination = forward_termination
+        self._connection = Connection(
+            backend=backend,
+            address=address,
+            headers=headers or {},
+            cookies=cookies or {},
+            verify=verify,
+            backend_config=backend_config or {},
+            backend_grants=backend_grants,
+            backend_sha256=backend_sha256,
+            backend_programs=backend_programs or {},
+        )
+
+    @classmethod
+    def _is_dagster_maintained(cls) -> bool:
+        return False
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The component that runs the scripts."""
+        return Backend(self._connection)
+
+    @cached_property
+    def client(self) -> "JobSubmissionClient":
+        """Ray's `JobSubmissionClient` for the same Ray."""
+        return self.backend.submission_client()
+
+    def get_dagster_tags(self, context: Context) -> dict[str, str]:
+        """Returns the labels that identify the Dagster run on each job."""
+        return run_tags(context.run)
+
+    def run(  # type: ignore[override]
+        self,
+        *,
+        context: Context,
+        submit_job_params: SubmitJobParams,
+        extras: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> PipesClientCompletedInvocation:
+        """Runs a script until it ends. The arguments are not modified."""
+        options: dict[str, Any] = dict(submit_job_params)
+        if self._metadata:
+            options["metadata"] = {**(options.get("metadata") or {}), **self._metadata}
+
+        def launched(script: Script) -> dict[str, Any]:
+            return {
+                PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY: script.job["submission_id"],
+                PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY: self.backend.url,
+            }
+
+        return run_session(
+            self.backend,
+            context,
+            context_injector=self._context_injector,
+            message_reader=self._message_reader,
+            extras={**(extra or {}), **(extras or {})},
+            labels=self.get_dagster_tags(context),
+            options=options,
+            directories=local_directories(options.get("runtime_env")),
+            forward_termination=self._forward_termination,
+            launched=launched,
+            what="the Ray job",
+        )
+
+
+__all__ = [
+    "PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY",
+    "PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY",
+    "PipesRayJobClient",
+    "PipesRayJobMessageReader",
+    "SubmitJobParams",
+]

@@ -1,0 +1,233 @@
+"""Launches, follows and terminates a script that reports through Dagster Pipes."""
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    MaterializeResult,
+    MetadataValue,
+    OpExecutionContext,
+    PipesContextInjector,
+    PipesMessageReader,
+    PipesSession,
+    open_pipes_session,
+)
+
+from dagster_ray.backend import Backend, Output, Pending
+from dagster_ray.dagster_internals import PipesClientCompletedInvocation
+from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
+
+Context = OpExecutionContext | AssetExecutionContext
+
+# How long termination waits for a launch that has not returned yet.
+_LAUNCH_SECONDS = 15.0
+# Pause between two calls of `pipes.follow`.
+_PAUSE_SECONDS = 1.0
+# Consecutive calls of `pipes.follow` without new output before the script is given up.
+_MAX_CALLS_WITHOUT_OUTPUT = 3
+_DEFAULT_STREAMS = {"stdout", "stderr"}
+
+
+class Script:
+    """One script that a backend runs for a step."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        context: Context,
+        session: PipesSession,
+        *,
+        labels: Mapping[str, str],
+        options: Mapping[str, Any],
+        directories: Iterable[str],
+    ) -> None:
+        self._backend = backend
+        self._context = context
+        self._directories = list(directories)
+        self._spec = {
+            "run_id": context.run_id,
+            "step_key": context.get_step_execution_context().step.key,
+            "attempt": context.retry_number,
+            "nonce": uuid.uuid4().hex[:12],
+            "bootstrap": _pairs(session.get_bootstrap_env_vars()),
+            "labels": _pairs(labels),
+            "image": context.run.tags.get("dagster/image"),
+            "options": json.dumps({**options, **backend.options}),
+        }
+        self.job: dict[str, Any] = {}
+
+    def run(
+        self,
+        output: Output,
+        *,
+        forward_termination: bool,
+        launched: Callable[["Script"], None],
+    ) -> Mapping[str, Any]:
+        """Launches the script, forwards its output to ``output``, and returns its final status.
+
+        Any exception, including an interrupt, terminates the script first, unless
+        ``forward_termination`` is false. ``launched`` is called once the job is submitted.
+        """
+        script = {"script": self._spec}
+        self.job = self._backend.call("pipes.plan", script, self._write)
+        pending = self._backend.start(
+            "pipes.launch", script, self._write, directories=self._directories
+        )
+        try:
+            self.job = pending.result()
+            launched(self)
+            self._follow(output)
+            return self._backend.call("pipes.wait", {"job": self.job}, self._write)
+        except BaseException:
+            if forward_termination:
+                self._terminate(pending)
+            raise
+
+    def metadata(self) -> dict[str, Any]:
+        """Returns the metadata of the job that Dagster displays."""
+        shown: dict[str, Any] = {"Ray Job ID": self.job["submission_id"]}
+        details = json.loads(self.job.get("details") or "{}")
+        if "name" in details:
+            shown["RayJob"] = f"{details['namespace']}/{details['name']}"
+        if self.job.get("dashboard_url"):
+            shown["Ray Dashboard"] = MetadataValue.url(self.job["dashboard_url"])
+        return shown
+
+    def _follow(self, output: Output) -> None:
+        position, calls_without_output = None, 0
+        while True:
+            arguments = {"job": self.job, "from": position}
+            answer = self._backend.call("pipes.follow", arguments, self._write, output=output)
+            if answer["complete"]:
+                return
+            stalled = answer["position"] == position
+            calls_without_output = calls_without_output + 1 if stalled else 0
+            position = answer["position"]
+            if calls_without_output >= _MAX_CALLS_WITHOUT_OUTPUT:
+                raise UnavailableError(
+                    f"Ray job {self.job['submission_id']}: {calls_without_output} consecutive "
+                    "calls of pipes.follow returned neither new output nor the job's end"
+                )
+            time.sleep(_PAUSE_SECONDS)
+
+    def _terminate(self, pending: Pending) -> None:
+        job = self.job["submission_id"]
+        # Wait for the submission: a job that is submitted after the stop request would still start.
+        try:
+            self.job = pending.result(_LAUNCH_SECONDS)
+        except (DagsterRayError, TimeoutError):
+            pending.cancel()
+        self._context.log.info(f"[pipes] stopping the Ray job {job}")
+        try:
+            status = self._backend.call("pipes.terminate", {"job": self.job}, self._write)
+        except DagsterRayError as error:
+            self._context.log.error(
+                f"[pipes] could not stop the Ray job {job}, which may still run: {error}"
+            )
+        else:
+            self._context.log.info(f"[pipes] the Ray job {job}: {status['state']}")
+
+    def _write(self, level: str, message: str) -> None:
+        getattr(self._context.log, level)(message)
+
+
+def run_session(
+    backend: Backend,
+    context: Context,
+    *,
+    context_injector: PipesContextInjector,
+    message_reader: PipesMessageReader,
+    extras: dict[str, Any],
+    labels: Mapping[str, str],
+    options: Mapping[str, Any],
+    directories: Iterable[str],
+    forward_termination: bool,
+    launched: Callable[[Script], dict[str, Any]],
+    what: str,
+) -> PipesClientCompletedInvocation:
+    """Runs a script in its own Pipes session, and raises `ScriptFailedError` unless it succeeds."""
+    with open_pipes_session(
+        context=context,
+        context_injector=context_injector,
+        message_reader=message_reader,
+        extras=extras or None,
+    ) as session:
+        script = Script(
+            backend, context, session, labels=labels, options=options, directories=directories
+        )
+        # Other message readers do not read messages from the output.
+        output_callback = getattr(message_reader, "output_callback", None)
+        output = forward if output_callback is None else output_callback(session.message_handler)
+        status = script.run(
+            output,
+            forward_termination=forward_termination,
+            launched=lambda script: session.report_launched({"extras": launched(script)}),
+        )
+    _check(status, f"{what} {script.job['submission_id']}")
+    _keep_reported(context, session)
+    return _Completed(session, metadata=script.metadata())
+
+
+class _Completed(PipesClientCompletedInvocation):
+    """The results of a completed script."""
+
+    def get_results(self, *args: Any, **kwargs: Any) -> Any:
+        context = self._session.context
+        if context.has_assets_def:
+            context.set_requires_typed_event_stream(
+                error_message="Return the results of the script."
+            )
+        return super().get_results(*args, **kwargs)
+
+
+def _keep_reported(context: Context, session: PipesSession) -> None:
+    """Lets an asset return nothing without losing the results that its script reported.
+
+    Dagster rejects an asset that does not return the session's results. Code written before this
+    rule is common, so the rule applies only to assets that call `get_results`.
+    """
+    if not isinstance(context, AssetExecutionContext) or not context.has_assets_def:
+        return
+    context.get_step_execution_context()._requires_typed_event_stream = False
+    for result in session.get_reported_results():
+        if not isinstance(result, MaterializeResult) or result.asset_key is None:
+            continue
+        if result.metadata:
+            context.add_asset_metadata(result.metadata, asset_key=result.asset_key)
+        if result.data_version is not None:
+            context.set_data_version(result.asset_key, result.data_version)
+
+
+def _check(status: Mapping[str, Any], what: str) -> None:
+    """Raises `ScriptFailedError` unless the script succeeded."""
+    state = status["state"]
+    if state == "succeeded":
+        return
+    reason = status.get("message") or "Ray reported no message"
+    raise ScriptFailedError(
+        f"[pipes] {what} {state}: {reason}",
+        state=state,
+        error_type=status.get("error_type"),
+        exit_code=status.get("exit_code"),
+    )
+
+
+def forward(channel: str, text: bytes) -> None:
+    """Writes a script's output to the stdout or stderr of this process, which Dagster captures."""
+    stream = getattr(sys, channel if channel in _DEFAULT_STREAMS else "stdout")
+    binary = getattr(stream, "buffer", None)
+    if binary is None:
+        stream.write(text.decode("utf-8", "replace"))
+    else:
+        stream.flush()
+        binary.write(text)
+    stream.flush()
+
+
+def _pairs(values: Mapping[str, str]) -> list[list[str]]:
+    return [[key, value] for key, value in values.items()]

@@ -1,0 +1,112 @@
+"""Converts Dagster's objects to the records of the WIT contract."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dagster import DagsterRun
+
+from dagster_ray.backend import local_directories
+from dagster_ray.configs import USER_DEFINED_RAY_KEY
+
+_ENABLED = "enabled"
+# The fields of a configuration that are passed with each run and step. The others select the
+# backend and its connection.
+_OPTIONS = (
+    _ENABLED,
+    "num_cpus",
+    "num_gpus",
+    "memory",
+    "resources",
+    "runtime_env",
+    "env_vars",
+    "metadata",
+)
+
+
+def run_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a flat configuration that are passed with each run or step."""
+    return {key: config[key] for key in _OPTIONS if config.get(key) is not None}
+
+
+def parse_tag(tags: Mapping[str, str]) -> dict[str, Any] | None:
+    """Parses the tag `dagster-ray/config` of a run or step.
+
+    Returns `None` if the tag is missing, or not a JSON object; the component reports the latter.
+    """
+    text = tags.get(USER_DEFINED_RAY_KEY)
+    try:
+        document = json.loads(text) if text is not None else None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def runs_on_ray(options: Mapping[str, Any], override: Mapping[str, Any] | None) -> bool:
+    """Whether Ray executes a run or step. `override` is its parsed tag.
+
+    The adapter decides this, because a component is not called for a local run or step. A value of
+    `enabled` that is not a boolean is passed to the component, which reports the error.
+    """
+    override = override or {}
+    enabled = override[_ENABLED] if _ENABLED in override else options.get(_ENABLED)
+    return enabled is not False
+
+
+def worker_spec(
+    run: DagsterRun,
+    *,
+    attempt: int,
+    argv: Sequence[str],
+    payload: str | None,
+    env: Mapping[str, str],
+    tags: Mapping[str, str],
+    override: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> tuple[dict[str, Any], set[str]]:
+    """Returns the fields that run and step specs share, and the local directories they name.
+
+    `override` is the parsed tag `dagster-ray/config` of `tags`.
+    """
+    tags = dict(tags)
+    config = {**options, **_with_env_vars(options)}
+    if override is not None:
+        override = {**override, **_with_env_vars(override)}
+        tags[USER_DEFINED_RAY_KEY] = json.dumps(override)
+    spec = {
+        "run_id": run.run_id,
+        "attempt": attempt,
+        "job_name": run.job_name,
+        "code_location": _code_location(run),
+        "command": {"argv": list(argv), "payload": payload, "env": _pairs(env)},
+        "tags": _pairs(tags),
+        "options": json.dumps(config),
+    }
+    environments = (source.get("runtime_env") for source in (config, override or {}))
+    return spec, local_directories(*environments)
+
+
+def _with_env_vars(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `env_vars` with the values that variables have in this process."""
+    entries = config.get("env_vars")
+    if not isinstance(entries, list):
+        return {}
+    return {"env_vars": list(_valued(entries))}
+
+
+def _valued(entries: Iterable[Any]) -> Iterable[Any]:
+    for entry in entries:
+        if not isinstance(entry, str) or "=" in entry:
+            yield entry
+        elif os.environ.get(entry):
+            yield f"{entry}={os.environ[entry]}"
+
+
+def _code_location(run: DagsterRun) -> str | None:
+    origin = run.remote_job_origin
+    return origin.repository_origin.code_location_origin.location_name if origin else None
+
+
+def _pairs(values: Mapping[str, str]) -> list[list[str]]:
+    return [[key, value] for key, value in values.items()]
