@@ -26,7 +26,7 @@ impl Backend for Existing {
         "The URL of the cluster's dashboard, such as http://head:8265 or https://ray.example.org.",
     )];
 
-    fn ray() -> Result<(JobsClient, WasiClock), Error> {
+    fn client() -> Result<(JobsClient, WasiClock), Error> {
         let address = WasiSettings.required(address::SETTING)?;
         Ok((JobsClient::new(address::dashboard(&address)?, WasiHttp, WasiClock)?, WasiClock))
     }

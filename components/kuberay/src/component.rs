@@ -19,7 +19,7 @@ use crate::{
     executor::Executor,
     kubernetes::Kubernetes,
     launcher::Launcher,
-    options::{self, DEFAULT_NAMESPACE, NAMESPACE},
+    options::{self, ClusterOptions, DEFAULT_NAMESPACE, NAMESPACE},
     pipes::Pipes,
     time::HostClock,
 };
@@ -44,7 +44,7 @@ impl describe::Guest for KubeRay {
             options: vec![
                 (Role::Launcher, options::JOB_SCHEMA.to_owned()),
                 (Role::Executor, options::JOB_SCHEMA.to_owned()),
-                (Role::Cluster, options::CLUSTER_SCHEMA.to_owned()),
+                (Role::Cluster, ClusterOptions::SCHEMA.to_owned()),
                 (Role::Pipes, options::SCRIPT_SCHEMA.to_owned()),
             ],
             settings: vec![(

@@ -12,14 +12,14 @@ use dagster_ray_sdk::{
     http::Http,
     json,
     model::{JobRef, JobStatus},
-    sink::{Channel, Level, Listener},
+    progress::{Channel, Level, ProgressListener},
 };
 use dagster_ray_submission::{
     environment,
-    executor::{Executor as OnRay, submission},
-    ids, look,
+    executor::{Executor as RayExecutor, submission},
+    ids,
     options::Options,
-    stop as rays_stop,
+    status, stop as ray_stop,
 };
 use serde_json::json;
 
@@ -27,8 +27,8 @@ use crate::{
     bindings::cluster::{ClusterRef, ClusterSpec, Creation, Owner},
     cluster::Clusters,
     job::{
-        Place,
-        place::{self, Placed, Plan},
+        JobLocation,
+        create::{self, Launched, Plan},
         status::RayJob,
         stop,
     },
@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// How long to wait for a stopped step: the step worker's stop time and 10 s.
-const PATIENCE_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
+const TIMEOUT_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
 /// How long the shared cluster of a run may take to become ready.
 const CLUSTER_MS: u64 = 900_000;
 
@@ -65,7 +65,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         if own.cluster == Placement::Shared {
             let id = submission(step, common)?.submission_id;
             let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
-            let location = Place::RayCluster {
+            let location = JobLocation::RayCluster {
                 namespace: self.namespace(&template, &own),
                 name: names::steps_cluster(&step.run_id),
                 uid: None,
@@ -89,9 +89,9 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         loop {
             let name = names::step_job(&step.run_id, &step.step_key, &plan.submission_id(launches));
             let document = plan.document(&name, launches)?;
-            match place::place(&self.clusters.kubernetes, &plan.namespace, &document)? {
-                Placed::Here => return Ok(self.dedicated_reference(step, &plan, launches)),
-                Placed::Ended(_) => launches += 1,
+            match create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &document)? {
+                Launched::Live => return Ok(self.dedicated_reference(step, &plan, launches)),
+                Launched::Ended(_) => launches += 1,
             }
         }
     }
@@ -99,17 +99,17 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     /// Returns the statuses of steps, in the same order, with one list per run and namespace, and one per
     /// shared cluster.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
-        let (dedicated, shared) = self.grouped(steps);
+        let (dedicated, shared) = self.group_by_cluster(steps);
         let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
         for ((namespace, run_id), group) in dedicated {
-            let listed = self.listed(&namespace, &run_id)?;
+            let listed = self.list_jobs(&namespace, &run_id)?;
             for (index, step) in group {
-                let job = place::latest(&listed, &step.job.submission_id);
-                statuses.insert(index, place::status_of(job, &step.job));
+                let job = create::latest(&listed, &step.job.submission_id);
+                statuses.insert(index, create::status_of(job, &step.job));
             }
         }
         for group in shared {
-            let found = self.on_shared(&group, |jobs, ids| look::at(jobs, ids))?;
+            let found = self.request_shared(&group, |jobs, ids| status::read_all(jobs, ids))?;
             statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
         }
         Ok(statuses.into_values().collect())
@@ -117,30 +117,35 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
 
     /// Stops steps together, deletes the objects created for them, and returns the final statuses, in the
     /// same order.
-    pub fn terminate(&self, steps: &[StepRef], listener: &impl Listener) -> Result<Vec<JobStatus>, Error> {
-        let (dedicated, shared) = self.grouped(steps);
+    pub fn terminate(
+        &self,
+        steps: &[StepRef],
+        listener: &impl ProgressListener,
+    ) -> Result<Vec<JobStatus>, Error> {
+        let (dedicated, shared) = self.group_by_cluster(steps);
         let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
         for ((namespace, run_id), group) in dedicated {
-            let listed = self.listed(&namespace, &run_id)?;
+            let listed = self.list_jobs(&namespace, &run_id)?;
             let mut found: Vec<(usize, &RayJob)> = Vec::new();
             for (index, step) in group {
-                match place::latest(&listed, &step.job.submission_id) {
+                match create::latest(&listed, &step.job.submission_id) {
                     Some(job) => found.push((index, job)),
                     None => {
-                        statuses.insert(index, place::missing(&step.job));
+                        statuses.insert(index, create::missing(&step.job));
                     }
                 }
             }
             let jobs: Vec<&RayJob> = found.iter().map(|(_, job)| *job).collect();
-            let ends = stop::all(&self.clusters.kubernetes, &jobs, PATIENCE_MS, listener)?;
-            statuses
-                .extend(found.iter().map(|(index, _)| *index).zip(ends.into_iter().map(|end| end.status)));
+            let outcomes = stop::stop_jobs(&self.clusters.kubernetes, &jobs, TIMEOUT_MS, listener)?;
+            statuses.extend(
+                found.iter().map(|(index, _)| *index).zip(outcomes.into_iter().map(|outcome| outcome.status)),
+            );
         }
         for group in shared {
             let clock = self.clusters.kubernetes.clock();
-            let found = self.on_shared(&group, |jobs, ids| {
-                let ends = rays_stop::all(jobs, clock, ids, listener)?;
-                Ok(ends.into_iter().map(|end| end.status).collect())
+            let found = self.request_shared(&group, |jobs, ids| {
+                let outcomes = ray_stop::stop_jobs(jobs, clock, ids, listener)?;
+                Ok(outcomes.into_iter().map(|outcome| outcome.status).collect())
             })?;
             statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
         }
@@ -152,24 +157,18 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         let (_, own) = options::job(configuration, &Vec::new())?;
         let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
         let namespace = self.namespace(&template, &own);
-        self.clusters.remove_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, run_id)
+        self.clusters.delete_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, run_id)
     }
 
     fn dedicated_plan(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
         let submission = submission(step, common)?;
-        let owner = Owner {
-            run_id: step.run_id.clone(),
-            step_key: Some(step.step_key.clone()),
-            resource_key: None,
-            holder: submission.submission_id.clone(),
-        };
-        Plan::new(submission, own, owner, labels::ROLE_STEP, &self.clusters.namespace)
+        Plan::new(submission, own, &step.run_id, Some(&step.step_key), &self.clusters.namespace)
     }
 
     fn dedicated_reference(&self, step: &StepSpec, plan: &Plan, launches: u32) -> StepRef {
         let id = plan.submission_id(launches);
         let name = names::step_job(&step.run_id, &step.step_key, &id);
-        let location = Place::RayJob { namespace: plan.namespace.clone(), name };
+        let location = JobLocation::RayJob { namespace: plan.namespace.clone(), name };
         reference(step, location.reference(&id, None))
     }
 
@@ -178,8 +177,8 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         let cluster = self.steps_cluster(step, own)?;
         let endpoints = self.clusters.wait(&cluster, CLUSTER_MS, &DebugLog)?;
         let jobs = self.jobs(&endpoints.dashboard_url)?;
-        let launched = OnRay::new(jobs, self.clusters.kubernetes.clock()).launch_with(step, common)?;
-        let location = Place::RayCluster {
+        let launched = RayExecutor::new(jobs, self.clusters.kubernetes.clock()).launch_with(step, common)?;
+        let location = JobLocation::RayCluster {
             namespace: cluster.namespace.unwrap_or_default(),
             name: cluster.name,
             uid: cluster.uid,
@@ -241,31 +240,33 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         JobsClient::new(dashboard, self.clusters.kubernetes.http(), self.clusters.kubernetes.clock())
     }
 
-    fn listed(&self, namespace: &str, run_id: &str) -> Result<Vec<RayJob>, Error> {
-        place::list(&self.clusters.kubernetes, namespace, &place::selector(labels::ROLE_STEP, Some(run_id)))
+    fn list_jobs(&self, namespace: &str, run_id: &str) -> Result<Vec<RayJob>, Error> {
+        create::list(&self.clusters.kubernetes, namespace, &create::selector(labels::ROLE_STEP, Some(run_id)))
     }
 
     /// Sends a request to the Ray of a shared cluster. If the request fails and the API server reports that
     /// the cluster does not exist, its jobs are missing. An unreachable Ray alone does not make them missing.
-    fn on_shared(
+    fn request_shared(
         &self,
         group: &Group<'_>,
         request: impl Fn(&JobsClient<&H, &C>, &[String]) -> Result<Vec<JobStatus>, Error>,
     ) -> Result<Vec<JobStatus>, Error> {
-        let gone = || group.iter().map(|(_, step)| place::missing(&step.job)).collect();
+        let gone = || group.iter().map(|(_, step)| create::missing(&step.job)).collect();
         let Some((_, first)) = group.first() else { return Ok(Vec::new()) };
-        let Some(Place::RayCluster { namespace, name, uid, dashboard }) = Place::of(&first.job) else {
+        let Some(JobLocation::RayCluster { namespace, name, uid, dashboard }) =
+            JobLocation::from_reference(&first.job)
+        else {
             return Ok(gone());
         };
         let ids: Vec<String> = group.iter().map(|(_, step)| step.job.submission_id.clone()).collect();
         let cluster = ClusterRef { name, namespace: Some(namespace), uid, details: None };
-        let answer = match dashboard {
+        let response = match dashboard {
             Some(dashboard) => self.jobs(&dashboard).and_then(|jobs| request(&jobs, &ids)),
             None => {
                 self.clusters.endpoints(&cluster).and_then(|at| request(&self.jobs(&at.dashboard_url)?, &ids))
             }
         };
-        match answer {
+        match response {
             Err(Error::NotFound(_)) => Ok(gone()),
             Err(Error::Cancelled) => Err(Error::Cancelled),
             Err(error) => match self.clusters.get(&cluster) {
@@ -277,16 +278,19 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     }
 
     /// Groups steps with dedicated clusters by namespace and run, and the others by their shared cluster.
-    fn grouped<'s>(&self, steps: &'s [StepRef]) -> (BTreeMap<(String, String), Group<'s>>, Vec<Group<'s>>) {
+    fn group_by_cluster<'s>(
+        &self,
+        steps: &'s [StepRef],
+    ) -> (BTreeMap<(String, String), Group<'s>>, Vec<Group<'s>>) {
         let mut dedicated: BTreeMap<(String, String), Group<'s>> = BTreeMap::new();
         let mut shared: BTreeMap<String, Group<'s>> = BTreeMap::new();
         for (index, step) in steps.iter().enumerate() {
-            let namespace = match Place::of(&step.job) {
-                Some(location @ Place::RayCluster { .. }) => {
-                    shared.entry(location.text()).or_default().push((index, step));
+            let namespace = match JobLocation::from_reference(&step.job) {
+                Some(location @ JobLocation::RayCluster { .. }) => {
+                    shared.entry(location.to_json()).or_default().push((index, step));
                     continue;
                 }
-                Some(Place::RayJob { namespace, .. }) => namespace,
+                Some(JobLocation::RayJob { namespace, .. }) => namespace,
                 None => self.clusters.namespace.clone(),
             };
             dedicated.entry((namespace, step.run_id.clone())).or_default().push((index, step));
@@ -308,7 +312,7 @@ fn reference(step: &StepSpec, job: JobRef) -> StepRef {
 /// A listener that writes to the debug log. `launch` has no listener from its caller.
 struct DebugLog;
 
-impl Listener for DebugLog {
+impl ProgressListener for DebugLog {
     fn progress(&self, message: &str) {
         debug!("{message}");
     }

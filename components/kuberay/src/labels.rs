@@ -31,7 +31,7 @@ pub const ROLE_SCRIPT: &str = "script";
 const OLD_PREFIX: &str = "dagster.io/";
 const OLD_RUN_ID: &str = "dagster.io/run_id";
 
-const LONGEST_VALUE: usize = 63;
+const MAX_VALUE_CHARS: usize = 63;
 
 /// Converts a text to a valid label value.
 ///
@@ -48,7 +48,7 @@ pub fn value(original: &str) -> String {
         }
     }
     let trimmed = plain.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-    let cut = &trimmed[..trimmed.len().min(LONGEST_VALUE)];
+    let cut = &trimmed[..trimmed.len().min(MAX_VALUE_CHARS)];
     cut.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
@@ -64,7 +64,7 @@ pub fn key(original: &str) -> String {
 
 /// Converts labels to current keys and valid values.
 #[must_use]
-pub fn normalised(labels: &Attributes) -> BTreeMap<String, String> {
+pub fn normalized(labels: &Attributes) -> BTreeMap<String, String> {
     labels.iter().map(|(name, text)| (key(name), value(text))).collect()
 }
 
@@ -83,7 +83,7 @@ pub fn run_id<'a>(labels: &BTreeMap<&'a str, &'a str>) -> Option<&'a str> {
 
 /// Returns whether an object has a label of Dagster.
 #[must_use]
-pub fn is_dagsters(labels: &BTreeMap<&str, &str>) -> bool {
+pub fn is_from_dagster(labels: &BTreeMap<&str, &str>) -> bool {
     labels.keys().any(|name| {
         name.starts_with("dagster/") || name.starts_with(OLD_PREFIX) || name.starts_with("dagster-ray/")
     })

@@ -9,16 +9,15 @@ use dagster_ray_sdk::{
     clock::Clock,
     http::Http,
     model::{JobState, JobStatus},
-    sink::Listener,
+    progress::ProgressListener,
 };
 use dagster_ray_submission::{debug, environment, ids, launcher::submission};
 
 use crate::{
-    bindings::cluster::Owner,
     cluster::{Clusters, head, state},
     job::{
-        Place,
-        place::{self, Placed, Plan},
+        JobLocation,
+        create::{self, Launched, Plan},
         status::RayJob,
         stop,
     },
@@ -28,7 +27,7 @@ use crate::{
 };
 
 /// How long to wait for a stopped run: the run worker's stop time and 10 s.
-const PATIENCE_MS: u64 = (environment::RUN_STOP_WAIT_S as u64 + 10) * 1_000;
+const TIMEOUT_MS: u64 = (environment::RUN_STOP_WAIT_S as u64 + 10) * 1_000;
 const LOG_LINES: u32 = 200;
 
 /// The contract's launcher.
@@ -49,18 +48,13 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let (common, own) = options::job(&run.options, &run.tags)?;
         let submission = submission(run, common)?;
-        let owner = Owner {
-            run_id: run.run_id.clone(),
-            step_key: None,
-            resource_key: None,
-            holder: submission.submission_id.clone(),
-        };
-        let plan = Plan::new(submission, own, owner, labels::ROLE_RUN, &self.clusters.namespace)?;
+        let plan = Plan::new(submission, own, &run.run_id, None, &self.clusters.namespace)?;
         let id = plan.submission_id(0);
         let name = names::run_job(&id);
-        match place::place(&self.clusters.kubernetes, &plan.namespace, &plan.document(&name, 0)?)? {
-            Placed::Here => Ok(reference(&run.run_id, run.attempt, plan.namespace)),
-            Placed::Ended(job) => Err(Error::Conflict(format!(
+        match create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &plan.document(&name, 0)?)?
+        {
+            Launched::Live => Ok(reference(&run.run_id, run.attempt, plan.namespace)),
+            Launched::Ended(job) => Err(Error::Conflict(format!(
                 "the RayJob {}/{name} exists and has ended ({:?}): resume the run to start a new attempt",
                 plan.namespace,
                 job.status().state
@@ -74,7 +68,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
     }
 
     /// Stops a run's RayJob and deletes every object created for the run.
-    pub fn terminate(&self, run: &RunRef, listener: &impl Listener) -> Result<Termination, Error> {
+    pub fn terminate(&self, run: &RunRef, listener: &impl ProgressListener) -> Result<Termination, Error> {
         let (namespace, name) = self.location(run);
         let kubernetes = &self.clusters.kubernetes;
         let termination = match kubernetes.get(RAY_JOB, &namespace, &name) {
@@ -82,14 +76,16 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             Err(error) => return Err(error),
             Ok(job) => {
                 let job = RayJob::read(&job);
-                let ends = stop::all(kubernetes, &[&job], PATIENCE_MS, listener)?;
-                let before = ends.iter().any(|end| end.before || end.status.state == JobState::Succeeded);
-                if before { Termination::AlreadyEnded } else { Termination::Stopped }
+                let outcomes = stop::stop_jobs(kubernetes, &[&job], TIMEOUT_MS, listener)?;
+                let had_ended = outcomes
+                    .iter()
+                    .any(|outcome| outcome.had_ended || outcome.status.state == JobState::Succeeded);
+                if had_ended { Termination::AlreadyEnded } else { Termination::Stopped }
             }
         };
         // The worker stops its own steps, unless it never ran or was killed.
-        self.clusters.remove_of_run(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
-        self.clusters.remove_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
+        self.clusters.delete_of_run(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
+        self.clusters.delete_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
         Ok(termination)
     }
 
@@ -100,7 +96,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             let (namespace, name) = self.location(run);
             return match kubernetes.get(RAY_JOB, &namespace, &name) {
                 Ok(job) => Ok(vec![RayJob::read(&job).status()]),
-                Err(Error::NotFound(_)) => Ok(vec![place::missing(&run.job)]),
+                Err(Error::NotFound(_)) => Ok(vec![create::missing(&run.job)]),
                 Err(error) => Err(error),
             };
         }
@@ -109,12 +105,12 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         for run in runs {
             let (namespace, _) = self.location(run);
             if !listed.iter().any(|(known, _)| *known == namespace) {
-                let jobs = place::list(kubernetes, &namespace, &place::selector(labels::ROLE_RUN, None))?;
+                let jobs = create::list(kubernetes, &namespace, &create::selector(labels::ROLE_RUN, None))?;
                 listed.push((namespace.clone(), jobs));
             }
             let jobs = listed.iter().find(|(known, _)| *known == namespace).map(|(_, jobs)| jobs.as_slice());
             let job = jobs.unwrap_or_default().iter().find(|job| job.spec.job_id == run.job.submission_id);
-            statuses.push(place::status_of(job, &run.job));
+            statuses.push(create::status_of(job, &run.job));
         }
         Ok(statuses)
     }
@@ -151,10 +147,11 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             let jobs = JobsClient::new(&dashboard, kubernetes.http(), kubernetes.clock())?;
             debug::info(&jobs, &job.spec.job_id)
         });
-        if let Some(Ok(card)) = output {
-            text.push_str(&card);
+        if let Some(Ok(info)) = output {
+            text.push_str(&info);
         } else if !job.status.ray_cluster_name.is_empty()
-            && let Ok(output) = head::output(kubernetes, &namespace, &job.status.ray_cluster_name, LOG_LINES)
+            && let Ok(output) =
+                head::log_tails(kubernetes, &namespace, &job.status.ray_cluster_name, LOG_LINES)
         {
             for (container, lines) in output {
                 line(&mut text, &format!("the last lines of {container}"), &format!("\n{lines}"));
@@ -165,8 +162,8 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
 
     /// Returns the namespace and the name of a run's RayJob.
     fn location(&self, run: &RunRef) -> (String, String) {
-        match Place::of(&run.job) {
-            Some(Place::RayJob { namespace, name }) => (namespace, name),
+        match JobLocation::from_reference(&run.job) {
+            Some(JobLocation::RayJob { namespace, name }) => (namespace, name),
             _ => (self.clusters.namespace.clone(), names::run_job(&run.job.submission_id)),
         }
     }
@@ -174,7 +171,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
 
 fn reference(run_id: &str, attempt: u32, namespace: String) -> RunRef {
     let id = ids::run(run_id, attempt);
-    let location = Place::RayJob { namespace, name: names::run_job(&id) };
+    let location = JobLocation::RayJob { namespace, name: names::run_job(&id) };
     RunRef { run_id: run_id.to_owned(), attempt, job: location.reference(&id, None) }
 }
 

@@ -57,7 +57,7 @@ pub fn key(holder: &str) -> String {
 
 /// Returns the leases on a cluster that have not expired. Annotations that are not leases are ignored.
 #[must_use]
-pub fn live(document: &Value, now_s: u64) -> Vec<Lease> {
+pub fn unexpired(document: &Value, now_s: u64) -> Vec<Lease> {
     all(&object::annotations(document)).into_iter().filter(|lease| lease.is_live(now_s)).collect()
 }
 
@@ -71,6 +71,6 @@ fn all(annotations: &BTreeMap<&str, &str>) -> Vec<Lease> {
 
 /// Returns whether a cluster has any lease, expired or not. A released lease is removed.
 #[must_use]
-pub fn any(document: &Value) -> bool {
+pub fn has_any(document: &Value) -> bool {
     !all(&object::annotations(document)).is_empty()
 }

@@ -43,25 +43,25 @@ impl Template {
                 ("metadata", Value::Object(metadata)) => template.metadata = metadata,
                 ("spec", Value::Object(spec)) => template.spec = spec,
                 ("metadata" | "spec", _) => {
-                    mistakes.push(mistake(&at, "is not an object", Some("write an object")))
+                    mistakes.push(field_error(&at, "is not an object", Some("write an object")))
                 }
                 ("apiVersion", value) if value.as_str() == Some(&kind.api_version()) => {}
                 ("kind", value) if value.as_str() == Some(kind.kind) => {}
                 ("apiVersion", value) => {
-                    mistakes.push(mistake(
+                    mistakes.push(field_error(
                         &at,
                         &format!("is {}", json::text(&value)),
                         Some(&format!("write {}", kind.api_version())),
                     ));
                 }
                 ("kind", value) => {
-                    mistakes.push(mistake(
+                    mistakes.push(field_error(
                         &at,
                         &format!("is {}", json::text(&value)),
                         Some(&format!("write {}", kind.kind)),
                     ));
                 }
-                _ => mistakes.push(mistake(
+                _ => mistakes.push(field_error(
                     &at,
                     "is not a field of a manifest",
                     Some("the known fields are apiVersion, kind, metadata and spec"),
@@ -130,7 +130,7 @@ pub fn complete_cluster(
         }
         Some(_) => {
             let hint = Some("write a list of worker groups");
-            completion.wrong(&format!("{path}.workerGroupSpecs"), "is not a list", hint);
+            completion.add_mistake(&format!("{path}.workerGroupSpecs"), "is not a list", hint);
         }
     }
     if completion.mistakes.is_empty() { Ok(()) } else { Err(Error::InvalidConfig(completion.mistakes)) }
@@ -140,15 +140,15 @@ pub fn complete_cluster(
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] if a requested name or the manifest's is not valid.
-pub fn name_of(
+pub fn object_name(
     requested: Option<&str>,
     template: &Template,
     default: impl FnOnce() -> String,
-    longest: usize,
+    max_length: usize,
     path: &str,
 ) -> Result<String, Error> {
     let Some(name) = requested.or_else(|| template.name()) else { return Ok(default()) };
-    names::check(name, longest, path)?;
+    names::check(name, max_length, path)?;
     Ok(name.to_owned())
 }
 
@@ -159,8 +159,8 @@ struct Completion<'a> {
 }
 
 impl Completion<'_> {
-    fn wrong(&mut self, path: &str, problem: &str, hint: Option<&str>) {
-        self.mistakes.push(mistake(path, problem, hint));
+    fn add_mistake(&mut self, path: &str, problem: &str, hint: Option<&str>) {
+        self.mistakes.push(field_error(path, problem, hint));
     }
 
     fn group(&mut self, group: &mut Value, path: &str, container: &str) {
@@ -179,7 +179,7 @@ impl Completion<'_> {
         let containers = pod.entry("containers").or_insert_with(|| json!([]));
         at.push_str(".containers");
         let Value::Array(containers) = containers else {
-            self.wrong(&at, "is not a list", Some("write a list of containers"));
+            self.add_mistake(&at, "is not a list", Some("write a list of containers"));
             return;
         };
         if containers.is_empty() {
@@ -203,7 +203,7 @@ impl Completion<'_> {
             Some(image) => {
                 container.insert("image".to_owned(), image.into());
             }
-            None => self.wrong(
+            None => self.add_mistake(
                 &format!("{path}.image"),
                 "is missing",
                 Some("set an image with Ray here, in the option `image` or in the run tag dagster/image"),
@@ -220,7 +220,11 @@ impl Completion<'_> {
             *variables = json!([]);
         }
         let Value::Array(variables) = variables else {
-            self.wrong(&format!("{path}.env"), "is not a list", Some("write [{\"name\": …, \"value\": …}]"));
+            self.add_mistake(
+                &format!("{path}.env"),
+                "is not a list",
+                Some("write [{\"name\": …, \"value\": …}]"),
+            );
             return;
         };
         for (name, value) in self.env {
@@ -235,13 +239,13 @@ impl Completion<'_> {
         let number = |key: &str| group.get(key).and_then(Value::as_i64);
         for key in ["replicas", "minReplicas", "maxReplicas"] {
             if let Some(count @ ..0) = number(key) {
-                self.wrong(&format!("{path}.{key}"), &format!("is {count}"), Some("write 0 or more"));
+                self.add_mistake(&format!("{path}.{key}"), &format!("is {count}"), Some("write 0 or more"));
             }
         }
         if let (Some(least), Some(most)) = (number("minReplicas"), number("maxReplicas"))
             && least > most
         {
-            self.wrong(
+            self.add_mistake(
                 &format!("{path}.minReplicas"),
                 &format!("is {least}, more than maxReplicas ({most})"),
                 Some("write at most maxReplicas"),
@@ -254,14 +258,14 @@ impl Completion<'_> {
             *value = json!({});
         }
         if !value.is_object() {
-            self.wrong(path, "is not an object", Some("write an object"));
+            self.add_mistake(path, "is not an object", Some("write an object"));
         }
         value.as_object_mut()
     }
 }
 
 /// Returns whether a field is present and not null.
-pub(crate) fn has(fields: &Map<String, Value>, field: &str) -> bool {
+pub(crate) fn is_set(fields: &Map<String, Value>, field: &str) -> bool {
     fields.get(field).is_some_and(|value| !value.is_null())
 }
 
@@ -272,7 +276,7 @@ fn extend(metadata: &mut Map<String, Value>, key: &str, more: impl IntoIterator<
     metadata.insert(key.to_owned(), all.into());
 }
 
-pub(crate) fn mistake(path: &str, problem: &str, hint: Option<&str>) -> FieldError {
+pub(crate) fn field_error(path: &str, problem: &str, hint: Option<&str>) -> FieldError {
     FieldError { path: path.to_owned(), problem: problem.to_owned(), hint: hint.map(str::to_owned) }
 }
 

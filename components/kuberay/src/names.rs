@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::bindings::cluster::Owner;
 
 /// The maximum length of a RayCluster's name.
-pub const LONGEST_CLUSTER: usize = 53;
+pub const MAX_CLUSTER_NAME: usize = 53;
 /// The maximum length of a RayJob's name.
-pub const LONGEST_JOB: usize = 47;
+pub const MAX_JOB_NAME: usize = 47;
 const DIGEST_BYTES: usize = 8;
 
 /// Returns the first 16 hexadecimal digits of a text's SHA-256 digest.
@@ -24,7 +24,7 @@ pub fn digest(text: &str) -> String {
 
 /// Returns the name of an owner's dedicated RayCluster or interactive RayJob.
 #[must_use]
-pub fn owned(owner: &Owner, deployment: Option<&str>, user: Option<&str>) -> String {
+pub fn dedicated_cluster(owner: &Owner, deployment: Option<&str>, user: Option<&str>) -> String {
     let parts = [
         slug(deployment.unwrap_or("dev"), 8),
         slug(&owner.run_id, 8),
@@ -37,20 +37,20 @@ pub fn owned(owner: &Owner, deployment: Option<&str>, user: Option<&str>) -> Str
 
 /// Returns the name of the cluster shared by all owners with these labels.
 #[must_use]
-pub fn shared(match_labels: &BTreeMap<String, String>) -> String {
+pub fn shared_cluster(match_labels: &BTreeMap<String, String>) -> String {
     format!("dg-shared-{}", digest(&format!("{match_labels:?}")))
 }
 
 /// Returns the name of the cluster that a run's steps share.
 #[must_use]
 pub fn steps_cluster(run_id: &str) -> String {
-    fitted("dg-steps-", run_id, LONGEST_JOB)
+    fit("dg-steps-", run_id, MAX_JOB_NAME)
 }
 
 /// Returns the name of a run worker's RayJob.
 #[must_use]
 pub fn run_job(submission_id: &str) -> String {
-    fitted("dg-run-", submission_id.trim_start_matches("dagster-run-"), LONGEST_JOB)
+    fit("dg-run-", submission_id.trim_start_matches("dagster-run-"), MAX_JOB_NAME)
 }
 
 /// Returns the name of a step worker's RayJob. The submission id makes it unique.
@@ -62,41 +62,41 @@ pub fn step_job(run_id: &str, step_key: &str, submission_id: &str) -> String {
 }
 
 /// Checks a name that the user chose. `path` is the option or field that holds it.
-pub fn check(name: &str, longest: usize, path: &str) -> Result<(), Error> {
+pub fn check(name: &str, max_length: usize, path: &str) -> Result<(), Error> {
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     let ends = name.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    let problem = if name.len() > longest {
-        format!("`{name}` has {} characters, and KubeRay accepts at most {longest}", name.len())
+    let problem = if name.len() > max_length {
+        format!("`{name}` has {} characters, and KubeRay accepts at most {max_length}", name.len())
     } else if !(begins && ends && plain) {
         format!("`{name}` is not a DNS label")
     } else {
         return Ok(());
     };
     let hint = format!(
-        "write at most {longest} lowercase letters, digits and dashes, with a letter first and no dash last"
+        "write at most {max_length} lowercase letters, digits and dashes, with a letter first and no dash last"
     );
     Err(Error::invalid(path, &problem, Some(&hint)))
 }
 
 /// Joins the prefix and the text if the result is a valid name. Otherwise cuts the text and appends its
 /// digest.
-fn fitted(prefix: &str, text: &str, longest: usize) -> String {
+fn fit(prefix: &str, text: &str, max_length: usize) -> String {
     let plain = slug(text, usize::MAX);
-    if plain == text && prefix.len() + plain.len() <= longest {
+    if plain == text && prefix.len() + plain.len() <= max_length {
         return format!("{prefix}{plain}");
     }
-    let room = longest - prefix.len() - 2 * DIGEST_BYTES - 1;
+    let room = max_length - prefix.len() - 2 * DIGEST_BYTES - 1;
     let shown = slug(text, room);
     let separator = if shown.is_empty() { "" } else { "-" };
     format!("{prefix}{shown}{separator}{}", digest(text))
 }
 
-fn slug(text: &str, longest: usize) -> String {
+fn slug(text: &str, max_length: usize) -> String {
     let mut plain = String::new();
     for c in text.chars() {
         let c = if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-        if plain.len() < longest && !(c == '-' && (plain.is_empty() || plain.ends_with('-'))) {
+        if plain.len() < max_length && !(c == '-' && (plain.is_empty() || plain.ends_with('-'))) {
             plain.push(c);
         }
     }
@@ -121,8 +121,8 @@ mod tests {
     #[test]
     fn kuberay_accepts_every_generated_name() {
         let names = [
-            owned(&owner("h"), Some("my-Deployment_1"), Some("J.Doe@example.org")),
-            owned(&Owner { run_id: "é".to_owned(), ..owner("h") }, Some("!"), None),
+            dedicated_cluster(&owner("h"), Some("my-Deployment_1"), Some("J.Doe@example.org")),
+            dedicated_cluster(&Owner { run_id: "é".to_owned(), ..owner("h") }, Some("!"), None),
             steps_cluster(RUN),
             steps_cluster(&"X_".repeat(80)),
             run_job(&format!("dagster-run-{RUN}")),
@@ -131,7 +131,7 @@ mod tests {
             step_job("", "", "x"),
         ];
         for name in &names {
-            check(name, LONGEST_JOB, "name").unwrap_or_else(|error| panic!("{name}: {}", error.text()));
+            check(name, MAX_JOB_NAME, "name").unwrap_or_else(|error| panic!("{name}: {}", error.message()));
         }
         assert_eq!(names[4], format!("dg-run-{RUN}"));
         assert!(names[0].starts_with("dg-my-deplo-0b1c4f1e-j-doe-"), "{}", names[0]);
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_name_of_a_dedicated_cluster_depends_on_its_holder() {
-        let name = |holder: &str| owned(&owner(holder), None, None);
+        let name = |holder: &str| dedicated_cluster(&owner(holder), None, None);
         assert_eq!(name("a"), name("a"));
         assert_ne!(name("a"), name("b"));
     }
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_name_that_kuberay_rejects_is_reported() {
         let error =
-            |name: &str| check(name, LONGEST_CLUSTER, "ray_cluster.metadata.name").unwrap_err().text();
+            |name: &str| check(name, MAX_CLUSTER_NAME, "ray_cluster.metadata.name").unwrap_err().message();
         assert!(error(&"a".repeat(54)).contains("54 characters"));
         for name in ["1a", "a-", "A", "a_b", ""] {
             assert!(error(name).contains("DNS label"), "{name}");

@@ -3,17 +3,18 @@
 //! Manifests use KubeRay's camel-case field names. Fields that this component does not read are passed to
 //! the API server unchanged, which rejects unknown ones.
 
-use std::collections::BTreeMap;
-
 use dagster_ray_sdk::{
     Error,
     json::{self, Map, Value},
     model::Attributes,
 };
-pub use dagster_ray_submission::options::reader::document;
 use dagster_ray_submission::options::{
     self as common,
     reader::{self, Reader},
+};
+pub use dagster_ray_submission::options::{
+    cluster::{ClusterOptions, Sharing},
+    reader::read_document,
 };
 pub use dagster_ray_submission::scripts::ScriptOptions as Parameters;
 use schemars::JsonSchema;
@@ -31,7 +32,8 @@ pub const IMAGE_TAG: &str = "dagster/image";
 pub enum Placement {
     /// On a dedicated cluster.
     #[default]
-    Own,
+    #[schemars(rename = "own")]
+    Dedicated,
     /// On one cluster with the other steps of its run.
     Shared,
 }
@@ -52,46 +54,6 @@ pub struct JobOptions {
     pub cluster: Placement,
 }
 
-/// Options of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields, default)]
-pub struct ClusterOptions {
-    /// The namespace of the cluster, unless the manifest names one.
-    pub namespace: Option<String>,
-    /// The manifest of the RayCluster, with `metadata` and `spec` as KubeRay documents them.
-    #[schemars(with = "Option<Map<String, Value>>")]
-    pub ray_cluster: Option<Value>,
-    /// The manifest of a RayJob in InteractiveMode to create instead, with the cluster in `rayClusterSpec`.
-    #[schemars(with = "Option<Map<String, Value>>")]
-    pub ray_job: Option<Value>,
-    /// How other runs and resources can join the cluster. Without it, the cluster is dedicated.
-    pub sharing: Option<Sharing>,
-    /// Seconds for which KubeRay may report the cluster as failed before the wait for it ends.
-    #[schemars(range(min = 0))]
-    pub failure_tolerance_seconds: f64,
-    /// Seconds after its creation at which the cluster expires once its run has ended, if that is earlier
-    /// than the cleanup's own limit.
-    pub ttl_seconds: Option<u64>,
-}
-
-/// How a cluster is shared.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields, default)]
-pub struct Sharing {
-    /// The labels that a cluster must have to be joined. A new cluster gets them.
-    pub match_labels: BTreeMap<String, String>,
-    /// Seconds after its last renewal at which a holder's lease expires.
-    pub ttl_seconds: u64,
-    /// Whether the cluster is deleted when its last holder releases it.
-    pub delete_when_released: bool,
-}
-
-impl Default for Sharing {
-    fn default() -> Self {
-        Self { match_labels: BTreeMap::new(), ttl_seconds: 1_800, delete_when_released: true }
-    }
-}
-
 /// Options of a script.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields, default)]
@@ -109,18 +71,14 @@ pub struct ScriptOptions {
 }
 
 const JOB_KEYS: [&str; 4] = [NAMESPACE, "image", "ray_job", "cluster"];
-const CLUSTER_KEYS: [&str; 6] =
-    [NAMESPACE, "ray_cluster", "ray_job", "sharing", "failure_tolerance_seconds", "ttl_seconds"];
-const SHARING_KEYS: [&str; 3] = ["match_labels", "ttl_seconds", "delete_when_released"];
 const SCRIPT_KEYS: [&str; 4] = [NAMESPACE, "ray_job", "parameters", "runtime_env"];
-const SECONDS: &str = "write a number of seconds, such as 1800";
 
 impl Placement {
     fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
         match value.as_str() {
-            Some("own") => return Self::Own,
+            Some("own") => return Self::Dedicated,
             Some("shared") => return Self::Shared,
-            _ => reader.wrong(path, format!("is {}", json::text(value)), "write `own` or `shared`"),
+            _ => reader.add_mistake(path, format!("is {}", json::text(value)), "write `own` or `shared`"),
         }
         Self::default()
     }
@@ -133,59 +91,14 @@ impl JobOptions {
             let path = format!("{prefix}{key}");
             match key.as_str() {
                 _ if value.is_null() && JOB_KEYS.contains(&key.as_str()) => {}
-                NAMESPACE => options.namespace = reader.text(&path, value),
-                "image" => options.image = reader.text(&path, value),
+                NAMESPACE => options.namespace = reader.string(&path, value),
+                "image" => options.image = reader.string(&path, value),
                 "ray_job" => options.ray_job = Some(value.clone()),
                 "cluster" => options.cluster = Placement::read(&path, value, reader),
-                _ => reader.unknown(&path, &JOB_KEYS),
+                _ => reader.unknown_key(&path, &JOB_KEYS),
             }
         }
         options
-    }
-}
-
-impl ClusterOptions {
-    /// Reads the options from an object. `prefix` is prepended to the paths of mistakes.
-    #[must_use]
-    pub fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
-        let mut options = Self::default();
-        for (key, value) in fields {
-            let path = format!("{prefix}{key}");
-            match key.as_str() {
-                _ if value.is_null() && CLUSTER_KEYS.contains(&key.as_str()) => {}
-                NAMESPACE => options.namespace = reader.text(&path, value),
-                "ray_cluster" => options.ray_cluster = Some(value.clone()),
-                "ray_job" => options.ray_job = Some(value.clone()),
-                "sharing" => options.sharing = Some(Sharing::read(&path, value, reader)),
-                "failure_tolerance_seconds" => {
-                    options.failure_tolerance_seconds = reader.quantity(&path, value).unwrap_or_default();
-                }
-                "ttl_seconds" => options.ttl_seconds = reader.whole(&path, value, SECONDS),
-                _ => reader.unknown(&path, &CLUSTER_KEYS),
-            }
-        }
-        options
-    }
-}
-
-impl Sharing {
-    fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
-        let mut sharing = Self::default();
-        let hint = "write an object, {} for the defaults";
-        for (key, value) in reader.object(path, value, hint).into_iter().flatten() {
-            let path = format!("{path}.{key}");
-            match key.as_str() {
-                "match_labels" => sharing.match_labels = reader.texts(&path, value),
-                "ttl_seconds" => {
-                    sharing.ttl_seconds = reader.whole(&path, value, SECONDS).unwrap_or_default();
-                }
-                "delete_when_released" => {
-                    sharing.delete_when_released = reader.flag(&path, value).unwrap_or_default();
-                }
-                _ => reader.unknown(&path, &SHARING_KEYS),
-            }
-        }
-        sharing
     }
 }
 
@@ -198,7 +111,7 @@ impl ScriptOptions {
             let path = format!("{prefix}{key}");
             match key.as_str() {
                 _ if value.is_null() && SCRIPT_KEYS.contains(&key.as_str()) => {}
-                NAMESPACE => options.namespace = reader.text(&path, value),
+                NAMESPACE => options.namespace = reader.string(&path, value),
                 "ray_job" => options.ray_job = Some(value.clone()),
                 "parameters" => {
                     let hint = "write an object with the parameters of Ray's submit_job";
@@ -210,7 +123,7 @@ impl ScriptOptions {
                     let hint = "write an object such as {\"pip\": [\"polars\"]}";
                     options.runtime_env = reader.object(&path, value, hint).cloned();
                 }
-                _ => reader.unknown(&path, &SCRIPT_KEYS),
+                _ => reader.unknown_key(&path, &SCRIPT_KEYS),
             }
         }
         options
@@ -219,8 +132,8 @@ impl ScriptOptions {
 
 /// Reads the options of a run or a step: the shared ones and this backend's.
 pub fn job(configuration: &str, tags: &Attributes) -> Result<(common::Options, JobOptions), Error> {
-    let (shared, own) = common::Options::merged_beside(configuration, tags, &JOB_KEYS)?;
-    let mut options = reader::all(&own, JobOptions::read)?;
+    let (shared, own) = common::Options::merged_with_extra_keys(configuration, tags, &JOB_KEYS)?;
+    let mut options = reader::read_fields(&own, JobOptions::read)?;
     if options.image.is_none() {
         options.image = tags.iter().find(|(name, _)| name == IMAGE_TAG).map(|(_, image)| image.clone());
     }
@@ -229,8 +142,6 @@ pub fn job(configuration: &str, tags: &Attributes) -> Result<(common::Options, J
 
 /// The JSON schema of the launcher's and the executor's options. A test generates the schemas.
 pub const JOB_SCHEMA: &str = include_str!("../schemas/job.json");
-/// The JSON schema of [`ClusterOptions`].
-pub const CLUSTER_SCHEMA: &str = include_str!("../schemas/cluster.json");
 /// The JSON schema of [`ScriptOptions`].
 pub const SCRIPT_SCHEMA: &str = include_str!("../schemas/scripts.json");
 
@@ -255,11 +166,9 @@ mod tests {
 
     #[test]
     fn the_schemas_are_up_to_date() {
-        for (file, schema) in [
-            ("schemas/job.json", job_schema()),
-            ("schemas/cluster.json", generate_schema::<ClusterOptions>()),
-            ("schemas/scripts.json", generate_schema::<ScriptOptions>()),
-        ] {
+        for (file, schema) in
+            [("schemas/job.json", job_schema()), ("schemas/scripts.json", generate_schema::<ScriptOptions>())]
+        {
             assert_generated(env!("CARGO_MANIFEST_DIR"), file, &schema.to_string());
         }
     }
@@ -280,11 +189,11 @@ mod tests {
     #[test]
     fn every_mistake_is_reported_with_the_known_keys() {
         let options = r#"{"raycluster": {}, "sharing": {"ttl": 3}, "ttl_seconds": -1}"#;
-        let text = document(options, ClusterOptions::read).unwrap_err().text();
+        let text = read_document(options, ClusterOptions::read).unwrap_err().message();
         for part in ["`raycluster`", "ray_cluster", "`sharing.ttl`", "`ttl_seconds`", "match_labels"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert!(job(r#"{"clusters": 1}"#, &Vec::new()).unwrap_err().text().contains("ray_job"));
+        assert!(job(r#"{"clusters": 1}"#, &Vec::new()).unwrap_err().message().contains("ray_job"));
     }
 
     fn keys(schema: &Value) -> Vec<String> {
@@ -299,29 +208,29 @@ mod tests {
 
     #[test]
     fn every_key_of_a_schema_is_read() {
-        let cluster: Value = serde_json::from_str(CLUSTER_SCHEMA).unwrap();
-        assert_eq!(keys(&cluster), sorted(&CLUSTER_KEYS));
-        assert_eq!(keys(&cluster["$defs"]["Sharing"]), sorted(&SHARING_KEYS));
+        let cluster: Value = serde_json::from_str(ClusterOptions::SCHEMA).unwrap();
+        assert_eq!(keys(&cluster), sorted(&ClusterOptions::KEYS));
+        assert_eq!(keys(&cluster["$defs"]["Sharing"]), sorted(&Sharing::KEYS));
         let script: Value = serde_json::from_str(SCRIPT_SCHEMA).unwrap();
         assert_eq!(keys(&script), sorted(&SCRIPT_KEYS));
         let problem = |text: String, role: &str| match role {
             "job" => job(&text, &Vec::new()).err(),
-            "cluster" => document(&text, ClusterOptions::read).err(),
-            _ => document(&text, ScriptOptions::read).err(),
+            "cluster" => read_document(&text, ClusterOptions::read).err(),
+            _ => read_document(&text, ScriptOptions::read).err(),
         };
         for (role, keys) in
-            [("job", &JOB_KEYS[..]), ("cluster", &CLUSTER_KEYS[..]), ("script", &SCRIPT_KEYS[..])]
+            [("job", &JOB_KEYS[..]), ("cluster", &ClusterOptions::KEYS[..]), ("script", &SCRIPT_KEYS[..])]
         {
             for key in keys {
-                let text = problem(format!("{{\"{key}\": 0.5}}"), role).map(|error| error.text());
+                let text = problem(format!("{{\"{key}\": 0.5}}"), role).map(|error| error.message());
                 // Manifests are not checked here, so their keys yield no error.
                 let is_read = text.as_ref().is_none_or(|text| !text.contains("is not a known key"));
                 assert!(is_read, "{role}: {key}: {text:?}");
             }
             assert!(problem("{\"other\": 0.5}".to_owned(), role).is_some());
         }
-        for key in SHARING_KEYS {
-            let text = problem(format!("{{\"sharing\": {{\"{key}\": 0.5}}}}"), "cluster").unwrap().text();
+        for key in Sharing::KEYS {
+            let text = problem(format!("{{\"sharing\": {{\"{key}\": 0.5}}}}"), "cluster").unwrap().message();
             assert!(text.contains(&format!("`sharing.{key}`")) && !text.contains("known key"), "{text}");
         }
     }

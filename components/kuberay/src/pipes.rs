@@ -7,14 +7,14 @@ use dagster_ray_sdk::{
     http::Http,
     json,
     model::{Attributes, JobRef, JobStatus},
-    sink::Listener,
+    progress::ProgressListener,
     warn,
 };
 use dagster_ray_submission::{
     environment,
-    follow::{self, Reached},
+    follow::{self, FollowResult},
     metadata,
-    scripts::{open_session, position},
+    scripts::{add_session_env, parse_position},
     status as ray,
 };
 use serde_json::{Map, Value, json};
@@ -23,8 +23,9 @@ use crate::{
     bindings::{cluster::Owner, pipes::ScriptSpec},
     cluster::{Clusters, create::annotations},
     job::{
-        Place, manifest,
-        place::{self, Placed},
+        JobLocation,
+        create::{self, Launched},
+        manifest,
         status::RayJob,
         stop,
     },
@@ -33,13 +34,13 @@ use crate::{
         watch::{Change, Watch},
     },
     labels,
-    manifest::{Template, has, name_of},
+    manifest::{Template, is_set, object_name},
     names,
     options::{self, Parameters, ScriptOptions},
     time::WallClock,
 };
 
-const PATIENCE_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
+const TIMEOUT_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
 const SLICE_MS: u64 = 200;
 const STREAM_MS: u64 = 1_800_000;
 
@@ -54,7 +55,7 @@ struct Planned {
 impl Planned {
     fn reference(&self) -> JobRef {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
-        Place::RayJob { namespace, name }.reference(&self.id, None)
+        JobLocation::RayJob { namespace, name }.reference(&self.id, None)
     }
 }
 
@@ -79,17 +80,17 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
     ///
     /// # Errors
     /// [`Error::Conflict`] if a RayJob with its name has ended.
-    pub fn launch(&self, script: &ScriptSpec, listener: &impl Listener) -> Result<JobRef, Error> {
+    pub fn launch(&self, script: &ScriptSpec, listener: &impl ProgressListener) -> Result<JobRef, Error> {
         let job = self.planned(script)?;
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }
-        match place::place(&self.clusters.kubernetes, &job.namespace, &job.document)? {
-            Placed::Here => {
+        match create::create_or_adopt(&self.clusters.kubernetes, &job.namespace, &job.document)? {
+            Launched::Live => {
                 listener.progress(&format!("created the RayJob {}/{}", job.namespace, job.name));
                 Ok(job.reference())
             }
-            Placed::Ended(_) => Err(Error::Conflict(format!(
+            Launched::Ended(_) => Err(Error::Conflict(format!(
                 "the RayJob {}/{} exists and has ended; remove ray_job.metadata.name, or delete the RayJob",
                 job.namespace, job.name
             ))),
@@ -97,18 +98,18 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
     }
 
     fn planned(&self, script: &ScriptSpec) -> Result<Planned, Error> {
-        let options = options::document(&script.options, ScriptOptions::read)?;
+        let options = options::read_document(&script.options, ScriptOptions::read)?;
         let mut template = Template::read(options.ray_job, RAY_JOB, "ray_job")?;
         let namespace = template
             .namespace()
             .or(options.namespace.as_deref())
             .unwrap_or(&self.clusters.namespace)
             .to_owned();
-        let name = name_of(
+        let name = object_name(
             None,
             &template,
             || format!("dg-script-{}", script.nonce),
-            names::LONGEST_JOB,
+            names::MAX_JOB_NAME,
             "ray_job.metadata.name",
         )?;
         let mut env = options.runtime_env;
@@ -116,7 +117,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
             env = apply(&mut template.spec, parameters)?.or(env);
         }
         let spec = &mut template.spec;
-        if !has(spec, "entrypoint") {
+        if !is_set(spec, "entrypoint") {
             return Err(Error::invalid(
                 "ray_job.spec.entrypoint",
                 "is missing",
@@ -135,11 +136,11 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
             resource_key: None,
             holder: name.clone(),
         };
-        let mut origin = labels::normalised(&script.labels);
+        let mut origin = labels::normalized(&script.labels);
         origin.insert(labels::RUN_ID.to_owned(), labels::value(&script.run_id));
         origin.insert(labels::ROLE.to_owned(), labels::ROLE_SCRIPT.to_owned());
         let mut notes = annotations(&owner, None, true);
-        notes.insert(metadata::LAUNCH.to_owned(), script.nonce.as_str().into());
+        notes.insert(metadata::LAUNCH_NONCE.to_owned(), script.nonce.as_str().into());
         let document = template.document(RAY_JOB, &namespace, &name, origin, notes);
         Ok(Planned { namespace, name, id, document })
     }
@@ -149,11 +150,11 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         &self,
         job: &JobRef,
         from: Option<&str>,
-        listener: &impl Listener,
-    ) -> Result<Reached, Error> {
-        let from = position(from)?;
+        listener: &impl ProgressListener,
+    ) -> Result<FollowResult, Error> {
+        let from = parse_position(from)?;
         let Some(dashboard) = self.dashboard(job, listener)? else {
-            return Ok(Reached { position: from, complete: true });
+            return Ok(FollowResult { position: from, complete: true });
         };
         let kubernetes = &self.clusters.kubernetes;
         let jobs = JobsClient::new(&dashboard, kubernetes.http(), kubernetes.clock())?;
@@ -161,33 +162,34 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
     }
 
     /// Waits until Ray has the job and returns the dashboard's URL. Returns `None` if the job ends earlier.
-    fn dashboard(&self, job: &JobRef, listener: &impl Listener) -> Result<Option<String>, Error> {
+    fn dashboard(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<Option<String>, Error> {
         self.watch(job, listener, |found| {
-            let is_there = !found.status.job_status.is_empty();
-            let over = ray::is_over(found.status().state);
+            let is_in_ray = !found.status.job_status.is_empty();
+            let has_ended = ray::is_final(found.status().state);
             match found.dashboard() {
-                Some(dashboard) if is_there => Some(Some(dashboard)),
-                _ => over.then_some(None),
+                Some(dashboard) if is_in_ray => Some(Some(dashboard)),
+                _ => has_ended.then_some(None),
             }
         })
         .map(Option::flatten)
     }
 
     /// Waits until a script's RayJob has ended.
-    pub fn wait(&self, job: &JobRef, listener: &impl Listener) -> Result<JobStatus, Error> {
-        let ended = self
-            .watch(job, listener, |found| Some(found.status()).filter(|status| ray::is_over(status.state)))?;
-        Ok(ended.unwrap_or_else(|| place::missing(job)))
+    pub fn wait(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<JobStatus, Error> {
+        let ended = self.watch(job, listener, |found| {
+            Some(found.status()).filter(|status| ray::is_final(status.state))
+        })?;
+        Ok(ended.unwrap_or_else(|| create::missing(job)))
     }
 
     /// Watches the RayJob until `look_for` returns a value. Returns `None` if the RayJob is deleted.
     fn watch<T>(
         &self,
         job: &JobRef,
-        listener: &impl Listener,
+        listener: &impl ProgressListener,
         look_for: impl Fn(&RayJob) -> Option<T>,
     ) -> Result<Option<T>, Error> {
-        let (namespace, name) = place_of(job)?;
+        let (namespace, name) = ray_job_location(job)?;
         let which = Selection::Name(name);
         let mut watch = Watch::new(&self.clusters.kubernetes, RAY_JOB, &namespace, which);
         let mut reported = String::new();
@@ -197,8 +199,8 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
             }
             let document = match watch.next(SLICE_MS, STREAM_MS)? {
                 None => continue,
-                Some(Change::Gone(_)) => return Ok(None),
-                Some(Change::Now(document)) => document,
+                Some(Change::Deleted(_)) => return Ok(None),
+                Some(Change::Updated(document)) => document,
             };
             let found = RayJob::read(&document);
             if let Some(value) = look_for(&found) {
@@ -214,21 +216,21 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
     }
 
     /// Stops a script and deletes its RayJob.
-    pub fn terminate(&self, job: &JobRef, listener: &impl Listener) -> Result<JobStatus, Error> {
-        let (namespace, name) = place_of(job)?;
+    pub fn terminate(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<JobStatus, Error> {
+        let (namespace, name) = ray_job_location(job)?;
         let found = match self.clusters.kubernetes.get(RAY_JOB, &namespace, &name) {
             Ok(found) => RayJob::read(&found),
-            Err(Error::NotFound(_)) => return Ok(place::missing(job)),
+            Err(Error::NotFound(_)) => return Ok(create::missing(job)),
             Err(error) => return Err(error),
         };
-        let ends = stop::all(&self.clusters.kubernetes, &[&found], PATIENCE_MS, listener)?;
-        Ok(ends.into_iter().next().map_or_else(|| place::missing(job), |end| end.status))
+        let outcomes = stop::stop_jobs(&self.clusters.kubernetes, &[&found], TIMEOUT_MS, listener)?;
+        Ok(outcomes.into_iter().next().map_or_else(|| create::missing(job), |outcome| outcome.status))
     }
 }
 
-fn place_of(job: &JobRef) -> Result<(String, String), Error> {
-    match Place::of(job) {
-        Some(Place::RayJob { namespace, name }) => Ok((namespace, name)),
+fn ray_job_location(job: &JobRef) -> Result<(String, String), Error> {
+    match JobLocation::from_reference(job) {
+        Some(JobLocation::RayJob { namespace, name }) => Ok((namespace, name)),
         _ => Err(Error::NotFound(format!("the reference of the job {} has no RayJob", job.submission_id))),
     }
 }
@@ -257,7 +259,7 @@ fn apply(spec: &mut Map<String, Value>, parameters: Parameters) -> Result<Option
     ];
     for (name, value) in fields {
         let Some(value) = value else { continue };
-        if has(spec, name) && spec.get(name) != Some(&value) {
+        if is_set(spec, name) && spec.get(name) != Some(&value) {
             warn!("the job's parameters override ray_job.spec.{name}");
         }
         spec.insert(name.to_owned(), value);
@@ -304,7 +306,7 @@ pub fn runtime_env(
             }
         },
     };
-    open_session(&mut env, bootstrap.iter().cloned())?;
+    add_session_env(&mut env, bootstrap.iter().cloned())?;
     spec.insert("runtimeEnvYAML".to_owned(), json::text(&env.into()).into());
     Ok(())
 }

@@ -39,7 +39,7 @@ impl<W: WallClock> WallClock for &W {
 
 /// Reads a Kubernetes timestamp (RFC 3339 in UTC, such as `2026-01-31T12:00:00Z`).
 #[must_use]
-pub fn epoch_of(timestamp: &str) -> Option<u64> {
+pub fn parse_timestamp(timestamp: &str) -> Option<u64> {
     let text = timestamp.strip_suffix('Z')?;
     let (date, clock) = text.split_once('T')?;
     let mut date = date.split('-').map(str::parse::<u64>);
@@ -71,7 +71,7 @@ mod tests {
             ("2026-11-24T03:23:10", None),
             ("yesterday", None),
         ] {
-            assert_eq!(epoch_of(text), expected, "{text}");
+            assert_eq!(parse_timestamp(text), expected, "{text}");
         }
     }
 }

@@ -25,7 +25,7 @@ fn name(port: u16) -> String {
 /// How long to wait for a started head. It takes 4 s on an idle machine.
 const START_TIMEOUT_MS: u64 = 120_000;
 const FIRST_WAIT_MS: u64 = 100;
-const LONGEST_WAIT_MS: u64 = 500;
+const MAX_WAIT_MS: u64 = 500;
 const REPORT_MS: u64 = 5_000;
 /// How long to wait, after our `ray start` has ended, for another head that took the port to respond.
 const RIVAL_MS: u64 = 5_000;
@@ -41,7 +41,7 @@ pub(crate) fn ensure(
     clock: &impl Clock,
     port: u16,
 ) -> Result<(), Error> {
-    if answers(ray, port)?.is_some() {
+    if probe(ray, port)?.is_some() {
         return Ok(());
     }
     info!("no Ray head responds at 127.0.0.1:{port}; starting one");
@@ -53,7 +53,7 @@ pub(crate) fn ensure(
     // makes it useless.
     info!("another process started a head at 127.0.0.1:{port} first; using it");
     programs.stop(&name(port), STOP_GRACE_MS)?;
-    if answers(ray, port)?.is_none() {
+    if probe(ray, port)?.is_none() {
         // The program was a wrapper: its process id differs from the one in the session's name.
         start(ray, programs, clock, port)?;
     }
@@ -61,15 +61,15 @@ pub(crate) fn ensure(
 }
 
 /// Returns the version of the Ray that responds on the port, or `None` if nothing responds.
-fn answers(ray: &impl RayJobs, port: u16) -> Result<Option<Version>, Error> {
+fn probe(ray: &impl RayJobs, port: u16) -> Result<Option<Version>, Error> {
     match ray.version() {
         Ok(version) => Ok(Some(version)),
         Err(Error::Unavailable(_)) => Ok(None),
         // Ray requires a token. The submission reports whether the host has the right one.
-        Err(Error::Backend(answer)) if matches!(answer.status, 401 | 403) => Ok(Some(Version::default())),
-        Err(Error::Backend(answer)) => Err(Error::invalid(
+        Err(Error::Backend(api)) if matches!(api.status, 401 | 403) => Ok(Some(Version::default())),
+        Err(Error::Backend(api)) => Err(Error::invalid(
             "dashboard_port",
-            &format!("port {port} is used by a service that is not Ray ({})", answer.message),
+            &format!("port {port} is used by a service that is not Ray ({})", api.message),
             Some("write a free port, or the port of Ray's dashboard"),
         )),
         Err(error) => Err(error),
@@ -95,7 +95,7 @@ fn start(
     let mut next_report = started + REPORT_MS;
     let mut ended_at = None;
     loop {
-        if let Some(version) = answers(ray, port)? {
+        if let Some(version) = probe(ray, port)? {
             info!(
                 "Ray {} responds at 127.0.0.1:{port} after {} ms",
                 version.ray_version,
@@ -104,7 +104,7 @@ fn start(
             return Ok((pid, version));
         }
         let now = clock.now_ms();
-        if let State::Ended(outcome) = programs.look(&name(port))
+        if let State::Ended(outcome) = programs.state(&name(port))
             && now.saturating_sub(*ended_at.get_or_insert(now)) >= RIVAL_MS
         {
             let how = outcome
@@ -129,7 +129,7 @@ fn start(
             info!("waiting for Ray to start on port {port}: {} s so far", (now - started) / 1000);
         }
         clock.sleep_ms(wait);
-        wait = (wait * 3 / 2).min(LONGEST_WAIT_MS);
+        wait = (wait * 3 / 2).min(MAX_WAIT_MS);
     }
 }
 

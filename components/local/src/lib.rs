@@ -31,7 +31,7 @@ impl Local {
         }
     }
 
-    fn client(port: u16) -> Result<JobsClient, Error> {
+    fn jobs_client(port: u16) -> Result<JobsClient, Error> {
         JobsClient::new(&format!("http://127.0.0.1:{port}"), WasiHttp, WasiClock)
     }
 }
@@ -49,16 +49,16 @@ impl Backend for Local {
         "The port of Ray's dashboard on this machine, for a running head or a new one. Default: 8265.",
     )];
 
-    fn ray() -> Result<(JobsClient, WasiClock), Error> {
-        Ok((Self::client(Self::port()?)?, WasiClock))
+    fn client() -> Result<(JobsClient, WasiClock), Error> {
+        Ok((Self::jobs_client(Self::port()?)?, WasiClock))
     }
 
-    fn ray_to_submit_to() -> Result<(JobsClient, WasiClock), Error> {
+    fn ready_client() -> Result<(JobsClient, WasiClock), Error> {
         let port = Self::port()?;
         // No retries: an unreachable port means here that a head has to be started.
-        let probe = Self::client(port)?.with_retry(Policy::ONCE);
+        let probe = Self::jobs_client(port)?.with_retry(Policy::ONCE);
         head::ensure(&probe, &programs::HostPrograms, &WasiClock, port)?;
-        Ok((Self::client(port)?, WasiClock))
+        Ok((Self::jobs_client(port)?, WasiClock))
     }
 }
 

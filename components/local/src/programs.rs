@@ -11,7 +11,7 @@ pub(crate) trait Programs {
     fn start(&self, name: &str, command: &Command) -> Result<u32, Error>;
 
     /// Returns the state of a program.
-    fn look(&self, name: &str) -> State;
+    fn state(&self, name: &str) -> State;
 
     /// Stops a program. After `grace_ms` milliseconds it is killed.
     fn stop(&self, name: &str, grace_ms: u64) -> Result<Outcome, Error>;
@@ -25,7 +25,7 @@ impl Programs for HostPrograms {
         processes::start(name, command)
     }
 
-    fn look(&self, name: &str) -> State {
+    fn state(&self, name: &str) -> State {
         processes::look(name)
     }
 

@@ -3,7 +3,7 @@
 use dagster_ray_sdk::{
     Error,
     clock::{Clock, WasiClock},
-    error::malformed,
+    error::malformed_response,
     http::{Http, Request, Response, Timeouts, WasiHttp, url},
     json::{Fields, Value},
     retry::Policy,
@@ -11,9 +11,9 @@ use dagster_ray_sdk::{
 
 use crate::{
     Job, Submission, Version,
-    answers::accept,
-    logs::{self, Follow, Followed, Next},
+    logs::{self, FollowAction, FollowOptions, FollowResult},
     packages::{self, HostPackages, PackageRules, Packages},
+    response::check_response,
 };
 
 /// The operations of Ray's Jobs API.
@@ -57,10 +57,10 @@ pub trait RayJobs {
     fn follow_logs(
         &self,
         id: &str,
-        follow: &Follow,
-        next: &mut dyn FnMut() -> Next,
+        follow: &FollowOptions,
+        next: &mut dyn FnMut() -> FollowAction,
         deliver: &mut dyn FnMut(Vec<Vec<u8>>),
-    ) -> Result<Followed, Error>;
+    ) -> Result<FollowResult, Error>;
 
     /// Uploads the local directories and files that a runtime environment names, and replaces them with
     /// their `gcs://` URIs. Packages that Ray already has are not uploaded again.
@@ -77,7 +77,7 @@ pub struct JobsClient<H = WasiHttp, C = WasiClock, P = HostPackages> {
     pub(crate) clock: C,
     packages: P,
     rules: PackageRules,
-    retry: Policy,
+    policy: Policy,
 }
 
 impl<H: Http, C: Clock> JobsClient<H, C> {
@@ -98,7 +98,7 @@ impl<H: Http, C: Clock> JobsClient<H, C> {
             clock,
             packages: HostPackages,
             rules: PackageRules::default(),
-            retry: Policy::default(),
+            policy: Policy::default(),
         })
     }
 }
@@ -107,8 +107,8 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
     /// Sets the source of local directories and files.
     #[must_use]
     pub fn with_packages<Q: Packages>(self, packages: Q) -> JobsClient<H, C, Q> {
-        let Self { address, http, clock, rules, retry, .. } = self;
-        JobsClient { address, http, clock, packages, rules, retry }
+        let Self { address, http, clock, rules, policy, .. } = self;
+        JobsClient { address, http, clock, packages, rules, policy }
     }
 
     /// Sets which files packages exclude, and the size limit of packages.
@@ -120,8 +120,8 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
 
     /// Sets the retry policy of idempotent requests.
     #[must_use]
-    pub fn with_retry(mut self, retry: Policy) -> Self {
-        self.retry = retry;
+    pub fn with_retry(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -131,25 +131,25 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
         &self.address
     }
 
-    pub(crate) fn at(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.address)
     }
 
     fn job_path(&self, id: &str, below: &str) -> String {
-        self.at(&format!("/api/jobs/{}{below}", url::encode(id)))
+        self.url(&format!("/api/jobs/{}{below}", url::encode(id)))
     }
 
     /// Sends a request, with retries, and returns the JSON of the response.
-    fn ask(&self, request: &Request, missing: Option<&str>) -> Result<Value, Error> {
-        self.retry.run(&self.clock, || read(self.http.send(request.clone()), request, missing))
+    fn request_json(&self, request: &Request, missing: Option<&str>) -> Result<Value, Error> {
+        self.policy.retry(&self.clock, || read(self.http.send(request.clone()), request, missing))
     }
 
     /// Sends many requests concurrently, and retries those that failed with a transient error.
     ///
     /// Each request comes with the text of Ray's 404 that means not found.
-    fn ask_many(&self, requests: &[(Request, String)]) -> Vec<Result<Value, Error>> {
-        let mut answers: Vec<Option<Result<Value, Error>>> = Vec::new();
-        answers.resize_with(requests.len(), || None);
+    fn request_many(&self, requests: &[(Request, String)]) -> Vec<Result<Value, Error>> {
+        let mut responses: Vec<Option<Result<Value, Error>>> = Vec::new();
+        responses.resize_with(requests.len(), || None);
         let mut open: Vec<usize> = (0..requests.len()).collect();
         let mut attempt = 1;
         while !open.is_empty() {
@@ -158,14 +158,14 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
             let mut wait = 0;
             for (index, sent) in std::mem::take(&mut open).into_iter().zip(self.http.send_all(batch)) {
                 let (request, missing) = &requests[index];
-                let answer = read(sent, request, Some(missing));
-                if let Err(error) = &answer
-                    && let Some(ms) = self.retry.wait_after(attempt, error)
+                let response = read(sent, request, Some(missing));
+                if let Err(error) = &response
+                    && let Some(ms) = self.policy.backoff_after(attempt, error)
                 {
                     wait = wait.max(ms);
                     again.push(index);
                 }
-                answers[index] = Some(answer);
+                responses[index] = Some(response);
             }
             if !again.is_empty() {
                 self.clock.sleep_ms(wait);
@@ -174,36 +174,36 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
             attempt += 1;
         }
         // The first batch contains every index.
-        answers.into_iter().flatten().collect()
+        responses.into_iter().flatten().collect()
     }
 }
 
 impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
     fn version(&self) -> Result<Version, Error> {
-        let request = Request::get(self.at("/api/version"));
-        typed(&request, Version::read(&self.ask(&request, None)?))
+        let request = Request::get(self.url("/api/version"));
+        typed(&request, Version::read(&self.request_json(&request, None)?))
     }
 
     fn submit(&self, job: &Submission) -> Result<String, Error> {
-        let request = Request::post(self.at("/api/jobs/"))
+        let request = Request::post(self.url("/api/jobs/"))
             // The head waits for an available agent before it responds.
             .timeouts(Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() })
             .json(&job.document());
-        let answer = read(self.http.send(request.clone()), &request, None)?;
-        typed(&request, field(&answer, "submission_id", Fields::text))
+        let response = read(self.http.send(request.clone()), &request, None)?;
+        typed(&request, field(&response, "submission_id", Fields::string))
     }
 
     fn get(&self, submission_id: &str) -> Result<Job, Error> {
         let request = Request::get(self.job_path(submission_id, ""));
-        typed(&request, Job::read(&self.ask(&request, Some(&no_job(submission_id)))?))
+        typed(&request, Job::read(&self.request_json(&request, Some(&no_job(submission_id)))?))
     }
 
     fn list(&self) -> Result<Vec<Job>, Error> {
         // Ray reads every job from its store before the first byte.
         let timeouts = Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() };
-        let request = Request::get(self.at("/api/jobs/")).timeouts(timeouts);
-        let answer = self.ask(&request, None)?;
-        let Some(jobs) = answer.as_array() else {
+        let request = Request::get(self.url("/api/jobs/")).timeouts(timeouts);
+        let response = self.request_json(&request, None)?;
+        let Some(jobs) = response.as_array() else {
             return typed(&request, Err("the body is not a list".to_owned()));
         };
         typed(&request, jobs.iter().map(Job::read).collect())
@@ -212,11 +212,11 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
         let requests: Vec<_> =
             ids.iter().map(|id| (Request::get(self.job_path(id, "")), no_job(id))).collect();
-        let answers = self.ask_many(&requests);
+        let responses = self.request_many(&requests);
         requests
             .iter()
-            .zip(answers)
-            .map(|((request, _), answer)| typed(request, Job::read(&answer?)))
+            .zip(responses)
+            .map(|((request, _), response)| typed(request, Job::read(&response?)))
             .collect()
     }
 
@@ -224,11 +224,11 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
         // Stopping is idempotent, so transient failures are retried.
         let requests: Vec<_> =
             ids.iter().map(|id| (Request::post(self.job_path(id, "/stop")), no_job(id))).collect();
-        let answers = self.ask_many(&requests);
+        let responses = self.request_many(&requests);
         requests
             .iter()
-            .zip(answers)
-            .map(|((request, _), answer)| typed(request, field(&answer?, "stopped", Fields::flag)))
+            .zip(responses)
+            .map(|((request, _), response)| typed(request, field(&response?, "stopped", Fields::bool)))
             .collect()
     }
 
@@ -236,9 +236,9 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
         let request = Request::delete(self.job_path(id, ""));
         let missing = no_job(id);
         let mut maybe_applied = false;
-        self.retry.run(&self.clock, || {
+        self.policy.retry(&self.clock, || {
             match read(self.http.send(request.clone()), &request, Some(&missing)) {
-                Ok(answer) => typed(&request, field(&answer, "deleted", Fields::flag)),
+                Ok(response) => typed(&request, field(&response, "deleted", Fields::bool)),
                 // An earlier attempt deleted the job, and its response was lost.
                 Err(Error::NotFound(_)) if maybe_applied => Ok(true),
                 Err(error) => {
@@ -251,16 +251,16 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
 
     fn logs(&self, id: &str) -> Result<String, Error> {
         let request = Request::get(self.job_path(id, "/logs"));
-        typed(&request, field(&self.ask(&request, Some(&no_job(id)))?, "logs", Fields::text))
+        typed(&request, field(&self.request_json(&request, Some(&no_job(id)))?, "logs", Fields::string))
     }
 
     fn follow_logs(
         &self,
         id: &str,
-        follow: &Follow,
-        next: &mut dyn FnMut() -> Next,
+        follow: &FollowOptions,
+        next: &mut dyn FnMut() -> FollowAction,
         deliver: &mut dyn FnMut(Vec<Vec<u8>>),
-    ) -> Result<Followed, Error> {
+    ) -> Result<FollowResult, Error> {
         logs::follow(self, id, follow, next, deliver)
     }
 
@@ -269,17 +269,17 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
     }
 
     fn dashboard_url(&self, id: &str) -> String {
-        self.at(&format!("/#/jobs/{}", url::encode(id)))
+        self.url(&format!("/#/jobs/{}", url::encode(id)))
     }
 }
 
-impl<H: Http, C: Clock, P> packages::Store for JobsClient<H, C, P> {
+impl<H: Http, C: Clock, P> packages::PackageStore for JobsClient<H, C, P> {
     fn exists(&self, name: &str) -> Result<bool, Error> {
         let request = Request::get(self.package(name));
         let missing = format!("Package gcs://{name} does not exist");
-        let found = self.retry.run(&self.clock, || {
+        let found = self.policy.retry(&self.clock, || {
             let response = self.http.send(request.clone())?;
-            accept(response, request.method, &request.label(), Some(&missing))?.discard()
+            check_response(response, request.method, &request.label(), Some(&missing))?.discard()
         });
         match found {
             Ok(()) => Ok(true),
@@ -294,9 +294,9 @@ impl<H: Http, C: Clock, P> packages::Store for JobsClient<H, C, P> {
             .header("content-length", size.to_string())
             // Ray stores the package before it responds.
             .timeouts(Timeouts { first_byte_ms: Some(300_000), ..Timeouts::default() });
-        self.retry.run(&self.clock, || {
+        self.policy.retry(&self.clock, || {
             let response = self.http.upload(request.clone(), write)?;
-            accept(response, request.method, &request.label(), None)?.discard()
+            check_response(response, request.method, &request.label(), None)?.discard()
         })
     }
 }
@@ -314,24 +314,24 @@ fn no_job(id: &str) -> String {
 
 fn read(sent: Result<Response, Error>, request: &Request, missing: Option<&str>) -> Result<Value, Error> {
     let label = request.label();
-    let mut response = accept(sent?, request.method, &label, missing)?;
-    let answer = response.json(&invalid_response(&label), &Job::LEFT_OUT)?;
-    response.discard()?;
-    Ok(answer)
+    let mut checked = check_response(sent?, request.method, &label, missing)?;
+    let response = checked.json(&invalid_response(&label), &Job::SKIPPED_FIELDS)?;
+    checked.discard()?;
+    Ok(response)
 }
 
 /// Returns a required field of a response.
 fn field<'a, T>(
-    answer: &'a Value,
+    response: &'a Value,
     name: &str,
     read: impl FnOnce(Fields<'a>, &str) -> Result<Option<T>, String>,
 ) -> Result<T, String> {
-    Fields::required(name, read(Fields::of(answer)?, name)?)
+    Fields::required(name, read(Fields::from_value(response)?, name)?)
 }
 
 /// Turns a problem in a response into a contract error.
 fn typed<T>(request: &Request, read: Result<T, String>) -> Result<T, Error> {
-    read.map_err(|problem| malformed(&invalid_response(&request.label()), &problem))
+    read.map_err(|problem| malformed_response(&invalid_response(&request.label()), &problem))
 }
 
 fn invalid_response(label: &str) -> String {

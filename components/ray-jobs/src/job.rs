@@ -51,39 +51,39 @@ impl Version {
     ///
     /// # Errors
     /// A message if a field has the wrong type.
-    pub fn read(answer: &Value) -> Result<Self, String> {
-        let fields = Fields::of(answer)?;
+    pub fn read(response: &Value) -> Result<Self, String> {
+        let fields = Fields::from_value(response)?;
         Ok(Self {
-            version: fields.text("version")?.unwrap_or_default(),
-            ray_version: fields.text("ray_version")?.unwrap_or_default(),
-            ray_commit: fields.text("ray_commit")?.unwrap_or_default(),
-            session_name: fields.text("session_name")?,
+            version: fields.string("version")?.unwrap_or_default(),
+            ray_version: fields.string("ray_version")?.unwrap_or_default(),
+            ray_commit: fields.string("ray_commit")?.unwrap_or_default(),
+            session_name: fields.string("session_name")?,
         })
     }
 }
 
 impl Job {
     /// Fields of the response that are unused and can be large.
-    pub const LEFT_OUT: [&str; 1] = ["runtime_env"];
+    pub const SKIPPED_FIELDS: [&str; 1] = ["runtime_env"];
 
     /// Reads a job from a response or from an element of a list.
     ///
     /// # Errors
     /// A message if the status is missing or a field has the wrong type.
-    pub fn read(answer: &Value) -> Result<Self, String> {
-        let fields = Fields::of(answer)?;
+    pub fn read(response: &Value) -> Result<Self, String> {
+        let fields = Fields::from_value(response)?;
         Ok(Self {
-            submission_id: fields.text("submission_id")?,
-            job_id: fields.text("job_id")?,
-            status: Fields::required("status", fields.text("status")?)?,
-            entrypoint: fields.text("entrypoint")?.unwrap_or_default(),
-            message: fields.text("message")?,
-            error_type: fields.text("error_type")?,
-            start_time: fields.number("start_time")?,
-            end_time: fields.number("end_time")?,
-            metadata: fields.texts("metadata")?,
-            driver_exit_code: fields.number("driver_exit_code")?,
-            driver_node_id: fields.text("driver_node_id")?,
+            submission_id: fields.string("submission_id")?,
+            job_id: fields.string("job_id")?,
+            status: Fields::required("status", fields.string("status")?)?,
+            entrypoint: fields.string("entrypoint")?.unwrap_or_default(),
+            message: fields.string("message")?,
+            error_type: fields.string("error_type")?,
+            start_time: fields.integer("start_time")?,
+            end_time: fields.integer("end_time")?,
+            metadata: fields.string_map("metadata")?,
+            driver_exit_code: fields.integer("driver_exit_code")?,
+            driver_node_id: fields.string("driver_node_id")?,
         })
     }
 

@@ -12,7 +12,7 @@ pub mod logs;
 pub mod packages;
 pub mod submission;
 
-mod answers;
+mod response;
 
 pub use client::{JobsClient, RayJobs};
 pub use job::{Job, Version};

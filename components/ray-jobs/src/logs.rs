@@ -14,20 +14,20 @@ use dagster_ray_sdk::{
     http::{Http, Request, Timeouts, url},
 };
 
-use crate::{JobsClient, answers::accept};
+use crate::{JobsClient, response::check_response};
 
 /// The time between two calls of `next`.
-const LOOK_MS: u64 = 1_000;
+const POLL_INTERVAL_MS: u64 = 1_000;
 /// How long a draining stream must be silent, beyond two intervals, before its log counts as complete.
 const QUIET_MS: u64 = 2_000;
 /// Longer lines are delivered in parts. A part has to fit into the component's memory and into one host
 /// call.
-const LONGEST_LINE: usize = 8 << 20;
+const MAX_LINE_BYTES: usize = 8 << 20;
 
 /// Options of [`crate::RayJobs::follow_logs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Follow {
-    /// The number of bytes of the log that were delivered before: [`Followed::position`].
+pub struct FollowOptions {
+    /// The number of bytes of the log that were delivered before: [`FollowResult::position`].
     pub from: u64,
     /// How often Ray checks the log for new output, in milliseconds.
     pub interval_ms: u64,
@@ -37,7 +37,7 @@ pub struct Follow {
     pub first_byte_ms: u64,
 }
 
-impl Default for Follow {
+impl Default for FollowOptions {
     fn default() -> Self {
         Self { from: 0, interval_ms: 100, has_ended: false, first_byte_ms: 2_000 }
     }
@@ -45,9 +45,9 @@ impl Default for Follow {
 
 /// The caller's decision on how to continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum FollowAction {
     /// Continue.
-    Go,
+    Continue,
     /// The job has ended: deliver the rest of its output, then return.
     Drain,
     /// Return at once.
@@ -56,10 +56,10 @@ pub enum Next {
 
 /// Why following ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum End {
+pub enum FollowEnd {
     /// The whole log was delivered.
     Complete,
-    /// The caller returned [`Next::Stop`].
+    /// The caller returned [`FollowAction::Stop`].
     Stopped,
     /// The connection broke. Follow again from the position.
     Broken(Error),
@@ -67,11 +67,11 @@ pub enum End {
 
 /// The result of [`crate::RayJobs::follow_logs`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Followed {
+pub struct FollowResult {
     /// The number of bytes of the log that were delivered so far, as whole lines.
     pub position: u64,
     /// Why following ended.
-    pub end: End,
+    pub end: FollowEnd,
 }
 
 /// Splits chunks into whole lines.
@@ -92,8 +92,12 @@ impl Lines {
             rest = &rest[end + 1..];
         }
         self.partial.extend_from_slice(rest);
-        if self.partial.len() >= LONGEST_LINE {
-            lines.push(std::mem::take(&mut self.partial));
+        // The last byte stays, so that a line terminator that arrives next ends this line instead of an
+        // empty one. This also holds if the stream breaks here and resumes at the reached position.
+        if self.partial.len() >= MAX_LINE_BYTES
+            && let Some(last) = self.partial.pop()
+        {
+            lines.push(std::mem::replace(&mut self.partial, vec![last]));
         }
         lines
     }
@@ -113,10 +117,10 @@ impl Lines {
 pub(crate) fn follow<H: Http, C: Clock, P>(
     client: &JobsClient<H, C, P>,
     submission_id: &str,
-    follow: &Follow,
-    next: &mut dyn FnMut() -> Next,
+    follow: &FollowOptions,
+    next: &mut dyn FnMut() -> FollowAction,
     deliver: &mut dyn FnMut(Vec<Vec<u8>>),
-) -> Result<Followed, Error> {
+) -> Result<FollowResult, Error> {
     let id = url::encode(submission_id);
     // Ray requires a `node_id`, but uses the node that the job ran on.
     let query = format!("node_id=any&submission_id={id}&lines=-1");
@@ -134,7 +138,7 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
         ..Timeouts::default()
     });
     let response = client.http.send(request.clone())?;
-    let mut body = accept(response, request.method, &request.label(), None)?.body;
+    let mut body = check_response(response, request.method, &request.label(), None)?.body;
 
     // Ray checks the log once per interval. A busy agent can be much later.
     let quiet_ms = follow.interval_ms * 2 + QUIET_MS;
@@ -143,20 +147,20 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
     let mut read = follow.from;
     let mut piece = vec![0; 64 * 1024];
     let mut called_at = client.clock.now_ms();
-    let mut decision = Next::Go;
+    let mut decision = FollowAction::Continue;
     let end = loop {
-        let wait_ms = if decision == Next::Drain { quiet_ms } else { LOOK_MS };
-        let ready = body.ready_within(wait_ms);
-        if !ready && decision == Next::Drain {
-            break End::Complete;
+        let wait_ms = if decision == FollowAction::Drain { quiet_ms } else { POLL_INTERVAL_MS };
+        let ready = body.wait_readable(wait_ms);
+        if !ready && decision == FollowAction::Drain {
+            break FollowEnd::Complete;
         }
         if ready {
             match body.read(&mut piece) {
                 // The end of the stream proves a complete log only if the job was known to have ended
                 // before: otherwise the job may have written more lines.
-                Ok(0) if follow.has_ended || decision == Next::Drain => break End::Complete,
+                Ok(0) if follow.has_ended || decision == FollowAction::Drain => break FollowEnd::Complete,
                 Ok(0) => {
-                    break End::Broken(Error::unavailable(
+                    break FollowEnd::Broken(Error::unavailable(
                         "Ray ended the stream of a job's log early",
                         false,
                     ));
@@ -170,34 +174,35 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
                         deliver(whole);
                     }
                 }
-                Err(broken) => break End::Broken(error::from_io(broken, "following a job's log")),
+                Err(broken) => break FollowEnd::Broken(error::from_io(broken, "following a job's log")),
             }
         }
         let now = client.clock.now_ms();
-        if decision == Next::Go && (!ready || now.saturating_sub(called_at) >= LOOK_MS) {
+        if decision == FollowAction::Continue && (!ready || now.saturating_sub(called_at) >= POLL_INTERVAL_MS)
+        {
             called_at = now;
             decision = next();
         }
-        if decision == Next::Stop {
-            break End::Stopped;
+        if decision == FollowAction::Stop {
+            break FollowEnd::Stopped;
         }
     };
     // `read` starts at `follow.from`, so a stream that broke before that position moves nothing.
     let mut position = read - lines.waiting();
-    if end == End::Complete
+    if end == FollowEnd::Complete
         && let Some(tail) = lines.finish()
     {
         position = read;
         deliver(vec![tail]);
     }
-    Ok(Followed { position, end })
+    Ok(FollowResult { position, end })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::RayJobs as _;
-    use dagster_ray_sdk::testing::{Act, ScriptedHttp, VirtualClock};
+    use dagster_ray_sdk::testing::{ScriptedHttp, ScriptedResponse, VirtualClock};
     use proptest::prelude::*;
 
     proptest! {
@@ -221,15 +226,31 @@ mod tests {
     }
 
     #[test]
+    fn a_line_terminator_after_a_part_of_a_long_line_adds_no_empty_line() {
+        let long = vec![b'x'; MAX_LINE_BYTES];
+        let mut lines = Lines::default();
+        let mut got = lines.push(&long);
+        assert_eq!(got.len(), 1);
+        got.extend(lines.push(b"\nnext\n"));
+        assert!(got.iter().all(|line| !line.is_empty()));
+        assert_eq!(got.pop(), Some(b"next".to_vec()));
+        assert!(got.concat() == long);
+        assert_eq!(lines.finish(), None);
+    }
+
+    #[test]
     fn a_stream_that_ends_before_the_job_is_known_to_have_ended_is_broken() {
-        let http = ScriptedHttp::new([Act::Answer { status: 200, chunks: vec![b"one\n".to_vec()] }]);
+        let http =
+            ScriptedHttp::new([ScriptedResponse::Complete { status: 200, chunks: vec![b"one\n".to_vec()] }]);
         let client = JobsClient::new("http://head:8265", &http, VirtualClock::default()).unwrap();
         let mut got = Vec::new();
         // The job has ended in the meantime, and may have written more lines.
         let followed = client
-            .follow_logs("j", &Follow::default(), &mut || Next::Drain, &mut |lines| got.extend(lines))
+            .follow_logs("j", &FollowOptions::default(), &mut || FollowAction::Drain, &mut |lines| {
+                got.extend(lines)
+            })
             .unwrap();
-        assert!(matches!(followed, Followed { position: 4, end: End::Broken(_) }), "{followed:?}");
+        assert!(matches!(followed, FollowResult { position: 4, end: FollowEnd::Broken(_) }), "{followed:?}");
         assert_eq!(got, [b"one".to_vec()]);
     }
 
@@ -237,26 +258,29 @@ mod tests {
     fn a_broken_stream_resumes_after_the_last_whole_line() {
         let whole = |parts: &[&str]| parts.iter().map(|part| part.as_bytes().to_vec()).collect::<Vec<_>>();
         let http = ScriptedHttp::new([
-            Act::Break {
+            ScriptedResponse::Broken {
                 status: 200,
                 chunks: whole(&["one\ntw"]),
                 error: Error::unavailable("reset", false),
             },
-            Act::Answer { status: 200, chunks: whole(&["on", "e\ntwo\nthr", "ee"]) },
+            ScriptedResponse::Complete { status: 200, chunks: whole(&["on", "e\ntwo\nthr", "ee"]) },
         ]);
         let client = JobsClient::new("http://head:8265", &http, VirtualClock::default()).unwrap();
         let mut got = Vec::new();
         let first = client
-            .follow_logs("j", &Follow::default(), &mut || Next::Go, &mut |lines| got.extend(lines))
+            .follow_logs("j", &FollowOptions::default(), &mut || FollowAction::Continue, &mut |lines| {
+                got.extend(lines)
+            })
             .unwrap();
         assert!(
-            matches!(first, Followed { position: 4, end: End::Broken(Error::Unavailable(_)) }),
+            matches!(first, FollowResult { position: 4, end: FollowEnd::Broken(Error::Unavailable(_)) }),
             "{first:?}"
         );
-        let again = Follow { from: first.position, has_ended: true, ..Follow::default() };
-        let second =
-            client.follow_logs("j", &again, &mut || Next::Drain, &mut |lines| got.extend(lines)).unwrap();
-        assert_eq!(second, Followed { position: 13, end: End::Complete });
+        let again = FollowOptions { from: first.position, has_ended: true, ..FollowOptions::default() };
+        let second = client
+            .follow_logs("j", &again, &mut || FollowAction::Drain, &mut |lines| got.extend(lines))
+            .unwrap();
+        assert_eq!(second, FollowResult { position: 13, end: FollowEnd::Complete });
         assert_eq!(got, whole(&["one", "two", "three"]));
     }
 }

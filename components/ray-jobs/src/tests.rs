@@ -4,7 +4,7 @@ use dagster_ray_sdk::{
     Error,
     clock::Clock as _,
     http::Method,
-    testing::{Act, ScriptedHttp, VirtualClock},
+    testing::{ScriptedHttp, ScriptedResponse, VirtualClock},
 };
 use serde_json::json;
 
@@ -21,10 +21,10 @@ fn client<'a>(
 fn only_rays_own_404_text_means_that_a_job_is_missing() {
     let clock = VirtualClock::default();
     let http = ScriptedHttp::new([
-        Act::answer(404, "Job a does not exist"),
-        Act::answer(404, "<html>no such page</html>"),
-        Act::answer(403, "Unauthorized"),
-        Act::answer(200, "<html>sign in</html>"),
+        ScriptedResponse::new(404, "Job a does not exist"),
+        ScriptedResponse::new(404, "<html>no such page</html>"),
+        ScriptedResponse::new(403, "Unauthorized"),
+        ScriptedResponse::new(200, "<html>sign in</html>"),
     ]);
     let client = client(&http, &clock);
     assert!(matches!(client.get("a"), Err(Error::NotFound(_))));
@@ -42,13 +42,17 @@ fn transient_failures_are_retried_and_then_reported_as_unavailable() {
             .to_string();
     let (head, tail) = job.split_at(20);
     let http = ScriptedHttp::new([
-        Act::answer(503, "busy"),
-        Act::Break { status: 200, chunks: vec![head.into()], error: Error::unavailable("reset", false) },
-        Act::Answer { status: 200, chunks: vec![head.into(), tail.into()] },
+        ScriptedResponse::new(503, "busy"),
+        ScriptedResponse::Broken {
+            status: 200,
+            chunks: vec![head.into()],
+            error: Error::unavailable("reset", false),
+        },
+        ScriptedResponse::Complete { status: 200, chunks: vec![head.into(), tail.into()] },
     ]);
     assert!(client(&http, &clock).get("a").unwrap().is_alive());
 
-    let http = ScriptedHttp::deciding(|_| Some(Act::answer(500, "Internal Server Error")));
+    let http = ScriptedHttp::with_rule(|_| Some(ScriptedResponse::new(500, "Internal Server Error")));
     assert!(matches!(client(&http, &clock).get("a"), Err(Error::Unavailable(_))));
     assert_eq!(http.requests().len(), 4);
 }
@@ -58,9 +62,9 @@ fn submit_is_not_retried_and_a_taken_id_differs_from_an_unavailable_agent() {
     let clock = VirtualClock::default();
     let taken = "Traceback (most recent call last):\n  File \"job_head.py\"\nRuntimeError: Request failed with status code 400: Traceback (most recent call last):\n  File \"job_manager.py\"\nValueError: Job with submission_id a already exists. Please use a different submission_id.\n.\n";
     let http = ScriptedHttp::new([
-        Act::answer(500, taken),
-        Act::answer(500, "No available agent to submit job, please try again later."),
-        Act::answer(200, "{\"job_id\": \"a\", \"submission_id\": \"a\"}"),
+        ScriptedResponse::new(500, taken),
+        ScriptedResponse::new(500, "No available agent to submit job, please try again later."),
+        ScriptedResponse::new(200, "{\"job_id\": \"a\", \"submission_id\": \"a\"}"),
     ]);
     let client = client(&http, &clock);
     let job = Submission {
@@ -94,23 +98,23 @@ fn submit_is_not_retried_and_a_taken_id_differs_from_an_unavailable_agent() {
 fn only_the_failed_requests_of_a_batch_are_retried() {
     let clock = VirtualClock::default();
     let http = ScriptedHttp::new([
-        Act::answer(200, "{\"stopped\": true}"),
-        Act::Fault(Error::unavailable("reset", true)),
-        Act::answer(404, "Job c%2F does not exist"),
-        Act::answer(200, "{\"stopped\": false}"),
+        ScriptedResponse::new(200, "{\"stopped\": true}"),
+        ScriptedResponse::Error(Error::unavailable("reset", true)),
+        ScriptedResponse::new(404, "Job c%2F does not exist"),
+        ScriptedResponse::new(200, "{\"stopped\": false}"),
     ]);
-    let answers = client(&http, &clock).stop_many(&["a".into(), "b".into(), "c/".into()]);
-    assert!(matches!(answers[..], [Ok(true), Ok(false), Err(Error::Backend(_))]), "{answers:?}");
-    let asked: Vec<_> = http.requests().into_iter().map(|request| (request.method, request.url)).collect();
-    assert_eq!(asked.len(), 4);
-    assert_eq!(asked[3], (Method::Post, "http://head:8265/api/jobs/b/stop".to_owned()));
-    assert_eq!(asked[2].1, "http://head:8265/api/jobs/c%2F/stop");
+    let responses = client(&http, &clock).stop_many(&["a".into(), "b".into(), "c/".into()]);
+    assert!(matches!(responses[..], [Ok(true), Ok(false), Err(Error::Backend(_))]), "{responses:?}");
+    let sent: Vec<_> = http.requests().into_iter().map(|request| (request.method, request.url)).collect();
+    assert_eq!(sent.len(), 4);
+    assert_eq!(sent[3], (Method::Post, "http://head:8265/api/jobs/b/stop".to_owned()));
+    assert_eq!(sent[2].1, "http://head:8265/api/jobs/c%2F/stop");
 }
 
 #[test]
 fn lists_include_drivers_without_a_submission_id() {
     let clock = VirtualClock::default();
-    let http = ScriptedHttp::new([Act::answer(
+    let http = ScriptedHttp::new([ScriptedResponse::new(
         200,
         json!([
             {"type": "SUBMISSION", "job_id": null, "submission_id": "a", "status": "FAILED", "entrypoint": "x", "message": "m",
@@ -129,9 +133,9 @@ fn lists_include_drivers_without_a_submission_id() {
 fn delete_succeeds_when_the_response_was_lost() {
     let clock = VirtualClock::default();
     let http = ScriptedHttp::new([
-        Act::Fault(Error::unavailable("reset", true)),
-        Act::answer(404, "Job a does not exist"),
-        Act::answer(404, "Job a does not exist"),
+        ScriptedResponse::Error(Error::unavailable("reset", true)),
+        ScriptedResponse::new(404, "Job a does not exist"),
+        ScriptedResponse::new(404, "Job a does not exist"),
     ]);
     let client = client(&http, &clock);
     assert!(client.delete("a").unwrap());

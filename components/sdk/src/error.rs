@@ -1,6 +1,6 @@
 //! Constructors and messages of the contract's error.
 //!
-//! The generated type has a `Display` implementation that prints the Rust value. Use [`Error::text`] for
+//! The generated type has a `Display` implementation that prints the Rust value. Use [`Error::message`] for
 //! a message that a person reads.
 
 use std::io;
@@ -66,10 +66,10 @@ impl Error {
 
     /// Returns the error as a sentence for a person.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn message(&self) -> String {
         match self {
             Self::InvalidConfig(fields) => {
-                let mistakes: Vec<String> = fields.iter().map(field_text).collect();
+                let mistakes: Vec<String> = fields.iter().map(field_message).collect();
                 format!("the configuration is wrong: {}", mistakes.join("; "))
             }
             Self::NotFound(what) | Self::Conflict(what) | Self::Unsupported(what) | Self::Other(what) => {
@@ -93,7 +93,7 @@ impl Error {
     }
 }
 
-fn field_text(field: &FieldError) -> String {
+fn field_message(field: &FieldError) -> String {
     match &field.hint {
         Some(hint) => format!("`{}`: {} ({hint})", field.path, field.problem),
         None => format!("`{}`: {}", field.path, field.problem),
@@ -106,7 +106,7 @@ struct Carried(Error);
 
 impl std::fmt::Display for Carried {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0.text())
+        formatter.write_str(&self.0.message())
     }
 }
 
@@ -131,11 +131,11 @@ pub fn from_io(error: io::Error, doing: &str) -> Error {
 
 /// Returns the error for a response with an unexpected shape. `doing` names the request.
 #[must_use]
-pub fn malformed(doing: &str, problem: &str) -> Error {
+pub fn malformed_response(doing: &str, problem: &str) -> Error {
     // The problem quotes field names of the response, which can have any length.
-    const LONGEST: usize = 500;
+    const MAX_CHARS: usize = 500;
 
-    let (problem, more) = match problem.char_indices().nth(LONGEST) {
+    let (problem, more) = match problem.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => (&problem[..end], "…"),
         None => (problem, ""),
     };
@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn malformed_response_errors_truncate_long_field_names() {
         let name = "ü".repeat(10_000);
-        let answer = parse(format!("{{\"m\": {{\"{name}\": 1}}}}").as_bytes()).unwrap();
-        let problem = Fields::of(&answer).unwrap().texts("m").unwrap_err();
-        let text = malformed("GET http://head/api/version: invalid response", &problem).text();
+        let response = parse(format!("{{\"m\": {{\"{name}\": 1}}}}").as_bytes()).unwrap();
+        let problem = Fields::from_value(&response).unwrap().string_map("m").unwrap_err();
+        let text = malformed_response("GET http://head/api/version: invalid response", &problem).message();
         assert!(text.contains("GET http://head") && text.contains("`m.ü"), "{text}");
         assert!(text.len() < 2_000, "{} bytes", text.len());
     }

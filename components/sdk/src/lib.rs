@@ -5,7 +5,7 @@
 //! - [`http`]: blocking HTTP over `wasi:http`, concurrent requests, streamed bodies.
 //! - [`json`]: one JSON parser and one JSON writer.
 //! - [`retry`]: retry policy, based on typed errors.
-//! - [`clock`], [`random`], [`settings`], [`sink`]: the other host imports, behind traits where
+//! - [`clock`], [`progress`], [`random`], [`settings`]: the other host imports, behind traits where
 //!   tests need a double.
 //! - [`log`]: log macros over `wasi:logging`.
 //! - [`testing`]: test doubles for native tests.
@@ -16,10 +16,10 @@ pub mod error;
 pub mod http;
 pub mod json;
 pub mod log;
+pub mod progress;
 pub mod random;
 pub mod retry;
 pub mod settings;
-pub mod sink;
 pub mod testing;
 
 pub use bindings::export_run_backend;

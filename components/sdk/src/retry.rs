@@ -13,40 +13,40 @@ pub struct Policy {
     /// The wait before the second attempt, in milliseconds. Each later wait is twice as long.
     pub first_wait_ms: u64,
     /// The upper bound of a wait, in milliseconds.
-    pub longest_wait_ms: u64,
+    pub max_wait_ms: u64,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { attempts: 4, first_wait_ms: 200, longest_wait_ms: 3_000 }
+        Self { attempts: 4, first_wait_ms: 200, max_wait_ms: 3_000 }
     }
 }
 
 impl Policy {
     /// One attempt, without a retry.
-    pub const ONCE: Self = Self { attempts: 1, first_wait_ms: 0, longest_wait_ms: 0 };
+    pub const ONCE: Self = Self { attempts: 1, first_wait_ms: 0, max_wait_ms: 0 };
 
     /// Returns the milliseconds to wait after a failed attempt (the first is number 1).
     ///
     /// `None` means that it was the last attempt or that the error is permanent.
     #[must_use]
-    pub fn wait_after(&self, attempt: u32, error: &Error) -> Option<u64> {
+    pub fn backoff_after(&self, attempt: u32, error: &Error) -> Option<u64> {
         if attempt >= self.attempts || !error.is_transient() {
             return None;
         }
         let doublings = attempt.saturating_sub(1).min(32);
-        let backoff = self.first_wait_ms.saturating_mul(1 << doublings).min(self.longest_wait_ms);
+        let backoff = self.first_wait_ms.saturating_mul(1 << doublings).min(self.max_wait_ms);
         Some(match error {
             // Honor the service's retry-after up to the longest wait.
             Error::Unavailable(hint) => {
-                hint.after_ms.map_or(backoff, |after| after.min(self.longest_wait_ms).max(backoff))
+                hint.after_ms.map_or(backoff, |after| after.min(self.max_wait_ms).max(backoff))
             }
             _ => backoff,
         })
     }
 
     /// Runs an operation until it succeeds, fails permanently, or the attempts are used up.
-    pub fn run<T>(
+    pub fn retry<T>(
         &self,
         clock: &impl Clock,
         mut operation: impl FnMut() -> Result<T, Error>,
@@ -63,8 +63,8 @@ impl Policy {
 
     /// Waits before the next attempt, or returns the error if there is none.
     fn pause(&self, clock: &dyn Clock, attempt: u32, error: Error) -> Result<(), Error> {
-        let Some(wait) = self.wait_after(attempt, &error) else { return Err(error) };
-        crate::debug!("attempt {attempt} failed: {}; retrying in {wait} ms", error.text());
+        let Some(wait) = self.backoff_after(attempt, &error) else { return Err(error) };
+        crate::debug!("attempt {attempt} failed: {}; retrying in {wait} ms", error.message());
         clock.sleep_ms(wait);
         Ok(())
     }
@@ -79,7 +79,7 @@ mod tests {
     fn run_failing(policy: Policy, error: &Error) -> (u32, u64) {
         let clock = VirtualClock::default();
         let mut count = 0;
-        let result: Result<(), Error> = policy.run(&clock, || {
+        let result: Result<(), Error> = policy.retry(&clock, || {
             count += 1;
             Err(error.clone())
         });
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn only_transient_errors_are_retried_with_doubling_waits_up_to_the_longest() {
-        let policy = Policy { attempts: 5, first_wait_ms: 100, longest_wait_ms: 300 };
+        let policy = Policy { attempts: 5, first_wait_ms: 100, max_wait_ms: 300 };
         assert_eq!(run_failing(policy, &Error::unavailable("gone", true)), (5, 100 + 200 + 300 + 300));
         assert_eq!(run_failing(policy, &Error::backend(503, "Busy", "")), (5, 900));
         assert_eq!(run_failing(policy, &Error::backend(400, "Bad", "")), (1, 0));

@@ -10,8 +10,8 @@ use crate::{
     Error,
     clock::Clock,
     error,
-    http::{Body, BodyWriter, Http, Request, Response, Source},
-    sink::{Channel, Level, Listener},
+    http::{Body, BodySource, BodyWriter, Http, Request, Response},
+    progress::{Channel, Level, ProgressListener},
 };
 
 /// A clock that advances only when a caller sleeps.
@@ -37,18 +37,18 @@ impl Clock for VirtualClock {
     }
 }
 
-/// What a [`ScriptedHttp`] does with a request.
+/// The response of a [`ScriptedHttp`] to a request.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub enum ScriptedResponse {
     /// Returns a response.
-    Answer {
+    Complete {
         /// The HTTP status.
         status: u16,
         /// The body, in the chunks in which it arrives.
         chunks: Vec<Vec<u8>>,
     },
     /// Returns a response whose body fails after the chunks.
-    Break {
+    Broken {
         /// The HTTP status.
         status: u16,
         /// The chunks that arrive before the failure.
@@ -57,39 +57,39 @@ pub enum Act {
         error: Error,
     },
     /// Returns an error without a response.
-    Fault(Error),
+    Error(Error),
 }
 
-impl Act {
+impl ScriptedResponse {
     /// Returns a response with a body of one chunk.
     #[must_use]
-    pub fn answer(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self::Answer { status, chunks: vec![body.into()] }
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::Complete { status, chunks: vec![body.into()] }
     }
 }
 
-type Rule = Box<dyn Fn(&Request) -> Option<Act>>;
+type Rule = Box<dyn Fn(&Request) -> Option<ScriptedResponse>>;
 
 /// An HTTP double that follows a script and records the requests.
 ///
-/// A rule that returns an act takes precedence over the script.
+/// A rule that returns a response takes precedence over the script.
 #[derive(Default)]
 pub struct ScriptedHttp {
-    script: RefCell<VecDeque<Act>>,
+    script: RefCell<VecDeque<ScriptedResponse>>,
     rule: Option<Rule>,
     requests: RefCell<Vec<Request>>,
 }
 
 impl ScriptedHttp {
-    /// Creates a double that performs these acts in order.
+    /// Creates a double that returns these responses in order.
     #[must_use]
-    pub fn new(script: impl IntoIterator<Item = Act>) -> Self {
+    pub fn new(script: impl IntoIterator<Item = ScriptedResponse>) -> Self {
         Self { script: RefCell::new(script.into_iter().collect()), ..Self::default() }
     }
 
-    /// Creates a double that chooses the act from the request.
+    /// Creates a double that chooses the response from the request.
     #[must_use]
-    pub fn deciding(rule: impl Fn(&Request) -> Option<Act> + 'static) -> Self {
+    pub fn with_rule(rule: impl Fn(&Request) -> Option<ScriptedResponse> + 'static) -> Self {
         Self { rule: Some(Box::new(rule)), ..Self::default() }
     }
 
@@ -99,16 +99,16 @@ impl ScriptedHttp {
         self.requests.borrow().clone()
     }
 
-    fn act(&self, request: Request) -> Result<Response, Error> {
+    fn respond(&self, request: Request) -> Result<Response, Error> {
         let decided = self.rule.as_ref().and_then(|rule| rule(&request));
-        let act = decided.or_else(|| self.script.borrow_mut().pop_front());
+        let response = decided.or_else(|| self.script.borrow_mut().pop_front());
         let label = request.label();
         self.requests.borrow_mut().push(request);
-        let (status, chunks, error) = match act {
-            None => return Err(Error::Other(format!("the test's script has no act for {label}"))),
-            Some(Act::Fault(error)) => return Err(error),
-            Some(Act::Answer { status, chunks }) => (status, chunks, None),
-            Some(Act::Break { status, chunks, error }) => (status, chunks, Some(error)),
+        let (status, chunks, error) = match response {
+            None => return Err(Error::Other(format!("the test's script has no response for {label}"))),
+            Some(ScriptedResponse::Error(error)) => return Err(error),
+            Some(ScriptedResponse::Complete { status, chunks }) => (status, chunks, None),
+            Some(ScriptedResponse::Broken { status, chunks, error }) => (status, chunks, Some(error)),
         };
         let source = Pieces { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect(), error };
         Ok(Response { status, headers: Vec::new(), body: Body::new(source) })
@@ -117,17 +117,17 @@ impl ScriptedHttp {
 
 impl Http for ScriptedHttp {
     fn send(&self, request: Request) -> Result<Response, Error> {
-        self.act(request)
+        self.respond(request)
     }
 
     fn upload(&self, mut request: Request, write: &mut BodyWriter<'_>) -> Result<Response, Error> {
         request.body.clear();
         write(&mut request.body)?;
-        self.act(request)
+        self.respond(request)
     }
 
     fn send_all(&self, requests: Vec<Request>) -> Vec<Result<Response, Error>> {
-        requests.into_iter().map(|request| self.act(request)).collect()
+        requests.into_iter().map(|request| self.respond(request)).collect()
     }
 }
 
@@ -150,7 +150,7 @@ impl Read for Pieces {
     }
 }
 
-impl Source for Pieces {}
+impl BodySource for Pieces {}
 
 /// A progress listener that records everything.
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ pub struct RecordingListener {
     pub cancelled: Cell<bool>,
 }
 
-impl Listener for RecordingListener {
+impl ProgressListener for RecordingListener {
     fn progress(&self, message: &str) {
         self.progress.borrow_mut().push(message.to_owned());
     }

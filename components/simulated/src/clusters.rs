@@ -1,10 +1,12 @@
 //! Simulated clusters: they have names, holders and a start time, but no processes.
+//!
+//! The options are those of the backend `kuberay`. `failure_tolerance_seconds` and both `ttl_seconds` have no
+//! effect: only injected faults make a cluster fail, and neither clusters nor holders expire.
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{Error, clock::Clock, json, random, sink::Listener};
-use dagster_ray_submission::options::reader::{self, Reader};
-use schemars::JsonSchema;
+use dagster_ray_sdk::{Error, clock::Clock, json, progress::ProgressListener, random};
+use dagster_ray_submission::options::{cluster::ClusterOptions, reader};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -13,15 +15,16 @@ use crate::{
         ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, EndpointSet, Expiry, Query,
     },
     faults::Fault,
-    head, kept,
-    keys::Keys,
+    head,
+    keys::KeyValueStore,
     machine::Machine,
+    records,
     simulation::Simulation,
 };
 
-const BELOW: &str = "cluster/";
+const PREFIX: &str = "cluster/";
 const NAMESPACE: &str = "simulated";
-const LOOK_MS: u64 = 1_000;
+const POLL_INTERVAL_MS: u64 = 1_000;
 /// The host in the endpoints of a cluster. Nothing listens there.
 const HOST: &str = "ray.simulated";
 
@@ -41,118 +44,27 @@ struct Record {
     document: Value,
 }
 
-/// The options of a cluster, with the names of the backend `kuberay`.
-#[derive(Debug, Default, JsonSchema)]
-#[schemars(deny_unknown_fields, default)]
-struct Options {
-    /// The namespace that the cluster reports, unless the manifest names one.
-    namespace: Option<String>,
-    /// The RayCluster manifest. Its metadata is used; its spec is only reported back.
-    ray_cluster: Option<Map<String, Value>>,
-    /// A RayJob manifest instead of a RayCluster.
-    ray_job: Option<Map<String, Value>>,
-    /// How the cluster is shared. `null` makes a dedicated cluster.
-    sharing: Option<Sharing>,
-    /// Ignored: in a simulation, only injected faults make a cluster fail.
-    #[schemars(rename = "failure_tolerance_seconds")]
-    _failure_tolerance_seconds: f64,
-    /// Ignored: in a simulation, clusters do not expire.
-    #[schemars(rename = "ttl_seconds")]
-    _ttl_seconds: Option<u64>,
-}
-
-/// How a cluster is shared.
-#[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, default)]
-struct Sharing {
-    /// The labels that a cluster must have to be joined. A new cluster gets these labels.
-    match_labels: BTreeMap<String, String>,
-    /// Ignored: in a simulation, holders do not expire.
-    #[schemars(rename = "ttl_seconds")]
-    _ttl_seconds: u64,
-    /// Whether the cluster is deleted when its last holder releases it.
-    delete_when_released: bool,
-}
-
-impl Default for Sharing {
-    fn default() -> Self {
-        Self { match_labels: BTreeMap::new(), _ttl_seconds: 0, delete_when_released: true }
-    }
-}
-
-const SHARING_KEYS: [&str; 3] = ["match_labels", "ttl_seconds", "delete_when_released"];
-const KEYS: [&str; 6] =
-    ["namespace", "ray_cluster", "ray_job", "sharing", "failure_tolerance_seconds", "ttl_seconds"];
-const SECONDS: &str = "write a number of seconds, such as 1800";
-
-impl Options {
-    fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
-        let mut options = Self::default();
-        let manifest = "write an object with `metadata` and `spec`";
-        for (key, value) in fields {
-            let path = format!("{prefix}{key}");
-            match key.as_str() {
-                _ if value.is_null() && KEYS.contains(&key.as_str()) => {}
-                "namespace" => options.namespace = reader.text(&path, value),
-                "ray_cluster" => options.ray_cluster = reader.object(&path, value, manifest).cloned(),
-                "ray_job" => options.ray_job = reader.object(&path, value, manifest).cloned(),
-                "sharing" => options.sharing = Some(Sharing::read(&path, value, reader)),
-                "failure_tolerance_seconds" => {
-                    options._failure_tolerance_seconds = reader.quantity(&path, value).unwrap_or_default();
-                }
-                "ttl_seconds" => options._ttl_seconds = reader.whole(&path, value, SECONDS),
-                _ => reader.unknown(&path, &KEYS),
-            }
-        }
-        options
-    }
-}
-
-impl Sharing {
-    fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
-        let mut sharing = Self::default();
-        let hint = "write an object; {} uses every default";
-        for (key, value) in reader.object(path, value, hint).into_iter().flatten() {
-            let path = format!("{path}.{key}");
-            match key.as_str() {
-                "match_labels" => sharing.match_labels = reader.texts(&path, value),
-                "ttl_seconds" => {
-                    sharing._ttl_seconds = reader.whole(&path, value, SECONDS).unwrap_or_default();
-                }
-                "delete_when_released" => {
-                    sharing.delete_when_released = reader.flag(&path, value).unwrap_or_default();
-                }
-                _ => reader.unknown(&path, &SHARING_KEYS),
-            }
-        }
-        sharing
-    }
-}
-
-/// The JSON schema of the options of a cluster. A test generates it.
-pub const SCHEMA: &str = include_str!("../schemas/cluster.json");
-
 /// Implements the contract's interface `cluster`.
 pub struct Clusters<K, M>(Simulation<K, M>);
 
-impl<K: Keys, M: Machine> Clusters<K, M> {
+impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
     /// Creates the access to the clusters of a simulation.
     pub const fn new(simulation: Simulation<K, M>) -> Self {
         Self(simulation)
     }
 
     fn read(&self, name: &str) -> Result<Option<Record>, Error> {
-        let Some(bytes) = self.0.keys().get(&format!("{BELOW}{name}"))? else { return Ok(None) };
-        kept::read(&bytes).map(Some).map_err(|problem| {
+        let Some(bytes) = self.0.keys().get(&format!("{PREFIX}{name}"))? else { return Ok(None) };
+        records::read(&bytes).map(Some).map_err(|problem| {
             Error::Other(format!("the stored state of the cluster {name} is invalid: {problem}"))
         })
     }
 
     fn write(&self, name: &str, record: &Record) -> Result<(), Error> {
-        let document = kept::write(record).map_err(|error| {
+        let document = records::write(record).map_err(|error| {
             Error::Other(format!("the state of the cluster {name} cannot be stored: {error}"))
         })?;
-        self.0.keys().set(&format!("{BELOW}{name}"), document.as_bytes())
+        self.0.keys().set(&format!("{PREFIX}{name}"), document.as_bytes())
     }
 
     fn known(&self, cluster: &ClusterRef) -> Result<Record, Error> {
@@ -162,8 +74,8 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
 
     fn all(&self) -> Result<Vec<(String, Record)>, Error> {
         let mut found = Vec::new();
-        for key in self.0.keys().below(BELOW)? {
-            let name = key.strip_prefix(BELOW).unwrap_or(&key).to_owned();
+        for key in self.0.keys().keys_with_prefix(PREFIX)? {
+            let name = key.strip_prefix(PREFIX).unwrap_or(&key).to_owned();
             if let Some(record) = self.read(&name)? {
                 found.push((name, record));
             }
@@ -173,7 +85,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
 
     /// Creates a cluster, or joins a shared one.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
-        let options = reader::document(&spec.options, Options::read)?;
+        let options = reader::read_document(&spec.options, ClusterOptions::read)?;
         let shared = options.sharing.is_some();
         let sharing = options.sharing.unwrap_or_default();
         for (name, mut record) in self.all()? {
@@ -219,7 +131,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
     fn ready_at(&self, now: u64) -> Result<Option<u64>, Error> {
         for (index, fault) in self.0.faults() {
             if let Fault::ClusterStarts { seconds, .. } = fault
-                && self.0.strikes(index, fault)?
+                && self.0.consume_fault(index, fault)?
             {
                 return Ok(seconds.map(|seconds| now.saturating_add((seconds.max(0.0) * 1_000.0) as u64)));
             }
@@ -232,7 +144,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
         &self,
         cluster: &ClusterRef,
         timeout_ms: u64,
-        listener: &impl Listener,
+        listener: &impl ProgressListener,
     ) -> Result<EndpointSet, Error> {
         let started = self.0.now_ms();
         loop {
@@ -252,7 +164,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
                 ));
                 return Err(Error::Timeout(timeout_ms));
             }
-            self.0.sleep_ms(LOOK_MS);
+            self.0.sleep_ms(POLL_INTERVAL_MS);
         }
     }
 
@@ -311,7 +223,7 @@ impl<K: Keys, M: Machine> Clusters<K, M> {
     /// Deletes a cluster. Returns whether it existed.
     pub fn delete(&self, cluster: &ClusterRef) -> Result<bool, Error> {
         let there = self.read(&cluster.name)?.is_some();
-        self.0.keys().delete(&format!("{BELOW}{}", cluster.name))?;
+        self.0.keys().delete(&format!("{PREFIX}{}", cluster.name))?;
         Ok(there)
     }
 
@@ -377,19 +289,5 @@ fn merge(document: &mut Value, patch: &Value) {
                 merge(fields.entry(key.clone()).or_insert(Value::Null), change);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use dagster_ray_sdk::testing::assert_generated;
-    use dagster_ray_submission::options::generate_schema;
-
-    use super::*;
-
-    #[test]
-    fn schema_is_up_to_date() {
-        let schema = generate_schema::<Options>().to_string();
-        assert_generated(env!("CARGO_MANIFEST_DIR"), "schemas/cluster.json", &schema);
     }
 }

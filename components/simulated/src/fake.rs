@@ -8,14 +8,14 @@ use std::{
 use dagster_ray_sdk::Error;
 
 use crate::{
-    keys::Keys,
+    keys::KeyValueStore,
     machine::{Launch, Machine},
 };
 
 #[derive(Default)]
-pub(crate) struct MemoryKeys(RefCell<BTreeMap<String, Vec<u8>>>);
+pub(crate) struct MemoryStore(RefCell<BTreeMap<String, Vec<u8>>>);
 
-impl Keys for MemoryKeys {
+impl KeyValueStore for MemoryStore {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.0.borrow().get(key).cloned())
     }
@@ -30,7 +30,7 @@ impl Keys for MemoryKeys {
         Ok(())
     }
 
-    fn below(&self, prefix: &str) -> Result<Vec<String>, Error> {
+    fn keys_with_prefix(&self, prefix: &str) -> Result<Vec<String>, Error> {
         Ok(self.0.borrow().keys().filter(|key| key.starts_with(prefix)).cloned().collect())
     }
 

@@ -9,14 +9,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::keys::Keys;
+use crate::keys::KeyValueStore;
 
 /// The name of the setting, and of the bucket's key for faults that are added during a simulation.
 pub const FAULTS: &str = "faults";
 
 /// Selects the Ray jobs that a fault applies to. Without any field, it selects all jobs.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'a> {
+pub struct FaultSelector<'a> {
     /// A step key, or the name of an op.
     pub step: Option<&'a str>,
     /// The name of a Dagster job; selects the run workers of its runs.
@@ -105,18 +105,18 @@ fn one() -> u64 {
 impl Fault {
     /// Returns the selector of the jobs that the fault applies to.
     #[must_use]
-    pub fn about(&self) -> About<'_> {
-        let none = About { step: None, run: None, script: None };
+    pub fn selector(&self) -> FaultSelector<'_> {
+        let none = FaultSelector { step: None, run: None, script: None };
         match self {
             Self::OutOfMemory { step, run, script, .. }
             | Self::Pending { step, run, script, .. }
             | Self::AnswerLost { step, run, script, .. } => {
-                About { step: step.as_deref(), run: run.as_deref(), script: script.as_deref() }
+                FaultSelector { step: step.as_deref(), run: run.as_deref(), script: script.as_deref() }
             }
             Self::HeadOutOfMemory { step } | Self::Unavailable { step, .. } => {
-                About { step: step.as_deref(), ..none }
+                FaultSelector { step: step.as_deref(), ..none }
             }
-            Self::LogCut { script, .. } => About { script: script.as_deref(), ..none },
+            Self::LogCut { script, .. } => FaultSelector { script: script.as_deref(), ..none },
             Self::ClusterStarts { .. } => none,
         }
     }
@@ -142,7 +142,7 @@ pub const SCHEMA: &str = include_str!("../schemas/faults.json");
 ///
 /// # Errors
 /// Faults are invalid. The error lists every mistake with its path.
-pub fn all(settings: &impl Settings, keys: &impl Keys) -> Result<Vec<Fault>, Error> {
+pub fn all(settings: &impl Settings, keys: &impl KeyValueStore) -> Result<Vec<Fault>, Error> {
     let mut faults = read(&settings.get(FAULTS)?.unwrap_or_default())?;
     let added = keys.get(FAULTS)?.unwrap_or_default();
     faults.extend(read(&String::from_utf8_lossy(&added))?);
@@ -153,7 +153,7 @@ pub fn all(settings: &impl Settings, keys: &impl Keys) -> Result<Vec<Fault>, Err
 ///
 /// # Errors
 /// As [`all`].
-pub fn of_host(keys: &impl Keys) -> Result<Vec<Fault>, Error> {
+pub fn from_host(keys: &impl KeyValueStore) -> Result<Vec<Fault>, Error> {
     all(&WasiSettings, keys)
 }
 
@@ -191,9 +191,9 @@ fn mistake(at: &str, entry: &Value, error: &serde_json::Error) -> FieldError {
         let text = hint(r#"write the name of a fault, such as "pending""#);
         return wrong(format!("{at}.fault"), "is missing".to_owned(), text);
     }
-    let without = |left_out: &str| {
+    let without = |skipped: &str| {
         let rest: Map<String, Value> =
-            fields.iter().filter(|(key, _)| *key != left_out).map(|(k, v)| (k.clone(), v.clone())).collect();
+            fields.iter().filter(|(key, _)| *key != skipped).map(|(k, v)| (k.clone(), v.clone())).collect();
         serde_json::from_value::<Fault>(rest.into())
     };
     // A field is invalid if the fault is valid without it, or if then only that field is missing.

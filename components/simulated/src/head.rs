@@ -7,30 +7,30 @@ use dagster_ray_sdk::{
 };
 use serde_json::{Value, json};
 
-use crate::{faults::Fault, keys::Keys, log::Log, machine::Machine, simulation::Simulation};
+use crate::{faults::Fault, keys::KeyValueStore, log::Log, machine::Machine, simulation::Simulation};
 
 /// The address of the head. This component handles the requests itself; nothing listens there.
 pub const ADDRESS: &str = "http://ray.simulated:8265";
 /// Envoy's response body while the head behind it restarts.
-const AWAY: &str = "no healthy upstream";
+const UNAVAILABLE_BODY: &str = "no healthy upstream";
 
-fn answer(status: u16, body: impl Into<Vec<u8>>) -> Response {
+fn response(status: u16, body: impl Into<Vec<u8>>) -> Response {
     Response { status, headers: Vec::new(), body: Body::from(body.into()) }
 }
 
 fn document(document: &Value) -> Response {
-    answer(200, json::text(document))
+    response(200, json::text(document))
 }
 
 /// Returns the 404 of Ray's `dashboard/modules/job/job_head.py`.
 fn missing(id: &str) -> Response {
-    answer(404, format!("Job {id} does not exist"))
+    response(404, format!("Job {id} does not exist"))
 }
 
 /// Returns the head's response when its agent rejects a submission id that is taken: `submit_job` and
 /// `_raise_error` in `job_head.py`, with the `ValueError` of `job_manager.py`.
 fn taken(id: &str) -> Response {
-    answer(
+    response(
         500,
         format!(
             "Traceback (most recent call last):\nRuntimeError: Request failed with status code 400: Traceback (most \
@@ -40,11 +40,11 @@ fn taken(id: &str) -> Response {
     )
 }
 
-impl<K: Keys + 'static, M: Machine + 'static> Simulation<K, M> {
+impl<K: KeyValueStore + 'static, M: Machine + 'static> Simulation<K, M> {
     fn serve(&self, request: &Request) -> Result<Response, Error> {
-        self.strike_head()?;
-        if self.is_away()? {
-            return Ok(answer(503, AWAY));
+        self.apply_head_fault()?;
+        if self.is_unavailable()? {
+            return Ok(response(503, UNAVAILABLE_BODY));
         }
         let path = request.url.strip_prefix(ADDRESS).unwrap_or(&request.url);
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -57,21 +57,21 @@ impl<K: Keys + 'static, M: Machine + 'static> Simulation<K, M> {
             (Method::Get, ["api", "jobs"]) => {
                 let mut jobs = Vec::new();
                 for (id, _) in self.records()? {
-                    jobs.extend(self.look(&id)?.map(|job| job.details(&id)));
+                    jobs.extend(self.refresh(&id)?.map(|job| job.details(&id)));
                 }
                 Ok(document(&jobs.into()))
             }
             (Method::Post, ["api", "jobs"]) => self.submit(request),
             (Method::Get, ["api", "jobs", id]) => {
-                Ok(self.look(id)?.map_or_else(|| missing(id), |job| document(&job.details(id))))
+                Ok(self.refresh(id)?.map_or_else(|| missing(id), |job| document(&job.details(id))))
             }
-            (Method::Post, ["api", "jobs", id, "stop"]) => match self.look(id)? {
-                Some(job) => Ok(document(&json!({"stopped": self.stop(id, &job)?}))),
+            (Method::Post, ["api", "jobs", id, "stop"]) => match self.refresh(id)? {
+                Some(job) => Ok(document(&json!({"stopped": self.stop(&job)?}))),
                 None => Ok(missing(id)),
             },
             (Method::Delete, ["api", "jobs", id]) => self.delete(id),
-            (Method::Get, ["api", "jobs", id, "logs"]) => match self.look(id)? {
-                Some(_) => Ok(document(&json!({"logs": self.whole_output(id)?}))),
+            (Method::Get, ["api", "jobs", id, "logs"]) => match self.refresh(id)? {
+                Some(job) => Ok(document(&json!({"logs": self.whole_output(&job.process)?}))),
                 None => Ok(missing(id)),
             },
             (Method::Get, ["api", "v0", "logs", how @ ("stream" | "file")]) => {
@@ -85,28 +85,28 @@ impl<K: Keys + 'static, M: Machine + 'static> Simulation<K, M> {
         let submission = json::parse(&request.body)
             .map_err(|error| Error::Other(format!("the submission is not JSON: {error}")))?;
         let id = submission["submission_id"].as_str().unwrap_or_default().to_owned();
-        if !self.take(&id, submission.clone())? {
+        if !self.submit_job(&id, submission.clone())? {
             return Ok(taken(&id));
         }
-        if self.struck(&submission, |fault| matches!(fault, Fault::AnswerLost { .. }))? {
+        if self.fault_applies(&submission, |fault| matches!(fault, Fault::AnswerLost { .. }))? {
             return Err(Error::unavailable(format!("{}: the connection broke", request.label()), true));
         }
         Ok(document(&json!({"job_id": id, "submission_id": id})))
     }
 
     fn delete(&self, id: &str) -> Result<Response, Error> {
-        let Some(job) = self.look(id)? else { return Ok(missing(id)) };
+        let Some(job) = self.refresh(id)? else { return Ok(missing(id)) };
         let ended = job.details(id)["end_time"].is_number();
         if ended {
-            self.forget(id)?;
+            self.delete_job(id)?;
         }
         Ok(document(&json!({"deleted": ended})))
     }
 
-    fn whole_output(&self, id: &str) -> Result<String, Error> {
+    fn whole_output(&self, process: &str) -> Result<String, Error> {
         let mut all = Vec::new();
         loop {
-            let piece = self.machine().output(id, all.len() as u64)?;
+            let piece = self.machine().output(process, all.len() as u64)?;
             if piece.is_empty() {
                 return Ok(String::from_utf8_lossy(&all).into_owned());
             }
@@ -115,28 +115,28 @@ impl<K: Keys + 'static, M: Machine + 'static> Simulation<K, M> {
     }
 
     fn log(&self, request: &Request, id: &str, stream: bool) -> Result<Response, Error> {
-        let Some(job) = self.look(id)? else {
+        let Some(job) = self.refresh(id)? else {
             // The text is from Ray's `dashboard/modules/state/state_head.py` and `log_manager.py`.
             let text = format!("Cannot find matching node_id for a given node ip. Submission ID: {id}");
-            return Ok(answer(500, text));
+            return Ok(response(500, text));
         };
         let mut lines = None;
         for (index, fault) in self.faults() {
             if let Fault::LogCut { lines: after, .. } = fault
                 && stream
-                && crate::simulation::concerns(fault.about(), &job.submission)
-                && self.strikes(index, fault)?
+                && crate::simulation::matches(fault.selector(), &job.submission)
+                && self.consume_fault(index, fault)?
             {
                 lines = Some(*after);
                 break;
             }
         }
-        let log = Log::new(self.clone(), id, request.label(), lines);
+        let log = Log::new(self.clone(), id, job.process, request.label(), lines);
         Ok(Response { status: 200, headers: Vec::new(), body: Body::new(log) })
     }
 }
 
-impl<K: Keys + 'static, M: Machine + 'static> Http for Simulation<K, M> {
+impl<K: KeyValueStore + 'static, M: Machine + 'static> Http for Simulation<K, M> {
     fn send(&self, request: Request) -> Result<Response, Error> {
         self.serve(&request)
     }

@@ -4,15 +4,15 @@
 //! another source is named.
 
 use dagster_ray_sdk::{Error, clock::Clock, warn};
-use dagster_ray_submission::withdrawal;
+use dagster_ray_submission::kill_pending;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
     faults::Fault,
-    kept,
-    keys::Keys,
+    keys::KeyValueStore,
     machine::{Launch, Machine},
+    records,
     simulation::Simulation,
 };
 
@@ -30,7 +30,7 @@ const QUOTED_CHARS: usize = 20_000;
 const HEAD_OUT_OF_MEMORY: &str = "Job supervisor actor died: The actor died unexpectedly before finishing this \
     task.\n\tclass_name: JobSupervisor\nThe actor is dead because its worker process has died. Worker exit type: \
     NODE_OUT_OF_MEMORY Worker exit detail: Task was killed due to the node running low on memory.";
-const WITHDRAWN: &str = "Job supervisor actor died: The actor died unexpectedly before finishing this \
+const KILLED_BY_RAY_KILL: &str = "Job supervisor actor died: The actor died unexpectedly before finishing this \
     task.\n\tclass_name: JobSupervisor\nThe actor is dead because it was killed by `ray.kill`.";
 /// The fields of a runtime environment that are supported or can be ignored without a warning.
 const KNOWN_ENV: [&str; 4] = ["env_vars", "working_dir", "py_modules", "excludes"];
@@ -62,6 +62,9 @@ pub enum Phase {
 pub struct Record {
     /// The body of the submission.
     pub submission: Value,
+    /// The name of the job's process, of its files and of the keys with its requests. It differs between
+    /// jobs with the same id, so that a job does not inherit the end of a deleted one.
+    pub process: String,
     /// The time of the submission on the simulation's clock, in milliseconds since the Unix epoch.
     pub submitted_ms: u64,
     /// The current phase.
@@ -70,23 +73,23 @@ pub struct Record {
 
 impl Record {
     /// The key prefix of all jobs.
-    pub const BELOW: &str = "job/";
+    pub const PREFIX: &str = "job/";
 
     /// Reads the record of a job.
     ///
     /// # Errors
     /// The bucket cannot be read, or the value is not such a record.
-    pub fn read(keys: &impl Keys, id: &str) -> Result<Option<Self>, Error> {
-        let Some(bytes) = keys.get(&format!("{}{id}", Self::BELOW))? else { return Ok(None) };
-        kept::read(&bytes).map(Some).map_err(|problem| {
+    pub fn read(keys: &impl KeyValueStore, id: &str) -> Result<Option<Self>, Error> {
+        let Some(bytes) = keys.get(&format!("{}{id}", Self::PREFIX))? else { return Ok(None) };
+        records::read(&bytes).map(Some).map_err(|problem| {
             Error::Other(format!("the stored state of the job {id} is invalid: {problem}"))
         })
     }
 
-    fn write(&self, keys: &impl Keys, id: &str) -> Result<(), Error> {
-        let document = kept::write(self)
+    fn write(&self, keys: &impl KeyValueStore, id: &str) -> Result<(), Error> {
+        let document = records::write(self)
             .map_err(|error| Error::Other(format!("the state of the job {id} cannot be stored: {error}")))?;
-        keys.set(&format!("{}{id}", Self::BELOW), document.as_bytes())
+        keys.set(&format!("{}{id}", Self::PREFIX), document.as_bytes())
     }
 
     /// Returns whether the job was started and its end is not recorded.
@@ -99,7 +102,7 @@ impl Record {
     #[must_use]
     pub fn details(&self, id: &str) -> Value {
         let (status, message) = match &self.phase {
-            Phase::Pending => ("PENDING", self.waits_for()),
+            Phase::Pending => ("PENDING", self.pending_message()),
             Phase::Started => ("RUNNING", "Job is currently running.".to_owned()),
             Phase::Ended(end) => (end.status.as_str(), end.message.clone()),
         };
@@ -124,7 +127,7 @@ impl Record {
         })
     }
 
-    fn waits_for(&self) -> String {
+    fn pending_message(&self) -> String {
         let asked = |key: &str| self.submission.get(key).is_some_and(|value| *value != json!(0.0));
         let mut message = "Job has not started yet.".to_owned();
         if ["num_cpus", "num_gpus", "memory", "resources"]
@@ -142,20 +145,21 @@ impl Record {
     }
 }
 
-impl<K: Keys, M: Machine> Simulation<K, M> {
+impl<K: KeyValueStore, M: Machine> Simulation<K, M> {
     /// Accepts a job and starts it. Returns `false` if its id is taken.
     ///
     /// # Errors
     /// The bucket cannot be written.
-    pub fn take(&self, id: &str, submission: Value) -> Result<bool, Error> {
-        if !self.keys().first(&format!("claim/{id}"))? {
+    pub fn submit_job(&self, id: &str, submission: Value) -> Result<bool, Error> {
+        if !self.keys().claim(&format!("claim/{id}"))? {
             return Ok(false);
         }
-        let pending = self.struck(&submission, |fault| matches!(fault, Fault::Pending { .. }))?;
+        let pending = self.fault_applies(&submission, |fault| matches!(fault, Fault::Pending { .. }))?;
         let phase = if pending { Phase::Pending } else { Phase::Started };
-        let mut record = Record { submission, submitted_ms: self.now_ms(), phase };
-        if is_withdrawal(id) {
-            self.withdraw(&record)?;
+        let process = self.new_process(id)?;
+        let mut record = Record { submission, process, submitted_ms: self.now_ms(), phase };
+        if is_kill_job(id) {
+            self.kill_pending(&record)?;
             record.phase =
                 Phase::Ended(self.end("SUCCEEDED", "Job finished successfully.".to_owned(), None, Some(0)));
             record.write(self.keys(), id)?;
@@ -166,12 +170,12 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
             return Ok(true);
         }
         let mut launch = launch(&record.submission);
-        if self.struck(&record.submission, |fault| matches!(fault, Fault::OutOfMemory { .. }))? {
+        if self.fault_applies(&record.submission, |fault| matches!(fault, Fault::OutOfMemory { .. }))? {
             KILLED.clone_into(&mut launch.entrypoint);
         }
-        if let Err(error) = self.machine().start(id, &launch) {
+        if let Err(error) = self.machine().start(&record.process, &launch) {
             let kind = "JOB_ENTRYPOINT_COMMAND_START_ERROR";
-            record.phase = Phase::Ended(self.end("FAILED", error.text(), Some(kind), None));
+            record.phase = Phase::Ended(self.end("FAILED", error.message(), Some(kind), None));
             record.write(self.keys(), id)?;
         }
         Ok(true)
@@ -181,27 +185,28 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     ///
     /// # Errors
     /// The bucket or the machine cannot be read.
-    pub fn look(&self, id: &str) -> Result<Option<Record>, Error> {
+    pub fn refresh(&self, id: &str) -> Result<Option<Record>, Error> {
         let Some(mut record) = Record::read(self.keys(), id)? else { return Ok(None) };
         if record.phase != Phase::Started {
             return Ok(Some(record));
         }
         // Check for a lost supervisor first: it may have written the exit code just before it ended.
-        let lost = self.machine().is_lost(id);
-        let code = match self.machine().exit_code(id)? {
+        let lost = self.machine().is_lost(&record.process);
+        let code = match self.machine().exit_code(&record.process)? {
             Some(code) => code,
             None if lost => SIGKILL,
             None => {
-                self.goes_on();
+                self.mark_running();
                 return Ok(Some(record));
             }
         };
-        record.phase = Phase::Ended(if self.keys().number(&stop_key(id))? > 0 {
+        record.phase = Phase::Ended(if self.keys().number(&stop_key(&record.process))? > 0 {
             self.end("STOPPED", "Job was intentionally stopped.".to_owned(), None, None)
         } else if code == 0 {
             self.end("SUCCEEDED", "Job finished successfully.".to_owned(), None, Some(0))
         } else {
-            let message = match quoted(&String::from_utf8_lossy(&self.machine().output(id, 0)?)) {
+            let message = match quoted(&String::from_utf8_lossy(&self.machine().output(&record.process, 0)?))
+            {
                 Some(tail) => format!(
                     "Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 \
                      chars):\n{tail}"
@@ -221,12 +226,12 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     ///
     /// # Errors
     /// The bucket cannot be written.
-    pub fn stop(&self, id: &str, record: &Record) -> Result<bool, Error> {
+    pub fn stop(&self, record: &Record) -> Result<bool, Error> {
         match record.phase {
             Phase::Ended(_) => return Ok(false),
             Phase::Pending => {}
             Phase::Started => {
-                self.keys().add(&stop_key(id), 1)?;
+                self.keys().add(&stop_key(&record.process), 1)?;
             }
         }
         Ok(true)
@@ -234,10 +239,12 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
 
     /// Deletes a job and frees its id.
     ///
+    /// The job's files and requests remain: its supervisor may still need a request to kill the job.
+    ///
     /// # Errors
     /// The bucket cannot be written.
-    pub fn forget(&self, id: &str) -> Result<(), Error> {
-        self.keys().delete(&format!("{}{id}", Record::BELOW))?;
+    pub fn delete_job(&self, id: &str) -> Result<(), Error> {
+        self.keys().delete(&format!("{}{id}", Record::PREFIX))?;
         self.keys().delete(&format!("claim/{id}"))
     }
 
@@ -245,20 +252,24 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     ///
     /// # Errors
     /// The bucket cannot be read or written.
-    pub fn strike_head(&self) -> Result<(), Error> {
+    pub fn apply_head_fault(&self) -> Result<(), Error> {
         for (index, fault) in self.faults() {
             if !matches!(fault, Fault::HeadOutOfMemory { .. })
                 || self.keys().number(&format!("fault/{index}/used"))? > 0
-                || !self.runs(fault.about())?
-                || !self.strikes(index, fault)?
+                || !self.runs(fault.selector())?
+                || !self.consume_fault(index, fault)?
             {
                 continue;
             }
             for (id, mut record) in self.records()? {
-                if record.runs() && self.machine().exit_code(&id)?.is_none() {
-                    self.keys().add(&format!("kill/{id}"), 1)?;
-                    let end =
-                        self.end("FAILED", HEAD_OUT_OF_MEMORY.to_owned(), Some(withdrawal::KILLED), None);
+                if record.runs() && self.machine().exit_code(&record.process)?.is_none() {
+                    self.keys().add(&format!("kill/{}", record.process), 1)?;
+                    let end = self.end(
+                        "FAILED",
+                        HEAD_OUT_OF_MEMORY.to_owned(),
+                        Some(kill_pending::SUPERVISOR_DIED),
+                        None,
+                    );
                     record.phase = Phase::Ended(end);
                     record.write(self.keys(), &id)?;
                 }
@@ -267,18 +278,29 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
         Ok(())
     }
 
-    /// Kills the pending jobs that a stop job names, as the stop job does inside a real cluster.
-    fn withdraw(&self, stop_job: &Record) -> Result<(), Error> {
-        let line = stop_job.submission["entrypoint"].as_str().unwrap_or_default();
+    /// Kills the pending jobs that a kill job names, as the kill job does inside a real cluster.
+    fn kill_pending(&self, kill_job: &Record) -> Result<(), Error> {
+        let line = kill_job.submission["entrypoint"].as_str().unwrap_or_default();
         let words = shlex::split(line).unwrap_or_default();
         for (id, mut record) in self.records()? {
             if record.phase == Phase::Pending && words.contains(&id) {
-                let end = self.end("FAILED", WITHDRAWN.to_owned(), Some(withdrawal::KILLED), None);
+                let end = self.end(
+                    "FAILED",
+                    KILLED_BY_RAY_KILL.to_owned(),
+                    Some(kill_pending::SUPERVISOR_DIED),
+                    None,
+                );
                 record.phase = Phase::Ended(end);
                 record.write(self.keys(), &id)?;
             }
         }
         Ok(())
+    }
+
+    /// Returns the name of the process of a new job: its id, with a number if the id was used before.
+    fn new_process(&self, id: &str) -> Result<String, Error> {
+        let launches = self.keys().add(&format!("launches/{id}"), 1)?;
+        Ok(if launches == 1 { id.to_owned() } else { format!("{id}~{launches}") })
     }
 
     fn end(&self, status: &str, message: String, error_type: Option<&str>, exit_code: Option<i32>) -> Ended {
@@ -287,13 +309,13 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     }
 }
 
-/// Returns whether a job is a stop job, which kills pending jobs.
-pub(crate) fn is_withdrawal(id: &str) -> bool {
+/// Returns whether a job is a kill job, which kills pending jobs.
+pub(crate) fn is_kill_job(id: &str) -> bool {
     id.starts_with("dagster-stop-")
 }
 
-fn stop_key(id: &str) -> String {
-    format!("stop/{id}")
+fn stop_key(process: &str) -> String {
+    format!("stop/{process}")
 }
 
 /// Returns the end of a job's output as Ray quotes it.

@@ -6,7 +6,7 @@ use dagster_ray_sdk::{Error, bindings::keyvalue};
 pub const BUCKET: &str = "simulation";
 
 /// A key-value bucket, behind a trait so that the rules can be tested natively.
-pub trait Keys {
+pub trait KeyValueStore {
     /// Returns the value of a key.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ pub trait Keys {
     ///
     /// # Errors
     /// The bucket cannot be read.
-    fn below(&self, prefix: &str) -> Result<Vec<String>, Error>;
+    fn keys_with_prefix(&self, prefix: &str) -> Result<Vec<String>, Error>;
 
     /// Adds to a number atomically, and returns the sum. A missing key counts as 0.
     ///
@@ -53,15 +53,15 @@ pub trait Keys {
     ///
     /// # Errors
     /// The bucket cannot be written.
-    fn first(&self, key: &str) -> Result<bool, Error> {
+    fn claim(&self, key: &str) -> Result<bool, Error> {
         Ok(self.add(key, 1)? == 1)
     }
 }
 
 /// A bucket of the host (`wasi:keyvalue/store`).
-pub struct HostKeys(keyvalue::store::Bucket);
+pub struct HostStore(keyvalue::store::Bucket);
 
-impl HostKeys {
+impl HostStore {
     /// Opens the bucket.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ fn failed(error: keyvalue::store::Error) -> Error {
     Error::Other(format!("the simulation's bucket `{BUCKET}`: {problem}"))
 }
 
-impl Keys for HostKeys {
+impl KeyValueStore for HostStore {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         self.0.get(key).map_err(failed)
     }
@@ -96,7 +96,7 @@ impl Keys for HostKeys {
         self.0.delete(key).map_err(failed)
     }
 
-    fn below(&self, prefix: &str) -> Result<Vec<String>, Error> {
+    fn keys_with_prefix(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let (mut found, mut cursor) = (Vec::new(), None);
         loop {
             let page = self.0.list_keys(cursor).map_err(failed)?;

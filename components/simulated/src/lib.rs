@@ -13,12 +13,12 @@ pub mod clusters;
 pub mod faults;
 pub mod head;
 pub mod jobs;
-mod kept;
 pub mod keys;
 mod log;
 pub mod machine;
 mod options;
 pub mod ray;
+mod records;
 pub mod simulation;
 
 #[cfg(test)]
@@ -37,12 +37,15 @@ use dagster_ray_sdk::{
     },
     settings::{Settings, WasiSettings},
 };
-use dagster_ray_submission::backend::{self, Backend};
+use dagster_ray_submission::{
+    backend::{self, Backend},
+    options::cluster::ClusterOptions,
+};
 
 use crate::{
     bindings::cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
     clusters::Clusters,
-    keys::HostKeys,
+    keys::HostStore,
     machine::HostMachine,
     ray::SimulatedRay,
     simulation::Simulation,
@@ -54,17 +57,17 @@ const DIRECTORY: &str = "simulation";
 /// The backend `simulated`.
 pub struct Simulated;
 
-type Host = Simulation<HostKeys, HostMachine>;
+type Host = Simulation<HostStore, HostMachine>;
 
 fn simulation() -> Result<Host, Error> {
     let directory = WasiSettings.required(DIRECTORY)?;
-    let keys = HostKeys::open()?;
-    let faults = faults::of_host(&keys)?;
+    let keys = HostStore::open()?;
+    let faults = faults::from_host(&keys)?;
     Ok(Simulation::new(keys, HostMachine::open(&directory)?, faults))
 }
 
 impl Backend for Simulated {
-    type Jobs = SimulatedRay<HostKeys, HostMachine>;
+    type Jobs = SimulatedRay<HostStore, HostMachine>;
     type Clock = Host;
 
     const NAME: &str = "simulated";
@@ -74,7 +77,7 @@ impl Backend for Simulated {
     const SETTINGS: &[(&str, &str)] =
         &[(DIRECTORY, "The directory of the simulation. Processes with the same directory share it.")];
 
-    fn ray() -> Result<(Self::Jobs, Self::Clock), Error> {
+    fn client() -> Result<(Self::Jobs, Self::Clock), Error> {
         let simulation = simulation()?;
         Ok((SimulatedRay::new(&simulation)?, simulation))
     }
@@ -92,15 +95,15 @@ impl Backend for Simulated {
     }
 
     fn describe() -> Description {
-        let mut card = backend::card::<Self>();
+        let mut description = backend::description::<Self>();
         let text = format!("The injected faults, as JSON with this schema: {}", faults::SCHEMA);
-        card.options.push((Role::Cluster, clusters::SCHEMA.to_owned()));
-        card.settings.push((faults::FAULTS.to_owned(), text));
-        card
+        description.options.push((Role::Cluster, ClusterOptions::SCHEMA.to_owned()));
+        description.settings.push((faults::FAULTS.to_owned(), text));
+        description
     }
 }
 
-fn host_clusters() -> Result<Clusters<HostKeys, HostMachine>, Error> {
+fn host_clusters() -> Result<Clusters<HostStore, HostMachine>, Error> {
     simulation().map(Clusters::new)
 }
 

@@ -2,17 +2,18 @@
 
 use std::io::{self, Read};
 
-use dagster_ray_sdk::{Error, error, http::Source};
+use dagster_ray_sdk::{Error, error, http::BodySource};
 
-use crate::{head, keys::Keys, machine::Machine, simulation::Simulation};
+use crate::{head, keys::KeyValueStore, machine::Machine, simulation::Simulation};
 
 /// The interval of checks for new output.
-const LOOK_MS: u64 = 20;
+const POLL_INTERVAL_MS: u64 = 20;
 
 /// The output of one job, over one connection.
 pub(crate) struct Log<K, M> {
     simulation: Simulation<K, M>,
     id: String,
+    process: String,
     label: String,
     offset: u64,
     ready: Vec<u8>,
@@ -21,14 +22,24 @@ pub(crate) struct Log<K, M> {
     at_end: bool,
 }
 
-impl<K: Keys, M: Machine> Log<K, M> {
+impl<K: KeyValueStore, M: Machine> Log<K, M> {
     pub(crate) fn new(
         simulation: Simulation<K, M>,
         id: &str,
+        process: String,
         label: String,
         lines_left: Option<u64>,
     ) -> Self {
-        Self { simulation, id: id.to_owned(), label, offset: 0, ready: Vec::new(), lines_left, at_end: false }
+        Self {
+            simulation,
+            id: id.to_owned(),
+            process,
+            label,
+            offset: 0,
+            ready: Vec::new(),
+            lines_left,
+            at_end: false,
+        }
     }
 
     /// Reads available output. It checks first whether the job has ended, so that the last lines are not
@@ -37,11 +48,12 @@ impl<K: Keys, M: Machine> Log<K, M> {
         if !self.ready.is_empty() || self.at_end {
             return Ok(());
         }
-        if self.simulation.is_away()? {
+        if self.simulation.is_unavailable()? {
             return Err(head::broken(&self.label));
         }
-        let ended = self.simulation.look(&self.id)?.is_none_or(|job| !job.runs());
-        self.ready = self.simulation.machine().output(&self.id, self.offset)?;
+        let job = self.simulation.refresh(&self.id)?.filter(|job| job.process == self.process);
+        let ended = job.is_none_or(|job| !job.runs());
+        self.ready = self.simulation.machine().output(&self.process, self.offset)?;
         self.offset += self.ready.len() as u64;
         self.at_end = self.ready.is_empty() && ended;
         Ok(())
@@ -63,8 +75,8 @@ impl<K: Keys, M: Machine> Log<K, M> {
     }
 }
 
-impl<K: Keys, M: Machine> Source for Log<K, M> {
-    fn ready_within(&mut self, ms: u64) -> bool {
+impl<K: KeyValueStore, M: Machine> BodySource for Log<K, M> {
+    fn wait_readable(&mut self, ms: u64) -> bool {
         let started = self.simulation.machine().now_ms();
         loop {
             if self.lines_left == Some(0) || self.fill().is_err() || !self.ready.is_empty() || self.at_end {
@@ -73,12 +85,12 @@ impl<K: Keys, M: Machine> Source for Log<K, M> {
             if self.simulation.machine().now_ms().saturating_sub(started) >= ms {
                 return false;
             }
-            self.simulation.machine().pause(LOOK_MS);
+            self.simulation.machine().pause(POLL_INTERVAL_MS);
         }
     }
 }
 
-impl<K: Keys, M: Machine> Read for Log<K, M> {
+impl<K: KeyValueStore, M: Machine> Read for Log<K, M> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.lines_left == Some(0) {
             return Err(error::into_io(head::broken(&self.label)));
@@ -94,7 +106,7 @@ impl<K: Keys, M: Machine> Read for Log<K, M> {
                 self.ready.drain(..count);
                 return Ok(count);
             }
-            self.simulation.machine().pause(LOOK_MS);
+            self.simulation.machine().pause(POLL_INTERVAL_MS);
         }
     }
 }

@@ -38,24 +38,24 @@ pub trait Machine {
     ///
     /// # Errors
     /// The supervisor cannot be started.
-    fn start(&self, id: &str, launch: &Launch) -> Result<(), Error>;
+    fn start(&self, process: &str, launch: &Launch) -> Result<(), Error>;
 
     /// Returns whether the supervisor of a job has ended. Only the process that started it can detect
     /// this.
-    fn is_lost(&self, id: &str) -> bool;
+    fn is_lost(&self, process: &str) -> bool;
 
     /// Returns the exit code of a job that has ended. A negative code is the number of the signal that
     /// ended it.
     ///
     /// # Errors
     /// The simulation's directory cannot be read.
-    fn exit_code(&self, id: &str) -> Result<Option<i32>, Error>;
+    fn exit_code(&self, process: &str) -> Result<Option<i32>, Error>;
 
     /// Reads output of a job from `offset`. It is empty before the job starts.
     ///
     /// # Errors
     /// The simulation's directory cannot be read.
-    fn output(&self, id: &str, offset: u64) -> Result<Vec<u8>, Error>;
+    fn output(&self, process: &str, offset: u64) -> Result<Vec<u8>, Error>;
 
     /// Sleeps for `ms` milliseconds of real time.
     fn pause(&self, ms: u64);
@@ -90,31 +90,31 @@ impl HostMachine {
 }
 
 impl Machine for HostMachine {
-    fn start(&self, id: &str, launch: &Launch) -> Result<(), Error> {
+    fn start(&self, process: &str, launch: &Launch) -> Result<(), Error> {
         let path = launch.python_path.join(":");
-        let args = [self.directory.as_str(), id, launch.directory.as_str(), &path, &launch.entrypoint];
+        let args = [self.directory.as_str(), process, launch.directory.as_str(), &path, &launch.entrypoint];
         let command = Command {
             program: SUPERVISOR.to_owned(),
             args: args.into_iter().map(str::to_owned).collect(),
             env: launch.env.clone(),
         };
-        processes::start(id, &command).map(|_| ())
+        processes::start(process, &command).map(|_| ())
     }
 
-    fn is_lost(&self, id: &str) -> bool {
-        matches!(processes::look(id), State::Ended(_))
+    fn is_lost(&self, process: &str) -> bool {
+        matches!(processes::look(process), State::Ended(_))
     }
 
-    fn exit_code(&self, id: &str) -> Result<Option<i32>, Error> {
-        let Some(bytes) = self.read(&format!("{id}.exit"), 0)? else { return Ok(None) };
+    fn exit_code(&self, process: &str) -> Result<Option<i32>, Error> {
+        let Some(bytes) = self.read(&format!("{process}.exit"), 0)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         let code = text.trim().parse();
         code.map(Some)
-            .map_err(|_| Error::Other(format!("{id}: the supervisor wrote `{text}`, not an exit code")))
+            .map_err(|_| Error::Other(format!("{process}: the supervisor wrote `{text}`, not an exit code")))
     }
 
-    fn output(&self, id: &str, offset: u64) -> Result<Vec<u8>, Error> {
-        Ok(self.read(&format!("{id}.log"), offset)?.unwrap_or_default())
+    fn output(&self, process: &str, offset: u64) -> Result<Vec<u8>, Error> {
+        Ok(self.read(&format!("{process}.log"), offset)?.unwrap_or_default())
     }
 
     fn pause(&self, ms: u64) {

@@ -9,33 +9,33 @@ use dagster_ray_sdk::{
 use dagster_ray_submission::options::TAG;
 
 /// The options of the backend `kuberay` that select where a job runs. They have no meaning here.
-const ELSEWHERE: [&str; 4] = ["namespace", "image", "ray_job", "cluster"];
+const OTHER_BACKENDS_KEYS: [&str; 4] = ["namespace", "image", "ray_job", "cluster"];
 
 /// Removes options of other backends from a run.
 pub(crate) fn run(mut run: RunSpec) -> RunSpec {
-    run.options = shared(run.options);
+    run.options = without_other_keys(run.options);
     run.tags = tags(run.tags);
     run
 }
 
 /// Removes options of other backends from a step.
 pub(crate) fn step(mut step: StepSpec) -> StepSpec {
-    step.options = shared(step.options);
+    step.options = without_other_keys(step.options);
     step.tags = tags(step.tags);
     step
 }
 
 fn tags(tags: Attributes) -> Attributes {
-    let shared = |(name, value)| if name == TAG { (name, shared(value)) } else { (name, value) };
-    tags.into_iter().map(shared).collect()
+    let clean = |(name, value)| if name == TAG { (name, without_other_keys(value)) } else { (name, value) };
+    tags.into_iter().map(clean).collect()
 }
 
 /// Removes options of other backends. A text that is not an object is returned as is, and the shared rules
 /// report it.
-fn shared(text: String) -> String {
+fn without_other_keys(text: String) -> String {
     match json::parse(text.as_bytes()) {
         Ok(Value::Object(mut fields)) => {
-            fields.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
+            fields.retain(|key, _| !OTHER_BACKENDS_KEYS.contains(&key.as_str()));
             json::text(&fields.into())
         }
         _ => text,

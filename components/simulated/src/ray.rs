@@ -2,17 +2,17 @@
 
 use dagster_ray_jobs::{
     Job, JobsClient, RayJobs, Submission, Version,
-    logs::{Follow, Followed, Next},
+    logs::{FollowAction, FollowOptions, FollowResult},
 };
 use dagster_ray_sdk::Error;
 use serde_json::Value;
 
-use crate::{head, keys::Keys, machine::Machine, simulation::Simulation};
+use crate::{head, keys::KeyValueStore, machine::Machine, simulation::Simulation};
 
 /// A Ray client whose jobs run on this machine.
 pub struct SimulatedRay<K, M>(JobsClient<Simulation<K, M>, Simulation<K, M>>);
 
-impl<K: Keys + 'static, M: Machine + 'static> SimulatedRay<K, M> {
+impl<K: KeyValueStore + 'static, M: Machine + 'static> SimulatedRay<K, M> {
     /// Creates the client of a simulation.
     ///
     /// # Errors
@@ -22,7 +22,7 @@ impl<K: Keys + 'static, M: Machine + 'static> SimulatedRay<K, M> {
     }
 }
 
-impl<K: Keys + 'static, M: Machine + 'static> RayJobs for SimulatedRay<K, M> {
+impl<K: KeyValueStore + 'static, M: Machine + 'static> RayJobs for SimulatedRay<K, M> {
     fn version(&self) -> Result<Version, Error> {
         self.0.version()
     }
@@ -58,10 +58,10 @@ impl<K: Keys + 'static, M: Machine + 'static> RayJobs for SimulatedRay<K, M> {
     fn follow_logs(
         &self,
         id: &str,
-        follow: &Follow,
-        next: &mut dyn FnMut() -> Next,
+        follow: &FollowOptions,
+        next: &mut dyn FnMut() -> FollowAction,
         deliver: &mut dyn FnMut(Vec<Vec<u8>>),
-    ) -> Result<Followed, Error> {
+    ) -> Result<FollowResult, Error> {
         self.0.follow_logs(id, follow, next, deliver)
     }
 

@@ -6,9 +6,9 @@ use dagster_ray_sdk::{Error, clock::Clock, warn};
 use serde_json::Value;
 
 use crate::{
-    faults::{About, Fault},
+    faults::{Fault, FaultSelector},
     jobs::{self, Record},
-    keys::Keys,
+    keys::KeyValueStore,
     machine::Machine,
 };
 
@@ -16,14 +16,14 @@ use crate::{
 pub const CLOCK: &str = "clock";
 /// The longest real wait for a process. Test processes are short, so a longer wait would notice their end
 /// late.
-const GLANCE_MS: u64 = 50;
+const MAX_REAL_WAIT_MS: u64 = 50;
 
 struct Inner<K, M> {
     keys: K,
     machine: M,
     faults: Vec<Fault>,
     /// Whether the caller has seen a running process since its last wait.
-    goes_on: Cell<bool>,
+    saw_running: Cell<bool>,
 }
 
 /// The simulation during one call. Clones share their state.
@@ -35,10 +35,10 @@ impl<K, M> Clone for Simulation<K, M> {
     }
 }
 
-impl<K: Keys, M: Machine> Simulation<K, M> {
+impl<K: KeyValueStore, M: Machine> Simulation<K, M> {
     /// Creates a simulation with these faults.
     pub fn new(keys: K, machine: M, faults: Vec<Fault>) -> Self {
-        Self(Rc::new(Inner { keys, machine, faults, goes_on: Cell::new(false) }))
+        Self(Rc::new(Inner { keys, machine, faults, saw_running: Cell::new(false) }))
     }
 
     /// Returns the bucket, which outlives the call.
@@ -54,8 +54,8 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     }
 
     /// Records that the caller sees a running process, so that its next wait takes real time.
-    pub fn goes_on(&self) {
-        self.0.goes_on.set(true);
+    pub fn mark_running(&self) {
+        self.0.saw_running.set(true);
     }
 
     /// Returns the faults with their indexes.
@@ -67,7 +67,7 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     ///
     /// # Errors
     /// The bucket cannot be written.
-    pub fn strikes(&self, index: usize, fault: &Fault) -> Result<bool, Error> {
+    pub fn consume_fault(&self, index: usize, fault: &Fault) -> Result<bool, Error> {
         let used = format!("fault/{index}/used");
         if self.0.keys.number(&used)? >= fault.times() {
             return Ok(false);
@@ -79,9 +79,9 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     ///
     /// # Errors
     /// The bucket cannot be written.
-    pub fn struck(&self, submission: &Value, kind: impl Fn(&Fault) -> bool) -> Result<bool, Error> {
+    pub fn fault_applies(&self, submission: &Value, kind: impl Fn(&Fault) -> bool) -> Result<bool, Error> {
         for (index, fault) in self.faults() {
-            if kind(fault) && concerns(fault.about(), submission) && self.strikes(index, fault)? {
+            if kind(fault) && matches(fault.selector(), submission) && self.consume_fault(index, fault)? {
                 return Ok(true);
             }
         }
@@ -92,13 +92,13 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     ///
     /// # Errors
     /// The bucket cannot be read or written.
-    pub fn is_away(&self) -> Result<bool, Error> {
+    pub fn is_unavailable(&self) -> Result<bool, Error> {
         let mut away = false;
         for (index, fault) in self.faults() {
             let Fault::Unavailable { seconds, step } = fault else { continue };
             let key = format!("fault/{index}/until");
             if self.0.keys.get(&key)?.is_none() {
-                if step.is_some() && !self.runs(fault.about())? {
+                if step.is_some() && !self.runs(fault.selector())? {
                     continue;
                 }
                 let until = self.now_ms().saturating_add((seconds.max(0.0) * 1_000.0) as u64);
@@ -113,11 +113,11 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     ///
     /// # Errors
     /// The bucket or the machine cannot be read.
-    pub fn runs(&self, about: About<'_>) -> Result<bool, Error> {
-        for (id, record) in self.records()? {
+    pub fn runs(&self, selector: FaultSelector<'_>) -> Result<bool, Error> {
+        for (_, record) in self.records()? {
             if record.runs()
-                && concerns(about, &record.submission)
-                && self.0.machine.exit_code(&id)?.is_none()
+                && matches(selector, &record.submission)
+                && self.0.machine.exit_code(&record.process)?.is_none()
             {
                 return Ok(true);
             }
@@ -131,8 +131,8 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
     /// The bucket cannot be read.
     pub fn records(&self) -> Result<Vec<(String, Record)>, Error> {
         let mut found = Vec::new();
-        for key in self.0.keys.below(Record::BELOW)? {
-            let id = key.strip_prefix(Record::BELOW).unwrap_or(&key).to_owned();
+        for key in self.0.keys.keys_with_prefix(Record::PREFIX)? {
+            let id = key.strip_prefix(Record::PREFIX).unwrap_or(&key).to_owned();
             if let Some(record) = Record::read(&self.0.keys, &id)? {
                 found.push((id, record));
             }
@@ -143,16 +143,16 @@ impl<K: Keys, M: Machine> Simulation<K, M> {
 
 /// The virtual clock. A wait for a running process takes real time, but not long. Any other wait is skipped:
 /// the clock of the whole simulation is advanced instead.
-impl<K: Keys, M: Machine> Clock for Simulation<K, M> {
+impl<K: KeyValueStore, M: Machine> Clock for Simulation<K, M> {
     fn now_ms(&self) -> u64 {
         self.0.machine.now_ms().saturating_add(self.0.keys.number(CLOCK).unwrap_or_default())
     }
 
     fn sleep_ms(&self, ms: u64) {
-        if self.0.goes_on.replace(false) {
-            self.0.machine.pause(ms.min(GLANCE_MS));
+        if self.0.saw_running.replace(false) {
+            self.0.machine.pause(ms.min(MAX_REAL_WAIT_MS));
         } else if let Err(error) = self.0.keys.add(CLOCK, ms) {
-            warn!("the simulation's clock could not be advanced: {}", error.text());
+            warn!("the simulation's clock could not be advanced: {}", error.message());
             self.0.machine.pause(ms);
         }
     }
@@ -160,24 +160,24 @@ impl<K: Keys, M: Machine> Clock for Simulation<K, M> {
 
 /// Returns whether a submission matches the selector of a fault.
 #[must_use]
-pub fn concerns(about: About<'_>, submission: &Value) -> bool {
+pub fn matches(selector: FaultSelector<'_>, submission: &Value) -> bool {
     use dagster_ray_submission::metadata::{JOB, STEP};
 
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &submission["metadata"];
     let (step, id) = (metadata[STEP].as_str(), text(&submission["submission_id"]));
     let is_run = step.is_none() && id.starts_with("dagster-run-");
-    if jobs::is_withdrawal(&id) {
+    if jobs::is_kill_job(&id) {
         return false;
     }
-    if about.step.is_none() && about.run.is_none() && about.script.is_none() {
+    if selector.step.is_none() && selector.run.is_none() && selector.script.is_none() {
         return true;
     }
     let is_step =
         |key: &str, name: &str| key == name || key.split_once('[').is_some_and(|(op, _)| op == name);
-    about.step.is_some_and(|name| step.is_some_and(|key| is_step(key, name)))
-        || about.run.is_some_and(|job| is_run && metadata[JOB].as_str() == Some(job))
-        || about
+    selector.step.is_some_and(|name| step.is_some_and(|key| is_step(key, name)))
+        || selector.run.is_some_and(|job| is_run && metadata[JOB].as_str() == Some(job))
+        || selector
             .script
             .is_some_and(|part| step.is_none() && !is_run && text(&submission["entrypoint"]).contains(part))
 }

@@ -1,5 +1,6 @@
 //! Tests each fault through the shared rules and the real client, without processes or real waits.
 
+use dagster_ray_jobs::{RayJobs as _, Submission};
 use dagster_ray_sdk::{
     Error,
     bindings::{
@@ -11,27 +12,27 @@ use dagster_ray_sdk::{
     settings::Settings,
     testing::RecordingListener,
 };
-use dagster_ray_submission::{executor::Executor, scripts::Scripts, withdrawal};
+use dagster_ray_submission::{executor::Executor, kill_pending, scripts::Scripts};
 use std::collections::BTreeMap;
 
 use crate::{
     bindings::cluster::{ClusterSpec, Creation, Owner},
     clusters::Clusters,
-    fake::{FakeMachine, MemoryKeys},
+    fake::{FakeMachine, MemoryStore},
     faults::{self, Fault},
-    keys::Keys,
+    keys::KeyValueStore,
     options,
     ray::SimulatedRay,
     simulation::{CLOCK, Simulation},
 };
 
-type Fake = Simulation<MemoryKeys, FakeMachine>;
-type FakeRay = SimulatedRay<MemoryKeys, FakeMachine>;
+type Fake = Simulation<MemoryStore, FakeMachine>;
+type FakeRay = SimulatedRay<MemoryStore, FakeMachine>;
 
 fn simulation(faults: &str) -> Fake {
     let settings = BTreeMap::from([("faults".to_owned(), faults.to_owned())]);
-    let faults: Vec<Fault> = faults::all(&settings, &MemoryKeys::default()).unwrap();
-    Simulation::new(MemoryKeys::default(), FakeMachine::default(), faults)
+    let faults: Vec<Fault> = faults::all(&settings, &MemoryStore::default()).unwrap();
+    Simulation::new(MemoryStore::default(), FakeMachine::default(), faults)
 }
 
 fn executor(simulation: &Fake) -> Executor<FakeRay, Fake> {
@@ -152,7 +153,10 @@ fn head_out_of_memory_fails_every_running_job() {
     let train = executor.launch(&step("train")).unwrap();
     let ends = executor.check(&[other, train]).unwrap();
     for end in ends {
-        assert_eq!((end.state, end.error_type.as_deref()), (JobState::Failed, Some(withdrawal::KILLED)));
+        assert_eq!(
+            (end.state, end.error_type.as_deref()),
+            (JobState::Failed, Some(kill_pending::SUPERVISOR_DIED))
+        );
         assert!(end.message.unwrap().contains("NODE_OUT_OF_MEMORY"));
         assert_eq!(simulation.keys().number(&format!("kill/{}", end.submission_id)).unwrap(), 1);
     }
@@ -195,6 +199,25 @@ fn terminate_waits_in_real_time_for_a_running_process() {
     assert_eq!(simulation.keys().number("stop/dagster-step-r-train").unwrap(), 1);
     assert!(simulation.machine().waited.get() >= 400);
     assert_eq!(skipped_ms(&simulation), 0);
+}
+
+#[test]
+fn a_job_submitted_again_under_a_deleted_id_has_its_own_end() {
+    let simulation = simulation("");
+    let ray = SimulatedRay::new(&simulation).unwrap();
+    let submission =
+        Submission { entrypoint: "work".to_owned(), submission_id: "a".to_owned(), ..Submission::default() };
+    ray.submit(&submission).unwrap();
+    assert!(matches!(ray.stop_many(&["a".to_owned()])[..], [Ok(true)]));
+    simulation.machine().end("a", 3);
+    assert_eq!(ray.get("a").unwrap().status, "STOPPED");
+    assert!(ray.delete("a").unwrap());
+
+    ray.submit(&submission).unwrap();
+    assert_eq!(ray.get("a").unwrap().status, "RUNNING");
+    let process = simulation.machine().started.borrow()[1].0.clone();
+    simulation.machine().end(&process, 0);
+    assert_eq!(ray.get("a").unwrap().status, "SUCCEEDED");
 }
 
 #[test]
@@ -284,7 +307,7 @@ fn a_shared_cluster_is_joined_and_deleted_with_its_last_holder() {
 
 #[test]
 fn faults_are_read_from_the_configuration_and_then_from_the_bucket() {
-    let keys = MemoryKeys::default();
+    let keys = MemoryStore::default();
     let settings = BTreeMap::from([("faults".to_owned(), r#"[{"fault": "pending"}]"#.to_owned())]);
     assert!(Settings::get(&settings, "faults").unwrap().is_some());
     keys.set("faults", br#"[{"fault": "answer-lost", "run": "training"}]"#).unwrap();

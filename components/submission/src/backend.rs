@@ -11,7 +11,7 @@ use dagster_ray_sdk::{
     },
     clock::Clock,
     model::JobRef,
-    sink::Listener,
+    progress::ProgressListener,
 };
 
 use crate::{
@@ -38,11 +38,11 @@ pub trait Backend {
     const SETTINGS: &[(&str, &str)];
 
     /// Returns a client of the Ray that the settings name.
-    fn ray() -> Result<(Self::Jobs, Self::Clock), Error>;
+    fn client() -> Result<(Self::Jobs, Self::Clock), Error>;
 
     /// Returns the client once Ray accepts jobs. A backend that starts Ray overrides this.
-    fn ray_to_submit_to() -> Result<(Self::Jobs, Self::Clock), Error> {
-        Self::ray()
+    fn ready_client() -> Result<(Self::Jobs, Self::Clock), Error> {
+        Self::client()
     }
 
     /// Adjusts a run before it is checked and submitted.
@@ -66,13 +66,13 @@ pub trait Backend {
     where
         Self: Sized,
     {
-        card::<Self>()
+        description::<Self>()
     }
 }
 
 /// Builds the description of a backend from its constants.
 #[must_use]
-pub fn card<B: Backend>() -> Description {
+pub fn description<B: Backend>() -> Description {
     Description {
         name: B::NAME.to_owned(),
         version: B::VERSION.to_owned(),
@@ -88,32 +88,32 @@ pub fn card<B: Backend>() -> Description {
 
 /// Returns the backend's launcher, without waiting for Ray to accept jobs.
 pub fn launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
-    B::ray().map(|(jobs, clock)| Launcher::new(jobs, clock))
+    B::client().map(|(jobs, clock)| Launcher::new(jobs, clock))
 }
 
 /// Returns the backend's launcher once Ray accepts jobs.
 pub fn ready_launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
-    B::ray_to_submit_to().map(|(jobs, clock)| Launcher::new(jobs, clock))
+    B::ready_client().map(|(jobs, clock)| Launcher::new(jobs, clock))
 }
 
 /// Returns the backend's executor, without waiting for Ray to accept jobs.
 pub fn executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
-    B::ray().map(|(jobs, clock)| Executor::new(jobs, clock))
+    B::client().map(|(jobs, clock)| Executor::new(jobs, clock))
 }
 
 /// Returns the backend's executor once Ray accepts jobs.
 pub fn ready_executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
-    B::ray_to_submit_to().map(|(jobs, clock)| Executor::new(jobs, clock))
+    B::ready_client().map(|(jobs, clock)| Executor::new(jobs, clock))
 }
 
 /// Returns the backend's [`Scripts`], without waiting for Ray to accept jobs.
 pub fn scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
-    B::ray().map(|(jobs, clock)| Scripts::new(jobs, clock))
+    B::client().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
 /// Returns the backend's [`Scripts`] once Ray accepts jobs.
 pub fn ready_scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
-    B::ray_to_submit_to().map(|(jobs, clock)| Scripts::new(jobs, clock))
+    B::ready_client().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
 /// Launches or resumes a run. Options are validated before Ray is contacted or started.
@@ -131,7 +131,10 @@ pub fn launch_step<B: Backend>(step: StepSpec) -> Result<StepRef, Error> {
 }
 
 /// Launches a script. Options are validated before Ray is started.
-pub fn launch_script<B: Backend>(script: ScriptSpec, listener: &impl Listener) -> Result<JobRef, Error> {
+pub fn launch_script<B: Backend>(
+    script: ScriptSpec,
+    listener: &impl ProgressListener,
+) -> Result<JobRef, Error> {
     let script = B::script(script)?;
     scripts::<B>()?.plan(&script)?;
     ready_scripts::<B>()?.launch(&script, listener)

@@ -10,7 +10,7 @@ const LOG_LINES: usize = 200;
 /// Returns a job's status and the end of its output as text. Requests only this job.
 pub fn info(jobs: &impl RayJobs, submission_id: &str) -> Result<String, Error> {
     let mut text = match jobs.get(submission_id) {
-        Ok(job) => card(submission_id, &job, &jobs.dashboard_url(submission_id)),
+        Ok(job) => describe_job(submission_id, &job, &jobs.dashboard_url(submission_id)),
         Err(Error::NotFound(_)) => return Ok(format!("Ray has no job {submission_id}.\n")),
         Err(error) => return Err(error),
     };
@@ -24,13 +24,13 @@ pub fn info(jobs: &impl RayJobs, submission_id: &str) -> Result<String, Error> {
                 text.push('\n');
             }
         }
-        Err(error) => line(&mut text, "output", &format!("cannot be read: {}", error.text())),
+        Err(error) => line(&mut text, "output", &format!("cannot be read: {}", error.message())),
     }
     Ok(text)
 }
 
 /// Returns the job's fields as lines. The entrypoint is safe to show: it does not contain the payload.
-fn card(submission_id: &str, job: &Job, url: &str) -> String {
+fn describe_job(submission_id: &str, job: &Job, url: &str) -> String {
     let mut text = String::new();
     line(&mut text, "Ray job", submission_id);
     line(&mut text, "dashboard", url);

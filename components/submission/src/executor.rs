@@ -6,13 +6,13 @@ use dagster_ray_sdk::{
     bindings::executor::{StepRef, StepSpec},
     clock::Clock,
     model::{JobRef, JobStatus},
-    sink::Listener,
+    progress::ProgressListener,
 };
 
 use crate::{
-    environment, ids, look, metadata,
+    ids, metadata,
     options::Options,
-    stop,
+    status, stop,
     submit::{self, OnEnded},
     worker::{self, Worker},
 };
@@ -44,19 +44,23 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
     pub fn launch_with(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
         let mut submission = submission(step, options)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
-        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::SubmitAgain)?;
+        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Resubmit)?;
         Ok(self.reference(step, submission_id))
     }
 
     /// Returns the statuses of steps, in the same order.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
-        look::at(&self.jobs, &submission_ids(steps))
+        status::read_all(&self.jobs, &submission_ids(steps))
     }
 
     /// Stops steps together and returns their final statuses, in the same order.
-    pub fn terminate(&self, steps: &[StepRef], listener: &impl Listener) -> Result<Vec<JobStatus>, Error> {
-        let ends = stop::all(&self.jobs, &self.clock, &submission_ids(steps), listener)?;
-        Ok(ends.into_iter().map(|end| end.status).collect())
+    pub fn terminate(
+        &self,
+        steps: &[StepRef],
+        listener: &impl ProgressListener,
+    ) -> Result<Vec<JobStatus>, Error> {
+        let outcomes = stop::stop_jobs(&self.jobs, &self.clock, &submission_ids(steps), listener)?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.status).collect())
     }
 
     fn reference(&self, step: &StepSpec, submission_id: String) -> StepRef {
@@ -83,8 +87,7 @@ pub fn submission(step: &StepSpec, options: Options) -> Result<Submission, Error
         step_key: Some(&step.step_key),
     };
     let submission_id = ids::step(&step.run_id, &step.step_key, step.attempt);
-    let stop_wait_s = environment::STEP_STOP_WAIT_S;
-    worker::submission(Worker { submission_id, origin, command: &step.command, stop_wait_s }, options)
+    worker::submission(Worker { submission_id, origin, command: &step.command }, options)
 }
 
 #[cfg(test)]
@@ -141,7 +144,7 @@ mod tests {
         let executor = Executor::new(FakeRay::default(), VirtualClock::default());
         for (tag, part) in [(r#"{"enabled": false}"#, "is false"), (r#"{"enabled": "no"}"#, "not a boolean")]
         {
-            let text = executor.launch(&step("a", tag)).expect_err("an error").text();
+            let text = executor.launch(&step("a", tag)).expect_err("an error").message();
             assert!(text.contains("enabled") && text.contains(part), "{text}");
         }
         assert!(executor.jobs.calls().is_empty());

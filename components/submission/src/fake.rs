@@ -7,16 +7,16 @@ use std::{
 
 use dagster_ray_jobs::{
     Job, RayJobs, Submission, Version,
-    logs::{End, Follow, Followed, Lines, Next},
+    logs::{FollowAction, FollowEnd, FollowOptions, FollowResult, Lines},
 };
 use dagster_ray_sdk::{Error, model::WorkerCommand};
 use serde_json::Value;
 
-use crate::{entrypoint, withdrawal};
+use crate::{entrypoint, kill_pending};
 
 /// The outcome of a submission.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Answer {
+pub(crate) enum SubmitOutcome {
     /// The job is created, and the response is lost.
     Lost,
     /// The connection breaks, and no job is created.
@@ -38,9 +38,9 @@ fn worker() -> String {
 pub(crate) struct FakeRay {
     jobs: RefCell<BTreeMap<String, Job>>,
     submissions: RefCell<Vec<Submission>>,
-    answers: RefCell<VecDeque<Answer>>,
+    outcomes: RefCell<VecDeque<SubmitOutcome>>,
     calls: RefCell<Vec<String>>,
-    status_of_new: RefCell<Option<String>>,
+    new_status: RefCell<Option<String>>,
     fail_reads: Cell<bool>,
     stops_until_ended: RefCell<BTreeMap<String, u32>>,
     log: RefCell<Vec<String>>,
@@ -60,7 +60,7 @@ impl FakeRay {
     }
 
     /// Adds a job that ends at the n-th stop request. With 0, no stop request reaches it.
-    pub(crate) fn add_stubborn(&self, id: &str, status: &str, stops: u32) {
+    pub(crate) fn add_ignoring_stops(&self, id: &str, status: &str, stops: u32) {
         self.add(id, status);
         self.stops_until_ended.borrow_mut().insert(id.to_owned(), stops);
     }
@@ -70,12 +70,12 @@ impl FakeRay {
         self.stops_until_ended.borrow_mut().insert(id.to_owned(), 0);
     }
 
-    pub(crate) fn answer_submits(&self, answers: impl IntoIterator<Item = Answer>) {
-        self.answers.borrow_mut().extend(answers);
+    pub(crate) fn set_submit_outcomes(&self, outcomes: impl IntoIterator<Item = SubmitOutcome>) {
+        self.outcomes.borrow_mut().extend(outcomes);
     }
 
-    pub(crate) fn status_of_new(&self, status: &str) {
-        *self.status_of_new.borrow_mut() = Some(status.to_owned());
+    pub(crate) fn set_new_status(&self, status: &str) {
+        *self.new_status.borrow_mut() = Some(status.to_owned());
     }
 
     /// Sets the log of every job. The stream breaks after each part except the last.
@@ -110,7 +110,7 @@ impl FakeRay {
     }
 
     fn make(&self, submission: &Submission) {
-        self.add(&submission.submission_id, self.status_of_new.borrow().as_deref().unwrap_or("PENDING"));
+        self.add(&submission.submission_id, self.new_status.borrow().as_deref().unwrap_or("PENDING"));
         if let Some(job) = self.jobs.borrow_mut().get_mut(&submission.submission_id) {
             job.metadata.clone_from(&submission.metadata);
             job.entrypoint.clone_from(&submission.entrypoint);
@@ -120,7 +120,7 @@ impl FakeRay {
             for (id, job) in self.jobs.borrow_mut().iter_mut() {
                 if submission.entrypoint.split(' ').any(|word| word == id) && job.status == "PENDING" {
                     "FAILED".clone_into(&mut job.status);
-                    job.error_type = Some(withdrawal::KILLED.to_owned());
+                    job.error_type = Some(kill_pending::SUPERVISOR_DIED.to_owned());
                 }
             }
         }
@@ -132,8 +132,8 @@ impl FakeRay {
         if job.has_ended() {
             return Ok(false);
         }
-        let mut stubborn = self.stops_until_ended.borrow_mut();
-        match stubborn.get_mut(id) {
+        let mut stops_left = self.stops_until_ended.borrow_mut();
+        match stops_left.get_mut(id) {
             Some(0) => {}
             Some(stops @ 2..) => *stops -= 1,
             _ => "STOPPED".clone_into(&mut job.status),
@@ -150,14 +150,14 @@ impl RayJobs for FakeRay {
     fn submit(&self, job: &Submission) -> Result<String, Error> {
         self.submissions.borrow_mut().push(job.clone());
         self.call(format!("submit {}", job.submission_id));
-        match self.answers.borrow_mut().pop_front() {
-            Some(Answer::Lost) => {
+        match self.outcomes.borrow_mut().pop_front() {
+            Some(SubmitOutcome::Lost) => {
                 self.make(job);
                 Err(Error::unavailable("no answer", true))
             }
-            Some(Answer::Dropped) => Err(Error::unavailable("no answer", true)),
-            Some(Answer::Refused) => Err(Error::unavailable("connection refused", false)),
-            Some(Answer::Invalid) => Err(Error::backend(400, "Refused", "no such thing")),
+            Some(SubmitOutcome::Dropped) => Err(Error::unavailable("no answer", true)),
+            Some(SubmitOutcome::Refused) => Err(Error::unavailable("connection refused", false)),
+            Some(SubmitOutcome::Invalid) => Err(Error::backend(400, "Refused", "no such thing")),
             None if self.jobs.borrow().contains_key(&job.submission_id) => {
                 Err(Error::backend(400, "Refused", "already exists"))
             }
@@ -202,10 +202,10 @@ impl RayJobs for FakeRay {
     fn follow_logs(
         &self,
         id: &str,
-        follow: &Follow,
-        next: &mut dyn FnMut() -> Next,
+        follow: &FollowOptions,
+        next: &mut dyn FnMut() -> FollowAction,
         deliver: &mut dyn FnMut(Vec<Vec<u8>>),
-    ) -> Result<Followed, Error> {
+    ) -> Result<FollowResult, Error> {
         self.read(format!("follow {id}"))?;
         let log = self.log.borrow();
         if log.is_empty() {
@@ -221,17 +221,17 @@ impl RayJobs for FakeRay {
         if !whole.is_empty() {
             deliver(whole);
         }
-        if next() == Next::Stop {
-            return Ok(Followed { position, end: End::Stopped });
+        if next() == FollowAction::Stop {
+            return Ok(FollowResult { position, end: FollowEnd::Stopped });
         }
         if opened < log.len() {
-            return Ok(Followed { position, end: End::Broken(Error::unavailable("reset", false)) });
+            return Ok(FollowResult { position, end: FollowEnd::Broken(Error::unavailable("reset", false)) });
         }
         if let Some(tail) = lines.finish() {
             position += tail.len() as u64;
             deliver(vec![tail]);
         }
-        Ok(Followed { position, end: End::Complete })
+        Ok(FollowResult { position, end: FollowEnd::Complete })
     }
 
     fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {

@@ -4,25 +4,25 @@ use std::cell::Cell;
 
 use dagster_ray_jobs::{
     RayJobs,
-    logs::{End, Follow, Lines, Next},
+    logs::{FollowAction, FollowEnd, FollowOptions, Lines},
 };
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
-    sink::{Channel, Listener},
+    progress::{Channel, ProgressListener},
     warn,
 };
 
 /// How long Ray may be unreachable before `follow` returns an incomplete result and its position.
-const PATIENCE_MS: u64 = 600_000;
+const TIMEOUT_MS: u64 = 600_000;
 const FIRST_WAIT_MS: u64 = 200;
-const LONGEST_WAIT_MS: u64 = 2_000;
+const MAX_WAIT_MS: u64 = 2_000;
 /// How many streams in a row of a job that has ended may break without new output.
-const LAST_TRIES: u32 = 5;
+const MAX_FAILED_STREAMS: u32 = 5;
 
 /// How far a job's output was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reached {
+pub struct FollowResult {
     /// The number of bytes delivered since the start of the log.
     pub position: u64,
     /// Whether the log is complete.
@@ -39,8 +39,8 @@ pub fn follow(
     clock: &impl Clock,
     submission_id: &str,
     from: u64,
-    listener: &impl Listener,
-) -> Result<Reached, Error> {
+    listener: &impl ProgressListener,
+) -> Result<FollowResult, Error> {
     let mut position = from;
     let mut reached_at = clock.now_ms();
     let mut wait = FIRST_WAIT_MS;
@@ -50,28 +50,28 @@ pub fn follow(
         let delivered = Cell::new(false);
         let mut next = || {
             if listener.cancelled() {
-                return Next::Stop;
+                return FollowAction::Stop;
             }
             match jobs.get(submission_id) {
-                Ok(job) if !job.has_ended() => Next::Go,
-                Ok(_) | Err(Error::NotFound(_)) => Next::Drain,
+                Ok(job) if !job.has_ended() => FollowAction::Continue,
+                Ok(_) | Err(Error::NotFound(_)) => FollowAction::Drain,
                 // An unreachable dashboard does not prove that the job has ended.
-                Err(_) => Next::Go,
+                Err(_) => FollowAction::Continue,
             }
         };
         let mut deliver = |lines: Vec<Vec<u8>>| {
             delivered.set(true);
             listener.output(Channel::Stdout, &lines);
         };
-        let how = Follow { from: position, has_ended, ..Follow::default() };
-        let broken = match jobs.follow_logs(submission_id, &how, &mut next, &mut deliver) {
+        let options = FollowOptions { from: position, has_ended, ..FollowOptions::default() };
+        let broken = match jobs.follow_logs(submission_id, &options, &mut next, &mut deliver) {
             Ok(followed) => {
                 position = followed.position;
                 reached_at = clock.now_ms();
                 match followed.end {
-                    End::Complete => return Ok(Reached { position, complete: true }),
-                    End::Stopped => return Err(Error::Cancelled),
-                    End::Broken(error) => error,
+                    FollowEnd::Complete => return Ok(FollowResult { position, complete: true }),
+                    FollowEnd::Stopped => return Err(Error::Cancelled),
+                    FollowEnd::Broken(error) => error,
                 }
             }
             // The head returns such an error also for a log that is still empty.
@@ -87,22 +87,22 @@ pub fn follow(
         match jobs.get(submission_id) {
             Ok(job) if job.has_ended() => {
                 // A job that never started has no log to stream.
-                failed_streams += if job.driver_node_id.is_none() { LAST_TRIES } else { 1 };
+                failed_streams += if job.driver_node_id.is_none() { MAX_FAILED_STREAMS } else { 1 };
                 has_ended = true;
             }
             Ok(_) => reached_at = clock.now_ms(),
-            Err(Error::NotFound(_)) => return Ok(Reached { position, complete: true }),
+            Err(Error::NotFound(_)) => return Ok(FollowResult { position, complete: true }),
             Err(error) if !is_retried(&error) => return Err(error),
             Err(_) => {}
         }
-        if failed_streams >= LAST_TRIES {
+        if failed_streams >= MAX_FAILED_STREAMS {
             return read_last(jobs, submission_id, position, &broken, listener);
         }
-        if clock.now_ms().saturating_sub(reached_at) >= PATIENCE_MS {
-            return Ok(Reached { position, complete: false });
+        if clock.now_ms().saturating_sub(reached_at) >= TIMEOUT_MS {
+            return Ok(FollowResult { position, complete: false });
         }
         clock.sleep_ms(wait);
-        wait = (wait * 3 / 2).min(LONGEST_WAIT_MS);
+        wait = (wait * 3 / 2).min(MAX_WAIT_MS);
     }
 }
 
@@ -113,21 +113,21 @@ fn read_last(
     submission_id: &str,
     position: u64,
     broken: &Error,
-    listener: &impl Listener,
-) -> Result<Reached, Error> {
+    listener: &impl ProgressListener,
+) -> Result<FollowResult, Error> {
     if position > 0 {
         let text = format!(
             "the last output of {submission_id} may be missing: its log stream broke after it ended ({})",
-            broken.text()
+            broken.message()
         );
-        listener.log(dagster_ray_sdk::sink::Level::Warning, &text);
-        return Ok(Reached { position, complete: true });
+        listener.log(dagster_ray_sdk::progress::Level::Warning, &text);
+        return Ok(FollowResult { position, complete: true });
     }
     let text = match jobs.logs(submission_id) {
         Ok(text) => text,
         Err(error) => {
-            warn!("cannot read the output of the Ray job {submission_id}: {}", error.text());
-            return Ok(Reached { position, complete: true });
+            warn!("cannot read the output of the Ray job {submission_id}: {}", error.message());
+            return Ok(FollowResult { position, complete: true });
         }
     };
     let mut lines = Lines::default();
@@ -136,7 +136,7 @@ fn read_last(
     if !whole.is_empty() {
         listener.output(Channel::Stdout, &whole);
     }
-    Ok(Reached { position: text.len() as u64, complete: true })
+    Ok(FollowResult { position: text.len() as u64, complete: true })
 }
 
 fn is_retried(error: &Error) -> bool {
@@ -166,7 +166,7 @@ mod tests {
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
         let reached = follow(&ray, &clock, "j", 0, &listener).expect("the end");
         assert_eq!(texts(&listener), ["one", "two", "three", "four"]);
-        assert_eq!(reached, Reached { position: 18, complete: true });
+        assert_eq!(reached, FollowResult { position: 18, complete: true });
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         assert!(matches!(follow(&ray, &clock, "j", 0, &listener), Err(Error::Cancelled)));
         listener.cancelled.set(false);
         let reached = follow(&ray, &clock, "j", 7, &listener).expect("a position");
-        assert_eq!(reached, Reached { position: 7, complete: false });
-        assert!(clock.now_ms() >= PATIENCE_MS);
+        assert_eq!(reached, FollowResult { position: 7, complete: false });
+        assert!(clock.now_ms() >= TIMEOUT_MS);
     }
 }

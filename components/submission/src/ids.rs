@@ -6,9 +6,9 @@
 
 use sha2::{Digest, Sha256};
 
-const LONGEST_SLUG: usize = 60;
+const MAX_SLUG_CHARS: usize = 60;
 const DIGEST_BYTES: usize = 8;
-const AGAIN: &str = "-again";
+const REPEAT_MARK: &str = "-again";
 
 /// Returns the submission id of a run worker.
 #[must_use]
@@ -30,15 +30,15 @@ pub fn script(run_id: &str, nonce: &str) -> String {
 
 /// Returns the submission id of the `n`-th repeated launch of `base`. 0 is the first launch.
 #[must_use]
-pub fn again(base: &str, n: u32) -> String {
-    if n == 0 { base.to_owned() } else { format!("{base}{AGAIN}{n}") }
+pub fn repeated(base: &str, n: u32) -> String {
+    if n == 0 { base.to_owned() } else { format!("{base}{REPEAT_MARK}{n}") }
 }
 
 /// Splits a submission id into that of the first launch and the number of the repeated launch.
 #[must_use]
-pub fn base(submission_id: &str) -> (&str, u32) {
+pub fn split_repeated(submission_id: &str) -> (&str, u32) {
     submission_id
-        .rsplit_once(AGAIN)
+        .rsplit_once(REPEAT_MARK)
         .and_then(|(base, digits)| Some((base, digits.parse().ok()?)))
         .unwrap_or((submission_id, 0))
 }
@@ -50,7 +50,7 @@ fn with_attempt(name: String, attempt: u32) -> String {
 fn slug(step_key: &str) -> String {
     let plain: String = step_key
         .chars()
-        .take(LONGEST_SLUG)
+        .take(MAX_SLUG_CHARS)
         .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' })
         .collect();
     if plain == step_key {
@@ -77,13 +77,13 @@ mod tests {
     proptest! {
         #[test]
         fn step_ids_are_equal_only_for_equal_steps(one in similar_steps(), two in similar_steps()) {
-            let id = |(key, attempt, n): &(String, u32, u32)| again(&step(RUN, key, *attempt), *n);
+            let id = |(key, attempt, n): &(String, u32, u32)| repeated(&step(RUN, key, *attempt), *n);
             prop_assert_eq!(id(&one) == id(&two), one == two);
         }
 
         #[test]
         fn a_step_id_fits_file_names_and_urls_and_contains_its_run(key in ".{0,300}", attempt: u32, n: u32) {
-            let id = again(&step(RUN, &key, attempt), n);
+            let id = repeated(&step(RUN, &key, attempt), n);
             prop_assert!(id.len() <= 200);
             prop_assert!(id.contains(RUN));
             prop_assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
@@ -93,8 +93,8 @@ mod tests {
     #[test]
     fn the_first_launch_is_parsed_from_a_repeated_one() {
         let first = step(RUN, "load.again7", 2);
-        assert_eq!(base(&again(&first, 12)), (first.as_str(), 12));
-        assert_eq!(base(&first), (first.as_str(), 0));
+        assert_eq!(split_repeated(&repeated(&first, 12)), (first.as_str(), 12));
+        assert_eq!(split_repeated(&first), (first.as_str(), 0));
         assert_eq!(run(RUN, 0), format!("dagster-run-{RUN}"));
         assert_eq!(run(RUN, 2), format!("dagster-run-{RUN}-2"));
     }

@@ -6,13 +6,13 @@ use dagster_ray_sdk::{
     bindings::launcher::{RunRef, RunSpec, Termination},
     clock::Clock,
     model::{JobRef, JobState, JobStatus},
-    sink::Listener,
+    progress::ProgressListener,
 };
 
 use crate::{
-    debug, environment, ids, look, metadata,
+    debug, ids, metadata,
     options::Options,
-    stop,
+    status, stop,
     submit::{self, OnEnded},
     worker::{self, Worker},
 };
@@ -38,7 +38,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let mut submission = submission(run, Options::merged(&run.options, &run.tags)?)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
-        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Refuse(RESUME))?;
+        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Conflict(RESUME))?;
         Ok(self.reference(&run.run_id, run.attempt, submission_id))
     }
 
@@ -48,13 +48,15 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
     }
 
     /// Stops a run's job and returns once it has ended.
-    pub fn terminate(&self, run: &RunRef, listener: &impl Listener) -> Result<Termination, Error> {
+    pub fn terminate(&self, run: &RunRef, listener: &impl ProgressListener) -> Result<Termination, Error> {
         let id = std::slice::from_ref(&run.job.submission_id);
-        let ends = stop::all(&self.jobs, &self.clock, id, listener)?;
-        Ok(match ends.first() {
+        let outcomes = stop::stop_jobs(&self.jobs, &self.clock, id, listener)?;
+        Ok(match outcomes.first() {
             None => Termination::Missing,
-            Some(end) if end.status.state == JobState::Missing => Termination::Missing,
-            Some(end) if end.before || end.status.state == JobState::Succeeded => Termination::AlreadyEnded,
+            Some(outcome) if outcome.status.state == JobState::Missing => Termination::Missing,
+            Some(outcome) if outcome.had_ended || outcome.status.state == JobState::Succeeded => {
+                Termination::AlreadyEnded
+            }
             Some(_) => Termination::Stopped,
         })
     }
@@ -62,7 +64,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
     /// Returns the statuses of runs, in the same order.
     pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
         let ids: Vec<String> = runs.iter().map(|run| run.job.submission_id.clone()).collect();
-        look::at(&self.jobs, &ids)
+        status::read_all(&self.jobs, &ids)
     }
 
     /// Returns the job's status and the end of its output as text.
@@ -89,8 +91,7 @@ pub fn submission(run: &RunSpec, options: Options) -> Result<Submission, Error> 
         step_key: None,
     };
     let submission_id = ids::run(&run.run_id, run.attempt);
-    let stop_wait_s = environment::RUN_STOP_WAIT_S;
-    worker::submission(Worker { submission_id, origin, command: &run.command, stop_wait_s }, options)
+    worker::submission(Worker { submission_id, origin, command: &run.command }, options)
 }
 
 #[cfg(test)]

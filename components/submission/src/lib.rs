@@ -4,8 +4,8 @@
 //! - [`options`]: the options of a run or step, and how a tag overrides them.
 //! - [`entrypoint`], [`environment`], [`metadata`]: the parts of a job.
 //! - [`submit`]: idempotent submission.
-//! - [`status`], [`look`]: job statuses.
-//! - [`stop`], [`withdrawal`]: stopping running jobs and killing pending ones.
+//! - [`status`]: job statuses.
+//! - [`stop`], [`kill_pending`]: stopping running jobs and killing pending ones.
 //! - [`follow`]: streaming a job's output across broken connections.
 //! - [`launcher`], [`executor`], [`scripts`], [`debug`]: the contract's functions, for any [`RayJobs`].
 //! - [`backend`]: the trait that a component implements, and the macro that exports it.
@@ -19,15 +19,14 @@ pub mod environment;
 pub mod executor;
 pub mod follow;
 pub mod ids;
+pub mod kill_pending;
 pub mod launcher;
-pub mod look;
 pub mod metadata;
 pub mod options;
 pub mod scripts;
 pub mod status;
 pub mod stop;
 pub mod submit;
-pub mod withdrawal;
 mod worker;
 
 #[cfg(test)]

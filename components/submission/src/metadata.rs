@@ -11,7 +11,7 @@ pub const CODE_LOCATION: &str = "dagster/code-location";
 /// The key of the step.
 pub const STEP: &str = "dagster/op";
 /// The nonce of the launch. Every launch has its own, also a repeated launch of the same run or step.
-pub const LAUNCH: &str = "dagster-ray/launch";
+pub const LAUNCH_NONCE: &str = "dagster-ray/launch";
 
 /// The Dagster origin of a job.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +28,17 @@ pub struct Origin<'a> {
 
 /// Returns the user's metadata, overridden by the origin and the nonce, by which other tools select jobs.
 #[must_use]
-pub fn attach(user: &BTreeMap<String, String>, origin: Origin<'_>, launch: &str) -> BTreeMap<String, String> {
+pub fn with_origin(
+    user: &BTreeMap<String, String>,
+    origin: Origin<'_>,
+    launch: &str,
+) -> BTreeMap<String, String> {
     let ours = [
         (JOB, Some(origin.job_name)),
         (RUN_ID, Some(origin.run_id)),
         (CODE_LOCATION, origin.code_location),
         (STEP, origin.step_key),
-        (LAUNCH, Some(launch)),
+        (LAUNCH_NONCE, Some(launch)),
     ];
     let mut all = user.clone();
     for (name, value) in ours {

@@ -3,6 +3,7 @@
 //! The configuration of the launcher and the executor and the tag [`TAG`] take the same keys. The tag
 //! overrides the configuration field by field. All mistakes in both are reported at once.
 
+pub mod cluster;
 mod read;
 pub mod reader;
 
@@ -61,36 +62,36 @@ impl Options {
     /// # Errors
     /// [`Error::InvalidConfig`] with every mistake of both.
     pub fn merged(configuration: &str, tags: &Attributes) -> Result<Self, Error> {
-        Self::merged_beside(configuration, tags, &[]).map(|(options, _)| options)
+        Self::merged_with_extra_keys(configuration, tags, &[]).map(|(options, _)| options)
     }
 
     /// Reads the options as [`Options::merged`] does, and returns the backend's own keys unread.
     ///
-    /// `others` names those keys. The returned map holds their values from the configuration, overridden by
-    /// the tag.
-    pub fn merged_beside(
+    /// `extra_keys` names those keys. The returned map holds their values from the configuration, overridden
+    /// by the tag.
+    pub fn merged_with_extra_keys(
         configuration: &str,
         tags: &Attributes,
-        others: &[&str],
+        extra_keys: &[&str],
     ) -> Result<(Self, Map<String, Value>), Error> {
         let mut reader = Reader::default();
-        let mut merged = match reader::object(configuration) {
+        let mut merged = match reader::parse_object(configuration) {
             Ok(fields) => {
-                read::options(&fields, "", others, &mut reader);
+                read::read_options(&fields, "", extra_keys, &mut reader);
                 fields
             }
             Err(problem) => {
-                reader.wrong("options", problem, "write an object such as {\"num_cpus\": 1}");
+                reader.add_mistake("options", problem, "write an object such as {\"num_cpus\": 1}");
                 Map::new()
             }
         };
         if let Some((_, tag)) = tags.iter().find(|(name, _)| name == TAG) {
-            match reader::object(tag) {
+            match reader::parse_object(tag) {
                 Ok(fields) => {
-                    read::options(&fields, &format!("{TAG}."), others, &mut reader);
+                    read::read_options(&fields, &format!("{TAG}."), extra_keys, &mut reader);
                     merged.extend(fields);
                 }
-                Err(problem) => reader.wrong(
+                Err(problem) => reader.add_mistake(
                     TAG,
                     format!("the tag {problem}"),
                     "write a JSON object as the tag's value, such as {\"num_cpus\": 2}",
@@ -98,8 +99,8 @@ impl Options {
             }
         }
         reader.finish()?;
-        let options = read::options(&merged, "", others, &mut Reader::default());
-        merged.retain(|key, _| others.contains(&key.as_str()));
+        let options = read::read_options(&merged, "", extra_keys, &mut Reader::default());
+        merged.retain(|key, _| extra_keys.contains(&key.as_str()));
         Ok((options, merged))
     }
 

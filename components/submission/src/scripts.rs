@@ -10,23 +10,23 @@ use dagster_ray_sdk::{
     bindings::pipes::{Followed, ScriptSpec},
     clock::Clock,
     model::{JobRef, JobState, JobStatus},
-    sink::Listener,
+    progress::ProgressListener,
 };
 use serde_json::{Map, Value, json};
 
 pub use self::options::ScriptOptions;
 use crate::{
-    environment, follow, ids, look, metadata,
+    environment, follow, ids, metadata,
     options::reader,
     status, stop,
     submit::{self, OnEnded},
 };
 
 const TAKEN: &str = "omit submission_id, or write an unused one";
-const LOOK_MS: u64 = 1_000;
+const POLL_INTERVAL_MS: u64 = 1_000;
 /// How often `terminate` polls for a missing job, whose submission may still be in flight.
-const ARRIVAL_LOOKS: u32 = 6;
-const ARRIVAL_LOOK_MS: u64 = 500;
+const ARRIVAL_POLLS: u32 = 6;
+const ARRIVAL_POLL_INTERVAL_MS: u64 = 500;
 
 /// The contract's Pipes, generic over the Jobs API client and the clock.
 pub struct Scripts<J, C> {
@@ -49,13 +49,13 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
     ///
     /// # Errors
     /// [`Error::Conflict`] if a job with its submission id has ended.
-    pub fn launch(&self, script: &ScriptSpec, listener: &impl Listener) -> Result<JobRef, Error> {
+    pub fn launch(&self, script: &ScriptSpec, listener: &impl ProgressListener) -> Result<JobRef, Error> {
         let mut submission = submission(script)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }
-        let id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Refuse(TAKEN))?;
+        let id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Conflict(TAKEN))?;
         Ok(self.reference(id))
     }
 
@@ -64,42 +64,45 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
         &self,
         job: &JobRef,
         from: Option<&str>,
-        listener: &impl Listener,
+        listener: &impl ProgressListener,
     ) -> Result<Followed, Error> {
-        let from = position(from)?;
-        let reached = follow::follow(&self.jobs, &self.clock, &job.submission_id, from, listener)?;
-        Ok(Followed { position: reached.position.to_string(), complete: reached.complete })
+        let from = parse_position(from)?;
+        let followed = follow::follow(&self.jobs, &self.clock, &job.submission_id, from, listener)?;
+        Ok(Followed { position: followed.position.to_string(), complete: followed.complete })
     }
 
     /// Waits until a script has ended.
-    pub fn wait(&self, job: &JobRef, listener: &impl Listener) -> Result<JobStatus, Error> {
+    pub fn wait(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<JobStatus, Error> {
         loop {
             if listener.cancelled() {
                 return Err(Error::Cancelled);
             }
-            let status = self.look(job)?;
-            if status::is_over(status.state) {
+            let status = self.read_status(job)?;
+            if status::is_final(status.state) {
                 return Ok(status);
             }
-            self.clock.sleep_ms(LOOK_MS);
+            self.clock.sleep_ms(POLL_INTERVAL_MS);
         }
     }
 
     /// Stops a script, also a pending one, and returns once it has ended.
-    pub fn terminate(&self, job: &JobRef, listener: &impl Listener) -> Result<JobStatus, Error> {
-        for _ in 0..ARRIVAL_LOOKS {
-            if self.look(job)?.state != JobState::Missing {
+    pub fn terminate(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<JobStatus, Error> {
+        for _ in 0..ARRIVAL_POLLS {
+            if self.read_status(job)?.state != JobState::Missing {
                 break;
             }
-            self.clock.sleep_ms(ARRIVAL_LOOK_MS);
+            self.clock.sleep_ms(ARRIVAL_POLL_INTERVAL_MS);
         }
         let id = job.submission_id.clone();
-        let ends = stop::all(&self.jobs, &self.clock, &[id], listener)?;
-        Ok(ends.into_iter().next().map_or_else(|| status::missing(&job.submission_id), |end| end.status))
+        let outcomes = stop::stop_jobs(&self.jobs, &self.clock, &[id], listener)?;
+        Ok(outcomes
+            .into_iter()
+            .next()
+            .map_or_else(|| status::missing(&job.submission_id), |outcome| outcome.status))
     }
 
-    fn look(&self, job: &JobRef) -> Result<JobStatus, Error> {
-        let mut statuses = look::at(&self.jobs, std::slice::from_ref(&job.submission_id))?;
+    fn read_status(&self, job: &JobRef) -> Result<JobStatus, Error> {
+        let mut statuses = status::read_all(&self.jobs, std::slice::from_ref(&job.submission_id))?;
         Ok(statuses.pop().unwrap_or_else(|| status::missing(&job.submission_id)))
     }
 
@@ -110,7 +113,7 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
 }
 
 /// Parses a position that an earlier `follow` returned. The result is in bytes.
-pub fn position(from: Option<&str>) -> Result<u64, Error> {
+pub fn parse_position(from: Option<&str>) -> Result<u64, Error> {
     from.map_or(Ok(0), |from| {
         from.parse().map_err(|_| {
             let hint = "pass the position that `follow` returned";
@@ -125,7 +128,7 @@ pub fn position(from: Option<&str>) -> Result<u64, Error> {
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] if `env_vars` is not an object.
-pub fn open_session(
+pub fn add_session_env(
     env: &mut Map<String, Value>,
     bootstrap: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(), Error> {
@@ -149,7 +152,7 @@ pub fn open_session(
 
 /// Returns the Ray job of a script.
 fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
-    let options = reader::document(&script.options, ScriptOptions::read)?;
+    let options = reader::read_document(&script.options, ScriptOptions::read)?;
     let Some(entrypoint) = options.entrypoint.filter(|entrypoint| !entrypoint.trim().is_empty()) else {
         return Err(Error::invalid(
             "entrypoint",
@@ -158,10 +161,10 @@ fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
         ));
     };
     let mut runtime_env = options.runtime_env;
-    open_session(&mut runtime_env, script.bootstrap.iter().cloned())?;
+    add_session_env(&mut runtime_env, script.bootstrap.iter().cloned())?;
     let mut metadata: BTreeMap<String, String> = options.metadata;
     metadata.extend(script.labels.iter().cloned());
-    metadata.insert(metadata::LAUNCH.to_owned(), script.nonce.clone());
+    metadata.insert(metadata::LAUNCH_NONCE.to_owned(), script.nonce.clone());
     Ok(Submission {
         entrypoint,
         submission_id: options.submission_id.unwrap_or_else(|| ids::script(&script.run_id, &script.nonce)),
@@ -180,7 +183,7 @@ mod tests {
     use dagster_ray_sdk::testing::{RecordingListener, VirtualClock};
 
     use super::*;
-    use crate::fake::{Answer, FakeRay};
+    use crate::fake::{FakeRay, SubmitOutcome};
 
     fn script(options: &str) -> ScriptSpec {
         ScriptSpec {
@@ -241,7 +244,7 @@ mod tests {
         let scripts = scripts();
         let listener = RecordingListener::default();
         let script = script(r#"{"entrypoint": "x"}"#);
-        scripts.jobs.answer_submits([Answer::Lost]);
+        scripts.jobs.set_submit_outcomes([SubmitOutcome::Lost]);
         let job = scripts.launch(&script, &listener).expect("a job");
         assert_eq!(scripts.terminate(&job, &listener).expect("an end").state, JobState::Stopped);
         let unknown = JobRef { submission_id: "unknown".to_owned(), dashboard_url: None, details: None };

@@ -1,7 +1,15 @@
-//! Converts the status of a Ray job to the contract's records.
+//! Reads job statuses with as few requests as Ray's Jobs API allows, and converts them to the contract's
+//! records.
 
-use dagster_ray_jobs::Job;
-use dagster_ray_sdk::model::{JobState, JobStatus};
+use std::collections::HashMap;
+
+use dagster_ray_jobs::{Job, RayJobs};
+use dagster_ray_sdk::{
+    Error,
+    model::{JobState, JobStatus},
+};
+
+use crate::ids;
 
 /// Converts Ray's status string to a state.
 #[must_use]
@@ -18,7 +26,7 @@ pub fn state(status: &str) -> JobState {
 
 /// Converts a job record of Ray's Jobs API to a status.
 #[must_use]
-pub fn of(submission_id: &str, job: &Job) -> JobStatus {
+pub fn from_job(submission_id: &str, job: &Job) -> JobStatus {
     let state = state(&job.status);
     let message = match state {
         JobState::Unknown => Some(format!("Ray reports the unknown job status `{}`", job.status)),
@@ -47,26 +55,126 @@ pub fn missing(submission_id: &str) -> JobStatus {
 
 /// Returns whether a state is final.
 #[must_use]
-pub fn is_over(state: JobState) -> bool {
+pub fn is_final(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Stopped | JobState::Missing)
+}
+
+/// Returns the statuses of jobs by their submission ids, in the same order.
+///
+/// If a job was submitted again, the status is that of the latest submission. One job is read by its id,
+/// several with one request for Ray's job list. A job is missing only if Ray reports so; an unreachable
+/// Ray is an error.
+pub fn read_all(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<JobStatus>, Error> {
+    match submission_ids {
+        [] => Ok(Vec::new()),
+        [one] => read_one(jobs, one).map(|status| vec![status]),
+        many => {
+            let listed = jobs.list()?;
+            let latest = latest(&listed);
+            Ok(many.iter().map(|id| pick(&latest, id)).collect())
+        }
+    }
+}
+
+fn read_one(jobs: &impl RayJobs, submission_id: &str) -> Result<JobStatus, Error> {
+    let (first, mut launches) = ids::split_repeated(submission_id);
+    let mut status = match jobs.get(submission_id) {
+        Ok(job) if !job.has_ended() => return Ok(from_job(submission_id, &job)),
+        Ok(job) => from_job(submission_id, &job),
+        Err(Error::NotFound(_)) => return Ok(missing(submission_id)),
+        Err(error) => return Err(error),
+    };
+    // Only a job that has ended can have a successor.
+    loop {
+        launches += 1;
+        let next = ids::repeated(first, launches);
+        match jobs.get(&next) {
+            Ok(job) => status = from_job(&next, &job),
+            Err(Error::NotFound(_)) => return Ok(status),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn latest(listed: &[Job]) -> HashMap<&str, (u32, &str, &Job)> {
+    let mut latest: HashMap<&str, (u32, &str, &Job)> = HashMap::new();
+    for job in listed {
+        let Some(id) = job.submission_id.as_deref() else { continue };
+        let (first, launches) = ids::split_repeated(id);
+        let known = latest.entry(first).or_insert((launches, id, job));
+        if known.0 < launches {
+            *known = (launches, id, job);
+        }
+    }
+    latest
+}
+
+fn pick(latest: &HashMap<&str, (u32, &str, &Job)>, submission_id: &str) -> JobStatus {
+    let (first, launches) = ids::split_repeated(submission_id);
+    match latest.get(first) {
+        Some((found, id, job)) if *found >= launches => from_job(id, job),
+        _ => missing(submission_id),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::FakeRay;
 
     #[test]
     fn a_stopped_job_has_the_final_state_stopped() {
         assert_eq!(state("STOPPED"), JobState::Stopped);
-        assert!(is_over(JobState::Stopped));
+        assert!(is_final(JobState::Stopped));
     }
 
     #[test]
     fn an_unknown_status_is_not_final() {
         let job = Job { status: "QUEUED".into(), ..Job::default() };
-        let status = of("a", &job);
+        let status = from_job("a", &job);
         assert_eq!(status.state, JobState::Unknown);
-        assert!(!is_over(status.state));
+        assert!(!is_final(status.state));
         assert!(status.message.is_some_and(|text| text.contains("QUEUED")));
+    }
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn many_jobs_are_read_with_one_request_and_the_latest_launch_counts() {
+        let ray = FakeRay::default();
+        ray.add("a", "RUNNING");
+        ray.add("b-again2", "RUNNING");
+        ray.add("b-again10", "STOPPED");
+        ray.add("b", "FAILED");
+        let found = read_all(&ray, &owned(&["b", "a", "c", "b-again2"])).expect("statuses");
+        let states: Vec<JobState> = found.iter().map(|status| status.state).collect();
+        assert_eq!(states, [JobState::Stopped, JobState::Running, JobState::Missing, JobState::Stopped]);
+        assert_eq!(found[0].submission_id, "b-again10");
+        assert_eq!(ray.calls(), ["list"]);
+    }
+
+    #[test]
+    fn one_live_job_costs_one_request_and_an_ended_job_yields_its_latest_launch() {
+        let ray = FakeRay::default();
+        ray.add("a", "RUNNING");
+        read_all(&ray, &owned(&["a"])).expect("a status");
+        assert_eq!(ray.calls(), ["get a"]);
+
+        ray.add("b", "FAILED");
+        ray.add("b-again1", "RUNNING");
+        let found = read_all(&ray, &owned(&["b"])).expect("a status");
+        assert_eq!(found[0].submission_id, "b-again1");
+    }
+
+    #[test]
+    fn jobs_of_an_unreachable_ray_are_not_reported_missing() {
+        let ray = FakeRay::default();
+        ray.add("a", "RUNNING");
+        ray.fail_reads(true);
+        for names in [owned(&["a"]), owned(&["a", "b"])] {
+            assert!(matches!(read_all(&ray, &names), Err(Error::Unavailable(_))));
+        }
     }
 }

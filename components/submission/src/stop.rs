@@ -5,16 +5,16 @@ use dagster_ray_sdk::{
     Error,
     clock::Clock,
     model::{JobState, JobStatus},
-    sink::Listener,
+    progress::ProgressListener,
     warn,
 };
 
-use crate::{look, status, withdrawal};
+use crate::{kill_pending, status};
 
 /// The total time to wait: twice the 60 s that Ray gives a run worker between SIGTERM and SIGKILL.
-const PATIENCE_MS: u64 = 120_000;
+const TIMEOUT_MS: u64 = 120_000;
 const FIRST_WAIT_MS: u64 = 100;
-const LONGEST_WAIT_MS: u64 = 1_000;
+const MAX_WAIT_MS: u64 = 1_000;
 /// The interval of repeated stop requests. One can get lost while a job's supervisor starts or dies, and
 /// repeating it is safe.
 const REPEAT_MS: u64 = 5_000;
@@ -23,16 +23,16 @@ const REPEAT_MS: u64 = 5_000;
 const PENDING_MS: u64 = 5_000;
 /// The minimum interval between kills of pending jobs. Each kill costs a Ray job.
 const KILL_INTERVAL_MS: u64 = 30_000;
-const REMOVAL_LOOKS: u32 = 12;
-const BEFORE_REMOVAL_MS: u64 = 2_000;
+const REMOVAL_POLLS: u32 = 12;
+const PAUSE_BEFORE_REMOVAL_MS: u64 = 2_000;
 
 /// The outcome of stopping one job.
 #[derive(Clone, Debug, PartialEq)]
-pub struct End {
+pub struct StopOutcome {
     /// The job's final status.
     pub status: JobStatus,
     /// Whether the job had ended before the call.
-    pub before: bool,
+    pub had_ended: bool,
 }
 
 /// Stops jobs by their submission ids, and returns the outcomes in the same order.
@@ -41,15 +41,15 @@ pub struct End {
 ///
 /// # Errors
 /// [`Error::Timeout`] if a job has not ended after 120 s, [`Error::Cancelled`] if the caller cancels.
-pub fn all(
+pub fn stop_jobs(
     jobs: &impl RayJobs,
     clock: &impl Clock,
     submission_ids: &[String],
-    listener: &impl Listener,
-) -> Result<Vec<End>, Error> {
-    let mut ends: Vec<End> = look::at(jobs, submission_ids)?
+    listener: &impl ProgressListener,
+) -> Result<Vec<StopOutcome>, Error> {
+    let mut outcomes: Vec<StopOutcome> = status::read_all(jobs, submission_ids)?
         .into_iter()
-        .map(|status| End { before: status::is_over(status.state), status })
+        .map(|status| StopOutcome { had_ended: status::is_final(status.state), status })
         .collect();
     let started = clock.now_ms();
     let mut wait = FIRST_WAIT_MS;
@@ -59,10 +59,10 @@ pub fn all(
     let mut kill_targets: Vec<String> = Vec::new();
 
     loop {
-        let open: Vec<String> = ends
+        let open: Vec<String> = outcomes
             .iter()
-            .filter(|end| !status::is_over(end.status.state))
-            .map(|end| end.status.submission_id.clone())
+            .filter(|outcome| !status::is_final(outcome.status.state))
+            .map(|outcome| outcome.status.submission_id.clone())
             .collect();
         if open.is_empty() {
             break;
@@ -71,38 +71,34 @@ pub fn all(
             return Err(Error::Cancelled);
         }
         let now = clock.now_ms();
-        if now.saturating_sub(started) >= PATIENCE_MS {
-            warn!(
-                "Ray jobs still alive {} s after the stop request: {}",
-                PATIENCE_MS / 1000,
-                open.join(", ")
-            );
-            return Err(Error::Timeout(PATIENCE_MS));
+        if now.saturating_sub(started) >= TIMEOUT_MS {
+            warn!("Ray jobs still alive {} s after the stop request: {}", TIMEOUT_MS / 1000, open.join(", "));
+            return Err(Error::Timeout(TIMEOUT_MS));
         }
         if now >= next_stop {
             next_stop = now + REPEAT_MS;
-            stop(jobs, &open)?;
+            send_stops(jobs, &open)?;
         }
         if now >= next_kill {
-            let pending: Vec<String> = ends
+            let pending: Vec<String> = outcomes
                 .iter()
-                .filter(|end| end.status.state == JobState::Pending)
-                .map(|end| end.status.submission_id.clone())
+                .filter(|outcome| outcome.status.state == JobState::Pending)
+                .map(|outcome| outcome.status.submission_id.clone())
                 .collect();
             if !pending.is_empty() {
                 next_kill = now + KILL_INTERVAL_MS;
                 listener.progress(&format!("killing pending Ray jobs: {}", pending.join(", ")));
-                kill_jobs.extend(kill_pending(jobs, &pending));
+                kill_jobs.extend(submit_kill_job(jobs, &pending));
                 kill_targets.extend(pending);
             }
         }
         clock.sleep_ms(wait);
-        wait = (wait * 3 / 2).min(LONGEST_WAIT_MS);
-        match look::at(jobs, &open) {
-            Ok(statuses) => update(&mut ends, &open, statuses),
+        wait = (wait * 3 / 2).min(MAX_WAIT_MS);
+        match status::read_all(jobs, &open) {
+            Ok(statuses) => update(&mut outcomes, &open, statuses),
             // The stop request stays in effect while the dashboard is unreachable.
             Err(error) if error.is_transient() => {
-                warn!("cannot read the status of the jobs being stopped, retrying: {}", error.text())
+                warn!("cannot read the status of the jobs being stopped, retrying: {}", error.message())
             }
             Err(error) => return Err(error),
         }
@@ -111,26 +107,26 @@ pub fn all(
     for id in &kill_jobs {
         // Not fatal: a job that cannot be deleted only stays in Ray's job list.
         if let Err(error) = remove(jobs, clock, id) {
-            warn!("cannot delete the Ray job {id}, which killed pending jobs: {}", error.text());
+            warn!("cannot delete the Ray job {id}, which killed pending jobs: {}", error.message());
         }
     }
-    for end in &mut ends {
-        let killed = end.status.error_type.as_deref() == Some(withdrawal::KILLED);
-        if killed && kill_targets.contains(&end.status.submission_id) {
-            end.status.state = JobState::Stopped;
-            end.status.message = Some("killed before it started".to_owned());
+    for outcome in &mut outcomes {
+        let killed = outcome.status.error_type.as_deref() == Some(kill_pending::SUPERVISOR_DIED);
+        if killed && kill_targets.contains(&outcome.status.submission_id) {
+            outcome.status.state = JobState::Stopped;
+            outcome.status.message = Some("killed before it started".to_owned());
         }
     }
-    Ok(ends)
+    Ok(outcomes)
 }
 
-fn stop(jobs: &impl RayJobs, open: &[String]) -> Result<(), Error> {
-    for (id, answer) in open.iter().zip(jobs.stop_many(open)) {
-        match answer {
+fn send_stops(jobs: &impl RayJobs, open: &[String]) -> Result<(), Error> {
+    for (id, response) in open.iter().zip(jobs.stop_many(open)) {
+        match response {
             // The next poll finds jobs that are missing or have ended.
             Ok(_) | Err(Error::NotFound(_)) => {}
             Err(error) if error.is_transient() => {
-                warn!("the stop request for the Ray job {id} failed, retrying: {}", error.text())
+                warn!("the stop request for the Ray job {id} failed, retrying: {}", error.message())
             }
             Err(error) => return Err(error),
         }
@@ -138,16 +134,16 @@ fn stop(jobs: &impl RayJobs, open: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-fn kill_pending(jobs: &impl RayJobs, pending: &[String]) -> Option<String> {
+fn submit_kill_job(jobs: &impl RayJobs, pending: &[String]) -> Option<String> {
     let found: Vec<_> = jobs.get_many(pending).into_iter().filter_map(Result::ok).collect();
     let waiting: Vec<_> = found.iter().filter(|job| job.status == "PENDING").collect();
     if waiting.is_empty() {
         return None;
     }
-    match jobs.submit(&withdrawal::job(&waiting)) {
+    match jobs.submit(&kill_pending::kill_job(&waiting)) {
         Ok(id) => Some(id),
         Err(error) => {
-            warn!("cannot kill the pending Ray jobs {}: {}", pending.join(", "), error.text());
+            warn!("cannot kill the pending Ray jobs {}: {}", pending.join(", "), error.message());
             None
         }
     }
@@ -159,20 +155,20 @@ fn kill_pending(jobs: &impl RayJobs, pending: &[String]) -> Option<String> {
 /// The pause before the deletion exceeds Ray's polling interval of 1 s: a job that is deleted before
 /// Ray polls it reappears as failed.
 fn remove(jobs: &impl RayJobs, clock: &impl Clock, id: &str) -> Result<bool, Error> {
-    for _ in 0..REMOVAL_LOOKS {
+    for _ in 0..REMOVAL_POLLS {
         if jobs.get(id)?.has_ended() {
             break;
         }
-        clock.sleep_ms(LONGEST_WAIT_MS / 4);
+        clock.sleep_ms(MAX_WAIT_MS / 4);
     }
-    clock.sleep_ms(BEFORE_REMOVAL_MS);
+    clock.sleep_ms(PAUSE_BEFORE_REMOVAL_MS);
     jobs.delete(id)
 }
 
-fn update(ends: &mut [End], open: &[String], statuses: Vec<JobStatus>) {
+fn update(outcomes: &mut [StopOutcome], open: &[String], statuses: Vec<JobStatus>) {
     for (id, status) in open.iter().zip(statuses) {
-        for end in ends.iter_mut().filter(|end| end.status.submission_id == *id) {
-            end.status = status.clone();
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.status.submission_id == *id) {
+            outcome.status = status.clone();
         }
     }
 }
@@ -184,9 +180,9 @@ mod tests {
     use super::*;
     use crate::fake::FakeRay;
 
-    fn end(ray: &FakeRay, clock: &VirtualClock, ids: &[&str]) -> Result<Vec<End>, Error> {
+    fn stop_ids(ray: &FakeRay, clock: &VirtualClock, ids: &[&str]) -> Result<Vec<StopOutcome>, Error> {
         let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
-        all(ray, clock, &ids, &RecordingListener::default())
+        stop_jobs(ray, clock, &ids, &RecordingListener::default())
     }
 
     #[test]
@@ -195,8 +191,9 @@ mod tests {
         ray.add("a", "RUNNING");
         ray.add("b", "SUCCEEDED");
         ray.add("c", "RUNNING");
-        let ends = end(&ray, &VirtualClock::default(), &["a", "b", "c", "d"]).expect("ends");
-        let seen: Vec<(JobState, bool)> = ends.iter().map(|end| (end.status.state, end.before)).collect();
+        let outcomes = stop_ids(&ray, &VirtualClock::default(), &["a", "b", "c", "d"]).expect("outcomes");
+        let seen: Vec<(JobState, bool)> =
+            outcomes.iter().map(|outcome| (outcome.status.state, outcome.had_ended)).collect();
         assert_eq!(
             seen,
             [
@@ -213,10 +210,10 @@ mod tests {
     #[test]
     fn a_job_that_never_starts_is_killed_and_the_kill_job_is_deleted() {
         let ray = FakeRay::default();
-        ray.add_stubborn("dagster-run-r", "PENDING", 0);
+        ray.add_ignoring_stops("dagster-run-r", "PENDING", 0);
         let clock = VirtualClock::default();
-        let ends = end(&ray, &clock, &["dagster-run-r"]).expect("ends");
-        assert_eq!(ends[0].status.state, JobState::Stopped);
+        let outcomes = stop_ids(&ray, &clock, &["dagster-run-r"]).expect("outcomes");
+        assert_eq!(outcomes[0].status.state, JobState::Stopped);
         assert!(clock.now_ms() < 12_000);
         let calls = ray.calls();
         assert!(calls.iter().any(|call| call.starts_with("delete dagster-stop-")));
@@ -225,9 +222,9 @@ mod tests {
     #[test]
     fn a_lost_stop_request_is_repeated() {
         let ray = FakeRay::default();
-        ray.add_stubborn("a", "RUNNING", 2);
+        ray.add_ignoring_stops("a", "RUNNING", 2);
         assert_eq!(
-            end(&ray, &VirtualClock::default(), &["a"]).expect("ends")[0].status.state,
+            stop_ids(&ray, &VirtualClock::default(), &["a"]).expect("outcomes")[0].status.state,
             JobState::Stopped
         );
     }
@@ -235,19 +232,19 @@ mod tests {
     #[test]
     fn a_job_that_does_not_end_is_reported_as_a_timeout() {
         let ray = FakeRay::default();
-        ray.add_stubborn("a", "RUNNING", 0);
+        ray.add_ignoring_stops("a", "RUNNING", 0);
         let clock = VirtualClock::default();
-        assert!(matches!(end(&ray, &clock, &["a"]), Err(Error::Timeout(PATIENCE_MS))));
-        assert!(clock.now_ms() <= PATIENCE_MS + LONGEST_WAIT_MS);
+        assert!(matches!(stop_ids(&ray, &clock, &["a"]), Err(Error::Timeout(TIMEOUT_MS))));
+        assert!(clock.now_ms() <= TIMEOUT_MS + MAX_WAIT_MS);
     }
 
     #[test]
     fn a_cancelled_call_returns_cancelled() {
         let ray = FakeRay::default();
-        ray.add_stubborn("a", "RUNNING", 0);
+        ray.add_ignoring_stops("a", "RUNNING", 0);
         let listener = RecordingListener::default();
         listener.cancelled.set(true);
-        let outcome = all(&ray, &VirtualClock::default(), &["a".to_owned()], &listener);
+        let outcome = stop_jobs(&ray, &VirtualClock::default(), &["a".to_owned()], &listener);
         assert!(matches!(outcome, Err(Error::Cancelled)));
     }
 }

@@ -12,22 +12,22 @@ use crate::{ids, metadata};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnEnded {
     /// Fail with [`Error::Conflict`] and this advice. The caller decides whether to start the work again.
-    Refuse(&'static str),
+    Conflict(&'static str),
     /// Submit under the next free submission id. The ended job belongs to an earlier worker.
-    SubmitAgain,
+    Resubmit,
 }
 
 /// Retries of one submission. They cover the seconds that a dashboard takes to restart.
-const TRIES: Policy = Policy { attempts: 6, first_wait_ms: 250, longest_wait_ms: 4_000 };
+const RETRIES: Policy = Policy { attempts: 6, first_wait_ms: 250, max_wait_ms: 4_000 };
 
-enum Placed {
-    Here,
+enum Submitted {
+    Live,
     Ended(Box<Job>),
 }
 
 /// Submits a job, or adopts a live job with the same submission id, and returns its submission id.
 ///
-/// `submission` must carry the id of the first launch, and a nonce under [`metadata::LAUNCH`].
+/// `submission` must carry the id of the first launch, and a nonce under [`metadata::LAUNCH_NONCE`].
 pub fn submit(
     jobs: &impl RayJobs,
     clock: &impl Clock,
@@ -37,12 +37,12 @@ pub fn submit(
     let first = submission.submission_id.clone();
     let mut launches = 0;
     loop {
-        submission.submission_id = ids::again(&first, launches);
-        match place(jobs, clock, &submission)? {
-            Placed::Here => return Ok(submission.submission_id),
-            Placed::Ended(job) => match on_ended {
-                OnEnded::SubmitAgain => launches += 1,
-                OnEnded::Refuse(advice) => {
+        submission.submission_id = ids::repeated(&first, launches);
+        match submit_or_adopt(jobs, clock, &submission)? {
+            Submitted::Live => return Ok(submission.submission_id),
+            Submitted::Ended(job) => match on_ended {
+                OnEnded::Resubmit => launches += 1,
+                OnEnded::Conflict(advice) => {
                     return Err(Error::Conflict(format!(
                         "the Ray job {} exists and has ended ({}): {advice}",
                         submission.submission_id, job.status
@@ -53,10 +53,14 @@ pub fn submit(
     }
 }
 
-fn place(jobs: &impl RayJobs, clock: &impl Clock, submission: &Submission) -> Result<Placed, Error> {
-    TRIES.run(clock, || {
+fn submit_or_adopt(
+    jobs: &impl RayJobs,
+    clock: &impl Clock,
+    submission: &Submission,
+) -> Result<Submitted, Error> {
+    RETRIES.retry(clock, || {
         let error = match jobs.submit(submission) {
-            Ok(_) => return Ok(Placed::Here),
+            Ok(_) => return Ok(Submitted::Live),
             Err(error) => error,
         };
         // A request that did not arrive, or that the host denied, created no job.
@@ -72,15 +76,15 @@ fn place(jobs: &impl RayJobs, clock: &impl Clock, submission: &Submission) -> Re
     })
 }
 
-fn found(job: Job, submission: &Submission) -> Placed {
-    let ours = job.metadata.get(metadata::LAUNCH) == submission.metadata.get(metadata::LAUNCH);
+fn found(job: Job, submission: &Submission) -> Submitted {
+    let ours = job.metadata.get(metadata::LAUNCH_NONCE) == submission.metadata.get(metadata::LAUNCH_NONCE);
     if ours || !job.has_ended() {
         if !ours {
             warn!("reusing the Ray job {}, which exists and has not ended", submission.submission_id);
         }
-        Placed::Here
+        Submitted::Live
     } else {
-        Placed::Ended(Box::new(job))
+        Submitted::Ended(Box::new(job))
     }
 }
 
@@ -91,47 +95,47 @@ mod tests {
     use dagster_ray_sdk::testing::VirtualClock;
 
     use super::*;
-    use crate::fake::{Answer, FakeRay};
+    use crate::fake::{FakeRay, SubmitOutcome};
 
     fn submission(nonce: &str) -> Submission {
         Submission {
             submission_id: "dagster-step-r-s".to_owned(),
-            metadata: BTreeMap::from([(metadata::LAUNCH.to_owned(), nonce.to_owned())]),
+            metadata: BTreeMap::from([(metadata::LAUNCH_NONCE.to_owned(), nonce.to_owned())]),
             ..Submission::default()
         }
     }
 
-    fn hand_over(ray: &FakeRay, on_ended: OnEnded) -> Result<String, Error> {
+    fn submit_once(ray: &FakeRay, on_ended: OnEnded) -> Result<String, Error> {
         submit(ray, &VirtualClock::default(), submission("mine"), on_ended)
     }
 
     #[test]
     fn submit_adopts_an_ended_job_with_the_same_nonce_when_the_response_is_lost() {
         let ray = FakeRay::default();
-        ray.answer_submits([Answer::Lost]);
-        ray.status_of_new("SUCCEEDED");
-        assert_eq!(hand_over(&ray, OnEnded::SubmitAgain).expect("a job"), "dagster-step-r-s");
+        ray.set_submit_outcomes([SubmitOutcome::Lost]);
+        ray.set_new_status("SUCCEEDED");
+        assert_eq!(submit_once(&ray, OnEnded::Resubmit).expect("a job"), "dagster-step-r-s");
         assert_eq!(ray.submitted(), ["dagster-step-r-s"]);
     }
 
     #[test]
     fn submit_retries_connection_errors_and_reports_unavailable_when_they_persist() {
         let ray = FakeRay::default();
-        ray.answer_submits([Answer::Refused, Answer::Dropped, Answer::Refused]);
-        assert!(hand_over(&ray, OnEnded::Refuse("no")).is_ok());
+        ray.set_submit_outcomes([SubmitOutcome::Refused, SubmitOutcome::Dropped, SubmitOutcome::Refused]);
+        assert!(submit_once(&ray, OnEnded::Conflict("no")).is_ok());
         assert_eq!(ray.submitted().len(), 4);
 
         let ray = FakeRay::default();
-        ray.answer_submits(std::iter::repeat_n(Answer::Dropped, 20));
-        assert!(matches!(hand_over(&ray, OnEnded::Refuse("no")), Err(Error::Unavailable(_))));
+        ray.set_submit_outcomes(std::iter::repeat_n(SubmitOutcome::Dropped, 20));
+        assert!(matches!(submit_once(&ray, OnEnded::Conflict("no")), Err(Error::Unavailable(_))));
         assert!(ray.submitted().len() < 10);
     }
 
     #[test]
     fn submit_does_not_retry_an_invalid_request() {
         let ray = FakeRay::default();
-        ray.answer_submits([Answer::Invalid]);
-        assert!(matches!(hand_over(&ray, OnEnded::Refuse("no")), Err(Error::Backend(_))));
+        ray.set_submit_outcomes([SubmitOutcome::Invalid]);
+        assert!(matches!(submit_once(&ray, OnEnded::Conflict("no")), Err(Error::Backend(_))));
         assert_eq!(ray.submitted().len(), 1);
     }
 
@@ -139,16 +143,16 @@ mod tests {
     fn submit_adopts_a_live_job_with_the_same_id() {
         let ray = FakeRay::default();
         ray.add("dagster-step-r-s", "PENDING");
-        assert_eq!(hand_over(&ray, OnEnded::Refuse("no")).expect("a job"), "dagster-step-r-s");
+        assert_eq!(submit_once(&ray, OnEnded::Conflict("no")).expect("a job"), "dagster-step-r-s");
     }
 
     #[test]
-    fn an_ended_job_is_a_conflict_for_refuse_and_gets_the_next_id_for_submit_again() {
+    fn an_ended_job_is_a_conflict_or_is_submitted_again_under_the_next_id() {
         let ray = FakeRay::default();
         ray.add("dagster-step-r-s", "FAILED");
         ray.add("dagster-step-r-s-again1", "STOPPED");
-        let refused = hand_over(&ray, OnEnded::Refuse("no"));
+        let refused = submit_once(&ray, OnEnded::Conflict("no"));
         assert!(matches!(refused, Err(Error::Conflict(text)) if text.contains("dagster-step-r-s")));
-        assert_eq!(hand_over(&ray, OnEnded::SubmitAgain).expect("a job"), "dagster-step-r-s-again2");
+        assert_eq!(submit_once(&ray, OnEnded::Resubmit).expect("a job"), "dagster-step-r-s-again2");
     }
 }

@@ -17,14 +17,16 @@ pub(crate) struct Worker<'a> {
     pub(crate) origin: Origin<'a>,
     /// The command that it executes.
     pub(crate) command: &'a WorkerCommand,
-    /// Seconds between SIGTERM and SIGKILL when the job is stopped, unless the user sets them.
-    pub(crate) stop_wait_s: u32,
 }
 
 /// Returns the Ray job of a worker.
 pub(crate) fn submission(worker: Worker<'_>, options: Options) -> Result<Submission, Error> {
     options.check_enabled()?;
-    let Worker { submission_id, origin, command, stop_wait_s } = worker;
+    let Worker { submission_id, origin, command } = worker;
+    let stop_wait_s = match origin.step_key {
+        Some(_) => environment::STEP_STOP_WAIT_S,
+        None => environment::RUN_STOP_WAIT_S,
+    };
     let stop_wait = stop_wait_s.to_string();
     let mut lowest = vec![(environment::JOB_NAME, origin.job_name), (environment::STOP_WAIT, &*stop_wait)];
     lowest.extend(origin.step_key.map(|key| (environment::STEP_KEY, key)));
@@ -34,7 +36,7 @@ pub(crate) fn submission(worker: Worker<'_>, options: Options) -> Result<Submiss
         entrypoint: entrypoint::command_line(command)?,
         submission_id,
         runtime_env: environment::build(&options, &lowest, &highest),
-        metadata: metadata::attach(&options.metadata, origin, &random::hex(16)),
+        metadata: metadata::with_origin(&options.metadata, origin, &random::hex(16)),
         entrypoint_num_cpus: options.num_cpus,
         entrypoint_num_gpus: options.num_gpus,
         entrypoint_memory: options.memory,

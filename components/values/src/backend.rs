@@ -4,8 +4,8 @@ use dagster_ray_sdk::Error;
 
 use crate::bindings::describe::{Description, Role};
 use crate::options::Options;
-use crate::place::{Handle, Lent};
 use crate::rules::Values;
+use crate::store::{HostStore, ValueHandle};
 
 /// An I/O backend: a component that stores values.
 pub trait Backend {
@@ -35,16 +35,16 @@ pub fn describe<B: Backend>() -> Description {
 ///
 /// # Errors
 /// The options are invalid, or the manifest does not grant the store.
-pub fn values<'a, B: Backend>(options: &str) -> Result<Values<Lent, Handle<'a>>, Error> {
-    Values::new(Lent::open(B::STORE)?, options, wasip2::clocks::wall_clock::now().seconds)
+pub fn values<'a, B: Backend>(options: &str) -> Result<Values<HostStore, ValueHandle<'a>>, Error> {
+    Values::new(HostStore::open(B::STORE)?, options, wasip2::clocks::wall_clock::now().seconds)
 }
 
 /// Returns the value of a handle that was loaded, or `None` for a borrowed one.
 #[must_use]
-pub fn owned(handle: Handle<'_>) -> Option<dagster_ray_sdk::bindings::objects::Value> {
+pub fn into_owned(handle: ValueHandle<'_>) -> Option<dagster_ray_sdk::bindings::objects::Value> {
     match handle {
-        Handle::Owned(value) => Some(value),
-        Handle::Borrowed(_) => None,
+        ValueHandle::Owned(value) => Some(value),
+        ValueHandle::Borrowed(_) => None,
     }
 }
 
@@ -57,7 +57,7 @@ macro_rules! export_backend {
             use $crate::{
                 backend,
                 bindings::{describe, io},
-                place::Handle,
+                store::ValueHandle,
             };
 
             impl describe::Guest for $backend {
@@ -68,13 +68,13 @@ macro_rules! export_backend {
 
             impl io::Guest for $backend {
                 fn save(address: io::Address, value: &Value, options: String) -> Result<io::Stored, Error> {
-                    backend::values::<Self>(&options)?.save(&address, &Handle::Borrowed(value))
+                    backend::values::<Self>(&options)?.save(&address, &ValueHandle::Borrowed(value))
                 }
 
                 fn load(address: io::Address, options: String) -> Result<Value, Error> {
                     let loaded = backend::values::<Self>(&options)?.load(&address)?;
                     let missing = || Error::Other("the store returned no value".to_owned());
-                    backend::owned(loaded).ok_or_else(missing)
+                    backend::into_owned(loaded).ok_or_else(missing)
                 }
 
                 fn load_many(
@@ -84,7 +84,7 @@ macro_rules! export_backend {
                     let loaded = backend::values::<Self>(&options)?.load_many(&addresses)?;
                     Ok(loaded
                         .into_iter()
-                        .filter_map(|(name, handle)| Some((name, backend::owned(handle)?)))
+                        .filter_map(|(name, handle)| Some((name, backend::into_owned(handle)?)))
                         .collect())
                 }
 

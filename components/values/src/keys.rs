@@ -11,23 +11,23 @@ use sha2::{Digest, Sha256};
 use crate::bindings::io::Address;
 
 /// The longest escaped part, in bytes. Most file systems limit a name to 255 bytes; a store adds a suffix.
-const PART: usize = 160;
+const MAX_PART_BYTES: usize = 160;
 /// The number of bytes of a longer part that its key keeps before a digest.
-const READABLE: usize = 100;
+const READABLE_BYTES: usize = 100;
 
 /// The key prefix of all values that belong to a run.
 pub const RUNS: &str = "run/";
 
 /// Returns the key of an output.
 #[must_use]
-pub fn of(address: &Address) -> String {
+pub fn key(address: &Address) -> String {
     if let Some(asset) = &address.asset {
         let partition = address.partition.as_deref().map(escaped).unwrap_or_default();
-        return format!("{}{partition}", of_asset(asset));
+        return format!("{}{partition}", asset_prefix(asset));
     }
     let output = format!(
         "{}{}/{}",
-        of_run(&address.run_id),
+        run_prefix(&address.run_id),
         escaped(&address.step_key),
         escaped(&address.output_name)
     );
@@ -39,14 +39,14 @@ pub fn of(address: &Address) -> String {
 
 /// Returns the key prefix of an asset's values.
 #[must_use]
-pub fn of_asset(parts: &[String]) -> String {
+pub fn asset_prefix(parts: &[String]) -> String {
     let parts: Vec<_> = parts.iter().map(|part| escaped(part)).collect();
     format!("asset/{}/=", parts.join("/"))
 }
 
 /// Returns the key prefix of a run's values.
 #[must_use]
-pub fn of_run(run_id: &str) -> String {
+pub fn run_prefix(run_id: &str) -> String {
     format!("{RUNS}{}/", escaped(run_id))
 }
 
@@ -64,10 +64,10 @@ fn escaped(part: &str) -> String {
             out.push_str(&format!("%{byte:02X}"));
         }
     }
-    if out.len() > PART {
+    if out.len() > MAX_PART_BYTES {
         let digest = Sha256::digest(part.as_bytes());
         let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        out.truncate(READABLE);
+        out.truncate(READABLE_BYTES);
         // A short part never contains a plain `~`, so it cannot equal a shortened one.
         return format!("{out}~{digest}");
     }
@@ -106,9 +106,9 @@ mod tests {
             asset(&["a"], Some("../b")),
             asset(&["a"], Some("2024-01-01|b")),
         ];
-        let keys: BTreeSet<_> = all.iter().map(of).collect();
+        let keys: BTreeSet<_> = all.iter().map(key).collect();
         assert_eq!(keys.len(), all.len(), "{keys:?}");
-        assert_eq!(of(&asset(&["my asset"], Some("2024-01-01"))), "asset/my%20asset/=2024-01-01");
+        assert_eq!(key(&asset(&["my asset"], Some("2024-01-01"))), "asset/my%20asset/=2024-01-01");
     }
 
     #[test]
@@ -116,21 +116,21 @@ mod tests {
         let mut address = asset(&[], None);
         address.asset = None;
         address.step_key = "fan[one]".into();
-        assert_eq!(of(&address), "run/r/fan%5Bone%5D/result");
+        assert_eq!(key(&address), "run/r/fan%5Bone%5D/result");
         address.mapping_key = Some("one".into());
-        assert_eq!(of(&address), "run/r/fan%5Bone%5D/result/=one");
+        assert_eq!(key(&address), "run/r/fan%5Bone%5D/result/=one");
     }
 
     proptest! {
         #[test]
         fn different_partitions_have_different_keys(one in ".{0,300}", other in ".{0,300}") {
-            let (first, second) = (of(&asset(&["a"], Some(&one))), of(&asset(&["a"], Some(&other))));
+            let (first, second) = (key(&asset(&["a"], Some(&one))), key(&asset(&["a"], Some(&other))));
             prop_assert_eq!(one == other, first == second);
         }
 
         #[test]
         fn keys_are_safe_as_paths(part in ".{1,400}", partition in ".{0,400}") {
-            let key = of(&asset(&[&part], Some(&partition)));
+            let key = key(&asset(&[&part], Some(&partition)));
             for name in key.split('/') {
                 prop_assert!(!name.is_empty() && name.len() <= 200 && !name.starts_with('.'));
                 prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\'));

@@ -10,7 +10,7 @@ use crate::options::Options;
 /// Returns the expiry time of a value that is stored now, in seconds since the Unix epoch. `None` means that
 /// it does not expire.
 #[must_use]
-pub fn bound(address: &Address, options: &Options, now: u64) -> Option<u64> {
+pub fn expires_at(address: &Address, options: &Options, now: u64) -> Option<u64> {
     let seconds = match address.asset {
         Some(_) => options.asset_value_seconds?,
         None => options.run_value_seconds,
@@ -20,7 +20,7 @@ pub fn bound(address: &Address, options: &Options, now: u64) -> Option<u64> {
 
 /// Returns whether the values of a run have expired. `known` are the runs that Dagster knows.
 #[must_use]
-pub fn is_over(run_id: &str, known: &[RunLife], options: &Options, now: u64) -> bool {
+pub fn is_expired(run_id: &str, known: &[RunLife], options: &Options, now: u64) -> bool {
     let Some(run) = known.iter().find(|run| run.run_id == run_id) else { return true };
     match run.state {
         RunState::Live => false,
@@ -48,11 +48,11 @@ mod tests {
             run("broke", RunState::Failed, Some(1_000_000)),
             run("broke-long-ago", RunState::Failed, Some(10)),
         ];
-        let over = |id| is_over(id, &known, &options, 1_000_100);
-        assert!(!over("live"));
-        assert!(over("done"));
-        assert!(!over("broke"));
-        assert!(over("broke-long-ago"));
-        assert!(over("gone"));
+        let expired = |id| is_expired(id, &known, &options, 1_000_100);
+        assert!(!expired("live"));
+        assert!(expired("done"));
+        assert!(!expired("broke"));
+        assert!(expired("broke-long-ago"));
+        assert!(expired("gone"));
     }
 }

@@ -1,7 +1,7 @@
 //! The user's options of an I/O backend.
 
 use dagster_ray_sdk::Error;
-use dagster_ray_sdk::json::{self, Map, Value, kind};
+use dagster_ray_sdk::json::{self, Map, Value, type_name};
 use dagster_ray_sdk::model::FieldError;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -51,7 +51,7 @@ impl Options {
         let fields = match json::parse(text.as_bytes()) {
             Ok(Value::Object(fields)) => fields,
             Ok(other) => {
-                return Err(mistake(WHERE.to_owned(), &format!("is {}, not an object", kind(&other))));
+                return Err(mistake(WHERE.to_owned(), &format!("is {}, not an object", type_name(&other))));
             }
             Err(error) => return Err(mistake(WHERE.to_owned(), &format!("is not JSON: {error}"))),
         };
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn errors_for_unknown_keys_list_the_valid_keys() {
-        let text = Options::read(r#"{"asset_ttl": 5}"#).unwrap_err().text();
+        let text = Options::read(r#"{"asset_ttl": 5}"#).unwrap_err().message();
         assert!(text.contains("asset_ttl") && text.contains("asset_value_seconds"), "{text}");
     }
 

@@ -7,7 +7,7 @@ use dagster_ray_sdk::bindings::objects::Entry;
 
 use crate::bindings::io::{Address, Selection, Stored};
 use crate::options::Options;
-use crate::place::Place;
+use crate::store::ValueStore;
 use crate::{keys, lifetime};
 
 /// The number of names that an error lists; it counts the others.
@@ -21,20 +21,20 @@ const PARTITION: &str = "dagster/partition";
 
 /// The values of a store.
 pub struct Values<P, V> {
-    place: P,
+    store: P,
     options: Options,
     now: u64,
     value: PhantomData<V>,
 }
 
-impl<P: Place<V>, V> Values<P, V> {
+impl<P: ValueStore<V>, V> Values<P, V> {
     /// Creates the access to a store. `options` is the user's JSON, and `now` the time in seconds since the
     /// Unix epoch.
     ///
     /// # Errors
     /// The options are invalid.
-    pub fn new(place: P, options: &str, now: u64) -> Result<Self, Error> {
-        Ok(Self { place, options: Options::read(options)?, now, value: PhantomData })
+    pub fn new(store: P, options: &str, now: u64) -> Result<Self, Error> {
+        Ok(Self { store, options: Options::read(options)?, now, value: PhantomData })
     }
 
     /// Stores a value.
@@ -42,9 +42,14 @@ impl<P: Place<V>, V> Values<P, V> {
     /// # Errors
     /// The store rejects the value.
     pub fn save(&self, address: &Address, value: &V) -> Result<Stored, Error> {
-        let bound = lifetime::bound(address, &self.options, self.now);
-        let entry =
-            self.place.put(&keys::of(address), value, self.options.overwrite, bound, &attributes(address))?;
+        let expires_at = lifetime::expires_at(address, &self.options, self.now);
+        let entry = self.store.put(
+            &keys::key(address),
+            value,
+            self.options.overwrite,
+            expires_at,
+            &attributes(address),
+        )?;
         Ok(stored(entry))
     }
 
@@ -53,7 +58,7 @@ impl<P: Place<V>, V> Values<P, V> {
     /// # Errors
     /// `not-found` if the store has no such value. The message lists the values that the store has.
     pub fn load(&self, address: &Address) -> Result<V, Error> {
-        match self.place.get(&keys::of(address)) {
+        match self.store.get(&keys::key(address)) {
             Err(Error::NotFound(reason)) => Err(self.missing(&[address], &reason)),
             other => other,
         }
@@ -64,8 +69,8 @@ impl<P: Place<V>, V> Values<P, V> {
     /// # Errors
     /// As [`Values::load`], with all missing partitions in one error.
     pub fn load_many(&self, addresses: &[Address]) -> Result<Vec<(String, V)>, Error> {
-        let keys: Vec<_> = addresses.iter().map(keys::of).collect();
-        let found = self.place.stat(&keys)?;
+        let keys: Vec<_> = addresses.iter().map(keys::key).collect();
+        let found = self.store.stat(&keys)?;
         let missing: Vec<_> = addresses
             .iter()
             .zip(&found)
@@ -78,7 +83,7 @@ impl<P: Place<V>, V> Values<P, V> {
         let present = addresses.iter().zip(&keys).zip(found).filter_map(|(pair, entry)| entry.map(|_| pair));
         let mut values = Vec::new();
         for (address, key) in present {
-            match self.place.get(key) {
+            match self.store.get(key) {
                 Ok(value) => values.push((address.partition.clone().unwrap_or_default(), value)),
                 Err(Error::NotFound(_)) if self.options.allow_missing_partitions => {}
                 Err(Error::NotFound(reason)) => return Err(self.missing(&[address], &reason)),
@@ -105,26 +110,26 @@ impl<P: Place<V>, V> Values<P, V> {
             Selection::Keys(keys) => keys,
             other => self.select(other)?.into_iter().map(|entry| entry.key).collect(),
         };
-        if keys.is_empty() { Ok(0) } else { self.place.delete(&keys) }
+        if keys.is_empty() { Ok(0) } else { self.store.delete(&keys) }
     }
 
     fn select(&self, selection: Selection) -> Result<Vec<Entry>, Error> {
         match selection {
-            Selection::Runs(runs) if runs.is_empty() => self.place.list(keys::RUNS),
+            Selection::Runs(runs) if runs.is_empty() => self.store.list(keys::RUNS),
             Selection::Runs(runs) => {
                 let mut found = Vec::new();
                 for run in runs {
-                    found.extend(self.place.list(&keys::of_run(&run))?);
+                    found.extend(self.store.list(&keys::run_prefix(&run))?);
                 }
                 Ok(found)
             }
-            Selection::Asset(parts) => self.place.list(&keys::of_asset(&parts)),
-            Selection::Keys(keys) => Ok(self.place.stat(&keys)?.into_iter().flatten().collect()),
+            Selection::Asset(parts) => self.store.list(&keys::asset_prefix(&parts)),
+            Selection::Keys(keys) => Ok(self.store.stat(&keys)?.into_iter().flatten().collect()),
             Selection::Expired(known) => {
-                let mut found = self.place.list(keys::RUNS)?;
+                let mut found = self.store.list(keys::RUNS)?;
                 found.retain(|entry| {
                     attribute(entry, RUN)
-                        .is_some_and(|run| lifetime::is_over(run, &known, &self.options, self.now))
+                        .is_some_and(|run| lifetime::is_expired(run, &known, &self.options, self.now))
                 });
                 Ok(found)
             }
@@ -135,12 +140,12 @@ impl<P: Place<V>, V> Values<P, V> {
     fn missing(&self, missing: &[&Address], reason: &str) -> Error {
         let Some(first) = missing.first() else { return Error::NotFound(reason.to_owned()) };
         let names: Vec<_> = missing.iter().map(|address| name(address)).collect();
-        let keys: Vec<_> = missing.iter().map(|address| keys::of(address)).collect();
+        let keys: Vec<_> = missing.iter().map(|address| keys::key(address)).collect();
         let (prefix, owner, part) = match &first.asset {
-            Some(parts) => (keys::of_asset(parts), "this asset", PARTITION),
-            None => (keys::of_run(&first.run_id), "this run", STEP),
+            Some(parts) => (keys::asset_prefix(parts), "this asset", PARTITION),
+            None => (keys::run_prefix(&first.run_id), "this run", STEP),
         };
-        let stored: Vec<_> = match self.place.list(&prefix) {
+        let stored: Vec<_> = match self.store.list(&prefix) {
             Ok(entries) => entries
                 .iter()
                 .map(|entry| match (attribute(entry, part), attribute(entry, OUTPUT)) {
@@ -149,7 +154,7 @@ impl<P: Place<V>, V> Values<P, V> {
                     _ => "the value without a partition".to_owned(),
                 })
                 .collect(),
-            Err(error) => vec![format!("(unknown: {})", error.text())],
+            Err(error) => vec![format!("(unknown: {})", error.message())],
         };
         let stored = if stored.is_empty() {
             format!(

@@ -1,4 +1,4 @@
-//! Helpers of the commands that record and replay cassettes.
+//! Merges recordings into a cassette, and runs commands that record or replay one.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use dagster_ray_runtime::capability::http::cassette::{Cassette, VARIABLE};
 ///
 /// # Errors
 /// If the directory cannot be read, or the file cannot be written.
-pub(crate) fn put_together(directory: &Path, file: &Path) -> anyhow::Result<usize> {
+pub(crate) fn merge(directory: &Path, file: &Path) -> anyhow::Result<usize> {
     let cassette = Cassette::read(directory)?;
     if !cassette.exchanges.is_empty() {
         cassette.write(file)?;

@@ -1,10 +1,10 @@
 //! Finds the component that an argument names.
 
-use dagster_ray_registry::{Found, Named, Pulled, RegistryError, Work, named};
+use dagster_ray_registry::{ComponentFile, Location, Pulled, RegistryError, Transfer, resolve};
 
 use crate::context::Context;
 use crate::exit::{Interrupted, Usage};
-use crate::interrupt::LOOK;
+use crate::interrupt::POLL_INTERVAL;
 
 /// The help text of the argument `COMPONENT`, for all commands.
 pub(crate) const COMPONENT_HELP: &str =
@@ -14,12 +14,12 @@ pub(crate) const COMPONENT_HELP: &str =
 ///
 /// # Errors
 /// If the argument names no component, or the registry does not return it.
-pub(crate) fn find(context: &Context, name: &str) -> anyhow::Result<Found> {
-    match named(name, &context.installation.components).map_err(|error| Usage(error.to_string()))? {
-        Named::File(path) => Ok(Found { path, sha256: None }),
-        Named::Artifact(pinned) => {
-            let work = Work::pull(pinned.place().clone(), dagster_ray_runtime::cache_directory());
-            let pulled: Pulled = wait(context, &format!("fetching {pinned}"), work)?;
+pub(crate) fn find(context: &Context, name: &str) -> anyhow::Result<ComponentFile> {
+    match resolve(name, &context.installation.components).map_err(|error| Usage(error.to_string()))? {
+        Location::File(path) => Ok(ComponentFile { path, sha256: None }),
+        Location::Artifact(pinned) => {
+            let transfer = Transfer::pull(pinned.reference().clone(), dagster_ray_runtime::cache_directory());
+            let pulled: Pulled = wait(context, &format!("fetching {pinned}"), transfer)?;
             Ok(pulled.component)
         }
     }
@@ -32,12 +32,12 @@ pub(crate) fn find(context: &Context, name: &str) -> anyhow::Result<Found> {
 pub(crate) fn wait<T: Send + 'static>(
     context: &Context,
     what: &str,
-    work: Result<Work<T>, RegistryError>,
+    transfer: Result<Transfer<T>, RegistryError>,
 ) -> anyhow::Result<T> {
-    let work = work?;
+    let transfer = transfer?;
     let _progress = context.output.progress(what);
     loop {
-        if let Some(outcome) = work.wait(LOOK) {
+        if let Some(outcome) = transfer.wait(POLL_INTERVAL) {
             return Ok(outcome?);
         }
         if context.interrupt.is_raised() {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use dagster_ray_registry::Found;
+use dagster_ray_registry::ComponentFile;
 use dagster_ray_runtime::capability::kubernetes::KubernetesOptions;
-use dagster_ray_runtime::manifest::Narrowing;
+use dagster_ray_runtime::manifest::Restriction;
 use dagster_ray_runtime::{Authority, AuthorityOptions, Backend, BackendOptions};
 
 use crate::context::Context;
@@ -53,8 +53,8 @@ impl Connection {
     ///
     /// # Errors
     /// If an option is invalid, or the engine cannot be started.
-    pub(crate) fn backend(&self, context: &mut Context, found: Found) -> anyhow::Result<Backend> {
-        let options = self.options(context, found)?;
+    pub(crate) fn backend(&self, context: &mut Context, file: ComponentFile) -> anyhow::Result<Backend> {
+        let options = self.options(context, file)?;
         Ok(Backend::new(context.host()?, options))
     }
 
@@ -67,29 +67,29 @@ impl Connection {
     ///
     /// # Errors
     /// If an option is invalid.
-    pub(crate) fn options(&self, context: &Context, found: Found) -> anyhow::Result<BackendOptions> {
+    pub(crate) fn options(&self, context: &Context, file: ComponentFile) -> anyhow::Result<BackendOptions> {
         let mut settings: BTreeMap<_, _> = self.settings.iter().cloned().collect();
         let mut authorities = Vec::new();
         if let Some(address) = &self.address {
             authorities.push(self.authority(address)?);
             settings.entry("address".to_owned()).or_insert_with(|| address.clone());
         }
-        let narrowing = match &self.narrow {
+        let restriction = match &self.narrow {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("--narrow {} cannot be read", path.display()))?;
-                Narrowing::parse(&text)?
+                Restriction::parse(&text)?
             }
-            None => Narrowing::default(),
+            None => Restriction::default(),
         };
         let mut programs = context.installation.programs.clone();
         programs.extend(self.programs.iter().map(|(name, file)| (name.clone(), vec![file.clone()])));
         Ok(BackendOptions {
-            path: found.path,
-            sha256: found.sha256,
+            path: file.path,
+            sha256: file.sha256,
             settings,
             authorities,
-            narrowing,
+            restriction,
             kubernetes: KubernetesOptions {
                 kubeconfig: self.kubeconfig.clone(),
                 context: self.kube_context.clone(),

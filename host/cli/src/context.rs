@@ -24,7 +24,7 @@ impl Installation {
     ///
     /// The components are in the folder of `DAGSTER_RAY_COMPONENTS`, beside the program, or in the source
     /// tree.
-    pub fn of_program() -> Self {
+    pub fn from_environment() -> Self {
         let named = std::env::var_os("DAGSTER_RAY_COMPONENTS").filter(|value| !value.is_empty());
         let beside = std::env::current_exe()
             .ok()
@@ -63,7 +63,7 @@ impl Context {
             Some(host) => Ok(host.clone()),
             None => {
                 let installed = self.installation.installed.clone();
-                let host = Host::start_with(HostOptions { installed, ..HostOptions::of_environment()? })?;
+                let host = Host::start_with(HostOptions { installed, ..HostOptions::from_env()? })?;
                 Ok(self.host.insert(host).clone())
             }
         }

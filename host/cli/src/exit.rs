@@ -46,7 +46,7 @@ impl Exit {
     }
 
     /// Returns the outcome of an error, from the first known cause.
-    pub(crate) fn of(error: &anyhow::Error) -> Self {
+    pub(crate) fn from_error(error: &anyhow::Error) -> Self {
         for cause in error.chain() {
             if cause.is::<Usage>() {
                 return Self::Usage;
@@ -56,7 +56,9 @@ impl Exit {
             }
             if let Some(error) = cause.downcast_ref::<RegistryError>() {
                 return match error {
-                    RegistryError::Reference { .. } | RegistryError::NoDigest { .. } => Self::Usage,
+                    RegistryError::InvalidReference { .. }
+                    | RegistryError::NoDigest { .. }
+                    | RegistryError::DigestInPush { .. } => Self::Usage,
                     RegistryError::Load(_)
                     | RegistryError::NotAComponent { .. }
                     | RegistryError::Digest { .. } => Self::Load,
@@ -105,9 +107,9 @@ mod tests {
     #[test]
     fn error_with_context_keeps_its_exit_code() {
         let error = anyhow::Error::from(Usage("x".into())).context("while reading");
-        assert_eq!(Exit::of(&error), Exit::Usage);
+        assert_eq!(Exit::from_error(&error), Exit::Usage);
         let load = CallError::Load(LoadError::Engine("x".into()));
-        assert_eq!(Exit::of(&anyhow::Error::from(load).context("calling")), Exit::Load);
-        assert_eq!(Exit::of(&anyhow::anyhow!("the disk is full")), Exit::Failed);
+        assert_eq!(Exit::from_error(&anyhow::Error::from(load).context("calling")), Exit::Load);
+        assert_eq!(Exit::from_error(&anyhow::anyhow!("the disk is full")), Exit::Failed);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often a waiting command checks for an interrupt.
-pub(crate) const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether the command was interrupted. Clones share the state.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +16,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// If the signal handlers cannot be installed.
-    pub fn of_signals() -> std::io::Result<Self> {
+    pub fn from_signals() -> std::io::Result<Self> {
         let interrupt = Self::default();
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register_conditional_shutdown(signal, 130, interrupt.0.clone())?;

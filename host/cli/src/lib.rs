@@ -3,17 +3,17 @@
 //! Each command has one file in `commands`. The program `dagster-ray` and the Python package's
 //! console script both call [`run`].
 
-mod calling;
 mod cassette;
 mod commands;
 mod component;
+mod component_call;
 mod connection;
 mod context;
 mod exit;
+mod install;
 mod interrupt;
 pub mod log;
 mod output;
-mod place;
 mod project;
 mod verbosity;
 
@@ -81,7 +81,7 @@ pub fn run(
         Err(error) if is_broken_pipe(&error) => Exit::Done,
         Err(error) => {
             output.error(&error);
-            Exit::of(&error)
+            Exit::from_error(&error)
         }
     }
 }

@@ -80,7 +80,7 @@ pub struct Logger<'a> {
 
 impl<'a> Logger<'a> {
     /// Returns the logger of a module's events.
-    pub fn of(target: &'a str) -> Self {
+    pub fn from_target(target: &'a str) -> Self {
         Self { target }
     }
 
@@ -120,7 +120,8 @@ impl<S: Sink> Subscriber for Bridge<S> {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        is_ours(metadata) && self.0.is_enabled(metadata.level().into(), Logger::of(metadata.target()))
+        is_ours(metadata)
+            && self.0.is_enabled(metadata.level().into(), Logger::from_target(metadata.target()))
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -129,7 +130,7 @@ impl<S: Sink> Subscriber for Bridge<S> {
         event.record(&mut text);
         self.0.write(Line {
             level: metadata.level().into(),
-            logger: Logger::of(metadata.target()).name(),
+            logger: Logger::from_target(metadata.target()).name(),
             text: text.message + &text.fields,
             source: metadata.file().zip(metadata.line()),
         });

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     fn allows(filter: &Filter, level: Level, target: &str) -> bool {
-        filter.allows(level, Logger::of(target))
+        filter.allows(level, Logger::from_target(target))
     }
 
     #[test]

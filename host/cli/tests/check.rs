@@ -4,22 +4,22 @@
 
 mod common;
 
-use common::{Ended, World, built_in};
+use common::{CommandOutput, TestEnvironment, built_in};
 
 /// Returns how many rules of the launcher were skipped, and how many failed.
 fn checked(options: &[&str]) -> (usize, usize) {
-    let world = World::new();
-    let mut command = world.command(["check", "existing", "--only", "launcher", "--json"]);
+    let environment = TestEnvironment::new();
+    let mut command = environment.command(["check", "existing", "--only", "launcher", "--json"]);
     command.env("DAGSTER_RAY_COMPONENTS", built_in());
     // Nothing listens on the address. It is a setting and not --address, so that no option names a service.
     command.args(["--setting", "address=http://127.0.0.1:9"]).args(options);
-    let ended = Ended(command.output().unwrap());
-    let report: serde_json::Value = serde_json::from_str(ended.stdout())
-        .unwrap_or_else(|error| panic!("{error}: {} {}", ended.stdout(), ended.stderr()));
+    let output = CommandOutput(command.output().unwrap());
+    let report: serde_json::Value = serde_json::from_str(output.stdout())
+        .unwrap_or_else(|error| panic!("{error}: {} {}", output.stdout(), output.stderr()));
     let findings = report["findings"].as_array().unwrap();
     assert!(findings.iter().all(|finding| finding["interface"] == "launcher"), "{report}");
-    let of = |outcome: &str| findings.iter().filter(|finding| finding["outcome"] == outcome).count();
-    (of("skipped"), of("differs"))
+    let count = |outcome: &str| findings.iter().filter(|finding| finding["outcome"] == outcome).count();
+    (count("skipped"), count("differs"))
 }
 
 #[test]

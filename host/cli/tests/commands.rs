@@ -4,14 +4,14 @@
 
 mod common;
 
-use common::World;
+use common::TestEnvironment;
 
 const LOCATE: &str = r#"{"run_id": "r", "attempt": 0}"#;
 
 #[test]
 fn every_command_has_a_summary_and_an_example() {
-    let world = World::new();
-    let help = world.run(["--help"]);
+    let environment = TestEnvironment::new();
+    let help = environment.run(["--help"]);
     let commands: Vec<_> = help
         .stdout()
         .lines()
@@ -23,7 +23,7 @@ fn every_command_has_a_summary_and_an_example() {
         .collect();
     assert!(commands.iter().any(|(name, _)| *name == "call"), "{}", help.stdout());
     for (name, _) in commands {
-        let help = world.run([name, "--help"]);
+        let help = environment.run([name, "--help"]);
         assert_eq!(help.code(), 0);
         assert!(help.stdout().contains("Examples:\n  dagster-ray "), "{}", help.stdout());
     }
@@ -32,14 +32,14 @@ fn every_command_has_a_summary_and_an_example() {
 
 #[test]
 fn components_are_listed_with_version_digest_and_state() {
-    let world = World::new();
-    let listed = world.run(["components", "--json"]).json();
+    let environment = TestEnvironment::new();
+    let listed = environment.run(["components", "--json"]).json();
     let echo = &listed[0];
     assert_eq!((&echo["backend"], &echo["source"]), (&"echo".into(), &"built-in".into()));
     assert_eq!((&echo["version"], &echo["compiled"]), (&serde_json::Value::Null, &false.into()));
     let digest = echo["digest"].as_str().unwrap();
 
-    let compiled = world.run(["components", "--compile"]);
+    let compiled = environment.run(["components", "--compile"]);
     let row = compiled.stdout().lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>();
     assert_eq!((row[0], row[1]), ("echo", env!("CARGO_PKG_VERSION")), "{}", compiled.stdout());
     assert!(row.contains(&"yes") && row.contains(&&digest[..12]), "{}", compiled.stdout());
@@ -47,9 +47,9 @@ fn components_are_listed_with_version_digest_and_state() {
 
 #[test]
 fn broken_component_does_not_hide_the_others() {
-    let world = World::new();
-    std::fs::write(world.components().join("broken.wasm"), "\0asm").unwrap();
-    let listed = world.run(["components"]);
+    let environment = TestEnvironment::new();
+    std::fs::write(environment.components().join("broken.wasm"), "\0asm").unwrap();
+    let listed = environment.run(["components"]);
     assert_eq!(listed.code(), 3);
     assert!(listed.stdout().contains("echo"), "{}", listed.stdout());
     assert!(listed.stderr().contains("broken.wasm"), "{}", listed.stderr());
@@ -57,58 +57,63 @@ fn broken_component_does_not_hide_the_others() {
 
 #[test]
 fn inspect_does_not_compile_the_component() {
-    let world = World::new();
-    let inspected = world.run(["inspect", "echo", "--json"]).json();
+    let environment = TestEnvironment::new();
+    let inspected = environment.run(["inspect", "echo", "--json"]).json();
     assert_eq!(inspected["exports"][0], "describe");
     assert!(inspected["imports"].as_array().unwrap().len() > 3);
-    assert!(!world.path("cache").exists(), "nothing was compiled");
-    world.install("hostile", "id = \"hostile\"\n[grants]\npackages = true\n");
-    let hostile = world.run(["inspect", "hostile"]);
+    assert!(!environment.path("cache").exists(), "nothing was compiled");
+    environment.install("hostile", "id = \"hostile\"\n[grants]\npackages = true\n");
+    let hostile = environment.run(["inspect", "hostile"]);
     assert!(hostile.stdout().contains("missing: "), "{}", hostile.stdout());
-    let text = world.run(["inspect", "components/echo.wasm"]);
+    let text = environment.run(["inspect", "components/echo.wasm"]);
     assert!(text.stdout().contains("launcher, executor"), "{}", text.stdout());
 }
 
 #[test]
 fn call_prints_the_result_to_standard_output() {
-    let world = World::new();
-    let called = world.run(["call", "echo", "launcher.locate", LOCATE, "--setting", "voice=test", "--json"]);
+    let environment = TestEnvironment::new();
+    let called =
+        environment.run(["call", "echo", "launcher.locate", LOCATE, "--setting", "voice=test", "--json"]);
     assert_eq!(called.json()["job"]["submission_id"], "test-r");
-    std::fs::write(world.path("locate.json"), LOCATE).unwrap();
-    let from_file = world.run(["call", "echo", "launcher.locate", "@locate.json"]);
+    std::fs::write(environment.path("locate.json"), LOCATE).unwrap();
+    let from_file = environment.run(["call", "echo", "launcher.locate", "@locate.json"]);
     assert_eq!(from_file.json()["job"]["submission_id"], "echo-r");
-    let text = world.run(["call", "echo", "launcher.debug-info", r#"{"run": {"run_id": "r", "attempt": 0, "job": {"submission_id": "s", "dashboard_url": null, "details": null}}}"#]);
+    let text = environment.run(["call", "echo", "launcher.debug-info", r#"{"run": {"run_id": "r", "attempt": 0, "job": {"submission_id": "s", "dashboard_url": null, "details": null}}}"#]);
     assert_eq!((text.code(), text.stdout()), (0, "r\n"), "{}", text.stderr());
 }
 
 #[test]
 fn errors_have_their_exit_code_and_a_hint() {
-    let world = World::new();
-    let text = world.run(["call", "ekko", "describe.describe"]);
+    let environment = TestEnvironment::new();
+    let text = environment.run(["call", "ekko", "describe.describe"]);
     assert!(text.fails(2).contains("choose one of echo"), "{}", text.stderr());
-    let text = world.run(["call", "echo", "describe"]);
+    let text = environment.run(["call", "echo", "describe"]);
     assert!(text.fails(2).contains("write interface.function"), "{}", text.stderr());
-    let text = world.run(["call", "echo", "launcher.locate", "[1]"]);
+    let text = environment.run(["call", "echo", "launcher.locate", "[1]"]);
     assert!(text.fails(2).contains("write the parameters by name"), "{}", text.stderr());
-    let text = world.run(["call", "echo", "launcher.locate", r#"{"run": "r"}"#]);
+    let text = environment.run(["call", "echo", "launcher.locate", r#"{"run": "r"}"#]);
     assert!(text.fails(2).contains("the arguments do not fit the contract"), "{}", text.stderr());
-    let text = world.run(["call", "echo", "describe.describe", "--header", "a=b"]);
+    let text = environment.run(["call", "echo", "describe.describe", "--header", "a=b"]);
     assert!(text.fails(2).contains("--address"), "{}", text.stderr());
-    let text = world.run(["call", "echo", "cluster.list"]);
+    let text = environment.run(["call", "echo", "cluster.list"]);
     assert!(text.fails(4).contains("does not export cluster.list"), "{}", text.stderr());
-    let text = world.run(["call", "nowhere/x.wasm", "describe.describe"]);
+    let text = environment.run(["call", "nowhere/x.wasm", "describe.describe"]);
     assert!(text.fails(3).contains("nowhere/x.wasm"), "{}", text.stderr());
-    let text = world.run(["inspect", "oci://ghcr.io/team/backend:1.2"]);
+    let text = environment.run(["inspect", "oci://ghcr.io/team/backend:1.2"]);
     assert!(text.fails(2).contains("dagster-ray pull oci://ghcr.io/team/backend:1.2"), "{}", text.stderr());
+    let digest = format!("oci://ghcr.io/team/backend@sha256:{}", "0".repeat(64));
+    let text = environment.run(["push", "echo", &digest]);
+    assert!(text.fails(2).contains("a digest cannot be chosen"), "{}", text.stderr());
 }
 
 #[test]
 fn trap_and_timeout_exit_with_the_component_error_code() {
-    let world = World::new();
-    world.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
-    let trapped = world.run(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=panic"]);
+    let environment = TestEnvironment::new();
+    environment.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
+    let trapped =
+        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=panic"]);
     assert!(trapped.fails(4).contains("it panicked or aborted"), "{}", trapped.stderr());
-    let late = world.run([
+    let late = environment.run([
         "call",
         "hostile",
         "launcher.locate",
@@ -123,47 +128,47 @@ fn trap_and_timeout_exit_with_the_component_error_code() {
 
 #[test]
 fn interrupted_call_exits_with_130() {
-    let world = World::new();
-    world.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
+    let environment = TestEnvironment::new();
+    environment.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
     // Compile the component first, so that the signal arrives during the call.
-    world.run(["call", "hostile", "describe.describe"]).json();
+    environment.run(["call", "hostile", "describe.describe"]).json();
     let mut command =
-        world.command(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=spin"]);
+        environment.command(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=spin"]);
     let child =
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_secs(2));
     let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
-    let ended = common::Ended(child.wait_with_output().unwrap());
-    assert!(ended.fails(130).contains("interrupted"), "{}", ended.stderr());
+    let output = common::CommandOutput(child.wait_with_output().unwrap());
+    assert!(output.fails(130).contains("interrupted"), "{}", output.stderr());
 }
 
 #[test]
 fn completions_are_printed_for_each_shell() {
-    let world = World::new();
+    let environment = TestEnvironment::new();
     for (shell, sign) in
         [("bash", "complete -F"), ("zsh", "#compdef dagster-ray"), ("fish", "complete -c dagster-ray")]
     {
-        let script = world.run(["completions", shell]);
+        let script = environment.run(["completions", shell]);
         assert!(script.stdout().contains(sign), "{shell}");
     }
 }
 
 #[test]
 fn clean_removes_compiled_code_by_age() {
-    let world = World::new();
-    world.run(["components", "--compile"]);
-    std::fs::create_dir(world.path("cache/cluster")).unwrap();
-    let young = world.run(["clean", "--older-than", "1h", "--json"]).json();
+    let environment = TestEnvironment::new();
+    environment.run(["components", "--compile"]);
+    std::fs::create_dir(environment.path("cache/cluster")).unwrap();
+    let young = environment.run(["clean", "--older-than", "1h", "--json"]).json();
     assert_eq!((&young["compiled"], &young["bytes"]), (&0.into(), &0.into()));
-    let would = world.run(["clean", "--dry-run"]);
+    let would = environment.run(["clean", "--dry-run"]);
     assert!(
         would.stdout().starts_with("would free ") && would.stdout().contains("1 component,"),
         "{}",
         would.stdout()
     );
-    let freed = world.run(["clean", "--json"]).json();
+    let freed = environment.run(["clean", "--json"]).json();
     assert!(freed["compiled"] == 1 && freed["bytes"].as_u64().unwrap() > 1000, "{freed}");
-    assert_eq!(world.run(["components", "--json"]).json()[0]["compiled"], false);
-    assert!(world.path("cache/cluster").is_dir(), "clean removed a folder that is not a component's");
+    assert_eq!(environment.run(["components", "--json"]).json()[0]["compiled"], false);
+    assert!(environment.path("cache/cluster").is_dir(), "clean removed a folder that is not a component's");
 }

@@ -8,11 +8,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
-use common::{World, fixture};
+use common::{TestEnvironment, fixture};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// A registry that answers all manifest requests with one document and all blob requests with one layer.
+/// A registry with one artifact. It answers every request for a blob that is not the config with the layer.
 struct Registry {
     port: u16,
     digest: String,
@@ -21,6 +21,7 @@ struct Registry {
 struct Content {
     manifest: Vec<u8>,
     layer: Vec<u8>,
+    config: Vec<u8>,
     /// The `Content-Length` of the layer.
     announced: usize,
     status: &'static str,
@@ -44,10 +45,21 @@ impl Registry {
         Self::answering(manifest, layer, announced, "200 OK")
     }
 
+    /// Starts a registry whose artifact has this config.
+    fn with_config(manifest: &Value, layer: Vec<u8>, config: Vec<u8>) -> Self {
+        let announced = layer.len();
+        Self::serving(manifest, Content { manifest: Vec::new(), layer, config, announced, status: "200 OK" })
+    }
+
     fn answering(manifest: &Value, layer: Vec<u8>, announced: usize, status: &'static str) -> Self {
+        let config = b"{}".to_vec();
+        Self::serving(manifest, Content { manifest: Vec::new(), layer, config, announced, status })
+    }
+
+    fn serving(manifest: &Value, content: Content) -> Self {
         let manifest = serde_json::to_vec(manifest).unwrap();
         let digest = sha256(&manifest);
-        let content = Arc::new(Content { manifest, layer, announced, status });
+        let content = Arc::new(Content { manifest, ..content });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || {
@@ -70,6 +82,8 @@ fn serve(mut stream: &TcpStream, content: &Content) {
     lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
     let (status, length, body): (_, _, &[u8]) = if request.contains("/manifests/") {
         (content.status, content.manifest.len(), &content.manifest)
+    } else if request.contains(&format!("/blobs/sha256:{}", sha256(&content.config))) {
+        ("200 OK", content.config.len(), &content.config)
     } else if request.contains("/blobs/") {
         ("200 OK", content.announced, &content.layer)
     } else {
@@ -82,11 +96,11 @@ fn serve(mut stream: &TcpStream, content: &Content) {
 /// Pulls, checks that nothing was kept, and returns standard error.
 #[track_caller]
 fn pull_error(registry: &Registry, code: i32) -> String {
-    let world = World::new();
-    let ended = world.run(["pull", &registry.pinned(), "--output", "mine.wasm"]);
-    let text = ended.fails(code).to_owned();
-    assert!(!world.path("mine.wasm").exists());
-    let kept = std::fs::read_dir(world.path("cache/pulled")).into_iter().flatten().count();
+    let environment = TestEnvironment::new();
+    let output = environment.run(["pull", &registry.pinned(), "--output", "mine.wasm"]);
+    let text = output.fails(code).to_owned();
+    assert!(!environment.path("mine.wasm").exists());
+    let kept = std::fs::read_dir(environment.path("cache/pulled")).into_iter().flatten().count();
     assert_eq!(kept, 0, "a partial component was left behind");
     text
 }
@@ -95,22 +109,51 @@ fn pull_error(registry: &Registry, code: i32) -> String {
 fn valid_artifact_is_pulled() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let registry = Registry::start(&manifest(&wasm), wasm.clone(), wasm.len());
-    let world = World::new();
-    world.run(["pull", &registry.pinned(), "--output", "mine.wasm", "--json"]).json();
-    assert_eq!(std::fs::read(world.path("mine.wasm")).unwrap(), wasm);
+    let environment = TestEnvironment::new();
+    environment.run(["pull", &registry.pinned(), "--output", "mine.wasm", "--json"]).json();
+    assert_eq!(std::fs::read(environment.path("mine.wasm")).unwrap(), wasm);
+}
+
+/// Returns the image manifest of an artifact with function names, and its config.
+fn manifest_with_names(layer: &[u8], names: &str, announced: &str) -> (Value, Vec<u8>) {
+    let config = serde_json::to_vec(&json!({"io.github.dagster-ray.names": names})).unwrap();
+    let mut manifest = manifest(layer);
+    manifest["config"]["digest"] = format!("sha256:{}", sha256(&config)).into();
+    manifest["config"]["size"] = config.len().into();
+    manifest["annotations"] = json!({"io.github.dagster-ray.names": sha256(announced.as_bytes())});
+    (manifest, config)
+}
+
+#[test]
+fn function_names_are_pulled_beside_the_component() {
+    let wasm = std::fs::read(fixture("echo")).unwrap();
+    let names = format!("sha256 {}\nmodule a\n0 f\n", sha256(&wasm));
+    let (manifest, config) = manifest_with_names(&wasm, &names, &names);
+    let registry = Registry::with_config(&manifest, wasm, config);
+    let environment = TestEnvironment::new();
+    environment.run(["pull", &registry.pinned(), "--output", "mine.wasm", "--json"]).json();
+    assert_eq!(std::fs::read_to_string(environment.path("mine.names")).unwrap(), names);
+}
+
+#[test]
+fn function_names_with_a_wrong_digest_are_rejected() {
+    let wasm = std::fs::read(fixture("echo")).unwrap();
+    let (manifest, config) = manifest_with_names(&wasm, "changed", "names");
+    let text = pull_error(&Registry::with_config(&manifest, wasm, config), 3);
+    assert!(text.contains("the function names in its config") && text.contains(&sha256(b"names")), "{text}");
 }
 
 #[test]
 fn clean_can_keep_pulled_components() {
     let wasm = std::fs::read(fixture("echo")).unwrap();
     let registry = Registry::start(&manifest(&wasm), wasm.clone(), wasm.len());
-    let world = World::new();
-    world.run(["pull", &registry.pinned(), "--json"]).json();
-    let kept = world.run(["clean", "--keep-pulled", "--json"]).json();
+    let environment = TestEnvironment::new();
+    environment.run(["pull", &registry.pinned(), "--json"]).json();
+    let kept = environment.run(["clean", "--keep-pulled", "--json"]).json();
     assert_eq!(kept["pulled"], 0);
-    let listed = world.run(["components", "--json"]).json();
+    let listed = environment.run(["components", "--json"]).json();
     assert!(listed.as_array().unwrap().iter().any(|row| row["source"] == "pulled"), "{listed}");
-    let freed = world.run(["clean", "--json"]).json();
+    let freed = environment.run(["clean", "--json"]).json();
     assert_eq!(freed["pulled"], 1);
 }
 

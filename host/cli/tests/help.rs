@@ -4,19 +4,19 @@
 
 mod common;
 
-use common::World;
+use common::TestEnvironment;
 
 #[test]
 fn main_help_matches_the_snapshot() {
-    let help = World::new().run(["--help"]);
+    let help = TestEnvironment::new().run(["--help"]);
     insta::assert_snapshot!("dagster-ray", help.stdout());
 }
 
 #[test]
 fn command_help_matches_the_snapshots() {
-    let world = World::new();
+    let environment = TestEnvironment::new();
     for name in ["components", "inspect", "call", "pull", "push", "watch", "clean", "completions"] {
-        let help = world.run([name, "--help"]);
+        let help = environment.run([name, "--help"]);
         assert_eq!(help.code(), 0, "{}", help.stderr());
         insta::assert_snapshot!(name, help.stdout());
     }

@@ -4,22 +4,22 @@
 
 mod common;
 
-use common::{World, built_in};
+use common::{TestEnvironment, built_in};
 use serde_json::{Value, json};
 
 /// Runs the command with the components of the package.
-fn inspect<const N: usize>(arguments: [&str; N]) -> common::Ended {
-    let world = World::new();
-    let mut command = world.command(arguments);
+fn inspect<const N: usize>(arguments: [&str; N]) -> common::CommandOutput {
+    let environment = TestEnvironment::new();
+    let mut command = environment.command(arguments);
     command.env("DAGSTER_RAY_COMPONENTS", built_in());
-    common::Ended(command.output().unwrap())
+    common::CommandOutput(command.output().unwrap())
 }
 
 /// Returns the sections from `grants` to `limits`. The others describe the file.
 fn grants(name: &str) -> String {
-    let ended = inspect(["inspect", name]);
-    assert_eq!(ended.code(), 0, "{}", ended.stderr());
-    let lines = ended.stdout().lines().skip_while(|line| *line != "grants");
+    let output = inspect(["inspect", name]);
+    assert_eq!(output.code(), 0, "{}", output.stderr());
+    let lines = output.stdout().lines().skip_while(|line| *line != "grants");
     lines.take_while(|line| *line != "imports").collect::<Vec<_>>().join("\n")
 }
 
@@ -60,10 +60,10 @@ fn json_contains_the_same_grants() {
 
 #[test]
 fn missing_and_unused_grants_are_marked() {
-    let world = World::new();
+    let environment = TestEnvironment::new();
     let manifest = "id = \"hostile\"\n[grants]\npackages = true\nkeyvalue = [\"state\"]\n";
-    world.install("hostile", manifest);
-    let text = world.run(["inspect", "hostile"]);
+    environment.install("hostile", manifest);
+    let text = environment.run(["inspect", "hostile"]);
     insta::assert_snapshot!(
         "grants_missing",
         text.stdout()
@@ -73,7 +73,7 @@ fn missing_and_unused_grants_are_marked() {
             .collect::<Vec<_>>()
             .join("\n")
     );
-    let data = world.run(["inspect", "hostile", "--json"]).json();
+    let data = environment.run(["inspect", "hostile", "--json"]).json();
     let with_status = |status: &str| {
         let grants = data["grants"].as_array().unwrap().iter().filter(|grant| grant["status"] == status);
         grants.map(|grant| grant["grant"].as_str().unwrap()).collect::<Vec<_>>()
@@ -84,9 +84,9 @@ fn missing_and_unused_grants_are_marked() {
 
 #[test]
 fn without_a_manifest_the_defaults_are_shown() {
-    let world = World::new();
-    std::fs::remove_file(world.components().join("echo.toml")).unwrap();
-    let text = world.run(["inspect", "echo"]);
+    let environment = TestEnvironment::new();
+    std::fs::remove_file(environment.components().join("echo.toml")).unwrap();
+    let text = environment.run(["inspect", "echo"]);
     assert!(text.stdout().contains("echo.toml does not exist"), "{}", text.stdout());
     assert!(!text.stdout().contains("unused"), "{}", text.stdout());
 }

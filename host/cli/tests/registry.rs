@@ -8,7 +8,7 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use common::World;
+use common::TestEnvironment;
 
 struct Registry {
     process: Child,
@@ -48,15 +48,15 @@ impl Drop for Registry {
 #[test]
 #[ignore = "needs a registry"]
 fn pulled_component_can_be_called_without_the_registry() {
-    let (world, registry) = (World::new(), Registry::start());
-    let pushed = world.run(["push", "echo", &registry.reference("team/echo:1.0"), "--json"]).json();
+    let (environment, registry) = (TestEnvironment::new(), Registry::start());
+    let pushed = environment.run(["push", "echo", &registry.reference("team/echo:1.0"), "--json"]).json();
     let pinned = pushed["reference"].as_str().unwrap().to_owned();
     assert!(pinned.starts_with(&registry.reference("team/echo@sha256:")), "{pinned}");
-    let again = world.run(["push", "components/echo.wasm", &registry.reference("team/echo:2.0")]);
+    let again = environment.run(["push", "components/echo.wasm", &registry.reference("team/echo:2.0")]);
     assert_eq!(again.stdout().trim(), pinned, "the same file has the same digest");
 
     // A second user, who pulls by tag.
-    let other = World::new();
+    let other = TestEnvironment::new();
     let pulled = other.run(["pull", &registry.reference("team/echo:1.0")]);
     assert_eq!((pulled.code(), pulled.stdout().trim()), (0, pinned.as_str()), "{}", pulled.stderr());
     drop(registry);
@@ -74,31 +74,51 @@ fn pulled_component_can_be_called_without_the_registry() {
 #[test]
 #[ignore = "needs a registry"]
 fn the_manifest_travels_with_the_component() {
-    let (world, registry) = (World::new(), Registry::start());
+    let (environment, registry) = (TestEnvironment::new(), Registry::start());
     let manifest = "id = \"echo\"\n\n[limits]\nmemory_mib = 17   # seventeen\n";
-    world.install("echo", manifest);
-    let pushed = world.run(["push", "echo", &registry.reference("echo:1")]);
+    environment.install("echo", manifest);
+    let pushed = environment.run(["push", "echo", &registry.reference("echo:1")]);
     let pinned = pushed.stdout().trim().to_owned();
-    let pulled = world.run(["pull", &pinned, "--output", "here/mine.wasm", "--json"]).json();
+    let pulled = environment.run(["pull", &pinned, "--output", "here/mine.wasm", "--json"]).json();
     assert_eq!(pulled["reference"], pinned.as_str());
-    assert_eq!(std::fs::read_to_string(world.path("here/mine.toml")).unwrap(), manifest);
-    let (here, there) = (world.path("here/mine.wasm"), world.components().join("echo.wasm"));
+    assert_eq!(std::fs::read_to_string(environment.path("here/mine.toml")).unwrap(), manifest);
+    let (here, there) = (environment.path("here/mine.wasm"), environment.components().join("echo.wasm"));
     assert_eq!(std::fs::read(here).unwrap(), std::fs::read(there).unwrap());
 
     // Without a manifest, none is added, and a warning is printed.
-    std::fs::remove_file(world.components().join("echo.toml")).unwrap();
-    let bare = world.run(["push", "echo", &registry.reference("echo:2")]);
+    std::fs::remove_file(environment.components().join("echo.toml")).unwrap();
+    let bare = environment.run(["push", "echo", &registry.reference("echo:2")]);
     assert!(bare.stderr().contains("there is no manifest"), "{}", bare.stderr());
     assert_ne!(bare.stdout().trim(), pinned, "the digest covers the manifest");
 }
 
 #[test]
 #[ignore = "needs a registry"]
+fn a_trap_of_a_pulled_component_names_its_function() {
+    let (environment, registry) = (TestEnvironment::new(), Registry::start());
+    let manifest = "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n";
+    environment.install_shipped("hostile", manifest);
+    let pushed = environment.run(["push", "hostile", &registry.reference("hostile:1")]);
+    let pinned = pushed.stdout().trim().to_owned();
+
+    let other = TestEnvironment::new();
+    other.run(["pull", &pinned, "--output", "mine.wasm", "--json"]).json();
+    let names = environment.components().join("hostile.names");
+    assert_eq!(std::fs::read(other.path("mine.names")).unwrap(), std::fs::read(names).unwrap());
+    let locate = r#"{"run_id": "r", "attempt": 0}"#;
+    for component in [pinned.as_str(), "mine.wasm"] {
+        let trapped = other.run(["call", component, "launcher.locate", locate, "--setting", "attack=stack"]);
+        assert!(trapped.fails(4).contains("fixture_hostile::attacks::stack"), "{}", trapped.stderr());
+    }
+}
+
+#[test]
+#[ignore = "needs a registry"]
 fn missing_artifact_and_invalid_component_are_distinct_errors() {
-    let (world, registry) = (World::new(), Registry::start());
-    let missing = world.run(["pull", &registry.reference("nothing:1")]);
+    let (environment, registry) = (TestEnvironment::new(), Registry::start());
+    let missing = environment.run(["pull", &registry.reference("nothing:1")]);
     assert!(missing.fails(1).contains("has no such artifact"), "{}", missing.stderr());
-    std::fs::write(world.path("not.wasm"), "text").unwrap();
-    let refused = world.run(["push", "not.wasm", &registry.reference("nothing:1")]);
+    std::fs::write(environment.path("not.wasm"), "text").unwrap();
+    let refused = environment.run(["push", "not.wasm", &registry.reference("nothing:1")]);
     assert!(refused.fails(3).contains("not a WebAssembly file"), "{}", refused.stderr());
 }

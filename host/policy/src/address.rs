@@ -38,18 +38,18 @@ pub enum Class {
     /// A publicly routed address.
     Public,
     /// An address in a network that a grant can name.
-    Of(Network),
+    Restricted(Network),
     /// An address that is never allowed: multicast, broadcast, documentation, reserved.
     Reserved,
 }
 
 /// The networks whose addresses a host name may resolve to, in addition to public addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Reach(Vec<Network>);
+pub struct AllowedNetworks(Vec<Network>);
 
-impl Reach {
+impl AllowedNetworks {
     /// Allows public addresses and those of the given networks.
-    pub fn of(networks: impl IntoIterator<Item = Network>) -> Self {
+    pub fn new(networks: impl IntoIterator<Item = Network>) -> Self {
         let mut networks: Vec<_> = networks.into_iter().collect();
         networks.sort_unstable();
         networks.dedup();
@@ -58,21 +58,21 @@ impl Reach {
 
     /// Adds networks.
     pub fn with(self, networks: &[Network]) -> Self {
-        Self::of(self.0.into_iter().chain(networks.iter().copied()))
+        Self::new(self.0.into_iter().chain(networks.iter().copied()))
     }
 
     /// Returns whether a host name may resolve to the address.
-    pub fn covers(&self, address: IpAddr) -> bool {
-        self.refuses(address).is_none()
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.denied_network(address).is_none()
     }
 
     /// Returns `None` if the address is allowed, otherwise the network to grant, or `Some(None)` if no
     /// grant can allow the address.
-    pub fn refuses(&self, address: IpAddr) -> Option<Option<Network>> {
+    pub fn denied_network(&self, address: IpAddr) -> Option<Option<Network>> {
         match classify(address) {
             Class::Public => None,
-            Class::Of(network) if self.0.contains(&network) => None,
-            Class::Of(network) => Some(Some(network)),
+            Class::Restricted(network) if self.0.contains(&network) => None,
+            Class::Restricted(network) => Some(Some(network)),
             Class::Reserved => Some(None),
         }
     }
@@ -92,7 +92,7 @@ const METADATA: [IpAddr; 4] = [
 pub fn classify(address: IpAddr) -> Class {
     let address = address.to_canonical();
     if METADATA.contains(&address) {
-        return Class::Of(Network::LinkLocal);
+        return Class::Restricted(Network::LinkLocal);
     }
     match address {
         IpAddr::V4(address) => classify_v4(address),
@@ -106,10 +106,10 @@ pub fn classify(address: IpAddr) -> Class {
 fn classify_v4(address: Ipv4Addr) -> Class {
     match address.octets() {
         // Linux connects to this machine if the target is 0.0.0.0.
-        [0, ..] | [127, ..] => Class::Of(Network::Loopback),
-        [169, 254, ..] => Class::Of(Network::LinkLocal),
+        [0, ..] | [127, ..] => Class::Restricted(Network::Loopback),
+        [169, 254, ..] => Class::Restricted(Network::LinkLocal),
         [10, ..] | [192, 168, ..] | [172, 16..=31, ..] | [100, 64..=127, ..] | [198, 18..=19, ..] => {
-            Class::Of(Network::Private)
+            Class::Restricted(Network::Private)
         }
         [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [192, 88, 99, _] | [224..=255, ..] => {
             Class::Reserved
@@ -139,10 +139,12 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 fn classify_v6(address: Ipv6Addr) -> Class {
     match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, _] => Class::Of(Network::Loopback),
-        [0xfe80..=0xfebf, ..] => Class::Of(Network::LinkLocal),
+        [0, 0, 0, 0, 0, 0, 0, _] => Class::Restricted(Network::Loopback),
+        [0xfe80..=0xfebf, ..] => Class::Restricted(Network::LinkLocal),
         // Unique local (RFC 4193), deprecated site-local (RFC 3879), local-use NAT64 (RFC 8215).
-        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] | [0x64, 0xff9b, 1, ..] => Class::Of(Network::Private),
+        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] | [0x64, 0xff9b, 1, ..] => {
+            Class::Restricted(Network::Private)
+        }
         // Documentation, Teredo, ORCHID and benchmark ranges within global unicast.
         [0x2001, 0xdb8, ..] | [0x2001, 0..=0x1ff, ..] | [0x3fff, 0..=0xfff, ..] => Class::Reserved,
         [0x2000..=0x3fff, ..] => Class::Public,
@@ -215,10 +217,10 @@ mod tests {
             ),
         ] {
             for text in spellings {
-                assert_eq!(class(text), Class::Of(network), "{text}");
+                assert_eq!(class(text), Class::Restricted(network), "{text}");
                 let address = text.parse().unwrap();
-                assert_eq!(Reach::default().refuses(address), Some(Some(network)), "{text}");
-                assert!(Reach::of([network]).covers(address), "{text}");
+                assert_eq!(AllowedNetworks::default().denied_network(address), Some(Some(network)), "{text}");
+                assert!(AllowedNetworks::new([network]).allows(address), "{text}");
             }
         }
         for text in
@@ -240,8 +242,8 @@ mod tests {
         ] {
             assert_eq!(class(text), Class::Reserved, "{text}");
             assert!(
-                !Reach::of([Network::Private, Network::Loopback, Network::LinkLocal])
-                    .covers(text.parse().unwrap())
+                !AllowedNetworks::new([Network::Private, Network::Loopback, Network::LinkLocal])
+                    .allows(text.parse().unwrap())
             );
         }
     }

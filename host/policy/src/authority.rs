@@ -7,7 +7,7 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Uri};
 use serde::Deserialize;
 
-use crate::address::{Network, Reach};
+use crate::address::{AllowedNetworks, Network};
 
 /// An HTTP authority of the configuration, as JSON.
 #[derive(Debug, Clone, Deserialize)]
@@ -79,7 +79,7 @@ pub struct Origin {
 
 impl Origin {
     /// Returns the origin that a request is sent to, or none without a scheme or host.
-    pub fn of(uri: &Uri) -> Option<Self> {
+    pub fn from_uri(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme()?.clone();
         let port = uri.port_u16().unwrap_or(if scheme == Scheme::HTTPS { 443 } else { 80 });
         Some(Self { scheme, host: uri.host()?.trim_end_matches('.').to_ascii_lowercase(), port })
@@ -104,12 +104,12 @@ pub struct Authority {
     /// How to verify the server's certificate.
     pub verify: Verify,
     /// The addresses that the host name may resolve to.
-    pub reach: Reach,
+    pub allowed_networks: AllowedNetworks,
 }
 
 /// Networks of the addresses that the operator configures: a Ray head usually has a private address or
 /// runs on this machine.
-const OPERATORS: [Network; 2] = [Network::Private, Network::Loopback];
+const OPERATOR_NETWORKS: [Network; 2] = [Network::Private, Network::Loopback];
 
 impl Authority {
     /// Validates an authority of the configuration.
@@ -125,7 +125,7 @@ impl Authority {
             Some(other) => return Err(wrong(&format!("the scheme is {other}, not http or https"))),
             None => return Err(wrong("it has no scheme")),
         }
-        let origin = Origin::of(&uri).ok_or_else(|| wrong("it has no host"))?;
+        let origin = Origin::from_uri(&uri).ok_or_else(|| wrong("it has no host"))?;
         let header = |name: &str, value: &str| {
             let problem =
                 |problem: String| PolicyError::Header { url: url.clone(), name: name.to_owned(), problem };
@@ -146,13 +146,13 @@ impl Authority {
             headers,
             ray_token: options.ray_token,
             verify: options.verify,
-            reach: Reach::of(OPERATORS),
+            allowed_networks: AllowedNetworks::new(OPERATOR_NETWORKS),
         })
     }
 
     /// Parses an entry of a manifest's `http` grant. Returns none unless it is exactly scheme, host and
     /// port.
-    pub fn named(entry: &str) -> Option<Self> {
+    pub fn from_manifest_entry(entry: &str) -> Option<Self> {
         let uri: Uri = entry.parse().ok()?;
         let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
         let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
@@ -161,11 +161,11 @@ impl Authority {
             return None;
         }
         Some(Self {
-            origin: Origin::of(&uri)?,
+            origin: Origin::from_uri(&uri)?,
             headers: Vec::new(),
             ray_token: false,
             verify: Verify::default(),
-            reach: Reach::default(),
+            allowed_networks: AllowedNetworks::default(),
         })
     }
 }

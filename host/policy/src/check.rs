@@ -12,13 +12,13 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::LoadError;
-use crate::imports::{self, Need, need};
+use crate::imports::{self, RequiredGrant, required_grant};
 use crate::introspect::{self, Introspection};
-use crate::manifest::{Manifest, Narrowed, Narrowing};
+use crate::manifest::{Manifest, Restricted, Restriction};
 use crate::permissions::{self, Limit, Permission};
 
 /// Maximum size of a component file, in bytes. A Python component has about 18 MB.
-pub const LARGEST: u64 = 64 << 20;
+pub const MAX_COMPONENT_BYTES: u64 = 64 << 20;
 
 /// The result of [`inspect`].
 #[derive(Debug, Clone, Serialize)]
@@ -47,7 +47,7 @@ pub struct Inspection {
     pub unused: Vec<String>,
     /// The manifest's path. The file may not exist.
     pub manifest: PathBuf,
-    /// Whether the manifest exists. Without it, the grants are the defaults of [`Manifest::of`].
+    /// Whether the manifest exists. Without it, the grants are the defaults of [`Manifest::for_component`].
     pub has_manifest: bool,
     /// The digest that the manifest pins.
     pub pinned: Option<String>,
@@ -72,9 +72,9 @@ pub struct Checked {
 ///
 /// # Errors
 /// The first check that fails.
-pub fn check(path: &Path, narrowing: &Narrowing, pinned: Option<&str>) -> Result<Checked, LoadError> {
+pub fn check(path: &Path, restriction: &Restriction, pinned: Option<&str>) -> Result<Checked, LoadError> {
     let bytes = read(path)?;
-    check_bytes(path, bytes, Manifest::of(path)?, narrowing, pinned)
+    check_bytes(path, bytes, Manifest::for_component(path)?, restriction, pinned)
 }
 
 /// Checks a component whose file and manifest have been read. The path appears in messages.
@@ -85,7 +85,7 @@ pub fn check_bytes(
     path: &Path,
     bytes: Vec<u8>,
     manifest: Manifest,
-    narrowing: &Narrowing,
+    restriction: &Restriction,
     pinned: Option<&str>,
 ) -> Result<Checked, LoadError> {
     let manifest_path = Manifest::path_of(path);
@@ -93,20 +93,20 @@ pub fn check_bytes(
     let (introspection, types) = introspect::read_with_types(path, &bytes)?;
     let requested = manifest.grants.clone();
     let unused = unused(&manifest, &introspection);
-    let Narrowed { manifest, without_effect } = manifest.narrow(narrowing);
+    let Restricted { manifest, ineffective } = manifest.restrict(restriction);
     for import in &introspection.imports {
-        match need(import, &manifest.grants) {
-            Need::Free => {}
-            Need::Grant(grant) => {
-                let place = match need(import, &requested) {
-                    Need::Free => "grants in backend_grants of the configuration".to_owned(),
+        match required_grant(import, &manifest.grants) {
+            RequiredGrant::Satisfied => {}
+            RequiredGrant::Missing(grant) => {
+                let location = match required_grant(import, &requested) {
+                    RequiredGrant::Satisfied => "grants in backend_grants of the configuration".to_owned(),
                     _ => format!("[grants] in {}", manifest_path.display()),
                 };
                 let (path, import, grant) = (path.to_owned(), import.clone(), grant.to_owned());
-                return Err(LoadError::Ungranted { path, import, place, grant });
+                return Err(LoadError::MissingGrant { path, import, location, grant });
             }
-            Need::Unknown => {
-                return Err(LoadError::Unknown { path: path.to_owned(), import: import.clone() });
+            RequiredGrant::Unknown => {
+                return Err(LoadError::UnknownImport { path: path.to_owned(), import: import.clone() });
             }
         }
     }
@@ -118,10 +118,10 @@ pub fn check_bytes(
             manifest_path.display()
         )
     });
-    let without_effect = without_effect.into_iter().map(|what| {
+    let ineffective = ineffective.into_iter().map(|what| {
         format!("{}: backend_grants: {what} has no effect: the manifest grants less", manifest.id)
     });
-    let warnings = unused.chain(without_effect).collect();
+    let warnings = unused.chain(ineffective).collect();
     Ok(Checked { bytes, manifest, digest, introspection, warnings })
 }
 
@@ -137,20 +137,20 @@ pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
     let (introspection, types) = introspect::read_with_types(path, &bytes)?;
     let mut missing = Vec::new();
     for import in &introspection.imports {
-        match need(import, &manifest.grants) {
-            Need::Grant(line) if !missing.contains(&line) => missing.push(line),
-            Need::Unknown => {
-                return Err(LoadError::Unknown { path: path.to_owned(), import: import.clone() });
+        match required_grant(import, &manifest.grants) {
+            RequiredGrant::Missing(line) if !missing.contains(&line) => missing.push(line),
+            RequiredGrant::Unknown => {
+                return Err(LoadError::UnknownImport { path: path.to_owned(), import: import.clone() });
             }
-            Need::Grant(_) | Need::Free => {}
+            RequiredGrant::Missing(_) | RequiredGrant::Satisfied => {}
         }
     }
     introspect::compare(path, &introspection, &types)?;
     let unused = unused(&manifest, &introspection);
     Ok(Inspection {
-        grants: permissions::of(&manifest, &introspection.imports),
+        grants: permissions::grants(&manifest, &introspection.imports),
         limits: permissions::limits(&manifest, text.as_deref().unwrap_or_default()),
-        has_manifest: manifest.is_written,
+        has_manifest: manifest.is_explicit,
         name: manifest.id,
         path: path.to_owned(),
         digest,
@@ -190,27 +190,29 @@ fn digest(
 
 /// Returns the grants of a manifest that no import uses. Default grants are never unused.
 fn unused(manifest: &Manifest, read: &Introspection) -> Vec<String> {
-    if manifest.is_written { imports::unused(&read.imports, &manifest.grants) } else { Vec::new() }
+    if manifest.is_explicit { imports::unused(&read.imports, &manifest.grants) } else { Vec::new() }
 }
 
-/// Reads a regular file of at most [`LARGEST`] bytes.
+/// Reads a regular file of at most [`MAX_COMPONENT_BYTES`] bytes.
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let unreadable = |problem: String| LoadError::Unreadable { path: path.to_owned(), problem };
-    let too_large = |size| LoadError::TooLarge { path: path.to_owned(), size, limit: LARGEST };
+    let too_large = |size| LoadError::TooLarge { path: path.to_owned(), size, limit: MAX_COMPONENT_BYTES };
     // Opening a FIFO would block until a writer appears.
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
     if !metadata.is_file() {
         return Err(unreadable("it is not a regular file".into()));
     }
-    if metadata.len() > LARGEST {
+    if metadata.len() > MAX_COMPONENT_BYTES {
         return Err(too_large(metadata.len()));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
     // The file may have grown since its size was read.
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+    file.take(MAX_COMPONENT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(error.to_string()))?;
     match bytes.len() as u64 {
-        size if size > LARGEST => Err(too_large(size)),
+        size if size > MAX_COMPONENT_BYTES => Err(too_large(size)),
         _ => Ok(bytes),
     }
 }

@@ -67,9 +67,9 @@ pub enum LoadError {
     },
     /// An export does not match the contract.
     #[error(
-        "component {path}: its export {interface} does not match the contract: {function}: {problem}. This host implements dagster-ray:backend@{speaks}: build the component against the WIT of that version"
+        "component {path}: its export {interface} does not match the contract: {function}: {problem}. This host implements dagster-ray:backend@{host_version}: build the component against the WIT of that version"
     )]
-    World {
+    ContractMismatch {
         /// The file.
         path: PathBuf,
         /// The interface, as the component names it.
@@ -79,23 +79,25 @@ pub enum LoadError {
         /// The difference.
         problem: String,
         /// The version of the contract that the host implements.
-        speaks: String,
+        host_version: String,
     },
     /// The component imports an interface that its manifest does not grant, or that the operator revoked.
-    #[error("component {path}: imports {import}, which is not granted. To allow it, add to {place}: {grant}")]
-    Ungranted {
+    #[error(
+        "component {path}: imports {import}, which is not granted. To allow it, add to {location}: {grant}"
+    )]
+    MissingGrant {
         /// The file.
         path: PathBuf,
         /// The interface.
         import: String,
         /// Where to add the grant: the manifest's `[grants]`, or the operator's.
-        place: String,
+        location: String,
         /// The line to add.
         grant: String,
     },
     /// The component imports an interface that no grant provides.
     #[error("component {path}: imports {import}, which this host does not provide")]
-    Unknown {
+    UnknownImport {
         /// The file.
         path: PathBuf,
         /// The interface.
@@ -111,7 +113,7 @@ pub enum LoadError {
     },
     /// The operator's restriction is invalid.
     #[error("{0}")]
-    Narrowing(String),
+    Restriction(String),
     /// The cassette to record to, or to replay, cannot be used.
     #[error("cassette {path}: {problem}")]
     Cassette {
@@ -135,12 +137,12 @@ impl LoadError {
             | Self::NotAComponent { path, .. }
             | Self::Contract { path, .. }
             | Self::NoBackend { path, .. }
-            | Self::World { path, .. }
-            | Self::Ungranted { path, .. }
-            | Self::Unknown { path, .. }
+            | Self::ContractMismatch { path, .. }
+            | Self::MissingGrant { path, .. }
+            | Self::UnknownImport { path, .. }
             | Self::Manifest { path, .. }
             | Self::Cassette { path, .. } => Some(path),
-            Self::Narrowing(_) | Self::Engine(_) => None,
+            Self::Restriction(_) | Self::Engine(_) => None,
         }
     }
 }

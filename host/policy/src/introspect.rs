@@ -11,9 +11,9 @@ use crate::error::LoadError;
 /// The version of the contract that this host implements.
 const CONTRACT: &str = "0.1";
 /// Maximum number of imports, and of exports, of a component. The contract has a dozen.
-const MOST: usize = 1_000;
+const MAX_INTERFACES: usize = 1_000;
 /// Maximum number of names that an error lists.
-const LISTED: usize = 12;
+const MAX_LISTED: usize = 12;
 
 /// An interface of the contract that a component can export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,7 +74,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Introspection, LoadError> {
 
 pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspection, Types), LoadError> {
     let not = |problem: String| LoadError::NotAComponent { path: path.to_owned(), problem };
-    let broken = |error: wasmparser::BinaryReaderError| {
+    let invalid = |error: wasmparser::BinaryReaderError| {
         not(format!(
             "the file is not a whole WebAssembly component, invalid at byte {} of {}: {}. It may be truncated: copy or build it again",
             error.offset(),
@@ -90,25 +90,25 @@ pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspectio
                     .into(),
             ));
         }
-        Some(Err(error)) if bytes.starts_with(b"\0asm") => return Err(broken(error)),
+        Some(Err(error)) if bytes.starts_with(b"\0asm") => return Err(invalid(error)),
         _ => return Err(not("this is not a WebAssembly file (it does not begin with \\0asm)".into())),
     }
-    let types = Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).map_err(broken)?;
+    let types = Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).map_err(invalid)?;
 
     let mut depth = 0_usize;
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(broken)? {
+        match payload.map_err(invalid)? {
             Payload::Version { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    imports.push(import.map_err(broken)?.name.name.to_owned());
+                    imports.push(import.map_err(invalid)?.name.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
-                    let export = export.map_err(broken)?;
+                    let export = export.map_err(invalid)?;
                     if export.kind == ComponentExternalKind::Instance {
                         exports.push(export.name.name.to_owned());
                     }
@@ -118,8 +118,11 @@ pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspectio
         }
     }
     for (what, names) in [("imports", &imports), ("exports", &exports)] {
-        if names.len() > MOST {
-            return Err(not(format!("it has {} {what}, more than the limit of {MOST}", names.len())));
+        if names.len() > MAX_INTERFACES {
+            return Err(not(format!(
+                "it has {} {what}, more than the limit of {MAX_INTERFACES}",
+                names.len()
+            )));
         }
     }
     let (interfaces, contract) = interfaces(path, &imports, &exports)?;
@@ -132,21 +135,23 @@ pub(crate) fn compare(path: &Path, read: &Introspection, types: &Types) -> Resul
     let contract =
         Contract::get().map_err(|problem| LoadError::Engine(format!("the contract: {problem}")))?;
     for interface in &read.interfaces {
-        let Some(export) = read.exports.iter().find(|export| is(export, *interface)) else { continue };
+        let Some(export) = read.exports.iter().find(|export| is_export_of(export, *interface)) else {
+            continue;
+        };
         if let Err(difference) = contract.compare(*interface, types.as_ref(), &read.imports, export) {
-            return Err(LoadError::World {
+            return Err(LoadError::ContractMismatch {
                 path: path.to_owned(),
                 interface: export.clone(),
                 function: difference.function,
                 problem: difference.problem,
-                speaks: contract.version().to_owned(),
+                host_version: contract.version().to_owned(),
             });
         }
     }
     Ok(())
 }
 
-fn is(export: &str, interface: Interface) -> bool {
+fn is_export_of(export: &str, interface: Interface) -> bool {
     export
         .strip_prefix("dagster-ray:backend/")
         .and_then(|rest| rest.split_once('@'))
@@ -172,11 +177,11 @@ fn interfaces(
     }
     let found: Vec<_> = Interface::ALL
         .into_iter()
-        .filter(|interface| exports.iter().any(|export| is(export, *interface)))
+        .filter(|interface| exports.iter().any(|export| is_export_of(export, *interface)))
         .collect();
     let Some(first) = found.first() else {
-        let more = exports.len().saturating_sub(LISTED);
-        let listed: Vec<_> = exports.iter().take(LISTED).map(String::as_str).collect();
+        let more = exports.len().saturating_sub(MAX_LISTED);
+        let listed: Vec<_> = exports.iter().take(MAX_LISTED).map(String::as_str).collect();
         let exports = match (listed.is_empty(), more) {
             (true, _) => "nothing".to_owned(),
             (false, 0) => listed.join(", "),
@@ -184,7 +189,7 @@ fn interfaces(
         };
         return Err(LoadError::NoBackend { path: path.to_owned(), exports });
     };
-    let export = exports.iter().find(|export| is(export, *first));
+    let export = exports.iter().find(|export| is_export_of(export, *first));
     let contract = export.and_then(|name| name.split_once('@')).map_or("", |(_, version)| version);
     let contract = contract.to_owned();
     Ok((found, contract))

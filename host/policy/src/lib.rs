@@ -4,6 +4,7 @@
 //! use it without an engine, and each check can be tested and fuzzed alone.
 //!
 //! - [`check`]: checks a component file against its manifest, before compilation.
+//! - [`capability`]: the capabilities that a manifest can grant.
 //! - [`manifest`]: the grants and limits of a component.
 //! - [`contract`]: compares a component's exports with the contract.
 //! - [`introspect`]: reads a component's imports and exports.
@@ -13,6 +14,7 @@
 
 pub mod address;
 mod authority;
+pub mod capability;
 mod check;
 pub mod contract;
 mod error;
@@ -25,10 +27,10 @@ mod permissions;
 mod policy;
 
 pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
-pub use check::{Checked, Inspection, LARGEST, check, check_bytes, inspect, sha256};
+pub use check::{Checked, Inspection, MAX_COMPONENT_BYTES, check, check_bytes, inspect, sha256};
 pub use error::LoadError;
-pub use imports::{Need, need, needs_http, unused};
+pub use imports::{RequiredGrant, required_grant, unused};
 pub use introspect::{Interface, Introspection};
-pub use limits::{AtMost, Limits};
+pub use limits::{LimitOverrides, Limits};
 pub use permissions::{GrantStatus, Limit, Permission};
 pub use policy::{Policy, Program};

@@ -23,13 +23,13 @@ macro_rules! limits {
         /// The operator's upper bounds. A limit without an upper bound is unchanged.
         #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
         #[serde(deny_unknown_fields, default)]
-        pub struct AtMost {
+        pub struct LimitOverrides {
             $($(#[$doc])* pub $name: Option<$type>,)*
         }
 
         impl Limits {
             /// Returns the lower value of each limit.
-            pub fn narrowed(&self, by: &AtMost) -> Self {
+            pub fn restricted(&self, by: &LimitOverrides) -> Self {
                 Self { $($name: by.$name.map_or(self.$name, |most| self.$name.min(most)),)* }
             }
 
@@ -38,7 +38,7 @@ macro_rules! limits {
             }
         }
 
-        impl AtMost {
+        impl LimitOverrides {
             pub(crate) fn numbers(&self) -> Vec<(&'static str, f64)> {
                 let all = [$((stringify!($name), self.$name.map(f64::from)),)*];
                 all.into_iter().filter_map(|(name, number)| Some((name, number?))).collect()
@@ -85,14 +85,14 @@ impl Limits {
     }
 }
 
-impl AtMost {
+impl LimitOverrides {
     /// Returns the first invalid bound, or none if all are positive and finite.
     pub(crate) fn problem(&self) -> Option<String> {
         problem(&self.numbers())
     }
 
     /// Returns the bounds above the manifest's limits, which have no effect.
-    pub(crate) fn without_effect(&self, on: &Limits) -> Vec<String> {
+    pub(crate) fn ineffective(&self, on: &Limits) -> Vec<String> {
         let limits = on.numbers();
         let limit_of = |name| limits.iter().find(|(limit, _)| *limit == name).map(|(_, number)| *number);
         self.numbers()
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn limits_that_the_operator_does_not_name_are_unchanged() {
         let own = Limits { call_seconds: 3_600.0, ..Limits::default() };
-        let by = AtMost { memory_mib: Some(32), handles: Some(9_999), ..AtMost::default() };
-        let restricted = own.narrowed(&by);
+        let by = LimitOverrides { memory_mib: Some(32), handles: Some(9_999), ..LimitOverrides::default() };
+        let restricted = own.restricted(&by);
         assert_eq!((restricted.memory_mib, restricted.call_seconds), (32, 3_600.0));
-        assert_eq!(by.without_effect(&own), ["limits.handles = 9999 (the component has 1024)"]);
+        assert_eq!(by.ineffective(&own), ["limits.handles = 9999 (the component has 1024)"]);
     }
 }

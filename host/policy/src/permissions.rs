@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use crate::imports::{CAPABILITIES, Need, need};
-use crate::limits::AtMost;
+use crate::capability::ALL;
+use crate::imports::{RequiredGrant, required_grant};
+use crate::limits::LimitOverrides;
 use crate::manifest::Manifest;
 
 /// The status of a grant.
@@ -42,19 +43,22 @@ pub struct Limit {
     /// The effective value.
     pub value: Number,
     /// Whether the manifest sets the limit. Otherwise the value is the default.
-    pub is_written: bool,
+    #[serde(rename = "is_written")]
+    pub is_explicit: bool,
 }
 
 /// Returns every grant of a manifest, and every missing grant that the imports require.
 ///
 /// Without a manifest file, unused default grants are omitted.
-pub(crate) fn of(manifest: &Manifest, imports: &[String]) -> Vec<Permission> {
+pub(crate) fn grants(manifest: &Manifest, imports: &[String]) -> Vec<Permission> {
     let mut permissions = Vec::new();
-    for capability in &CAPABILITIES {
-        let needed_by = capability.users(imports);
+    for capability in ALL {
+        let needed_by = capability.imports_using(imports);
         let status = if needed_by.is_empty() { GrantStatus::Unused } else { GrantStatus::Used };
-        let is_missing = |import: &String| need(import, &manifest.grants) != Need::Free;
-        if status == GrantStatus::Used || manifest.is_written {
+        // An interface of two capabilities is missing only the first one's grant.
+        let missing = RequiredGrant::Missing(capability.example);
+        let is_missing = |import: &String| required_grant(import, &manifest.grants) == missing;
+        if status == GrantStatus::Used || manifest.is_explicit {
             permissions.extend((capability.entries)(&manifest.grants).into_iter().map(|entry| Permission {
                 grant: entry.key,
                 status,
@@ -65,7 +69,7 @@ pub(crate) fn of(manifest: &Manifest, imports: &[String]) -> Vec<Permission> {
         }
         if needed_by.iter().any(is_missing) {
             permissions.push(Permission {
-                grant: capability.key,
+                grant: capability.name,
                 status: GrantStatus::Missing,
                 value: None,
                 line: capability.example.to_owned(),
@@ -80,17 +84,17 @@ pub(crate) fn of(manifest: &Manifest, imports: &[String]) -> Vec<Permission> {
 pub(crate) fn limits(manifest: &Manifest, text: &str) -> Vec<Limit> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Written {
-        limits: AtMost,
+    struct Explicit {
+        limits: LimitOverrides,
     }
     // The text was parsed as a manifest before, so parsing cannot fail.
-    let written = toml::from_str::<Written>(text).unwrap_or_default().limits.numbers();
+    let explicit = toml::from_str::<Explicit>(text).unwrap_or_default().limits.numbers();
     let numbers = manifest.limits.numbers().into_iter();
     numbers
         .map(|(limit, value)| Limit {
             limit,
             value: number(value),
-            is_written: written.iter().any(|(written, _)| *written == limit),
+            is_explicit: explicit.iter().any(|(explicit, _)| *explicit == limit),
         })
         .collect()
 }
@@ -116,7 +120,7 @@ mod tests {
         let text = format!("id = 'x'\n[grants]\n{grants}");
         let manifest = Manifest::parse(&text, Path::new("x.toml")).unwrap();
         let imports: Vec<_> = imports.iter().map(|import| (*import).to_owned()).collect();
-        of(&manifest, &imports)
+        super::grants(&manifest, &imports)
             .into_iter()
             .map(|permission| (permission.line, permission.status, permission.needed_by.len()))
             .collect()
@@ -155,9 +159,10 @@ mod tests {
 
     #[test]
     fn default_grants_are_never_reported_as_unused() {
-        let manifest = Manifest::of(Path::new("/nowhere/x.wasm")).unwrap();
+        let manifest = Manifest::for_component(Path::new("/nowhere/x.wasm")).unwrap();
         let imports = ["wasi:http/types@0.2.12".to_owned()];
-        let lines: Vec<_> = of(&manifest, &imports).into_iter().map(|permission| permission.line).collect();
+        let lines: Vec<_> =
+            grants(&manifest, &imports).into_iter().map(|permission| permission.line).collect();
         assert_eq!(lines, [r#"http = ["address"]"#]);
     }
 
@@ -166,12 +171,12 @@ mod tests {
         let text = "id = 'x'\n[limits]\nmemory_mib = 128\ncall_seconds = 0.5";
         let manifest = Manifest::parse(text, Path::new("x.toml")).unwrap();
         let limits = limits(&manifest, text);
-        let of = |name: &str| {
+        let found = |name: &str| {
             let limit = limits.iter().find(|limit| limit.limit == name).unwrap();
-            (limit.value.to_string(), limit.is_written)
+            (limit.value.to_string(), limit.is_explicit)
         };
-        assert_eq!(of("memory_mib"), ("128".to_owned(), true));
-        assert_eq!(of("call_seconds"), ("0.5".to_owned(), true));
-        assert_eq!(of("handles"), ("1024".to_owned(), false));
+        assert_eq!(found("memory_mib"), ("128".to_owned(), true));
+        assert_eq!(found("call_seconds"), ("0.5".to_owned(), true));
+        assert_eq!(found("handles"), ("1024".to_owned(), false));
     }
 }

@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use http::Uri;
 
 use crate::authority::{Authority, Origin};
+use crate::capability::http::{ADDRESS, CLUSTER_SERVICES};
 use crate::kubernetes::Rule;
 use crate::manifest::Grants;
-
-/// The entry of `http` that grants every Service of the Kubernetes cluster.
-const CLUSTER_SERVICES: &str = "cluster-services";
 
 /// The effective permissions of a component.
 #[derive(Debug, Clone)]
@@ -46,16 +44,16 @@ impl Policy {
     ) -> Self {
         let mut authorities = Vec::new();
         for entry in &grants.http {
-            if entry == "address" {
+            if entry == ADDRESS {
                 authorities.extend(named.iter().cloned());
-            } else if let Some(authority) = Authority::named(entry) {
+            } else if let Some(authority) = Authority::from_manifest_entry(entry) {
                 // If the configuration names the same authority, use its credentials.
                 let configured = named.iter().find(|known| known.origin == authority.origin).cloned();
                 authorities.push(configured.unwrap_or(authority));
             }
         }
         for authority in &mut authorities {
-            authority.reach = authority.reach.clone().with(&grants.networks);
+            authority.allowed_networks = authority.allowed_networks.clone().with(&grants.networks);
         }
         let programs = grants
             .processes
@@ -81,7 +79,7 @@ impl Policy {
 
     /// Returns the authority that a request is sent to, if it is granted.
     pub fn authority(&self, uri: &Uri) -> Option<&Authority> {
-        let origin = Origin::of(uri)?;
+        let origin = Origin::from_uri(uri)?;
         self.authorities.iter().find(|authority| authority.origin == origin)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dagster_ray_runtime::{Answer, Backend, Call as RuntimeCall, CallError, Notice, Progress};
+use dagster_ray_runtime::{Backend, Call as RuntimeCall, CallError, CallResult, Progress, Report};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -15,7 +15,7 @@ pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 enum State {
     Running(RuntimeCall),
-    Done(Result<Answer, Arc<CallError>>),
+    Done(Result<CallResult, Arc<CallError>>),
 }
 
 /// A call in progress. The listener receives reports while a thread waits for the call, and at the latest
@@ -32,43 +32,43 @@ impl Call {
         Self { backend, listener, state: Mutex::new(State::Running(call)) }
     }
 
-    /// Waits at most `timeout`, and returns the received notices and whether the call has ended.
+    /// Waits at most `timeout`, and returns the received reports and whether the call has ended.
     ///
-    /// The caller passes the notices to the listener, because Python code must not run while the state
+    /// The caller passes the reports to the listener, because Python code must not run while the state
     /// is locked.
-    fn step(&self, py: Python<'_>, timeout: Duration) -> (Vec<Notice>, bool) {
+    fn poll(&self, py: Python<'_>, timeout: Duration) -> (Vec<Report>, bool) {
         py.detach(|| {
             let deadline = Instant::now() + timeout;
-            let mut notices = Vec::new();
+            let mut reports = Vec::new();
             let mut state = self.lock();
             loop {
-                let State::Running(call) = &mut *state else { return (notices, true) };
+                let State::Running(call) = &mut *state else { return (reports, true) };
                 let left = deadline.saturating_duration_since(Instant::now());
                 match call.wait(&self.backend, left) {
-                    Progress::Notice(notice) => notices.push(notice),
-                    Progress::Quiet => return (notices, false),
+                    Progress::Report(report) => reports.push(report),
+                    Progress::Pending => return (reports, false),
                     Progress::Ended(outcome) => {
                         *state = State::Done(outcome.map_err(Arc::new));
                     }
                 }
-                if notices.len() >= 64 {
-                    return (notices, false);
+                if reports.len() >= 64 {
+                    return (reports, false);
                 }
             }
         })
     }
 
-    fn report(&self, py: Python<'_>, notices: Vec<Notice>) -> PyResult<()> {
-        for notice in notices {
+    fn report(&self, py: Python<'_>, reports: Vec<Report>) -> PyResult<()> {
+        for report in reports {
             let Some(listener) = &self.listener else {
                 // Warnings must not be lost if the caller has no listener.
-                if let Notice::Log { level, message } = notice {
+                if let Report::Log { level, message } = report {
                     log::write(py, level, message)?;
                 }
                 continue;
             };
-            match notice {
-                Notice::Output { channel, text } => {
+            match report {
+                Report::Output { channel, text } => {
                     listener.call1(py, (channel, PyBytes::new(py, &text)))?;
                 }
                 other => {
@@ -103,8 +103,8 @@ impl Call {
 impl Call {
     /// Whether the call has ended. Passes received reports to the listener.
     fn done(&self, py: Python<'_>) -> PyResult<bool> {
-        let (notices, ended) = self.step(py, Duration::ZERO);
-        self.report(py, notices)?;
+        let (reports, ended) = self.poll(py, Duration::ZERO);
+        self.report(py, reports)?;
         if ended {
             log::flush(py);
         }
@@ -120,8 +120,8 @@ impl Call {
         loop {
             let left = deadline
                 .map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()).min(LOOK));
-            let (notices, ended) = self.step(py, left);
-            let outcome = self.report(py, notices).and_then(|()| py.check_signals());
+            let (reports, ended) = self.poll(py, left);
+            let outcome = self.report(py, reports).and_then(|()| py.check_signals());
             if let Err(interrupt) = outcome {
                 self.cancel(py);
                 return Err(interrupt);

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dagster_ray_registry::Pinned;
+use dagster_ray_registry::PinnedReference;
 use dagster_ray_runtime::capability::objects::ObjectStore;
-use dagster_ray_runtime::manifest::Narrowing;
+use dagster_ray_runtime::manifest::Restriction;
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call as RuntimeCall, CallOptions,
 };
@@ -24,7 +24,7 @@ use crate::{errors, log, name, process};
 pub(crate) struct Component {
     options: BackendOptions,
     /// The registry reference of the file, if it has to be fetched.
-    reference: Option<Pinned>,
+    reference: Option<PinnedReference>,
     backend: std::sync::Mutex<Option<Backend>>,
 }
 
@@ -102,10 +102,10 @@ impl Component {
                 Authority::new(options).map_err(|error| errors::invalid(py, "address", &error.to_string()))
             })
             .collect::<PyResult<_>>()?;
-        let narrowing = match grants {
-            Some(text) => Narrowing::from_json(text)
+        let restriction = match grants {
+            Some(text) => Restriction::from_json(text)
                 .map_err(|error| errors::invalid(py, "backend_grants", &error.to_string()))?,
-            None => Narrowing::default(),
+            None => Restriction::default(),
         };
         let kubernetes = kubernetes
             .map(serde_json::from_str)
@@ -126,7 +126,7 @@ impl Component {
                 .map(|(name, store)| (name, Arc::new(PythonStore(store)) as Arc<dyn ObjectStore>))
                 .collect(),
             buckets: buckets.unwrap_or_default().into_iter().collect(),
-            narrowing,
+            restriction,
             sha256,
         };
         Ok(Self { options, reference, backend: std::sync::Mutex::new(None) })

@@ -62,9 +62,11 @@ pub(crate) fn load(py: Python<'_>, error: &LoadError) -> PyErr {
 pub(crate) fn registry(py: Python<'_>, error: &RegistryError) -> PyErr {
     let message = error.to_string();
     match error {
-        RegistryError::Reference { .. } | RegistryError::NoDigest { .. } => invalid(py, "backend", &message),
+        RegistryError::InvalidReference { .. } | RegistryError::NoDigest { .. } => {
+            invalid(py, "backend", &message)
+        }
         RegistryError::NotFound { .. } => raise(py, "NotFoundError", message, &PyDict::new(py)),
-        RegistryError::Unavailable { .. } | RegistryError::Cut { .. } => {
+        RegistryError::Unavailable { .. } | RegistryError::Incomplete { .. } => {
             raise(py, "UnavailableError", message, &PyDict::new(py))
         }
         _ => raise(py, "ComponentLoadError", message, &PyDict::new(py)),
@@ -76,7 +78,7 @@ pub(crate) fn call(py: Python<'_>, error: &CallError) -> PyErr {
     let message = error.to_string();
     let (class, component, export) = match error {
         CallError::Load(error) => return load(py, error),
-        CallError::Answered { error: answer, component, export, .. } => {
+        CallError::Returned { error: answer, component, export, .. } => {
             let (class, details) = answered(py, answer);
             let added =
                 details.set_item("component", component).and_then(|()| details.set_item("export", export));

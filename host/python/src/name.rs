@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dagster_ray_registry::{Found, Named, Pinned, Work};
+use dagster_ray_registry::{ComponentFile, Location, PinnedReference, Transfer};
 use pyo3::prelude::*;
 
 use crate::call::LOOK;
@@ -11,31 +11,32 @@ use crate::{errors, log};
 /// Returns the path of a component, or its reference in a registry. Nothing is fetched.
 #[pyfunction]
 pub(crate) fn named(py: Python<'_>, name: &str, components: PathBuf) -> PyResult<String> {
-    match dagster_ray_registry::named(name, &components) {
-        Ok(Named::File(path)) => Ok(path.display().to_string()),
-        Ok(Named::Artifact(reference)) => Ok(reference.to_string()),
+    match dagster_ray_registry::resolve(name, &components) {
+        Ok(Location::File(path)) => Ok(path.display().to_string()),
+        Ok(Location::Artifact(reference)) => Ok(reference.to_string()),
         Err(error) => Err(errors::invalid(py, "backend", &format!("backend: {error}"))),
     }
 }
 
 /// Parses a registry reference. Returns `None` for the path of a file.
-pub(crate) fn parse(py: Python<'_>, wasm: &Path) -> PyResult<Option<Pinned>> {
+pub(crate) fn parse(py: Python<'_>, wasm: &Path) -> PyResult<Option<PinnedReference>> {
     match wasm.to_str() {
         Some(text) if text.starts_with(dagster_ray_registry::SCHEME) => {
-            Pinned::parse(text).map(Some).map_err(|error| errors::registry(py, &error))
+            PinnedReference::parse(text).map(Some).map_err(|error| errors::registry(py, &error))
         }
         _ => Ok(None),
     }
 }
 
 /// Fetches the file of a reference into the machine's cache, unless it is there.
-pub(crate) fn fetch(py: Python<'_>, reference: &Pinned) -> PyResult<Found> {
+pub(crate) fn fetch(py: Python<'_>, reference: &PinnedReference) -> PyResult<ComponentFile> {
     log::refresh(py);
-    let work = Work::pull(reference.place().clone(), dagster_ray_runtime::cache_directory())
+    let transfer = Transfer::pull(reference.reference().clone(), dagster_ray_runtime::cache_directory())
         .map_err(|error| errors::registry(py, &error))?;
-    let work = std::sync::Mutex::new(work);
+    let transfer = std::sync::Mutex::new(transfer);
     loop {
-        let outcome = py.detach(|| work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wait(LOOK));
+        let outcome =
+            py.detach(|| transfer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wait(LOOK));
         match outcome {
             Some(Ok(pulled)) => return Ok(pulled.component),
             Some(Err(error)) => return Err(errors::registry(py, &error)),

@@ -26,7 +26,7 @@ pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
         match own.as_ref() {
             Some(own) if own.pid == std::process::id() => Ok(Some(own.host.clone())),
             Some(_) => Ok(None),
-            None => HostOptions::of_environment()
+            None => HostOptions::from_env()
                 .and_then(|options| {
                     Host::start_with(HostOptions { installed: installed::folder(), ..options })
                 })

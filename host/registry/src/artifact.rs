@@ -3,11 +3,11 @@
 //! The layout is that of `wkg`, from the guidance of the CNCF's TAG Runtime (*Wasm OCI Artifact*): an
 //! image manifest, a config that repeats the component's imports and exports, and the component as the
 //! only layer. `wkg oci pull` rejects an artifact with a second layer, so the component's manifest is
-//! an annotation. The artifact's digest covers it too.
+//! an annotation, and the function names are a further key of the config. The artifact's digest covers both.
 
 use std::collections::BTreeMap;
 
-use dagster_ray_policy::LARGEST;
+use dagster_ray_policy::MAX_COMPONENT_BYTES;
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
 use serde::Serialize;
 
@@ -18,17 +18,42 @@ pub(crate) const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 pub(crate) const LAYER: &str = "application/wasm";
 /// The annotation that holds the component's manifest, as TOML.
 pub(crate) const MANIFEST: &str = "io.github.dagster-ray.manifest";
+/// The annotation that holds the sha256 of the function names, and the key of the config that holds the names.
+const NAMES: &str = "io.github.dagster-ray.names";
+/// Maximum size of a names file, in bytes. The host reads no larger file.
+pub(crate) const LARGEST_NAMES: u64 = 16 << 20;
+/// Maximum size of a config with function names, in bytes: JSON writes a special character as several bytes.
+const LARGEST_CONFIG: u64 = 2 * LARGEST_NAMES;
 const TITLE: &str = "org.opencontainers.image.title";
 
 /// The description of a component in its artifact's image manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Artifact {
-    /// The sha256 of the component, in hexadecimal.
-    pub(crate) sha256: String,
-    /// Size of the component in bytes.
-    pub(crate) size: u64,
+    /// The component.
+    pub(crate) component: Blob,
     /// The component's manifest as TOML, if one was pushed with it.
     pub(crate) manifest: Option<String>,
+    /// The function names, if they were pushed with the component.
+    pub(crate) names: Option<FunctionNames>,
+}
+
+/// A blob of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Blob {
+    pub(crate) media_type: &'static str,
+    /// The sha256 of the blob, in hexadecimal.
+    pub(crate) sha256: String,
+    /// Size in bytes.
+    pub(crate) size: u64,
+}
+
+/// The function names of a component, which explain its traps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FunctionNames {
+    /// The sha256 of the names file, in hexadecimal.
+    pub(crate) sha256: String,
+    /// The config, which contains the names.
+    pub(crate) config: Blob,
 }
 
 impl Artifact {
@@ -50,18 +75,59 @@ impl Artifact {
         if layer.media_type != LAYER {
             return Err(invalid(format!("the media type of its layer is {}, not {LAYER}", layer.media_type)));
         }
-        let sha256 = layer.digest.strip_prefix("sha256:").ok_or_else(|| {
-            invalid(format!("the digest of its layer is {}; only sha256 is supported", layer.digest))
-        })?;
-        let size = u64::try_from(layer.size).map_err(|_| invalid("its layer has a negative size".into()))?;
-        if size > LARGEST {
-            return Err(invalid(format!("the component has {size} bytes, more than the limit of {LARGEST}")));
+        let component = Blob::new(LAYER, layer, "layer").map_err(invalid)?;
+        if component.size > MAX_COMPONENT_BYTES {
+            let size = component.size;
+            return Err(invalid(format!(
+                "the component has {size} bytes, more than the limit of {MAX_COMPONENT_BYTES}"
+            )));
         }
-        Ok(Self {
-            sha256: sha256.to_owned(),
-            size,
-            manifest: manifest.annotations.and_then(|mut all| all.remove(MANIFEST)),
-        })
+        let mut annotations = manifest.annotations.unwrap_or_default();
+        let names = match annotations.remove(NAMES) {
+            Some(sha256) => {
+                let config = Blob::new(CONFIG, &manifest.config, "config").map_err(invalid)?;
+                if config.size > LARGEST_CONFIG {
+                    let size = config.size;
+                    return Err(invalid(format!(
+                        "its config has {size} bytes, more than the limit of {LARGEST_CONFIG}"
+                    )));
+                }
+                Some(FunctionNames { sha256, config })
+            }
+            None => None,
+        };
+        Ok(Self { component, manifest: annotations.remove(MANIFEST), names })
+    }
+}
+
+impl Blob {
+    /// Reads a descriptor. `what` names the blob in errors.
+    fn new(media_type: &'static str, descriptor: &OciDescriptor, what: &str) -> Result<Self, String> {
+        let sha256 = descriptor.digest.strip_prefix("sha256:").ok_or_else(|| {
+            format!("the digest of its {what} is {}; only sha256 is supported", descriptor.digest)
+        })?;
+        let size = u64::try_from(descriptor.size).map_err(|_| format!("its {what} has a negative size"))?;
+        Ok(Self { media_type, sha256: sha256.to_owned(), size })
+    }
+}
+
+impl FunctionNames {
+    /// Returns the names file from the config. The caller must have checked `config` against its digest.
+    pub(crate) fn read(&self, reference: &str, config: &[u8]) -> Result<String, RegistryError> {
+        let invalid =
+            |problem: String| RegistryError::NotAComponent { reference: reference.to_owned(), problem };
+        let document: serde_json::Value = serde_json::from_slice(config)
+            .map_err(|error| invalid(format!("its config is not JSON: {error}")))?;
+        let names = document.get(NAMES).and_then(serde_json::Value::as_str);
+        let names = names.ok_or_else(|| invalid(format!("its config has no text under the key {NAMES}")))?;
+        let found = hex_digest(names.as_bytes());
+        if found != self.sha256 {
+            return Err(invalid(format!(
+                "the function names in its config have the digest {found}, expected {}",
+                self.sha256
+            )));
+        }
+        Ok(names.to_owned())
     }
 }
 
@@ -74,6 +140,8 @@ pub(crate) struct Config<'a> {
     os: &'static str,
     layer_digests: [String; 1],
     component: Interfaces<'a>,
+    #[serde(rename = "io.github.dagster-ray.names", skip_serializing_if = "Option::is_none")]
+    names: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -84,7 +152,12 @@ struct Interfaces<'a> {
 }
 
 impl<'a> Config<'a> {
-    pub(crate) fn new(sha256: &str, exports: &'a [String], imports: &'a [String]) -> Self {
+    pub(crate) fn new(
+        sha256: &str,
+        exports: &'a [String],
+        imports: &'a [String],
+        names: Option<&'a str>,
+    ) -> Self {
         Self {
             // A fixed time, so that each push of a component gives the same digest.
             created: "1970-01-01T00:00:00Z",
@@ -92,12 +165,20 @@ impl<'a> Config<'a> {
             os: "wasip2",
             layer_digests: [format!("sha256:{sha256}")],
             component: Interfaces { exports, imports, target: None },
+            names,
         }
     }
 }
 
-/// Builds the image manifest of a component. Its digest is the digest of the artifact.
-pub(crate) fn manifest(name: &str, wasm: &[u8], config: &[u8], toml: Option<&str>) -> OciImageManifest {
+/// Builds the image manifest of a component. Its digest is the digest of the artifact. `names` are the
+/// function names that `config` contains.
+pub(crate) fn manifest(
+    name: &str,
+    wasm: &[u8],
+    config: &[u8],
+    toml: Option<&str>,
+    names: Option<&str>,
+) -> OciImageManifest {
     let descriptor = |media_type: &str, content: &[u8]| OciDescriptor {
         media_type: media_type.to_owned(),
         digest: format!("sha256:{}", hex_digest(content)),
@@ -106,12 +187,19 @@ pub(crate) fn manifest(name: &str, wasm: &[u8], config: &[u8], toml: Option<&str
     };
     let mut layer = descriptor(LAYER, wasm);
     layer.annotations = Some(BTreeMap::from([(TITLE.to_owned(), format!("{name}.wasm"))]));
+    let mut annotations = BTreeMap::new();
+    if let Some(text) = toml {
+        annotations.insert(MANIFEST.to_owned(), text.to_owned());
+    }
+    if let Some(names) = names {
+        annotations.insert(NAMES.to_owned(), hex_digest(names.as_bytes()));
+    }
     OciImageManifest {
         schema_version: 2,
         media_type: Some(OCI_IMAGE_MEDIA_TYPE.to_owned()),
         config: descriptor(CONFIG, config),
         layers: vec![layer],
-        annotations: toml.map(|text| BTreeMap::from([(MANIFEST.to_owned(), text.to_owned())])),
+        annotations: Some(annotations).filter(|all| !all.is_empty()),
         subject: None,
         artifact_type: None,
     }
@@ -122,21 +210,39 @@ mod tests {
     use super::*;
 
     fn refusal(change: impl FnOnce(&mut OciImageManifest)) -> String {
-        let mut made = manifest("a", b"wasm", b"{}", Some("id = 'a'"));
+        let mut made = manifest("a", b"wasm", b"{}", Some("id = 'a'"), Some("names"));
         change(&mut made);
         Artifact::read("oci://x/a", &serde_json::to_vec(&made).unwrap()).unwrap_err().to_string()
     }
 
     #[test]
     fn a_written_manifest_is_read_back_unchanged() {
-        let made = serde_json::to_vec(&manifest("a", b"wasm", b"{}", Some("id = 'a'"))).unwrap();
+        let made = serde_json::to_vec(&manifest("a", b"wasm", b"{}", Some("id = 'a'"), None)).unwrap();
         let read = Artifact::read("oci://x/a", &made).unwrap();
-        let expected = Artifact { sha256: hex_digest(b"wasm"), size: 4, manifest: Some("id = 'a'".into()) };
+        let component = Blob { media_type: LAYER, sha256: hex_digest(b"wasm"), size: 4 };
+        let expected = Artifact { component, manifest: Some("id = 'a'".into()), names: None };
         assert_eq!(read, expected);
         // `wkg` writes the media type too: registries and scanners must not take a component for a Docker
         // image.
         let document: serde_json::Value = serde_json::from_slice(&made).unwrap();
         assert_eq!(document["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    }
+
+    #[test]
+    fn function_names_are_in_the_config_and_the_component_stays_the_only_layer() {
+        let config = |names| serde_json::to_vec(&Config::new("00", &[], &[], names)).unwrap();
+        let with_names = config(Some("sha256 00\n\"f\"\n"));
+        let made = manifest("a", b"wasm", &with_names, None, Some("sha256 00\n\"f\"\n"));
+        assert_eq!(made.layers.len(), 1);
+        let names = Artifact::read("oci://x/a", &serde_json::to_vec(&made).unwrap()).unwrap().names.unwrap();
+        assert_eq!(names.config.sha256, hex_digest(&with_names));
+        assert_eq!(names.read("oci://x/a", &with_names).unwrap(), "sha256 00\n\"f\"\n");
+        for (changed, problem) in [(config(None), "no text under the key"), (config(Some("x")), "expected")] {
+            let error = names.read("oci://x/a", &changed).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+        // An artifact without names is the same as before names were pushed.
+        assert!(!String::from_utf8(config(None)).unwrap().contains(NAMES));
     }
 
     #[test]
@@ -148,5 +254,6 @@ mod tests {
         let text = refusal(|made| made.layers[0].size = i64::MAX);
         assert!(text.contains("more than the limit"), "{text}");
         assert!(refusal(|made| made.layers[0].digest = "sha512:00".into()).contains("only sha256"));
+        assert!(refusal(|made| made.config.size = i64::MAX).contains("its config has"));
     }
 }

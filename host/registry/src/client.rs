@@ -8,36 +8,43 @@ use oci_client::{Client, RegistryOperation};
 
 use crate::credentials;
 use crate::error::RegistryError;
-use crate::reference::Place;
+use crate::reference::Reference;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Returns a client that has authenticated with the registry of `place`.
-pub(crate) async fn connect(place: &Place, operation: RegistryOperation) -> Result<Client, RegistryError> {
+/// Returns a client that has authenticated with the registry of `reference`.
+pub(crate) async fn connect(
+    reference: &Reference,
+    operation: RegistryOperation,
+) -> Result<Client, RegistryError> {
     // Fails if the process has installed a provider before. Any provider works.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let credentials = credentials::of(place.registry())?;
+    let credentials = credentials::for_registry(reference.registry())?;
     let config = ClientConfig {
-        protocol: if place.is_loopback() { ClientProtocol::Http } else { ClientProtocol::Https },
+        protocol: if reference.is_loopback() { ClientProtocol::Http } else { ClientProtocol::Https },
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
         user_agent: concat!("dagster-ray/", env!("CARGO_PKG_VERSION")),
         platform_resolver: None,
         ..ClientConfig::default()
     };
-    let client = Client::try_from(config).map_err(|error| explain(place, error))?;
-    client.auth(place.reference(), &credentials, operation).await.map_err(|error| explain(place, error))?;
+    let client = Client::try_from(config).map_err(|error| explain(reference, error))?;
+    client
+        .auth(reference.as_oci(), &credentials, operation)
+        .await
+        .map_err(|error| explain(reference, error))?;
     Ok(client)
 }
 
 /// Converts an error of the client.
-pub(crate) fn explain(place: &Place, error: OciDistributionError) -> RegistryError {
+pub(crate) fn explain(reference: &Reference, error: OciDistributionError) -> RegistryError {
     use OciDistributionError as E;
-    let reference = place.to_string();
+    let registry = reference.registry().to_owned();
+    let reference = reference.to_string();
     let refused = |problem: String| RegistryError::Refused {
-        reference: place.to_string(),
-        registry: place.registry().to_owned(),
+        reference: reference.clone(),
+        registry: registry.clone(),
         problem,
     };
     match error {
@@ -65,13 +72,13 @@ pub(crate) fn explain(place: &Place, error: OciDistributionError) -> RegistryErr
             let hex = |digest: String| digest.trim_start_matches("sha256:").to_owned();
             RegistryError::Digest { reference, found: hex(actual), expected: hex(expected) }
         }
-        E::RequestError(error) => RegistryError::Unavailable { reference, problem: causes(&error) },
+        E::RequestError(error) => RegistryError::Unavailable { reference, problem: root_cause(&error) },
         other => RegistryError::Unavailable { reference, problem: other.to_string() },
     }
 }
 
 /// Returns the text of the innermost cause. The errors around it only repeat the URL.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;

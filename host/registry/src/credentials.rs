@@ -8,9 +8,9 @@ use oci_client::secrets::RegistryAuth;
 use crate::error::RegistryError;
 
 /// Returns the user's credentials for a registry, or anonymous access if none are stored.
-pub(crate) fn of(registry: &str) -> Result<RegistryAuth, RegistryError> {
+pub(crate) fn for_registry(registry: &str) -> Result<RegistryAuth, RegistryError> {
     let unusable = |problem: String| RegistryError::Credentials { registry: registry.to_owned(), problem };
-    if !configuration().is_some_and(|file| file.exists()) {
+    if !config_file().is_some_and(|file| file.exists()) {
         return Ok(RegistryAuth::Anonymous);
     }
     // Some tools store credentials under the host, others under its URL.
@@ -38,7 +38,7 @@ pub(crate) fn of(registry: &str) -> Result<RegistryAuth, RegistryError> {
 }
 
 /// Returns the path of the file that `docker login` writes.
-fn configuration() -> Option<PathBuf> {
+fn config_file() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let folder = variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")))?;
     Some(folder.join("config.json"))

@@ -9,7 +9,7 @@ use dagster_ray_policy::LoadError;
 pub enum RegistryError {
     /// The text is not a valid reference.
     #[error("invalid reference {text}: {problem}. Write oci://host/name:tag or oci://host/name@sha256:…")]
-    Reference {
+    InvalidReference {
         /// The text as written.
         text: String,
         /// What is wrong with it.
@@ -20,6 +20,14 @@ pub enum RegistryError {
         "{text} has no digest, and a tag can be moved to other content. Run `dagster-ray pull {text}` and write the reference that it prints"
     )]
     NoDigest {
+        /// The text as written.
+        text: String,
+    },
+    /// The reference to push to has a digest.
+    #[error(
+        "{text}: a digest cannot be chosen, because it is computed by the push; write oci://host/name:tag"
+    )]
+    DigestInPush {
         /// The text as written.
         text: String,
     },
@@ -79,7 +87,7 @@ pub enum RegistryError {
     },
     /// The download has fewer or more bytes than the manifest announces.
     #[error("{reference}: received {found} of {expected} bytes. Nothing was stored; try again")]
-    Cut {
+    Incomplete {
         /// The artifact.
         reference: String,
         /// The number of bytes received.
@@ -100,16 +108,16 @@ pub enum RegistryError {
     },
     /// There is no cache directory for pulled components.
     #[error("there is no cache directory for pulled components: set DAGSTER_RAY_CACHE_DIR")]
-    NoPlace,
+    NoCacheDirectory,
     /// The host failed before the registry answered, for example because no thread could be started.
     #[error("the request to the registry could not be completed: {0}")]
-    Host(String),
+    Internal(String),
 }
 
 impl RegistryError {
     /// Returns whether a retry may succeed.
-    pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Cut { .. })
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Incomplete { .. })
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

@@ -1,8 +1,8 @@
 //! Resolves the setting `backend` to a component file. It is a built-in name, a path, or an `oci://`
 //! reference.
 //!
-//! - [`named`]: resolves a name; reads nothing but the folder of built-in components.
-//! - [`Work`]: runs a pull or a push on its own thread, so that a caller can wait in steps.
+//! - [`resolve`]: resolves a name; reads nothing but the folder of built-in components.
+//! - [`Transfer`]: runs a pull or a push on its own thread, so that a caller can wait in steps.
 //! - [`pull`], [`push`]: transfer an artifact in the layout of `wkg`, with the component's manifest.
 //! - [`Store`]: holds pulled components by digest and checks each of them before use.
 
@@ -10,17 +10,17 @@ mod artifact;
 mod client;
 mod credentials;
 mod error;
-mod name;
+mod location;
 mod pull;
 mod push;
 mod reference;
 mod store;
-mod work;
+mod transfer;
 
 pub use error::RegistryError;
-pub use name::{Found, NameError, Named, built_in, named};
+pub use location::{ComponentFile, Location, NameError, built_in, resolve};
 pub use pull::pull;
 pub use push::{Pushed, push};
-pub use reference::{Pinned, Place, SCHEME};
+pub use reference::{PinnedReference, Reference, SCHEME};
 pub use store::{Pulled, Store};
-pub use work::Work;
+pub use transfer::Transfer;

@@ -6,33 +6,32 @@ use futures_util::StreamExt;
 use oci_client::manifest::{IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor};
 use oci_client::{Client, RegistryOperation};
 
-use crate::artifact::{Artifact, LAYER};
-use crate::client::{causes, connect, explain};
+use crate::artifact::{Artifact, Blob};
+use crate::client::{connect, explain, root_cause};
 use crate::error::RegistryError;
-use crate::reference::Place;
+use crate::reference::Reference;
 use crate::store::{Pulled, Store, hex_digest};
 
 /// The delays before the retries of a transient error.
-const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
-/// Returns the component that `place` refers to, from the store if `place` has a digest and was pulled
-/// before.
+/// Returns the component that `reference` refers to. With a digest, the store is read first.
 ///
 /// # Errors
 /// If the artifact cannot be downloaded or does not match its digest. Nothing is stored then.
-pub async fn pull(place: &Place, store: &Store) -> Result<Pulled, RegistryError> {
-    if let Some(digest) = place.digest()
-        && let Some(pulled) = store.open(&place.pinned(digest))
+pub async fn pull(reference: &Reference, store: &Store) -> Result<Pulled, RegistryError> {
+    if let Some(digest) = reference.digest()
+        && let Some(pulled) = store.open(&reference.pinned(digest))
     {
         return Ok(pulled);
     }
-    let mut pauses = PAUSES.iter();
+    let mut delays = RETRY_DELAYS.iter();
     loop {
-        match fetch(place, store).await {
-            Err(error) if error.is_passing() => match pauses.next() {
-                Some(pause) => {
+        match fetch(reference, store).await {
+            Err(error) if error.is_transient() => match delays.next() {
+                Some(delay) => {
                     tracing::debug!("{error}; retrying");
-                    tokio::time::sleep(*pause).await;
+                    tokio::time::sleep(*delay).await;
                 }
                 None => return Err(error),
             },
@@ -41,67 +40,79 @@ pub async fn pull(place: &Place, store: &Store) -> Result<Pulled, RegistryError>
     }
 }
 
-async fn fetch(place: &Place, store: &Store) -> Result<Pulled, RegistryError> {
-    let client = connect(place, RegistryOperation::Pull).await?;
-    let auth = crate::credentials::of(place.registry())?;
+async fn fetch(reference: &Reference, store: &Store) -> Result<Pulled, RegistryError> {
+    let client = connect(reference, RegistryOperation::Pull).await?;
+    let auth = crate::credentials::for_registry(reference.registry())?;
     let accepted = [IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE];
     let (manifest, _) = client
-        .pull_manifest_raw(place.reference(), &auth, &accepted)
+        .pull_manifest_raw(reference.as_oci(), &auth, &accepted)
         .await
-        .map_err(|error| explain(place, error))?;
+        .map_err(|error| explain(reference, error))?;
     let found = hex_digest(&manifest);
-    if let Some(expected) = place.digest()
+    if let Some(expected) = reference.digest()
         && expected != found
     {
-        return Err(RegistryError::Digest { reference: place.to_string(), found, expected: expected.into() });
+        return Err(RegistryError::Digest {
+            reference: reference.to_string(),
+            found,
+            expected: expected.into(),
+        });
     }
-    let artifact = Artifact::read(&place.to_string(), &manifest)?;
-    if let Some(pulled) = store.open(&place.pinned(&found)) {
+    let artifact = Artifact::read(&reference.to_string(), &manifest)?;
+    if let Some(pulled) = store.open(&reference.pinned(&found)) {
         return Ok(pulled);
     }
-    let wasm = layer(&client, place, &artifact).await?;
-    store.keep(place, &manifest, &artifact, &wasm)
+    let wasm = download(&client, reference, &artifact.component).await?;
+    let names = match &artifact.names {
+        Some(names) => {
+            let config = download(&client, reference, &names.config).await?;
+            Some(names.read(&reference.to_string(), &config)?)
+        }
+        None => None,
+    };
+    store.store(reference, &manifest, &artifact, &wasm, names.as_deref())
 }
 
-/// Downloads the layer. Stops with an error when it exceeds the size that the manifest announces.
-async fn layer(client: &Client, place: &Place, artifact: &Artifact) -> Result<Vec<u8>, RegistryError> {
+/// Downloads a blob. Stops with an error when it exceeds the size that the manifest announces.
+async fn download(client: &Client, reference: &Reference, blob: &Blob) -> Result<Vec<u8>, RegistryError> {
     let descriptor = OciDescriptor {
-        media_type: LAYER.to_owned(),
-        digest: format!("sha256:{}", artifact.sha256),
-        size: i64::try_from(artifact.size).unwrap_or(i64::MAX),
+        media_type: blob.media_type.to_owned(),
+        digest: format!("sha256:{}", blob.sha256),
+        size: i64::try_from(blob.size).unwrap_or(i64::MAX),
         ..OciDescriptor::default()
     };
-    let cut = |found| RegistryError::Cut { reference: place.to_string(), found, expected: artifact.size };
+    let incomplete =
+        |found| RegistryError::Incomplete { reference: reference.to_string(), found, expected: blob.size };
     let mut stream = client
-        .pull_blob_stream(place.reference(), &descriptor)
+        .pull_blob_stream(reference.as_oci(), &descriptor)
         .await
-        .map_err(|error| explain(place, error))?
+        .map_err(|error| explain(reference, error))?
         .stream;
-    let mut wasm = Vec::new();
+    let mut content = Vec::new();
     while let Some(chunk) = stream.next().await {
         match chunk {
-            Ok(chunk) => wasm.extend_from_slice(&chunk),
+            Ok(chunk) => content.extend_from_slice(&chunk),
             // The client's own digest check ends here; the check below gives a better error.
-            Err(error) if wasm.len() as u64 == artifact.size => {
+            Err(error) if content.len() as u64 == blob.size => {
                 tracing::debug!("{error}");
                 break;
             }
             Err(error) => {
-                tracing::debug!("{}", causes(&error));
-                return Err(cut(wasm.len() as u64));
+                tracing::debug!("{}", root_cause(&error));
+                return Err(incomplete(content.len() as u64));
             }
         }
-        if wasm.len() as u64 > artifact.size {
-            return Err(cut(wasm.len() as u64));
+        if content.len() as u64 > blob.size {
+            return Err(incomplete(content.len() as u64));
         }
     }
-    if wasm.len() as u64 != artifact.size {
-        return Err(cut(wasm.len() as u64));
+    if content.len() as u64 != blob.size {
+        return Err(incomplete(content.len() as u64));
     }
-    let found = hex_digest(&wasm);
-    if found != artifact.sha256 {
-        let (reference, expected) = (place.to_string(), artifact.sha256.clone());
-        return Err(RegistryError::Digest { reference, found, expected });
+    let found = hex_digest(&content);
+    if found != blob.sha256 {
+        let expected = blob.sha256.clone();
+        return Err(RegistryError::Digest { reference: reference.to_string(), found, expected });
     }
-    Ok(wasm)
+    Ok(content)
 }

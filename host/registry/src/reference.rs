@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use oci_client::Reference;
+use oci_client::Reference as OciReference;
 
 use crate::error::RegistryError;
 
@@ -12,23 +12,23 @@ pub const SCHEME: &str = "oci://";
 
 /// A reference to an artifact, with or without a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place(Reference);
+pub struct Reference(OciReference);
 
-impl Place {
+impl Reference {
     /// Parses `oci://host/name:tag`, `oci://host/name@sha256:…` or both together.
     ///
     /// # Errors
     /// If `text` is not such a reference.
     pub fn parse(text: &str) -> Result<Self, RegistryError> {
-        let wrong = |problem: String| RegistryError::Reference { text: text.to_owned(), problem };
+        let wrong = |problem: String| RegistryError::InvalidReference { text: text.to_owned(), problem };
         let rest =
             text.strip_prefix(SCHEME).ok_or_else(|| wrong(format!("it does not begin with {SCHEME}")))?;
-        // The grammar of `Reference` reads a name without a host as one on Docker Hub.
+        // The grammar of `OciReference` reads a name without a host as one on Docker Hub.
         match rest.split_once('/') {
-            Some((host, name)) if !name.is_empty() && host.contains(['.', ':']) || host_is_local(rest) => {}
+            Some((host, name)) if !name.is_empty() && host.contains(['.', ':']) || is_on_localhost(rest) => {}
             _ => return Err(wrong("it names no registry host".into())),
         }
-        let reference: Reference =
+        let reference: OciReference =
             rest.parse().map_err(|error: oci_client::ParseError| wrong(error.to_string()))?;
         if let Some(digest) = reference.digest()
             && !digest.starts_with("sha256:")
@@ -50,9 +50,9 @@ impl Place {
     }
 
     /// Returns the reference with a digest, given as hexadecimal sha256, and without a tag.
-    pub fn pinned(&self, digest: &str) -> Pinned {
+    pub fn pinned(&self, digest: &str) -> PinnedReference {
         let (registry, repository) = (self.0.registry().to_owned(), self.0.repository().to_owned());
-        Pinned(Self(Reference::with_digest(registry, repository, format!("sha256:{digest}"))))
+        PinnedReference(Self(OciReference::with_digest(registry, repository, format!("sha256:{digest}"))))
     }
 
     /// Returns the hexadecimal sha256 of the digest, if there is one.
@@ -60,7 +60,7 @@ impl Place {
         self.0.digest().and_then(|digest| digest.strip_prefix("sha256:"))
     }
 
-    pub(crate) fn reference(&self) -> &Reference {
+    pub(crate) fn as_oci(&self) -> &OciReference {
         &self.0
     }
 
@@ -73,11 +73,11 @@ impl Place {
     }
 }
 
-fn host_is_local(rest: &str) -> bool {
+fn is_on_localhost(rest: &str) -> bool {
     rest.starts_with("localhost/")
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}", self.0)
     }
@@ -85,23 +85,23 @@ impl fmt::Display for Place {
 
 /// A reference with a digest, which always refers to the same content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pinned(Place);
+pub struct PinnedReference(Reference);
 
-impl Pinned {
+impl PinnedReference {
     /// Parses `oci://host/name@sha256:…`.
     ///
     /// # Errors
     /// If `text` is not a reference, or has no digest.
     pub fn parse(text: &str) -> Result<Self, RegistryError> {
-        let place = Place::parse(text)?;
-        match place.digest() {
-            Some(digest) => Ok(place.pinned(digest)),
+        let reference = Reference::parse(text)?;
+        match reference.digest() {
+            Some(digest) => Ok(reference.pinned(digest)),
             None => Err(RegistryError::NoDigest { text: text.to_owned() }),
         }
     }
 
-    /// Returns the reference as a [`Place`].
-    pub fn place(&self) -> &Place {
+    /// Returns the reference as a [`Reference`].
+    pub fn reference(&self) -> &Reference {
         &self.0
     }
 
@@ -111,7 +111,7 @@ impl Pinned {
     }
 }
 
-impl fmt::Display for Pinned {
+impl fmt::Display for PinnedReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -126,30 +126,30 @@ mod tests {
     #[test]
     fn a_pinned_reference_drops_the_tag() {
         let text = format!("oci://ghcr.io/team/backend:1.2@sha256:{DIGEST}");
-        let pinned = Pinned::parse(&text).unwrap();
+        let pinned = PinnedReference::parse(&text).unwrap();
         assert_eq!(pinned.to_string(), format!("oci://ghcr.io/team/backend@sha256:{DIGEST}"));
-        assert_eq!((pinned.sha256(), pinned.place().name()), (DIGEST, "backend"));
+        assert_eq!((pinned.sha256(), pinned.reference().name()), (DIGEST, "backend"));
     }
 
     #[test]
     fn a_reference_without_a_digest_suggests_pull() {
-        let text = Pinned::parse("oci://ghcr.io/team/backend:1.2").unwrap_err().to_string();
+        let text = PinnedReference::parse("oci://ghcr.io/team/backend:1.2").unwrap_err().to_string();
         assert!(text.contains("dagster-ray pull oci://ghcr.io/team/backend:1.2"), "{text}");
     }
 
     #[test]
     fn a_reference_without_a_registry_host_is_refused() {
         for text in ["oci://backend:1", "oci://team/backend:1", "ghcr.io/team/backend:1", "oci://"] {
-            let error = Place::parse(text).unwrap_err().to_string();
+            let error = Reference::parse(text).unwrap_err().to_string();
             assert!(error.contains("oci://host/name"), "{error}");
         }
-        assert!(Place::parse(&format!("oci://ghcr.io/a@sha512:{DIGEST}{DIGEST}")).is_err());
-        assert!(Place::parse("oci://localhost/backend:1").is_ok());
+        assert!(Reference::parse(&format!("oci://ghcr.io/a@sha512:{DIGEST}{DIGEST}")).is_err());
+        assert!(Reference::parse("oci://localhost/backend:1").is_ok());
     }
 
     #[test]
     fn plain_http_is_used_on_loopback_only() {
-        let loopback = |text: &str| Place::parse(text).unwrap().is_loopback();
+        let loopback = |text: &str| Reference::parse(text).unwrap().is_loopback();
         assert!(loopback("oci://127.0.0.1:5000/a") && loopback("oci://localhost:5000/a"));
         assert!(!loopback("oci://127.0.0.1.example:5000/a") && !loopback("oci://ghcr.io/a"));
     }

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::artifact::Artifact;
 use crate::error::RegistryError;
-use crate::name::Found;
-use crate::reference::{Pinned, Place};
+use crate::location::ComponentFile;
+use crate::reference::{PinnedReference, Reference};
 
 const FOLDER: &str = "pulled";
 const ARTIFACT: &str = "artifact.json";
@@ -30,13 +30,13 @@ pub struct Store {
 #[derive(Debug, Clone)]
 pub struct Pulled {
     /// The reference that it was pulled from.
-    pub reference: Pinned,
+    pub reference: PinnedReference,
     /// The component file.
-    pub component: Found,
+    pub component: ComponentFile,
     /// The folder of the artifact, which holds nothing else.
     pub folder: PathBuf,
     /// The time of the pull.
-    pub since: SystemTime,
+    pub pulled_at: SystemTime,
 }
 
 impl Store {
@@ -46,9 +46,8 @@ impl Store {
     }
 
     /// Returns the component with this digest, if it was pulled and its files are unchanged.
-    pub fn open(&self, reference: &Pinned) -> Option<Pulled> {
-        let folder = self.folder.join(format!("sha256-{}", reference.sha256()));
-        read(&folder, reference.clone())
+    pub fn open(&self, reference: &PinnedReference) -> Option<Pulled> {
+        read(&self.folder.join(folder_name(reference)), reference.clone())
     }
 
     /// Returns the folders of all artifacts, with `None` for a folder that is incomplete or changed.
@@ -60,7 +59,8 @@ impl Store {
             .map(|folder| {
                 let reference = fs::read_to_string(folder.join(REFERENCE)).ok();
                 let pulled = reference
-                    .and_then(|text| Pinned::parse(text.trim()).ok())
+                    .and_then(|text| PinnedReference::parse(text.trim()).ok())
+                    .filter(|reference| folder.ends_with(folder_name(reference)))
                     .and_then(|reference| read(&folder, reference));
                 (folder, pulled)
             })
@@ -70,16 +70,18 @@ impl Store {
     }
 
     /// Stores a component. The caller must have checked the content against the digests.
-    pub(crate) fn keep(
+    pub(crate) fn store(
         &self,
-        place: &Place,
+        reference: &Reference,
         manifest: &[u8],
         artifact: &Artifact,
         wasm: &[u8],
+        names: Option<&str>,
     ) -> Result<Pulled, RegistryError> {
-        let reference = place.pinned(&hex_digest(manifest));
-        let folder = self.folder.join(format!("sha256-{}", reference.sha256()));
-        private(&self.folder).map_err(RegistryError::file(&self.folder))?;
+        let name = reference.name();
+        let reference = reference.pinned(&hex_digest(manifest));
+        let folder = self.folder.join(folder_name(&reference));
+        create_private_folder(&self.folder).map_err(RegistryError::file(&self.folder))?;
         let fresh = tempfile::Builder::new()
             .prefix(".new-")
             .tempdir_in(&self.folder)
@@ -90,9 +92,12 @@ impl Store {
         };
         write(ARTIFACT, manifest)?;
         write(REFERENCE, reference.to_string().as_bytes())?;
-        write(&format!("{}.wasm", place.name()), wasm)?;
+        write(&format!("{name}.wasm"), wasm)?;
         if let Some(text) = &artifact.manifest {
-            write(&format!("{}.toml", place.name()), text.as_bytes())?;
+            write(&format!("{name}.toml"), text.as_bytes())?;
+        }
+        if let Some(text) = names {
+            write(&format!("{name}.names"), text.as_bytes())?;
         }
         // Another process may have stored the same digest in the meantime.
         if self.open(&reference).is_none() {
@@ -114,7 +119,12 @@ impl Store {
     }
 }
 
-fn read(folder: &Path, reference: Pinned) -> Option<Pulled> {
+/// Returns the name of the folder of an artifact.
+fn folder_name(reference: &PinnedReference) -> String {
+    format!("sha256-{}", reference.sha256())
+}
+
+fn read(folder: &Path, reference: PinnedReference) -> Option<Pulled> {
     let manifest = fs::read(folder.join(ARTIFACT)).ok()?;
     if hex_digest(&manifest) != reference.sha256() {
         return None;
@@ -125,18 +135,23 @@ fn read(folder: &Path, reference: Pinned) -> Option<Pulled> {
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "wasm"))?;
-    if hex_digest(&fs::read(&path).ok()?) != artifact.sha256 {
+    if hex_digest(&fs::read(&path).ok()?) != artifact.component.sha256 {
         return None;
     }
     if fs::read_to_string(path.with_extension("toml")).ok() != artifact.manifest {
         return None;
     }
-    let since = folder.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let component = Found { path, sha256: Some(artifact.sha256) };
-    Some(Pulled { reference, component, folder: folder.to_owned(), since })
+    let names = fs::read(path.with_extension("names")).ok().map(|content| hex_digest(&content));
+    if names != artifact.names.map(|names| names.sha256) {
+        return None;
+    }
+    let pulled_at =
+        folder.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let component = ComponentFile { path, sha256: Some(artifact.component.sha256) };
+    Some(Pulled { reference, component, folder: folder.to_owned(), pulled_at })
 }
 
-fn private(folder: &Path) -> std::io::Result<()> {
+fn create_private_folder(folder: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
@@ -153,13 +168,20 @@ mod tests {
     use super::*;
     use crate::artifact;
 
-    fn stored(cache: &Path) -> (Store, Pulled) {
+    const NAMES: &str = "sha256 00\nmodule a\n0 f\n";
+
+    fn stored_with(cache: &Path, names: Option<&str>) -> (Store, Pulled) {
         let store = Store::new(cache);
-        let made = serde_json::to_vec(&artifact::manifest("a", b"wasm", b"{}", Some("id = 'a'"))).unwrap();
+        let made = artifact::manifest("a", b"wasm", b"{}", Some("id = 'a'"), names);
+        let made = serde_json::to_vec(&made).unwrap();
         let artifact = Artifact::read("oci://x/a", &made).unwrap();
-        let place = Place::parse("oci://ghcr.io/team/a:1").unwrap();
-        let pulled = store.keep(&place, &made, &artifact, b"wasm").unwrap();
+        let reference = Reference::parse("oci://ghcr.io/team/a:1").unwrap();
+        let pulled = store.store(&reference, &made, &artifact, b"wasm", names).unwrap();
         (store, pulled)
+    }
+
+    fn stored(cache: &Path) -> (Store, Pulled) {
+        stored_with(cache, Some(NAMES))
     }
 
     #[test]
@@ -169,15 +191,35 @@ mod tests {
         assert!(pulled.component.path.ends_with("a.wasm"));
         assert_eq!(pulled.component.sha256.as_deref(), Some(hex_digest(b"wasm").as_str()));
         // Only the digest identifies the content; the name may differ.
-        let same = Place::parse("oci://mirror.example/b").unwrap().pinned(pulled.reference.sha256());
+        let same = Reference::parse("oci://mirror.example/b").unwrap().pinned(pulled.reference.sha256());
         assert_eq!(store.open(&same).unwrap().component, pulled.component);
         let (again, _) = stored(cache.path());
         assert_eq!(again.list().len(), 1);
+        assert_eq!(fs::read_to_string(pulled.component.path.with_extension("names")).unwrap(), NAMES);
+    }
+
+    #[test]
+    fn an_artifact_without_function_names_is_valid() {
+        let cache = tempfile::tempdir().unwrap();
+        let (store, pulled) = stored_with(cache.path(), None);
+        assert!(store.open(&pulled.reference).is_some());
+        assert!(!pulled.component.path.with_extension("names").exists());
+    }
+
+    #[test]
+    fn an_artifact_in_the_folder_of_another_digest_is_listed_as_changed() {
+        let cache = tempfile::tempdir().unwrap();
+        let (store, pulled) = stored(cache.path());
+        let other = pulled.folder.with_file_name(format!("sha256-{}", "0".repeat(64)));
+        fs::rename(&pulled.folder, &other).unwrap();
+        let listed: Vec<_> =
+            store.list().into_iter().map(|(folder, pulled)| (folder, pulled.is_some())).collect();
+        assert_eq!(listed, [(other, false)]);
     }
 
     #[test]
     fn a_changed_component_is_not_used_and_can_be_stored_again() {
-        for name in ["a.wasm", "a.toml", ARTIFACT] {
+        for name in ["a.wasm", "a.toml", "a.names", ARTIFACT] {
             let cache = tempfile::tempdir().unwrap();
             let (store, pulled) = stored(cache.path());
             fs::write(pulled.folder.join(name), "id = 'a'\n[grants]\nhttp = ['http://evil:80']").unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use dagster_ray_policy::manifest::{Manifest, Narrowing};
+use dagster_ray_policy::manifest::{Manifest, Restriction};
 use dagster_ray_policy::{Authority, LoadError, Policy};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -36,7 +36,7 @@ pub struct BackendOptions {
     /// Directories and files that the component may read and upload.
     pub directories: Vec<PathBuf>,
     /// The operator's restriction of the manifest.
-    pub narrowing: Narrowing,
+    pub restriction: Restriction,
     /// The SHA-256 that the file must have, in hexadecimal.
     pub sha256: Option<String>,
 }
@@ -49,7 +49,13 @@ struct Stamp {
     modified: (i64, i64),
 }
 
-type Known = (Stamp, Option<Stamp>, Arc<Loaded>, Arc<Policy>);
+/// The component that was loaded last, with the stamps of its files at that time.
+struct LastLoad {
+    component_stamp: Stamp,
+    manifest_stamp: Option<Stamp>,
+    loaded: Arc<Loaded>,
+    policy: Arc<Policy>,
+}
 
 /// A component file with its settings. Clones share one backend.
 #[derive(Clone)]
@@ -59,14 +65,14 @@ struct Inner {
     host: Host,
     options: BackendOptions,
     settings: Vec<(String, String)>,
-    known: Mutex<Option<Known>>,
+    last_load: Mutex<Option<LastLoad>>,
 }
 
 impl Backend {
     /// Creates a backend. The first use loads the file.
     pub fn new(host: Host, options: BackendOptions) -> Self {
         let settings = options.settings.clone().into_iter().collect();
-        Self(Arc::new(Inner { host, options, settings, known: Mutex::new(None) }))
+        Self(Arc::new(Inner { host, options, settings, last_load: Mutex::new(None) }))
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -86,18 +92,18 @@ impl Backend {
     }
 
     pub(crate) fn cluster(&self) -> (Arc<Cluster>, Services) {
-        self.0.host.clusters().of(&self.0.options.kubernetes)
+        self.0.host.clusters().get(&self.0.options.kubernetes)
     }
 
     /// Starts to open a local port that forwards to a Service of the Kubernetes cluster.
-    pub fn forward(&self, namespace: &str, service: &str, port: u16) -> Opening {
+    pub fn forward(&self, namespace: &str, service: &str, port: u16) -> PendingForward {
         let (sender, outcome) = oneshot::channel();
         let (cluster, _) = self.cluster();
         let (namespace, service) = (namespace.to_owned(), service.to_owned());
         let task = self.0.host.runtime().spawn(async move {
             let _ = sender.send(forward(cluster, &namespace, &service, port).await);
         });
-        Opening { backend: self.clone(), outcome, task }
+        PendingForward { backend: self.clone(), outcome, task }
     }
 
     /// Returns the configured stores that the manifest grants.
@@ -126,7 +132,7 @@ impl Backend {
     /// with the version that they started with.
     pub(crate) fn current(&self) -> Result<(Arc<Loaded>, Arc<Policy>), LoadError> {
         let options = &self.0.options;
-        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_load = self.0.last_load.lock().unwrap_or_else(PoisonError::into_inner);
         let manifest = Manifest::path_of(&options.path);
         let mut tries = 0;
         loop {
@@ -135,12 +141,12 @@ impl Backend {
                 problem: error.to_string(),
             })?;
             let manifest_stamp = self::stamp(&manifest).ok();
-            if let Some((seen, manifest_seen, loaded, policy)) = known.as_ref()
-                && (seen, manifest_seen) == (&stamp, &manifest_stamp)
+            if let Some(last) = last_load.as_ref()
+                && (&last.component_stamp, &last.manifest_stamp) == (&stamp, &manifest_stamp)
             {
-                return Ok((loaded.clone(), policy.clone()));
+                return Ok((last.loaded.clone(), last.policy.clone()));
             }
-            match loader::load(&self.0.host, &options.path, &options.narrowing, options.sha256.as_deref()) {
+            match loader::load(&self.0.host, &options.path, &options.restriction, options.sha256.as_deref()) {
                 Ok(loaded) => {
                     let policy = Arc::new(Policy::new(
                         &loaded.manifest.grants,
@@ -148,11 +154,16 @@ impl Backend {
                         &options.directories,
                         &options.programs,
                     ));
-                    *known = Some((stamp, manifest_stamp, loaded.clone(), policy.clone()));
+                    *last_load = Some(LastLoad {
+                        component_stamp: stamp,
+                        manifest_stamp,
+                        loaded: loaded.clone(),
+                        policy: policy.clone(),
+                    });
                     return Ok((loaded, policy));
                 }
                 // A file that was modified recently may be incomplete.
-                Err(_) if known.is_some() && tries < 10 && is_recent(&stamp) => {
+                Err(_) if last_load.is_some() && tries < 10 && is_recent(&stamp) => {
                     tries += 1;
                     std::thread::sleep(Duration::from_millis(200));
                 }
@@ -163,13 +174,13 @@ impl Backend {
 }
 
 /// A local port that is being opened. Dropping it cancels the opening.
-pub struct Opening {
+pub struct PendingForward {
     backend: Backend,
     outcome: oneshot::Receiver<Result<Forward, Failure>>,
     task: JoinHandle<()>,
 }
 
-impl Opening {
+impl PendingForward {
     /// Waits for the port. Returns none if it is not open within `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Option<Result<Forward, Failure>> {
         self.backend.0.host.runtime().block_on(async {
@@ -179,7 +190,7 @@ impl Opening {
     }
 }
 
-impl Drop for Opening {
+impl Drop for PendingForward {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -44,7 +44,7 @@ wasmtime::component::bindgen!({
         "dagster-ray:host/sink.listener": crate::capability::sink::Listener,
         "dagster-ray:host/packages.source": crate::capability::packages::Source,
         "dagster-ray:host/objects.value": crate::capability::objects::Value,
-        "dagster-ray:host/objects.store": crate::capability::objects::Opened,
+        "dagster-ray:host/objects.store": crate::capability::objects::StoreHandle,
         "wasi:keyvalue/store.bucket": crate::capability::keyvalue::Bucket,
     },
 });

@@ -50,7 +50,7 @@ pub fn compiled() -> Vec<CompiledCode> {
 }
 
 /// Returns whether the cache has code of a component for this engine.
-pub(crate) fn holds(engine: &Engine, digest: &str) -> bool {
+pub(crate) fn contains(engine: &Engine, digest: &str) -> bool {
     directory().is_some_and(|directory| file(&directory, digest, engine).is_file())
 }
 

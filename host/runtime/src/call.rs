@@ -11,10 +11,10 @@ use crate::backend::Backend;
 use crate::bindings::dagster_ray::host::model::Error;
 use crate::capability::objects::Value;
 use crate::error::CallError;
-use crate::exports::{self, Answer, Failure};
+use crate::exports::{self, CallResult, Failure};
 use crate::loader::Loaded;
-use crate::notice::{Notice, Reports, Waiting, plain};
-use crate::store::{self, Cancel, Ingredients, State};
+use crate::report::{QueuedReport, Report, ReportSender, plain};
+use crate::store::{self, CallContext, CallState, Cancel};
 use crate::{names, trap};
 
 /// How long a component may clean up after a cancellation before the call is aborted.
@@ -32,25 +32,25 @@ pub struct CallOptions {
 /// A call in progress. Dropping it does not stop the call; [`Call::cancel`] does.
 pub struct Call {
     cancel: Cancel,
-    notices: mpsc::Receiver<Waiting>,
-    outcome: oneshot::Receiver<Result<Answer, CallError>>,
+    reports: mpsc::Receiver<QueuedReport>,
+    outcome: oneshot::Receiver<Result<CallResult, CallError>>,
 }
 
 /// The result of [`Call::wait`].
 pub enum Progress {
     /// A report of the call.
-    Notice(Notice),
+    Report(Report),
     /// The call has ended.
-    Ended(Box<Result<Answer, CallError>>),
+    Ended(Box<Result<CallResult, CallError>>),
     /// Nothing happened within the time given.
-    Quiet,
+    Pending,
 }
 
 impl Call {
     /// Starts a call of `interface.function`. `arguments` is a JSON object of the parameters by name.
     pub fn begin(backend: &Backend, export: &str, arguments: &str, options: CallOptions) -> Self {
         let cancel = Cancel::default();
-        let (reports, notices) = Reports::channel();
+        let (report_sender, reports) = ReportSender::channel();
         let (sender, outcome) = oneshot::channel();
         let task = CallTask {
             backend: backend.clone(),
@@ -62,9 +62,9 @@ impl Call {
         };
         let runtime = backend.host().runtime();
         runtime.spawn(async move {
-            let _ = sender.send(task.run(reports).await);
+            let _ = sender.send(task.run(report_sender).await);
         });
-        Self { cancel, notices, outcome }
+        Self { cancel, reports, outcome }
     }
 
     /// Cancels the call. A component with a listener may clean up for a grace period; then the call is
@@ -79,11 +79,11 @@ impl Call {
         backend.host().runtime().block_on(async {
             tokio::select! {
                 biased;
-                Some((notice, _)) = self.notices.recv() => Progress::Notice(notice),
+                Some((report, _)) = self.reports.recv() => Progress::Report(report),
                 outcome = &mut self.outcome => Progress::Ended(Box::new(outcome.unwrap_or_else(|_| {
                     Err(CallError::Cancelled { component: "host".into(), export: "shutdown".into() })
                 }))),
-                () = tokio::time::sleep(timeout) => Progress::Quiet,
+                () = tokio::time::sleep(timeout) => Progress::Pending,
             }
         })
     }
@@ -95,7 +95,7 @@ impl Call {
     pub fn finish(mut self, backend: &Backend) -> Result<Json, CallError> {
         loop {
             if let Progress::Ended(outcome) = self.wait(backend, Duration::from_secs(3600)) {
-                return outcome.map(|answer| answer.json);
+                return outcome.map(|result| result.json);
             }
         }
     }
@@ -111,7 +111,7 @@ struct CallTask {
 }
 
 impl CallTask {
-    async fn run(mut self, reports: Reports) -> Result<Answer, CallError> {
+    async fn run(mut self, reports: ReportSender) -> Result<CallResult, CallError> {
         let backend = self.backend.clone();
         // Compilation takes a large part of a second and would block other calls on a runtime thread.
         let loaded = tokio::task::spawn_blocking(move || backend.current()).await;
@@ -127,12 +127,12 @@ impl CallTask {
             }
         };
         let limits = &loaded.manifest.limits;
-        let limit = limits.wall_clock(exports::lasts(&self.export));
+        let limit = limits.wall_clock(exports::is_long_running(&self.export));
         let timeout = self.timeout.map_or(limit, |timeout| timeout.min(limit));
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         let values = std::mem::take(&mut self.values);
         // Only a component with a listener can notice the cancellation and clean up.
-        let grace = if exports::listens(&self.export) { CLEAN_UP } else { Duration::ZERO };
+        let grace = if exports::has_listener(&self.export) { CLEAN_UP } else { Duration::ZERO };
         tokio::select! {
             biased;
             outcome = self.call(&loaded, policy, reports, values) => outcome,
@@ -147,9 +147,9 @@ impl CallTask {
         &self,
         loaded: &Loaded,
         policy: std::sync::Arc<Policy>,
-        reports: Reports,
+        reports: ReportSender,
         values: Vec<Value>,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<CallResult, CallError> {
         let interface = self.export.split('.').next().unwrap_or_default();
         if !loaded.introspection.interfaces.iter().any(|offered| offered.name() == interface) {
             return Err(self.not_offered(loaded));
@@ -159,11 +159,11 @@ impl CallTask {
                 reports.warn(warning.clone()).await;
             }
         }
-        let _ticking = self.backend.host().tick();
+        let _tick_guard = self.backend.host().tick_guard();
         let (cluster, services) = self.backend.cluster();
-        let mut store = store::make(
+        let mut store = store::new_store(
             self.backend.host(),
-            Ingredients {
+            CallContext {
                 component: &loaded.manifest.id,
                 limits: &loaded.manifest.limits,
                 policy,
@@ -172,13 +172,13 @@ impl CallTask {
                 services,
                 stores: self.backend.stores(&loaded.manifest.grants.objects),
                 buckets: self.backend.buckets(&loaded.manifest.grants.keyvalue),
-                reports: reports.with_room((loaded.manifest.limits.log_kib as usize) << 10),
+                reports: reports.with_limit((loaded.manifest.limits.log_kib as usize) << 10),
                 cancel: self.cancel.clone(),
             },
         )?;
         let result = match loaded.instance.instantiate_async(&mut store).await {
             Ok(instance) => exports::call(&mut store, &instance, &self.export, &self.arguments, values).await,
-            Err(error) => Err(Failure::Broken(error)),
+            Err(error) => Err(Failure::Trapped(error)),
         };
         result.map_err(|failure| self.explain(failure, loaded, store.into_data()))
     }
@@ -193,27 +193,27 @@ impl CallTask {
         }
     }
 
-    fn explain(&self, failure: Failure, loaded: &Loaded, state: State) -> CallError {
+    fn explain(&self, failure: Failure, loaded: &Loaded, state: CallState) -> CallError {
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         match failure {
             Failure::NotOffered => self.not_offered(loaded),
             Failure::Arguments(problem) => CallError::Arguments { component, export, problem },
-            Failure::Answered(mut error) => {
+            Failure::Returned(mut error) => {
                 // WASI interfaces report a denial without details. The host adds the missing grant.
                 if let Error::Denied(denial) = &mut error
                     && denial.grant.is_empty()
-                    && let Some(known) = state.egress.denials.last()
+                    && let Some(known) = state.denials.last()
                 {
                     *denial = known;
                 }
-                let is_narrowed = loaded.is_narrowed;
-                CallError::Answered { component, export, error: Box::new(error), is_narrowed }
+                let is_restricted = loaded.is_restricted;
+                CallError::Returned { component, export, error: Box::new(error), is_restricted }
             }
-            Failure::Broken(error) => CallError::Trap {
+            Failure::Trapped(error) => CallError::Trap {
                 component,
                 export,
                 reason: trap::reason(&error, &loaded.manifest.limits, || {
-                    names::of(self.backend.path(), &loaded.digest)
+                    names::read_names(self.backend.path(), &loaded.digest)
                 }),
                 stderr: plain(String::from_utf8_lossy(&state.stderr.contents()).into_owned()),
             },

@@ -9,7 +9,7 @@ use wasmtime::{Config, Engine, OptLevel};
 
 use dagster_ray_policy::LoadError;
 
-use crate::error::refused;
+use crate::error::engine_error;
 
 /// How often a running guest yields to the host. This is the maximum delay of a deadline.
 const TICK: Duration = Duration::from_millis(10);
@@ -51,23 +51,23 @@ struct Active {
 
 /// The wasmtime engine with its ticker thread.
 #[derive(Clone)]
-pub(crate) struct Machine {
+pub(crate) struct EngineHandle {
     engine: Engine,
     active: Arc<Active>,
 }
 
 /// Keeps the ticker running during a call.
-pub(crate) struct Ticking(Arc<Active>);
+pub(crate) struct TickGuard(Arc<Active>);
 
-impl Drop for Ticking {
+impl Drop for TickGuard {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Machine {
+impl EngineHandle {
     pub(crate) fn start() -> Result<Self, LoadError> {
-        let engine = Engine::new(&config()).map_err(refused)?;
+        let engine = Engine::new(&config()).map_err(engine_error)?;
         let active = Arc::new(Active { calls: AtomicUsize::new(0), ticker: std::sync::OnceLock::new() });
         let (weak, counted) = (engine.weak(), active.clone());
         let ticker = std::thread::Builder::new()
@@ -85,7 +85,7 @@ impl Machine {
                     }
                 }
             })
-            .map_err(|error| refused(error.into()))?;
+            .map_err(|error| engine_error(error.into()))?;
         let _ = active.ticker.set(ticker.thread().clone());
         Ok(Self { engine, active })
     }
@@ -94,12 +94,12 @@ impl Machine {
         &self.engine
     }
 
-    pub(crate) fn tick(&self) -> Ticking {
+    pub(crate) fn tick_guard(&self) -> TickGuard {
         if self.active.calls.fetch_add(1, Ordering::AcqRel) == 0
             && let Some(ticker) = self.active.ticker.get()
         {
             ticker.unpark();
         }
-        Ticking(self.active.clone())
+        TickGuard(self.active.clone())
     }
 }

@@ -3,10 +3,10 @@
 use dagster_ray_policy::LoadError;
 
 use crate::bindings::dagster_ray::host::model;
-use crate::notice::plain;
+use crate::report::plain;
 
 /// Converts a wasmtime error to a load error.
-pub(crate) fn refused(error: wasmtime::Error) -> LoadError {
+pub(crate) fn engine_error(error: wasmtime::Error) -> LoadError {
     LoadError::Engine(format!("{error:#}"))
 }
 
@@ -37,8 +37,8 @@ pub enum CallError {
         problem: String,
     },
     /// The component returned an error of the contract.
-    #[error("{component}: {export}: {}", explain(.error, *.is_narrowed))]
-    Answered {
+    #[error("{component}: {export}: {}", explain(.error, *.is_restricted))]
+    Returned {
         /// The component's name.
         component: String,
         /// The called export.
@@ -46,7 +46,7 @@ pub enum CallError {
         /// The returned error.
         error: Box<model::Error>,
         /// Whether the operator restricts the manifest's grants.
-        is_narrowed: bool,
+        is_restricted: bool,
     },
     /// The component trapped.
     #[error("{component}: {export}: the component failed: {reason}{}", tail(.stderr))]
@@ -84,7 +84,7 @@ fn tail(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!("\nThe component wrote:\n{}", stderr.trim_end()) }
 }
 
-fn explain(error: &model::Error, is_narrowed: bool) -> String {
+fn explain(error: &model::Error, is_restricted: bool) -> String {
     use model::Error as E;
     plain(match error {
         E::InvalidConfig(fields) => {
@@ -103,7 +103,7 @@ fn explain(error: &model::Error, is_narrowed: bool) -> String {
             "the host refused {} to {}. To allow it, add to [grants] in the component's manifest{}: {}",
             denial.capability,
             denial.target,
-            if is_narrowed { ", and to grants in backend_grants of the configuration" } else { "" },
+            if is_restricted { ", and to grants in backend_grants of the configuration" } else { "" },
             denial.grant
         ),
         E::Unavailable(hint) => hint.reason.clone(),

@@ -16,25 +16,25 @@ use crate::bindings::dagster_ray::host::model::{Error, JobState, JobStatus};
 use crate::bindings::exports::dagster_ray::backend::{describe, executor, launcher};
 use crate::capability::objects::Value as HostValue;
 use crate::capability::sink::Listener;
-use crate::store::State;
+use crate::store::CallState;
 
 /// The result of a call.
 #[derive(Clone)]
-pub struct Answer {
+pub struct CallResult {
     /// The result as JSON. It refers to values by their index in `values`.
     pub json: Value,
     /// The values of the host's language that the result refers to.
     pub values: Vec<HostValue>,
 }
 
-impl From<Value> for Answer {
+impl From<Value> for CallResult {
     fn from(json: Value) -> Self {
         Self { json, values: Vec::new() }
     }
 }
 
 /// Returns whether an export has a listener, through which it can notice a cancellation.
-pub(crate) fn listens(export: &str) -> bool {
+pub(crate) fn has_listener(export: &str) -> bool {
     matches!(
         export.split_once('.'),
         Some(
@@ -46,7 +46,7 @@ pub(crate) fn listens(export: &str) -> bool {
 }
 
 /// Returns whether an export runs as long as a user's script.
-pub(crate) fn lasts(export: &str) -> bool {
+pub(crate) fn is_long_running(export: &str) -> bool {
     matches!(export, "pipes.follow" | "pipes.wait")
 }
 
@@ -57,20 +57,20 @@ pub(crate) enum Failure {
     /// The arguments do not match the contract.
     Arguments(String),
     /// The component returned an error.
-    Answered(Error),
+    Returned(Error),
     /// A trap, or a defect of the host.
-    Broken(wasmtime::Error),
+    Trapped(wasmtime::Error),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Answered(error)
+        Self::Returned(error)
     }
 }
 
 impl From<wasmtime::Error> for Failure {
     fn from(error: wasmtime::Error) -> Self {
-        Self::Broken(error)
+        Self::Trapped(error)
     }
 }
 
@@ -79,7 +79,7 @@ fn parse<T: DeserializeOwned>(arguments: &str) -> Result<T, Failure> {
 }
 
 fn to_json(value: impl serde::Serialize) -> Result<Value, Failure> {
-    serde_json::to_value(value).map_err(|error| Failure::Broken(wasmtime::Error::msg(error.to_string())))
+    serde_json::to_value(value).map_err(|error| Failure::Trapped(wasmtime::Error::msg(error.to_string())))
 }
 
 fn state(state: JobState) -> &'static str {
@@ -108,18 +108,18 @@ fn statuses(all: Vec<JobStatus>) -> Value {
     all.into_iter().map(status).collect()
 }
 
-fn listener(store: &mut Store<State>) -> Result<Resource<Listener>, Failure> {
-    store.data_mut().table.push(Listener).map_err(|error| Failure::Broken(error.into()))
+fn listener(store: &mut Store<CallState>) -> Result<Resource<Listener>, Failure> {
+    store.data_mut().table.push(Listener).map_err(|error| Failure::Trapped(error.into()))
 }
 
 /// Calls `interface.function` with a JSON object of arguments.
 pub(crate) async fn call(
-    store: &mut Store<State>,
+    store: &mut Store<CallState>,
     instance: &Instance,
     export: &str,
     arguments: &str,
     values: Vec<HostValue>,
-) -> Result<Answer, Failure> {
+) -> Result<CallResult, Failure> {
     match export.split_once('.') {
         Some(("describe", function)) => Ok(call_describe(store, instance, function).await?.into()),
         Some(("launcher", function)) => Ok(call_launcher(store, instance, function, arguments).await?.into()),
@@ -132,7 +132,7 @@ pub(crate) async fn call(
 }
 
 async fn call_describe(
-    store: &mut Store<State>,
+    store: &mut Store<CallState>,
     instance: &Instance,
     function: &str,
 ) -> Result<Value, Failure> {
@@ -185,7 +185,7 @@ struct Locate {
 }
 
 async fn call_launcher(
-    store: &mut Store<State>,
+    store: &mut Store<CallState>,
     instance: &Instance,
     function: &str,
     arguments: &str,
@@ -235,7 +235,7 @@ struct Finish {
 }
 
 async fn call_executor(
-    store: &mut Store<State>,
+    store: &mut Store<CallState>,
     instance: &Instance,
     function: &str,
     arguments: &str,

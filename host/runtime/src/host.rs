@@ -8,20 +8,20 @@ use dagster_ray_policy::LoadError;
 use tokio::runtime::Runtime;
 use wasmtime::Engine;
 
-use crate::capability::clock::Pace;
-use crate::capability::http::cassette::{self, CassetteMode, Tape};
-use crate::capability::http::{Clients, Door, Intercept};
+use crate::capability::clock::ClockSpeed;
+use crate::capability::http::cassette::{self, CassetteHandle, CassetteMode};
+use crate::capability::http::{Clients, EgressPipeline, Interceptor};
 use crate::capability::kubernetes::Clusters;
 use crate::capability::processes::Programs;
-use crate::engine::{Machine, Ticking};
-use crate::error::refused;
+use crate::engine::{EngineHandle, TickGuard};
+use crate::error::engine_error;
 
 struct Inner {
-    machine: Machine,
+    engine: EngineHandle,
     runtime: Runtime,
     clients: Clients,
-    door: Door,
-    pace: Pace,
+    pipeline: EgressPipeline,
+    clock_speed: ClockSpeed,
     clusters: Clusters,
     programs: Programs,
     installed: Option<PathBuf>,
@@ -33,9 +33,9 @@ pub struct HostOptions {
     /// Records the HTTP requests of components, or replays a recording.
     pub cassette: Option<CassetteMode>,
     /// Intercepts the HTTP requests of components, and can inject faults.
-    pub intercept: Option<Arc<dyn Intercept>>,
+    pub interceptor: Option<Arc<dyn Interceptor>>,
     /// The speed of the components' monotonic clock.
-    pub pace: Pace,
+    pub clock_speed: ClockSpeed,
     /// The directory of the components that are installed with the package. Compiled code in it is
     /// loaded without verification, so the directory must be as trusted as the running program.
     pub installed: Option<PathBuf>,
@@ -46,11 +46,11 @@ impl HostOptions {
     ///
     /// # Errors
     /// If the variable is neither `record:<directory>` nor `replay:<file>`.
-    pub fn of_environment() -> Result<Self, LoadError> {
+    pub fn from_env() -> Result<Self, LoadError> {
         let cassette = match std::env::var(cassette::VARIABLE) {
             Ok(text) if !text.is_empty() => {
                 let mode = text.parse::<CassetteMode>()?;
-                warn_of(&mode);
+                warn_about(&mode);
                 Some(mode)
             }
             _ => None,
@@ -61,7 +61,7 @@ impl HostOptions {
 
 /// Warns once per process that the environment enables recording or replaying, because a stray variable
 /// is otherwise hard to notice.
-fn warn_of(mode: &CassetteMode) {
+fn warn_about(mode: &CassetteMode) {
     static WARNED: Once = Once::new();
     let (variable, unset) = (cassette::VARIABLE, "If this is not intended, unset it");
     WARNED.call_once(|| match mode {
@@ -99,21 +99,21 @@ impl Host {
     /// # Errors
     /// As [`Host::start`], or if the cassette cannot be used.
     pub fn start_with(options: HostOptions) -> Result<Self, LoadError> {
-        let HostOptions { cassette: mode, intercept, pace, installed } = options;
-        let tape = mode.as_ref().map(Tape::open).transpose()?;
-        let machine = Machine::start()?;
+        let HostOptions { cassette: mode, interceptor, clock_speed, installed } = options;
+        let cassette = mode.as_ref().map(CassetteHandle::open).transpose()?;
+        let engine = EngineHandle::start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("dagster-ray")
             .enable_all()
             .build()
-            .map_err(|error| refused(error.into()))?;
+            .map_err(|error| engine_error(error.into()))?;
         Ok(Self(Arc::new(Inner {
-            machine,
+            engine,
             runtime,
             clients: Clients::default(),
-            door: Door { intercept, tape },
-            pace,
+            pipeline: EgressPipeline { interceptor, cassette },
+            clock_speed,
             clusters: Clusters::default(),
             programs: Programs::default(),
             installed,
@@ -130,7 +130,7 @@ impl Host {
     /// Returns whether compiled code of a component exists on this machine.
     pub fn is_compiled(&self, component: &Path, digest: &str) -> bool {
         crate::precompiled::file(self.installed(), component, digest).is_some()
-            || crate::cache::holds(self.engine(), digest)
+            || crate::cache::contains(self.engine(), digest)
     }
 
     pub(crate) fn installed(&self) -> Option<&Path> {
@@ -138,11 +138,11 @@ impl Host {
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        self.0.machine.engine()
+        self.0.engine.engine()
     }
 
-    pub(crate) fn tick(&self) -> Ticking {
-        self.0.machine.tick()
+    pub(crate) fn tick_guard(&self) -> TickGuard {
+        self.0.engine.tick_guard()
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
@@ -153,12 +153,12 @@ impl Host {
         &self.0.clients
     }
 
-    pub(crate) fn door(&self) -> &Door {
-        &self.0.door
+    pub(crate) fn pipeline(&self) -> &EgressPipeline {
+        &self.0.pipeline
     }
 
-    pub(crate) fn pace(&self) -> Pace {
-        self.0.pace
+    pub(crate) fn clock_speed(&self) -> ClockSpeed {
+        self.0.clock_speed
     }
 
     pub(crate) fn clusters(&self) -> &Clusters {

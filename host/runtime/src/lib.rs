@@ -22,12 +22,12 @@ mod host;
 mod linker;
 mod loader;
 mod names;
-mod notice;
 mod precompiled;
+mod report;
 mod store;
 mod trap;
 
-pub use backend::{Backend, BackendOptions, Opening};
+pub use backend::{Backend, BackendOptions, PendingForward};
 pub use bindings::dagster_ray::host::model;
 pub use cache::{CompiledCode, compiled as compiled_code, directory as cache_directory};
 pub use call::{Call, CallOptions, Progress};
@@ -36,7 +36,7 @@ pub use dagster_ray_policy::{
     Permission, PolicyError, inspect, manifest,
 };
 pub use error::CallError;
-pub use exports::Answer;
+pub use exports::CallResult;
 pub use host::{Host, HostOptions};
-pub use notice::Notice;
 pub use precompiled::precompile;
+pub use report::Report;

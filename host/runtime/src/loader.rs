@@ -4,50 +4,50 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use dagster_ray_policy::manifest::{Manifest, Narrowing};
+use dagster_ray_policy::manifest::{Manifest, Restriction};
 use dagster_ray_policy::{Checked, Introspection, LoadError, check};
 use wasmtime::component::{InstancePre, Linker};
 
 use crate::cache;
-use crate::error::refused;
+use crate::error::engine_error;
 use crate::host::Host;
 use crate::linker;
 use crate::precompiled;
-use crate::store::State;
+use crate::store::CallState;
 
 /// A component that is ready to be called.
 pub(crate) struct Loaded {
     pub(crate) manifest: Manifest,
     pub(crate) digest: String,
     pub(crate) introspection: Introspection,
-    pub(crate) instance: InstancePre<State>,
+    pub(crate) instance: InstancePre<CallState>,
     /// Warnings for the operator.
     pub(crate) warnings: Vec<String>,
     /// Whether the warnings have been reported.
     pub(crate) has_warned: AtomicBool,
     /// Whether the operator restricts the grants.
-    pub(crate) is_narrowed: bool,
+    pub(crate) is_restricted: bool,
 }
 
 /// Loads a component file.
 pub(crate) fn load(
     host: &Host,
     path: &Path,
-    narrowing: &Narrowing,
+    restriction: &Restriction,
     pinned: Option<&str>,
 ) -> Result<Arc<Loaded>, LoadError> {
-    let Checked { bytes, manifest, digest, introspection, warnings } = check(path, narrowing, pinned)?;
+    let Checked { bytes, manifest, digest, introspection, warnings } = check(path, restriction, pinned)?;
     let component = match precompiled::load(host.engine(), host.installed(), path, &digest) {
         Some(component) => component,
-        None => cache::component(host.engine(), &digest, &bytes).map_err(refused)?,
+        None => cache::component(host.engine(), &digest, &bytes).map_err(engine_error)?,
     };
     let mut linker = Linker::new(host.engine());
-    linker::build(&mut linker, &manifest.grants).map_err(refused)?;
+    linker::build(&mut linker, &manifest.grants).map_err(engine_error)?;
     let instance = linker.instantiate_pre(&component).map_err(|error| LoadError::NotAComponent {
         path: path.to_owned(),
         problem: format!("it does not match the contract: {error:#}"),
     })?;
     tracing::info!(component = manifest.id, digest, "loaded {}", path.display());
-    let (has_warned, is_narrowed) = (AtomicBool::new(false), narrowing.grants.is_some());
-    Ok(Arc::new(Loaded { manifest, digest, introspection, instance, warnings, has_warned, is_narrowed }))
+    let (has_warned, is_restricted) = (AtomicBool::new(false), restriction.grants.is_some());
+    Ok(Arc::new(Loaded { manifest, digest, introspection, instance, warnings, has_warned, is_restricted }))
 }

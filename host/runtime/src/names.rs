@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 /// Maximum size of a names file, in bytes: several times the size for the largest component.
-const LARGEST: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 
 /// The names of a component's functions, by core module and function index.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Names {
 
 /// Reads the names of a component. Returns no names if the file is missing, malformed or belongs to
 /// another component.
-pub(crate) fn of(component: &Path, digest: &str) -> Names {
+pub(crate) fn read_names(component: &Path, digest: &str) -> Names {
     let path = component.with_extension("names");
     let Some(text) = read(&path) else { return Names::default() };
     Names::parse(&text, digest).unwrap_or_else(|| {
@@ -53,11 +53,11 @@ pub(crate) fn of(component: &Path, digest: &str) -> Names {
 fn read(path: &Path) -> Option<String> {
     let file = File::open(path).ok()?;
     let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() > LARGEST {
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
         return None;
     }
     let mut text = String::new();
-    file.take(LARGEST).read_to_string(&mut text).ok()?;
+    file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
@@ -85,6 +85,6 @@ mod tests {
         ] {
             assert_eq!(Names::parse(text, "d"), None, "{text:?}");
         }
-        assert_eq!(of(Path::new("/nowhere/a.wasm"), "d"), Names::default());
+        assert_eq!(read_names(Path::new("/nowhere/a.wasm"), "d"), Names::default());
     }
 }

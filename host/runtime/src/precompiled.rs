@@ -13,7 +13,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::engine;
-use crate::error::refused;
+use crate::error::engine_error;
 
 /// Number of hexadecimal digits of the digest in a file name.
 const DIGITS: usize = 16;
@@ -57,14 +57,14 @@ pub fn precompile(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
         path: folder.to_owned(),
         problem: format!("compiled code cannot be written: {error}"),
     };
-    let engine = engine::baseline().map_err(refused)?;
+    let engine = engine::baseline().map_err(engine_error)?;
     let mut keep = Vec::new();
     let mut others = Vec::new();
     for entry in fs::read_dir(folder).map_err(unwritable)? {
         let path = entry.map_err(unwritable)?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("wasm") => keep.push(compile(&engine, &path).map_err(|error| match error {
-                Failed::Compile(error) => refused(error),
+                Failed::Compile(error) => engine_error(error),
                 Failed::Write(error) => unwritable(error),
             })?),
             Some("cwasm") => others.push(path),

@@ -14,13 +14,16 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::capability::clock::Pace;
-use crate::capability::http::Egress;
+use crate::capability::Denials;
+use crate::capability::clock::ClockSpeed;
+use crate::capability::http::HttpEgress;
+use crate::capability::keyvalue::KeyValueState;
 use crate::capability::kubernetes::{Cluster, Services};
-use crate::capability::objects::ObjectStore;
-use crate::capability::processes::Programs;
+use crate::capability::objects::{ObjectStore, ObjectsState};
+use crate::capability::packages::PackagesState;
+use crate::capability::processes::ProcessesState;
 use crate::host::Host;
-use crate::notice::Reports;
+use crate::report::ReportSender;
 
 /// The cancellation flag of a call.
 #[derive(Clone, Default)]
@@ -48,17 +51,19 @@ impl Cancel {
 }
 
 /// The state of one call.
-pub(crate) struct State {
+pub(crate) struct CallState {
     pub(crate) component: String,
     pub(crate) table: ResourceTable,
-    pub(crate) egress: Egress,
-    pub(crate) programs: Programs,
-    pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
-    /// The granted buckets, with their directories if configured.
-    pub(crate) buckets: BTreeMap<String, Option<PathBuf>>,
-    pub(crate) reports: Reports,
+    pub(crate) egress: HttpEgress,
+    pub(crate) packages: PackagesState,
+    pub(crate) objects: ObjectsState,
+    pub(crate) keyvalue: KeyValueState,
+    pub(crate) processes: ProcessesState,
+    /// The denials of all capabilities.
+    pub(crate) denials: Denials,
+    pub(crate) reports: ReportSender,
     pub(crate) cancel: Cancel,
-    pub(crate) pace: Pace,
+    pub(crate) clock_speed: ClockSpeed,
     pub(crate) settings: WasiConfigVariables,
     pub(crate) stderr: MemoryOutputPipe,
     wasi: WasiCtx,
@@ -66,8 +71,8 @@ pub(crate) struct State {
     limits: StoreLimits,
 }
 
-/// The call-specific parts of [`State`].
-pub(crate) struct Ingredients<'a> {
+/// The call-specific parts of [`CallState`].
+pub(crate) struct CallContext<'a> {
     pub(crate) component: &'a str,
     pub(crate) limits: &'a Limits,
     pub(crate) policy: Arc<Policy>,
@@ -76,14 +81,14 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) services: Services,
     pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
     pub(crate) buckets: BTreeMap<String, Option<PathBuf>>,
-    pub(crate) reports: Reports,
+    pub(crate) reports: ReportSender,
     pub(crate) cancel: Cancel,
 }
 
 /// Maximum size of the headers of one HTTP message, in bytes.
-const HEADERS: usize = 64 << 10;
+const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Maximum length of one random request, in bytes.
-const RANDOM: u64 = 64 << 10;
+const MAX_RANDOM_BYTES: u64 = 64 << 10;
 
 /// Returns a WASI context without environment, arguments, directories, sockets and name lookups.
 ///
@@ -98,34 +103,41 @@ fn isolated() -> WasiCtxBuilder {
     wasi
 }
 
-pub(crate) fn make(host: &Host, from: Ingredients<'_>) -> Result<Store<State>, LoadError> {
-    let limits = from.limits;
+pub(crate) fn new_store(host: &Host, context: CallContext<'_>) -> Result<Store<CallState>, LoadError> {
+    let limits = context.limits;
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits.handles as usize);
     let stderr = MemoryOutputPipe::new((limits.stderr_kib as usize) << 10);
     let mut http = WasiHttpCtx::new();
-    http.set_field_size_limit(HEADERS);
-    let state = State {
-        component: from.component.to_owned(),
+    http.set_field_size_limit(MAX_HEADER_BYTES);
+    let denials = Denials::default();
+    let state = CallState {
+        component: context.component.to_owned(),
         table,
-        egress: Egress {
-            policy: from.policy,
+        egress: HttpEgress {
+            policy: context.policy.clone(),
             clients: host.clients().clone(),
-            cluster: from.cluster,
-            services: from.services,
-            door: host.door().clone(),
+            cluster: context.cluster,
+            services: context.services,
+            pipeline: host.pipeline().clone(),
             response_bytes: u64::from(limits.response_mib) << 20,
             request_bytes: u64::from(limits.request_mib) << 20,
-            denials: Default::default(),
+            denials: denials.clone(),
         },
-        programs: host.programs().clone(),
-        stores: from.stores,
-        buckets: from.buckets,
-        reports: from.reports,
-        cancel: from.cancel,
-        pace: host.pace(),
-        settings: from.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-        wasi: isolated().stderr(stderr.clone()).max_random_size(RANDOM).build(),
+        packages: PackagesState { policy: context.policy.clone() },
+        objects: ObjectsState { stores: context.stores },
+        keyvalue: KeyValueState { buckets: context.buckets, denials: denials.clone() },
+        processes: ProcessesState {
+            component: context.component.to_owned(),
+            policy: context.policy,
+            programs: host.programs().clone(),
+        },
+        denials,
+        reports: context.reports,
+        cancel: context.cancel,
+        clock_speed: host.clock_speed(),
+        settings: context.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        wasi: isolated().stderr(stderr.clone()).max_random_size(MAX_RANDOM_BYTES).build(),
         stderr,
         http,
         limits: store_limits(limits),
@@ -152,13 +164,13 @@ fn store_limits(limits: &Limits) -> StoreLimits {
         .build()
 }
 
-impl WasiView for State {
+impl WasiView for CallState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
-impl WasiHttpView for State {
+impl WasiHttpView for CallState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { hooks: &mut self.egress, table: &mut self.table, ctx: &mut self.http }
     }

@@ -5,7 +5,7 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 use crate::names::Names;
-use crate::notice::plain;
+use crate::report::plain;
 
 /// Maximum number of function indices in a message without function names.
 const FRAMES: usize = 8;
@@ -21,21 +21,21 @@ pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits, names: impl FnOnc
         (None, _) => error.root_cause().to_string(),
     };
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    match place(frames, names) {
-        Some(place) => format!("{what} (in {place})"),
+    match location(frames, names) {
+        Some(location) => format!("{what} (in {location})"),
         None => what,
     }
 }
 
 /// Returns the innermost function outside the language's runtime.
-fn place(frames: &[FrameInfo], names: impl FnOnce() -> Names) -> Option<String> {
+fn location(frames: &[FrameInfo], names: impl FnOnce() -> Names) -> Option<String> {
     let is_named = frames.iter().all(|frame| frame.func_name().is_some());
     let beside = if is_named { Names::default() } else { names() };
     let mut known = frames.iter().filter_map(|frame| name(frame, &beside)).peekable();
     if known.peek().is_some() {
         return known
             .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-            .find(|name| !is_machinery(name))
+            .find(|name| !is_runtime_function(name))
             .map(plain);
     }
     let indices: Vec<String> =
@@ -50,7 +50,7 @@ fn name<'a>(frame: &'a FrameInfo, beside: &'a Names) -> Option<&'a str> {
 
 /// Returns whether a function belongs to the language's runtime, where every panic and every failed
 /// allocation ends.
-fn is_machinery(function: &str) -> bool {
+fn is_runtime_function(function: &str) -> bool {
     let function = function.trim_start_matches('<');
     ["std::", "core::", "alloc::", "__rust", "__rg_", "dlmalloc", "rust_"]
         .iter()

@@ -62,7 +62,7 @@ func (c *container) run() bool {
 	pause := time.Duration(0)
 	for {
 		began := time.Now()
-		code := c.once()
+		code := c.runOnce()
 		if c.pod.ending() {
 			return code == 0
 		}
@@ -113,8 +113,8 @@ func (c *container) pull() bool {
 	}
 }
 
-// once runs the container's program to its end and returns its exit code.
-func (c *container) once() int {
+// runOnce runs the container's program to its end and returns its exit code.
+func (c *container) runOnce() int {
 	command, finish, err := c.begin()
 	if err != nil {
 		if c.pod.ending() {
@@ -209,7 +209,7 @@ func (c *container) begin() (*exec.Cmd, func(), error) {
 		c.id = fmt.Sprintf("process://%s-%s-%d", c.pod.uid, c.spec.Name, c.restarts)
 	})
 	c.pod.event(core.EventTypeNormal, "Created", "Created container: "+c.spec.Name)
-	return startContainer(c.pod.network, order{
+	return startContainer(c.pod.network, processSpec{
 		Root: root, Mounts: mounts, Hostname: c.pod.hostname(), Argv: argv, Env: environ, Dir: directory,
 	}, log)
 }

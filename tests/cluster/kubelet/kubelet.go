@@ -32,8 +32,8 @@ type kubelet struct {
 	pods map[types.UID]*pod
 }
 
-func newKubelet(chosen config, settings *rest.Config) (*kubelet, error) {
-	client, err := kubernetes.NewForConfig(settings)
+func newKubelet(chosen config, restConfig *rest.Config) (*kubelet, error) {
+	client, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (k *kubelet) run(ctx context.Context) error {
 // connection to the API server.
 func (k *kubelet) observe(object *core.Pod) {
 	if object.Spec.NodeName == "" {
-		k.scheduler.poke()
+		k.scheduler.notify()
 		return
 	}
 	if object.Spec.NodeName != k.node {
@@ -113,7 +113,7 @@ func (k *kubelet) observe(object *core.Pod) {
 			k.mu.Lock()
 			delete(k.pods, object.UID)
 			k.mu.Unlock()
-			k.scheduler.poke()
+			k.scheduler.notify()
 		}()
 	}
 	known.update(object)
@@ -121,12 +121,12 @@ func (k *kubelet) observe(object *core.Pod) {
 
 // forget handles each pod that was removed from the API, by force or by this kubelet.
 func (k *kubelet) forget(object *core.Pod) {
-	k.scheduler.poke()
+	k.scheduler.notify()
 	k.mu.Lock()
 	known := k.pods[object.UID]
 	k.mu.Unlock()
 	if known != nil {
-		known.vanish()
+		known.handleRemoval()
 	}
 }
 

@@ -20,16 +20,16 @@ const (
 )
 
 const (
-	// The helper reads its order from this descriptor.
-	orderDescriptor = 3
+	// The helper reads its process spec from this descriptor.
+	processSpecDescriptor = 3
 	// become-container writes to this descriptor why the program could not be started.
 	failureDescriptor = 4
 	// The exit code that container runtimes report for a program that could not be started.
 	notStarted = 128
 )
 
-// order describes the program that a helper process runs, as a container or in one.
-type order struct {
+// processSpec describes the program that a helper process runs, as a container or in one.
+type processSpec struct {
 	Root     string
 	Mounts   []bindMount
 	Hostname string
@@ -40,9 +40,9 @@ type order struct {
 	Target int
 }
 
-func readOrder() (order, error) {
-	var given order
-	file := os.NewFile(orderDescriptor, "order")
+func readProcessSpec() (processSpec, error) {
+	var given processSpec
+	file := os.NewFile(processSpecDescriptor, "process-spec")
 	defer file.Close()
 	return given, json.NewDecoder(file).Decode(&given)
 }
@@ -52,7 +52,7 @@ func runContainer() int {
 	failure := os.NewFile(failureDescriptor, "failure")
 	unix.CloseOnExec(failureDescriptor)
 	err := func() error {
-		given, err := readOrder()
+		given, err := readProcessSpec()
 		if err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func runContainer() int {
 }
 
 // findProgram looks for the program in the container's working directory and PATH.
-func findProgram(given order) (string, error) {
+func findProgram(given processSpec) (string, error) {
 	if err := os.Chdir(given.Dir); err != nil {
 		return "", err
 	}
@@ -105,7 +105,7 @@ func findProgram(given order) (string, error) {
 // runEnter runs a program in an existing container.
 func runEnter() int {
 	status, err := func() (int, error) {
-		given, err := readOrder()
+		given, err := readProcessSpec()
 		if err != nil {
 			return notStarted, err
 		}
@@ -168,9 +168,9 @@ func exitCode(state *os.ProcessState) int {
 	return status.ExitStatus()
 }
 
-// helper returns a command that runs this program as a helper process. The order is sent through a
+// helper returns a command that runs this program as a helper process. The process spec is sent through a
 // pipe, because a command line is visible to other processes and its length is limited.
-func helper(role string, given order) (*exec.Cmd, func(), error) {
+func helper(role string, given processSpec) (*exec.Cmd, func(), error) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
@@ -190,7 +190,7 @@ func helper(role string, given order) (*exec.Cmd, func(), error) {
 }
 
 // startContainer starts a container. It also returns an error if its program cannot be started.
-func startContainer(network *podNetwork, given order, output io.Writer) (*exec.Cmd, func(), error) {
+func startContainer(network *podNetwork, given processSpec, output io.Writer) (*exec.Cmd, func(), error) {
 	command, started, err := helper(becomeContainer, given)
 	if err != nil {
 		return nil, nil, err

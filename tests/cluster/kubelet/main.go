@@ -94,14 +94,14 @@ func serve(ctx context.Context, chosen config) error {
 			return fmt.Errorf("%q: %w", quantity, err)
 		}
 	}
-	settings, err := clientcmd.BuildConfigFromFlags("", chosen.kubeconfig)
+	restConfig, err := clientcmd.BuildConfigFromFlags("", chosen.kubeconfig)
 	if err != nil {
 		return err
 	}
-	settings.UserAgent = "kubelet"
+	restConfig.UserAgent = "kubelet"
 	// One node cannot overload the API server, and a rate limit would make the cluster slow.
-	settings.QPS = -1
-	node, err := newKubelet(chosen, settings)
+	restConfig.QPS = -1
+	node, err := newKubelet(chosen, restConfig)
 	if err != nil {
 		return err
 	}

@@ -76,8 +76,8 @@ func (p *pod) update(object *core.Pod) {
 	}
 }
 
-// vanish handles the removal of the object from the API.
-func (p *pod) vanish() {
+// handleRemoval handles the removal of the object from the API.
+func (p *pod) handleRemoval() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gone = true
@@ -166,10 +166,10 @@ func (p *pod) change(alter func()) {
 	p.mu.Lock()
 	alter()
 	p.mu.Unlock()
-	p.poke()
+	p.notify()
 }
 
-func (p *pod) poke() {
+func (p *pod) notify() {
 	select {
 	case p.changed <- struct{}{}:
 	default:
@@ -189,10 +189,10 @@ func (p *pod) run() {
 	}()
 	done := make(chan struct{})
 	go func() {
-		p.live()
+		p.runContainers()
 		close(done)
 	}()
-	go p.mindDeadline()
+	go p.enforceDeadline()
 	select {
 	case <-done:
 		<-p.deleted
@@ -201,7 +201,7 @@ func (p *pod) run() {
 		<-done
 	}
 	close(p.ended)
-	p.poke()
+	p.notify()
 	<-reported
 	p.remove()
 	p.releaseVolumes()
@@ -211,16 +211,16 @@ func (p *pod) run() {
 	_ = os.RemoveAll(p.directory)
 }
 
-// live starts the pod's containers, and returns when all of them are done.
-func (p *pod) live() {
-	p.poke()
+// runContainers starts the pod's containers, and returns when all of them are done.
+func (p *pod) runContainers() {
+	p.notify()
 	for !p.prepare() {
 		if !p.sleep(configPause) {
 			return
 		}
 	}
 	go p.refreshVolumes()
-	p.poke()
+	p.notify()
 	for _, one := range p.initial {
 		if !one.run() {
 			p.change(func() { p.failed = !p.deletedNow() })
@@ -288,8 +288,8 @@ func (p *pod) stopContainers() {
 	all.Wait()
 }
 
-// mindDeadline ends the pod after its activeDeadlineSeconds.
-func (p *pod) mindDeadline() {
+// enforceDeadline ends the pod after its activeDeadlineSeconds.
+func (p *pod) enforceDeadline() {
 	seconds := p.current().Spec.ActiveDeadlineSeconds
 	if seconds == nil {
 		return

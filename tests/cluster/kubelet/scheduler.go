@@ -32,7 +32,7 @@ func newScheduler(k *kubelet) *scheduler {
 	return &scheduler{k: k, wake: make(chan struct{}, 1), bound: map[types.UID]*core.Pod{}, denied: map[types.UID]string{}}
 }
 
-func (s *scheduler) poke() {
+func (s *scheduler) notify() {
 	select {
 	case s.wake <- struct{}{}:
 	default:

@@ -61,7 +61,7 @@ func (k *kubelet) serveAPI() error {
 	return nil
 }
 
-func (k *kubelet) named(response http.ResponseWriter, request *http.Request) (*pod, *container) {
+func (k *kubelet) lookUp(response http.ResponseWriter, request *http.Request) (*pod, *container) {
 	namespace, name := request.PathValue("namespace"), request.PathValue("pod")
 	found := k.find(namespace, name)
 	if found == nil {
@@ -77,7 +77,7 @@ func (k *kubelet) named(response http.ResponseWriter, request *http.Request) (*p
 }
 
 func (k *kubelet) serveLogs(response http.ResponseWriter, request *http.Request) {
-	_, c := k.named(response, request)
+	_, c := k.lookUp(response, request)
 	if c == nil {
 		return
 	}
@@ -154,7 +154,7 @@ func parseLogOptions(query url.Values) (logOptions, error) {
 }
 
 func (k *kubelet) serveExec(response http.ResponseWriter, request *http.Request) {
-	found, c := k.named(response, request)
+	found, c := k.lookUp(response, request)
 	if c == nil {
 		return
 	}
@@ -168,7 +168,7 @@ func (k *kubelet) serveExec(response http.ResponseWriter, request *http.Request)
 }
 
 func (k *kubelet) servePortForward(response http.ResponseWriter, request *http.Request) {
-	found, _ := k.named(response, request)
+	found, _ := k.lookUp(response, request)
 	if found == nil {
 		return
 	}
@@ -194,7 +194,7 @@ func (k *kubelet) serveControl() error {
 	}
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /pods/{namespace}/{pod}/kill", func(response http.ResponseWriter, request *http.Request) {
-		found, _ := k.named(response, request)
+		found, _ := k.lookUp(response, request)
 		if found == nil {
 			return
 		}

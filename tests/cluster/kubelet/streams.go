@@ -30,7 +30,7 @@ func (c *container) execute(ctx context.Context, argv []string, in io.Reader, ou
 	if directory == "" {
 		directory = containerHome
 	}
-	command, started, err := helper(enterContainer, order{Argv: argv, Env: environ, Dir: directory, Target: process.Process.Pid})
+	command, started, err := helper(enterContainer, processSpec{Argv: argv, Env: environ, Dir: directory, Target: process.Process.Pid})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ type authority struct {
 
 // writeCertificates writes an authority's certificate and all certificates and keys of the cluster.
 // The authority's private key is not written.
-func writeCertificates(at places) error {
+func writeCertificates(at statePaths) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err

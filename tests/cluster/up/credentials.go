@@ -21,7 +21,7 @@ rules:
 `
 
 // writeCredentials creates a user for each program and writes kubeconfigs with the users' tokens.
-func writeCredentials(at places, relayPort string) error {
+func writeCredentials(at statePaths, relayPort string) error {
 	inside := "https://" + kubernetesIP + ":" + apiServerPort
 	var tokens strings.Builder
 	for _, user := range []struct {

@@ -14,7 +14,7 @@ import (
 )
 
 // prepareHost sets up the namespaces: /proc, the hostname, the network and name resolution.
-func prepareHost(at places) error {
+func prepareHost(at statePaths) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot make mounts private: %w", err)
 	}

@@ -23,7 +23,7 @@ const startLimit = 3 * time.Minute
 
 // inside is process 1 of the namespaces. It starts and restarts the programs; the kernel kills them
 // when it ends.
-func inside(chosen settings) error {
+func inside(chosen options) error {
 	syscall.CloseOnExec(relayDescriptor)
 	syscall.CloseOnExec(readyDescriptor)
 	ends := make(chan os.Signal, 1)
@@ -49,7 +49,7 @@ func inside(chosen settings) error {
 	go reapOrphans()
 	programs := describe(chosen, at)
 	for _, one := range programs {
-		go one.keep()
+		go one.supervise()
 	}
 	if err := serveControl(at.control, programs); err != nil {
 		return err
@@ -80,7 +80,7 @@ func inside(chosen settings) error {
 }
 
 // start starts each part of the cluster as soon as its dependencies are ready.
-func start(ctx context.Context, at places, manifests string, programs map[string]*program) error {
+func start(ctx context.Context, at statePaths, manifests string, programs map[string]*program) error {
 	programs["etcd"].start()
 	if err := waitForPort(ctx, etcdURL[len("http://"):]); err != nil {
 		return fmt.Errorf("etcd: %w", err)

@@ -72,7 +72,7 @@ func (c *cluster) defaultAccount(ctx context.Context) error {
 
 // installOperator installs what KubeRay's Helm chart installs: the CRDs, a service account with only
 // the operator's role, and the operator.
-func (c *cluster) installOperator(ctx context.Context, at places, manifests string, operator *program) error {
+func (c *cluster) installOperator(ctx context.Context, at statePaths, manifests string, operator *program) error {
 	definitions, err := filepath.Glob(filepath.Join(manifests, "crd", "bases", "*.yaml"))
 	if err != nil {
 		return err
@@ -157,14 +157,14 @@ func (c *cluster) established(ctx context.Context, name string) error {
 	})
 }
 
-func (c *cluster) operatorAccount(ctx context.Context, at places, manifests string) error {
+func (c *cluster) operatorAccount(ctx context.Context, at statePaths, manifests string) error {
 	if _, err := c.client.CoreV1().Namespaces().Create(ctx, &core.Namespace{
-		ObjectMeta: meta.ObjectMeta{Name: operatorSpace},
+		ObjectMeta: meta.ObjectMeta{Name: operatorNamespace},
 	}, meta.CreateOptions{}); err != nil {
 		return err
 	}
-	account, err := c.client.CoreV1().ServiceAccounts(operatorSpace).Create(ctx, &core.ServiceAccount{
-		ObjectMeta: meta.ObjectMeta{Name: operatorPerson},
+	account, err := c.client.CoreV1().ServiceAccounts(operatorNamespace).Create(ctx, &core.ServiceAccount{
+		ObjectMeta: meta.ObjectMeta{Name: operatorUser},
 	}, meta.CreateOptions{})
 	if err != nil {
 		return err
@@ -174,18 +174,18 @@ func (c *cluster) operatorAccount(ctx context.Context, at places, manifests stri
 		return err
 	}
 	if _, err := c.client.RbacV1().ClusterRoleBindings().Create(ctx, &rbac.ClusterRoleBinding{
-		ObjectMeta: meta.ObjectMeta{Name: operatorPerson},
+		ObjectMeta: meta.ObjectMeta{Name: operatorUser},
 		RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: role},
-		Subjects:   []rbac.Subject{{Kind: "ServiceAccount", Namespace: operatorSpace, Name: account.Name}},
+		Subjects:   []rbac.Subject{{Kind: "ServiceAccount", Namespace: operatorNamespace, Name: account.Name}},
 	}, meta.CreateOptions{}); err != nil {
 		return err
 	}
 	seconds := int64(tokenSeconds)
-	token, err := c.client.CoreV1().ServiceAccounts(operatorSpace).CreateToken(ctx, account.Name,
+	token, err := c.client.CoreV1().ServiceAccounts(operatorNamespace).CreateToken(ctx, account.Name,
 		&authentication.TokenRequest{Spec: authentication.TokenRequestSpec{ExpirationSeconds: &seconds}}, meta.CreateOptions{})
 	if err != nil {
 		return err
 	}
 	server := "https://" + kubernetesIP + ":" + apiServerPort
-	return writeKubeconfig(at.operatorKubeconfig, at.authority, server, operatorPerson, token.Status.Token)
+	return writeKubeconfig(at.operatorKubeconfig, at.authority, server, operatorUser, token.Status.Token)
 }

@@ -5,23 +5,23 @@ import "path/filepath"
 // Addresses and names of the cluster's network. Each cluster has its own network namespace, so all
 // clusters use the same ones.
 const (
-	bridge         = "cluster"
-	nodeName       = "node"
-	nodeIP         = "10.42.0.1"
-	podCIDR        = "10.42.0.0/16"
-	serviceCIDR    = "10.43.0.0/16"
-	kubernetesIP   = "10.43.0.1"
-	apiServerPort  = "443"
-	etcdURL        = "http://127.0.0.1:2379"
-	clusterDomain  = "cluster.local"
-	operatorProbe  = "10.42.0.1:8082"
-	operatorSpace  = "kuberay"
-	serviceIssuer  = "https://kubernetes.default.svc." + clusterDomain
-	operatorPerson = "kuberay-operator"
+	bridge            = "cluster"
+	nodeName          = "node"
+	nodeIP            = "10.42.0.1"
+	podCIDR           = "10.42.0.0/16"
+	serviceCIDR       = "10.43.0.0/16"
+	kubernetesIP      = "10.43.0.1"
+	apiServerPort     = "443"
+	etcdURL           = "http://127.0.0.1:2379"
+	clusterDomain     = "cluster.local"
+	operatorProbe     = "10.42.0.1:8082"
+	operatorNamespace = "kuberay"
+	serviceIssuer     = "https://kubernetes.default.svc." + clusterDomain
+	operatorUser      = "kuberay-operator"
 )
 
-// places names the files of a state directory.
-type places struct {
+// statePaths names the files of a state directory.
+type statePaths struct {
 	logs, pki, etcd, pods              string
 	outsideKubeconfig, ready           string
 	insideKubeconfig                   string
@@ -37,9 +37,9 @@ type places struct {
 	serviceAccountKey                  string
 }
 
-func layout(state string) places {
+func layout(state string) statePaths {
 	at := func(parts ...string) string { return filepath.Join(append([]string{state}, parts...)...) }
-	return places{
+	return statePaths{
 		logs:                        at("logs"),
 		pki:                         at("pki"),
 		etcd:                        at("etcd"),

@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// settings are the command line options of both processes.
-type settings struct {
+// options are the command line options of both processes.
+type options struct {
 	state        string
 	programs     map[string]string
 	manifests    string
@@ -34,7 +34,7 @@ type settings struct {
 var programNames = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kuberay-operator", "kubelet"}
 
 func main() {
-	chosen := settings{programs: map[string]string{}}
+	chosen := options{programs: map[string]string{}}
 	flag.StringVar(&chosen.state, "state", "", "directory for all files of the cluster; created and removed by this program")
 	flag.Func("program", "NAME=PATH of one of "+strings.Join(programNames, ", "), func(text string) error {
 		name, path, found := strings.Cut(text, "=")
@@ -70,7 +70,7 @@ func main() {
 	}
 }
 
-func (chosen *settings) check() error {
+func (chosen *options) check() error {
 	for _, name := range programNames {
 		path := chosen.programs[name]
 		if path == "" {

@@ -39,7 +39,7 @@ type readiness struct {
 }
 
 // outside starts the inner process, reports when the cluster is ready, and waits for its end.
-func outside(chosen settings) error {
+func outside(chosen options) error {
 	began := time.Now()
 	if err := claim(chosen.state); err != nil {
 		return err
@@ -162,26 +162,26 @@ func lock(directory string) bool {
 }
 
 // announce writes ready.json and prints how to use the cluster.
-func announce(chosen settings, pid int, took time.Duration) {
-	places := layout(chosen.state)
+func announce(chosen options, pid int, took time.Duration) {
+	paths := layout(chosen.state)
 	facts := readiness{
 		State:            chosen.state,
-		Kubeconfig:       places.outsideKubeconfig,
-		KubeconfigInside: places.insideKubeconfig,
+		Kubeconfig:       paths.outsideKubeconfig,
+		KubeconfigInside: paths.insideKubeconfig,
 		Pid:              pid,
-		Control:          places.control,
-		KubeletControl:   places.kubeletControl,
-		AuditLog:         places.auditLog,
-		Logs:             places.logs,
+		Control:          paths.control,
+		KubeletControl:   paths.kubeletControl,
+		AuditLog:         paths.auditLog,
+		Logs:             paths.logs,
 		Seconds:          took.Seconds(),
 	}
 	text, err := json.Marshal(facts)
 	if err == nil {
 		// For processes that use this cluster but did not start it.
-		err = os.WriteFile(places.ready, append(text, '\n'), 0o600)
+		err = os.WriteFile(paths.ready, append(text, '\n'), 0o600)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "cannot write %s: %v\n", places.ready, err)
+		fmt.Fprintf(os.Stderr, "cannot write %s: %v\n", paths.ready, err)
 	}
 	if chosen.json {
 		fmt.Printf("%s\n", text)
@@ -197,5 +197,5 @@ func announce(chosen settings, pid int, took time.Duration) {
   logs      %s
 
 Ctrl-C stops it.
-`, facts.Seconds, facts.Kubeconfig, strings.Join(enter, " "), facts.KubeconfigInside, places.ready, facts.Logs)
+`, facts.Seconds, facts.Kubeconfig, strings.Join(enter, " "), facts.KubeconfigInside, paths.ready, facts.Logs)
 }

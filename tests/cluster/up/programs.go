@@ -1,7 +1,7 @@
 package main
 
 // describe returns the programs of the cluster with their command lines, by name.
-func describe(chosen settings, at places) map[string]*program {
+func describe(chosen options, at statePaths) map[string]*program {
 	programs := []*program{
 		newProgram(at, "etcd", chosen.programs["etcd"],
 			"--name=cluster",
@@ -79,6 +79,6 @@ func describe(chosen settings, at places) map[string]*program {
 	}
 	// KubeRay's CRDs are so large that half of its start, and of each restart, is garbage collection.
 	byName["kube-apiserver"].env = []string{"GOGC=300", "GOMEMLIMIT=2GiB"}
-	byName["kuberay-operator"].env = []string{"KUBECONFIG=" + at.operatorKubeconfig, "POD_NAMESPACE=" + operatorSpace}
+	byName["kuberay-operator"].env = []string{"KUBECONFIG=" + at.operatorKubeconfig, "POD_NAMESPACE=" + operatorNamespace}
 	return byName
 }

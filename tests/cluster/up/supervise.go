@@ -39,7 +39,7 @@ type programState struct {
 	Restarts int  `json:"restarts"`
 }
 
-func newProgram(at places, name, path string, arguments ...string) *program {
+func newProgram(at statePaths, name, path string, arguments ...string) *program {
 	return &program{
 		name: name,
 		argv: append([]string{path}, arguments...),
@@ -48,8 +48,8 @@ func newProgram(at places, name, path string, arguments ...string) *program {
 	}
 }
 
-// keep runs and restarts the program while it is enabled.
-func (p *program) keep() {
+// supervise runs and restarts the program while it is enabled.
+func (p *program) supervise() {
 	pause := firstPause
 	for {
 		p.mu.Lock()
@@ -114,7 +114,7 @@ func (p *program) start() {
 	p.mu.Lock()
 	p.enabled = true
 	p.mu.Unlock()
-	p.poke()
+	p.notify()
 }
 
 // signal sends a signal to the program if it runs. With stop, the program is not started again.
@@ -127,7 +127,7 @@ func (p *program) signal(sign syscall.Signal, stop bool) {
 	}
 }
 
-func (p *program) poke() {
+func (p *program) notify() {
 	select {
 	case p.wake <- struct{}{}:
 	default:

@@ -13,7 +13,7 @@
 //! # Ok::<(), dagster_ray_runtime::LoadError>(())
 //! ```
 
-mod bench;
+mod harness;
 mod memory_store;
 mod network;
 mod outcome;
@@ -41,17 +41,17 @@ pub fn interfaces() -> Vec<&'static str> {
 /// # Errors
 /// If the component cannot be loaded. Everything that fails later is in the report.
 pub fn check(subject: &Subject, watch: &mut dyn FnMut(&Finding)) -> Result<Report, LoadError> {
-    let bench = bench::Bench::new(subject)?;
+    let harness = harness::Harness::new(subject)?;
     let mut findings = Vec::new();
-    for rule in rules::all().into_iter().filter(|rule| subject.asks_for(rule.interface)) {
+    for rule in rules::all().into_iter().filter(|rule| subject.includes(rule.interface)) {
         if subject.is_stopped() {
             break;
         }
-        let outcome = rules::apply(&bench, &rule);
+        let outcome = rules::apply(&harness, &rule);
         let finding = Finding { interface: rule.interface, rule: rule.name, reason: rule.reason, outcome };
         watch(&finding);
         findings.push(finding);
     }
-    bench.clean_up();
-    Ok(Report::new(bench.component(), bench.exported().to_vec(), findings))
+    harness.clean_up();
+    Ok(Report::new(harness.component(), harness.exported().to_vec(), findings))
 }

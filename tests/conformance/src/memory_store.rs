@@ -7,21 +7,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dagster_ray_runtime::capability::objects::{Entry, ObjectStore, Value, ValueInfo};
 use dagster_ray_runtime::model::Error;
 
+use crate::specs::SECRET;
+
 /// An [`ObjectStore`] that keeps its values in memory.
 #[derive(Default)]
 pub(crate) struct MemoryStore(Mutex<BTreeMap<String, (Entry, Value)>>);
 
-/// Returns a value with this text as its content.
+/// Returns a value with this text and a planted secret as its content.
+///
+/// A component cannot read the content of a value, but the name of its type. So that name has the secret, too.
 pub(crate) fn value(text: &str) -> Value {
+    let content = format!("{SECRET} {text}");
     Value {
-        info: ValueInfo { type_name: "builtins.str".to_owned(), size: Some(text.len() as u64) },
-        content: Arc::new(text.to_owned()),
+        info: ValueInfo { type_name: SECRET.to_owned(), size: Some(content.len() as u64) },
+        content: Arc::new(content),
     }
 }
 
 /// Returns the text of a value made by [`value`].
 pub(crate) fn text(value: &Value) -> Option<String> {
-    value.content.downcast_ref::<String>().cloned()
+    value.content.downcast_ref::<String>()?.strip_prefix(SECRET)?.strip_prefix(' ').map(str::to_owned)
 }
 
 pub(crate) fn now() -> u64 {

@@ -3,26 +3,26 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use dagster_ray_runtime::capability::http::{Fate, Intercept};
+use dagster_ray_runtime::capability::http::{InjectedFault, Interceptor};
 use http::{Method, Request, StatusCode};
 
 /// The network condition: what happens to each request.
 #[derive(Debug, Clone, Default)]
-pub(crate) enum Weather {
+pub(crate) enum NetworkCondition {
     /// Requests are sent.
     #[default]
-    Fair,
+    Normal,
     /// This fault is injected into each request, and none is sent.
-    All(Fate),
+    Fault(InjectedFault),
     /// The response to the first request other than GET and HEAD is lost. The others are sent.
-    LostAnswer,
+    LoseResponse,
     /// The responses to the next `times` GET or HEAD requests are cut after `after` bytes.
-    Cut { times: u32, after: u64 },
+    CutResponses { times: u32, after: u64 },
 }
 
 /// An intercepted request.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct RecordedRequest {
     pub(crate) method: Method,
     pub(crate) uri: String,
     pub(crate) body: Bytes,
@@ -31,8 +31,8 @@ pub(crate) struct Seen {
 
 #[derive(Default)]
 struct State {
-    weather: Weather,
-    seen: Vec<Seen>,
+    condition: NetworkCondition,
+    requests: Vec<RecordedRequest>,
 }
 
 /// The interceptor, with the current condition and the requests since it was set.
@@ -45,55 +45,55 @@ impl Network {
     }
 
     /// Sets the network condition and clears the list of requests.
-    pub(crate) fn set(&self, weather: Weather) {
-        *self.state() = State { weather, seen: Vec::new() };
+    pub(crate) fn set(&self, condition: NetworkCondition) {
+        *self.state() = State { condition, requests: Vec::new() };
     }
 
     /// Returns whether no request is sent.
-    pub(crate) fn is_away(&self) -> bool {
-        matches!(self.state().weather, Weather::All(_))
+    pub(crate) fn is_offline(&self) -> bool {
+        matches!(self.state().condition, NetworkCondition::Fault(_))
     }
 
     /// Returns the requests since the condition was set.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.state().seen.clone()
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.state().requests.clone()
     }
 }
 
-impl Intercept for Network {
-    fn decide(&self, request: &Request<Bytes>) -> Fate {
+impl Interceptor for Network {
+    fn decide(&self, request: &Request<Bytes>) -> InjectedFault {
         let mut state = self.state();
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-        state.seen.push(Seen {
+        state.requests.push(RecordedRequest {
             method: request.method().clone(),
             uri: request.uri().to_string(),
             body: request.body().clone(),
             status: None,
         });
-        match &mut state.weather {
-            Weather::Fair => Fate::Pass,
-            Weather::All(fate) => fate.clone(),
-            Weather::LostAnswer if changes => {
-                state.weather = Weather::Fair;
-                Fate::LoseAnswer
+        match &mut state.condition {
+            NetworkCondition::Normal => InjectedFault::None,
+            NetworkCondition::Fault(fault) => fault.clone(),
+            NetworkCondition::LoseResponse if changes => {
+                state.condition = NetworkCondition::Normal;
+                InjectedFault::LoseResponse
             }
-            Weather::Cut { times, after } if !changes && *times > 0 => {
+            NetworkCondition::CutResponses { times, after } if !changes && *times > 0 => {
                 *times -= 1;
-                Fate::CutAnswer(*after)
+                InjectedFault::TruncateResponse(*after)
             }
-            Weather::LostAnswer | Weather::Cut { .. } => Fate::Pass,
+            NetworkCondition::LoseResponse | NetworkCondition::CutResponses { .. } => InjectedFault::None,
         }
     }
 
-    fn answered(&self, request: &Request<Bytes>, status: Option<StatusCode>) {
+    fn on_response(&self, request: &Request<Bytes>, status: Option<StatusCode>) {
         let uri = request.uri().to_string();
         let mut state = self.state();
         let unanswered = state
-            .seen
+            .requests
             .iter_mut()
-            .find(|seen| seen.status.is_none() && seen.uri == uri && seen.method == *request.method());
-        if let Some(seen) = unanswered {
-            seen.status = status;
+            .find(|one| one.status.is_none() && one.uri == uri && one.method == *request.method());
+        if let Some(unanswered) = unanswered {
+            unanswered.status = status;
         }
     }
 }

@@ -13,7 +13,7 @@ pub enum Outcome {
         /// What the contract promises.
         expected: String,
         /// What the component did instead.
-        came: String,
+        actual: String,
     },
     /// The rule concerns something that the component does not do.
     NotApplicable {
@@ -36,8 +36,8 @@ pub enum Outcome {
 /// The result of a rule or of a part of it: `Err` ends the rule with an outcome.
 pub(crate) type Verdict<T = ()> = Result<T, Outcome>;
 
-pub(crate) fn differs(expected: impl Into<String>, came: impl Into<String>) -> Outcome {
-    Outcome::Differs { expected: expected.into(), came: came.into() }
+pub(crate) fn differs(expected: impl Into<String>, actual: impl Into<String>) -> Outcome {
+    Outcome::Differs { expected: expected.into(), actual: actual.into() }
 }
 
 pub(crate) fn not_applicable(reason: impl Into<String>) -> Outcome {
@@ -45,6 +45,6 @@ pub(crate) fn not_applicable(reason: impl Into<String>) -> Outcome {
 }
 
 /// Ends the rule with [`Outcome::Differs`] unless `holds`.
-pub(crate) fn expect(holds: bool, expected: &str, came: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(differs(expected, came())) }
+pub(crate) fn expect(holds: bool, expected: &str, actual: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(differs(expected, actual())) }
 }

@@ -26,10 +26,10 @@ impl fmt::Display for Finding {
         let Self { interface, rule, .. } = self;
         match &self.outcome {
             Outcome::Passed => write!(f, "passed   {interface}: {rule}"),
-            Outcome::Differs { expected, came } => {
+            Outcome::Differs { expected, actual } => {
                 write!(
                     f,
-                    "DIFFERS  {interface}: {rule}\n           expected: {expected}\n           actual:   {came}"
+                    "DIFFERS  {interface}: {rule}\n           expected: {expected}\n           actual:   {actual}"
                 )?;
                 write!(f, "\n           why:      {}", self.reason)
             }

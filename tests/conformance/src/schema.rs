@@ -18,9 +18,9 @@ pub(crate) struct Schema {
 
 /// Rejects every reference to another document: a component's schema must not cause reads of files or
 /// requests.
-struct NoLoader;
+struct RejectExternal;
 
-impl UrlLoader for NoLoader {
+impl UrlLoader for RejectExternal {
     fn load(&self, url: &str) -> Result<Json, Box<dyn std::error::Error>> {
         Err(format!("the schema refers to {url}, which is not loaded; write the definition under $defs")
             .into())
@@ -35,7 +35,7 @@ impl Schema {
         let mut schemas = Schemas::new();
         let mut compiler = Compiler::new();
         compiler.set_default_draft(Draft::V2020_12);
-        compiler.use_loader(Box::new(NoLoader));
+        compiler.use_loader(Box::new(RejectExternal));
         compiler.add_resource(NAME, document.clone()).map_err(invalid)?;
         let index = compiler.compile(NAME, &mut schemas).map_err(invalid)?;
         Ok(Self { document, schemas, index })

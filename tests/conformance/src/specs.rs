@@ -3,9 +3,10 @@
 use fastrand::Rng;
 use serde_json::{Map, Value as Json, json};
 
-use crate::bench::Bench;
+use crate::harness::Harness;
 
-/// A secret in the environments and bootstrap values of specs. No error or log line may contain it.
+/// A secret in the environments and bootstrap values of specs, and in saved values. No error or log line may
+/// contain it.
 pub(crate) const SECRET: &str = "planted-secret-d41d8c";
 /// The tag that overrides the options of a run or an op.
 pub(crate) const TAG: &str = "dagster-ray/config";
@@ -80,10 +81,10 @@ pub(crate) fn step(run_id: &str, key: &str, work: Work, options: &Map<String, Js
 
 /// Returns the spec of a script that runs this Python code, or `None` if the options schema has neither
 /// `entrypoint` nor `parameters`.
-pub(crate) fn script(bench: &Bench, run_id: &str, nonce: &str, python: &str) -> Option<Json> {
-    let mut options = bench.options("pipes");
+pub(crate) fn script(harness: &Harness, run_id: &str, nonce: &str, python: &str) -> Option<Json> {
+    let mut options = harness.options("pipes");
     let entrypoint = format!("python -c \"{python}\"");
-    let schema = bench.schema("pipes");
+    let schema = harness.schema("pipes");
     let has = |key: &str| schema.as_ref().is_some_and(|schema| schema.has(key));
     if has("entrypoint") {
         options.insert("entrypoint".to_owned(), entrypoint.into());

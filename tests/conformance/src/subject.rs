@@ -33,7 +33,7 @@ impl Subject {
         Self { backend, ..Self::default() }
     }
 
-    pub(crate) fn asks_for(&self, interface: &str) -> bool {
+    pub(crate) fn includes(&self, interface: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == interface)
     }
 

@@ -122,7 +122,26 @@ fn echo_is_reported_for_missing_schemas_and_repeated_job_names() {
 
 #[test]
 fn a_nonconforming_component_is_reported_for_each_rule_that_it_breaks() {
-    assert_differences("careless");
+    assert_differences("nonconforming");
+}
+
+/// The fixture stores a value before it validates the options, and logs the name of its type.
+#[test]
+fn a_value_that_is_stored_under_invalid_options_or_logged_is_reported() {
+    let mut subject = Subject::new(file("target/fixtures", "nonconforming"));
+    subject.only = vec!["io".to_owned()];
+    let report = checked(&subject);
+    let differing = |name: &str| {
+        let named = report.findings.iter().find(|one| one.rule.contains(name)).map(|one| &one.outcome);
+        match named {
+            Some(Outcome::Differs { actual, .. }) => actual.clone(),
+            other => format!("no difference: {other:?}"),
+        }
+    };
+    for rule in ["unknown option", "wrong type"] {
+        assert!(differing(rule).starts_with("1 stored: output "), "{rule}: {}", differing(rule));
+    }
+    assert!(differing("contains a value").starts_with("io.save: "), "{report}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dagster_ray_runtime::capability::http::cassette::{Cassette, CassetteMode, End};
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, HostOptions,
-    Notice, Progress,
+    Progress, Report,
 };
 use serde_json::{Value, json};
 
@@ -102,13 +102,13 @@ fn follow(backend: &Backend) -> Vec<u8> {
     let mut output = Vec::new();
     loop {
         match call.wait(backend, Duration::from_secs(60)) {
-            Progress::Notice(Notice::Output { text, .. }) => output.extend(text),
-            Progress::Notice(_) => {}
+            Progress::Report(Report::Output { text, .. }) => output.extend(text),
+            Progress::Report(_) => {}
             Progress::Ended(outcome) => {
                 outcome.expect("the end of the output");
                 return output;
             }
-            Progress::Quiet => panic!("following does not end"),
+            Progress::Pending => panic!("following does not end"),
         }
     }
 }
@@ -137,7 +137,7 @@ fn a_cassette_contains_no_secrets_and_replays_for_another_run() {
 
     let error = check(&existing(&address, CassetteMode::Replay(file), false), old).expect_err("a refusal");
     assert!(
-        matches!(&error, CallError::Answered { .. }) && error.to_string().contains("http = ["),
+        matches!(&error, CallError::Returned { .. }) && error.to_string().contains("http = ["),
         "{error}"
     );
 }

@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
-use dagster_ray_policy::manifest::{Manifest, Narrowing};
-use dagster_ray_policy::{LoadError, Need, check_bytes, introspect, need};
+use dagster_ray_policy::manifest::{Manifest, Restriction};
+use dagster_ray_policy::{LoadError, RequiredGrant, check_bytes, introspect, required_grant};
 use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
 use wasm_encoder::{
     Component, ComponentExportKind, ComponentExportSection, ComponentImportSection, ComponentInstanceSection,
@@ -214,17 +214,20 @@ fn load_built(bytes: Vec<u8>, imports: &[String], exports: &[String], described:
 
     let manifest = manifest(described.granted);
     let pinned = described.pinned.map(|right| {
-        let digest = match check_bytes(path, bytes.clone(), all_grants(), &Narrowing::default(), Some("0")) {
+        let digest = match check_bytes(path, bytes.clone(), all_grants(), &Restriction::default(), Some("0"))
+        {
             Err(LoadError::Digest { found, .. }) => found,
             other => panic!("a wrong digest was accepted: {other:?}"),
         };
         if right { digest.to_uppercase() } else { format!("0{}", &digest[..63]) }
     });
-    match check_bytes(path, bytes.clone(), manifest.clone(), &Narrowing::default(), pinned.as_deref()) {
+    match check_bytes(path, bytes.clone(), manifest.clone(), &Restriction::default(), pinned.as_deref()) {
         // Missing functions of an interface are reported last, after the digest and the imports.
-        Ok(_) | Err(LoadError::World { .. }) => {
+        Ok(_) | Err(LoadError::ContractMismatch { .. }) => {
             assert_ne!(described.pinned, Some(false));
-            assert!(imports.iter().all(|name| need(name, &manifest.grants) == Need::Free));
+            assert!(
+                imports.iter().all(|name| required_grant(name, &manifest.grants) == RequiredGrant::Satisfied)
+            );
             let [http, kubernetes, packages, objects, processes, keyvalue] = described.granted;
             for (interface, granted) in [
                 ("wasi:http/", http || kubernetes),
@@ -238,12 +241,16 @@ fn load_built(bytes: Vec<u8>, imports: &[String], exports: &[String], described:
             assert!(!imports.iter().any(|name| name.starts_with("other:")));
         }
         Err(LoadError::Digest { .. }) => assert_eq!(described.pinned, Some(false)),
-        Err(LoadError::Ungranted { import, .. }) => {
-            assert!(matches!(need(&import, &manifest.grants), Need::Grant(_)));
-            assert_ne!(need(&import, &all_grants().grants), Need::Unknown, "a grant for this import exists");
+        Err(LoadError::MissingGrant { import, .. }) => {
+            assert!(matches!(required_grant(&import, &manifest.grants), RequiredGrant::Missing(_)));
+            assert_ne!(
+                required_grant(&import, &all_grants().grants),
+                RequiredGrant::Unknown,
+                "a grant for this import exists"
+            );
         }
-        Err(LoadError::Unknown { import, .. }) => {
-            assert_eq!(need(&import, &all_grants().grants), Need::Unknown)
+        Err(LoadError::UnknownImport { import, .. }) => {
+            assert_eq!(required_grant(&import, &all_grants().grants), RequiredGrant::Unknown)
         }
         Err(_) => {}
     }
@@ -257,10 +264,16 @@ fn all_grants() -> Manifest {
 fn load_arbitrary(bytes: &[u8]) {
     let manifest = manifest([false; 6]);
     let grants = manifest.grants.clone();
-    match check_bytes(Path::new("x.wasm"), bytes.to_vec(), manifest, &Narrowing::default(), None) {
+    match check_bytes(Path::new("x.wasm"), bytes.to_vec(), manifest, &Restriction::default(), None) {
         Ok(checked) => {
             assert!(!checked.introspection.interfaces.is_empty());
-            assert!(checked.introspection.imports.iter().all(|name| need(name, &grants) == Need::Free));
+            assert!(
+                checked
+                    .introspection
+                    .imports
+                    .iter()
+                    .all(|name| required_grant(name, &grants) == RequiredGrant::Satisfied)
+            );
         }
         Err(error) => assert!(error.to_string().contains("x.wasm"), "{error}"),
     }

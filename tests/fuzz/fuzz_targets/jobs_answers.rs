@@ -7,7 +7,7 @@
 use dagster_ray_jobs::{JobsClient, RayJobs, Submission};
 use dagster_ray_sdk::Error;
 use dagster_ray_sdk::retry::Policy;
-use dagster_ray_sdk::testing::{Act, ScriptedHttp, VirtualClock};
+use dagster_ray_sdk::testing::{ScriptedHttp, ScriptedResponse, VirtualClock};
 use libfuzzer_sys::fuzz_target;
 
 const STATUSES: [u16; 14] = [200, 201, 204, 301, 307, 400, 401, 403, 404, 409, 429, 500, 502, 503];
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
             Err(other) => panic!("{other:?}"),
         }
         if let Err(error) = answer {
-            let text = error.text();
+            let text = error.message();
             assert!(!text.is_empty() && text.len() <= LONGEST_TEXT, "{} bytes: {text}", text.len());
         }
     }
@@ -54,7 +54,8 @@ fuzz_target!(|data: &[u8]| {
 /// Makes each request of the client against a server with a fixed response. Returns the results as text.
 fn answers(status: u16, chunks: &[Vec<u8>]) -> Vec<Result<String, Error>> {
     let chunks = chunks.to_vec();
-    let http = ScriptedHttp::deciding(move |_| Some(Act::Answer { status, chunks: chunks.clone() }));
+    let http =
+        ScriptedHttp::with_rule(move |_| Some(ScriptedResponse::Complete { status, chunks: chunks.clone() }));
     let client = JobsClient::new("http://head:8265", http, VirtualClock::default())
         .expect("an address")
         .with_retry(Policy::ONCE);

@@ -165,7 +165,7 @@ fn granted(parsed: &Parsed) {
     let is_name = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    let line = grant::line(info);
+    let line = grant::suggested_grant(info);
     let Ok(Grants { kubernetes, .. }) = toml::from_str(&line) else {
         let parts: Vec<_> = info.resource.split('/').collect();
         assert!(
@@ -189,9 +189,9 @@ fn granted(parsed: &Parsed) {
 
 /// Checks that each spelling of a service's host gives the same service name.
 fn services(uri: &Uri) {
-    let Some(service) = ServiceName::of(uri) else { return };
+    let Some(service) = ServiceName::from_uri(uri) else { return };
     let host = uri.host().expect("a host").to_ascii_lowercase();
     assert!(host.starts_with(&service.host()), "{uri}");
     let plain: Uri = format!("http://{service}:8265/").parse().expect("a URI");
-    assert_eq!(ServiceName::of(&plain), Some(service));
+    assert_eq!(ServiceName::from_uri(&plain), Some(service));
 }

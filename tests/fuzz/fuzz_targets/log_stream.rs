@@ -7,11 +7,11 @@ use std::io;
 use std::rc::Rc;
 
 use dagster_ray_jobs::JobsClient;
-use dagster_ray_sdk::http::{Body, BodyWriter, Http, Request, Response, Source};
+use dagster_ray_sdk::http::{Body, BodySource, BodyWriter, Http, Request, Response};
 use dagster_ray_sdk::retry::Policy;
 use dagster_ray_sdk::testing::{RecordingListener, VirtualClock};
 use dagster_ray_sdk::{Error, error};
-use dagster_ray_submission::follow::{Reached, follow};
+use dagster_ray_submission::follow::{FollowResult, follow};
 use libfuzzer_sys::{arbitrary, fuzz_target};
 
 /// Pauses between pieces are shorter than this, in milliseconds. After a longer wait, nothing more comes.
@@ -73,7 +73,7 @@ fuzz_target!(|input: Input| {
         .with_retry(Policy::ONCE);
     let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
     let reached = follow(&client, &clock, "j", 0, &listener);
-    let Reached { position, complete } = reached.expect("every failure here can be retried");
+    let FollowResult { position, complete } = reached.expect("every failure here can be retried");
 
     // The whole log is requested as JSON, so its bytes become text.
     let in_text = ray.whole_log_was_requested.get();
@@ -214,8 +214,8 @@ impl io::Read for Stream {
     }
 }
 
-impl Source for Stream {
-    fn ready_within(&mut self, ms: u64) -> bool {
+impl BodySource for Stream {
+    fn wait_readable(&mut self, ms: u64) -> bool {
         if self.position == self.available() {
             return self.end != End::Quiet;
         }

@@ -6,12 +6,12 @@
 
 use std::path::Path;
 
-use dagster_ray_policy::manifest::{Grants, Limits, Manifest, Narrowing};
+use dagster_ray_policy::manifest::{Grants, Limits, Manifest, Restriction};
 use dagster_ray_policy::{LoadError, Policy};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let (manifest, narrowing) = text.split_once('\0').unwrap_or((text, ""));
+    let (manifest, restriction) = text.split_once('\0').unwrap_or((text, ""));
     let manifest = match Manifest::parse(manifest, Path::new("component.toml")) {
         Ok(manifest) => Some(manifest),
         Err(LoadError::Manifest { path, problem }) => {
@@ -21,21 +21,21 @@ fuzz_target!(|text: &str| {
         }
         Err(other) => panic!("{other}"),
     };
-    let narrowing = Narrowing::parse(narrowing).map_err(|error| assert!(!error.to_string().is_empty()));
+    let restriction = Restriction::parse(restriction).map_err(|error| assert!(!error.to_string().is_empty()));
     let Some(manifest) = manifest else { return };
     usable(&manifest);
-    let Ok(narrowing) = narrowing else { return };
-    let narrowed = manifest.clone().narrowed(&narrowing);
-    usable(&narrowed);
-    no_more(&narrowed.grants, &manifest.grants);
-    if let Some(grants) = &narrowing.grants {
-        no_more(&narrowed.grants, grants);
+    let Ok(restriction) = restriction else { return };
+    let restricted = manifest.clone().restricted(&restriction);
+    usable(&restricted);
+    no_more(&restricted.grants, &manifest.grants);
+    if let Some(grants) = &restriction.grants {
+        no_more(&restricted.grants, grants);
     }
-    lower(&narrowed.limits, &manifest.limits);
+    lower(&restricted.limits, &manifest.limits);
     // A second restriction changes nothing.
-    let again = narrowed.clone().narrowed(&narrowing);
-    no_more(&narrowed.grants, &again.grants);
-    no_more(&again.grants, &narrowed.grants);
+    let again = restricted.clone().restricted(&restriction);
+    no_more(&restricted.grants, &again.grants);
+    no_more(&again.grants, &restricted.grants);
 });
 
 /// Checks that the policy and the limits of a manifest can be computed.

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use dagster_ray_jobs::Submission;
-use dagster_ray_jobs::packages::{File, PackageRules, Packages, Source, Store, Writer, prepare};
+use dagster_ray_jobs::packages::{File, PackageRules, PackageStore, Packages, Source, Writer, prepare};
 use dagster_ray_kuberay::kubernetes::RAY_JOB;
 use dagster_ray_kuberay::{job, manifest::Template, pipes};
 use dagster_ray_sdk::{Error, model::Attributes};
@@ -173,7 +173,7 @@ impl Source for Opened {
 #[derive(Default)]
 struct Kept(RefCell<BTreeMap<String, Vec<u8>>>);
 
-impl Store for Kept {
+impl PackageStore for Kept {
     fn exists(&self, name: &str) -> Result<bool, Error> {
         Ok(self.0.borrow().contains_key(name))
     }

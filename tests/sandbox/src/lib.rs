@@ -10,10 +10,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use dagster_ray_runtime::capability::kubernetes::KubernetesOptions;
-use dagster_ray_runtime::manifest::Narrowing;
+use dagster_ray_runtime::manifest::Restriction;
 use dagster_ray_runtime::{
-    Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, Notice,
-    Progress,
+    Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, Progress,
+    Report,
 };
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ pub struct Subject {
     kubernetes: KubernetesOptions,
     programs: BTreeMap<String, Vec<String>>,
     directories: Vec<PathBuf>,
-    narrowing: Narrowing,
+    restriction: Restriction,
     sha256: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Subject {
             kubernetes: KubernetesOptions::default(),
             programs: BTreeMap::new(),
             directories: Vec::new(),
-            narrowing: Narrowing::default(),
+            restriction: Restriction::default(),
             sha256: None,
         }
     }
@@ -113,8 +113,8 @@ impl Subject {
     }
 
     /// Sets the operator's restrictions (`backend_grants`), as JSON.
-    pub fn allowed(mut self, narrowing: &Value) -> Self {
-        self.narrowing = Narrowing::from_json(&narrowing.to_string()).expect("a good narrowing");
+    pub fn restricted(mut self, restriction: &Value) -> Self {
+        self.restriction = Restriction::from_json(&restriction.to_string()).expect("a valid restriction");
         self
     }
 
@@ -142,7 +142,7 @@ impl Subject {
                 stores: Default::default(),
                 buckets: Default::default(),
                 directories: self.directories.clone(),
-                narrowing: self.narrowing.clone(),
+                restriction: self.restriction.clone(),
                 sha256: self.sha256.clone(),
             },
         )
@@ -160,10 +160,10 @@ pub fn lines(backend: &Backend, export: &str, arguments: &Value) -> Vec<String> 
     let mut lines = Vec::new();
     loop {
         match call.wait(backend, Duration::from_secs(60)) {
-            Progress::Notice(Notice::Log { message, .. }) => lines.push(message),
-            Progress::Notice(_) => {}
+            Progress::Report(Report::Log { message, .. }) => lines.push(message),
+            Progress::Report(_) => {}
             Progress::Ended(_) => return lines,
-            Progress::Quiet => panic!("{export} does not end"),
+            Progress::Pending => panic!("{export} does not end"),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use dagster_ray_runtime::capability::objects::{Value as HostValue, ValueInfo};
 use dagster_ray_runtime::model::Error;
-use dagster_ray_runtime::{Backend, Call, CallError, CallOptions, Notice, Progress};
+use dagster_ray_runtime::{Backend, Call, CallError, CallOptions, Progress, Report};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ pub fn attacks() -> Vec<Attack> {
 }
 
 /// Formats attacks as in `attacks.json`: one on each line.
-pub fn written(attacks: &[Attack]) -> String {
+pub fn to_json(attacks: &[Attack]) -> String {
     let line = |attack: &Attack| {
         let Attack { group, what, attack, export, outcome, raises } = attack;
         let fields = [
@@ -200,15 +200,15 @@ fn end(
     let mut reports: Vec<String> = Vec::new();
     let outcome = loop {
         match call.wait(backend, Duration::from_secs(60)) {
-            Progress::Notice(Notice::Log { message, .. } | Notice::Progress { message }) => {
+            Progress::Report(Report::Log { message, .. } | Report::Progress { message }) => {
                 reports.push(message);
             }
-            Progress::Notice(Notice::Event { event, body }) => reports.push(event + &body),
-            Progress::Notice(Notice::Output { text, .. }) => {
+            Progress::Report(Report::Event { event, body }) => reports.push(event + &body),
+            Progress::Report(Report::Output { text, .. }) => {
                 reports.push(String::from_utf8_lossy(&text).into_owned());
             }
             Progress::Ended(outcome) => break outcome.map(|answer| answer.json),
-            Progress::Quiet => panic!("{export} does not end"),
+            Progress::Pending => panic!("{export} does not end"),
         }
     };
     let summary = reports.pop().map(|last| {
@@ -235,7 +235,7 @@ fn exception(outcome: &Result<Value, CallError>) -> &'static str {
         Err(CallError::Trap { .. }) => "ComponentTrap",
         Err(CallError::Deadline { .. }) => "CallTimeoutError",
         Err(CallError::Cancelled { .. }) => "CancelledError",
-        Err(CallError::Answered { error, .. }) => match &**error {
+        Err(CallError::Returned { error, .. }) => match &**error {
             Error::Denied(_) => "PermissionDeniedError",
             Error::Unavailable(_) => "UnavailableError",
             Error::Backend(_) => "BackendError",

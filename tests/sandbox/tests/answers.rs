@@ -16,11 +16,11 @@ const NO_ANSWER: &str = "hostile: launcher.locate: ErrorCode::HttpProtocolError"
 
 /// Sends a request to a server that calls `serve` for each connection, and returns the outcome.
 fn outcome(serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> String {
-    outcome_of("raw GET http SERVER /", serve)
+    request_outcome("raw GET http SERVER /", serve)
 }
 
 /// Does the same with a request of the hostile component's syntax, where `SERVER` is the authority.
-fn outcome_of(
+fn request_outcome(
     request: &str,
     serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> String {
@@ -101,7 +101,7 @@ fn an_invalid_response_head_is_rejected() {
 fn an_unrequested_protocol_upgrade_opens_no_tunnel() {
     let (sender, ends) = mpsc::channel();
     // The component reads the response body to its end.
-    let text = outcome_of("ask GET http://SERVER/", move |stream| {
+    let text = request_outcome("request GET http://SERVER/", move |stream| {
         stream.write_all(
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\nthe server speaks",
         )?;

@@ -76,11 +76,11 @@ struct Namespace {
 impl Namespace {
     fn new(name: &str) -> Self {
         let namespace = Self { name: format!("test-{name}-{}", std::process::id()) };
-        namespace.api("POST", "", &json!({ "metadata": { "name": namespace.name } }));
+        namespace.request_successfully("POST", "", &json!({ "metadata": { "name": namespace.name } }));
         let deadline = Instant::now() + Duration::from_secs(30);
         // A pod cannot be created before the namespace's service account.
         loop {
-            let made = namespace.ask("POST", "/pods", &namespace.pod("first"));
+            let made = namespace.request("POST", "/pods", &namespace.pod("first"));
             if made.contains("answered 201") {
                 return namespace;
             }
@@ -91,7 +91,7 @@ impl Namespace {
 
     fn with_service(name: &str) -> Self {
         let namespace = Self::new(name);
-        namespace.api(
+        namespace.request_successfully(
             "POST",
             "/services",
             &json!({
@@ -121,17 +121,17 @@ impl Namespace {
         })
     }
 
-    fn ask(&self, method: &str, path: &str, document: &Value) -> String {
+    fn request(&self, method: &str, path: &str, document: &Value) -> String {
         let base = "http://kubernetes.internal/api/v1/namespaces";
         let url = match (method, path) {
             ("POST", "") => base.to_owned(),
             _ => format!("{base}/{}{path}", self.name),
         };
-        attack(&format!("ask {method} {url} {document}"))
+        attack(&format!("request {method} {url} {document}"))
     }
 
-    fn api(&self, method: &str, path: &str, document: &Value) -> String {
-        let text = self.ask(method, path, document);
+    fn request_successfully(&self, method: &str, path: &str, document: &Value) -> String {
+        let text = self.request(method, path, document);
         assert!(text.contains("answered 20"), "{text}");
         text
     }
@@ -156,7 +156,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = self.ask("DELETE", "", &json!({}));
+        let _ = self.request("DELETE", "", &json!({}));
     }
 }
 
@@ -196,19 +196,19 @@ fn fetch(port: u16) -> std::io::Result<String> {
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
 fn objects_are_created_read_listed_and_watched() {
     let namespace = Namespace::new("api");
-    assert!(namespace.api("GET", "/pods/first", &json!({})).contains("\"app\":\"head\""));
-    assert!(namespace.api("GET", "/pods", &json!({})).contains("PodList"));
-    let missing = namespace.ask("GET", "/pods/other", &json!({}));
+    assert!(namespace.request_successfully("GET", "/pods/first", &json!({})).contains("\"app\":\"head\""));
+    assert!(namespace.request_successfully("GET", "/pods", &json!({})).contains("PodList"));
+    let missing = namespace.request("GET", "/pods/other", &json!({}));
     assert!(missing.contains("answered 404") && missing.contains("NotFound"), "{missing}");
     let url = format!("http://kubernetes.internal/api/v1/namespaces/{}/pods?watch=true", namespace.name);
     // The first event is the existing pod; the next one arrives when a pod is created.
     let watching = std::thread::spawn(move || attack(&format!("lines 20 {url}&timeoutSeconds=8")));
     std::thread::sleep(Duration::from_secs(2));
-    namespace.api("POST", "/pods", &namespace.pod("second"));
+    namespace.request_successfully("POST", "/pods", &namespace.pod("second"));
     let seen = watching.join().unwrap();
     assert!(seen.contains("answered 200") && seen.contains("\"name\":\"first\""), "{seen}");
     assert!(seen.contains("\"type\":\"ADDED\"") && seen.contains("\"name\":\"second\""), "{seen}");
-    let version = attack("ask GET http://kubernetes.internal/version");
+    let version = attack("request GET http://kubernetes.internal/version");
     assert!(version.contains("gitVersion"), "{version}");
 }
 
@@ -216,7 +216,7 @@ fn objects_are_created_read_listed_and_watched() {
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
 fn a_service_is_reached_by_name_and_again_after_its_pod_was_replaced() {
     let namespace = Namespace::with_service("service");
-    let backend = backend(&format!("ask GET {}", namespace.url()));
+    let backend = backend(&format!("request GET {}", namespace.url()));
     let first = namespace.reach(&backend);
     let started = Instant::now();
     for _ in 0..100 {
@@ -224,8 +224,8 @@ fn a_service_is_reached_by_name_and_again_after_its_pod_was_replaced() {
         assert_eq!(outcome(&backend), first);
     }
     println!("100 requests by one port-forward: {:?}", started.elapsed());
-    namespace.api("DELETE", "/pods/first", &json!({}));
-    namespace.api("POST", "/pods", &namespace.pod("second"));
+    namespace.request_successfully("DELETE", "/pods/first", &json!({}));
+    namespace.request_successfully("POST", "/pods", &namespace.pod("second"));
     let started = Instant::now();
     let second = namespace.reach(&backend);
     println!("the next pod after {:?}", started.elapsed());
@@ -236,9 +236,9 @@ fn a_service_is_reached_by_name_and_again_after_its_pod_was_replaced() {
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
 fn an_unreachable_service_names_the_missing_part() {
     let namespace = Namespace::new("absent");
-    let text = attack(&format!("ask GET http://absent.{}.svc:8265/", namespace.name));
+    let text = attack(&format!("request GET http://absent.{}.svc:8265/", namespace.name));
     assert!(text.contains("there is no service absent in namespace test-absent"), "{text}");
-    namespace.api(
+    namespace.request_successfully(
         "POST",
         "/services",
         &json!({
@@ -246,9 +246,9 @@ fn an_unreachable_service_names_the_missing_part() {
             "spec": { "clusterIP": "None", "selector": { "app": "none" }, "ports": [{ "port": 8265 }] },
         }),
     );
-    let text = attack(&format!("ask GET http://empty.{}.svc:8265/", namespace.name));
+    let text = attack(&format!("request GET http://empty.{}.svc:8265/", namespace.name));
     assert!(text.contains("no pod behind the service empty"), "{text}");
-    namespace.api(
+    namespace.request_successfully(
         "POST",
         "/services",
         &json!({
@@ -256,8 +256,8 @@ fn an_unreachable_service_names_the_missing_part() {
             "spec": { "clusterIP": "None", "selector": { "app": "head" }, "ports": [{ "port": 8265 }] },
         }),
     );
-    namespace.reach(&backend(&format!("ask GET {}", namespace.url())));
-    let text = attack(&format!("ask GET http://head.{}.svc:1/", namespace.name));
+    namespace.reach(&backend(&format!("request GET {}", namespace.url())));
+    let text = attack(&format!("request GET http://head.{}.svc:1/", namespace.name));
     assert!(text.contains("connection refused"), "{text}");
 }
 
@@ -265,7 +265,7 @@ fn an_unreachable_service_names_the_missing_part() {
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
 fn a_local_port_forwards_to_the_service_until_it_is_dropped() {
     let namespace = Namespace::with_service("forward");
-    let backend = backend(&format!("ask GET {}", namespace.url()));
+    let backend = backend(&format!("request GET {}", namespace.url()));
     namespace.reach(&backend);
     let forward = forward(&backend, &namespace);
     let port = forward.port();
@@ -275,8 +275,8 @@ fn a_local_port_forwards_to_the_service_until_it_is_dropped() {
         fetch(port).unwrap();
     }
     println!("20 connections through a local port: {:?}", started.elapsed());
-    namespace.api("DELETE", "/pods/first", &json!({}));
-    namespace.api("POST", "/pods", &namespace.pod("second"));
+    namespace.request_successfully("DELETE", "/pods/first", &json!({}));
+    namespace.request_successfully("POST", "/pods", &namespace.pod("second"));
     // The forward waits for the new pod.
     let started = Instant::now();
     let deadline = started + Duration::from_secs(60);
@@ -296,11 +296,12 @@ fn a_local_port_forwards_to_the_service_until_it_is_dropped() {
 #[ignore = "needs a Kubernetes cluster in KUBECONFIG"]
 fn a_forbidden_request_names_the_missing_permission() {
     let namespace = Namespace::with_service("rights");
-    namespace.reach(&backend(&format!("ask GET {}", namespace.url())));
+    namespace.reach(&backend(&format!("request GET {}", namespace.url())));
     let kubeconfig = changed(|text| text.replacen("  user:\n", "  user:\n    as: guest\n", 1));
-    let text = attack_with(&kubeconfig, "ask GET http://kubernetes.internal/api/v1/namespaces/default/pods");
+    let text =
+        attack_with(&kubeconfig, "request GET http://kubernetes.internal/api/v1/namespaces/default/pods");
     assert!(text.contains("answered 403") && text.contains("User \\\"guest\\\" cannot list"), "{text}");
-    let text = attack_with(&kubeconfig, &format!("ask GET {}", namespace.url()));
+    let text = attack_with(&kubeconfig, &format!("request GET {}", namespace.url()));
     assert!(
         text.contains("answered 403") && text.contains("resources: [endpointslices], verbs: [list]"),
         "{text}"
@@ -314,6 +315,6 @@ fn an_untrusted_server_certificate_stops_the_request() {
         let kept = text.lines().filter(|line| !line.contains("certificate-authority"));
         kept.collect::<Vec<_>>().join("\n")
     });
-    let text = attack_with(&kubeconfig, "ask GET http://kubernetes.internal/version");
+    let text = attack_with(&kubeconfig, "request GET http://kubernetes.internal/version");
     assert!(text.contains("answered 421") && text.contains("certificate is not trusted"), "{text}");
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dagster_ray_runtime::{Call, CallOptions, Notice, Progress};
+use dagster_ray_runtime::{Call, CallOptions, Progress, Report};
 use sandbox_tests::{Subject, attack, call};
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn log_lines_are_truncated_with_a_notice() {
         let mut lines = Vec::new();
         loop {
             match call.wait(&backend, Duration::from_secs(10)) {
-                Progress::Notice(Notice::Log { message, .. }) => lines.push(message),
+                Progress::Report(Report::Log { message, .. }) => lines.push(message),
                 Progress::Ended(_) => break,
                 _ => panic!("{flood}: neither a line nor the end"),
             }

@@ -17,13 +17,13 @@ fn run(line: &str) -> Subject {
 #[test]
 fn a_restriction_by_the_operator_denies_and_names_backend_grants() {
     let allowed = json!({"grants": {"http": ["address"], "packages": true, "objects": ["ours"], "processes": {"echo": [["hello"]]}}});
-    assert!(attack(&run("echo hello").allowed(&allowed)).ends_with("Some(0) hello"));
-    insta::assert_snapshot!(attack(&run("echo goodbye").allowed(&allowed)), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest, and to grants in backend_grants of the configuration: processes = { echo = [["goodbye"]] }"#);
+    assert!(attack(&run("echo hello").restricted(&allowed)).ends_with("Some(0) hello"));
+    insta::assert_snapshot!(attack(&run("echo goodbye").restricted(&allowed)), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest, and to grants in backend_grants of the configuration: processes = { echo = [["goodbye"]] }"#);
 }
 
 #[test]
 fn a_component_is_not_loaded_if_the_operator_removes_a_required_grant() {
-    let subject = run("echo hello").allowed(&json!({"grants": {"http": ["address"]}}));
+    let subject = run("echo hello").restricted(&json!({"grants": {"http": ["address"]}}));
     let text = subject.backend().describe().map(|_| ()).unwrap_err().to_string();
     assert!(
         text.contains("add to grants in backend_grants of the configuration: ")
@@ -36,7 +36,7 @@ fn a_component_is_not_loaded_if_the_operator_removes_a_required_grant() {
 fn the_lower_limit_applies_and_unnamed_grants_stay() {
     let subject = Subject::new("hostile", ALL)
         .setting("attack", "spin")
-        .allowed(&json!({"limits": {"call_seconds": 0.2, "memory_mib": 4_000}}));
+        .restricted(&json!({"limits": {"call_seconds": 0.2, "memory_mib": 4_000}}));
     insta::assert_snapshot!(attack(&subject), @"hostile: launcher.locate: not finished within 0.2 s, and stopped");
 }
 
@@ -53,7 +53,7 @@ fn only_a_file_with_the_operators_digest_is_loaded() {
 #[test]
 fn an_unused_grant_is_reported_once() {
     let manifest = "id = 'echo'\n[grants]\nhttp = ['address']\nprocesses = { sh = [[]] }\n";
-    let subject = Subject::new("echo", manifest).allowed(
+    let subject = Subject::new("echo", manifest).restricted(
         &json!({"grants": {"http": ["address", "https://more.example"], "processes": {"sh": [[]]}}}),
     );
     let backend = subject.backend();
@@ -97,7 +97,7 @@ fn a_host_of_the_manifest_reaches_loopback_only_with_the_networks_grant() {
     );
     assert!(attack(&subject("networks = ['private', 'link-local']")).contains("loopback"));
     assert!(attack(&subject("networks = ['loopback']")).ends_with("answered 200"));
-    let restricted = subject("networks = ['loopback']").allowed(
+    let restricted = subject("networks = ['loopback']").restricted(
         &json!({"grants": {"http": [format!("http://localhost:{port}")], "packages": true, "objects": ["ours"], "processes": {"echo": [["hello"]]}}}),
     );
     assert!(attack(&restricted).contains("and to grants in backend_grants"), "{}", attack(&restricted));

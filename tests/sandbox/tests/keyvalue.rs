@@ -49,7 +49,7 @@ fn an_ungranted_bucket_is_denied_with_the_grant_to_add() {
     let grants = format!("{GRANTS}keyvalue = ['other']\n");
     let bucket = folder.path().join("bucket");
     let error = list(&simulated(folder.path(), &grants, Some(bucket.clone()))).unwrap_err();
-    let CallError::Answered { error, .. } = error else { panic!("{error}") };
+    let CallError::Returned { error, .. } = error else { panic!("{error}") };
     let Error::Denied(denial) = *error else { panic!("{error:?}") };
     assert_eq!((denial.capability.as_str(), denial.target.as_str()), ("keyvalue", "simulation"));
     assert_eq!(denial.grant, r#"keyvalue = ["simulation"]"#);

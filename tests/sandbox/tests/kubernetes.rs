@@ -131,7 +131,7 @@ fn an_ambiguous_path_is_rejected_and_not_sent() {
     let server = serve("t");
     let kubeconfig = Kubeconfig::new(&server.url, "{ token: t }");
     for path in ["../../secrets", "x/..%2f..%2fsecrets", "%2e%2e/secrets", "/x", ""] {
-        let text = kubeconfig.outcome(&format!("ask GET {CLUSTERS}/{path}"));
+        let text = kubeconfig.outcome(&format!("request GET {CLUSTERS}/{path}"));
         assert!(text.contains("answered 400") && text.contains("kubernetes.internal: the path"), "{text}");
     }
     assert!(server.heads.lock().unwrap().is_empty());
@@ -143,7 +143,7 @@ fn credentials_are_added_by_the_host_and_those_of_the_component_removed() {
     let kubeconfig = Kubeconfig::new(&server.url, "{ token: planted }");
     let text = kubeconfig.outcome(&format!("get-as {CLUSTERS}"));
     assert!(text.ends_with("answered 200"), "{text}");
-    let text = kubeconfig.outcome(&format!("ask POST {CLUSTERS} {{}}"));
+    let text = kubeconfig.outcome(&format!("request POST {CLUSTERS} {{}}"));
     assert!(text.ends_with("answered 200 {\"items\":[]}"), "{text}");
     let _ = kubeconfig.outcome(&format!("get-with-token {CLUSTERS}"));
     let heads = server.heads.lock().unwrap();
@@ -167,12 +167,12 @@ fn credentials_are_added_by_the_host_and_those_of_the_component_removed() {
 fn a_token_renewed_in_the_kubeconfig_is_used() {
     let server = serve("new");
     let kubeconfig = Kubeconfig::new(&server.url, "{ token: old }");
-    let refused = kubeconfig.outcome(&format!("ask GET {CLUSTERS}"));
+    let refused = kubeconfig.outcome(&format!("request GET {CLUSTERS}"));
     assert!(refused.contains("answered 401"), "{refused}");
     assert!(refused.contains("does not accept the credentials"), "{refused}");
     assert!(refused.contains("context dev of KUBECONFIG"), "{refused}");
     kubeconfig.write(&server.url, "{ token: new }");
-    let text = kubeconfig.outcome(&format!("ask GET {CLUSTERS}"));
+    let text = kubeconfig.outcome(&format!("request GET {CLUSTERS}"));
     assert!(text.contains("answered 200"), "{text}");
 }
 
@@ -180,7 +180,7 @@ fn a_token_renewed_in_the_kubeconfig_is_used() {
 fn an_unusable_cluster_reports_the_cause_and_the_fix() {
     let gone = unreachable();
     std::fs::remove_file(gone.path()).unwrap();
-    let text = gone.outcome(&format!("ask GET {CLUSTERS}"));
+    let text = gone.outcome(&format!("request GET {CLUSTERS}"));
     assert!(
         text.contains("answered 421") && text.contains("KUBECONFIG") && text.contains("No such file"),
         "{text}"
@@ -194,10 +194,10 @@ fn an_unusable_cluster_reports_the_cause_and_the_fix() {
             .replace("current-context: dev", "current-context: prod"),
     )
     .unwrap();
-    let text = other.outcome(&format!("ask GET {CLUSTERS}"));
+    let text = other.outcome(&format!("request GET {CLUSTERS}"));
     assert!(text.contains("it has no context \\\"prod\\\". It has: dev"), "{text}");
 
-    let text = unreachable().outcome(&format!("ask GET {CLUSTERS}"));
+    let text = unreachable().outcome(&format!("request GET {CLUSTERS}"));
     assert!(
         text.contains("answered 503") && text.contains("http://127.0.0.1:9/ (context dev of KUBECONFIG)"),
         "{text}"
@@ -205,11 +205,11 @@ fn an_unusable_cluster_reports_the_cause_and_the_fix() {
     assert!(text.contains("cannot be reached: Connection refused"), "{text}");
 
     let plugin = "{ exec: { apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, 'echo log in first >&2; exit 3'] } }";
-    let text = Kubeconfig::new("http://127.0.0.1:9", plugin).outcome(&format!("ask GET {CLUSTERS}"));
+    let text = Kubeconfig::new("http://127.0.0.1:9", plugin).outcome(&format!("request GET {CLUSTERS}"));
     assert!(text.contains("answered 401") && text.contains("the credential plugin failed"), "{text}");
     assert!(text.contains("log in first"), "{text}");
 
     let plugin = "{ exec: { apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin } }";
-    let text = Kubeconfig::new("http://127.0.0.1:9", plugin).outcome(&format!("ask GET {CLUSTERS}"));
+    let text = Kubeconfig::new("http://127.0.0.1:9", plugin).outcome(&format!("request GET {CLUSTERS}"));
     assert!(text.contains("answered 401") && text.contains("cannot be started"), "{text}");
 }

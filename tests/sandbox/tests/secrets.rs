@@ -132,7 +132,7 @@ fn the_error_of_an_unusable_credential_does_not_contain_it() {
         )
         .unwrap();
         let subject = Subject::new("hostile", GRANTED)
-            .setting("attack", "ask GET http://kubernetes.internal/api/v1/pods")
+            .setting("attack", "request GET http://kubernetes.internal/api/v1/pods")
             .kubeconfig(&kubeconfig);
         let text = attack(&subject);
         assert!(text.contains("127.0.0.1:9") || text.contains("config"), "{text}");

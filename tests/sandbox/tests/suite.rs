@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use sandbox_tests::suite::{Attack, attacks, path, server, written};
+use sandbox_tests::suite::{Attack, attacks, path, server, to_json};
 
 const BEGIN: &str = "<!-- attacks: written by the test -->\n";
 const END: &str = "<!-- end of attacks -->";
@@ -71,7 +71,7 @@ fn each_attack_has_the_outcome_of_the_list_and_the_documentation() {
         (attack.outcome, attack.raises) = (outcome.text, outcome.raises.to_owned());
     }
     if std::env::var_os(UPDATE).is_some() {
-        std::fs::write(path(), written(&found)).unwrap();
+        std::fs::write(path(), to_json(&found)).unwrap();
         document(&found);
         return;
     }

@@ -9,9 +9,9 @@ use super::{Clusters, Details};
 use crate::{
     bindings::cluster::{ClusterRef, ClusterSpec, Creation, Owner},
     job,
-    kubernetes::{Created, Kind, RAY_CLUSTER, RAY_JOB, object},
+    kubernetes::{CreateOutcome, Kind, RAY_CLUSTER, RAY_JOB, object},
     labels,
-    manifest::{Template, complete_cluster, name_of},
+    manifest::{Template, complete_cluster, object_name},
     names,
     options::{self, ClusterOptions},
     time::WallClock,
@@ -25,7 +25,7 @@ pub const TTL: &str = "dagster-ray/ttl-seconds";
 pub const DELETE_WHEN_RELEASED: &str = "dagster-ray/delete-when-released";
 
 /// How long the deletion of an earlier cluster with the same name may take.
-const PATIENCE_MS: u64 = 120_000;
+const TIMEOUT_MS: u64 = 120_000;
 pub(super) const PAUSE_MS: u64 = 500;
 
 /// A cluster before its creation.
@@ -46,23 +46,23 @@ impl Plan {
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Creates a cluster, or joins an existing one if sharing is requested.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
-        let options = options::document(&spec.options, ClusterOptions::read)?;
+        let options = options::read_document(&spec.options, ClusterOptions::read)?;
         let sharing = options.sharing.clone();
         let plan = self.plan(spec, options)?;
         match sharing {
             Some(sharing) => self.share(plan, &sharing),
-            None => self.make(&plan).map(Creation::Created),
+            None => self.create_dedicated(&plan).map(Creation::Created),
         }
     }
 
-    fn make(&self, plan: &Plan) -> Result<ClusterRef, Error> {
-        let until = self.patience();
+    fn create_dedicated(&self, plan: &Plan) -> Result<ClusterRef, Error> {
+        let until = self.deadline();
         loop {
             let existing = match self.kubernetes.create(plan.kind, &plan.namespace, &plan.document)? {
-                Created::Made(made) => return Ok(Self::reference(plan.kind, &made, &plan.details)),
-                Created::There(existing) => existing,
+                CreateOutcome::Created(made) => return Ok(Self::reference(plan.kind, &made, &plan.details)),
+                CreateOutcome::Exists(existing) => existing,
             };
-            if !is_of(&existing, &plan.owner) {
+            if !is_owned_by(&existing, &plan.owner) {
                 return Err(Error::Conflict(format!("{} exists and belongs to another owner", plan.label())));
             }
             if !object::is_deleting(&existing) {
@@ -72,8 +72,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         }
     }
 
-    pub(super) fn patience(&self) -> u64 {
-        self.kubernetes.clock().now_ms().saturating_add(PATIENCE_MS)
+    pub(super) fn deadline(&self) -> u64 {
+        self.kubernetes.clock().now_ms().saturating_add(TIMEOUT_MS)
     }
 
     /// Sleeps for [`PAUSE_MS`] while an earlier cluster with the name still exists.
@@ -85,7 +85,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             let reason = format!(
                 "{} still exists after {} s, so it cannot be replaced",
                 plan.label(),
-                PATIENCE_MS / 1_000
+                TIMEOUT_MS / 1_000
             );
             return Err(Error::unavailable(reason, false));
         }
@@ -102,7 +102,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             (None, Some(job)) => (RAY_JOB, "ray_job", Some(job)),
             (cluster, None) => (RAY_CLUSTER, "ray_cluster", cluster),
         };
-        let mut template = Template::read(manifest, kind, path)?;
+        let mut template = Template::read(manifest.map(Value::Object), kind, path)?;
         let namespace =
             template.namespace().or(options.namespace.as_deref()).unwrap_or(&self.namespace).to_owned();
 
@@ -113,20 +113,20 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             complete_cluster(&mut template.spec, &path, spec.image.as_deref(), &spec.env)?;
         }
 
-        let mut labels = labels::normalised(&spec.labels);
+        let mut labels = labels::normalized(&spec.labels);
         let match_labels = options.sharing.as_ref().map(super::share::match_labels);
         let default_name = || match &match_labels {
-            Some(shared) => names::shared(shared),
+            Some(shared) => names::shared_cluster(shared),
             None => {
                 let label = |key: &str| labels.get(key).map(String::as_str);
                 let user =
                     spec.labels.iter().find(|(key, _)| key == labels::USER).map(|(_, user)| user.as_str());
-                names::owned(&spec.owner, label(labels::DEPLOYMENT), user)
+                names::dedicated_cluster(&spec.owner, label(labels::DEPLOYMENT), user)
             }
         };
-        let longest = if kind == RAY_JOB { names::LONGEST_JOB } else { names::LONGEST_CLUSTER };
+        let max_length = if kind == RAY_JOB { names::MAX_JOB_NAME } else { names::MAX_CLUSTER_NAME };
         let path = format!("{path}.metadata.name");
-        let name = name_of(spec.name.as_deref(), &template, default_name, longest, &path)?;
+        let name = object_name(spec.name.as_deref(), &template, default_name, max_length, &path)?;
 
         if !spec.owner.run_id.is_empty() {
             labels.insert(labels::RUN_ID.to_owned(), labels::value(&spec.owner.run_id));
@@ -165,7 +165,7 @@ pub(crate) fn annotations(
 }
 
 /// Returns whether a cluster was created for this owner.
-pub(super) fn is_of(document: &Value, owner: &Owner) -> bool {
+pub(super) fn is_owned_by(document: &Value, owner: &Owner) -> bool {
     object::annotations(document).get(OWNER).is_some_and(|text| *text == owner_text(owner))
 }
 

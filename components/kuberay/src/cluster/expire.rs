@@ -24,7 +24,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         let now = self.wall.epoch_s();
         let mut found = Vec::new();
         for kind in [RAY_CLUSTER, RAY_JOB] {
-            let documents = match self.documents(kind, &rule.query) {
+            let documents = match self.list_objects(kind, &rule.query) {
                 Ok(documents) => documents,
                 // A deployment that uses only RayClusters may have no permission for RayJobs.
                 Err(Error::Backend(api)) if api.status == 403 && kind == RAY_JOB => {
@@ -43,17 +43,18 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
 fn is_expired(document: &Value, live_runs: &BTreeSet<String>, older_than_s: u64, now_s: u64) -> bool {
     let object_labels = object::labels(document);
     // An owned object is deleted with its owner, and an object without Dagster's labels is never deleted.
-    if object::is_deleting(document) || object::is_owned(document) || !labels::is_dagsters(&object_labels) {
+    if object::is_deleting(document) || object::is_owned(document) || !labels::is_from_dagster(&object_labels)
+    {
         return false;
     }
     if labels::run_id(&object_labels).is_some_and(|run| live_runs.contains(&labels::value(run))) {
         return false;
     }
-    if !leases::live(document, now_s).is_empty() {
+    if !leases::unexpired(document, now_s).is_empty() {
         return false;
     }
     // All leases of this shared cluster have expired, so its age does not matter.
-    if object_labels.get(labels::SHARING) == Some(&"true") && leases::any(document) {
+    if object_labels.get(labels::SHARING) == Some(&"true") && leases::has_any(document) {
         return true;
     }
     let ttl_s: Option<u64> = object::annotations(document).get(TTL).and_then(|seconds| seconds.parse().ok());

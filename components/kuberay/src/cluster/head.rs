@@ -16,25 +16,25 @@ pub fn selection(cluster: &str) -> Selection {
 
 /// Returns what keeps a pod from running, as sentences. A pod that is starting normally yields none.
 #[must_use]
-pub fn troubles(pod: &Value) -> Vec<String> {
+pub fn failures(pod: &Value) -> Vec<String> {
     let name = object::name(pod);
-    let mut troubles = Vec::new();
+    let mut failures = Vec::new();
     for condition in object::elements(pod, "/status/conditions") {
         let part = |name: &str| condition.get(name).and_then(Value::as_str).unwrap_or_default();
         if part("type") == "PodScheduled" && part("status") == "False" && !part("reason").is_empty() {
-            troubles.push(format!("pod {name}: {}: {}", part("reason"), part("message")));
+            failures.push(format!("pod {name}: {}: {}", part("reason"), part("message")));
         }
     }
     if object::text(pod, "/status/phase") == Some("Failed") {
         let reason = object::text(pod, "/status/reason").unwrap_or("it failed");
-        troubles.push(sentence(&format!("pod {name}"), reason, object::text(pod, "/status/message")));
+        failures.push(sentence(&format!("pod {name}"), reason, object::text(pod, "/status/message")));
     }
     for (container, status) in containers(pod) {
         let at = format!("pod {name}, container {container}");
         if let Some(waiting) = status.pointer("/state/waiting") {
             let reason = object::text(waiting, "/reason").unwrap_or_default();
             if !matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
-                troubles.push(sentence(&at, reason, object::text(waiting, "/message")));
+                failures.push(sentence(&at, reason, object::text(waiting, "/message")));
             }
         }
         for state in ["/state/terminated", "/lastState/terminated"] {
@@ -42,7 +42,7 @@ pub fn troubles(pod: &Value) -> Vec<String> {
             let code = ended.get("exitCode").and_then(Value::as_i64).unwrap_or_default();
             if code != 0 {
                 let reason = object::text(ended, "/reason").unwrap_or("Error");
-                troubles.push(sentence(
+                failures.push(sentence(
                     &format!("{at} ended with exit code {code}"),
                     reason,
                     object::text(ended, "/message"),
@@ -50,11 +50,11 @@ pub fn troubles(pod: &Value) -> Vec<String> {
             }
         }
     }
-    troubles
+    failures
 }
 
 /// Returns the last log lines of the head's containers, as pairs of `pod/container` and text.
-pub fn output<H: Http, C: Clock>(
+pub fn log_tails<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     namespace: &str,
     cluster: &str,
@@ -72,7 +72,7 @@ pub fn output<H: Http, C: Clock>(
             }
             // A waiting container has no log yet; after a restart, the previous container's can be read.
             let text = kubernetes.log(namespace, name, container, lines, is_waiting);
-            let text = text.unwrap_or_else(|error| format!("(cannot read the log: {})", error.text()));
+            let text = text.unwrap_or_else(|error| format!("(cannot read the log: {})", error.message()));
             found.push((format!("{name}/{container}"), text));
         }
     }
@@ -108,20 +108,20 @@ mod tests {
             )
         };
         assert_eq!(
-            troubles(&waiting("ImagePullBackOff")),
+            failures(&waiting("ImagePullBackOff")),
             ["pod p, container ray-head: ImagePullBackOff: why"]
         );
-        assert!(troubles(&waiting("ContainerCreating")).is_empty());
+        assert!(failures(&waiting("ContainerCreating")).is_empty());
         let unschedulable = pod(json!({"conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"},
         ]}));
-        assert_eq!(troubles(&unschedulable), ["pod p: Unschedulable: 0/3 nodes"]);
+        assert_eq!(failures(&unschedulable), ["pod p: Unschedulable: 0/3 nodes"]);
         let crashed = pod(json!({"containerStatuses": [{
             "name": "ray-head",
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
         }]}));
-        assert_eq!(troubles(&crashed).len(), 2);
-        assert!(troubles(&crashed)[1].contains("exit code 3"));
+        assert_eq!(failures(&crashed).len(), 2);
+        assert!(failures(&crashed)[1].contains("exit code 3"));
     }
 }

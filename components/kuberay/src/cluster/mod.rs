@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::{
     bindings::cluster::{ClusterInfo, ClusterRef, EndpointSet, Query},
-    job::place,
-    kubernetes::{Deleted, Kind, Kubernetes, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
+    job,
+    kubernetes::{DeleteOutcome, Kind, Kubernetes, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
     labels, leases,
-    time::{WallClock, epoch_of},
+    time::{WallClock, parse_timestamp},
 };
 
 /// The component's data in the `details` of a cluster reference.
@@ -34,7 +34,7 @@ pub struct Details {
 }
 
 impl Details {
-    /// Parses the result of [`Details::text`]. Missing fields get their defaults.
+    /// Parses the result of [`Details::to_json`]. Missing fields get their defaults.
     fn read(text: &str) -> Self {
         let document = json::parse(text.as_bytes()).unwrap_or_default();
         let number = |field: &str| document.get(field).and_then(Value::as_u64);
@@ -47,7 +47,7 @@ impl Details {
     }
 
     /// Returns the details as JSON.
-    fn text(&self) -> String {
+    fn to_json(&self) -> String {
         let mut document = json!({
             "kind": self.kind,
             "failure_tolerance_ms": self.failure_tolerance_ms,
@@ -83,7 +83,7 @@ impl Target {
     }
 
     /// Returns whether an object has the reference's uid.
-    pub(crate) fn is(&self, document: &Value) -> bool {
+    pub(crate) fn matches_uid(&self, document: &Value) -> bool {
         self.uid.as_deref().is_none_or(|uid| uid == object::uid(document))
     }
 }
@@ -97,7 +97,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Returns one cluster.
     pub fn get(&self, cluster: &ClusterRef) -> Result<ClusterInfo, Error> {
         let target = self.target(cluster);
-        self.seen(&target).map(|document| self.info(target.kind, &document, &target.details))
+        self.current(&target).map(|document| self.info(target.kind, &document, &target.details))
     }
 
     /// Returns the RayClusters, or the RayJobs, of a namespace that have these labels.
@@ -110,7 +110,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 return Err(Error::invalid("query.kind", &problem, Some("write RayCluster or RayJob")));
             }
         };
-        let found = self.documents(kind, query)?;
+        let found = self.list_objects(kind, query)?;
         Ok(found.iter().map(|document| self.info(kind, document, &Details::default())).collect())
     }
 
@@ -121,7 +121,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         let mut patch = json::parse(patch.as_bytes())
             .map_err(|error| Error::invalid("patch", &format!("is not JSON: {error}"), hint))?;
         match &mut patch {
-            Value::Object(_) => self.only_this(&mut patch, &target),
+            Value::Object(_) => self.require_uid(&mut patch, &target),
             Value::Array(steps) => {
                 let uid = target.uid.iter();
                 steps
@@ -145,15 +145,15 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         if !target.details.only_if_unused {
             let same = Precondition { uid: target.uid.clone(), resource_version: None };
             let deleted = self.kubernetes.delete(target.kind, &target.namespace, &target.name, &same)?;
-            return Ok(deleted == Deleted::Accepted);
+            return Ok(deleted == DeleteOutcome::Accepted);
         }
         for _ in 0..ATTEMPTS {
-            let document = match self.seen(&target) {
+            let document = match self.current(&target) {
                 Ok(document) => document,
                 Err(Error::NotFound(_)) => return Ok(false),
                 Err(error) => return Err(error),
             };
-            let held = leases::live(&document, self.wall.epoch_s());
+            let held = leases::unexpired(&document, self.wall.epoch_s());
             if let Some(lease) = held.first() {
                 return Err(Error::Conflict(format!("{} is in use by {}", target.label(), lease.holder)));
             }
@@ -162,9 +162,9 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 resource_version: Some(object::resource_version(&document).to_owned()),
             };
             match self.kubernetes.delete(target.kind, &target.namespace, &target.name, &unchanged)? {
-                Deleted::Accepted => return Ok(true),
-                Deleted::Gone => return Ok(false),
-                Deleted::Changed => {}
+                DeleteOutcome::Accepted => return Ok(true),
+                DeleteOutcome::NotFound => return Ok(false),
+                DeleteOutcome::PreconditionFailed => {}
             }
         }
         let reason = format!("{} changed during each of {ATTEMPTS} attempts to delete it", target.label());
@@ -177,7 +177,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// [`Error::Unavailable`] if the cluster is not ready.
     pub fn endpoints(&self, cluster: &ClusterRef) -> Result<EndpointSet, Error> {
         let target = self.target(cluster);
-        let mut document = self.seen(&target)?;
+        let mut document = self.current(&target)?;
         if target.kind == RAY_JOB {
             let Some(name) = object::text(&document, "/status/rayClusterName") else {
                 return Err(Error::unavailable(format!("{} has no RayCluster yet", target.label()), false));
@@ -191,16 +191,16 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 
     /// Deletes the objects of a role that were created for a run. Sends one request if there are none.
-    pub(crate) fn remove_of_run(
+    pub(crate) fn delete_of_run(
         &self,
         kind: Kind,
         namespace: &str,
         role: &str,
         run_id: &str,
     ) -> Result<(), Error> {
-        let labels = place::selector(role, Some(run_id)).into_iter().collect();
+        let labels = job::create::selector(role, Some(run_id)).into_iter().collect();
         let found =
-            self.documents(kind, &Query { namespace: Some(namespace.to_owned()), labels, kind: None })?;
+            self.list_objects(kind, &Query { namespace: Some(namespace.to_owned()), labels, kind: None })?;
         // A RayJob's cluster has the same labels, and is deleted together with the RayJob.
         for document in found.iter().filter(|one| !object::is_owned(one) && !object::is_deleting(one)) {
             let same = Precondition { uid: Some(object::uid(document).to_owned()), resource_version: None };
@@ -223,14 +223,14 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 
     /// Returns the current object, if its uid is that of the reference.
-    pub(crate) fn seen(&self, target: &Target) -> Result<Value, Error> {
+    pub(crate) fn current(&self, target: &Target) -> Result<Value, Error> {
         let document = self.kubernetes.get(target.kind, &target.namespace, &target.name)?;
-        if target.is(&document) { Ok(document) } else { Err(replaced(target)) }
+        if target.matches_uid(&document) { Ok(document) } else { Err(replaced(target)) }
     }
 
-    pub(crate) fn documents(&self, kind: Kind, query: &Query) -> Result<Vec<Value>, Error> {
+    pub(crate) fn list_objects(&self, kind: Kind, query: &Query) -> Result<Vec<Value>, Error> {
         let namespace = query.namespace.as_deref().unwrap_or(&self.namespace);
-        let which = Selection::Labels(labels::selector(&labels::normalised(&query.labels)));
+        let which = Selection::Labels(labels::selector(&labels::normalized(&query.labels)));
         let mut listed = self.kubernetes.list(kind, namespace, &which, &[])?;
         match listed.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => Ok(items),
@@ -238,7 +238,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         }
     }
 
-    pub(crate) fn only_this(&self, patch: &mut Value, target: &Target) {
+    pub(crate) fn require_uid(&self, patch: &mut Value, target: &Target) {
         if let Some(uid) = &target.uid {
             patch["metadata"]["uid"] = uid.as_str().into();
         }
@@ -250,12 +250,13 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             name: object::name(document).to_owned(),
             namespace: Some(object::namespace(document).to_owned()),
             uid: Some(object::uid(document).to_owned()),
-            details: Some(details.text()),
+            details: Some(details.to_json()),
         }
     }
 
     pub(crate) fn info(&self, kind: Kind, document: &Value, details: &Details) -> ClusterInfo {
-        let (state, reason) = if kind == RAY_JOB { state::of_job(document) } else { state::of(document) };
+        let (state, reason) =
+            if kind == RAY_JOB { state::job_cluster_state(document) } else { state::cluster_state(document) };
         let labels: BTreeMap<&str, &str> = object::labels(document);
         ClusterInfo {
             cluster: Self::reference(kind, document, details),
@@ -263,7 +264,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             reason,
             labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             created_at: created_at(document),
-            holders: leases::live(document, self.wall.epoch_s())
+            holders: leases::unexpired(document, self.wall.epoch_s())
                 .into_iter()
                 .map(|lease| lease.holder)
                 .collect(),
@@ -273,7 +274,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
 }
 
 pub(crate) fn created_at(document: &Value) -> u64 {
-    object::text(document, "/metadata/creationTimestamp").and_then(epoch_of).unwrap_or_default()
+    object::text(document, "/metadata/creationTimestamp").and_then(parse_timestamp).unwrap_or_default()
 }
 
 pub(crate) fn replaced(target: &Target) -> Error {
@@ -293,7 +294,7 @@ mod tests {
             only_if_unused: true,
         };
         for details in [all, Details::default()] {
-            assert_eq!(Details::read(&details.text()), details);
+            assert_eq!(Details::read(&details.to_json()), details);
         }
         assert_eq!(Details::read("not JSON"), Details::default());
     }

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::{
     Clusters, Target,
-    create::{DELETE_WHEN_RELEASED, Plan, is_of},
+    create::{DELETE_WHEN_RELEASED, Plan, is_owned_by},
     created_at, replaced, state,
 };
 use crate::{
     bindings::cluster::{ClusterRef, ClusterState, Creation},
-    kubernetes::{Created, Deleted, Kind, Precondition, RAY_JOB, Selection, object},
+    kubernetes::{CreateOutcome, DeleteOutcome, Kind, Precondition, RAY_JOB, Selection, object},
     labels,
     leases::{self, Lease},
     options::Sharing,
@@ -24,7 +24,7 @@ use crate::{
 
 const DEFAULT_TTL_S: u64 = 1_800;
 /// How often to retry a release when the cluster changes in the meantime.
-const TRIES: u32 = 20;
+const MAX_ATTEMPTS: u32 = 20;
 
 /// Returns the labels that a cluster must have to be joined.
 pub(super) fn match_labels(sharing: &Sharing) -> BTreeMap<String, String> {
@@ -38,7 +38,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Joins the oldest cluster that can be joined, or creates one.
     pub(super) fn share(&self, mut plan: Plan, sharing: &Sharing) -> Result<Creation, Error> {
         let required = match_labels(sharing);
-        let until = self.patience();
+        let until = self.deadline();
         loop {
             let (name, value) = self.lease(&plan.owner.holder, Some(sharing.ttl_seconds)).annotation();
             plan.document["metadata"]["annotations"][name] = value;
@@ -49,10 +49,10 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 }
             }
             let existing = match self.kubernetes.create(plan.kind, &plan.namespace, &plan.document)? {
-                Created::Made(made) => {
+                CreateOutcome::Created(made) => {
                     return Ok(Creation::Created(Self::reference(plan.kind, &made, &plan.details)));
                 }
-                Created::There(existing) => existing,
+                CreateOutcome::Exists(existing) => existing,
             };
             let object_labels = object::labels(&existing);
             if required.iter().any(|(name, value)| object_labels.get(name.as_str()) != Some(&value.as_str()))
@@ -68,7 +68,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                     return Ok(creation);
                 }
             } else if !object::is_deleting(&existing)
-                && leases::live(&existing, self.wall.epoch_s()).is_empty()
+                && leases::unexpired(&existing, self.wall.epoch_s()).is_empty()
             {
                 // The cluster cannot be joined and has no holder, so it is replaced.
                 let unchanged = precondition(&existing);
@@ -96,8 +96,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     pub fn release(&self, cluster: &ClusterRef, holder: &str) -> Result<bool, Error> {
         let target = self.target(cluster);
         let mut patch = json!({"metadata": {"annotations": {leases::key(holder): null}}});
-        self.only_this(&mut patch, &target);
-        for _ in 0..TRIES {
+        self.require_uid(&mut patch, &target);
+        for _ in 0..MAX_ATTEMPTS {
             let left = match self.kubernetes.patch(target.kind, &target.namespace, &target.name, &patch) {
                 Ok(left) => left,
                 Err(Error::NotFound(_) | Error::Conflict(_)) => return Ok(true),
@@ -107,7 +107,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 return Ok(true);
             }
             let keep = object::annotations(&left).get(DELETE_WHEN_RELEASED) != Some(&"true");
-            if keep || !leases::live(&left, self.wall.epoch_s()).is_empty() {
+            if keep || !leases::unexpired(&left, self.wall.epoch_s()).is_empty() {
                 return Ok(false);
             }
             // A holder that joins in between changes the resource version, so the cluster is kept.
@@ -117,11 +117,12 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 &target.name,
                 &precondition(&left),
             )? {
-                Deleted::Accepted | Deleted::Gone => return Ok(true),
-                Deleted::Changed => {}
+                DeleteOutcome::Accepted | DeleteOutcome::NotFound => return Ok(true),
+                DeleteOutcome::PreconditionFailed => {}
             }
         }
-        let reason = format!("{} changed during each of {TRIES} attempts to release it", target.label());
+        let reason =
+            format!("{} changed during each of {MAX_ATTEMPTS} attempts to release it", target.label());
         Err(Error::unavailable(reason, false))
     }
 
@@ -143,7 +144,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 
     fn join(&self, plan: &Plan, candidate: &Value) -> Result<Option<Creation>, Error> {
-        let ours = is_of(candidate, &plan.owner);
+        let ours = is_owned_by(candidate, &plan.owner);
         let reference = Self::reference(plan.kind, candidate, &plan.details);
         let lease = self.lease(&plan.owner.holder, plan.details.lease_ttl_s);
         if self.hold(&self.target(&reference), &lease)?.is_none() {
@@ -157,9 +158,9 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     fn hold(&self, target: &Target, lease: &Lease) -> Result<Option<Value>, Error> {
         let (name, value) = lease.annotation();
         let mut patch = json!({"metadata": {"annotations": {name: value}}});
-        self.only_this(&mut patch, target);
+        self.require_uid(&mut patch, target);
         match self.kubernetes.patch(target.kind, &target.namespace, &target.name, &patch) {
-            Ok(held) if target.is(&held) => Ok((!object::is_deleting(&held)).then_some(held)),
+            Ok(held) if target.matches_uid(&held) => Ok((!object::is_deleting(&held)).then_some(held)),
             Ok(_) => Err(replaced(target)),
             Err(Error::NotFound(_) | Error::Conflict(_)) => Ok(None),
             Err(error) => Err(error),
@@ -176,7 +177,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
 }
 
 fn can_be_joined(kind: Kind, document: &Value) -> bool {
-    let (state, _) = if kind == RAY_JOB { state::of_job(document) } else { state::of(document) };
+    let (state, _) =
+        if kind == RAY_JOB { state::job_cluster_state(document) } else { state::cluster_state(document) };
     matches!(state, ClusterState::Starting | ClusterState::Ready)
 }
 

@@ -33,7 +33,7 @@ pub struct Condition {
 impl Condition {
     /// Returns the condition as one line of text.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn summary(&self) -> String {
         let mut text = format!("{}={}", self.kind, self.status);
         for part in [&self.reason, &self.message] {
             if !part.is_empty() {
@@ -64,7 +64,7 @@ fn condition(cluster: &Value, kind: &str) -> Option<Condition> {
 
 /// Returns the state of a RayCluster and its reason.
 #[must_use]
-pub fn of(cluster: &Value) -> (ClusterState, Option<String>) {
+pub fn cluster_state(cluster: &Value) -> (ClusterState, Option<String>) {
     let reason = object::text(cluster, "/status/reason").map(str::to_owned);
     if object::is_deleting(cluster) {
         return (ClusterState::Deleting, reason);
@@ -77,18 +77,18 @@ pub fn of(cluster: &Value) -> (ClusterState, Option<String>) {
         Some("ready") if endpoints(cluster).is_some() => (ClusterState::Ready, reason),
         _ => {
             let waiting = condition(cluster, HEAD_READY).filter(|one| one.status != "True");
-            (ClusterState::Starting, waiting.map(|one| one.text()).or(reason))
+            (ClusterState::Starting, waiting.map(|one| one.summary()).or(reason))
         }
     }
 }
 
 /// Returns the state of a RayJob's cluster and its reason.
 #[must_use]
-pub fn of_job(job: &Value) -> (ClusterState, Option<String>) {
+pub fn job_cluster_state(job: &Value) -> (ClusterState, Option<String>) {
     if object::is_deleting(job) {
         return (ClusterState::Deleting, None);
     }
-    let found = status::of_value("", job);
+    let found = status::from_manifest("", job);
     let state = match object::text(job, "/status/jobDeploymentStatus") {
         Some("Suspended" | "Suspending") => ClusterState::Suspended,
         Some("Waiting" | "Running") => ClusterState::Ready,
@@ -110,7 +110,7 @@ pub fn failure(cluster: &Value) -> Option<String> {
 /// Returns why KubeRay cannot create or delete a RayCluster's pods, such as a quota or a missing permission.
 #[must_use]
 pub fn replica_failure(cluster: &Value) -> Option<String> {
-    condition(cluster, REPLICA_FAILURE).filter(|one| one.status == "True").map(|one| one.text())
+    condition(cluster, REPLICA_FAILURE).filter(|one| one.status == "True").map(|one| one.summary())
 }
 
 /// Returns the endpoints of a RayCluster, or `None` if it is not ready.
@@ -148,7 +148,7 @@ pub fn describe(cluster: &Value) -> String {
     let mut parts =
         vec![format!("state {}", object::text(cluster, "/status/state").unwrap_or("not known yet"))];
     parts.extend(object::text(cluster, "/status/reason").map(str::to_owned));
-    parts.extend(conditions(cluster).filter(is_problem).map(|one| one.text()));
+    parts.extend(conditions(cluster).filter(is_problem).map(|one| one.summary()));
     parts.join("; ")
 }
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_cluster_whose_head_is_not_ready_is_starting_although_its_state_is_ready() {
         assert_eq!(endpoints(&cluster("False")), None);
-        let (state, reason) = of(&cluster("False"));
+        let (state, reason) = cluster_state(&cluster("False"));
         assert_eq!(state, ClusterState::Starting);
         assert!(reason.unwrap().contains("ContainersNotReady"));
     }

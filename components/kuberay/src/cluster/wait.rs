@@ -9,7 +9,7 @@ use dagster_ray_sdk::{
     http::Http,
     json,
     model::ApiError,
-    sink::{Level, Listener},
+    progress::{Level, ProgressListener},
 };
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         &self,
         cluster: &ClusterRef,
         timeout_ms: u64,
-        listener: &dyn Listener,
+        listener: &dyn ProgressListener,
     ) -> Result<EndpointSet, Error> {
         let target = self.target(cluster);
         let mut wait = Wait {
@@ -57,7 +57,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             timeout_ms,
             cluster: None,
             job: None,
-            troubles: Vec::new(),
+            head_failures: Vec::new(),
             reported: BTreeMap::new(),
             failing_since_ms: None,
         };
@@ -68,7 +68,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
 struct Wait<'a, H, C, W> {
     clusters: &'a Clusters<H, C, W>,
     target: &'a Target,
-    listener: &'a dyn Listener,
+    listener: &'a dyn ProgressListener,
     started_ms: u64,
     timeout_ms: u64,
     /// The RayCluster, as last received.
@@ -76,7 +76,7 @@ struct Wait<'a, H, C, W> {
     /// The RayJob that owns it, as last received.
     job: Option<Value>,
     /// The reasons why the head's pod does not run.
-    troubles: Vec<String>,
+    head_failures: Vec<String>,
     /// The last report on each subject.
     reported: BTreeMap<String, String>,
     failing_since_ms: Option<u64>,
@@ -95,16 +95,16 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             }
             let waited = kubernetes.clock().now_ms().saturating_sub(self.started_ms);
             if waited >= self.timeout_ms {
-                let trouble = watch.trouble().map(Error::text);
+                let last_error = watch.last_error().map(Error::message);
                 return Err(self.failed(
                     "NotReadyInTime",
                     &format!("is not ready after {} s", waited / 1_000),
-                    trouble,
+                    last_error,
                 ));
             }
             let left = self.timeout_ms - waited;
             if let Some(change) = watch.next(SLICE_MS.min(left), left)?
-                && let Some(endpoints) = self.take(change)?
+                && let Some(endpoints) = self.handle_change(change)?
             {
                 return Ok(endpoints);
             }
@@ -116,10 +116,10 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             }
             if let Some(watch) = &mut pods {
                 match watch.next(0, left) {
-                    Ok(Some(Change::Now(pod))) => self.see_head(&pod),
+                    Ok(Some(Change::Updated(pod))) => self.handle_head(&pod),
                     Ok(_) => {}
                     // Not fatal: without permission to read pods, the cluster's status is still watched.
-                    Err(error) => self.report("pods", Level::Warning, &error.text()),
+                    Err(error) => self.report("pods", Level::Warning, &error.message()),
                 }
             }
             if !has_read_events && waited >= BEFORE_EVENTS_MS && self.has_no_status() {
@@ -131,17 +131,17 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         }
     }
 
-    fn take(&mut self, change: Change) -> Result<Option<EndpointSet>, Error> {
+    fn handle_change(&mut self, change: Change) -> Result<Option<EndpointSet>, Error> {
         let document = match change {
-            Change::Now(document) => document,
-            Change::Gone(_) => {
+            Change::Updated(document) => document,
+            Change::Deleted(_) => {
                 return Err(Error::NotFound(format!(
                     "{} was deleted while it was starting",
                     self.target.label()
                 )));
             }
         };
-        if !self.target.is(&document) {
+        if !self.target.matches_uid(&document) {
             return Err(replaced(self.target));
         }
         if object::is_deleting(&document) {
@@ -150,11 +150,11 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
                 self.target.label()
             )));
         }
-        if self.target.kind == RAY_JOB { self.take_job(document) } else { self.take_cluster(document) }
+        if self.target.kind == RAY_JOB { self.handle_job(document) } else { self.handle_cluster(document) }
     }
 
     /// Handles a change of an interactive RayJob. Its status is `Waiting` once the cluster is ready.
-    fn take_job(&mut self, job: Value) -> Result<Option<EndpointSet>, Error> {
+    fn handle_job(&mut self, job: Value) -> Result<Option<EndpointSet>, Error> {
         let status = object::text(&job, "/status/jobDeploymentStatus").unwrap_or("New").to_owned();
         let why = [object::text(&job, "/status/reason"), object::text(&job, "/status/message")];
         let why: Vec<&str> = why.into_iter().flatten().collect();
@@ -175,16 +175,16 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             "Waiting" | "Running" | "Complete" => {
                 let Some(name) = name else { return Ok(None) };
                 let cluster = self.clusters.kubernetes.get(RAY_CLUSTER, &self.target.namespace, &name)?;
-                self.take_cluster(cluster)
+                self.handle_cluster(cluster)
             }
             _ => Ok(None),
         }
     }
 
-    fn take_cluster(&mut self, cluster: Value) -> Result<Option<EndpointSet>, Error> {
+    fn handle_cluster(&mut self, cluster: Value) -> Result<Option<EndpointSet>, Error> {
         for condition in state::conditions(&cluster) {
-            let text = condition.text();
-            if self.is_news(&condition.kind, &text) {
+            let text = condition.summary();
+            if self.is_new(&condition.kind, &text) {
                 let body = json!({
                     "type": condition.kind, "status": condition.status,
                     "reason": condition.reason, "message": condition.message,
@@ -206,30 +206,30 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         }
         let now = self.clusters.kubernetes.clock().now_ms();
         let since = *self.failing_since_ms.get_or_insert(now);
-        let own = self.target.details.failure_tolerance_ms;
-        let tolerated = if failure.is_some() { own } else { own.max(REPLICA_FAILURE_MS) };
+        let tolerance_ms = self.target.details.failure_tolerance_ms;
+        let tolerated = if failure.is_some() { tolerance_ms } else { tolerance_ms.max(REPLICA_FAILURE_MS) };
         if now.saturating_sub(since) >= tolerated {
             return Err(self.failed("Failed", "failed", failure.or(refused)));
         }
         Ok(None)
     }
 
-    fn see_head(&mut self, pod: &Value) {
-        self.troubles = head::troubles(pod);
-        for trouble in self.troubles.clone() {
-            let about = trouble.split(": ").next().unwrap_or_default().to_owned();
-            self.report(&about, Level::Warning, &trouble);
+    fn handle_head(&mut self, pod: &Value) {
+        self.head_failures = head::failures(pod);
+        for failure in self.head_failures.clone() {
+            let about = failure.split(": ").next().unwrap_or_default().to_owned();
+            self.report(&about, Level::Warning, &failure);
         }
     }
 
     /// Logs a text, unless it repeats the last report on the same subject.
     fn report(&mut self, about: &str, level: Level, text: &str) {
-        if self.is_news(about, text) {
+        if self.is_new(about, text) {
             self.listener.log(level, text);
         }
     }
 
-    fn is_news(&mut self, about: &str, text: &str) -> bool {
+    fn is_new(&mut self, about: &str, text: &str) -> bool {
         self.reported.insert(about.to_owned(), text.to_owned()).as_deref() != Some(text)
     }
 
@@ -258,7 +258,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             .list(EVENT, &self.target.namespace, &Selection::Fields(which), &[])
             .ok()?;
         object::elements(&listed, "/items")
-            .filter(|event| is_about(event, self.target.kind))
+            .filter(|event| is_of_kind(event, self.target.kind))
             .find(|event| object::text(event, "/reason").is_some_and(|reason| reason.starts_with("Invalid")))
             .and_then(|event| object::text(event, "/message"))
             .map(str::to_owned)
@@ -269,7 +269,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         let mut message = format!("{} {what}", self.target.label());
         let mut parts: Vec<String> = why.into_iter().collect();
         parts.extend(self.cluster.as_ref().map(state::describe));
-        parts.extend(self.troubles.iter().cloned());
+        parts.extend(self.head_failures.iter().cloned());
         if self.cluster.is_none() && self.has_no_status() {
             parts.push("KubeRay has not set its status; is the KubeRay operator running?".to_owned());
         }
@@ -279,7 +279,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         }
         let output = self
             .cluster_name()
-            .map(|name| head::output(&self.clusters.kubernetes, &self.target.namespace, &name, LOG_LINES));
+            .map(|name| head::log_tails(&self.clusters.kubernetes, &self.target.namespace, &name, LOG_LINES));
         if let Some(Ok(output)) = output {
             for (container, text) in output {
                 self.listener.log(Level::Error, &format!("the last lines of {container}:\n{text}"));
@@ -290,7 +290,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         }
         let details = json!({
             "conditions": self.cluster.as_ref().map(|cluster| cluster.pointer("/status/conditions").cloned()),
-            "head": self.troubles,
+            "head": self.head_failures,
         });
         Error::Backend(ApiError {
             status: 0,
@@ -301,6 +301,6 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
     }
 }
 
-fn is_about(event: &Value, kind: Kind) -> bool {
+fn is_of_kind(event: &Value, kind: Kind) -> bool {
     object::text(event, "/involvedObject/kind") == Some(kind.kind)
 }

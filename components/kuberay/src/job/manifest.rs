@@ -7,7 +7,7 @@ use dagster_ray_sdk::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::manifest::{Template, complete_cluster, has, mistake};
+use crate::manifest::{Template, complete_cluster, field_error, is_set};
 
 /// The submission mode in which KubeRay's operator submits the job through Ray's Jobs API. Other modes pass
 /// the entrypoint and the environment through a shell in a submitter pod, which alters special characters.
@@ -18,7 +18,7 @@ const ACTIVE_DEADLINE_S: u64 = 86_400;
 /// Seconds for which the cluster of an ended job is kept for inspection.
 const TTL_S: u64 = 60;
 /// The longest argument or variable that Linux passes to a program (`MAX_ARG_STRLEN`).
-const LONGEST_VARIABLE: usize = 131_071;
+const MAX_VARIABLE_BYTES: usize = 131_071;
 
 /// Fields of the spec that a manifest must not set, and what sets each of them.
 const RESERVED: [(&str, &str); 8] = [
@@ -40,11 +40,11 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
     let spec = &mut template.spec;
     let mut mistakes: Vec<FieldError> = RESERVED
         .iter()
-        .filter(|(field, _)| has(spec, field))
-        .map(|(field, by)| mistake(&spec_path(field), &format!("is set by {by}"), Some("remove it here")))
+        .filter(|(field, _)| is_set(spec, field))
+        .map(|(field, by)| field_error(&spec_path(field), &format!("is set by {by}"), Some("remove it here")))
         .collect();
     if let Some(mode) = spec.get("submissionMode").filter(|mode| !mode.is_null() && **mode != HTTP_MODE) {
-        mistakes.push(mistake(
+        mistakes.push(field_error(
             &spec_path("submissionMode"),
             &format!("is {}", json::text(mode)),
             Some("remove it: runs and steps use HTTPMode, which needs no shell in a submitter pod"),
@@ -101,7 +101,7 @@ pub fn lifetime(spec: &mut Map<String, Value>) {
     let mut defaults = vec![("backoffLimit", json!(0)), ("activeDeadlineSeconds", json!(ACTIVE_DEADLINE_S))];
     // KubeRay rejects these two fields together with a `deletionStrategy`, and on a cluster that the job
     // does not own.
-    if !has(spec, "deletionStrategy") && !has(spec, "clusterSelector") {
+    if !is_set(spec, "deletionStrategy") && !is_set(spec, "clusterSelector") {
         defaults.push(("shutdownAfterJobFinishes", json!(true)));
         if matches!(spec.get("shutdownAfterJobFinishes"), None | Some(Value::Bool(true))) {
             defaults.push(("ttlSecondsAfterFinished", json!(TTL_S)));
@@ -119,7 +119,7 @@ pub fn cluster(
     image: Option<&str>,
     env: &Attributes,
 ) -> Result<(), Error> {
-    if has(spec, "clusterSelector") {
+    if is_set(spec, "clusterSelector") {
         return Ok(());
     }
     let cluster = spec.entry("rayClusterSpec").or_insert_with(|| json!({}));
@@ -138,7 +138,7 @@ fn spec_path(field: &str) -> String {
 fn unsupported(submission: &Submission) -> Vec<FieldError> {
     let mut mistakes = Vec::new();
     if submission.entrypoint_memory.is_some() {
-        mistakes.push(mistake(
+        mistakes.push(field_error(
             "memory",
             "cannot be reserved for the entrypoint of a RayJob",
             Some("set the memory of the head's container in rayClusterSpec, or set cluster: shared"),
@@ -152,7 +152,7 @@ fn unsupported(submission: &Submission) -> Vec<FieldError> {
             && !path.is_empty()
             && !path.contains("://")
         {
-            mistakes.push(mistake(
+            mistakes.push(field_error(
                 &format!("runtime_env.{key}"),
                 &format!("`{path}` is a local path, which cannot be uploaded before the cluster exists"),
                 Some("add the code to the image, write the URL of an archive, or set cluster: shared"),
@@ -162,10 +162,10 @@ fn unsupported(submission: &Submission) -> Vec<FieldError> {
     let variables = env.get("env_vars").and_then(Value::as_object).into_iter().flatten();
     for (name, value) in variables {
         let length = name.len() + 1 + value.as_str().map_or(0, str::len);
-        if length > LONGEST_VARIABLE {
-            mistakes.push(mistake(
+        if length > MAX_VARIABLE_BYTES {
+            mistakes.push(field_error(
                 &format!("runtime_env.env_vars.{name}"),
-                &format!("has {length} bytes with its name, and Linux accepts at most {LONGEST_VARIABLE}"),
+                &format!("has {length} bytes with its name, and Linux accepts at most {MAX_VARIABLE_BYTES}"),
                 Some("shorten the value"),
             ));
         }

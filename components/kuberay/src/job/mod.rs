@@ -1,7 +1,7 @@
 //! Runs, steps and scripts as RayJobs.
 
+pub mod create;
 pub mod manifest;
-pub mod place;
 pub mod status;
 pub mod stop;
 
@@ -12,7 +12,7 @@ use crate::kubernetes::{RAY_CLUSTER, RAY_JOB, object};
 
 /// The location of a job, stored in the `details` of its reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum JobLocation {
     /// A RayJob with a dedicated cluster.
     RayJob {
         /// The RayJob's namespace.
@@ -33,16 +33,16 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl JobLocation {
     /// Returns a reference to a job at this location.
     #[must_use]
     pub fn reference(&self, submission_id: &str, dashboard_url: Option<String>) -> JobRef {
-        JobRef { submission_id: submission_id.to_owned(), dashboard_url, details: Some(self.text()) }
+        JobRef { submission_id: submission_id.to_owned(), dashboard_url, details: Some(self.to_json()) }
     }
 
     /// Returns the location as JSON.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn to_json(&self) -> String {
         json::text(&match self {
             Self::RayJob { namespace, name } => {
                 json!({"kind": RAY_JOB.kind, "namespace": namespace, "name": name})
@@ -61,7 +61,7 @@ impl Place {
 
     /// Parses the location in a reference. Returns `None` if it has none.
     #[must_use]
-    pub fn of(job: &JobRef) -> Option<Self> {
+    pub fn from_reference(job: &JobRef) -> Option<Self> {
         let document: Value = json::parse(job.details.as_deref()?.as_bytes()).ok()?;
         let part = |pointer: &str| object::text(&document, pointer).map(str::to_owned);
         let (kind, namespace, name) = (part("/kind")?, part("/namespace")?, part("/name")?);
@@ -82,15 +82,15 @@ mod tests {
     #[test]
     fn the_location_in_a_reference_is_parsed() {
         let (namespace, name) = ("n".to_owned(), "a".to_owned());
-        let shared = |uid: Option<&str>, dashboard: Option<&str>| Place::RayCluster {
+        let shared = |uid: Option<&str>, dashboard: Option<&str>| JobLocation::RayCluster {
             namespace: namespace.clone(),
             name: name.clone(),
             uid: uid.map(str::to_owned),
             dashboard: dashboard.map(str::to_owned),
         };
-        let own = Place::RayJob { namespace: namespace.clone(), name: name.clone() };
-        for place in [own, shared(None, None), shared(Some("u"), Some("http://d:8265"))] {
-            assert_eq!(Place::of(&place.reference("id", None)), Some(place));
+        let dedicated = JobLocation::RayJob { namespace: namespace.clone(), name: name.clone() };
+        for location in [dedicated, shared(None, None), shared(Some("u"), Some("http://d:8265"))] {
+            assert_eq!(JobLocation::from_reference(&location.reference("id", None)), Some(location));
         }
         for details in
             ["", "{}", r#"{"kind": "Pod", "namespace": "n", "name": "a"}"#, r#"{"kind": "RayJob"}"#]
@@ -100,7 +100,7 @@ mod tests {
                 dashboard_url: None,
                 details: Some(details.to_owned()),
             };
-            assert_eq!(Place::of(&job), None, "{details}");
+            assert_eq!(JobLocation::from_reference(&job), None, "{details}");
         }
     }
 }

@@ -65,7 +65,7 @@ pub struct Status {
 
 impl RayJob {
     /// Fields of a RayJob that can be long and are dropped before parsing.
-    pub const LEFT_OUT: [&str; 2] = ["managedFields", "rayClusterSpec"];
+    pub const SKIPPED_FIELDS: [&str; 2] = ["managedFields", "rayClusterSpec"];
 
     /// Reads a manifest. A field that is missing or has another type becomes empty.
     #[must_use]
@@ -117,23 +117,23 @@ impl RayJob {
     /// Returns the job's status, with `spec.jobId` as the submission id.
     #[must_use]
     pub fn status(&self) -> JobStatus {
-        of(&self.spec.job_id, &self.status, self.is_deleting())
+        job_status(&self.spec.job_id, &self.status, self.is_deleting())
     }
 }
 
 /// Returns the status of a RayJob manifest.
 #[must_use]
-pub fn of_value(submission_id: &str, document: &Value) -> JobStatus {
+pub fn from_manifest(submission_id: &str, document: &Value) -> JobStatus {
     let job = RayJob::read(document);
-    of(submission_id, &job.status, job.is_deleting())
+    job_status(submission_id, &job.status, job.is_deleting())
 }
 
-fn of(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
-    let rays = ray::state(&status.job_status);
-    let rays_end = ray::is_over(rays).then_some(rays);
+fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
+    let ray_state = ray::state(&status.job_status);
+    let final_ray_state = ray::is_final(ray_state).then_some(ray_state);
     let (state, why) = match status.job_deployment_status.as_str() {
         // A final status in Ray counts, whatever KubeRay reports afterwards.
-        _ if rays_end.is_some() => (rays, None),
+        _ if final_ray_state.is_some() => (ray_state, None),
         "Failed" | "ValidationFailed" => (JobState::Failed, None),
         "Complete" => {
             let text =
@@ -145,7 +145,7 @@ fn of(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
         "Initializing" => {
             (JobState::Pending, Some(format!("the Ray cluster is starting{}", head_condition(status))))
         }
-        "Running" if rays == JobState::Running => (JobState::Running, None),
+        "Running" if ray_state == JobState::Running => (JobState::Running, None),
         "Running" => {
             (JobState::Pending, Some("the Ray cluster is ready, and the job has not started yet".to_owned()))
         }
@@ -158,7 +158,7 @@ fn of(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
             (JobState::Unknown, Some(format!("KubeRay reports the unknown jobDeploymentStatus `{other}`")))
         }
     };
-    let kuberays = (!status.message.is_empty()).then(|| status.message.clone());
+    let kuberay_message = (!status.message.is_empty()).then(|| status.message.clone());
     let error_type = match state {
         JobState::Failed if !status.reason.is_empty() => Some(status.reason.clone()),
         JobState::Failed => Some(status.job_deployment_status.clone()).filter(|name| !name.is_empty()),
@@ -167,7 +167,7 @@ fn of(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
     JobStatus {
         submission_id: submission_id.to_owned(),
         state,
-        message: why.or(kuberays),
+        message: why.or(kuberay_message),
         error_type,
         exit_code: None,
     }
@@ -178,7 +178,7 @@ fn head_condition(status: &Status) -> String {
     let waiting =
         crate::cluster::state::conditions(&serde_json::json!({"status": status.ray_cluster_status}))
             .find(|one| one.kind == "HeadPodReady" && one.status != "True");
-    waiting.map(|one| format!(" ({})", one.text())).unwrap_or_default()
+    waiting.map(|one| format!(" ({})", one.summary())).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     fn state(deployment: &str, job: &str) -> JobState {
-        of_value("s", &json!({"status": {"jobDeploymentStatus": deployment, "jobStatus": job}})).state
+        from_manifest("s", &json!({"status": {"jobDeploymentStatus": deployment, "jobStatus": job}})).state
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_failure_keeps_kuberays_reason_and_message() {
-        let status = of_value(
+        let status = from_manifest(
             "s",
             &json!({"status": {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded", "message": "too late"}}),
         );

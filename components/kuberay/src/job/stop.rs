@@ -9,65 +9,65 @@ use dagster_ray_jobs::Job;
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
-    error::malformed,
+    error::malformed_response,
     http::{Http, Request, Response, url},
     model::{JobState, JobStatus},
-    sink::{Level, Listener},
+    progress::{Level, ProgressListener},
 };
 use dagster_ray_submission::status as ray;
 
 use super::status::RayJob;
 use crate::kubernetes::{Kubernetes, Precondition, RAY_JOB, object};
 
-const LOOK_MS: u64 = 500;
-const LOOKING: &str = "reading the status of a stopped job";
+const POLL_INTERVAL_MS: u64 = 500;
+const READ_STATUS: &str = "reading the status of a stopped job";
 /// Ray's status of a job that waits for resources.
 const PENDING: &str = "PENDING";
 /// After this many failed polls, the dashboard is considered gone.
-const FAILURES: u32 = 4;
+const MAX_FAILED_POLLS: u32 = 4;
 /// How long to wait until a deleted RayJob disappears, that is, until KubeRay removes its finalizer.
-const GOING_MS: u64 = 15_000;
+const DELETION_TIMEOUT_MS: u64 = 15_000;
 
 /// The outcome of stopping a RayJob.
 #[derive(Clone, Debug, PartialEq)]
-pub struct End {
+pub struct StopOutcome {
     /// The job's final status.
     pub status: JobStatus,
     /// Whether the job had ended before the call.
-    pub before: bool,
+    pub had_ended: bool,
 }
 
 /// Stops RayJobs, waits up to `patience_ms` until their Ray jobs have ended, and deletes them.
 ///
 /// The outcomes are in the order of `jobs`.
-pub fn all<H: Http, C: Clock>(
+pub fn stop_jobs<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     jobs: &[&RayJob],
     patience_ms: u64,
-    listener: &impl Listener,
-) -> Result<Vec<End>, Error> {
-    let mut ends: Vec<End> = jobs
+    listener: &impl ProgressListener,
+) -> Result<Vec<StopOutcome>, Error> {
+    let mut outcomes: Vec<StopOutcome> = jobs
         .iter()
         .map(|job| {
             let status = job.status();
-            End { before: ray::is_over(status.state), status }
+            StopOutcome { had_ended: ray::is_final(status.state), status }
         })
         .collect();
     let mut open: BTreeMap<usize, (String, u32)> = jobs
         .iter()
         .enumerate()
         // KubeRay polls Ray every few seconds, so a job that it reports as pending may be running.
-        .filter(|(index, job)| !ends[*index].before && !job.is_deleting())
+        .filter(|(index, job)| !outcomes[*index].had_ended && !job.is_deleting())
         .filter_map(|(index, job)| Some((index, (job_url(job)?, 0))))
         .collect();
 
     let stops = open.values().map(|(job, _)| Request::post(format!("{job}/stop"))).collect();
-    for (index, answer) in
+    for (index, response) in
         open.keys().copied().collect::<Vec<_>>().into_iter().zip(kubernetes.http().send_all(stops))
     {
-        if let Err(error) = succeeded(answer) {
+        if let Err(error) = check_status(response) {
             open.remove(&index);
-            if ends[index].status.state != JobState::Running {
+            if outcomes[index].status.state != JobState::Running {
                 continue;
             }
             listener.log(
@@ -75,7 +75,7 @@ pub fn all<H: Http, C: Clock>(
                 &format!(
                     "deleting the RayJob {} although its Ray job could not be stopped: {}",
                     jobs[index].metadata.name,
-                    error.text()
+                    error.message()
                 ),
             );
         }
@@ -85,8 +85,8 @@ pub fn all<H: Http, C: Clock>(
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }
-        kubernetes.clock().sleep_ms(LOOK_MS);
-        poll(kubernetes, &mut open, &mut ends);
+        kubernetes.clock().sleep_ms(POLL_INTERVAL_MS);
+        poll(kubernetes, &mut open, &mut outcomes);
     }
 
     let mut deleted = Vec::new();
@@ -96,28 +96,30 @@ pub fn all<H: Http, C: Clock>(
         deleted.push(*job);
     }
     wait_until_gone(kubernetes, deleted, listener)?;
-    for end in &mut ends {
-        if !ray::is_over(end.status.state) {
-            end.status.state = JobState::Stopped;
-            end.status.message = Some("stopped, and its RayJob deleted".to_owned());
+    for outcome in &mut outcomes {
+        if !ray::is_final(outcome.status.state) {
+            outcome.status.state = JobState::Stopped;
+            outcome.status.message = Some("stopped, and its RayJob deleted".to_owned());
         }
     }
-    Ok(ends)
+    Ok(outcomes)
 }
 
 fn poll<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     open: &mut BTreeMap<usize, (String, u32)>,
-    ends: &mut [End],
+    outcomes: &mut [StopOutcome],
 ) {
     let indices: Vec<usize> = open.keys().copied().collect();
     let requests = open.values().map(|(job, _)| Request::get(job.clone())).collect();
-    for (index, answer) in indices.into_iter().zip(kubernetes.http().send_all(requests)) {
-        let job = succeeded(answer).and_then(|mut response| response.json(LOOKING, &Job::LEFT_OUT));
-        match job.and_then(|job| Job::read(&job).map_err(|problem| malformed(LOOKING, &problem))) {
+    for (index, response) in indices.into_iter().zip(kubernetes.http().send_all(requests)) {
+        let job =
+            check_status(response).and_then(|mut response| response.json(READ_STATUS, &Job::SKIPPED_FIELDS));
+        match job.and_then(|job| Job::read(&job).map_err(|problem| malformed_response(READ_STATUS, &problem)))
+        {
             Ok(job) if job.has_ended() => {
-                let id = ends[index].status.submission_id.clone();
-                ends[index].status = ray::of(&id, &job);
+                let id = outcomes[index].status.submission_id.clone();
+                outcomes[index].status = ray::from_job(&id, &job);
                 open.remove(&index);
             }
             // Ray cannot stop a pending job, and such a job has nothing to clean up.
@@ -126,11 +128,11 @@ fn poll<H: Http, C: Clock>(
             }
             Ok(_) => {}
             Err(_) => {
-                let failures = open.get_mut(&index).map_or(FAILURES, |(_, failures)| {
+                let failures = open.get_mut(&index).map_or(MAX_FAILED_POLLS, |(_, failures)| {
                     *failures += 1;
                     *failures
                 });
-                if failures >= FAILURES {
+                if failures >= MAX_FAILED_POLLS {
                     open.remove(&index);
                 }
             }
@@ -141,9 +143,9 @@ fn poll<H: Http, C: Clock>(
 fn wait_until_gone<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     mut deleted: Vec<&RayJob>,
-    listener: &impl Listener,
+    listener: &impl ProgressListener,
 ) -> Result<(), Error> {
-    let until = kubernetes.clock().now_ms().saturating_add(GOING_MS);
+    let until = kubernetes.clock().now_ms().saturating_add(DELETION_TIMEOUT_MS);
     loop {
         let mut left = Vec::new();
         for job in deleted {
@@ -162,13 +164,13 @@ fn wait_until_gone<H: Http, C: Clock>(
                 "the RayJob {}/{} is still being deleted after {} s; is the KubeRay operator running?",
                 first.metadata.namespace,
                 first.metadata.name,
-                GOING_MS / 1_000
+                DELETION_TIMEOUT_MS / 1_000
             );
             listener.log(Level::Warning, &text);
             return Ok(());
         }
         deleted = left;
-        kubernetes.clock().sleep_ms(LOOK_MS);
+        kubernetes.clock().sleep_ms(POLL_INTERVAL_MS);
     }
 }
 
@@ -177,8 +179,8 @@ fn job_url(job: &RayJob) -> Option<String> {
     Some(format!("{}/api/jobs/{}", job.dashboard()?, url::encode(&job.spec.job_id)))
 }
 
-fn succeeded(answer: Result<Response, Error>) -> Result<Response, Error> {
-    let response = answer?;
+fn check_status(response: Result<Response, Error>) -> Result<Response, Error> {
+    let response = response?;
     match response.status {
         200..=299 => Ok(response),
         status => Err(Error::backend(status, "Refused", "Ray's dashboard rejected the request")),

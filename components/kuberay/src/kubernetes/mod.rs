@@ -3,8 +3,8 @@
 //! The host adds the API server's address, TLS and credentials, and checks each request against the
 //! component's grant.
 
-mod answers;
 pub mod object;
+mod responses;
 pub mod watch;
 
 use dagster_ray_sdk::{
@@ -16,7 +16,7 @@ use dagster_ray_sdk::{
 };
 use serde_json::{Value, json};
 
-use answers::{Asked, accept};
+use responses::{RequestInfo, check_status};
 
 /// The base URL of the API server.
 pub const AUTHORITY: &str = "http://kubernetes.internal";
@@ -86,22 +86,22 @@ impl Selection {
 
 /// The outcome of creating an object.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Created {
+pub enum CreateOutcome {
     /// The object was created.
-    Made(Value),
+    Created(Value),
     /// An object with the name exists. An earlier attempt whose response was lost may have created it.
-    There(Value),
+    Exists(Value),
 }
 
 /// The outcome of deleting an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
+pub enum DeleteOutcome {
     /// The object is deleted at once, or when its finalizers are removed.
     Accepted,
     /// The object does not exist.
-    Gone,
+    NotFound,
     /// The precondition failed, and the object was not deleted.
-    Changed,
+    PreconditionFailed,
 }
 
 /// The preconditions of a deletion. An absent field is not checked.
@@ -117,14 +117,14 @@ pub struct Precondition {
 pub struct Kubernetes<H, C> {
     http: H,
     clock: C,
-    retry: Policy,
+    policy: Policy,
 }
 
 impl<H: Http, C: Clock> Kubernetes<H, C> {
     /// Creates a client that retries transient errors for some seconds, such as those of a restarting API
     /// server.
     pub fn new(http: H, clock: C) -> Self {
-        Self { http, clock, retry: Policy { attempts: 6, first_wait_ms: 250, longest_wait_ms: 4_000 } }
+        Self { http, clock, policy: Policy { attempts: 6, first_wait_ms: 250, max_wait_ms: 4_000 } }
     }
 
     /// Returns the clock.
@@ -143,37 +143,37 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
     /// [`Error::NotFound`] if it does not exist.
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Value, Error> {
         let request = Request::get(object_url(kind, namespace, name));
-        self.send(&request, &Asked { verb: "get", kind, namespace, name: Some(name) }, &[])
+        self.send(&request, &RequestInfo { verb: "get", kind, namespace, name: Some(name) }, &[])
     }
 
     /// Returns a list of objects, with the list's `resourceVersion` in its `metadata`.
     ///
-    /// Fields named in `left_out` are dropped from the objects while parsing, to save memory.
+    /// Fields named in `skipped_fields` are dropped from the objects while parsing, to save memory.
     pub fn list(
         &self,
         kind: Kind,
         namespace: &str,
         which: &Selection,
-        left_out: &[&str],
+        skipped_fields: &[&str],
     ) -> Result<Value, Error> {
         let request = Request::get(collection_url(kind, namespace, &[which.query()]));
-        self.send(&request, &Asked { verb: "list", kind, namespace, name: None }, left_out)
+        self.send(&request, &RequestInfo { verb: "list", kind, namespace, name: None }, skipped_fields)
     }
 
     /// Creates an object, or returns the existing one with its name.
     ///
     /// With `fieldValidation=Strict`, the API server rejects unknown and duplicate fields instead of dropping
     /// them.
-    pub fn create(&self, kind: Kind, namespace: &str, document: &Value) -> Result<Created, Error> {
+    pub fn create(&self, kind: Kind, namespace: &str, document: &Value) -> Result<CreateOutcome, Error> {
         let name = object::name(document).to_owned();
         let query = ["fieldValidation=Strict".to_owned()];
         let request = Request::post(collection_url(kind, namespace, &query)).json(document);
-        let asked = Asked { verb: "create", kind, namespace, name: Some(&name) };
+        let info = RequestInfo { verb: "create", kind, namespace, name: Some(&name) };
         loop {
-            match self.send(&request, &asked, &[]) {
-                Ok(made) => return Ok(Created::Made(made)),
+            match self.send(&request, &info, &[]) {
+                Ok(made) => return Ok(CreateOutcome::Created(made)),
                 Err(Error::Conflict(_)) => match self.get(kind, namespace, &name) {
-                    Ok(existing) => return Ok(Created::There(existing)),
+                    Ok(existing) => return Ok(CreateOutcome::Exists(existing)),
                     // It was deleted between the two requests.
                     Err(Error::NotFound(_)) => self.clock.sleep_ms(200),
                     Err(error) => return Err(error),
@@ -194,7 +194,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         let request = Request::new(Method::Patch, object_url(kind, namespace, name))
             .header("content-type", media)
             .body(json::text(patch));
-        self.send(&request, &Asked { verb: "patch", kind, namespace, name: Some(name) }, &[])
+        self.send(&request, &RequestInfo { verb: "patch", kind, namespace, name: Some(name) }, &[])
     }
 
     /// Deletes an object. The garbage collector deletes the objects that it owns in the background.
@@ -204,7 +204,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         namespace: &str,
         name: &str,
         precondition: &Precondition,
-    ) -> Result<Deleted, Error> {
+    ) -> Result<DeleteOutcome, Error> {
         let mut options =
             json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"});
         let known = [("uid", &precondition.uid), ("resourceVersion", &precondition.resource_version)];
@@ -214,11 +214,11 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
             }
         }
         let request = Request::delete(object_url(kind, namespace, name)).json(&options);
-        let asked = Asked { verb: "delete", kind, namespace, name: Some(name) };
-        match self.send(&request, &asked, &[]) {
-            Ok(_) => Ok(Deleted::Accepted),
-            Err(Error::NotFound(_)) => Ok(Deleted::Gone),
-            Err(Error::Conflict(_)) => Ok(Deleted::Changed),
+        let info = RequestInfo { verb: "delete", kind, namespace, name: Some(name) };
+        match self.send(&request, &info, &[]) {
+            Ok(_) => Ok(DeleteOutcome::Accepted),
+            Err(Error::NotFound(_)) => Ok(DeleteOutcome::NotFound),
+            Err(Error::Conflict(_)) => Ok(DeleteOutcome::PreconditionFailed),
             Err(error) => Err(error),
         }
     }
@@ -232,7 +232,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         lines: u32,
         previous: bool,
     ) -> Result<String, Error> {
-        const LONGEST: u64 = 256 * 1024;
+        const MAX_LOG_BYTES: u64 = 256 * 1024;
 
         let address = format!(
             "{}/log?container={}&tailLines={lines}&previous={previous}",
@@ -240,8 +240,8 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
             url::encode(container)
         );
         let kind = Kind { resource: "pods/log", ..POD };
-        let asked = Asked { verb: "get", kind, namespace, name: Some(pod) };
-        accept(self.http.send(Request::get(address))?, &asked)?.text(LONGEST)
+        let info = RequestInfo { verb: "get", kind, namespace, name: Some(pod) };
+        check_status(self.http.send(Request::get(address))?, &info)?.text(MAX_LOG_BYTES)
     }
 
     /// Opens a watch of the changes after `resource_version`. The API server ends it after `seconds`.
@@ -265,12 +265,17 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         ];
         let request = Request::get(collection_url(kind, namespace, &query))
             .timeouts(Timeouts { between_bytes_ms: Some(SILENCE_MS), ..Timeouts::default() });
-        accept(self.http.send(request)?, &Asked { verb: "watch", kind, namespace, name: None })
+        check_status(self.http.send(request)?, &RequestInfo { verb: "watch", kind, namespace, name: None })
     }
 
-    fn send(&self, request: &Request, asked: &Asked<'_>, left_out: &[&str]) -> Result<Value, Error> {
-        self.retry.run(&self.clock, || {
-            accept(self.http.send(request.clone())?, asked)?.json(&asked.label(), left_out)
+    fn send(
+        &self,
+        request: &Request,
+        info: &RequestInfo<'_>,
+        skipped_fields: &[&str],
+    ) -> Result<Value, Error> {
+        self.policy.retry(&self.clock, || {
+            check_status(self.http.send(request.clone())?, info)?.json(&info.label(), skipped_fields)
         })
     }
 }
@@ -287,26 +292,26 @@ fn collection_url(kind: Kind, namespace: &str, query: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dagster_ray_sdk::testing::{Act, ScriptedHttp, VirtualClock};
+    use dagster_ray_sdk::testing::{ScriptedHttp, ScriptedResponse, VirtualClock};
 
     use super::*;
 
-    fn failure(status: u16, reason: &str) -> Act {
+    fn failure(status: u16, reason: &str) -> ScriptedResponse {
         let body =
             json!({"kind": "Status", "status": "Failure", "reason": reason, "code": status, "message": "m"});
-        Act::answer(status, body.to_string())
+        ScriptedResponse::new(status, body.to_string())
     }
 
     #[test]
     fn create_returns_the_existing_object_when_the_response_is_lost() {
         let http = ScriptedHttp::new([
-            Act::Fault(Error::unavailable("reset", true)),
+            ScriptedResponse::Error(Error::unavailable("reset", true)),
             failure(409, "AlreadyExists"),
-            Act::answer(200, r#"{"metadata": {"name": "a", "uid": "1"}}"#),
+            ScriptedResponse::new(200, r#"{"metadata": {"name": "a", "uid": "1"}}"#),
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let document = json!({"metadata": {"name": "a"}});
-        let Created::There(found) = kubernetes.create(RAY_CLUSTER, "ray", &document).unwrap() else {
+        let CreateOutcome::Exists(found) = kubernetes.create(RAY_CLUSTER, "ray", &document).unwrap() else {
             panic!()
         };
         assert_eq!(object::uid(&found), "1");
@@ -319,12 +324,15 @@ mod tests {
     }
 
     #[test]
-    fn delete_sends_preconditions_and_distinguishes_changed_from_gone() {
+    fn delete_sends_preconditions_and_distinguishes_a_failed_precondition_from_a_missing_object() {
         let http = ScriptedHttp::new([failure(409, "Conflict"), failure(404, "NotFound")]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let precondition = Precondition { uid: Some("1".into()), resource_version: Some("7".into()) };
-        assert_eq!(kubernetes.delete(RAY_JOB, "ray", "a", &precondition).unwrap(), Deleted::Changed);
-        assert_eq!(kubernetes.delete(RAY_JOB, "ray", "a", &precondition).unwrap(), Deleted::Gone);
+        assert_eq!(
+            kubernetes.delete(RAY_JOB, "ray", "a", &precondition).unwrap(),
+            DeleteOutcome::PreconditionFailed
+        );
+        assert_eq!(kubernetes.delete(RAY_JOB, "ray", "a", &precondition).unwrap(), DeleteOutcome::NotFound);
         let body: Value = serde_json::from_slice(&http.requests()[0].body).unwrap();
         assert_eq!(body["preconditions"], json!({"uid": "1", "resourceVersion": "7"}));
     }
@@ -332,10 +340,10 @@ mod tests {
     #[test]
     fn requests_to_a_restarting_api_server_are_retried() {
         let http = ScriptedHttp::new([
-            Act::Fault(Error::unavailable("refused", false)),
+            ScriptedResponse::Error(Error::unavailable("refused", false)),
             failure(503, "ServiceUnavailable"),
             failure(429, "TooManyRequests"),
-            Act::answer(200, r#"{"items": []}"#),
+            ScriptedResponse::new(200, r#"{"items": []}"#),
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let which = Selection::Labels("a=b,c=d".to_owned());

@@ -14,19 +14,19 @@ use dagster_ray_sdk::{
 };
 use serde_json::Value;
 
-use super::{Kind, Kubernetes, Selection, answers, object};
+use super::{Kind, Kubernetes, Selection, object, responses};
 
 const FIRST_PAUSE_MS: u64 = 200;
-const LONGEST_PAUSE_MS: u64 = 5_000;
-const LONGEST_STREAM_S: u64 = 3_600;
+const MAX_PAUSE_MS: u64 = 5_000;
+const MAX_STREAM_S: u64 = 3_600;
 
 /// A change of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// The object exists, in this state.
-    Now(Value),
+    Updated(Value),
     /// The object does not exist, with its last state if known.
-    Gone(Option<Value>),
+    Deleted(Option<Value>),
 }
 
 struct Line {
@@ -66,7 +66,7 @@ pub struct Watch<'k, H, C> {
     waiting: VecDeque<Change>,
     pause_ms: u64,
     not_before_ms: u64,
-    trouble: Option<Error>,
+    last_error: Option<Error>,
 }
 
 impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
@@ -82,13 +82,13 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             waiting: VecDeque::new(),
             pause_ms: FIRST_PAUSE_MS,
             not_before_ms: 0,
-            trouble: None,
+            last_error: None,
         }
     }
 
     /// Returns the transient error that interrupts the watch, if any.
-    pub fn trouble(&self) -> Option<&Error> {
-        self.trouble.as_ref()
+    pub fn last_error(&self) -> Option<&Error> {
+        self.last_error.as_ref()
     }
 
     /// Returns the next change, or `None` after about `wait_ms`. The first changes are the listed objects.
@@ -112,7 +112,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
                 Ok(false) => return Ok(None),
                 Err(error) if error.is_transient() => {
                     self.stream = None;
-                    self.trouble = Some(error);
+                    self.last_error = Some(error);
                     self.back_off();
                 }
                 Err(error) => return Err(error),
@@ -127,11 +127,11 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             return Ok(true);
         };
         let Some(stream) = &mut self.stream else {
-            let seconds = (last_for_ms / 1_000 + 5).min(LONGEST_STREAM_S);
+            let seconds = (last_for_ms / 1_000 + 5).min(MAX_STREAM_S);
             match self.kubernetes.stream(self.kind, &self.namespace, &self.which, &from, seconds) {
                 Ok(response) => {
                     self.stream = Some(Stream { body: response.body, unread: Vec::new() });
-                    self.trouble = None;
+                    self.last_error = None;
                 }
                 Err(Error::Backend(api)) if api.status == 410 => self.resource_version = None,
                 Err(error) => return Err(error),
@@ -146,7 +146,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
                 Ok(true)
             }
             Poll::Line(line) => {
-                self.take(line)?;
+                self.handle(line)?;
                 Ok(true)
             }
         }
@@ -156,20 +156,20 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
         let mut listed = self.kubernetes.list(self.kind, &self.namespace, &self.which, &[])?;
         self.resource_version = Some(object::resource_version(&listed).to_owned());
         self.stream = None;
-        self.trouble = None;
+        self.last_error = None;
         let items = match listed.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => items,
             _ => Vec::new(),
         };
         // Tells the caller that the one watched object does not exist.
         if items.is_empty() && matches!(self.which, Selection::Name(_)) {
-            self.waiting.push_back(Change::Gone(None));
+            self.waiting.push_back(Change::Deleted(None));
         }
-        self.waiting.extend(items.into_iter().map(Change::Now));
+        self.waiting.extend(items.into_iter().map(Change::Updated));
         Ok(())
     }
 
-    fn take(&mut self, line: Line) -> Result<(), Error> {
+    fn handle(&mut self, line: Line) -> Result<(), Error> {
         if line.kind == "ERROR" {
             let code =
                 line.object.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
@@ -179,9 +179,13 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
                 self.resource_version = None;
                 return Ok(());
             }
-            let asked =
-                answers::Asked { verb: "watch", kind: self.kind, namespace: &self.namespace, name: None };
-            return Err(answers::failure(code.unwrap_or(500), None, &json::text(&line.object), &asked));
+            let info = responses::RequestInfo {
+                verb: "watch",
+                kind: self.kind,
+                namespace: &self.namespace,
+                name: None,
+            };
+            return Err(responses::failure(code.unwrap_or(500), None, &json::text(&line.object), &info));
         }
         self.pause_ms = FIRST_PAUSE_MS;
         let seen = object::resource_version(&line.object);
@@ -189,18 +193,18 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             self.resource_version = Some(seen.to_owned());
         }
         match line.kind.as_str() {
-            "ADDED" | "MODIFIED" => self.waiting.push_back(Change::Now(line.object)),
-            "DELETED" => self.waiting.push_back(Change::Gone(Some(line.object))),
+            "ADDED" | "MODIFIED" => self.waiting.push_back(Change::Updated(line.object)),
+            "DELETED" => self.waiting.push_back(Change::Deleted(Some(line.object))),
             // BOOKMARK only advances the resource version. Unknown types are ignored.
             _ => {}
         }
         Ok(())
     }
 
-    /// Delays the next request, twice as long each time, up to [`LONGEST_PAUSE_MS`].
+    /// Delays the next request, twice as long each time, up to [`MAX_PAUSE_MS`].
     fn back_off(&mut self) {
         self.not_before_ms = self.kubernetes.clock().now_ms().saturating_add(self.pause_ms);
-        self.pause_ms = (self.pause_ms * 2).min(LONGEST_PAUSE_MS);
+        self.pause_ms = (self.pause_ms * 2).min(MAX_PAUSE_MS);
     }
 }
 
@@ -218,7 +222,7 @@ impl Stream {
                     Error::unavailable(format!("the API server sent a watch event that {problem}"), false)
                 });
             }
-            if !self.body.ready_within(wait_ms) {
+            if !self.body.wait_readable(wait_ms) {
                 return Ok(Poll::Pending);
             }
             let mut piece = [0; PIECE];
@@ -232,20 +236,23 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use dagster_ray_sdk::testing::{Act, ScriptedHttp, VirtualClock};
+    use dagster_ray_sdk::testing::{ScriptedHttp, ScriptedResponse, VirtualClock};
 
     use super::{super::RAY_CLUSTER, *};
 
-    fn chunks(lines: &[&str]) -> Act {
-        Act::Answer { status: 200, chunks: lines.iter().map(|line| line.as_bytes().to_vec()).collect() }
+    fn chunks(lines: &[&str]) -> ScriptedResponse {
+        ScriptedResponse::Complete {
+            status: 200,
+            chunks: lines.iter().map(|line| line.as_bytes().to_vec()).collect(),
+        }
     }
 
     #[test]
     fn a_watch_resumes_after_a_broken_stream_and_lists_again_after_410() {
         let http = ScriptedHttp::new([
-            Act::answer(200, r#"{"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "a"}}]}"#),
+            ScriptedResponse::new(200, r#"{"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "a"}}]}"#),
             // A line in two chunks, a bookmark, and a broken connection.
-            Act::Break {
+            ScriptedResponse::Broken {
                 status: 200,
                 chunks: vec![
                     br#"{"type":"MODIFIED","object":{"metadata":{"name":"a","#.to_vec(),
@@ -254,7 +261,7 @@ mod tests {
                 error: Error::unavailable("reset", false),
             },
             chunks(&["{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\"}}\n"]),
-            Act::answer(200, r#"{"metadata": {"resourceVersion": "20"}, "items": []}"#),
+            ScriptedResponse::new(200, r#"{"metadata": {"resourceVersion": "20"}, "items": []}"#),
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let mut watch = Watch::new(&kubernetes, RAY_CLUSTER, "ray", Selection::Name("a".to_owned()));
@@ -264,7 +271,7 @@ mod tests {
         }
         assert!(matches!(
             (&seen[0], &seen[1], &seen[2]),
-            (Change::Now(_), Change::Now(_), Change::Gone(None))
+            (Change::Updated(_), Change::Updated(_), Change::Deleted(None))
         ));
         let urls: Vec<String> = http.requests().into_iter().map(|request| request.url).collect();
         assert!(urls[1].contains("watch=1&allowWatchBookmarks=true&resourceVersion=5&timeoutSeconds=65"));
@@ -276,13 +283,13 @@ mod tests {
     #[test]
     fn a_forbidden_request_ends_the_watch() {
         let http = ScriptedHttp::new([
-            Act::answer(200, r#"{"metadata": {"resourceVersion": "5"}, "items": []}"#),
-            Act::answer(403, r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"no"}"#),
+            ScriptedResponse::new(200, r#"{"metadata": {"resourceVersion": "5"}, "items": []}"#),
+            ScriptedResponse::new(403, r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"no"}"#),
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let mut watch = Watch::new(&kubernetes, RAY_CLUSTER, "ray", Selection::Name("a".to_owned()));
-        assert_eq!(watch.next(1_000, 60_000).unwrap(), Some(Change::Gone(None)));
+        assert_eq!(watch.next(1_000, 60_000).unwrap(), Some(Change::Deleted(None)));
         let refused = watch.next(1_000, 60_000).unwrap_err();
-        assert!(refused.text().contains("verbs: [\"watch\"]"));
+        assert!(refused.message().contains("verbs: [\"watch\"]"));
     }
 }

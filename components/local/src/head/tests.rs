@@ -5,7 +5,7 @@ use dagster_ray_sdk::{
     bindings::processes::Outcome,
     http::Request,
     retry::Policy,
-    testing::{Act, ScriptedHttp, VirtualClock},
+    testing::{ScriptedHttp, ScriptedResponse, VirtualClock},
 };
 
 use super::*;
@@ -27,7 +27,7 @@ impl Programs for Machine {
         if self.conflict { Err(Error::Conflict("head".to_owned())) } else { Ok(PID) }
     }
 
-    fn look(&self, _name: &str) -> State {
+    fn state(&self, _name: &str) -> State {
         match self.ends_with {
             Some(output) => State::Ended(Outcome { exit_code: Some(1), output: output.to_owned() }),
             None => State::Running(PID),
@@ -40,22 +40,28 @@ impl Programs for Machine {
     }
 }
 
-fn version(pid: u32) -> Act {
+fn version(pid: u32) -> ScriptedResponse {
     let session = format!("session_2026-01-01_00-00-00_000001_{pid}");
-    Act::answer(200, format!(r#"{{"version": "4", "ray_version": "2.60.0", "session_name": "{session}"}}"#))
+    ScriptedResponse::new(
+        200,
+        format!(r#"{{"version": "4", "ray_version": "2.60.0", "session_name": "{session}"}}"#),
+    )
 }
 
 /// Connection refused, for `count` requests.
-fn refused(count: usize) -> impl Iterator<Item = Act> {
-    std::iter::repeat_n(Act::Fault(Error::unavailable("connection refused", false)), count)
+fn refused(count: usize) -> impl Iterator<Item = ScriptedResponse> {
+    std::iter::repeat_n(ScriptedResponse::Error(Error::unavailable("connection refused", false)), count)
 }
 
-fn ensure_with(acts: impl IntoIterator<Item = Act>, machine: &Machine) -> Result<(), Error> {
-    let mut acts: Vec<Act> = acts.into_iter().collect();
-    acts.reverse();
-    let acts = RefCell::new(acts);
-    let http = ScriptedHttp::deciding(move |_: &Request| {
-        let next = acts.borrow_mut().pop();
+fn ensure_with(
+    responses: impl IntoIterator<Item = ScriptedResponse>,
+    machine: &Machine,
+) -> Result<(), Error> {
+    let mut responses: Vec<ScriptedResponse> = responses.into_iter().collect();
+    responses.reverse();
+    let responses = RefCell::new(responses);
+    let http = ScriptedHttp::with_rule(move |_: &Request| {
+        let next = responses.borrow_mut().pop();
         next.or_else(|| refused(1).next())
     });
     let ray = JobsClient::new("http://127.0.0.1:8265", http, VirtualClock::default())
@@ -66,9 +72,9 @@ fn ensure_with(acts: impl IntoIterator<Item = Act>, machine: &Machine) -> Result
 
 #[test]
 fn a_running_head_is_used_even_if_it_requires_a_token() {
-    for act in [version(1), Act::answer(401, "Unauthorized")] {
+    for response in [version(1), ScriptedResponse::new(401, "Unauthorized")] {
         let machine = Machine::default();
-        ensure_with([act], &machine).expect("a head");
+        ensure_with([response], &machine).expect("a head");
         assert!(machine.started.borrow().is_empty());
     }
 }
@@ -76,7 +82,7 @@ fn a_running_head_is_used_even_if_it_requires_a_token() {
 #[test]
 fn another_service_on_the_port_is_an_invalid_config_error() {
     let machine = Machine::default();
-    let outcome = ensure_with([Act::answer(404, "nginx")], &machine);
+    let outcome = ensure_with([ScriptedResponse::new(404, "nginx")], &machine);
     assert!(matches!(outcome, Err(Error::InvalidConfig(_))), "{outcome:?}");
     assert!(machine.started.borrow().is_empty());
 }

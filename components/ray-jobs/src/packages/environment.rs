@@ -7,13 +7,13 @@ use dagster_ray_sdk::{
     json::{self, Map, Value},
 };
 
-use super::{Packages, Source, hash, ignore::Patterns, tree::Tree, zipped};
+use super::{Packages, Source, hash, ignore::Patterns, tree::Tree, zip_archive};
 
 /// Writes a package while it is uploaded.
 pub type Writer<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Error> + 'a;
 
 /// The package store of a Ray cluster.
-pub trait Store {
+pub trait PackageStore {
     /// Returns whether the store has a package of this name.
     fn exists(&self, name: &str) -> Result<bool, Error>;
 
@@ -51,7 +51,7 @@ pub fn prepare(
     mut env: Value,
     packages: &impl Packages,
     rules: &PackageRules,
-    store: &impl Store,
+    store: &impl PackageStore,
 ) -> Result<Value, Error> {
     let Some(fields) = env.as_object_mut() else {
         return if env.is_null() {
@@ -126,7 +126,7 @@ struct Upload<'a, P, S> {
     store: &'a S,
 }
 
-impl<P: Packages, S: Store> Upload<'_, P, S> {
+impl<P: Packages, S: PackageStore> Upload<'_, P, S> {
     fn working_dir(&self, path: &str, excludes: &[String]) -> Result<String, Error> {
         const FIELD: &str = "runtime_env.working_dir";
         let source = self.open(path, FIELD)?;
@@ -210,15 +210,15 @@ impl<P: Packages, S: Store> Upload<'_, P, S> {
         package: &str,
         parent: Option<&str>,
     ) -> Result<String, Error> {
-        let size = zipped::size(tree, parent);
-        self.put(path, field, package, size, &mut |writer| zipped::write(source, tree, parent, writer))
+        let size = zip_archive::size(tree, parent);
+        self.put(path, field, package, size, &mut |writer| zip_archive::write(source, tree, parent, writer))
     }
 
     fn file(&self, source: &dyn Source, path: &str, field: &str, package: &str) -> Result<String, Error> {
         let name = source.name();
         let size = source.files()?.iter().map(|file| file.size).sum();
         self.put(path, field, package, size, &mut |writer| {
-            hash::each_piece(source, &name, &mut |piece| zipped::send(writer, piece))
+            hash::each_piece(source, &name, &mut |piece| zip_archive::send(writer, piece))
         })
     }
 

@@ -3,7 +3,7 @@
 use dagster_ray_sdk::Error;
 use sha1::{Digest, Sha1};
 
-use super::{Source, tree::Tree, zipped::Checksum};
+use super::{Source, tree::Tree, zip_archive::Checksum};
 
 /// The number of bytes of a file that are read at once.
 const PIECE: u32 = 1024 * 1024;

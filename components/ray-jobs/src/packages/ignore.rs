@@ -33,7 +33,7 @@ enum Part {
 
 #[derive(Clone, Debug)]
 struct Pattern {
-    leaves_out: bool,
+    excludes: bool,
     parts: Vec<Part>,
 }
 
@@ -49,13 +49,13 @@ impl Patterns {
 
     /// Returns whether a path is excluded. It is relative to the directory of the patterns, which itself
     /// is `.`.
-    pub(super) fn leave_out(&self, path: &str) -> bool {
+    pub(super) fn excludes(&self, path: &str) -> bool {
         let path: Vec<char> = path.chars().collect();
         self.0
             .iter()
             .rev()
             .find(|pattern| matches(&pattern.parts, &path))
-            .is_some_and(|pattern| pattern.leaves_out)
+            .is_some_and(|pattern| pattern.excludes)
     }
 }
 
@@ -64,7 +64,7 @@ fn parse(line: &str) -> Option<Pattern> {
     if line.is_empty() || line == "/" || line.starts_with('#') {
         return None;
     }
-    let (leaves_out, line) = match line.strip_prefix('!') {
+    let (excludes, line) = match line.strip_prefix('!') {
         Some(rest) => (false, rest),
         None => (true, line),
     };
@@ -110,12 +110,12 @@ fn parse(line: &str) -> Option<Pattern> {
             parts.push(Part::Name);
         } else {
             glob(name, &mut parts);
-            if index == last && leaves_out {
+            if index == last && excludes {
                 parts.push(Part::OrBelow);
             }
         }
     }
-    Some(Pattern { leaves_out, parts })
+    Some(Pattern { excludes, parts })
 }
 
 fn glob(name: &str, parts: &mut Vec<Part>) {
@@ -232,7 +232,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_patterns_and_paths_do_not_panic(pattern in "[a*?!\\[\\]/\\\\.\\-]{0,12}", path in "[a/.\\]b]{1,12}") {
-            Patterns::new([pattern.as_str()]).leave_out(&path);
+            Patterns::new([pattern.as_str()]).excludes(&path);
         }
     }
 
@@ -287,7 +287,7 @@ mod tests {
             let before = if pattern.starts_with('!') { "*" } else { "zzz" };
             let patterns = Patterns::new([before, pattern]);
             let got: String =
-                paths.iter().map(|path| if patterns.leave_out(path) { '1' } else { '0' }).collect();
+                paths.iter().map(|path| if patterns.excludes(path) { '1' } else { '0' }).collect();
             assert_eq!(got, expected, "{pattern} over {paths:?}");
         }
     }

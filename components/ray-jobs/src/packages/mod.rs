@@ -9,9 +9,9 @@ mod hash;
 mod ignore;
 mod source;
 mod tree;
-mod zipped;
+mod zip_archive;
 
-pub use environment::{PackageRules, Store, Writer, prepare};
+pub use environment::{PackageRules, PackageStore, Writer, prepare};
 pub use source::{File, HostPackages, Packages, Source};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 use dagster_ray_sdk::Error;
 use serde_json::json;
 
-use super::{File, PackageRules, Packages, Source, Store, Writer, prepare};
+use super::{File, PackageRules, PackageStore, Packages, Source, Writer, prepare};
 
 #[derive(Clone)]
 struct Memory {
@@ -57,7 +57,7 @@ impl Packages for Disk {
 #[derive(Default)]
 struct MemoryStore(RefCell<BTreeMap<String, Vec<u8>>>);
 
-impl Store for MemoryStore {
+impl PackageStore for MemoryStore {
     fn exists(&self, name: &str) -> Result<bool, Error> {
         Ok(self.0.borrow().contains_key(name))
     }
@@ -164,7 +164,7 @@ fn errors_name_the_field_and_the_fix() {
     ] {
         let error = prepare(env, &disk(), &small, &store).unwrap_err();
         assert!(matches!(error, Error::InvalidConfig(_)));
-        let text = error.text();
+        let text = error.message();
         assert!(text.contains(field) && text.contains(part), "{text}");
     }
 }

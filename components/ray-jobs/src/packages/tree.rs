@@ -74,7 +74,7 @@ impl Walk<'_> {
                 self.patterns.push((base.to_owned(), Patterns::new(text.lines())));
             }
         }
-        if !self.left_out(base.trim_end_matches('/')) {
+        if !self.is_excluded(base.trim_end_matches('/')) {
             self.tree.directories.push(if base.is_empty() {
                 ".".to_owned()
             } else {
@@ -98,7 +98,7 @@ impl Walk<'_> {
                     at += count;
                 }
                 None => {
-                    if !self.left_out(&file.path) {
+                    if !self.is_excluded(&file.path) {
                         self.tree.entries.push(Entry { file: file.clone(), crc: 0 });
                     }
                     at += 1;
@@ -108,10 +108,10 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn left_out(&self, path: &str) -> bool {
+    fn is_excluded(&self, path: &str) -> bool {
         self.patterns.iter().any(|(base, patterns)| {
             let relative = path.strip_prefix(base.as_str()).unwrap_or("");
-            patterns.leave_out(if relative.is_empty() { "." } else { relative })
+            patterns.excludes(if relative.is_empty() { "." } else { relative })
         })
     }
 

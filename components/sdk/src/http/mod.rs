@@ -3,14 +3,14 @@
 //! Every response is a [`Response`], whatever its status. An [`Error`] means that there is no response:
 //! the host denied the request, or the connection failed.
 
-mod answer;
 mod failure;
 mod request;
+mod response;
 pub mod url;
 mod wasi;
 
-pub use answer::{Body, Response, Source};
 pub use request::{Method, Request, Timeouts};
+pub use response::{Body, BodySource, Response};
 pub use wasi::WasiHttp;
 
 use std::io::Write;
@@ -18,7 +18,7 @@ use std::io::Write;
 use crate::Error;
 
 /// The number of requests that [`Http::send_all`] sends concurrently.
-pub const AT_ONCE: usize = 16;
+pub const MAX_CONCURRENT: usize = 16;
 
 /// Writes a request's body while it is sent, so that it need not fit into memory.
 pub type BodyWriter<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Error> + 'a;
@@ -34,7 +34,8 @@ pub trait Http {
     /// body is sent chunked.
     fn upload(&self, request: Request, write: &mut BodyWriter<'_>) -> Result<Response, Error>;
 
-    /// Sends many requests, [`AT_ONCE`] at a time, and returns the responses in the order of the requests.
+    /// Sends many requests, [`MAX_CONCURRENT`] at a time, and returns the responses in the order of the
+    /// requests.
     ///
     /// Each response body is read completely, so that it does not occupy a connection that another
     /// request needs.

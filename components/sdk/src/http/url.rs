@@ -72,7 +72,7 @@ mod tests {
             ("http://user:secret@head:8265", "user name"),
             ("http://head :8265", "white space"),
         ] {
-            let error = split(url, "address").unwrap_err().text();
+            let error = split(url, "address").unwrap_err().message();
             assert!(error.contains(part) && error.contains("address"), "{url}: {error}");
         }
         let parts = split("https://head:8265/prefix/a?b=c", "address").unwrap();

@@ -14,7 +14,9 @@ use wasip2::{
     },
 };
 
-use super::{AT_ONCE, Body, BodyWriter, Http, Method, Request, Response, Source, failure::classify, url};
+use super::{
+    Body, BodySource, BodyWriter, Http, MAX_CONCURRENT, Method, Request, Response, failure::classify, url,
+};
 use crate::{Error, error};
 
 /// The HTTP client that the host provides.
@@ -38,17 +40,17 @@ impl Http for WasiHttp {
     }
 
     fn send_all(&self, requests: Vec<Request>) -> Vec<Result<Response, Error>> {
-        let mut answers: Vec<Option<Result<Response, Error>>> = Vec::new();
-        answers.resize_with(requests.len(), || None);
+        let mut responses: Vec<Option<Result<Response, Error>>> = Vec::new();
+        responses.resize_with(requests.len(), || None);
         let mut waiting = requests.into_iter().enumerate();
         let mut under_way: Vec<(usize, Pending)> = Vec::new();
         loop {
-            while under_way.len() < AT_ONCE
+            while under_way.len() < MAX_CONCURRENT
                 && let Some((index, request)) = waiting.next()
             {
                 match start_buffered(request) {
                     Ok(pending) => under_way.push((index, pending)),
-                    Err(failed) => answers[index] = Some(Err(failed)),
+                    Err(failed) => responses[index] = Some(Err(failed)),
                 }
             }
             if under_way.is_empty() {
@@ -60,12 +62,12 @@ impl Http for WasiHttp {
             for position in (0..under_way.len()).rev() {
                 if ready.iter().any(|&one| one as usize == position) {
                     let (index, pending) = under_way.swap_remove(position);
-                    answers[index] = Some(pending.wait().and_then(buffered));
+                    responses[index] = Some(pending.wait().and_then(buffered));
                 }
             }
         }
         // Every index has a result: its start failed, or its response was awaited.
-        answers.into_iter().flatten().collect()
+        responses.into_iter().flatten().collect()
     }
 }
 
@@ -91,7 +93,7 @@ fn buffered(mut response: Response) -> Result<Response, Error> {
 /// A request that was sent. The pollable is a child of the future response and must be dropped first.
 struct Pending {
     signal: Pollable,
-    answer: wasi::FutureIncomingResponse,
+    response: wasi::FutureIncomingResponse,
     method: Method,
     url: String,
 }
@@ -115,19 +117,19 @@ impl Pending {
             ),
             None => None,
         };
-        let answer = outgoing_handler::handle(outgoing, Some(options))
+        let response = outgoing_handler::handle(outgoing, Some(options))
             .map_err(|code| classify(&code, method, &url))?;
         if let (Some(body), Some(write)) = (body, write) {
             send_body(body, write)?;
         }
-        Ok(Self { signal: answer.subscribe(), answer, method, url })
+        Ok(Self { signal: response.subscribe(), response, method, url })
     }
 
     fn wait(self) -> Result<Response, Error> {
-        let Self { signal, answer, method, url } = self;
+        let Self { signal, response, method, url } = self;
         signal.block();
         drop(signal);
-        let response = match answer.get() {
+        let response = match response.get() {
             Some(Ok(Ok(response))) => response,
             Some(Ok(Err(code))) => return Err(classify(&code, method, &url)),
             Some(Err(())) | None => {
@@ -282,8 +284,8 @@ impl Read for Incoming {
     }
 }
 
-impl Source for Incoming {
-    fn ready_within(&mut self, ms: u64) -> bool {
+impl BodySource for Incoming {
+    fn wait_readable(&mut self, ms: u64) -> bool {
         let readable = self.stream.subscribe();
         let late = subscribe_duration(ms.saturating_mul(1_000_000));
         poll(&[&readable, &late]).contains(&0)

@@ -13,8 +13,8 @@ impl<'v> Fields<'v> {
     ///
     /// # Errors
     /// A message if the value is not an object.
-    pub fn of(value: &'v Value) -> Result<Self, String> {
-        value.as_object().map(Self).ok_or_else(|| format!("it is {}, not an object", kind(value)))
+    pub fn from_value(value: &'v Value) -> Result<Self, String> {
+        value.as_object().map(Self).ok_or_else(|| format!("it is {}, not an object", type_name(value)))
     }
 
     /// Returns a field of any type.
@@ -27,7 +27,7 @@ impl<'v> Fields<'v> {
     ///
     /// # Errors
     /// A message if the field has another type.
-    pub fn text(self, name: &str) -> Result<Option<String>, String> {
+    pub fn string(self, name: &str) -> Result<Option<String>, String> {
         self.read(name, "a string", Value::as_str).map(|text| text.map(str::to_owned))
     }
 
@@ -35,7 +35,7 @@ impl<'v> Fields<'v> {
     ///
     /// # Errors
     /// A message if the field has another type or does not fit into `T`.
-    pub fn number<T: TryFrom<i64>>(self, name: &str) -> Result<Option<T>, String> {
+    pub fn integer<T: TryFrom<i64>>(self, name: &str) -> Result<Option<T>, String> {
         self.read(name, "a whole number", |value| T::try_from(value.as_i64()?).ok())
     }
 
@@ -43,7 +43,7 @@ impl<'v> Fields<'v> {
     ///
     /// # Errors
     /// A message if the field has another type.
-    pub fn flag(self, name: &str) -> Result<Option<bool>, String> {
+    pub fn bool(self, name: &str) -> Result<Option<bool>, String> {
         self.read(name, "a boolean", Value::as_bool)
     }
 
@@ -51,15 +51,15 @@ impl<'v> Fields<'v> {
     ///
     /// # Errors
     /// A message if the field or one of its values has another type.
-    pub fn texts(self, name: &str) -> Result<BTreeMap<String, String>, String> {
-        let mut texts = BTreeMap::new();
+    pub fn string_map(self, name: &str) -> Result<BTreeMap<String, String>, String> {
+        let mut map = BTreeMap::new();
         for (key, value) in self.read(name, "an object", Value::as_object)?.into_iter().flatten() {
             let Some(text) = value.as_str() else {
-                return Err(format!("`{name}.{key}` is {}, not a string", kind(value)));
+                return Err(format!("`{name}.{key}` is {}, not a string", type_name(value)));
             };
-            texts.insert(key.clone(), text.to_owned());
+            map.insert(key.clone(), text.to_owned());
         }
-        Ok(texts)
+        Ok(map)
     }
 
     /// Unwraps a required field.
@@ -77,13 +77,13 @@ impl<'v> Fields<'v> {
         read: impl FnOnce(&'v Value) -> Option<T>,
     ) -> Result<Option<T>, String> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| format!("`{name}` is {}, not {expected}", kind(value)))
+        read(value).map(Some).ok_or_else(|| format!("`{name}` is {}, not {expected}", type_name(value)))
     }
 }
 
 /// Returns the type of a value as words for an error message, such as `a list`.
 #[must_use]
-pub fn kind(value: &Value) -> &'static str {
+pub fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

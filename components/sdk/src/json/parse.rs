@@ -50,17 +50,17 @@ pub fn parse(text: &[u8]) -> Result<Value, Malformed> {
     })
 }
 
-/// Parses one value while its bytes arrive. Fields named in `left_out` are dropped at every depth.
+/// Parses one value while its bytes arrive. Fields named in `skipped_fields` are dropped at every depth.
 ///
 /// # Errors
 /// The source fails, or its bytes are not JSON.
-pub fn read(source: &mut dyn Read, left_out: &[&str]) -> Result<Value, Failure> {
-    Parser::new(source, left_out).document()
+pub fn read(source: &mut dyn Read, skipped_fields: &[&str]) -> Result<Value, Failure> {
+    Parser::new(source, skipped_fields).document()
 }
 
 struct Parser<'a> {
     source: &'a mut dyn Read,
-    left_out: &'a [&'a str],
+    skipped_fields: &'a [&'a str],
     /// Buffered bytes of the source; those from `taken` to `end` are unread.
     piece: Vec<u8>,
     taken: usize,
@@ -70,8 +70,8 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(source: &'a mut dyn Read, left_out: &'a [&'a str]) -> Self {
-        Self { source, left_out, piece: Vec::new(), taken: 0, end: 0, line: 1, column: 0 }
+    fn new(source: &'a mut dyn Read, skipped_fields: &'a [&'a str]) -> Self {
+        Self { source, skipped_fields, piece: Vec::new(), taken: 0, end: 0, line: 1, column: 0 }
     }
 
     fn wrong<T>(&self, what: &'static str) -> Result<T, Failure> {
@@ -190,7 +190,7 @@ impl<'a> Parser<'a> {
                 return self.wrong("expected :");
             }
             let value = self.value(depth)?;
-            if !self.left_out.contains(&name.as_str()) {
+            if !self.skipped_fields.contains(&name.as_str()) {
                 fields.insert(name, value);
             }
             self.after_space()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dagster_ray_sdk::{
     Error,
-    json::{self, Map, Value, kind},
+    json::{self, Map, Value, type_name},
     model::FieldError,
 };
 
@@ -18,14 +18,14 @@ pub struct Reader {
 ///
 /// # Errors
 /// A predicate such as "is a list, not an object", to append to the document's name in a message.
-pub(crate) fn object(text: &str) -> Result<Map<String, Value>, String> {
+pub(crate) fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
     if text.trim().is_empty() {
         return Ok(Map::new());
     }
     match json::parse(text.as_bytes()) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(Value::Null) => Ok(Map::new()),
-        Ok(other) => Err(format!("is {}, not an object", kind(&other))),
+        Ok(other) => Err(format!("is {}, not an object", type_name(&other))),
         Err(error) => Err(format!("is not JSON: {error}")),
     }
 }
@@ -34,21 +34,21 @@ pub(crate) fn object(text: &str) -> Result<Map<String, Value>, String> {
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] if it is not an object, or with every mistake in it.
-pub fn document<T>(
+pub fn read_document<T>(
     configuration: &str,
     read: impl FnOnce(&Map<String, Value>, &str, &mut Reader) -> T,
 ) -> Result<T, Error> {
-    let fields = object(configuration).map_err(|problem| {
+    let fields = parse_object(configuration).map_err(|problem| {
         Error::invalid("options", &problem, Some("write a JSON object, {} for no options"))
     })?;
-    all(&fields, read)
+    read_fields(&fields, read)
 }
 
 /// Reads the fields of a document of options.
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] with every mistake.
-pub fn all<T>(
+pub fn read_fields<T>(
     fields: &Map<String, Value>,
     read: impl FnOnce(&Map<String, Value>, &str, &mut Reader) -> T,
 ) -> Result<T, Error> {
@@ -67,93 +67,95 @@ impl Reader {
     }
 
     /// Adds a mistake.
-    pub fn wrong(&mut self, path: &str, problem: String, hint: &str) {
+    pub fn add_mistake(&mut self, path: &str, problem: String, hint: &str) {
         self.mistakes.push(FieldError { path: path.to_owned(), problem, hint: Some(hint.to_owned()) });
     }
 
     /// Adds a mistake for an unknown key.
-    pub fn unknown(&mut self, path: &str, known: &[&str]) {
+    pub fn unknown_key(&mut self, path: &str, known: &[&str]) {
         let hint = format!("the known keys are {}", known.join(", "));
-        self.wrong(path, "is not a known key".to_owned(), &hint);
+        self.add_mistake(path, "is not a known key".to_owned(), &hint);
     }
 
     /// Reads a boolean.
-    pub fn flag(&mut self, path: &str, value: &Value) -> Option<bool> {
+    pub fn boolean(&mut self, path: &str, value: &Value) -> Option<bool> {
         if value.as_bool().is_none() {
-            self.wrong(path, format!("is {}, not a boolean", kind(value)), "write true or false");
+            self.add_mistake(path, format!("is {}, not a boolean", type_name(value)), "write true or false");
         }
         value.as_bool()
     }
 
     /// Reads a string.
-    pub fn text(&mut self, path: &str, value: &Value) -> Option<String> {
+    pub fn string(&mut self, path: &str, value: &Value) -> Option<String> {
         if value.as_str().is_none() {
             let hint = format!("put it in quotes: \"{}\"", json::text(value).replace('"', "'"));
-            self.wrong(path, format!("is {}, not a string", kind(value)), &hint);
+            self.add_mistake(path, format!("is {}, not a string", type_name(value)), &hint);
         }
         value.as_str().map(str::to_owned)
     }
 
     /// Reads a number that is not negative.
-    pub fn quantity(&mut self, path: &str, value: &Value) -> Option<f64> {
+    pub fn number(&mut self, path: &str, value: &Value) -> Option<f64> {
         match value.as_f64() {
             Some(number) if number >= 0.0 => return Some(number),
-            Some(_) => self.negative(path, value, "write 0 or more"),
-            None => {
-                self.wrong(path, format!("is {}, not a number", kind(value)), "write a number such as 0.5")
-            }
+            Some(_) => self.add_negative(path, value, "write 0 or more"),
+            None => self.add_mistake(
+                path,
+                format!("is {}, not a number", type_name(value)),
+                "write a number such as 0.5",
+            ),
         }
         None
     }
 
     /// Reads an integer that is not negative. `hint` says what it counts.
-    pub fn whole(&mut self, path: &str, value: &Value, hint: &str) -> Option<u64> {
+    pub fn integer(&mut self, path: &str, value: &Value, hint: &str) -> Option<u64> {
         match value.as_f64() {
             _ if value.is_u64() => return value.as_u64(),
-            Some(number) if number < 0.0 => self.negative(path, value, hint),
-            _ => self.wrong(path, format!("is {}, not a whole number", json::text(value)), hint),
+            Some(number) if number < 0.0 => self.add_negative(path, value, hint),
+            _ => self.add_mistake(path, format!("is {}, not a whole number", json::text(value)), hint),
         }
         None
     }
 
-    fn negative(&mut self, path: &str, value: &Value, hint: &str) {
-        self.wrong(path, format!("is {}, which is negative", json::text(value)), hint);
+    fn add_negative(&mut self, path: &str, value: &Value, hint: &str) {
+        self.add_mistake(path, format!("is {}, which is negative", json::text(value)), hint);
     }
 
     /// Reads a number of bytes.
     pub fn bytes(&mut self, path: &str, value: &Value) -> Option<u64> {
-        self.whole(path, value, "write the number of bytes, such as 1073741824 for 1 GiB")
+        self.integer(path, value, "write the number of bytes, such as 1073741824 for 1 GiB")
     }
 
     /// Reads an object.
     pub fn object<'v>(&mut self, path: &str, value: &'v Value, hint: &str) -> Option<&'v Map<String, Value>> {
         let object = value.as_object();
         if object.is_none() {
-            self.wrong(path, format!("is {}, not an object", kind(value)), hint);
+            self.add_mistake(path, format!("is {}, not an object", type_name(value)), hint);
         }
         object
     }
 
     /// Reads an object of amounts by name.
-    pub fn amounts(&mut self, path: &str, value: &Value) -> Map<String, Value> {
-        let mut amounts = Map::new();
+    pub fn numbers(&mut self, path: &str, value: &Value) -> Map<String, Value> {
+        let mut numbers = Map::new();
         let hint = "write an object of amounts by name, such as {\"tpu\": 1}";
         for (name, amount) in self.object(path, value, hint).into_iter().flatten() {
-            if let Some(amount) = self.quantity(&format!("{path}.{name}"), amount) {
-                amounts.insert(name.clone(), amount.into());
+            if let Some(amount) = self.number(&format!("{path}.{name}"), amount) {
+                numbers.insert(name.clone(), amount.into());
             }
         }
-        amounts
+        numbers
     }
 
     /// Reads an object of strings by name.
-    pub fn texts(&mut self, path: &str, value: &Value) -> BTreeMap<String, String> {
-        let mut texts = BTreeMap::new();
+    pub fn strings(&mut self, path: &str, value: &Value) -> BTreeMap<String, String> {
+        let mut strings = BTreeMap::new();
         for (name, value) in self.object(path, value, "write an object of strings").into_iter().flatten() {
-            if let Some(text) = self.text(&format!("{path}.{name}"), value) {
-                texts.insert(name.clone(), text);
+            if let Some(text) = self.string(&format!("{path}.{name}"), value) {
+                strings.insert(name.clone(), text);
             }
         }
-        texts
+        strings
     }
 }

@@ -90,10 +90,11 @@ fn the_schema_is_up_to_date() {
 fn the_backends_own_keys_are_returned_unread_and_overridden_by_the_tag() {
     let tags = vec![(TAG.to_owned(), r#"{"image": "b"}"#.to_owned())];
     let (options, own) =
-        Options::merged_beside(r#"{"num_cpus": 1, "image": "a"}"#, &tags, &["image"]).expect("both");
+        Options::merged_with_extra_keys(r#"{"num_cpus": 1, "image": "a"}"#, &tags, &["image"]).expect("both");
     assert_eq!(options.num_cpus, Some(1.0));
     assert_eq!(Value::from(own), serde_json::json!({"image": "b"}));
-    let Err(Error::InvalidConfig(found)) = Options::merged_beside(r#"{"imag": "a"}"#, &tags, &["image"])
+    let Err(Error::InvalidConfig(found)) =
+        Options::merged_with_extra_keys(r#"{"imag": "a"}"#, &tags, &["image"])
     else {
         panic!();
     };

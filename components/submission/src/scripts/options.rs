@@ -59,23 +59,23 @@ impl ScriptOptions {
             let path = format!("{prefix}{key}");
             match key.as_str() {
                 _ if value.is_null() && Self::KEYS.contains(&key.as_str()) => {}
-                "entrypoint" => options.entrypoint = reader.text(&path, value),
-                "submission_id" => options.submission_id = reader.text(&path, value),
+                "entrypoint" => options.entrypoint = reader.string(&path, value),
+                "submission_id" => options.submission_id = reader.string(&path, value),
                 "runtime_env" => {
                     let hint = "write an object such as {\"pip\": [\"dagster-pipes\"]}";
                     options.runtime_env = reader.object(&path, value, hint).cloned().unwrap_or_default();
                 }
-                "metadata" => options.metadata = reader.texts(&path, value),
-                "entrypoint_num_cpus" => options.entrypoint_num_cpus = reader.quantity(&path, value),
-                "entrypoint_num_gpus" => options.entrypoint_num_gpus = reader.quantity(&path, value),
+                "metadata" => options.metadata = reader.strings(&path, value),
+                "entrypoint_num_cpus" => options.entrypoint_num_cpus = reader.number(&path, value),
+                "entrypoint_num_gpus" => options.entrypoint_num_gpus = reader.number(&path, value),
                 "entrypoint_memory" => options.entrypoint_memory = reader.bytes(&path, value),
                 "entrypoint_resources" => {
-                    options.entrypoint_resources = Some(reader.amounts(&path, value));
+                    options.entrypoint_resources = Some(reader.numbers(&path, value));
                 }
                 "entrypoint_label_selector" => {
-                    options.entrypoint_label_selector = Some(reader.texts(&path, value));
+                    options.entrypoint_label_selector = Some(reader.strings(&path, value));
                 }
-                _ => reader.unknown(&path, &Self::KEYS),
+                _ => reader.unknown_key(&path, &Self::KEYS),
             }
         }
         options
@@ -87,7 +87,7 @@ mod tests {
     use dagster_ray_sdk::{Error, testing::assert_generated};
 
     use super::*;
-    use crate::options::{generate_schema, reader::document};
+    use crate::options::{generate_schema, reader::read_document};
 
     #[test]
     fn exactly_the_keys_of_the_schema_are_read() {
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(keys, known);
         for key in known.into_iter().chain(["other"]) {
             let wrong = format!("{{\"{key}\": []}}");
-            let Err(Error::InvalidConfig(found)) = document(&wrong, ScriptOptions::read) else {
+            let Err(Error::InvalidConfig(found)) = read_document(&wrong, ScriptOptions::read) else {
                 panic!("{key}")
             };
             assert_eq!(found[0].path, key);

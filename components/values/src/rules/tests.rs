@@ -9,7 +9,7 @@ use crate::bindings::io::{RunLife, RunState};
 #[derive(Default)]
 struct Memory(RefCell<BTreeMap<String, (Entry, u32)>>);
 
-impl Place<u32> for &Memory {
+impl ValueStore<u32> for &Memory {
     fn put(
         &self,
         key: &str,
@@ -56,9 +56,9 @@ impl Place<u32> for &Memory {
     }
 }
 
-fn partition(of: &str, name: &str) -> Address {
+fn partition(asset: &str, name: &str) -> Address {
     Address {
-        asset: Some(vec!["prices".into(), of.into()]),
+        asset: Some(vec!["prices".into(), asset.into()]),
         partition: Some(name.into()),
         run_id: "run-1".into(),
         step_key: "prices".into(),
@@ -83,14 +83,14 @@ fn errors_for_missing_values_list_the_stored_ones() {
         all.save(&partition("eur", day), &1).unwrap();
     }
     all.save(&partition("usd", "wed"), &1).unwrap();
-    let text = all.load(&partition("eur", "wed")).unwrap_err().text();
+    let text = all.load(&partition("eur", "wed")).unwrap_err().message();
     assert!(text.contains("asset prices/eur, partition wed"), "{text}");
     assert!(
         text.contains("asset/prices/eur/=wed") && text.contains("has these values of this asset: mon, tue"),
         "{text}"
     );
 
-    let text = all.load(&output("run-7", "sum")).unwrap_err().text();
+    let text = all.load(&output("run-7", "sum")).unwrap_err().message();
     assert!(text.contains("output result of step sum in run run-7") && text.contains("no value of this run"));
 }
 
@@ -102,7 +102,7 @@ fn load_many_returns_values_by_partition_and_names_all_missing_partitions() {
     all.save(&partition("eur", "tue"), &2).unwrap();
     let week = ["mon", "tue", "wed", "thu"].map(|day| partition("eur", day));
     assert_eq!(all.load_many(&week[..2]).unwrap(), [("mon".to_owned(), 1), ("tue".to_owned(), 2)]);
-    let text = all.load_many(&week).unwrap_err().text();
+    let text = all.load_many(&week).unwrap_err().message();
     assert!(text.contains("partition wed") && text.contains("partition thu"), "{text}");
     let lenient = values(&memory, r#"{"allow_missing_partitions": true}"#);
     assert_eq!(lenient.load_many(&week).unwrap().len(), 2);
@@ -130,11 +130,11 @@ fn deleting_expired_values_removes_those_of_ended_runs_and_keeps_assets() {
 #[test]
 fn every_value_has_an_expiry_time_unless_an_option_disables_it() {
     let memory = Memory::default();
-    let bound = |options: &str, address: &Address| {
+    let expires_at = |options: &str, address: &Address| {
         values(&memory, options).save(address, &1).unwrap();
-        memory.0.borrow()[&keys::of(address)].0.keep_until
+        memory.0.borrow()[&keys::key(address)].0.keep_until
     };
-    assert_eq!(bound("", &output("r", "s")), Some(1_000 + 7 * 24 * 3600));
-    assert_eq!(bound(r#"{"asset_value_seconds": 60}"#, &partition("eur", "mon")), Some(1_060));
-    assert_eq!(bound(r#"{"asset_value_seconds": null}"#, &partition("eur", "mon")), None);
+    assert_eq!(expires_at("", &output("r", "s")), Some(1_000 + 7 * 24 * 3600));
+    assert_eq!(expires_at(r#"{"asset_value_seconds": 60}"#, &partition("eur", "mon")), Some(1_060));
+    assert_eq!(expires_at(r#"{"asset_value_seconds": null}"#, &partition("eur", "mon")), None);
 }

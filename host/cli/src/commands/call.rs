@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::calling;
 use crate::component::{self, COMPONENT_HELP};
+use crate::component_call;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::exit::{Exit, Usage};
@@ -50,7 +50,8 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let parameters = parameters(&arguments.arguments)?;
     let found = component::find(context, &arguments.component)?;
     let backend = arguments.connection.backend(context, found)?;
-    let answer = calling::call(context, &backend, &arguments.export, &parameters, arguments.timeout)?.json;
+    let answer =
+        component_call::run(context, &backend, &arguments.export, &parameters, arguments.timeout)?.json;
     context.output.result(&answer, |out| match &answer {
         Value::String(text) => writeln!(out, "{text}"),
         other => writeln!(out, "{other:#}"),

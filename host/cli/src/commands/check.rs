@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     })?;
     drop(progress);
     if let Some((directory, file)) = recording {
-        let count = cassette::put_together(directory.path(), file)?;
+        let count = cassette::merge(directory.path(), file)?;
         context.output.note(format_args!("recorded {count} requests in {}", file.display()));
     }
     if context.interrupt.is_raised() {
@@ -150,10 +150,10 @@ impl std::fmt::Display for Table<'_> {
             }
             match &finding.outcome {
                 Outcome::Passed => writeln!(f, "  passed   {}", finding.rule)?,
-                Outcome::Differs { expected, came } => {
+                Outcome::Differs { expected, actual } => {
                     writeln!(f, "  {BAD}differs{BAD:#}  {}", finding.rule)?;
                     writeln!(f, "             expected: {expected}")?;
-                    writeln!(f, "             actual:   {came}")?;
+                    writeln!(f, "             actual:   {actual}")?;
                     writeln!(f, "             why:      {}", finding.reason)?;
                 }
                 Outcome::NotApplicable { reason } => {

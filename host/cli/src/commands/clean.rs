@@ -61,9 +61,10 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let pulled = folder.iter().filter(|_| !arguments.keep_pulled).flat_map(|cache| Store::new(cache).list());
     for (folder, pulled) in pulled {
         let modified = folder.metadata().and_then(|metadata| metadata.modified());
-        let since = pulled.map_or_else(|| modified.unwrap_or(SystemTime::UNIX_EPOCH), |pulled| pulled.since);
+        let since =
+            pulled.map_or_else(|| modified.unwrap_or(SystemTime::UNIX_EPOCH), |pulled| pulled.pulled_at);
         if is_old(since) {
-            let bytes = size_of(&folder);
+            let bytes = folder_size(&folder);
             if !arguments.dry_run {
                 std::fs::remove_dir_all(&folder)
                     .with_context(|| format!("{} cannot be removed", folder.display()))?;
@@ -89,7 +90,7 @@ fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn size_of(folder: &Path) -> u64 {
+fn folder_size(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }

@@ -6,7 +6,7 @@ use dagster_ray_registry::Store;
 use dagster_ray_runtime::{Backend, BackendOptions, Host, Inspection};
 use serde::Serialize;
 
-use crate::calling;
+use crate::component_call;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{short, size, table};
@@ -99,7 +99,7 @@ fn row(
     let version = if compiled && inspection.exports.contains(&"describe") {
         let options = BackendOptions { path: path.to_owned(), ..BackendOptions::default() };
         let component = Backend::new(host.clone(), options);
-        let card = calling::call(context, &component, "describe.describe", "{}", None)?.json;
+        let card = component_call::run(context, &component, "describe.describe", "{}", None)?.json;
         card["version"].as_str().map(str::to_owned)
     } else {
         if compile {

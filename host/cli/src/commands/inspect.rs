@@ -51,8 +51,8 @@ fn text(out: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
     }
     inspection.grants.iter().try_for_each(|permission| grant(out, permission))?;
     writeln!(out, "{HEADING}limits{HEADING:#}")?;
-    for Limit { limit, value, is_written } in &inspection.limits {
-        let note = if *is_written { String::new() } else { format!("  {FAINT}(default){FAINT:#}") };
+    for Limit { limit, value, is_explicit } in &inspection.limits {
+        let note = if *is_explicit { String::new() } else { format!("  {FAINT}(default){FAINT:#}") };
         writeln!(out, "  {limit} = {value}{note}")?;
     }
     writeln!(out, "{HEADING}imports{HEADING:#}")?;

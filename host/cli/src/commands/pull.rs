@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use dagster_ray_registry::{Place, Pulled, Work};
+use dagster_ray_registry::{Pulled, Reference, Transfer};
 use serde::Serialize;
 
 use crate::component;
 use crate::context::Context;
 use crate::exit::{Exit, Usage};
-use crate::place;
+use crate::install::{self, Files};
 
 /// Fetch a component from a registry, and print the reference that pins it
 ///
@@ -43,15 +43,17 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
         let text = format!("--output {}: write the path of a .wasm file", output.display());
         return Err(Usage(text).into());
     }
-    let place = Place::parse(&arguments.reference).map_err(|error| Usage(error.to_string()))?;
-    let what = format!("fetching {place}");
-    let work = Work::pull(place, dagster_ray_runtime::cache_directory());
-    let pulled: Pulled = component::wait(context, &what, work)?;
+    let reference = Reference::parse(&arguments.reference).map_err(|error| Usage(error.to_string()))?;
+    let what = format!("fetching {reference}");
+    let transfer = Transfer::pull(reference, dagster_ray_runtime::cache_directory());
+    let pulled: Pulled = component::wait(context, &what, transfer)?;
     let mut path = pulled.component.path;
     if let Some(output) = arguments.output {
         let wasm = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let manifest = std::fs::read(path.with_extension("toml")).ok();
-        place::put(&output, &wasm, manifest.as_deref())?;
+        let names = std::fs::read(path.with_extension("names")).ok();
+        let files = Files { wasm: &wasm, manifest: manifest.as_deref(), names: names.as_deref() };
+        install::install(&output, &files)?;
         path = output;
     }
     let answer = Answer { reference: pulled.reference.to_string(), path, sha256: pulled.component.sha256 };

@@ -1,6 +1,6 @@
 //! `dagster-ray push`: publishes a component in a registry.
 
-use dagster_ray_registry::{Named, Place, Pushed, Work, named};
+use dagster_ray_registry::{Location, Pushed, Reference, Transfer, resolve};
 use serde::Serialize;
 
 use crate::component;
@@ -35,23 +35,19 @@ struct Answer {
 
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
     let usage = |text: String| anyhow::Error::from(Usage(text));
-    let place = Place::parse(&arguments.reference).map_err(|error| usage(error.to_string()))?;
-    if place.digest().is_some() {
-        let text = "a digest cannot be chosen, because it is computed by the push; write oci://host/name:tag";
-        return Err(usage(format!("{place}: {text}")));
-    }
-    let file = match named(&arguments.component, &context.installation.components)
+    let reference = Reference::parse(&arguments.reference).map_err(|error| usage(error.to_string()))?;
+    let file = match resolve(&arguments.component, &context.installation.components)
         .map_err(|error| usage(error.to_string()))?
     {
-        Named::File(path) => path,
-        Named::Artifact(pinned) => {
+        Location::File(path) => path,
+        Location::Artifact(pinned) => {
             return Err(usage(format!(
                 "{pinned} is already in a registry; to get a file, run `dagster-ray pull {pinned} --output name.wasm`"
             )));
         }
     };
-    let what = format!("pushing to {place}");
-    let pushed: Pushed = component::wait(context, &what, Work::push(&file, place))?;
+    let what = format!("pushing to {reference}");
+    let pushed: Pushed = component::wait(context, &what, Transfer::push(&file, reference))?;
     if !pushed.with_manifest {
         let manifest = file.with_extension("toml");
         context.output.warn(format_args!(

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let mut value = std::ffi::OsString::from("record:");
     value.push(directory.path());
     let status = cassette::run(&arguments.command, &value)?;
-    let count = cassette::put_together(directory.path(), &arguments.to)?;
+    let count = cassette::merge(directory.path(), &arguments.to)?;
     let file = arguments.to.display();
     if count == 0 {
         context.output.warn(format_args!(

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{Exit, Interrupted, Refused, Usage};
+use crate::install::{self, Files};
 use crate::output::{FAINT, GOOD, short, size};
-use crate::place;
 use crate::project::{Project, Sources};
 
 /// How often the project's files are checked.
@@ -49,9 +49,22 @@ pub(crate) struct Arguments {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event {
-    Placed { path: PathBuf, digest: String, size: usize, seconds: f64, changes: Vec<String> },
-    Unchanged { path: PathBuf, digest: String, seconds: f64 },
-    Failed { problem: String },
+    #[serde(rename = "placed")]
+    Installed {
+        path: PathBuf,
+        digest: String,
+        size: usize,
+        seconds: f64,
+        changes: Vec<String>,
+    },
+    Unchanged {
+        path: PathBuf,
+        digest: String,
+        seconds: f64,
+    },
+    Failed {
+        problem: String,
+    },
 }
 
 struct Watch {
@@ -152,7 +165,8 @@ impl Watch {
         let old = inspect(&self.to).ok();
         let old_manifest = std::fs::read(self.to.with_extension("toml")).ok();
         let wasm = std::fs::read(&built)?;
-        place::put(&self.to, &wasm, manifest.as_deref())?;
+        let files = Files { wasm: &wasm, manifest: manifest.as_deref(), names: None };
+        install::install(&self.to, &files)?;
         let seconds = begun.elapsed().as_secs_f64();
         let path = self.to.clone();
         let mut changes = changes(old.as_ref(), &new);
@@ -162,7 +176,7 @@ impl Watch {
         if changes.is_empty() {
             return Ok(Event::Unchanged { path, digest: new.digest, seconds });
         }
-        Ok(Event::Placed { path, digest: new.digest, size: new.size, seconds, changes })
+        Ok(Event::Installed { path, digest: new.digest, size: new.size, seconds, changes })
     }
 
     /// Inspects and compiles the component. Dagster then uses the compiled code from the cache.
@@ -189,7 +203,7 @@ impl Watch {
             return context.output.line(event);
         }
         match event {
-            Event::Placed { path, digest, size: bytes, seconds, changes } => {
+            Event::Installed { path, digest, size: bytes, seconds, changes } => {
                 context.output.note(format_args!(
                     "{GOOD}installed{GOOD:#} {}: {} {FAINT}({}, {seconds:.1} s){FAINT:#}",
                     path.display(),
@@ -224,8 +238,8 @@ fn changes(old: Option<&Inspection>, new: &Inspection) -> Vec<String> {
         ("exports", names(&old.exports), names(&new.exports)),
         ("imports", old.imports.clone(), new.imports.clone()),
     ] {
-        let missing = |of: &[String], from: &[String]| {
-            of.iter().filter(|name| !from.contains(name)).cloned().collect::<Vec<_>>().join(", ")
+        let missing = |names: &[String], from: &[String]| {
+            names.iter().filter(|name| !from.contains(name)).cloned().collect::<Vec<_>>().join(", ")
         };
         let (added, removed) = (missing(&after, &before), missing(&before, &after));
         if !added.is_empty() {

@@ -38,7 +38,7 @@ class Describe(exports.Describe):
             version="0.1.0",
             summary="Executes runs and steps as processes on this machine.",
             options=[(Role.LAUNCHER, schema), (Role.EXECUTOR, schema)],
-            settings=[(options.GRACE, options.GRACE_IS)],
+            settings=[(options.GRACE, options.GRACE_HELP)],
         )
 
 

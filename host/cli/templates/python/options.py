@@ -14,7 +14,7 @@ _TAG = "dagster-ray/config"
 
 # A setting comes from `backend_config`, and is not passed with each run and step.
 GRACE = "stop_grace_seconds"
-GRACE_IS = "Seconds that a process may take to end before it is killed. Default: 10."
+GRACE_HELP = "Seconds that a process may take to end before it is killed. Default: 10."
 _GRACE_SECONDS = 10.0
 
 # The JSON schema of the options.

@@ -8,23 +8,34 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// A temporary folder with components, an empty cache and no credentials.
-pub(crate) struct World {
+pub(crate) struct TestEnvironment {
     folder: tempfile::TempDir,
 }
 
-impl World {
+impl TestEnvironment {
     /// Creates the folder with the component `echo` and its manifest.
     pub(crate) fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap() };
-        std::fs::create_dir_all(world.components()).unwrap();
-        world.install("echo", "id = \"echo\"\n");
-        world
+        let environment = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir_all(environment.components()).unwrap();
+        environment.install("echo", "id = \"echo\"\n");
+        environment
     }
 
     /// Adds a fixture with a manifest to the components.
     pub(crate) fn install(&self, name: &str, manifest: &str) {
         std::fs::copy(fixture(name), self.components().join(format!("{name}.wasm"))).unwrap();
         std::fs::write(self.components().join(format!("{name}.toml")), manifest).unwrap();
+    }
+
+    /// Adds a fixture as it is shipped, with its function names in their own file, and a manifest.
+    pub(crate) fn install_shipped(&self, name: &str, manifest: &str) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        for extension in ["wasm", "names"] {
+            let file = root.join("target/fixtures").join(name).with_extension(extension);
+            std::fs::copy(&file, self.components().join(name).with_extension(extension))
+                .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask build` first", file.display()));
+        }
+        std::fs::write(self.components().join(name).with_extension("toml"), manifest).unwrap();
     }
 
     pub(crate) fn components(&self) -> PathBuf {
@@ -55,15 +66,15 @@ impl World {
     }
 
     /// Runs the command until it ends.
-    pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> Ended {
-        Ended(self.command(arguments).output().unwrap())
+    pub(crate) fn run<const N: usize>(&self, arguments: [&str; N]) -> CommandOutput {
+        CommandOutput(self.command(arguments).output().unwrap())
     }
 }
 
 /// The exit code and output of a command.
-pub(crate) struct Ended(pub(crate) Output);
+pub(crate) struct CommandOutput(pub(crate) Output);
 
-impl Ended {
+impl CommandOutput {
     pub(crate) fn code(&self) -> i32 {
         self.0.status.code().unwrap_or(-1)
     }

@@ -74,12 +74,12 @@ impl Rule {
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let namespaces = match (&self.namespaces, &other.namespaces) {
             (None, any) | (any, None) => any.clone(),
-            (Some(left), Some(right)) => Some(common(left, right)),
+            (Some(left), Some(right)) => Some(intersect(left, right)),
         };
         let both = Self {
             group: self.group.clone(),
-            resources: common(&self.resources, &other.resources),
-            verbs: common(&self.verbs, &other.verbs),
+            resources: intersect(&self.resources, &other.resources),
+            verbs: intersect(&self.verbs, &other.verbs),
             namespaces,
         };
         (self.group == other.group && !both.is_empty()).then_some(both)
@@ -104,12 +104,12 @@ impl fmt::Display for Rule {
     }
 }
 
-fn common<T: Clone + PartialEq>(left: &[T], right: &[T]) -> Vec<T> {
+fn intersect<T: Clone + PartialEq>(left: &[T], right: &[T]) -> Vec<T> {
     left.iter().filter(|item| right.contains(item)).cloned().collect()
 }
 
 /// Returns the line of a manifest that would allow a request.
-pub fn line(info: &RequestInfo) -> String {
+pub fn suggested_grant(info: &RequestInfo) -> String {
     let namespaces =
         info.namespace.as_ref().map_or_else(String::new, |name| format!(", namespaces = [{name:?}]"));
     format!(
@@ -180,8 +180,8 @@ mod tests {
             ("GET", "/api/v1/namespaces/c/pods/p/log"),
         ] {
             let info = info(method, path);
-            let granted = rules(&line(&info)).unwrap();
-            assert!(granted.iter().any(|rule| rule.allows(&info)), "{}", line(&info));
+            let granted = rules(&suggested_grant(&info)).unwrap();
+            assert!(granted.iter().any(|rule| rule.allows(&info)), "{}", suggested_grant(&info));
             assert!(!allowed(&granted, "PUT", "/api/v1/namespaces/c/secrets/s"));
         }
     }

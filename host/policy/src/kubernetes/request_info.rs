@@ -132,7 +132,7 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Parsed, Malformed> {
         [kind] => (*kind, None, None),
         [] => return Err(non_resource()),
     };
-    let watch = watches(uri.query().unwrap_or_default())?;
+    let watch = is_watch(uri.query().unwrap_or_default())?;
     let verb = match (method.as_str(), name) {
         ("GET" | "HEAD", Some(_)) => Verb::Get,
         ("GET" | "HEAD", None) if watch => Verb::Watch,
@@ -182,7 +182,7 @@ fn segments(path: &str) -> Result<Vec<String>, Malformed> {
 
 /// Returns whether a query requests a watch, like Go's `url.ParseQuery` and Kubernetes' conversion of
 /// booleans: the first `watch` counts, and any value except `false` and `0` is true.
-fn watches(query: &str) -> Result<bool, Malformed> {
+fn is_watch(query: &str) -> Result<bool, Malformed> {
     let wrong = |problem| Malformed::Query(query.to_owned(), problem);
     if query.contains(';') {
         return Err(wrong("has a semicolon, which has to be encoded"));

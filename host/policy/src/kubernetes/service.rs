@@ -29,7 +29,7 @@ impl ServiceName {
 
     /// Returns the Service that a request addresses: `http://<service>.<namespace>.svc`, optionally
     /// followed by `.cluster.local`.
-    pub fn of(uri: &Uri) -> Option<Self> {
+    pub fn from_uri(uri: &Uri) -> Option<Self> {
         if uri.scheme() != Some(&Scheme::HTTP) {
             return None;
         }
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn only_http_uris_of_services_are_recognized() {
-        let name = |uri: &str| ServiceName::of(&uri.parse().unwrap()).map(|name| name.to_string());
+        let name = |uri: &str| ServiceName::from_uri(&uri.parse().unwrap()).map(|name| name.to_string());
         let head = Some("head.ray.svc".to_owned());
         assert_eq!(name("http://head.ray.svc:8265/api"), head);
         assert_eq!(name("http://HEAD.ray.svc.cluster.local/"), head);

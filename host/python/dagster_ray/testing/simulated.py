@@ -220,7 +220,7 @@ class SimulatedRay:
         prefix = key_file(self._directory, _JOB).name
         records = [json.loads(file.read_text()) for file in self._state.glob(f"{prefix}*")]
         records.sort(key=lambda record: record["submitted_ms"])
-        return [self._job(record["submission"]) for record in records]
+        return [self._job(record) for record in records]
 
     def close(self) -> None:
         """Ends all jobs, and returns when none runs."""
@@ -238,10 +238,11 @@ class SimulatedRay:
         new.write_text(json.dumps(self._faults))
         new.replace(key_file(self._directory, _FAULTS))
 
-    def _job(self, submission: Mapping[str, Any]) -> SimulatedJob:
+    def _job(self, record: Mapping[str, Any]) -> SimulatedJob:
+        submission = record["submission"]
         job = submission["submission_id"]
         status = self._status(job)
-        log = Path(self._directory, "jobs", f"{job}.log")
+        log = Path(self._directory, "jobs", f"{record['process']}.log")
         return SimulatedJob(
             submission_id=job,
             state=status["state"],

@@ -4,47 +4,78 @@
 //! and `atomics`. A key is a file. Writes are atomic and take a file lock, so that several processes
 //! can share a bucket.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use dagster_ray_policy::capability::keyvalue::{CAPABILITY, missing_grant};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use wasmtime::component::Resource;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-use crate::bindings::dagster_ray::host::model::Denial;
+use super::{Denials, denial};
 use crate::bindings::wasi::keyvalue::{
     atomics,
-    store::{Error, Host, HostBucket, KeyResponse},
+    store::{self, Error, Host, HostBucket, KeyResponse},
 };
-use crate::store::State;
+use crate::store::CallState;
 
 /// Maximum length of an encoded key, in bytes. Most file systems allow file names of 255 bytes.
-const KEY: usize = 240;
+const MAX_KEY_BYTES: usize = 240;
 /// Maximum size of a value, in bytes.
-const VALUE: u64 = 16 << 20;
+const MAX_VALUE_BYTES: u64 = 16 << 20;
 /// Maximum number of keys in one page of a list.
-const PAGE: usize = 1_000;
+const PAGE_SIZE: usize = 1_000;
 /// The name of the lock file. An encoded key never begins with a dot.
-const LOCK: &str = ".lock";
+const LOCK_FILE: &str = ".lock";
 /// The name prefix of unfinished files.
-const UNFINISHED: &str = ".new";
+const TEMPORARY_PREFIX: &str = ".new";
 /// Characters of a key that are percent-encoded in the file name.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'=');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'=');
 
 /// An opened bucket.
 pub struct Bucket(PathBuf);
 
-fn broken(what: &str, error: impl std::fmt::Display) -> Error {
+/// The state of one call.
+pub(crate) struct KeyValueState {
+    /// The granted buckets, with their directories if configured.
+    pub(crate) buckets: BTreeMap<String, Option<PathBuf>>,
+    pub(crate) denials: Denials,
+}
+
+/// The part of a call's state that this capability uses.
+pub(crate) struct KeyValueView<'a> {
+    state: &'a KeyValueState,
+    table: &'a mut ResourceTable,
+}
+
+impl HasData for KeyValueState {
+    type Data<'a> = KeyValueView<'a>;
+}
+
+/// Links `wasi:keyvalue/store` and `wasi:keyvalue/atomics`.
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    store::add_to_linker::<CallState, KeyValueState>(linker, CallState::keyvalue)?;
+    atomics::add_to_linker::<CallState, KeyValueState>(linker, CallState::keyvalue)
+}
+
+impl CallState {
+    fn keyvalue(&mut self) -> KeyValueView<'_> {
+        KeyValueView { state: &self.keyvalue, table: &mut self.table }
+    }
+}
+
+fn other_error(what: &str, error: impl std::fmt::Display) -> Error {
     Error::Other(format!("{what}: {error}"))
 }
 
 fn file_name(key: &str) -> Result<String, Error> {
-    let name = utf8_percent_encode(key, PLAIN).to_string();
-    if name.is_empty() || name.len() > KEY {
-        return Err(broken(
+    let name = utf8_percent_encode(key, ENCODED).to_string();
+    if name.is_empty() || name.len() > MAX_KEY_BYTES {
+        return Err(other_error(
             key,
             format!(
-                "a key must have 1 to {KEY} bytes; bytes other than letters, digits, `-`, `_` and `=` count as 3"
+                "a key must have 1 to {MAX_KEY_BYTES} bytes; bytes other than letters, digits, `-`, `_` and `=` count as 3"
             ),
         ));
     }
@@ -52,7 +83,7 @@ fn file_name(key: &str) -> Result<String, Error> {
 }
 
 fn lock(directory: &Path) -> std::io::Result<File> {
-    let lock = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK))?;
+    let lock = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK_FILE))?;
     lock.lock()?;
     Ok(lock)
 }
@@ -60,62 +91,68 @@ fn lock(directory: &Path) -> std::io::Result<File> {
 fn read(directory: &Path, key: &str) -> Result<Option<Vec<u8>>, Error> {
     let path = directory.join(file_name(key)?);
     match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.len() > VALUE => {
-            return Err(broken(key, format!("{} bytes, more than the limit of {VALUE}", metadata.len())));
+        Ok(metadata) if metadata.len() > MAX_VALUE_BYTES => {
+            return Err(other_error(
+                key,
+                format!("{} bytes, more than the limit of {MAX_VALUE_BYTES}", metadata.len()),
+            ));
         }
         _ => {}
     }
     match std::fs::read(path) {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(broken(key, error)),
+        Err(error) => Err(other_error(key, error)),
     }
 }
 
 /// Writes a value atomically. The caller must hold the lock.
 fn write(directory: &Path, key: &str, value: &[u8]) -> Result<(), Error> {
     let path = directory.join(file_name(key)?);
-    if value.len() as u64 > VALUE {
-        return Err(broken(key, format!("{} bytes, more than the limit of {VALUE}", value.len())));
+    if value.len() as u64 > MAX_VALUE_BYTES {
+        return Err(other_error(
+            key,
+            format!("{} bytes, more than the limit of {MAX_VALUE_BYTES}", value.len()),
+        ));
     }
     let put = || {
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+        let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(directory)?;
         file.write_all(value)?;
         file.persist(path)?;
         Ok(())
     };
-    put().map_err(|error: std::io::Error| broken(key, error))
+    put().map_err(|error: std::io::Error| other_error(key, error))
 }
 
 fn set(directory: &Path, key: &str, value: &[u8]) -> Result<(), Error> {
-    let _lock = lock(directory).map_err(|error| broken(key, error))?;
+    let _lock = lock(directory).map_err(|error| other_error(key, error))?;
     write(directory, key, value)
 }
 
 fn delete(directory: &Path, key: &str) -> Result<(), Error> {
-    let _lock = lock(directory).map_err(|error| broken(key, error))?;
+    let _lock = lock(directory).map_err(|error| other_error(key, error))?;
     match std::fs::remove_file(directory.join(file_name(key)?)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(broken(key, error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(other_error(key, error)),
         _ => Ok(()),
     }
 }
 
 fn increment(directory: &Path, key: &str, delta: u64) -> Result<u64, Error> {
-    let _lock = lock(directory).map_err(|error| broken(key, error))?;
+    let _lock = lock(directory).map_err(|error| other_error(key, error))?;
     let known = match read(directory, key)? {
         None => 0,
         Some(value) => std::str::from_utf8(&value)
             .ok()
             .and_then(|text| text.trim().parse::<u64>().ok())
-            .ok_or_else(|| broken(key, "the value is not an unsigned 64-bit number"))?,
+            .ok_or_else(|| other_error(key, "the value is not an unsigned 64-bit number"))?,
     };
-    let sum = known.checked_add(delta).ok_or_else(|| broken(key, "the sum exceeds 64 bits"))?;
+    let sum = known.checked_add(delta).ok_or_else(|| other_error(key, "the sum exceeds 64 bits"))?;
     write(directory, key, sum.to_string().as_bytes())?;
     Ok(sum)
 }
 
 fn list(directory: &Path, cursor: Option<u64>) -> Result<KeyResponse, Error> {
-    let entries = std::fs::read_dir(directory).map_err(|error| broken("the bucket", error))?;
+    let entries = std::fs::read_dir(directory).map_err(|error| other_error("the bucket", error))?;
     let mut keys: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| !name.starts_with('.'))
@@ -123,12 +160,12 @@ fn list(directory: &Path, cursor: Option<u64>) -> Result<KeyResponse, Error> {
         .collect();
     keys.sort();
     let from = cursor.map_or(0, |cursor| usize::try_from(cursor).unwrap_or(usize::MAX)).min(keys.len());
-    let to = from.saturating_add(PAGE).min(keys.len());
+    let to = from.saturating_add(PAGE_SIZE).min(keys.len());
     let cursor = (to < keys.len()).then_some(to as u64);
     Ok(KeyResponse { keys: keys.drain(from..to).collect(), cursor })
 }
 
-impl State {
+impl KeyValueView<'_> {
     /// Runs blocking work in a bucket's directory on a blocking thread.
     async fn in_bucket<T: Send + 'static>(
         &mut self,
@@ -140,26 +177,23 @@ impl State {
     }
 }
 
-impl Host for State {
+impl Host for KeyValueView<'_> {
     async fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
-        let Some(directory) = self.buckets.get(&identifier) else {
+        let Some(directory) = self.state.buckets.get(&identifier) else {
             // The draft's `access-denied` has no details. The call's error adds this denial.
-            self.egress.denials.push(Denial {
-                capability: "keyvalue".to_owned(),
-                grant: format!("keyvalue = [{identifier:?}]"),
-                target: identifier,
-            });
+            let grant = missing_grant(&identifier);
+            self.state.denials.push(denial(&CAPABILITY, identifier, grant));
             return Ok(Err(Error::AccessDenied));
         };
         let Some(directory) = directory.clone() else { return Ok(Err(Error::NoSuchStore)) };
         if let Err(error) = std::fs::create_dir_all(&directory) {
-            return Ok(Err(broken(&directory.display().to_string(), error)));
+            return Ok(Err(other_error(&directory.display().to_string(), error)));
         }
         Ok(Ok(self.table.push(Bucket(directory))?))
     }
 }
 
-impl HostBucket for State {
+impl HostBucket for KeyValueView<'_> {
     async fn get(
         &mut self,
         bucket: Resource<Bucket>,
@@ -203,7 +237,7 @@ impl HostBucket for State {
     }
 }
 
-impl atomics::Host for State {
+impl atomics::Host for KeyValueView<'_> {
     async fn increment(
         &mut self,
         bucket: Resource<Bucket>,
@@ -236,7 +270,7 @@ mod tests {
         expected.sort();
         assert_eq!(listed, expected);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
-        assert!(set(&bucket, "", b"").is_err() && set(&bucket, &"k".repeat(KEY + 1), b"").is_err());
+        assert!(set(&bucket, "", b"").is_err() && set(&bucket, &"k".repeat(MAX_KEY_BYTES + 1), b"").is_err());
         delete(&bucket, "..").unwrap();
         delete(&bucket, "..").unwrap();
         assert_eq!(read(&bucket, "..").unwrap(), None);
@@ -253,11 +287,11 @@ mod tests {
         assert_eq!(increment(bucket.path(), "n", 0).unwrap(), 400);
         set(bucket.path(), "text", b"x").unwrap();
         assert!(increment(bucket.path(), "text", 1).is_err());
-        for key in 0..PAGE {
+        for key in 0..PAGE_SIZE {
             std::fs::write(bucket.path().join(format!("k{key}")), "").unwrap();
         }
         let first = list(bucket.path(), None).unwrap();
         let second = list(bucket.path(), first.cursor).unwrap();
-        assert_eq!((first.keys.len(), second.keys.len(), second.cursor), (PAGE, 2, None));
+        assert_eq!((first.keys.len(), second.keys.len(), second.cursor), (PAGE_SIZE, 2, None));
     }
 }

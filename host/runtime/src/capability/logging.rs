@@ -1,10 +1,10 @@
 //! `wasi:logging`: sends a component's log lines to `tracing` and to the caller.
 
 use crate::bindings::wasi::logging::logging::{Host, Level};
-use crate::notice::Notice;
-use crate::store::State;
+use crate::report::Report;
+use crate::store::CallState;
 
-impl Host for State {
+impl Host for CallState {
     async fn log(&mut self, level: Level, context: String, message: String) -> wasmtime::Result<()> {
         let component = self.component.as_str();
         let level = match level {
@@ -25,7 +25,7 @@ impl Host for State {
                 "error"
             }
         };
-        self.reports.send(Notice::Log { level, message }).await;
+        self.reports.send(Report::Log { level, message }).await;
         Ok(())
     }
 }

@@ -4,21 +4,23 @@
 //! embeds the host provides the stores, because only a value's own language can serialize it.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wasmtime::component::Resource;
+use dagster_ray_policy::capability::objects::{CAPABILITY, missing_grant};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::denied;
 use crate::bindings::dagster_ray::host::model::Error;
-use crate::bindings::dagster_ray::host::objects::{Host, HostStore, HostValue};
-use crate::store::State;
+use crate::bindings::dagster_ray::host::objects::{self, Host, HostStore, HostValue};
+use crate::store::CallState;
 
 pub use crate::bindings::dagster_ray::host::objects::{Entry, ValueInfo};
 
 /// Maximum length of a key, in bytes.
-const KEY: usize = 1_024;
+const MAX_KEY_BYTES: usize = 1_024;
 /// Maximum number of keys in one request.
-const KEYS: usize = 100_000;
+const MAX_KEYS: usize = 100_000;
 
 /// A value of the host's language, opaque to the host.
 #[derive(Clone)]
@@ -71,33 +73,56 @@ pub trait ObjectStore: Send + Sync {
 }
 
 /// A store that a component has opened.
-pub struct Opened(Arc<dyn ObjectStore>);
+pub struct StoreHandle(Arc<dyn ObjectStore>);
 
-fn grant(store: &str) -> String {
-    format!("objects = [\"{store}\"]")
+/// The state of one call.
+pub(crate) struct ObjectsState {
+    /// The granted stores, by name.
+    pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
 }
 
-fn checked(key: &str) -> Result<(), Error> {
-    if key.is_empty() || key.len() > KEY || key.chars().any(char::is_control) {
+/// The part of a call's state that this capability uses.
+pub(crate) struct ObjectsView<'a> {
+    state: &'a ObjectsState,
+    table: &'a mut ResourceTable,
+}
+
+impl HasData for ObjectsState {
+    type Data<'a> = ObjectsView<'a>;
+}
+
+/// Links `dagster-ray:host/objects`.
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    objects::add_to_linker::<CallState, ObjectsState>(linker, |call| ObjectsView {
+        state: &call.objects,
+        table: &mut call.table,
+    })
+}
+
+fn check_key(key: &str) -> Result<(), Error> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
         return Err(Error::Other(format!(
-            "invalid key {key:?}: it must have 1 to {KEY} bytes and no control characters"
+            "invalid key {key:?}: it must have 1 to {MAX_KEY_BYTES} bytes and no control characters"
         )));
     }
     Ok(())
 }
 
-fn all_checked(keys: &[String]) -> Result<(), Error> {
-    if keys.len() > KEYS {
-        return Err(Error::Other(format!("{} keys in one request; at most {KEYS} are allowed", keys.len())));
+fn check_keys(keys: &[String]) -> Result<(), Error> {
+    if keys.len() > MAX_KEYS {
+        return Err(Error::Other(format!(
+            "{} keys in one request; at most {MAX_KEYS} are allowed",
+            keys.len()
+        )));
     }
-    keys.iter().try_for_each(|key| checked(key))
+    keys.iter().try_for_each(|key| check_key(key))
 }
 
-impl State {
+impl ObjectsView<'_> {
     /// Runs blocking work with a store on a blocking thread.
     async fn with_store<T: Send + 'static>(
         &mut self,
-        store: &Resource<Opened>,
+        store: &Resource<StoreHandle>,
         work: impl FnOnce(&dyn ObjectStore) -> Result<T, Error> + Send + 'static,
     ) -> wasmtime::Result<Result<T, Error>> {
         let store = self.table.get(store)?.0.clone();
@@ -105,9 +130,9 @@ impl State {
     }
 }
 
-impl Host for State {}
+impl Host for ObjectsView<'_> {}
 
-impl HostValue for State {
+impl HostValue for ObjectsView<'_> {
     async fn info(&mut self, value: Resource<Value>) -> wasmtime::Result<ValueInfo> {
         Ok(self.table.get(&value)?.info.clone())
     }
@@ -118,17 +143,17 @@ impl HostValue for State {
     }
 }
 
-impl HostStore for State {
-    async fn open(&mut self, name: String) -> wasmtime::Result<Result<Resource<Opened>, Error>> {
-        let Some(store) = self.stores.get(&name).cloned() else {
-            return Ok(Err(denied("objects", name.clone(), grant(&name))));
+impl HostStore for ObjectsView<'_> {
+    async fn open(&mut self, name: String) -> wasmtime::Result<Result<Resource<StoreHandle>, Error>> {
+        let Some(store) = self.state.stores.get(&name).cloned() else {
+            return Ok(Err(denied(&CAPABILITY, name.clone(), missing_grant(&name))));
         };
-        Ok(Ok(self.table.push(Opened(store))?))
+        Ok(Ok(self.table.push(StoreHandle(store))?))
     }
 
     async fn put(
         &mut self,
-        store: Resource<Opened>,
+        store: Resource<StoreHandle>,
         key: String,
         value: Resource<Value>,
         overwrite: bool,
@@ -137,7 +162,7 @@ impl HostStore for State {
     ) -> wasmtime::Result<Result<Entry, Error>> {
         let value = self.table.get(&value)?.clone();
         self.with_store(&store, move |store| {
-            checked(&key)?;
+            check_key(&key)?;
             store.put(&key, &value, overwrite, keep_until, &attributes)
         })
         .await
@@ -145,12 +170,12 @@ impl HostStore for State {
 
     async fn get(
         &mut self,
-        store: Resource<Opened>,
+        store: Resource<StoreHandle>,
         key: String,
     ) -> wasmtime::Result<Result<Resource<Value>, Error>> {
         let found = self
             .with_store(&store, move |store| {
-                checked(&key)?;
+                check_key(&key)?;
                 store.get(&key)
             })
             .await?;
@@ -162,11 +187,11 @@ impl HostStore for State {
 
     async fn stat(
         &mut self,
-        store: Resource<Opened>,
+        store: Resource<StoreHandle>,
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<Option<Entry>>, Error>> {
         self.with_store(&store, move |store| {
-            all_checked(&keys)?;
+            check_keys(&keys)?;
             store.stat(&keys)
         })
         .await
@@ -174,7 +199,7 @@ impl HostStore for State {
 
     async fn list(
         &mut self,
-        store: Resource<Opened>,
+        store: Resource<StoreHandle>,
         prefix: String,
     ) -> wasmtime::Result<Result<Vec<Entry>, Error>> {
         self.with_store(&store, move |store| store.list(&prefix)).await
@@ -182,17 +207,17 @@ impl HostStore for State {
 
     async fn delete(
         &mut self,
-        store: Resource<Opened>,
+        store: Resource<StoreHandle>,
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<u32, Error>> {
         self.with_store(&store, move |store| {
-            all_checked(&keys)?;
+            check_keys(&keys)?;
             store.delete(&keys)
         })
         .await
     }
 
-    async fn drop(&mut self, store: Resource<Opened>) -> wasmtime::Result<()> {
+    async fn drop(&mut self, store: Resource<StoreHandle>) -> wasmtime::Result<()> {
         self.table.delete(store)?;
         Ok(())
     }

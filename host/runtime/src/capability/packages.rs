@@ -5,19 +5,22 @@
 use std::io::SeekFrom;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use dagster_ray_policy::Policy;
+use dagster_ray_policy::capability::packages::CAPABILITY;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use wasmtime::component::Resource;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::denied;
 use crate::bindings::dagster_ray::host::model::Error;
-use crate::bindings::dagster_ray::host::packages::{File, Host, HostSource};
-use crate::store::State;
+use crate::bindings::dagster_ray::host::packages::{self, File, Host, HostSource};
+use crate::store::CallState;
 
 /// Maximum number of bytes that one read returns.
-const PIECE: u64 = 1 << 20;
+const MAX_READ_BYTES: u64 = 1 << 20;
 /// Maximum number of files in one directory tree.
-const FILES: usize = 200_000;
+const MAX_FILES: usize = 200_000;
 
 /// An opened directory or file.
 pub struct Source {
@@ -25,16 +28,39 @@ pub struct Source {
     directory: bool,
 }
 
-impl Host for State {}
+/// The state of one call.
+pub(crate) struct PackagesState {
+    pub(crate) policy: Arc<Policy>,
+}
 
-impl HostSource for State {
+/// The part of a call's state that this capability uses.
+pub(crate) struct PackagesView<'a> {
+    state: &'a PackagesState,
+    table: &'a mut ResourceTable,
+}
+
+impl HasData for PackagesState {
+    type Data<'a> = PackagesView<'a>;
+}
+
+/// Links `dagster-ray:host/packages`.
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    packages::add_to_linker::<CallState, PackagesState>(linker, |call| PackagesView {
+        state: &call.packages,
+        table: &mut call.table,
+    })
+}
+
+impl Host for PackagesView<'_> {}
+
+impl HostSource for PackagesView<'_> {
     async fn open(&mut self, path: String) -> wasmtime::Result<Result<Resource<Source>, Error>> {
         let root = match Path::new(&path).canonicalize() {
             Ok(root) => root,
             Err(error) => return Ok(Err(Error::NotFound(format!("{path}: {error}")))),
         };
-        if !self.egress.policy.directories.iter().any(|allowed| root.starts_with(allowed)) {
-            return Ok(Err(denied("packages", path, "packages = true")));
+        if !self.state.policy.directories.iter().any(|allowed| root.starts_with(allowed)) {
+            return Ok(Err(denied(&CAPABILITY, path, CAPABILITY.example)));
         }
         let directory = root.is_dir();
         Ok(Ok(self.table.push(Source { root, directory })?))
@@ -70,9 +96,10 @@ impl HostSource for State {
             Err(error) => return Ok(Err(Error::NotFound(format!("{path}: {error}")))),
         };
         if !real.starts_with(&source.root) {
-            return Ok(Err(denied("packages", path, "packages = true, and a path inside the directory")));
+            let grant = format!("{}, and a path inside the directory", CAPABILITY.example);
+            return Ok(Err(denied(&CAPABILITY, path, grant)));
         }
-        Ok(read_range(&real, offset, u64::from(length).min(PIECE))
+        Ok(read_range(&real, offset, u64::from(length).min(MAX_READ_BYTES))
             .await
             .map_err(|error| Error::Other(format!("{}: {error}", real.display()))))
     }
@@ -130,8 +157,8 @@ fn walk(root: &Path, directory: &Path, found: &mut Vec<File>) -> Result<(), Erro
         } else if path.is_file() {
             found.push(entry(&path, relative(root, &path))?);
         }
-        if found.len() > FILES {
-            return Err(Error::Other(format!("{}: more than {FILES} files", root.display())));
+        if found.len() > MAX_FILES {
+            return Err(Error::Other(format!("{}: more than {MAX_FILES} files", root.display())));
         }
     }
     if empty && directory != root {

@@ -3,17 +3,17 @@
 use wasmtime::component::Resource;
 
 use crate::bindings::dagster_ray::host::sink::{Channel, Host, HostListener, Level};
-use crate::notice::Notice;
-use crate::store::State;
+use crate::report::Report;
+use crate::store::CallState;
 
 /// The listener of a call. It has no data of its own: reports go through the call's state.
 pub struct Listener;
 
-impl Host for State {}
+impl Host for CallState {}
 
-impl HostListener for State {
+impl HostListener for CallState {
     async fn progress(&mut self, _: Resource<Listener>, message: String) -> wasmtime::Result<()> {
-        self.reports.send(Notice::Progress { message }).await;
+        self.reports.send(Report::Progress { message }).await;
         Ok(())
     }
 
@@ -24,12 +24,12 @@ impl HostListener for State {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        self.reports.send(Notice::Log { level, message }).await;
+        self.reports.send(Report::Log { level, message }).await;
         Ok(())
     }
 
     async fn event(&mut self, _: Resource<Listener>, event: String, body: String) -> wasmtime::Result<()> {
-        self.reports.send(Notice::Event { event, body }).await;
+        self.reports.send(Report::Event { event, body }).await;
         Ok(())
     }
 

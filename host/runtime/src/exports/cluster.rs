@@ -9,7 +9,7 @@ use super::{Failure, listener, parse, to_json};
 use crate::bindings::exports::dagster_ray::backend::cluster::{
     ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, Expiry, GuestIndices, Query,
 };
-use crate::store::State;
+use crate::store::CallState;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,7 +80,7 @@ fn all(found: Vec<ClusterInfo>) -> Result<Json, Failure> {
 }
 
 pub(super) async fn call(
-    store: &mut Store<State>,
+    store: &mut Store<CallState>,
     instance: &Instance,
     function: &str,
     arguments: &str,

@@ -5,12 +5,12 @@ use serde_json::{Value as Json, json};
 use wasmtime::Store;
 use wasmtime::component::{Instance, Resource};
 
-use super::{Answer, Failure, parse};
+use super::{CallResult, Failure, parse};
 use crate::bindings::exports::dagster_ray::backend::io::{
     Address, GuestIndices, RunLife, RunState, Selection, Stored,
 };
 use crate::capability::objects::Value;
-use crate::store::State;
+use crate::store::CallState;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,17 +99,17 @@ fn stored(stored: Stored) -> Json {
     })
 }
 
-fn take(store: &mut Store<State>, value: Resource<Value>) -> Result<Value, Failure> {
-    store.data_mut().table.delete(value).map_err(|error| Failure::Broken(error.into()))
+fn take(store: &mut Store<CallState>, value: Resource<Value>) -> Result<Value, Failure> {
+    store.data_mut().table.delete(value).map_err(|error| Failure::Trapped(error.into()))
 }
 
 pub(super) async fn call(
-    store: &mut Store<State>,
+    store: &mut Store<CallState>,
     instance: &Instance,
     function: &str,
     arguments: &str,
     values: Vec<Value>,
-) -> Result<Answer, Failure> {
+) -> Result<CallResult, Failure> {
     let guest = GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
     match function {
         "save" => {
@@ -118,14 +118,14 @@ pub(super) async fn call(
                 Failure::Arguments(format!("value {value}: only {} values were given", values.len()))
             })?;
             let table = &mut store.data_mut().table;
-            let handle = table.push(value).map_err(|error| Failure::Broken(error.into()))?;
+            let handle = table.push(value).map_err(|error| Failure::Trapped(error.into()))?;
             let borrow = Resource::new_borrow(handle.rep());
             Ok(stored(guest.call_save(&mut *store, &address, borrow, &options).await??).into())
         }
         "load" => {
             let Load { address, options } = parse(arguments)?;
             let value = guest.call_load(&mut *store, &address, &options).await??;
-            Ok(Answer { json: json!({"value": 0}), values: vec![take(store, value)?] })
+            Ok(CallResult { json: json!({"value": 0}), values: vec![take(store, value)?] })
         }
         "load-many" => {
             let LoadMany { addresses, options } = parse(arguments)?;
@@ -136,7 +136,7 @@ pub(super) async fn call(
                 names.push(name);
                 values.push(take(store, value)?);
             }
-            Ok(Answer { json: json!({"partitions": names}), values })
+            Ok(CallResult { json: json!({"partitions": names}), values })
         }
         "list" => {
             let Select { selection, options } = parse(arguments)?;

@@ -8,7 +8,7 @@ use wasmtime::component::Instance;
 use super::{Failure, listener, parse, status, to_json};
 use crate::bindings::dagster_ray::host::model::JobRef;
 use crate::bindings::exports::dagster_ray::backend::pipes::{GuestIndices, ScriptSpec};
-use crate::store::State;
+use crate::store::CallState;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +31,7 @@ struct Job {
 }
 
 pub(super) async fn call(
-    store: &mut Store<State>,
+    store: &mut Store<CallState>,
     instance: &Instance,
     function: &str,
     arguments: &str,

@@ -1,14 +1,14 @@
 //! Rules of `cluster`.
 
-use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::capability::http::InjectedFault;
 use dagster_ray_runtime::model::Error;
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
 use super::Needs::{Nothing, Service};
 use super::{Rule, eventually, expect_no_leak, expect_unavailable, hostile, options};
-use crate::bench::{Bench, Called, describe};
-use crate::network::Weather;
+use crate::harness::{CallResult, Harness, describe_error};
+use crate::network::NetworkCondition;
 use crate::outcome::{Verdict, differs, expect, not_applicable};
 use crate::schema::with;
 use crate::specs;
@@ -22,28 +22,32 @@ pub(super) const RULES: [Rule; 13] = [
         name: "an unknown option is rejected by name before any request is sent",
         reason: "a misspelled key would be ignored and the cluster created without it",
         needs: Nothing,
-        run: |bench| options::unknown_key(bench, CLUSTER, |options| create(bench, RUN, "one", options)),
+        run: |harness| options::unknown_key(harness, CLUSTER, |options| create(harness, RUN, "one", options)),
     },
     Rule {
         interface: CLUSTER,
         name: "an option of the wrong type is rejected by name before any request is sent",
         reason: "a cluster with wrong options costs money",
         needs: Nothing,
-        run: |bench| options::wrong_values(bench, CLUSTER, |options| create(bench, RUN, "one", options)),
+        run: |harness| {
+            options::wrong_values(harness, CLUSTER, |options| create(harness, RUN, "one", options))
+        },
     },
     Rule {
         interface: CLUSTER,
         name: "a 500 response is not reported as a missing cluster",
         reason: "a cluster that is reported missing is created again",
         needs: Nothing,
-        run: |bench| away(bench, Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into())),
+        run: |harness| {
+            away(harness, InjectedFault::Respond(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into()))
+        },
     },
     Rule {
         interface: CLUSTER,
         name: "a broken connection is not reported as a missing cluster",
         reason: "a cluster that is reported missing is created again",
         needs: Nothing,
-        run: |bench| away(bench, Fate::Reset),
+        run: |harness| away(harness, InjectedFault::Reset),
     },
     Rule {
         interface: CLUSTER,
@@ -57,7 +61,7 @@ pub(super) const RULES: [Rule; 13] = [
         name: "no content of options or references causes a trap",
         reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
-        run: anything,
+        run: random_content,
     },
     Rule {
         interface: CLUSTER,
@@ -110,8 +114,8 @@ pub(super) const RULES: [Rule; 13] = [
     },
 ];
 
-fn create(bench: &Bench, run_id: &str, holder: &str, options: &Map<String, Json>) -> Called {
-    bench.call("cluster.create", &json!({"spec": specs::cluster(run_id, holder, options)}))
+fn create(harness: &Harness, run_id: &str, holder: &str, options: &Map<String, Json>) -> CallResult {
+    harness.call("cluster.create", &json!({"spec": specs::cluster(run_id, holder, options)}))
 }
 
 /// Returns the cluster reference in the answer of `create`, and whether the cluster was joined.
@@ -123,9 +127,14 @@ fn creation(answer: &Json) -> Verdict<(Json, bool)> {
     }
 }
 
-fn created(bench: &Bench, run_id: &str, holder: &str, options: &Map<String, Json>) -> Verdict<(Json, bool)> {
-    let cluster = creation(&create(bench, run_id, holder, options).answer()?)?;
-    bench.leave("cluster.delete", json!({"cluster": cluster.0}));
+fn created(
+    harness: &Harness,
+    run_id: &str,
+    holder: &str,
+    options: &Map<String, Json>,
+) -> Verdict<(Json, bool)> {
+    let cluster = creation(&create(harness, run_id, holder, options).answer()?)?;
+    harness.on_cleanup("cluster.delete", json!({"cluster": cluster.0}));
     Ok(cluster)
 }
 
@@ -138,23 +147,23 @@ fn unknown() -> Json {
     json!({"name": "no-such-cluster", "namespace": null, "uid": null, "details": null})
 }
 
-fn away(bench: &Bench, fate: Fate) -> Verdict {
-    bench.offline(fate);
-    let called = bench.call("cluster.get", &json!({"cluster": unknown()}));
-    if bench.seen().is_empty() {
+fn away(harness: &Harness, fault: InjectedFault) -> Verdict {
+    harness.offline(fault);
+    let called = harness.call("cluster.get", &json!({"cluster": unknown()}));
+    if harness.requests().is_empty() {
         return Err(not_applicable("it sends no request for a cluster"));
     }
     expect_unavailable(&called, "a cluster that cannot be read")?;
     let query = json!({"namespace": null, "labels": [["conformance", "x"]], "kind": null});
     expect_unavailable(
-        &bench.call("cluster.list", &json!({"query": query})),
+        &harness.call("cluster.list", &json!({"query": query})),
         "clusters that cannot be listed",
     )
 }
 
-fn texts(bench: &Bench) -> Verdict {
-    hostile::texts(bench, "cluster.create", |text| {
-        let mut spec = specs::cluster(text, text, &bench.options(CLUSTER));
+fn texts(harness: &Harness) -> Verdict {
+    hostile::texts(harness, "cluster.create", |text| {
+        let mut spec = specs::cluster(text, text, &harness.options(CLUSTER));
         spec["name"] = text.into();
         spec["image"] = text.into();
         spec["labels"] = json!([[text, text]]);
@@ -162,131 +171,140 @@ fn texts(bench: &Bench) -> Verdict {
         json!({"spec": spec})
     })?;
     hostile::texts(
-        bench,
+        harness,
         "cluster.get",
         |text| json!({"cluster": {"name": text, "namespace": text, "uid": text, "details": text}}),
     )
 }
 
-fn anything(bench: &Bench) -> Verdict {
-    hostile::anything(bench, "cluster.create", |any| {
+fn random_content(harness: &Harness) -> Verdict {
+    hostile::random_content(harness, "cluster.create", |any| {
         let mut spec = specs::cluster(&any.text, &any.text, &Map::new());
         spec["options"] = any.options.clone().into();
         json!({"spec": spec})
     })?;
-    let cluster = |any: &hostile::Anything| json!({"name": any.text, "namespace": any.text, "uid": null, "details": any.details});
+    let cluster = |any: &hostile::RandomContent| json!({"name": any.text, "namespace": any.text, "uid": null, "details": any.details});
     for export in ["cluster.get", "cluster.delete", "cluster.endpoints"] {
-        hostile::anything(bench, export, |any| json!({"cluster": cluster(any)}))?;
+        hostile::random_content(harness, export, |any| json!({"cluster": cluster(any)}))?;
     }
-    hostile::anything(bench, "cluster.update", |any| json!({"cluster": cluster(any), "patch": any.options}))?;
-    hostile::anything(bench, "cluster.release", |any| json!({"cluster": cluster(any), "holder": any.text}))
+    hostile::random_content(
+        harness,
+        "cluster.update",
+        |any| json!({"cluster": cluster(any), "patch": any.options}),
+    )?;
+    hostile::random_content(
+        harness,
+        "cluster.release",
+        |any| json!({"cluster": cluster(any), "holder": any.text}),
+    )
 }
 
 /// Returns the cluster that several rules share, with the id of its run.
-fn shared_by_rules(bench: &Bench) -> Verdict<(String, Json)> {
+fn shared_by_rules(harness: &Harness) -> Verdict<(String, Json)> {
     let make = || {
         let run_id = specs::run_id();
-        let (cluster, _) = created(bench, &run_id, "one", &bench.options(CLUSTER))?;
+        let (cluster, _) = created(harness, &run_id, "one", &harness.options(CLUSTER))?;
         Ok((run_id, cluster))
     };
-    bench.live.cluster.get_or_init(make).clone()
+    harness.shared.cluster.get_or_init(make).clone()
 }
 
-fn repeated(bench: &Bench) -> Verdict {
-    let (run_id, cluster) = shared_by_rules(bench)?;
-    let (again, _) = created(bench, &run_id, "one", &bench.options(CLUSTER))?;
+fn repeated(harness: &Harness) -> Verdict {
+    let (run_id, cluster) = shared_by_rules(harness)?;
+    let (again, _) = created(harness, &run_id, "one", &harness.options(CLUSTER))?;
     expect(name(&again) == name(&cluster), &name(&cluster), || name(&again))?;
 
     let run_id = specs::run_id();
-    bench.weather(Weather::LostAnswer);
-    let first = create(bench, &run_id, "lost", &bench.options(CLUSTER));
-    let (again, _) = created(bench, &run_id, "lost", &bench.options(CLUSTER))?;
+    harness.set_network(NetworkCondition::LoseResponse);
+    let first = create(harness, &run_id, "lost", &harness.options(CLUSTER));
+    let (again, _) = created(harness, &run_id, "lost", &harness.options(CLUSTER))?;
     if let Ok(answer) = first.answer() {
         let (first, _) = creation(&answer)?;
         expect(name(&first) == name(&again), &name(&first), || name(&again))?;
     }
-    let found = listing(bench, &run_id)?;
+    let found = listing(harness, &run_id)?;
     expect(found.len() == 1, "one cluster", || format!("{} clusters", found.len()))?;
-    bench.call("cluster.delete", &json!({"cluster": again})).answer()?;
+    harness.call("cluster.delete", &json!({"cluster": again})).answer()?;
     Ok(())
 }
 
-fn listing(bench: &Bench, run_id: &str) -> Verdict<Vec<Json>> {
+fn listing(harness: &Harness, run_id: &str) -> Verdict<Vec<Json>> {
     let query = json!({"namespace": null, "labels": [["conformance", run_id]], "kind": null});
-    let found = bench.call("cluster.list", &json!({"query": query})).answer()?;
+    let found = harness.call("cluster.list", &json!({"query": query})).answer()?;
     Ok(found.as_array().cloned().unwrap_or_default())
 }
 
-fn listed(bench: &Bench) -> Verdict {
-    let (run_id, cluster) = shared_by_rules(bench)?;
-    let found = listing(bench, &run_id)?;
+fn listed(harness: &Harness) -> Verdict {
+    let (run_id, cluster) = shared_by_rules(harness)?;
+    let found = listing(harness, &run_id)?;
     let names: Vec<_> = found.iter().map(|one| name(&one["cluster"])).collect();
     expect(names == [name(&cluster)], &name(&cluster), || names.join(", "))?;
-    let info = bench.call("cluster.get", &json!({"cluster": cluster})).answer()?;
+    let info = harness.call("cluster.get", &json!({"cluster": cluster})).answer()?;
     expect(name(&info["cluster"]) == name(&cluster), &name(&cluster), || info.to_string())?;
-    let none = listing(bench, &specs::run_id())?;
+    let none = listing(harness, &specs::run_id())?;
     expect(none.is_empty(), "no cluster with other labels", || format!("{} clusters", none.len()))
 }
 
-fn impatient(bench: &Bench) -> Verdict {
+fn impatient(harness: &Harness) -> Verdict {
     let run_id = specs::run_id();
-    let (cluster, _) = created(bench, &run_id, "impatient", &bench.options(CLUSTER))?;
-    let called = bench.call("cluster.wait", &json!({"cluster": cluster, "timeout_ms": 1}));
-    let found = bench.call("cluster.get", &json!({"cluster": cluster})).answer();
-    bench.call("cluster.delete", &json!({"cluster": cluster})).answer()?;
+    let (cluster, _) = created(harness, &run_id, "impatient", &harness.options(CLUSTER))?;
+    let called = harness.call("cluster.wait", &json!({"cluster": cluster, "timeout_ms": 1}));
+    let found = harness.call("cluster.get", &json!({"cluster": cluster})).answer();
+    harness.call("cluster.delete", &json!({"cluster": cluster})).answer()?;
     if called.result.is_ok() {
         return Err(not_applicable("its clusters are ready at once"));
     }
     match called.error("`timeout` or `backend`")? {
         Error::Timeout(_) | Error::Backend(_) => found.map(drop),
-        other => Err(differs("`timeout` or `backend`", describe(&other))),
+        other => Err(differs("`timeout` or `backend`", describe_error(&other))),
     }
 }
 
-fn ready(bench: &Bench) -> Verdict {
-    let (_, cluster) = shared_by_rules(bench)?;
-    let waited = bench.call("cluster.wait", &json!({"cluster": cluster, "timeout_ms": 240_000})).answer()?;
+fn ready(harness: &Harness) -> Verdict {
+    let (_, cluster) = shared_by_rules(harness)?;
+    let waited =
+        harness.call("cluster.wait", &json!({"cluster": cluster, "timeout_ms": 240_000})).answer()?;
     let url = waited["dashboard_url"].as_str().unwrap_or_default();
     expect(url.starts_with("http"), "the URL of a dashboard", || waited.to_string())?;
-    let endpoints = bench.call("cluster.endpoints", &json!({"cluster": cluster})).answer()?;
+    let endpoints = harness.call("cluster.endpoints", &json!({"cluster": cluster})).answer()?;
     expect(endpoints == waited, &waited.to_string(), || endpoints.to_string())?;
-    let info = bench.call("cluster.get", &json!({"cluster": cluster})).answer()?;
+    let info = harness.call("cluster.get", &json!({"cluster": cluster})).answer()?;
     expect(info["state"] == "ready", "ready", || info["state"].to_string())
 }
 
-fn shared(bench: &Bench) -> Verdict {
+fn shared(harness: &Harness) -> Verdict {
     let run_id = specs::run_id();
-    let schema = bench.schema(CLUSTER).ok_or_else(|| not_applicable("it publishes no schema"))?;
+    let schema = harness.schema(CLUSTER).ok_or_else(|| not_applicable("it publishes no schema"))?;
     if !schema.has("sharing") {
         return Err(not_applicable("its clusters cannot be shared"));
     }
     let sharing = json!({"match_labels": {"conformance": run_id}});
-    let options = with(&bench.options(CLUSTER), "sharing", &sharing);
-    let (first, _) = created(bench, &run_id, "first", &options)?;
+    let options = with(&harness.options(CLUSTER), "sharing", &sharing);
+    let (first, _) = created(harness, &run_id, "first", &options)?;
     let (second, joined) = eventually("a second holder joins", || {
-        let (second, joined) = created(bench, &specs::run_id(), "second", &options)?;
+        let (second, joined) = created(harness, &specs::run_id(), "second", &options)?;
         Ok(if joined { Ok((second, joined)) } else { Err(name(&second)) })
     })?;
     expect(joined && name(&second) == name(&first), &name(&first), || name(&second))?;
     let hold = |holder: &str| json!({"cluster": first, "holder": holder});
-    bench.call("cluster.renew", &hold("second")).answer()?;
-    let info = bench.call("cluster.get", &json!({"cluster": first})).answer()?;
+    harness.call("cluster.renew", &hold("second")).answer()?;
+    let info = harness.call("cluster.get", &json!({"cluster": first})).answer()?;
     let mut holders: Vec<&str> =
         info["holders"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     holders.sort_unstable();
     expect(holders == ["first", "second"], "first, second", || holders.join(", "))?;
-    let removed = bench.call("cluster.release", &hold("first")).answer()?;
+    let removed = harness.call("cluster.release", &hold("first")).answer()?;
     expect(removed == false, "`false`, because another holder remains", || removed.to_string())?;
-    let removed = bench.call("cluster.release", &hold("second")).answer()?;
+    let removed = harness.call("cluster.release", &hold("second")).answer()?;
     expect(removed == true, "`true` for the last holder", || removed.to_string())
 }
 
-fn expired(bench: &Bench) -> Verdict {
-    let (run_id, cluster) = shared_by_rules(bench)?;
+fn expired(harness: &Harness) -> Verdict {
+    let (run_id, cluster) = shared_by_rules(harness)?;
     let found = |live: &[&str], older: u64| {
         let query = json!({"namespace": null, "labels": [["conformance", run_id]], "kind": null});
         let rule = json!({"query": query, "live_runs": live, "older_than_s": older});
-        let found = bench.call("cluster.expired", &json!({"rule": rule})).answer()?;
+        let found = harness.call("cluster.expired", &json!({"rule": rule})).answer()?;
         Ok(found.as_array().into_iter().flatten().map(|one| name(&one["cluster"])).collect::<Vec<_>>())
     };
     let live = found(&[&run_id], 0)?;
@@ -298,17 +316,17 @@ fn expired(bench: &Bench) -> Verdict {
     expect(over == [name(&cluster)], &name(&cluster), || over.join(", "))
 }
 
-fn deleted(bench: &Bench) -> Verdict {
-    let (_, cluster) = shared_by_rules(bench)?;
-    let delete = |cluster: &Json| bench.call("cluster.delete", &json!({"cluster": cluster})).answer();
+fn deleted(harness: &Harness) -> Verdict {
+    let (_, cluster) = shared_by_rules(harness)?;
+    let delete = |cluster: &Json| harness.call("cluster.delete", &json!({"cluster": cluster})).answer();
     let first = delete(&cluster)?;
     expect(first == true, "`true` for a cluster that exists", || first.to_string())?;
     eventually("a second deletion finds nothing", || {
         let again = delete(&cluster)?;
         Ok(if again == false { Ok(()) } else { Err(again.to_string()) })
     })?;
-    match bench.call("cluster.get", &json!({"cluster": cluster})).error("`not-found`")? {
-        Error::NotFound(_) => expect_no_leak(bench, CLUSTER),
-        other => Err(differs("`not-found`", describe(&other))),
+    match harness.call("cluster.get", &json!({"cluster": cluster})).error("`not-found`")? {
+        Error::NotFound(_) => expect_no_leak(harness, CLUSTER),
+        other => Err(differs("`not-found`", describe_error(&other))),
     }
 }

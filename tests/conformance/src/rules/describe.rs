@@ -1,11 +1,11 @@
 //! Rules of `describe`.
 
-use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::capability::http::InjectedFault;
 use serde_json::{Map, Value as Json};
 
 use super::Needs::Nothing;
 use super::{Rule, expect_no_request};
-use crate::bench::Bench;
+use crate::harness::Harness;
 use crate::outcome::{Verdict, differs, expect, not_applicable};
 use crate::schema::Schema;
 
@@ -49,23 +49,23 @@ pub(super) const RULES: [Rule; 5] = [
     },
 ];
 
-fn described(bench: &Bench) -> Verdict<Json> {
-    bench.offline(Fate::Refuse);
-    bench.call_bare("describe.describe").answer()
+fn described(harness: &Harness) -> Verdict<Json> {
+    harness.offline(InjectedFault::Refuse);
+    harness.call_bare("describe.describe").answer()
 }
 
-fn same(bench: &Bench) -> Verdict {
-    let (first, second) = (described(bench)?, described(bench)?);
+fn same(harness: &Harness) -> Verdict {
+    let (first, second) = (described(harness)?, described(harness)?);
     expect(first == second, "the same description twice", || format!("{first}, then {second}"))
 }
 
-fn no_request(bench: &Bench) -> Verdict {
-    described(bench)?;
-    expect_no_request(bench, "the description")
+fn no_request(harness: &Harness) -> Verdict {
+    described(harness)?;
+    expect_no_request(harness, "the description")
 }
 
-fn card(bench: &Bench) -> Verdict {
-    let description = described(bench)?;
+fn card(harness: &Harness) -> Verdict {
+    let description = described(harness)?;
     let text = |key: &str| description.get(key).and_then(Json::as_str).unwrap_or_default().trim().to_owned();
     for key in ["name", "summary"] {
         expect(!text(key).is_empty(), &format!("a {key}"), || "an empty text".to_owned())?;
@@ -77,14 +77,14 @@ fn card(bench: &Bench) -> Verdict {
     }
 }
 
-fn options(bench: &Bench) -> Verdict<Map<String, Json>> {
-    let description = described(bench)?;
+fn options(harness: &Harness) -> Verdict<Map<String, Json>> {
+    let description = described(harness)?;
     Ok(description.get("options").and_then(Json::as_object).cloned().unwrap_or_default())
 }
 
-fn roles(bench: &Bench) -> Verdict {
-    let mut exported: Vec<&str> = bench.exported().iter().copied().filter(|one| *one != DESCRIBE).collect();
-    let options = options(bench)?;
+fn roles(harness: &Harness) -> Verdict {
+    let mut exported: Vec<&str> = harness.exported().iter().copied().filter(|one| *one != DESCRIBE).collect();
+    let options = options(harness)?;
     let mut published: Vec<&str> = options.keys().map(String::as_str).collect();
     exported.sort_unstable();
     published.sort_unstable();
@@ -92,8 +92,8 @@ fn roles(bench: &Bench) -> Verdict {
     expect(exported == published, &format!("schemas for {}", list(&exported)), || list(&published))
 }
 
-fn schemas(bench: &Bench) -> Verdict {
-    let options = options(bench)?;
+fn schemas(harness: &Harness) -> Verdict {
+    let options = options(harness)?;
     if options.is_empty() {
         return Err(not_applicable("it publishes no schemas"));
     }

@@ -1,6 +1,6 @@
 //! Rules of `executor`.
 
-use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::capability::http::InjectedFault;
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
@@ -9,8 +9,8 @@ use super::{
     Rule, eventually, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, jobs, options,
     status,
 };
-use crate::bench::{Bench, Called};
-use crate::network::Weather;
+use crate::harness::{CallResult, Harness};
+use crate::network::NetworkCondition;
 use crate::outcome::{Verdict, expect, not_applicable};
 use crate::specs::{self, TAG, Work};
 
@@ -23,21 +23,21 @@ pub(super) const RULES: [Rule; 18] = [
         name: "an unknown option is rejected by name before any request is sent",
         reason: "a misspelled key would be ignored and the step would get fewer resources than requested",
         needs: Nothing,
-        run: |bench| options::unknown_key(bench, EXECUTOR, |options| plan(bench, options)),
+        run: |harness| options::unknown_key(harness, EXECUTOR, |options| plan(harness, options)),
     },
     Rule {
         interface: EXECUTOR,
         name: "an option of the wrong type is rejected by name before any request is sent",
         reason: "Dagster plans a step before the step starts",
         needs: Nothing,
-        run: |bench| options::wrong_values(bench, EXECUTOR, |options| plan(bench, options)),
+        run: |harness| options::wrong_values(harness, EXECUTOR, |options| plan(harness, options)),
     },
     Rule {
         interface: EXECUTOR,
         name: "the tag dagster-ray/config overrides the options field by field, including with 0",
         reason: "one op can turn off what the other ops need",
         needs: Nothing,
-        run: |bench| options::tag(bench, EXECUTOR, |options, tag| launch(bench, options, tag)),
+        run: |harness| options::tag(harness, EXECUTOR, |options, tag| launch(harness, options, tag)),
     },
     Rule {
         interface: EXECUTOR,
@@ -65,14 +65,16 @@ pub(super) const RULES: [Rule; 18] = [
         name: "a 500 response is not reported as a missing step",
         reason: "Dagster fails a step whose job is missing",
         needs: Nothing,
-        run: |bench| away(bench, Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into())),
+        run: |harness| {
+            away(harness, InjectedFault::Respond(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into()))
+        },
     },
     Rule {
         interface: EXECUTOR,
         name: "a broken connection is not reported as a missing step",
         reason: "Dagster fails a step whose job is missing",
         needs: Nothing,
-        run: |bench| away(bench, Fate::Reset),
+        run: |harness| away(harness, InjectedFault::Reset),
     },
     Rule {
         interface: EXECUTOR,
@@ -86,7 +88,7 @@ pub(super) const RULES: [Rule; 18] = [
         name: "no content of options or references causes a trap",
         reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
-        run: anything,
+        run: random_content,
     },
     Rule {
         interface: EXECUTOR,
@@ -142,44 +144,44 @@ pub(super) const RULES: [Rule; 18] = [
         name: "no error or log line contains values of a step's environment",
         reason: "both end up in Dagster's event log, which more people can read",
         needs: Nothing,
-        run: |bench| expect_no_leak(bench, EXECUTOR),
+        run: |harness| expect_no_leak(harness, EXECUTOR),
     },
 ];
 
-fn plan(bench: &Bench, options: &Map<String, Json>) -> Called {
-    bench.call("executor.plan", &json!({"step": specs::step(RUN, "step", Work::Brief, options)}))
+fn plan(harness: &Harness, options: &Map<String, Json>) -> CallResult {
+    harness.call("executor.plan", &json!({"step": specs::step(RUN, "step", Work::Brief, options)}))
 }
 
-fn launch(bench: &Bench, options: &Map<String, Json>, tag: Option<&Json>) -> Called {
+fn launch(harness: &Harness, options: &Map<String, Json>, tag: Option<&Json>) -> CallResult {
     let mut spec = specs::step(RUN, "step", Work::Brief, options);
     if let Some(tag) = tag {
         spec["tags"] = json!([["team", "conformance"], [TAG, tag.to_string()]]);
     }
-    bench.call("executor.launch", &json!({"step": spec}))
+    harness.call("executor.launch", &json!({"step": spec}))
 }
 
-fn plan_of(bench: &Bench, spec: &Json) -> Verdict<Json> {
-    bench.call("executor.plan", &json!({"step": spec})).answer()
+fn plan_step(harness: &Harness, spec: &Json) -> Verdict<Json> {
+    harness.call("executor.plan", &json!({"step": spec})).answer()
 }
 
-fn planned(bench: &Bench) -> Verdict {
-    bench.offline(Fate::Refuse);
-    let spec = specs::step(RUN, "load[2026-01-01]", Work::Brief, &bench.options(EXECUTOR));
-    let (first, second) = (plan_of(bench, &spec)?, plan_of(bench, &spec)?);
+fn planned(harness: &Harness) -> Verdict {
+    harness.offline(InjectedFault::Refuse);
+    let spec = specs::step(RUN, "load[2026-01-01]", Work::Brief, &harness.options(EXECUTOR));
+    let (first, second) = (plan_step(harness, &spec)?, plan_step(harness, &spec)?);
     expect(first == second, "the same plan twice", || format!("{first}, then {second}"))?;
-    expect_no_request(bench, "a step is planned")
+    expect_no_request(harness, "a step is planned")
 }
 
-fn names(bench: &Bench) -> Verdict {
-    bench.offline(Fate::Refuse);
-    let options = bench.options(EXECUTOR);
+fn names(harness: &Harness) -> Verdict {
+    harness.offline(InjectedFault::Refuse);
+    let options = harness.options(EXECUTOR);
     let (long, longer) = (format!("{}a", "k".repeat(300)), format!("{}b", "k".repeat(300)));
     let mut ids = Vec::new();
     for key in ["load", "load[a]", "load[b]", "load_a", "load.a", &long, &longer] {
         for (run, attempt) in [(RUN, 0), (RUN, 1), ("8c1f7a52-0000-4000-8000-000000000003", 0)] {
             let mut spec = specs::step(run, key, Work::Brief, &options);
             spec["attempt"] = attempt.into();
-            ids.push(job_id(&plan_of(bench, &spec)?).to_owned());
+            ids.push(job_id(&plan_step(harness, &spec)?).to_owned());
         }
     }
     ids.sort_unstable();
@@ -188,23 +190,23 @@ fn names(bench: &Bench) -> Verdict {
     expect(repeated.is_empty(), "a different name for each", || format!("repeated: {}", repeated.join(", ")))
 }
 
-fn none(bench: &Bench) -> Verdict {
-    bench.offline(Fate::Refuse);
+fn none(harness: &Harness) -> Verdict {
+    harness.offline(InjectedFault::Refuse);
     for export in ["executor.check", "executor.terminate"] {
-        let answer = bench.call(export, &json!({"steps": []})).answer()?;
+        let answer = harness.call(export, &json!({"steps": []})).answer()?;
         expect(answer == json!([]), "no status", || answer.to_string())?;
     }
-    expect_no_request(bench, "an empty list is checked and terminated")
+    expect_no_request(harness, "an empty list is checked and terminated")
 }
 
-fn away(bench: &Bench, fate: Fate) -> Verdict {
-    bench.offline(fate);
-    let options = bench.options(EXECUTOR);
-    let one = plan_of(bench, &specs::step(RUN, "one", Work::Brief, &options))?;
-    let two = plan_of(bench, &specs::step(RUN, "two", Work::Brief, &options))?;
+fn away(harness: &Harness, fault: InjectedFault) -> Verdict {
+    harness.offline(fault);
+    let options = harness.options(EXECUTOR);
+    let one = plan_step(harness, &specs::step(RUN, "one", Work::Brief, &options))?;
+    let two = plan_step(harness, &specs::step(RUN, "two", Work::Brief, &options))?;
     for steps in [json!([one]), json!([one, two])] {
-        let called = bench.call("executor.check", &json!({"steps": steps}));
-        if bench.seen().is_empty() && called.result.is_ok() {
+        let called = harness.call("executor.check", &json!({"steps": steps}));
+        if harness.requests().is_empty() && called.result.is_ok() {
             return Err(not_applicable("it sends no request for the status of steps"));
         }
         expect_unavailable(&called, "a status that cannot be read")?;
@@ -212,10 +214,10 @@ fn away(bench: &Bench, fate: Fate) -> Verdict {
     Ok(())
 }
 
-fn texts(bench: &Bench) -> Verdict {
+fn texts(harness: &Harness) -> Verdict {
     for export in ["executor.plan", "executor.launch"] {
-        hostile::texts(bench, export, |text| {
-            let mut step = specs::step(text, text, Work::Brief, &bench.options(EXECUTOR));
+        hostile::texts(harness, export, |text| {
+            let mut step = specs::step(text, text, Work::Brief, &harness.options(EXECUTOR));
             step["job_name"] = text.into();
             step["tags"] = json!([[text, text]]);
             step["command"]["argv"] = json!([text, text]);
@@ -223,68 +225,72 @@ fn texts(bench: &Bench) -> Verdict {
             json!({"step": step})
         })?;
     }
-    hostile::texts(bench, "executor.finish", |text| json!({"run_id": text, "options": "{}"}))
+    hostile::texts(harness, "executor.finish", |text| json!({"run_id": text, "options": "{}"}))
 }
 
-fn anything(bench: &Bench) -> Verdict {
+fn random_content(harness: &Harness) -> Verdict {
     for export in ["executor.plan", "executor.launch"] {
-        hostile::anything(bench, export, |any| {
+        hostile::random_content(harness, export, |any| {
             let mut step = specs::step(&any.text, &any.text, Work::Brief, &Map::new());
             step["options"] = any.options.clone().into();
             step["tags"] = any.tags.clone();
             json!({"step": step})
         })?;
     }
-    let reference = |any: &hostile::Anything| {
+    let reference = |any: &hostile::RandomContent| {
         let job = json!({"submission_id": any.text, "dashboard_url": any.text, "details": any.details});
         json!({"run_id": any.text, "step_key": any.text, "attempt": 3, "job": job})
     };
     for export in ["executor.check", "executor.terminate"] {
-        hostile::anything(bench, export, |any| json!({"steps": [reference(any), reference(any)]}))?;
+        hostile::random_content(harness, export, |any| json!({"steps": [reference(any), reference(any)]}))?;
     }
-    hostile::anything(bench, "executor.finish", |any| json!({"run_id": any.text, "options": any.options}))
+    hostile::random_content(
+        harness,
+        "executor.finish",
+        |any| json!({"run_id": any.text, "options": any.options}),
+    )
 }
 
-fn repeated(bench: &Bench) -> Verdict {
-    for (spec, reference) in jobs::steps(bench)? {
-        let planned = plan_of(bench, &spec)?;
+fn repeated(harness: &Harness) -> Verdict {
+    for (spec, reference) in jobs::steps(harness)? {
+        let planned = plan_step(harness, &spec)?;
         expect(job_id(&planned) == job_id(&reference), job_id(&planned), || job_id(&reference).to_owned())?;
-        let again = bench.call("executor.launch", &json!({"step": spec})).answer()?;
+        let again = harness.call("executor.launch", &json!({"step": spec})).answer()?;
         expect(job_id(&again) == job_id(&reference), job_id(&reference), || job_id(&again).to_owned())?;
     }
     Ok(())
 }
 
-fn lost(bench: &Bench) -> Verdict {
-    let spec = specs::step(&specs::run_id(), "step", Work::Long, &bench.options(EXECUTOR));
-    let planned = plan_of(bench, &spec)?;
-    bench.leave("executor.terminate", json!({"steps": [planned]}));
-    bench.weather(Weather::LostAnswer);
-    let launched = bench.call("executor.launch", &json!({"step": spec}));
-    if !bench.seen().iter().any(|one| one.method != http::Method::GET) {
+fn lost(harness: &Harness) -> Verdict {
+    let spec = specs::step(&specs::run_id(), "step", Work::Long, &harness.options(EXECUTOR));
+    let planned = plan_step(harness, &spec)?;
+    harness.on_cleanup("executor.terminate", json!({"steps": [planned]}));
+    harness.set_network(NetworkCondition::LoseResponse);
+    let launched = harness.call("executor.launch", &json!({"step": spec}));
+    if !harness.requests().iter().any(|one| one.method != http::Method::GET) {
         launched.answer()?;
         return Err(not_applicable("it launches without a request"));
     }
     let reference = match launched.answer() {
         Ok(reference) => reference,
-        Err(_) => bench.call("executor.launch", &json!({"step": spec})).answer()?,
+        Err(_) => harness.call("executor.launch", &json!({"step": spec})).answer()?,
     };
     expect(job_id(&reference) == job_id(&planned), job_id(&planned), || job_id(&reference).to_owned())
 }
 
-fn state_of(bench: &Bench, reference: &Json) -> Verdict<(String, String)> {
-    let found = bench.call("executor.check", &json!({"steps": [reference]})).answer()?;
+fn check_step(harness: &Harness, reference: &Json) -> Verdict<(String, String)> {
+    let found = harness.call("executor.check", &json!({"steps": [reference]})).answer()?;
     let (id, state) = status(&found, 0);
     Ok((id.to_owned(), state.to_owned()))
 }
 
-fn again(bench: &Bench) -> Verdict {
+fn again(harness: &Harness) -> Verdict {
     let run_id = specs::run_id();
-    let brief = specs::step(&run_id, "again", Work::Brief, &bench.options(EXECUTOR));
-    let first = bench.call("executor.launch", &json!({"step": brief})).answer()?;
-    bench.leave("executor.terminate", json!({"steps": [first]}));
+    let brief = specs::step(&run_id, "again", Work::Brief, &harness.options(EXECUTOR));
+    let first = harness.call("executor.launch", &json!({"step": brief})).answer()?;
+    harness.on_cleanup("executor.terminate", json!({"steps": [first]}));
     eventually("a brief step succeeds", || {
-        let found = bench.call("executor.check", &json!({"steps": [first]})).answer()?;
+        let found = harness.call("executor.check", &json!({"steps": [first]})).answer()?;
         let (_, state) = status(&found, 0);
         let message = found[0]["message"].as_str().unwrap_or_default();
         if matches!(state, "failed" | "stopped" | "missing") {
@@ -292,22 +298,22 @@ fn again(bench: &Bench) -> Verdict {
         }
         Ok(if state == "succeeded" { Ok(()) } else { Err(format!("{state}: {message}")) })
     })?;
-    let long = specs::step(&run_id, "again", Work::Long, &bench.options(EXECUTOR));
-    let second = bench.call("executor.launch", &json!({"step": long})).answer()?;
-    bench.leave("executor.terminate", json!({"steps": [second]}));
-    let (id, state) = state_of(bench, &first)?;
+    let long = specs::step(&run_id, "again", Work::Long, &harness.options(EXECUTOR));
+    let second = harness.call("executor.launch", &json!({"step": long})).answer()?;
+    harness.on_cleanup("executor.terminate", json!({"steps": [second]}));
+    let (id, state) = check_step(harness, &first)?;
     let alive = matches!(state.as_str(), "pending" | "running");
     expect(id == job_id(&second) && alive, &format!("{} pending or running", job_id(&second)), || {
         format!("{id}, {state}")
     })
 }
 
-fn order(bench: &Bench) -> Verdict {
-    let steps = jobs::steps(bench)?;
+fn order(harness: &Harness) -> Verdict {
+    let steps = jobs::steps(harness)?;
     let [(_, one), (_, two)] = steps.as_slice() else { return Ok(()) };
-    let spec = specs::step(&specs::run_id(), "never-launched", Work::Brief, &bench.options(EXECUTOR));
-    let unlaunched = plan_of(bench, &spec)?;
-    let found = bench.call("executor.check", &json!({"steps": [two, unlaunched, one]})).answer()?;
+    let spec = specs::step(&specs::run_id(), "never-launched", Work::Brief, &harness.options(EXECUTOR));
+    let unlaunched = plan_step(harness, &spec)?;
+    let found = harness.call("executor.check", &json!({"steps": [two, unlaunched, one]})).answer()?;
     let all: Vec<(&str, &str)> = (0..3).map(|at| status(&found, at)).collect();
     let alive = |state: &str| matches!(state, "pending" | "running");
     expect(
@@ -319,38 +325,38 @@ fn order(bench: &Bench) -> Verdict {
     expect([all[0].0, all[2].0] == ids, &ids.join(", "), || format!("{}, {}", all[0].0, all[2].0))
 }
 
-fn batch(bench: &Bench) -> Verdict {
-    let steps = jobs::steps(bench)?;
+fn batch(harness: &Harness) -> Verdict {
+    let steps = jobs::steps(harness)?;
     let run_id = steps.first().map_or(RUN, |(spec, _)| spec["run_id"].as_str().unwrap_or_default());
     let plan = |at: usize| {
         let key = format!("never-launched-{at}");
-        plan_of(bench, &specs::step(run_id, &key, Work::Brief, &bench.options(EXECUTOR)))
+        plan_step(harness, &specs::step(run_id, &key, Work::Brief, &harness.options(EXECUTOR)))
     };
     let unlaunched: Vec<Json> = (steps.len()..20).map(plan).collect::<Verdict<_>>()?;
     let requests = |count: usize| {
-        bench.weather(Weather::Fair);
+        harness.set_network(NetworkCondition::Normal);
         let all = steps.iter().map(|(_, reference)| reference).chain(&unlaunched);
         let checked: Vec<&Json> = all.take(count).collect();
-        let found = bench.call("executor.check", &json!({"steps": checked})).answer()?;
+        let found = harness.call("executor.check", &json!({"steps": checked})).answer()?;
         let answered = found.as_array().map_or(0, Vec::len);
         expect(answered == count, &format!("{count} statuses"), || answered.to_string())?;
-        Ok(bench.seen().len())
+        Ok(harness.requests().len())
     };
     let (few, many) = (requests(2)?, requests(20)?);
     expect(many <= few, &format!("{few} requests for 20 steps, as for 2"), || many.to_string())
 }
 
-fn terminate(bench: &Bench) -> Verdict {
-    let steps = jobs::steps(bench)?;
+fn terminate(harness: &Harness) -> Verdict {
+    let steps = jobs::steps(harness)?;
     let references: Vec<&Json> = steps.iter().map(|(_, reference)| reference).collect();
     let arguments = json!({"steps": references});
-    let ended = bench.call("executor.terminate", &arguments).answer()?;
+    let ended = harness.call("executor.terminate", &arguments).answer()?;
     for (at, reference) in references.iter().enumerate() {
         let (id, state) = status(&ended, at);
         expect(id == job_id(reference), job_id(reference), || id.to_owned())?;
         expect(state == "stopped", "stopped", || state.to_owned())?;
     }
-    let again = bench.call("executor.terminate", &arguments).answer()?;
+    let again = harness.call("executor.terminate", &arguments).answer()?;
     for at in 0..references.len() {
         let (_, state) = status(&again, at);
         expect(matches!(state, "stopped" | "missing"), "stopped or missing", || state.to_owned())?;
@@ -358,11 +364,11 @@ fn terminate(bench: &Bench) -> Verdict {
     Ok(())
 }
 
-fn finish(bench: &Bench) -> Verdict {
-    let options = Json::Object(bench.options(EXECUTOR)).to_string();
+fn finish(harness: &Harness) -> Verdict {
+    let options = Json::Object(harness.options(EXECUTOR)).to_string();
     let run_id = specs::run_id();
     for _ in 0..2 {
-        bench.call("executor.finish", &json!({"run_id": run_id, "options": options})).answer()?;
+        harness.call("executor.finish", &json!({"run_id": run_id, "options": options})).answer()?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
 use super::expect_no_trap;
-use crate::bench::Bench;
+use crate::harness::Harness;
 use crate::outcome::{Outcome, Verdict};
 use crate::specs::{TAG, any_json, any_text, hostile_texts};
 
@@ -16,41 +16,48 @@ const ROUNDS: usize = 24;
 const SEED: u64 = 0x5eed;
 
 /// Calls an export once for each hostile text, with arguments made from that text.
-pub(super) fn texts(bench: &Bench, export: &str, arguments: impl Fn(&str) -> Json) -> Verdict {
+pub(super) fn texts(harness: &Harness, export: &str, arguments: impl Fn(&str) -> Json) -> Verdict {
     for text in hostile_texts() {
-        bench.answering(StatusCode::BAD_REQUEST);
+        harness.answering(StatusCode::BAD_REQUEST);
         let shown: String = text.chars().take(40).collect();
-        expect_no_trap(&bench.call(export, &arguments(&text)), &format!("{export} with the text {shown:?}"))?;
+        expect_no_trap(
+            &harness.call(export, &arguments(&text)),
+            &format!("{export} with the text {shown:?}"),
+        )?;
     }
     Ok(())
 }
 
 /// Calls an export with random options, tags and texts.
-pub(super) fn anything(bench: &Bench, export: &str, arguments: impl Fn(&Anything) -> Json) -> Verdict {
+pub(super) fn random_content(
+    harness: &Harness,
+    export: &str,
+    arguments: impl Fn(&RandomContent) -> Json,
+) -> Verdict {
     let mut random = Rng::with_seed(SEED);
     for round in 0..ROUNDS {
-        let anything =
-            Anything::new(&mut random, &bench.options(export.split('.').next().unwrap_or_default()));
-        bench.answering(StatusCode::BAD_REQUEST);
-        let called = bench.call(export, &arguments(&anything));
+        let content =
+            RandomContent::new(&mut random, &harness.options(export.split('.').next().unwrap_or_default()));
+        harness.answering(StatusCode::BAD_REQUEST);
+        let called = harness.call(export, &arguments(&content));
         if let Err(CallError::Arguments { problem, .. }) = &called.result {
             let reason = format!("the conformance tests pass arguments that do not fit {export}: {problem}");
             return Err(Outcome::Blocked { reason });
         }
-        expect_no_trap(&called, &format!("{export}, round {round}: {}", arguments(&anything)))?;
+        expect_no_trap(&called, &format!("{export}, round {round}: {}", arguments(&content)))?;
     }
     Ok(())
 }
 
 /// Random content for a spec.
-pub(super) struct Anything {
+pub(super) struct RandomContent {
     pub(super) options: String,
     pub(super) tags: Json,
     pub(super) text: String,
     pub(super) details: Json,
 }
 
-impl Anything {
+impl RandomContent {
     fn new(random: &mut Rng, base: &Map<String, Json>) -> Self {
         let mut document = any_json(random, 4);
         if let Json::Object(fields) = &mut document {

@@ -1,12 +1,12 @@
 //! Rules of `io`, on a value store in memory.
 
-use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::capability::http::InjectedFault;
 use dagster_ray_runtime::model::Error;
 use serde_json::{Map, Value as Json, json};
 
 use super::Needs::Nothing;
-use super::{Rule, expect_no_leak, hostile, options};
-use crate::bench::{Bench, Called, describe};
+use super::{Rule, hostile, options};
+use crate::harness::{CallResult, Harness, describe_error};
 use crate::memory_store::{now, text, value};
 use crate::outcome::{Verdict, differs, expect};
 
@@ -16,17 +16,17 @@ const RUN: &str = "8c1f7a52-0000-4000-8000-000000000005";
 pub(super) const RULES: [Rule; 13] = [
     Rule {
         interface: IO,
-        name: "an unknown option is rejected by name before any request is sent",
+        name: "an unknown option is rejected by name before any value is stored",
         reason: "a misspelled key would be ignored and a value would outlive its retention time",
         needs: Nothing,
-        run: |bench| options::unknown_key(bench, IO, |options| save_with(bench, options)),
+        run: unknown_key,
     },
     Rule {
         interface: IO,
-        name: "an option of the wrong type is rejected by name before any request is sent",
+        name: "an option of the wrong type is rejected by name before any value is stored",
         reason: "the loss of a value that was stored under wrong options is noticed much later",
         needs: Nothing,
-        run: |bench| options::wrong_values(bench, IO, |options| save_with(bench, options)),
+        run: wrong_values,
     },
     Rule {
         interface: IO,
@@ -96,14 +96,14 @@ pub(super) const RULES: [Rule; 13] = [
         name: "no content of options causes a trap",
         reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
-        run: anything,
+        run: random_content,
     },
     Rule {
         interface: IO,
-        name: "no error or log line contains a value",
-        reason: "values are users' data",
+        name: "no error or log line contains a value or the name of its type",
+        reason: "values are users' data, and the type is all that a component can read of one",
         needs: Nothing,
-        run: |bench| expect_no_leak(bench, IO),
+        run: no_leak,
     },
 ];
 
@@ -121,75 +121,102 @@ fn asset(run_id: &str, parts: &[&str], partition: Option<&str>) -> Json {
     })
 }
 
-fn options_text(bench: &Bench) -> String {
-    Json::Object(bench.options(IO)).to_string()
+fn options_text(harness: &Harness) -> String {
+    Json::Object(harness.options(IO)).to_string()
 }
 
-fn begin(bench: &Bench) {
-    bench.offline(Fate::Refuse);
-    bench.store.clear();
+fn begin(harness: &Harness) {
+    harness.offline(InjectedFault::Refuse);
+    harness.store.clear();
 }
 
-fn save_with(bench: &Bench, options: &Map<String, Json>) -> Called {
+fn save_with(harness: &Harness, options: &Map<String, Json>) -> CallResult {
     let options = Json::Object(options.clone()).to_string();
     let arguments = json!({"address": output(RUN, "step", "result", None), "value": 0, "options": options});
-    bench.call_values("io.save", &arguments, vec![value("kept")])
+    harness.call_values("io.save", &arguments, vec![value("kept")])
 }
 
-fn save(bench: &Bench, address: &Json, content: &str) -> Verdict<Json> {
-    let arguments = json!({"address": address, "value": 0, "options": options_text(bench)});
-    bench.call_values("io.save", &arguments, vec![value(content)]).answer()
+fn save(harness: &Harness, address: &Json, content: &str) -> Verdict<Json> {
+    let arguments = json!({"address": address, "value": 0, "options": options_text(harness)});
+    harness.call_values("io.save", &arguments, vec![value(content)]).answer()
 }
 
-fn load(bench: &Bench, address: &Json) -> Called {
-    bench.call("io.load", &json!({"address": address, "options": options_text(bench)}))
+fn load(harness: &Harness, address: &Json) -> CallResult {
+    harness.call("io.load", &json!({"address": address, "options": options_text(harness)}))
 }
 
-fn loaded(bench: &Bench, address: &Json) -> Verdict<String> {
-    let called = load(bench, address);
+fn loaded(harness: &Harness, address: &Json) -> Verdict<String> {
+    let called = load(harness, address);
     called.answer()?;
     called.values.first().and_then(text).ok_or_else(|| differs("the value that was saved", "another value"))
 }
 
-fn select(bench: &Bench, export: &str, selection: &Json) -> Verdict<Json> {
-    bench.call(export, &json!({"selection": selection, "options": options_text(bench)})).answer()
+fn select(harness: &Harness, export: &str, selection: &Json) -> Verdict<Json> {
+    harness.call(export, &json!({"selection": selection, "options": options_text(harness)})).answer()
 }
 
-fn round(bench: &Bench) -> Verdict {
-    begin(bench);
-    let address = output(RUN, "step", "result", None);
-    let stored = save(bench, &address, "one")?;
-    let content = loaded(bench, &address)?;
-    expect(content == "one", "the value that was saved", || content.clone())?;
-    let key = stored["key"].as_str().unwrap_or_default();
-    expect(!key.is_empty(), "a key", || stored.to_string())?;
-    let kept = bench.store.keys();
-    expect(kept.iter().any(|one| one == key), key, || kept.join(", "))
+fn unknown_key(harness: &Harness) -> Verdict {
+    begin(harness);
+    options::unknown_key(harness, IO, |options| save_with(harness, options))?;
+    expect_empty_store(harness)
 }
 
-fn missing(bench: &Bench) -> Verdict {
-    begin(bench);
-    let address = output(RUN, "step", "result", None);
-    let stored = save(bench, &address, "one")?;
-    let key = stored["key"].as_str().unwrap_or_default().to_owned();
-    bench.store.clear();
-    match load(bench, &address).error("`not-found`")? {
-        Error::NotFound(text) if text.contains(&key) => Ok(()),
-        other => Err(differs(format!("`not-found` that names {key}"), describe(&other))),
+fn wrong_values(harness: &Harness) -> Verdict {
+    begin(harness);
+    options::wrong_values(harness, IO, |options| save_with(harness, options))?;
+    expect_empty_store(harness)
+}
+
+/// Ends the rule if a call with invalid options has stored a value.
+fn expect_empty_store(harness: &Harness) -> Verdict {
+    let keys = harness.store.keys();
+    expect(keys.is_empty(), "no value is stored under invalid options", || {
+        format!("{} stored: {}", keys.len(), keys.join(", "))
+    })
+}
+
+fn no_leak(harness: &Harness) -> Verdict {
+    match harness.find_leak(IO) {
+        None => Ok(()),
+        Some(leak) => Err(differs("errors and log lines without values and the names of their types", leak)),
     }
 }
 
-fn overwrite(bench: &Bench) -> Verdict {
-    begin(bench);
+fn round(harness: &Harness) -> Verdict {
+    begin(harness);
+    let address = output(RUN, "step", "result", None);
+    let stored = save(harness, &address, "one")?;
+    let content = loaded(harness, &address)?;
+    expect(content == "one", "the value that was saved", || content.clone())?;
+    let key = stored["key"].as_str().unwrap_or_default();
+    expect(!key.is_empty(), "a key", || stored.to_string())?;
+    let kept = harness.store.keys();
+    expect(kept.iter().any(|one| one == key), key, || kept.join(", "))
+}
+
+fn missing(harness: &Harness) -> Verdict {
+    begin(harness);
+    let address = output(RUN, "step", "result", None);
+    let stored = save(harness, &address, "one")?;
+    let key = stored["key"].as_str().unwrap_or_default().to_owned();
+    harness.store.clear();
+    match load(harness, &address).error("`not-found`")? {
+        Error::NotFound(text) if text.contains(&key) => Ok(()),
+        other => Err(differs(format!("`not-found` that names {key}"), describe_error(&other))),
+    }
+}
+
+fn overwrite(harness: &Harness) -> Verdict {
+    begin(harness);
     let address = asset(RUN, &["a"], None);
-    save(bench, &address, "one")?;
-    save(bench, &address, "two")?;
-    let content = loaded(bench, &address)?;
+    save(harness, &address, "one")?;
+    save(harness, &address, "two")?;
+    let content = loaded(harness, &address)?;
     expect(content == "two", "the second value", || content.clone())
 }
 
-fn keys(bench: &Bench) -> Verdict {
-    begin(bench);
+fn keys(harness: &Harness) -> Verdict {
+    begin(harness);
     let other = "8c1f7a52-0000-4000-8000-000000000006";
     let addresses = [
         output(RUN, "step", "result", None),
@@ -206,10 +233,10 @@ fn keys(bench: &Bench) -> Verdict {
         asset(RUN, &["a"], Some("B")),
     ];
     for (at, address) in addresses.iter().enumerate() {
-        save(bench, address, &at.to_string())?;
+        save(harness, address, &at.to_string())?;
     }
     for (at, address) in addresses.iter().enumerate() {
-        let content = loaded(bench, address)?;
+        let content = loaded(harness, address)?;
         expect(content == at.to_string(), &format!("the value saved for {address}"), || {
             let by = content.parse().ok().and_then(|at: usize| addresses.get(at));
             by.map_or_else(String::new, |by| format!("the value saved for {by}"))
@@ -218,114 +245,114 @@ fn keys(bench: &Bench) -> Verdict {
     Ok(())
 }
 
-fn assets(bench: &Bench) -> Verdict {
-    begin(bench);
+fn assets(harness: &Harness) -> Verdict {
+    begin(harness);
     let other = "8c1f7a52-0000-4000-8000-000000000006";
-    save(bench, &asset(RUN, &["a"], None), "asset")?;
-    let content = loaded(bench, &asset(other, &["a"], None))?;
+    save(harness, &asset(RUN, &["a"], None), "asset")?;
+    let content = loaded(harness, &asset(other, &["a"], None))?;
     expect(content == "asset", "the asset, for another run", || content.clone())?;
-    save(bench, &output(RUN, "step", "result", None), "output")?;
-    match load(bench, &output(other, "step", "result", None)).error("`not-found` for another run")? {
+    save(harness, &output(RUN, "step", "result", None), "output")?;
+    match load(harness, &output(other, "step", "result", None)).error("`not-found` for another run")? {
         Error::NotFound(_) => Ok(()),
-        error => Err(differs("`not-found` for another run's output", describe(&error))),
+        error => Err(differs("`not-found` for another run's output", describe_error(&error))),
     }
 }
 
-fn many(bench: &Bench) -> Verdict {
-    begin(bench);
+fn many(harness: &Harness) -> Verdict {
+    begin(harness);
     let names = ["2026-01-02", "2026-01-01", "2026-01-03"];
     let addresses: Vec<Json> = names.iter().map(|name| asset(RUN, &["a"], Some(name))).collect();
     for (name, address) in names.iter().zip(&addresses) {
-        save(bench, address, name)?;
+        save(harness, address, name)?;
     }
-    let arguments = json!({"addresses": addresses, "options": options_text(bench)});
-    let called = bench.call("io.load-many", &arguments);
+    let arguments = json!({"addresses": addresses, "options": options_text(harness)});
+    let called = harness.call("io.load-many", &arguments);
     let answer = called.answer()?;
     expect(answer["partitions"] == json!(names), &names.join(", "), || answer["partitions"].to_string())?;
     let contents: Vec<String> = called.values.iter().filter_map(text).collect();
     expect(contents == names, "the value of each partition", || contents.join(", "))
 }
 
-fn delete(bench: &Bench) -> Verdict {
-    begin(bench);
+fn delete(harness: &Harness) -> Verdict {
+    begin(harness);
     let other = "8c1f7a52-0000-4000-8000-000000000006";
-    save(bench, &output(RUN, "one", "result", None), "1")?;
-    save(bench, &output(RUN, "two", "result", None), "2")?;
-    save(bench, &output(other, "one", "result", None), "3")?;
-    save(bench, &asset(RUN, &["a"], Some("p")), "4")?;
-    save(bench, &asset(RUN, &["a"], Some("q")), "5")?;
-    save(bench, &asset(RUN, &["ab"], None), "6")?;
+    save(harness, &output(RUN, "one", "result", None), "1")?;
+    save(harness, &output(RUN, "two", "result", None), "2")?;
+    save(harness, &output(other, "one", "result", None), "3")?;
+    save(harness, &asset(RUN, &["a"], Some("p")), "4")?;
+    save(harness, &asset(RUN, &["a"], Some("q")), "5")?;
+    save(harness, &asset(RUN, &["ab"], None), "6")?;
     let of_run = json!({"runs": [RUN]});
     let of_asset = json!({"asset": ["a"]});
     let count = |answer: &Json| answer.as_array().map_or(0, Vec::len);
     for (selection, name) in [(&of_run, "the run"), (&of_asset, "the asset")] {
-        let found = count(&select(bench, "io.list", selection)?);
+        let found = count(&select(harness, "io.list", selection)?);
         expect(found == 2, &format!("the 2 values of {name}"), || found.to_string())?;
     }
-    let all = count(&select(bench, "io.list", &json!({"runs": []}))?);
+    let all = count(&select(harness, "io.list", &json!({"runs": []}))?);
     expect(all == 3, "the 3 values of all runs, without assets", || all.to_string())?;
     for (selection, name) in [(&of_run, "the run"), (&of_asset, "the asset")] {
-        let removed = select(bench, "io.delete", selection)?;
+        let removed = select(harness, "io.delete", selection)?;
         expect(removed == 2, &format!("2 removed of {name}"), || removed.to_string())?;
-        let again = select(bench, "io.delete", selection)?;
+        let again = select(harness, "io.delete", selection)?;
         expect(again == 0, &format!("0 removed of {name}, the second time"), || again.to_string())?;
     }
-    let left = bench.store.keys();
+    let left = harness.store.keys();
     expect(left.len() == 2, "the other run's value and the other asset", || left.join(", "))
 }
 
-fn expired(bench: &Bench) -> Verdict {
-    begin(bench);
+fn expired(harness: &Harness) -> Verdict {
+    begin(harness);
     for run in ["live", "succeeded", "failed", "forgotten"] {
-        save(bench, &output(run, "step", "result", None), run)?;
+        save(harness, &output(run, "step", "result", None), run)?;
     }
-    save(bench, &asset("forgotten", &["a"], None), "asset")?;
+    save(harness, &asset("forgotten", &["a"], None), "asset")?;
     let life = |run: &str, ended: Option<u64>| json!({"run_id": run, "state": run, "ended_at": ended});
     let ended = now().saturating_sub(60);
     let known = [life("live", None), life("succeeded", Some(ended)), life("failed", Some(ended))];
-    let found = select(bench, "io.list", &json!({"expired": known}))?;
+    let found = select(harness, "io.list", &json!({"expired": known}))?;
     let mut runs: Vec<&str> =
         found.as_array().into_iter().flatten().filter_map(|one| one["run_id"].as_str()).collect();
     runs.sort_unstable();
     // The backend decides how long the values of a failed run are kept for a retry.
     runs.retain(|run| *run != "failed");
     expect(runs == ["forgotten", "succeeded"], "forgotten, succeeded", || runs.join(", "))?;
-    select(bench, "io.delete", &json!({"expired": known}))?;
-    loaded(bench, &output("live", "step", "result", None))?;
-    loaded(bench, &asset(RUN, &["a"], None))?;
+    select(harness, "io.delete", &json!({"expired": known}))?;
+    loaded(harness, &output("live", "step", "result", None))?;
+    loaded(harness, &asset(RUN, &["a"], None))?;
     Ok(())
 }
 
-fn texts(bench: &Bench) -> Verdict {
-    begin(bench);
-    hostile::texts(bench, "io.load", |text| {
+fn texts(harness: &Harness) -> Verdict {
+    begin(harness);
+    hostile::texts(harness, "io.load", |text| {
         let address = json!({
             "asset": [text, text], "partition": text, "run_id": text, "step_key": text, "output_name": text,
             "mapping_key": text,
         });
-        json!({"address": address, "options": options_text(bench)})
+        json!({"address": address, "options": options_text(harness)})
     })?;
     hostile::texts(
-        bench,
+        harness,
         "io.list",
-        |text| json!({"selection": {"runs": [text]}, "options": options_text(bench)}),
+        |text| json!({"selection": {"runs": [text]}, "options": options_text(harness)}),
     )?;
     hostile::texts(
-        bench,
+        harness,
         "io.delete",
-        |text| json!({"selection": {"keys": [text]}, "options": options_text(bench)}),
+        |text| json!({"selection": {"keys": [text]}, "options": options_text(harness)}),
     )
 }
 
-fn anything(bench: &Bench) -> Verdict {
-    begin(bench);
-    hostile::anything(
-        bench,
+fn random_content(harness: &Harness) -> Verdict {
+    begin(harness);
+    hostile::random_content(
+        harness,
         "io.load",
         |any| json!({"address": output(&any.text, &any.text, &any.text, Some(&any.text)), "options": any.options}),
     )?;
-    hostile::anything(
-        bench,
+    hostile::random_content(
+        harness,
         "io.list",
         |any| json!({"selection": {"asset": [any.text]}, "options": any.options}),
     )

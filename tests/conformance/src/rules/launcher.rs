@@ -1,6 +1,6 @@
 //! Rules of `launcher`.
 
-use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::capability::http::InjectedFault;
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
@@ -8,8 +8,8 @@ use super::Needs::{Nothing, Service};
 use super::{
     Rule, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, jobs, options, status,
 };
-use crate::bench::{Bench, Called};
-use crate::network::Weather;
+use crate::harness::{CallResult, Harness};
+use crate::network::NetworkCondition;
 use crate::outcome::{Verdict, expect};
 use crate::specs::{self, TAG, Work};
 
@@ -21,21 +21,21 @@ pub(super) const RULES: [Rule; 18] = [
         name: "an unknown option is rejected by name before any request is sent",
         reason: "a misspelled key would be ignored and the run would get fewer resources than requested",
         needs: Nothing,
-        run: |bench| options::unknown_key(bench, LAUNCHER, |options| launch(bench, options, None)),
+        run: |harness| options::unknown_key(harness, LAUNCHER, |options| launch(harness, options, None)),
     },
     Rule {
         interface: LAUNCHER,
         name: "an option of the wrong type is rejected by name before any request is sent",
         reason: "a run with invalid options must not start",
         needs: Nothing,
-        run: |bench| options::wrong_values(bench, LAUNCHER, |options| launch(bench, options, None)),
+        run: |harness| options::wrong_values(harness, LAUNCHER, |options| launch(harness, options, None)),
     },
     Rule {
         interface: LAUNCHER,
         name: "the tag dagster-ray/config overrides the options field by field, including with 0",
         reason: "users can turn off a default for one run",
         needs: Nothing,
-        run: |bench| options::tag(bench, LAUNCHER, |options, tag| launch(bench, options, tag)),
+        run: |harness| options::tag(harness, LAUNCHER, |options, tag| launch(harness, options, tag)),
     },
     Rule {
         interface: LAUNCHER,
@@ -63,14 +63,16 @@ pub(super) const RULES: [Rule; 18] = [
         name: "a 500 response is not reported as a missing run",
         reason: "Dagster fails a run whose job is missing",
         needs: Nothing,
-        run: |bench| away(bench, Fate::Answer(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into())),
+        run: |harness| {
+            away(harness, InjectedFault::Respond(StatusCode::INTERNAL_SERVER_ERROR, "out of order".into()))
+        },
     },
     Rule {
         interface: LAUNCHER,
         name: "a broken connection is not reported as a missing run",
         reason: "Dagster fails a run whose job is missing",
         needs: Nothing,
-        run: |bench| away(bench, Fate::Reset),
+        run: |harness| away(harness, InjectedFault::Reset),
     },
     Rule {
         interface: LAUNCHER,
@@ -84,7 +86,7 @@ pub(super) const RULES: [Rule; 18] = [
         name: "no content of options or references causes a trap",
         reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
-        run: anything,
+        run: random_content,
     },
     Rule {
         interface: LAUNCHER,
@@ -140,56 +142,56 @@ pub(super) const RULES: [Rule; 18] = [
         name: "no error or log line contains values of a run's environment",
         reason: "both end up in Dagster's event log, which more people can read",
         needs: Nothing,
-        run: |bench| expect_no_leak(bench, LAUNCHER),
+        run: |harness| expect_no_leak(harness, LAUNCHER),
     },
 ];
 
-fn launch(bench: &Bench, options: &Map<String, Json>, tag: Option<&Json>) -> Called {
+fn launch(harness: &Harness, options: &Map<String, Json>, tag: Option<&Json>) -> CallResult {
     let mut spec = specs::run("8c1f7a52-0000-4000-8000-000000000001", 0, Work::Brief, options);
     if let Some(tag) = tag {
         spec["tags"] = json!([["team", "conformance"], [TAG, tag.to_string()]]);
     }
-    bench.call("launcher.launch", &json!({"run": spec}))
+    harness.call("launcher.launch", &json!({"run": spec}))
 }
 
-fn reference_of(bench: &Bench, run_id: &str, attempt: u32) -> Verdict<Json> {
-    bench.call("launcher.locate", &json!({"run_id": run_id, "attempt": attempt})).answer()
+fn locate_run(harness: &Harness, run_id: &str, attempt: u32) -> Verdict<Json> {
+    harness.call("launcher.locate", &json!({"run_id": run_id, "attempt": attempt})).answer()
 }
 
-fn locate(bench: &Bench) -> Verdict {
-    bench.offline(Fate::Refuse);
-    reference_of(bench, &specs::run_id(), 0)?;
-    expect_no_request(bench, "a run is located")
+fn locate(harness: &Harness) -> Verdict {
+    harness.offline(InjectedFault::Refuse);
+    locate_run(harness, &specs::run_id(), 0)?;
+    expect_no_request(harness, "a run is located")
 }
 
-fn names(bench: &Bench) -> Verdict {
-    bench.offline(Fate::Refuse);
+fn names(harness: &Harness) -> Verdict {
+    harness.offline(InjectedFault::Refuse);
     let (one, other) = (specs::run_id(), specs::run_id());
     let all = [
-        reference_of(bench, &one, 0)?,
-        reference_of(bench, &one, 1)?,
-        reference_of(bench, &one, 2)?,
-        reference_of(bench, &other, 0)?,
+        locate_run(harness, &one, 0)?,
+        locate_run(harness, &one, 1)?,
+        locate_run(harness, &one, 2)?,
+        locate_run(harness, &other, 0)?,
     ];
     let ids: Vec<&str> = all.iter().map(job_id).collect();
     let distinct = ids.iter().collect::<std::collections::BTreeSet<_>>().len() == ids.len();
     expect(distinct, "four different names", || ids.join(", "))
 }
 
-fn check_none(bench: &Bench) -> Verdict {
-    bench.offline(Fate::Refuse);
-    let answer = bench.call("launcher.check", &json!({"runs": []})).answer()?;
+fn check_none(harness: &Harness) -> Verdict {
+    harness.offline(InjectedFault::Refuse);
+    let answer = harness.call("launcher.check", &json!({"runs": []})).answer()?;
     expect(answer == json!([]), "no status", || answer.to_string())?;
-    expect_no_request(bench, "an empty list is checked")
+    expect_no_request(harness, "an empty list is checked")
 }
 
-fn away(bench: &Bench, fate: Fate) -> Verdict {
-    bench.offline(fate);
-    let one = reference_of(bench, &specs::run_id(), 0)?;
-    let two = reference_of(bench, &specs::run_id(), 0)?;
+fn away(harness: &Harness, fault: InjectedFault) -> Verdict {
+    harness.offline(fault);
+    let one = locate_run(harness, &specs::run_id(), 0)?;
+    let two = locate_run(harness, &specs::run_id(), 0)?;
     for runs in [json!([one]), json!([one, two])] {
-        let called = bench.call("launcher.check", &json!({"runs": runs}));
-        if bench.seen().is_empty() && called.result.is_ok() {
+        let called = harness.call("launcher.check", &json!({"runs": runs}));
+        if harness.requests().is_empty() && called.result.is_ok() {
             return Err(crate::outcome::not_applicable("it sends no request for the status of runs"));
         }
         expect_unavailable(&called, "a status that cannot be read")?;
@@ -197,9 +199,9 @@ fn away(bench: &Bench, fate: Fate) -> Verdict {
     Ok(())
 }
 
-fn texts(bench: &Bench) -> Verdict {
-    hostile::texts(bench, "launcher.launch", |text| {
-        let mut run = specs::run(text, 0, Work::Brief, &bench.options(LAUNCHER));
+fn texts(harness: &Harness) -> Verdict {
+    hostile::texts(harness, "launcher.launch", |text| {
+        let mut run = specs::run(text, 0, Work::Brief, &harness.options(LAUNCHER));
         run["job_name"] = text.into();
         run["code_location"] = text.into();
         run["tags"] = json!([[text, text]]);
@@ -207,77 +209,81 @@ fn texts(bench: &Bench) -> Verdict {
         run["command"]["env"] = json!([[text, text]]);
         json!({"run": run})
     })?;
-    hostile::texts(bench, "launcher.locate", |text| json!({"run_id": text, "attempt": u32::MAX}))
+    hostile::texts(harness, "launcher.locate", |text| json!({"run_id": text, "attempt": u32::MAX}))
 }
 
-fn anything(bench: &Bench) -> Verdict {
+fn random_content(harness: &Harness) -> Verdict {
     for export in ["launcher.launch", "launcher.resume"] {
-        hostile::anything(bench, export, |any| {
+        hostile::random_content(harness, export, |any| {
             let mut run = specs::run(&any.text, 1, Work::Brief, &Map::new());
             run["options"] = any.options.clone().into();
             run["tags"] = any.tags.clone();
             json!({"run": run})
         })?;
     }
-    let reference = |any: &hostile::Anything| {
+    let reference = |any: &hostile::RandomContent| {
         let job = json!({"submission_id": any.text, "dashboard_url": any.text, "details": any.details});
         json!({"run_id": any.text, "attempt": 3, "job": job})
     };
-    hostile::anything(bench, "launcher.check", |any| json!({"runs": [reference(any), reference(any)]}))?;
-    hostile::anything(bench, "launcher.debug-info", |any| json!({"run": reference(any)}))?;
-    hostile::anything(bench, "launcher.terminate", |any| json!({"run": reference(any)}))
+    hostile::random_content(
+        harness,
+        "launcher.check",
+        |any| json!({"runs": [reference(any), reference(any)]}),
+    )?;
+    hostile::random_content(harness, "launcher.debug-info", |any| json!({"run": reference(any)}))?;
+    hostile::random_content(harness, "launcher.terminate", |any| json!({"run": reference(any)}))
 }
 
-fn located(bench: &Bench) -> Verdict {
-    let (spec, reference) = jobs::run(bench)?;
+fn located(harness: &Harness) -> Verdict {
+    let (spec, reference) = jobs::run(harness)?;
     let run_id = spec["run_id"].as_str().unwrap_or_default();
-    let located = reference_of(bench, run_id, 0)?;
+    let located = locate_run(harness, run_id, 0)?;
     expect(job_id(&located) == job_id(&reference), job_id(&located), || job_id(&reference).to_owned())
 }
 
-fn repeated(bench: &Bench) -> Verdict {
-    let (spec, reference) = jobs::run(bench)?;
-    let again = bench.call("launcher.launch", &json!({"run": spec})).answer()?;
+fn repeated(harness: &Harness) -> Verdict {
+    let (spec, reference) = jobs::run(harness)?;
+    let again = harness.call("launcher.launch", &json!({"run": spec})).answer()?;
     expect(job_id(&again) == job_id(&reference), job_id(&reference), || job_id(&again).to_owned())
 }
 
-fn lost(bench: &Bench) -> Verdict {
-    let spec = specs::run(&specs::run_id(), 0, Work::Long, &bench.options(LAUNCHER));
-    let located = reference_of(bench, spec["run_id"].as_str().unwrap_or_default(), 0)?;
-    bench.leave("launcher.terminate", json!({"run": located}));
-    bench.weather(Weather::LostAnswer);
-    let launched = bench.call("launcher.launch", &json!({"run": spec}));
-    if !bench.seen().iter().any(|one| one.method != http::Method::GET) {
+fn lost(harness: &Harness) -> Verdict {
+    let spec = specs::run(&specs::run_id(), 0, Work::Long, &harness.options(LAUNCHER));
+    let located = locate_run(harness, spec["run_id"].as_str().unwrap_or_default(), 0)?;
+    harness.on_cleanup("launcher.terminate", json!({"run": located}));
+    harness.set_network(NetworkCondition::LoseResponse);
+    let launched = harness.call("launcher.launch", &json!({"run": spec}));
+    if !harness.requests().iter().any(|one| one.method != http::Method::GET) {
         launched.answer()?;
         return Err(crate::outcome::not_applicable("it launches without a request"));
     }
     // The component may report that the outcome is unknown. The caller then launches again.
     let reference = match launched.answer() {
         Ok(reference) => reference,
-        Err(_) => bench.call("launcher.launch", &json!({"run": spec})).answer()?,
+        Err(_) => harness.call("launcher.launch", &json!({"run": spec})).answer()?,
     };
     expect(job_id(&reference) == job_id(&located), job_id(&located), || job_id(&reference).to_owned())?;
-    let found = bench.call("launcher.check", &json!({"runs": [reference]})).answer()?;
+    let found = harness.call("launcher.check", &json!({"runs": [reference]})).answer()?;
     let (_, state) = status(&found, 0);
     expect(matches!(state, "pending" | "running"), "one pending or running job", || state.to_owned())
 }
 
-fn resume(bench: &Bench) -> Verdict {
-    let (spec, reference) = jobs::run(bench)?;
+fn resume(harness: &Harness) -> Verdict {
+    let (spec, reference) = jobs::run(harness)?;
     let mut again = spec.clone();
     again["attempt"] = 1.into();
-    let resumed = bench.call("launcher.resume", &json!({"run": again})).answer()?;
-    bench.leave("launcher.terminate", json!({"run": resumed}));
+    let resumed = harness.call("launcher.resume", &json!({"run": again})).answer()?;
+    harness.on_cleanup("launcher.terminate", json!({"run": resumed}));
     expect(job_id(&resumed) != job_id(&reference), "another job", || job_id(&resumed).to_owned())?;
-    let located = reference_of(bench, spec["run_id"].as_str().unwrap_or_default(), 1)?;
+    let located = locate_run(harness, spec["run_id"].as_str().unwrap_or_default(), 1)?;
     expect(job_id(&located) == job_id(&resumed), job_id(&located), || job_id(&resumed).to_owned())
 }
 
-fn order(bench: &Bench) -> Verdict {
-    let (_, reference) = jobs::run(bench)?;
-    let unlaunched = reference_of(bench, &specs::run_id(), 0)?;
+fn order(harness: &Harness) -> Verdict {
+    let (_, reference) = jobs::run(harness)?;
+    let unlaunched = locate_run(harness, &specs::run_id(), 0)?;
     let found =
-        bench.call("launcher.check", &json!({"runs": [unlaunched, reference, unlaunched]})).answer()?;
+        harness.call("launcher.check", &json!({"runs": [unlaunched, reference, unlaunched]})).answer()?;
     let states: Vec<&str> = (0..3).map(|at| status(&found, at).1).collect();
     let alive = matches!(states[1], "pending" | "running");
     expect(
@@ -287,37 +293,37 @@ fn order(bench: &Bench) -> Verdict {
     )?;
     let ids: Vec<&str> = (0..3).map(|at| status(&found, at).0).collect();
     expect(ids[1] == job_id(&reference), "the id of each job at its position", || ids.join(", "))?;
-    let alone = bench.call("launcher.check", &json!({"runs": [unlaunched]})).answer()?;
+    let alone = harness.call("launcher.check", &json!({"runs": [unlaunched]})).answer()?;
     expect(status(&alone, 0).1 == "missing", "missing", || status(&alone, 0).1.to_owned())
 }
 
-fn batch(bench: &Bench) -> Verdict {
-    let (_, reference) = jobs::run(bench)?;
+fn batch(harness: &Harness) -> Verdict {
+    let (_, reference) = jobs::run(harness)?;
     let unlaunched: Vec<Json> =
-        (1..20).map(|_| reference_of(bench, &specs::run_id(), 0)).collect::<Verdict<_>>()?;
+        (1..20).map(|_| locate_run(harness, &specs::run_id(), 0)).collect::<Verdict<_>>()?;
     let requests = |count: usize| {
-        bench.weather(Weather::Fair);
+        harness.set_network(NetworkCondition::Normal);
         let runs: Vec<&Json> = std::iter::once(&reference).chain(&unlaunched).take(count).collect();
-        let found = bench.call("launcher.check", &json!({"runs": runs})).answer()?;
+        let found = harness.call("launcher.check", &json!({"runs": runs})).answer()?;
         let answered = found.as_array().map_or(0, Vec::len);
         expect(answered == count, &format!("{count} statuses"), || answered.to_string())?;
-        Ok(bench.seen().len())
+        Ok(harness.requests().len())
     };
     let (few, many) = (requests(2)?, requests(20)?);
     expect(many <= few, &format!("{few} requests for 20 runs, as for 2"), || many.to_string())
 }
 
-fn terminate(bench: &Bench) -> Verdict {
-    let (_, reference) = jobs::run(bench)?;
-    let end = |run: &Json| bench.call("launcher.terminate", &json!({"run": run})).answer();
+fn terminate(harness: &Harness) -> Verdict {
+    let (_, reference) = jobs::run(harness)?;
+    let end = |run: &Json| harness.call("launcher.terminate", &json!({"run": run})).answer();
     let first = end(&reference)?;
     expect(first == "stopped", "stopped", || first.to_string())?;
-    let found = bench.call("launcher.check", &json!({"runs": [reference]})).answer()?;
+    let found = harness.call("launcher.check", &json!({"runs": [reference]})).answer()?;
     let (_, state) = status(&found, 0);
     // The objects of the run are deleted, which may include the record of the job.
     expect(matches!(state, "stopped" | "missing"), "stopped", || state.to_owned())?;
     let second = end(&reference)?;
     expect(second == "already-ended" || second == "missing", "already-ended", || second.to_string())?;
-    let never = end(&reference_of(bench, &specs::run_id(), 0)?)?;
+    let never = end(&locate_run(harness, &specs::run_id(), 0)?)?;
     expect(never == "missing", "missing for a run that was never launched", || never.to_string())
 }

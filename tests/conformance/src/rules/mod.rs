@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use dagster_ray_runtime::model::Error;
 use serde_json::Value as Json;
 
-use crate::bench::{Bench, Called, describe as in_words};
-use crate::network::Weather;
+use crate::harness::{CallResult, Harness, describe_error};
+use crate::network::NetworkCondition;
 use crate::outcome::{Outcome, Verdict, differs, expect};
 
-pub(crate) use self::jobs::Live;
+pub(crate) use self::jobs::SharedObjects;
 
 /// A rule that a component has to satisfy.
 pub(crate) struct Rule {
@@ -29,7 +29,7 @@ pub(crate) struct Rule {
     /// What goes wrong if the component does not do it.
     pub(crate) reason: &'static str,
     pub(crate) needs: Needs,
-    pub(crate) run: fn(&Bench) -> Verdict,
+    pub(crate) run: fn(&Harness) -> Verdict,
 }
 
 /// The service that a rule needs.
@@ -55,18 +55,18 @@ pub(crate) fn all() -> Vec<Rule> {
 }
 
 /// Runs a rule.
-pub(crate) fn apply(bench: &Bench, rule: &Rule) -> Outcome {
-    if !bench.exports(rule.interface) {
+pub(crate) fn apply(harness: &Harness, rule: &Rule) -> Outcome {
+    if !harness.exports(rule.interface) {
         return Outcome::NotApplicable { reason: format!("it does not export {}", rule.interface) };
     }
-    if rule.needs == Needs::Service && !bench.has_service {
+    if rule.needs == Needs::Service && !harness.has_service {
         let reason = "needs a service: give an address, a kubeconfig or a cassette".to_owned();
         return Outcome::Skipped { reason };
     }
     if rule.needs == Needs::Service {
-        bench.weather(Weather::Fair);
+        harness.set_network(NetworkCondition::Normal);
     }
-    match (rule.run)(bench) {
+    match (rule.run)(harness) {
         Ok(()) => Outcome::Passed,
         Err(outcome) => outcome,
     }
@@ -102,16 +102,16 @@ fn eventually<T>(expected: &str, mut ask: impl FnMut() -> Verdict<Result<T, Stri
 }
 
 /// Ends the rule if a request was made.
-fn expect_no_request(bench: &Bench, what: &str) -> Verdict {
-    let seen = bench.seen();
-    expect(seen.is_empty(), &format!("{what} without a request"), || {
-        let all: Vec<_> = seen.iter().map(|one| format!("{} {}", one.method, one.uri)).collect();
+fn expect_no_request(harness: &Harness, what: &str) -> Verdict {
+    let requests = harness.requests();
+    expect(requests.is_empty(), &format!("{what} without a request"), || {
+        let all: Vec<_> = requests.iter().map(|one| format!("{} {}", one.method, one.uri)).collect();
         format!("{} requests: {}", all.len(), all.join(", "))
     })
 }
 
 /// Ends the rule if the call trapped or timed out.
-fn expect_no_trap(called: &Called, what: &str) -> Verdict {
+fn expect_no_trap(called: &CallResult, what: &str) -> Verdict {
     use dagster_ray_runtime::CallError as E;
     match &called.result {
         Err(error @ (E::Trap { .. } | E::Deadline { .. })) => {
@@ -122,7 +122,7 @@ fn expect_no_trap(called: &Called, what: &str) -> Verdict {
 }
 
 /// Ends the rule unless the call reports that the service is unavailable.
-fn expect_unavailable(called: &Called, what: &str) -> Verdict {
+fn expect_unavailable(called: &CallResult, what: &str) -> Verdict {
     let expected = format!("`unavailable` for {what}");
     match called.error(&expected)? {
         Error::Unavailable(_) => Ok(()),
@@ -131,13 +131,13 @@ fn expect_unavailable(called: &Called, what: &str) -> Verdict {
         Error::Denied(denial) if denial.capability == "processes" => {
             Err(crate::outcome::not_applicable("it has no permission to start the service"))
         }
-        other => Err(differs(expected, in_words(&other))),
+        other => Err(differs(expected, describe_error(&other))),
     }
 }
 
 /// Ends the rule if a call of the interface reported a planted secret in an error or a log line.
-fn expect_no_leak(bench: &Bench, interface: &str) -> Verdict {
-    match bench.leak_of(interface) {
+fn expect_no_leak(harness: &Harness, interface: &str) -> Verdict {
+    match harness.find_leak(interface) {
         None => Ok(()),
         Some(leak) => Err(differs("errors and log lines without the values of environment variables", leak)),
     }

@@ -4,58 +4,58 @@ use dagster_ray_runtime::model::Error;
 use serde_json::{Map, Value as Json, json};
 
 use super::expect_no_request;
-use crate::bench::{Bench, Called};
-use crate::network::Seen;
+use crate::harness::{CallResult, Harness};
+use crate::network::RecordedRequest;
 use crate::outcome::{Verdict, differs, expect, not_applicable};
 use crate::schema::{Schema, UNKNOWN, with};
 use crate::specs::TAG;
 
-fn schema(bench: &Bench, interface: &str) -> Verdict<Schema> {
-    bench.schema(interface).ok_or_else(|| not_applicable("it publishes no schema of these options"))
+fn schema(harness: &Harness, interface: &str) -> Verdict<Schema> {
+    harness.schema(interface).ok_or_else(|| not_applicable("it publishes no schema of these options"))
 }
 
 /// Ends the rule unless the call was rejected with an `invalid-config` that names `key`, before any request.
-fn expect_invalid(bench: &Bench, called: &Called, key: &str) -> Verdict {
+fn expect_invalid(harness: &Harness, called: &CallResult, key: &str) -> Verdict {
     let expected = format!("`invalid-config` that names `{key}`");
     match called.error(&expected)? {
         Error::InvalidConfig(fields)
             if fields.iter().any(|field| field.path.contains(key) || field.problem.contains(key)) => {}
         other => {
-            called.expect_nothing_lacking()?;
-            return Err(differs(expected, crate::bench::describe(&other)));
+            called.expect_no_missing_required()?;
+            return Err(differs(expected, crate::harness::describe_error(&other)));
         }
     }
-    expect_no_request(bench, &format!("`{key}` is rejected"))
+    expect_no_request(harness, &format!("`{key}` is rejected"))
 }
 
 /// Checks that a key that is not in the schema is rejected by name.
 pub(super) fn unknown_key(
-    bench: &Bench,
+    harness: &Harness,
     interface: &str,
-    call: impl Fn(&Map<String, Json>) -> Called,
+    call: impl Fn(&Map<String, Json>) -> CallResult,
 ) -> Verdict {
-    let options = with(&bench.options(interface), UNKNOWN, &json!(1));
-    if schema(bench, interface)?.accepts(&options) {
+    let options = with(&harness.options(interface), UNKNOWN, &json!(1));
+    if schema(harness, interface)?.accepts(&options) {
         return Err(not_applicable("its schema allows unknown keys"));
     }
-    bench.answering(http::StatusCode::BAD_REQUEST);
-    expect_invalid(bench, &call(&options), UNKNOWN)
+    harness.answering(http::StatusCode::BAD_REQUEST);
+    expect_invalid(harness, &call(&options), UNKNOWN)
 }
 
 /// Checks that a value that violates the schema is rejected by the name of its key.
 pub(super) fn wrong_values(
-    bench: &Bench,
+    harness: &Harness,
     interface: &str,
-    call: impl Fn(&Map<String, Json>) -> Called,
+    call: impl Fn(&Map<String, Json>) -> CallResult,
 ) -> Verdict {
-    let options = bench.options(interface);
-    let mistakes = schema(bench, interface)?.mistakes(&options);
+    let options = harness.options(interface);
+    let mistakes = schema(harness, interface)?.mistakes(&options);
     if mistakes.is_empty() {
         return Err(not_applicable("its schema accepts any value for each key"));
     }
     for (key, wrong) in mistakes {
-        bench.answering(http::StatusCode::BAD_REQUEST);
-        expect_invalid(bench, &call(&with(&options, &key, &wrong)), &key)?;
+        harness.answering(http::StatusCode::BAD_REQUEST);
+        expect_invalid(harness, &call(&with(&options, &key, &wrong)), &key)?;
     }
     Ok(())
 }
@@ -63,19 +63,19 @@ pub(super) fn wrong_values(
 /// Checks that the tag overrides the options field by field, also with `0`: options with a tag must send
 /// the same requests as the merged options.
 pub(super) fn tag(
-    bench: &Bench,
+    harness: &Harness,
     interface: &str,
-    call: impl Fn(&Map<String, Json>, Option<&Json>) -> Called,
+    call: impl Fn(&Map<String, Json>, Option<&Json>) -> CallResult,
 ) -> Verdict {
-    let options = bench.options(interface);
-    let numbers = schema(bench, interface)?.numbers(&options);
+    let options = harness.options(interface);
+    let numbers = schema(harness, interface)?.numbers(&options);
     let [first, others @ ..] = numbers.as_slice() else {
         return Err(not_applicable("none of its options is a number"));
     };
     let sent = |options: &Map<String, Json>, tag: Option<&Json>| {
-        bench.answering(http::StatusCode::BAD_REQUEST);
+        harness.answering(http::StatusCode::BAD_REQUEST);
         call(options, tag);
-        changes(&bench.seen())
+        changes(&harness.requests())
     };
     let mut base = with(&options, first, &json!(7));
     if let Some(second) = others.first() {
@@ -86,15 +86,15 @@ pub(super) fn tag(
     if expected.is_empty() || expected == sent(&base, None) {
         return Err(not_applicable("its first request does not contain its options"));
     }
-    let came = sent(&base, Some(&json!({first.clone(): 0})));
-    expect(came == expected, &format!("the tag {TAG} with {first} = 0 to send {}", show(&expected)), || {
-        show(&came)
+    let actual = sent(&base, Some(&json!({first.clone(): 0})));
+    expect(actual == expected, &format!("the tag {TAG} with {first} = 0 to send {}", show(&expected)), || {
+        show(&actual)
     })
 }
 
 /// Returns the bodies of all requests other than GET, with nonces replaced.
-fn changes(seen: &[Seen]) -> Vec<String> {
-    let changing = seen.iter().filter(|one| one.method != http::Method::GET);
+fn changes(requests: &[RecordedRequest]) -> Vec<String> {
+    let changing = requests.iter().filter(|one| one.method != http::Method::GET);
     changing.map(|one| without_nonces(&String::from_utf8_lossy(&one.body))).collect()
 }
 

@@ -3,15 +3,15 @@
 use std::cell::Cell;
 
 use dagster_ray_runtime::CallError;
-use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::capability::http::InjectedFault;
 use dagster_ray_runtime::model::Error;
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
 use super::Needs::{Nothing, Service};
 use super::{Rule, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, options, status};
-use crate::bench::Bench;
-use crate::network::Weather;
+use crate::harness::Harness;
+use crate::network::NetworkCondition;
 use crate::outcome::{Verdict, differs, expect, not_applicable};
 use crate::specs;
 
@@ -27,9 +27,9 @@ pub(super) const RULES: [Rule; 14] = [
         name: "an unknown option is rejected by name before any request is sent",
         reason: "a misspelled key would be ignored and the script would run without it",
         needs: Nothing,
-        run: |bench| {
-            options::unknown_key(bench, PIPES, |options| {
-                bench.call("pipes.plan", &json!({"script": specs::script_with(RUN, NONCE, options)}))
+        run: |harness| {
+            options::unknown_key(harness, PIPES, |options| {
+                harness.call("pipes.plan", &json!({"script": specs::script_with(RUN, NONCE, options)}))
             })
         },
     },
@@ -38,9 +38,9 @@ pub(super) const RULES: [Rule; 14] = [
         name: "an option of the wrong type is rejected by name before any request is sent",
         reason: "a script with invalid options must not start",
         needs: Nothing,
-        run: |bench| {
-            options::wrong_values(bench, PIPES, |options| {
-                bench.call("pipes.plan", &json!({"script": specs::script_with(RUN, NONCE, options)}))
+        run: |harness| {
+            options::wrong_values(harness, PIPES, |options| {
+                harness.call("pipes.plan", &json!({"script": specs::script_with(RUN, NONCE, options)}))
             })
         },
     },
@@ -70,7 +70,7 @@ pub(super) const RULES: [Rule; 14] = [
         name: "no content of options or references causes a trap",
         reason: "a trap is a defect and explains nothing to the user",
         needs: Nothing,
-        run: anything,
+        run: random_content,
     },
     Rule {
         interface: PIPES,
@@ -126,46 +126,46 @@ pub(super) const RULES: [Rule; 14] = [
         name: "no error or log line contains the values that open a Pipes session",
         reason: "both end up in Dagster's event log, which more people can read",
         needs: Nothing,
-        run: |bench| expect_no_leak(bench, PIPES),
+        run: |harness| expect_no_leak(harness, PIPES),
     },
 ];
 
-fn spec(bench: &Bench, run_id: &str, nonce: &str, python: &str) -> Verdict<Json> {
-    specs::script(bench, run_id, nonce, python)
+fn spec(harness: &Harness, run_id: &str, nonce: &str, python: &str) -> Verdict<Json> {
+    specs::script(harness, run_id, nonce, python)
         .map(|script| json!({"script": script}))
         .ok_or_else(|| not_applicable("its options have no `entrypoint` that the conformance tests know"))
 }
 
-fn plan(bench: &Bench) -> Verdict {
-    bench.offline(Fate::Refuse);
-    let one = spec(bench, RUN, NONCE, "print(1)")?;
-    let first = bench.call("pipes.plan", &one).answer()?;
-    let second = bench.call("pipes.plan", &one).answer()?;
+fn plan(harness: &Harness) -> Verdict {
+    harness.offline(InjectedFault::Refuse);
+    let one = spec(harness, RUN, NONCE, "print(1)")?;
+    let first = harness.call("pipes.plan", &one).answer()?;
+    let second = harness.call("pipes.plan", &one).answer()?;
     expect(first == second, "the same plan twice", || format!("{first}, then {second}"))?;
-    let other = bench.call("pipes.plan", &spec(bench, RUN, "badcafe12345", "print(1)")?).answer()?;
+    let other = harness.call("pipes.plan", &spec(harness, RUN, "badcafe12345", "print(1)")?).answer()?;
     expect(job_id(&other) != job_id(&first), "another job", || job_id(&other).to_owned())?;
-    expect_no_request(bench, "a script is planned")
+    expect_no_request(harness, "a script is planned")
 }
 
-fn away(bench: &Bench) -> Verdict {
-    bench.answering(StatusCode::INTERNAL_SERVER_ERROR);
-    let job = bench.call("pipes.plan", &spec(bench, RUN, NONCE, "print(1)")?).answer()?;
-    let called = bench.call("pipes.wait", &json!({"job": job}));
-    if bench.seen().is_empty() && called.result.is_ok() {
+fn away(harness: &Harness) -> Verdict {
+    harness.answering(StatusCode::INTERNAL_SERVER_ERROR);
+    let job = harness.call("pipes.plan", &spec(harness, RUN, NONCE, "print(1)")?).answer()?;
+    let called = harness.call("pipes.wait", &json!({"job": job}));
+    if harness.requests().is_empty() && called.result.is_ok() {
         return Err(not_applicable("it sends no request for the status of scripts"));
     }
     match &called.result {
         // The component retries for longer than this rule waits, so the call was canceled.
-        Err(CallError::Answered { error, .. }) if matches!(**error, Error::Cancelled) => Ok(()),
+        Err(CallError::Returned { error, .. }) if matches!(**error, Error::Cancelled) => Ok(()),
         _ => expect_unavailable(&called, "a script that cannot be read"),
     }
 }
 
-fn texts(bench: &Bench) -> Verdict {
+fn texts(harness: &Harness) -> Verdict {
     for export in ["pipes.plan", "pipes.launch"] {
-        hostile::texts(bench, export, |text| {
-            let spec = specs::script(bench, text, NONCE, text);
-            let mut script = spec.unwrap_or_else(|| specs::script_with(text, NONCE, &bench.options(PIPES)));
+        hostile::texts(harness, export, |text| {
+            let spec = specs::script(harness, text, NONCE, text);
+            let mut script = spec.unwrap_or_else(|| specs::script_with(text, NONCE, &harness.options(PIPES)));
             script["step_key"] = text.into();
             script["nonce"] = text.into();
             script["bootstrap"] = json!([[text, text]]);
@@ -177,31 +177,31 @@ fn texts(bench: &Bench) -> Verdict {
     Ok(())
 }
 
-fn anything(bench: &Bench) -> Verdict {
+fn random_content(harness: &Harness) -> Verdict {
     for export in ["pipes.plan", "pipes.launch"] {
-        hostile::anything(bench, export, |any| {
+        hostile::random_content(harness, export, |any| {
             let mut script = specs::script_with(&any.text, &any.text, &Map::new());
             script["options"] = any.options.clone().into();
             json!({"script": script})
         })?;
     }
-    let job = |any: &hostile::Anything| json!({"submission_id": any.text, "dashboard_url": null, "details": any.details});
-    hostile::anything(bench, "pipes.follow", |any| json!({"job": job(any), "from": any.text}))?;
-    hostile::anything(bench, "pipes.wait", |any| json!({"job": job(any)}))?;
-    hostile::anything(bench, "pipes.terminate", |any| json!({"job": job(any)}))
+    let job = |any: &hostile::RandomContent| json!({"submission_id": any.text, "dashboard_url": null, "details": any.details});
+    hostile::random_content(harness, "pipes.follow", |any| json!({"job": job(any), "from": any.text}))?;
+    hostile::random_content(harness, "pipes.wait", |any| json!({"job": job(any)}))?;
+    hostile::random_content(harness, "pipes.terminate", |any| json!({"job": job(any)}))
 }
 
 /// Launches a script and waits for its end. Returns the job and its status.
-fn finished(bench: &Bench, python: &str) -> Verdict<(Json, Json)> {
+fn finished(harness: &Harness, python: &str) -> Verdict<(Json, Json)> {
     let job =
-        bench.call("pipes.launch", &spec(bench, &specs::run_id(), &specs::nonce(), python)?).answer()?;
-    bench.leave("pipes.terminate", json!({"job": job}));
-    let status = bench.call("pipes.wait", &json!({"job": job})).answer()?;
+        harness.call("pipes.launch", &spec(harness, &specs::run_id(), &specs::nonce(), python)?).answer()?;
+    harness.on_cleanup("pipes.terminate", json!({"job": job}));
+    let status = harness.call("pipes.wait", &json!({"job": job})).answer()?;
     Ok((job, status))
 }
 
-fn success(bench: &Bench) -> Verdict {
-    let (_, ended) = finished(bench, "print('done')")?;
+fn success(harness: &Harness) -> Verdict {
+    let (_, ended) = finished(harness, "print('done')")?;
     expect(
         status(&ended, 0).1 == "succeeded" && ended["exit_code"].as_i64().is_none_or(|code| code == 0),
         "succeeded, with exit code 0",
@@ -209,8 +209,8 @@ fn success(bench: &Bench) -> Verdict {
     )
 }
 
-fn failure(bench: &Bench) -> Verdict {
-    let (_, ended) = finished(bench, "raise SystemExit(3)")?;
+fn failure(harness: &Harness) -> Verdict {
+    let (_, ended) = finished(harness, "raise SystemExit(3)")?;
     expect(status(&ended, 0).1 == "failed", "failed", || ended.to_string())?;
     match ended["exit_code"].as_i64() {
         Some(3) => Ok(()),
@@ -249,22 +249,22 @@ fn script_lines(output: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Describes the first position at which two lists of lines differ.
-fn difference(expected: &[Vec<u8>], came: &[Vec<u8>]) -> Option<String> {
+fn difference(expected: &[Vec<u8>], actual: &[Vec<u8>]) -> Option<String> {
     let show = |line: Option<&Vec<u8>>| match line {
         Some(line) => format!("{:?}", String::from_utf8_lossy(line)),
         None => "nothing".to_owned(),
     };
-    let at = (0..expected.len().max(came.len())).find(|at| expected.get(*at) != came.get(*at))?;
+    let at = (0..expected.len().max(actual.len())).find(|at| expected.get(*at) != actual.get(*at))?;
     Some(format!(
         "{} lines; line {at} is {}, expected {}",
-        came.len(),
-        show(came.get(at)),
+        actual.len(),
+        show(actual.get(at)),
         show(expected.get(at))
     ))
 }
 
-fn follow_and_compare(bench: &Bench, job: &Json, expected: &[Vec<u8>]) -> Verdict<Json> {
-    let called = bench.call("pipes.follow", &json!({"job": job}));
+fn follow_and_compare(harness: &Harness, job: &Json, expected: &[Vec<u8>]) -> Verdict<Json> {
+    let called = harness.call("pipes.follow", &json!({"job": job}));
     let reached = called.answer()?;
     expect(reached["complete"] == true, "a complete output", || reached.to_string())?;
     match difference(expected, &script_lines(&called.output())) {
@@ -273,45 +273,45 @@ fn follow_and_compare(bench: &Bench, job: &Json, expected: &[Vec<u8>]) -> Verdic
     }
 }
 
-fn lines(bench: &Bench) -> Verdict {
+fn lines(harness: &Harness) -> Verdict {
     let (python, expected) = long_output();
-    let script = spec(bench, &specs::run_id(), &specs::nonce(), &python)?;
-    let job = bench.call("pipes.launch", &script).answer()?;
-    bench.leave("pipes.terminate", json!({"job": job}));
-    follow_and_compare(bench, &job, &expected)?;
+    let script = spec(harness, &specs::run_id(), &specs::nonce(), &python)?;
+    let job = harness.call("pipes.launch", &script).answer()?;
+    harness.on_cleanup("pipes.terminate", json!({"job": job}));
+    follow_and_compare(harness, &job, &expected)?;
     Ok(())
 }
 
-fn cut(bench: &Bench) -> Verdict {
+fn cut(harness: &Harness) -> Verdict {
     let (python, expected) = long_output();
-    let (job, _) = finished(bench, &python)?;
-    bench.weather(Weather::Cut { times: 3, after: 1_500 });
-    follow_and_compare(bench, &job, &expected)?;
-    if bench.seen().is_empty() {
+    let (job, _) = finished(harness, &python)?;
+    harness.set_network(NetworkCondition::CutResponses { times: 3, after: 1_500 });
+    follow_and_compare(harness, &job, &expected)?;
+    if harness.requests().is_empty() {
         return Err(not_applicable("it follows without a request"));
     }
     Ok(())
 }
 
-fn resumed(bench: &Bench) -> Verdict {
+fn resumed(harness: &Harness) -> Verdict {
     let (python, expected) = long_output();
-    let (job, _) = finished(bench, &python)?;
-    let reached = follow_and_compare(bench, &job, &expected)?;
-    let again = bench.call("pipes.follow", &json!({"job": job, "from": reached["position"]}));
+    let (job, _) = finished(harness, &python)?;
+    let reached = follow_and_compare(harness, &job, &expected)?;
+    let again = harness.call("pipes.follow", &json!({"job": job, "from": reached["position"]}));
     again.answer()?;
     let output = again.output();
     expect(output.is_empty(), "no more output", || String::from_utf8_lossy(&output).into_owned())
 }
 
-fn lost(bench: &Bench) -> Verdict {
-    let script = spec(bench, &specs::run_id(), &specs::nonce(), "import time; time.sleep(600)")?;
-    let planned = bench.call("pipes.plan", &script).answer()?;
-    bench.leave("pipes.terminate", json!({"job": planned}));
-    bench.weather(Weather::LostAnswer);
-    let launched = bench.call("pipes.launch", &script);
+fn lost(harness: &Harness) -> Verdict {
+    let script = spec(harness, &specs::run_id(), &specs::nonce(), "import time; time.sleep(600)")?;
+    let planned = harness.call("pipes.plan", &script).answer()?;
+    harness.on_cleanup("pipes.terminate", json!({"job": planned}));
+    harness.set_network(NetworkCondition::LoseResponse);
+    let launched = harness.call("pipes.launch", &script);
     let changes = Cell::new(0);
-    for seen in bench.seen() {
-        if seen.method != http::Method::GET && seen.status.is_some_and(|status| status.is_success()) {
+    for request in harness.requests() {
+        if request.method != http::Method::GET && request.status.is_some_and(|status| status.is_success()) {
             changes.set(changes.get() + 1);
         }
     }
@@ -321,18 +321,18 @@ fn lost(bench: &Bench) -> Verdict {
     }
     let job = match launched.answer() {
         Ok(job) => job,
-        Err(_) => bench.call("pipes.launch", &script).answer()?,
+        Err(_) => harness.call("pipes.launch", &script).answer()?,
     };
     expect(job_id(&job) == job_id(&planned), job_id(&planned), || job_id(&job).to_owned())
 }
 
-fn terminate(bench: &Bench) -> Verdict {
-    let script = spec(bench, &specs::run_id(), &specs::nonce(), "import time; time.sleep(600)")?;
-    let job = bench.call("pipes.launch", &script).answer()?;
-    bench.leave("pipes.terminate", json!({"job": job}));
-    let ended = bench.call("pipes.terminate", &json!({"job": job})).answer()?;
+fn terminate(harness: &Harness) -> Verdict {
+    let script = spec(harness, &specs::run_id(), &specs::nonce(), "import time; time.sleep(600)")?;
+    let job = harness.call("pipes.launch", &script).answer()?;
+    harness.on_cleanup("pipes.terminate", json!({"job": job}));
+    let ended = harness.call("pipes.terminate", &json!({"job": job})).answer()?;
     expect(status(&ended, 0).1 == "stopped", "stopped", || ended.to_string())?;
-    let again = bench.call("pipes.terminate", &json!({"job": job})).answer()?;
+    let again = harness.call("pipes.terminate", &json!({"job": job})).answer()?;
     let state = status(&again, 0).1;
     expect(matches!(state, "stopped" | "missing"), "stopped or missing", || state.to_owned())
 }

@@ -36,7 +36,7 @@ impl describe::Guest for Backend {
                 (Role::Launcher, options::schema()),
                 (Role::Executor, options::schema()),
             ],
-            settings: vec![(options::GRACE.to_owned(), options::GRACE_IS.to_owned())],
+            settings: vec![(options::GRACE.to_owned(), options::GRACE_HELP.to_owned())],
         }
     }
 }

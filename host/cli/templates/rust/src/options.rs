@@ -11,7 +11,7 @@ const TAG: &str = "dagster-ray/config";
 
 /// A setting comes from `backend_config`, and is not passed with each run and step.
 pub(crate) const GRACE: &str = "stop_grace_seconds";
-pub(crate) const GRACE_IS: &str =
+pub(crate) const GRACE_HELP: &str =
     "Seconds that a process may take to end before it is killed. Default: 10.";
 const GRACE_SECONDS: f64 = 10.0;
 
@@ -69,11 +69,11 @@ pub(crate) fn merged(options: &str, tags: &[(String, String)]) -> Result<Options
     }
     let written: Written = serde_json::from_value(fields.into())
         .map_err(|error| invalid("options", &error.to_string(), "see the options' schema"))?;
-    let pair = |(place, entry): (usize, &String)| match entry.split_once('=') {
+    let pair = |(index, entry): (usize, &String)| match entry.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         // Do not show the entry: it may contain a secret.
         None => Err(invalid(
-            &format!("env_vars[{place}]"),
+            &format!("env_vars[{index}]"),
             "has no `=`",
             "write KEY=VALUE",
         )),

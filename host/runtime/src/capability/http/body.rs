@@ -12,47 +12,47 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 /// The size limit of a body, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Room {
+pub(crate) enum BodyLimit {
     /// Limits the whole body.
-    Body(u64),
+    Total(u64),
     /// Limits each line. The number of lines is not limited.
-    Line(u64),
+    PerLine(u64),
 }
 
 struct Limited<B> {
     incoming: B,
     left: u64,
-    room: Room,
-    quiet: Duration,
+    limit: BodyLimit,
+    idle_timeout: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
-pub(crate) fn limited<B>(incoming: B, room: Room, quiet: Duration) -> WasiBody
+pub(crate) fn limited<B>(incoming: B, limit: BodyLimit, idle_timeout: Duration) -> WasiBody
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let (Room::Body(left) | Room::Line(left)) = room;
-    Limited { incoming, left, room, quiet, deadline: Box::pin(sleep(quiet)) }.boxed_unsync()
+    let (BodyLimit::Total(left) | BodyLimit::PerLine(left)) = limit;
+    Limited { incoming, left, limit, idle_timeout, deadline: Box::pin(sleep(idle_timeout)) }.boxed_unsync()
 }
 
 impl<B> Limited<B> {
     /// Counts the data against the limit, and returns whether it fits.
-    fn takes(&mut self, data: &[u8]) -> bool {
-        let fits = |left: &mut u64, length: usize| match left.checked_sub(length as u64) {
+    fn fits(&mut self, data: &[u8]) -> bool {
+        let count = |left: &mut u64, length: usize| match left.checked_sub(length as u64) {
             Some(rest) => {
                 *left = rest;
                 true
             }
             None => false,
         };
-        match self.room {
-            Room::Body(_) => fits(&mut self.left, data.len()),
-            Room::Line(most) => {
+        match self.limit {
+            BodyLimit::Total(_) => count(&mut self.left, data.len()),
+            BodyLimit::PerLine(most) => {
                 let mut lines = data.split(|byte| *byte == b'\n');
-                let mut fit = lines.next().is_none_or(|end| fits(&mut self.left, end.len()));
+                let mut fit = lines.next().is_none_or(|end| count(&mut self.left, end.len()));
                 for line in lines {
                     self.left = most;
-                    fit &= fits(&mut self.left, line.len());
+                    fit &= count(&mut self.left, line.len());
                 }
                 fit
             }
@@ -71,15 +71,15 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Limited<B> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
-                if !self.takes(data) {
-                    let (Room::Body(limit) | Room::Line(limit)) = self.room;
+                if !self.fits(data) {
+                    let (BodyLimit::Total(limit) | BodyLimit::PerLine(limit)) = self.limit;
                     return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(limit)))));
                 }
-                let next = Instant::now() + self.quiet;
+                let next = Instant::now() + self.idle_timeout;
                 self.deadline.as_mut().reset(next);
                 Poll::Ready(Some(Ok(frame)))
             }
-            // What was announced did not come: to the component, an answer that is not whole.
+            // The body is shorter than announced.
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(Error::HttpResponseIncomplete))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => match self.deadline.as_mut().poll(cx) {
@@ -98,17 +98,17 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Limited<B> {
     }
 }
 
-struct Cut {
+struct Truncated {
     incoming: WasiBody,
     left: u64,
 }
 
 /// Returns a body that fails after `after` bytes as if the connection broke.
-pub(crate) fn cut(incoming: WasiBody, after: u64) -> WasiBody {
-    Cut { incoming, left: after }.boxed_unsync()
+pub(crate) fn truncate(incoming: WasiBody, after: u64) -> WasiBody {
+    Truncated { incoming, left: after }.boxed_unsync()
 }
 
-impl Body for Cut {
+impl Body for Truncated {
     type Data = Bytes;
     type Error = Error;
 
@@ -136,11 +136,11 @@ impl Body for Cut {
 mod tests {
     use super::*;
 
-    async fn read(room: Room, parts: &[&'static str]) -> Result<usize, Error> {
+    async fn read(limit: BodyLimit, parts: &[&'static str]) -> Result<usize, Error> {
         let parts: Vec<_> =
             parts.iter().map(|part| Ok::<_, Error>(Frame::data(Bytes::from(*part)))).collect();
         let incoming = http_body_util::StreamBody::new(Parts(parts.into_iter()));
-        let body = limited(incoming, room, Duration::from_secs(1));
+        let body = limited(incoming, limit, Duration::from_secs(1));
         body.collect().await.map(|body| body.to_bytes().len())
     }
 
@@ -156,10 +156,10 @@ mod tests {
 
     #[tokio::test]
     async fn limits_apply_to_the_whole_body_or_to_each_line() {
-        assert_eq!(read(Room::Body(6), &["abc", "def"]).await.unwrap(), 6);
-        assert!(read(Room::Body(5), &["abc", "def"]).await.is_err());
-        assert_eq!(read(Room::Line(3), &["abc\nde", "f\n", "\nabc\nabc"]).await.unwrap(), 16);
-        assert!(read(Room::Line(3), &["ab", "cd\n"]).await.is_err());
-        assert!(read(Room::Line(3), &["a\nabcd\nb"]).await.is_err());
+        assert_eq!(read(BodyLimit::Total(6), &["abc", "def"]).await.unwrap(), 6);
+        assert!(read(BodyLimit::Total(5), &["abc", "def"]).await.is_err());
+        assert_eq!(read(BodyLimit::PerLine(3), &["abc\nde", "f\n", "\nabc\nabc"]).await.unwrap(), 16);
+        assert!(read(BodyLimit::PerLine(3), &["ab", "cd\n"]).await.is_err());
+        assert!(read(BodyLimit::PerLine(3), &["a\nabcd\nb"]).await.is_err());
     }
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dagster_ray_policy::address::{Network, Reach};
+use dagster_ray_policy::address::{AllowedNetworks, Network};
+use dagster_ray_policy::capability::http::missing_network;
 use dagster_ray_policy::{Authority, Verify};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -20,31 +21,33 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-pub(super) type Connector = HttpsConnector<HttpConnector<Guarded>>;
+pub(super) type Connector = HttpsConnector<HttpConnector<CheckedResolver>>;
 
 /// How long an idle connection is kept. Ray's dashboard closes idle connections after 75 s.
 const IDLE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(30);
 
 /// Maximum size of a response head, in bytes. hyper also limits it to 100 header fields.
-const HEAD: usize = 64 << 10;
+const MAX_HEAD_BYTES: usize = 64 << 10;
 
 type Pool = Client<Connector, WasiBody>;
 
 /// One client per certificate verification and allowed networks, so that no request uses a connection
 /// that was opened under weaker rules.
 #[derive(Clone, Default)]
-pub(crate) struct Clients(Arc<Mutex<BTreeMap<(Verify, Reach), Pool>>>);
+pub(crate) struct Clients(Arc<Mutex<BTreeMap<(Verify, AllowedNetworks), Pool>>>);
 
 impl Clients {
-    pub(super) fn of(&self, authority: &Authority) -> Result<Pool, Error> {
+    pub(super) fn get(&self, authority: &Authority) -> Result<Pool, Error> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (authority.verify.clone(), authority.reach.clone());
+        let key = (authority.verify.clone(), authority.allowed_networks.clone());
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let mut http =
-            HttpConnector::new_with_resolver(Guarded { resolver: GaiResolver::new(), reach: key.1.clone() });
+        let mut http = HttpConnector::new_with_resolver(CheckedResolver {
+            resolver: GaiResolver::new(),
+            allowed_networks: key.1.clone(),
+        });
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT));
         http.set_nodelay(true);
@@ -52,8 +55,8 @@ impl Clients {
         let builder = HttpsConnectorBuilder::new();
         let connector = match &key.0 {
             Verify::Switch(true) => builder.with_webpki_roots(),
-            Verify::Switch(false) => builder.with_tls_config(unchecked()?),
-            Verify::Bundle(path) => builder.with_tls_config(trusting(path)?),
+            Verify::Switch(false) => builder.with_tls_config(unverified_config()?),
+            Verify::Bundle(path) => builder.with_tls_config(bundle_config(path)?),
         }
         .https_or_http()
         .enable_http1()
@@ -61,14 +64,14 @@ impl Clients {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(HEAD)
+            .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector);
         clients.insert(key, client.clone());
         Ok(client)
     }
 }
 
-fn trusting(path: &std::path::Path) -> Result<ClientConfig, Error> {
+fn bundle_config(path: &std::path::Path) -> Result<ClientConfig, Error> {
     let unreadable =
         |problem: String| Error::InternalError(Some(format!("verify: {}: {problem}", path.display())));
     let mut roots = rustls::RootCertStore::empty();
@@ -79,18 +82,18 @@ fn trusting(path: &std::path::Path) -> Result<ClientConfig, Error> {
     if roots.is_empty() {
         return Err(unreadable("holds no certificate".into()));
     }
-    Ok(configuration()?.with_root_certificates(roots).with_no_client_auth())
+    Ok(config_builder()?.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn unchecked() -> Result<ClientConfig, Error> {
+fn unverified_config() -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(configuration()?
+    Ok(config_builder()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
+        .with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
         .with_no_client_auth())
 }
 
-fn configuration() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
+fn config_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::InternalError(Some(error.to_string())))
@@ -98,9 +101,9 @@ fn configuration() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVe
 
 /// Accepts every certificate, for `verify: false`.
 #[derive(Debug)]
-struct Unchecked(Arc<rustls::crypto::CryptoProvider>);
+struct NoVerification(Arc<rustls::crypto::CryptoProvider>);
 
-impl rustls::client::danger::ServerCertVerifier for Unchecked {
+impl rustls::client::danger::ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -150,21 +153,21 @@ impl rustls::client::danger::ServerCertVerifier for Unchecked {
 /// Each connection uses the addresses that were checked, so DNS rebinding has no effect. A literal IP
 /// address is not resolved.
 #[derive(Clone)]
-pub(super) struct Guarded {
+pub(super) struct CheckedResolver {
     resolver: GaiResolver,
-    reach: Reach,
+    allowed_networks: AllowedNetworks,
 }
 
 /// A host name resolves only to addresses that are not allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} resolves to {address}, which is not allowed")]
-struct Prohibited {
+struct AddressNotAllowed {
     name: String,
     address: IpAddr,
     network: Option<Network>,
 }
 
-impl tower_service::Service<Name> for Guarded {
+impl tower_service::Service<Name> for CheckedResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
@@ -174,16 +177,19 @@ impl tower_service::Service<Name> for Guarded {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (text, reach) = (name.to_string(), self.reach.clone());
+        let (text, allowed_networks) = (name.to_string(), self.allowed_networks.clone());
         let resolving = tower_service::Service::call(&mut self.resolver, name);
         Box::pin(async move {
             let all: Vec<SocketAddr> = resolving.await?.collect();
-            let refused = all.iter().find_map(|address| Some((address.ip(), reach.refuses(address.ip())?)));
-            let kept: Vec<_> = all.into_iter().filter(|address| reach.covers(address.ip())).collect();
+            let refused = all
+                .iter()
+                .find_map(|address| Some((address.ip(), allowed_networks.denied_network(address.ip())?)));
+            let kept: Vec<_> =
+                all.into_iter().filter(|address| allowed_networks.allows(address.ip())).collect();
             match refused {
                 Some((address, network)) if kept.is_empty() => Err(io::Error::new(
                     io::ErrorKind::PermissionDenied,
-                    Prohibited { name: text, address, network },
+                    AddressNotAllowed { name: text, address, network },
                 )),
                 _ => Ok(kept.into_iter()),
             }
@@ -192,13 +198,15 @@ impl tower_service::Service<Name> for Guarded {
 }
 
 /// Returns the target and the missing grant, if an error is a denied address that a grant could allow.
-pub(super) fn prohibited(error: &hyper_util::client::legacy::Error) -> Option<(String, String)> {
+pub(super) fn denied_address(error: &hyper_util::client::legacy::Error) -> Option<(String, String)> {
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(cause) = source {
         let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let found = inner.and_then(|inner| inner.downcast_ref::<Prohibited>());
-        if let Some(Prohibited { name, address, network: Some(network) }) = found.or(cause.downcast_ref()) {
-            return Some((format!("{name} resolves to {address}"), format!("networks = [\"{network}\"]")));
+        let found = inner.and_then(|inner| inner.downcast_ref::<AddressNotAllowed>());
+        if let Some(AddressNotAllowed { name, address, network: Some(network) }) =
+            found.or(cause.downcast_ref())
+        {
+            return Some((format!("{name} resolves to {address}"), missing_network(*network)));
         }
         source = cause.source();
     }
@@ -216,7 +224,7 @@ pub(crate) fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a r
 }
 
 /// Converts a client error to an error of `wasi:http`.
-pub(crate) fn explain(error: hyper_util::client::legacy::Error) -> Error {
+pub(crate) fn to_wasi_error(error: hyper_util::client::legacy::Error) -> Error {
     let connecting = error.is_connect();
     let mut source: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(cause) = source {
@@ -229,7 +237,7 @@ pub(crate) fn explain(error: hyper_util::client::legacy::Error) -> Error {
         if let Some(Error::HttpRequestBodySize(size)) = cause.downcast_ref::<Error>() {
             return Error::HttpRequestBodySize(*size);
         }
-        if let Some(Prohibited { network: None, .. }) = cause
+        if let Some(AddressNotAllowed { network: None, .. }) = cause
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref)
             .and_then(|inner| inner.downcast_ref())

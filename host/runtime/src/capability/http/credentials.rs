@@ -21,7 +21,7 @@ pub(super) fn add(authority: &Authority, headers: &mut HeaderMap) {
 }
 
 /// Returns the values of the credentials for an authority.
-pub(super) fn of(authority: &Authority) -> Vec<String> {
+pub(super) fn values(authority: &Authority) -> Vec<String> {
     let mut values: Vec<String> =
         authority.headers.iter().filter_map(|(_, value)| value.to_str().ok().map(str::to_owned)).collect();
     values.extend(authority.ray_token.then(ray_token).flatten());

@@ -7,18 +7,18 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::{RequestOptions, WasiHttpView};
 
-use crate::store::State;
+use crate::store::CallState;
 
 const INTERFACE: &str = "wasi:http/outgoing-handler@0.2.12";
 
 type Arguments = (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>);
-type Answer = Result<Resource<HostFutureIncomingResponse>, ErrorCode>;
+type HandleResult = Result<Resource<HostFutureIncomingResponse>, ErrorCode>;
 
 /// Links this handler instead of the one of `wasmtime-wasi-http`.
 ///
 /// The original leaves a request's options in the resource table, so that a call could send only as
 /// many requests as its handle limit.
-pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(INTERFACE)?.func_wrap("handle", handle)?;
     linker.allow_shadowing(false);
@@ -26,17 +26,17 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 fn handle(
-    mut store: StoreContextMut<'_, State>,
+    mut store: StoreContextMut<'_, CallState>,
     (request, options): Arguments,
-) -> wasmtime::Result<(Answer,)> {
+) -> wasmtime::Result<(HandleResult,)> {
     let state = store.data_mut();
     let leaked = options.as_ref().map(|options| Resource::<RequestOptions>::new_own(options.rep()));
-    let answer = state.http().handle(request, options);
+    let result = state.http().handle(request, options);
     // If the handler already freed the options, their index may have been reused for another type.
     if let Some(leaked) = leaked.filter(|leaked| state.table.get(leaked).is_ok()) {
         state.table.delete(leaked)?;
     }
-    match answer {
+    match result {
         Ok(response) => Ok((Ok(response),)),
         Err(error) => error.downcast().map(|code| (Err(code),)),
     }

@@ -7,54 +7,57 @@ mod body;
 pub mod cassette;
 mod client;
 mod credentials;
-mod door;
-pub(crate) mod handler;
-mod intercept;
+mod handler;
+mod interceptor;
+mod pipeline;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dagster_ray_policy::Policy;
+use dagster_ray_policy::capability::http as grant;
 use dagster_ray_policy::kubernetes::ServiceName;
 use http::{HeaderName, Method};
 use http_body_util::{BodyExt, Limited};
+use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
-pub(crate) use self::body::{Room, limited};
-pub(crate) use self::client::{Clients, explain, tls_error};
-pub(crate) use self::door::Door;
-use self::door::{Route, answered};
-pub use self::intercept::{Fate, Intercept};
-use crate::bindings::dagster_ray::host::model::Denial;
-use crate::capability::kubernetes::{self, Cluster, Refused, Services};
+pub(crate) use self::body::{BodyLimit, limited};
+pub(crate) use self::client::{Clients, tls_error, to_wasi_error};
+pub use self::interceptor::{InjectedFault, Interceptor};
+pub(crate) use self::pipeline::EgressPipeline;
+use self::pipeline::{Route, into_pending_response};
+use super::{Denials, denial};
+use crate::capability::kubernetes::{self, Cluster, Rejection, Services};
+use crate::store::CallState;
 
 /// Maximum time to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(30);
 /// Maximum time to wait for the start of a response and between its parts. A component can request
 /// shorter timeouts.
-const QUIET: Duration = Duration::from_secs(600);
+const RESPONSE: Duration = Duration::from_secs(600);
 
 /// The timeouts of a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Waits {
+pub(crate) struct Timeouts {
     connect: Duration,
     first_byte: Duration,
     pub(crate) between_bytes: Duration,
 }
 
-impl Waits {
+impl Timeouts {
     fn new(requested: Option<RequestOptions>) -> Self {
         let wait = |requested: Option<Duration>, most: Duration| {
             requested.unwrap_or(most).clamp(Duration::from_millis(1), most)
         };
         Self {
             connect: wait(requested.and_then(|options| options.connect_timeout), CONNECT),
-            first_byte: wait(requested.and_then(|options| options.first_byte_timeout), QUIET),
-            between_bytes: wait(requested.and_then(|options| options.between_bytes_timeout), QUIET),
+            first_byte: wait(requested.and_then(|options| options.first_byte_timeout), RESPONSE),
+            between_bytes: wait(requested.and_then(|options| options.between_bytes_timeout), RESPONSE),
         }
     }
 
@@ -64,34 +67,26 @@ impl Waits {
     }
 }
 
-type Refusal = Result<http::Response<WasiBody>, Error>;
-type Answer = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+type RejectedResponse = Result<http::Response<WasiBody>, Error>;
+type ResponseWithIo = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+/// Links `wasi:http`.
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    handler::link(linker)
+}
 
 /// The HTTP egress of one call: every request passes through it.
-pub(crate) struct Egress {
+pub(crate) struct HttpEgress {
     pub(crate) policy: Arc<Policy>,
     pub(crate) clients: Clients,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) services: Services,
-    pub(crate) door: Door,
+    pub(crate) pipeline: EgressPipeline,
     pub(crate) response_bytes: u64,
     pub(crate) request_bytes: u64,
     /// Denials of this call, so that its error can name the missing grant.
     pub(crate) denials: Denials,
-}
-
-/// The denials of one call. Some occur only after a host name has been resolved.
-#[derive(Clone, Default)]
-pub(crate) struct Denials(Arc<Mutex<Vec<Denial>>>);
-
-impl Denials {
-    pub(super) fn push(&self, denial: Denial) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(denial);
-    }
-
-    pub(crate) fn last(&self) -> Option<Denial> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
-    }
 }
 
 /// Allowed methods. `CONNECT` would open a tunnel; `TRACE` would make the server echo the credentials
@@ -116,47 +111,41 @@ const FORBIDDEN_HEADERS: [&str; 12] = [
     "x-ray-authorization",
 ];
 
-impl Egress {
-    fn refuse(&mut self, request: &http::Request<WasiBody>) {
+impl HttpEgress {
+    fn record_denial(&mut self, request: &http::Request<WasiBody>) {
         let uri = request.uri();
-        let target = uri.to_string();
-        let grant = match (uri.scheme_str(), uri.authority()) {
-            _ if ServiceName::of(uri).is_some() => "http = [\"cluster-services\"]".to_owned(),
-            (Some(scheme), Some(authority)) => format!("http = [\"{scheme}://{authority}\"]"),
-            _ => "http = [\"address\"]".to_owned(),
-        };
-        self.denials.push(Denial { capability: "http".into(), target, grant });
+        self.denials.push(denial(&grant::CAPABILITY, uri.to_string(), grant::missing_grant(uri)));
     }
 }
 
-impl Egress {
+impl HttpEgress {
     /// Checks a request against the policy. Returns its route, or the response to a denied request.
-    fn route(&mut self, request: &http::Request<WasiBody>) -> Result<Route, Box<Refusal>> {
-        if kubernetes::is_meant(request.uri()) {
+    fn route(&mut self, request: &http::Request<WasiBody>) -> Result<Route, Box<RejectedResponse>> {
+        if kubernetes::is_kubernetes_api(request.uri()) {
             return match kubernetes::admit(&self.policy.kubernetes, request).map_err(|refused| *refused) {
                 Ok(admitted) => Ok(Route::Kubernetes(self.cluster.clone(), admitted)),
-                Err(Refused::Malformed(response)) => Err(Box::new(Ok(response))),
-                Err(Refused::Denied(denial)) => {
+                Err(Rejection::Malformed(response)) => Err(Box::new(Ok(response))),
+                Err(Rejection::Denied(denial)) => {
                     self.denials.push(denial);
                     Err(Box::new(Err(Error::HttpRequestDenied)))
                 }
             };
         }
         let authority = self.policy.authority(request.uri()).cloned();
-        if self.policy.cluster_services && ServiceName::of(request.uri()).is_some() {
+        if self.policy.cluster_services && ServiceName::from_uri(request.uri()).is_some() {
             return Ok(Route::Service(self.services.clone(), authority));
         }
         match authority {
             Some(authority) => Ok(Route::Authority(self.clients.clone(), authority, self.denials.clone())),
             None => {
-                self.refuse(request);
+                self.record_denial(request);
                 Err(Box::new(Err(Error::HttpRequestDenied)))
             }
         }
     }
 }
 
-impl WasiHttpHooks for Egress {
+impl WasiHttpHooks for HttpEgress {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         (self.forbidden_header_filter())(name)
     }
@@ -172,27 +161,27 @@ impl WasiHttpHooks for Egress {
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _written: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
-        let waits = Waits::new(options);
+    ) -> Box<dyn Future<Output = Result<ResponseWithIo, Error>> + Send> {
+        let timeouts = Timeouts::new(options);
         let limit = self.response_bytes;
         if !METHODS.contains(request.method()) {
-            return answered(async { Err(Error::HttpRequestMethodInvalid) });
+            return into_pending_response(async { Err(Error::HttpRequestMethodInvalid) });
         }
         // User information in the URL would be credentials of the component's own.
         if request.uri().authority().is_none_or(|authority| authority.as_str().contains('@')) {
-            return answered(async { Err(Error::HttpRequestUriInvalid) });
+            return into_pending_response(async { Err(Error::HttpRequestUriInvalid) });
         }
         let request_bytes = self.request_bytes;
         let is_too_large = Arc::new(AtomicBool::new(false));
         let request = request.map(|body| limit_request(body, request_bytes, is_too_large.clone()));
         let route = match self.route(&request) {
             Ok(route) => route,
-            Err(refused) => return answered(async move { *refused }),
+            Err(refused) => return into_pending_response(async move { *refused }),
         };
-        let door = self.door.clone();
-        answered(async move {
+        let pipeline = self.pipeline.clone();
+        into_pending_response(async move {
             // A body that fails also breaks the connection, and either error may arrive first.
-            door.pass(route, request, waits, limit).await.map_err(|error| {
+            pipeline.send(route, request, timeouts, limit).await.map_err(|error| {
                 let is_too_large = is_too_large.load(Ordering::Acquire);
                 if is_too_large { Error::HttpRequestBodySize(Some(request_bytes)) } else { error }
             })
@@ -202,8 +191,8 @@ impl WasiHttpHooks for Egress {
 
 /// Limits a request body to `bytes`. A longer body fails and sets `is_too_large`.
 fn limit_request(body: WasiBody, bytes: u64, is_too_large: Arc<AtomicBool>) -> WasiBody {
-    let room = usize::try_from(bytes).unwrap_or(usize::MAX);
-    Limited::new(body, room)
+    let limit = usize::try_from(bytes).unwrap_or(usize::MAX);
+    Limited::new(body, limit)
         .map_err(move |error| match error.downcast::<Error>() {
             Ok(error) => *error,
             Err(_) => {

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use dagster_ray_policy::kubernetes::{Rule, Verb, grant, request_info};
+use dagster_ray_policy::capability::kubernetes as grant;
+use dagster_ray_policy::kubernetes::{Rule, Verb, request_info};
 use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
@@ -12,18 +13,19 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::cluster::{Access, Cluster};
 use super::failure::{self, Failure};
 use crate::bindings::dagster_ray::host::model::Denial;
-use crate::capability::http::{Room, Waits, limited};
+use crate::capability::denial;
+use crate::capability::http::{BodyLimit, Timeouts, limited};
 
 const AUTHORITY: &str = "kubernetes.internal";
 /// Maximum size of a request body, in bytes: the API server's `MaxRequestBodyBytes`,
 /// <https://github.com/kubernetes/kubernetes/blob/v1.36.0/staging/src/k8s.io/apiserver/pkg/server/config.go>.
-const REQUEST: usize = 3 << 20;
+const MAX_REQUEST_BYTES: usize = 3 << 20;
 /// The component's headers that are forwarded. Credentials, impersonation and connection headers are not.
-const PASSED_ON: [HeaderName; 5] = [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT];
+const FORWARDED_HEADERS: [HeaderName; 5] = [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT];
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("dagster-ray-wasm/", env!("CARGO_PKG_VERSION")));
 
 /// Returns whether a request addresses the Kubernetes API.
-pub(crate) fn is_meant(uri: &Uri) -> bool {
+pub(crate) fn is_kubernetes_api(uri: &Uri) -> bool {
     uri.scheme() == Some(&Scheme::HTTP)
         && uri.port_u16().unwrap_or(80) == 80
         && uri.host().is_some_and(|host| host.eq_ignore_ascii_case(AUTHORITY))
@@ -43,7 +45,7 @@ impl Admitted {
 }
 
 /// Why a request is not sent.
-pub(crate) enum Refused {
+pub(crate) enum Rejection {
     /// No grant allows it.
     Denied(Denial),
     /// The request is invalid, so no grant can allow it.
@@ -51,31 +53,25 @@ pub(crate) enum Refused {
 }
 
 /// Checks a request against the rules.
-pub(crate) fn admit(rules: &[Rule], request: &Request<WasiBody>) -> Result<Admitted, Box<Refused>> {
+pub(crate) fn admit(rules: &[Rule], request: &Request<WasiBody>) -> Result<Admitted, Box<Rejection>> {
     let parsed = match request_info::parse(request.method(), request.uri()) {
         Ok(parsed) => parsed,
         Err(malformed) => {
             let text = format!("{AUTHORITY}: {malformed}");
-            let answer = failure::answer(StatusCode::BAD_REQUEST, "BadRequest", &text);
-            return Err(Box::new(Refused::Malformed(answer)));
+            let response = failure::status_response(StatusCode::BAD_REQUEST, "BadRequest", &text);
+            return Err(Box::new(Rejection::Malformed(response)));
         }
     };
-    let denied = |grant: String| {
-        Box::new(Refused::Denied(Denial {
-            capability: "kubernetes".into(),
-            target: format!("{} {}", request.method(), parsed.target),
-            grant,
-        }))
+    let denied = |missing: String| {
+        let target = format!("{} {}", request.method(), parsed.target);
+        Box::new(Rejection::Denied(denial(&grant::CAPABILITY, target, missing)))
     };
     match &parsed.info {
         Some(info) if rules.iter().any(|rule| rule.allows(info)) => {
             Ok(Admitted { is_watch: info.verb == Verb::Watch, target: parsed.target })
         }
-        Some(info) => Err(denied(grant::line(info))),
-        None if rules.is_empty() => Err(denied(
-            "kubernetes = [{ group = \"<group>\", resources = [\"<resource>\"], verbs = [\"<verb>\"] }]"
-                .into(),
-        )),
+        Some(info) => Err(denied(grant::missing_grant(info))),
+        None if rules.is_empty() => Err(denied(grant::CAPABILITY.example.to_owned())),
         None => Ok(Admitted { is_watch: false, target: parsed.target }),
     }
 }
@@ -85,16 +81,16 @@ pub(crate) async fn send(
     cluster: &Cluster,
     admitted: Admitted,
     request: Request<WasiBody>,
-    waits: Waits,
+    timeouts: Timeouts,
     response_bytes: u64,
 ) -> Result<Response<WasiBody>, Error> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, REQUEST)
+    let body = Limited::new(body, MAX_REQUEST_BYTES)
         .collect()
         .await
         .map_err(|error| match error.downcast::<Error>() {
             Ok(error) => *error,
-            Err(_) => Error::HttpRequestBodySize(Some(REQUEST as u64)),
+            Err(_) => Error::HttpRequestBodySize(Some(MAX_REQUEST_BYTES as u64)),
         })?
         .to_bytes();
     let build = || {
@@ -116,17 +112,18 @@ pub(crate) async fn send(
             other => other,
         }
     };
-    let response = match tokio::time::timeout(waits.head(), exchange).await {
+    let response = match tokio::time::timeout(timeouts.head(), exchange).await {
         Err(_) => return Err(Error::HttpResponseTimeout),
         Ok(Ok(response)) => response,
         Ok(Err((failure @ Failure::Lost { .. }, _))) => {
             return Err(Error::InternalError(Some(failure.to_string())));
         }
-        Ok(Err((failure, _))) => return Ok(failure.answer()),
+        Ok(Err((failure, _))) => return Ok(failure.to_response()),
     };
     // A watch lasts as long as its call, and each event is one line.
-    let room = if admitted.is_watch { Room::Line(response_bytes) } else { Room::Body(response_bytes) };
-    Ok(response.map(|body| limited(body, room, waits.between_bytes)))
+    let body_limit =
+        if admitted.is_watch { BodyLimit::PerLine(response_bytes) } else { BodyLimit::Total(response_bytes) };
+    Ok(response.map(|body| limited(body, body_limit, timeouts.between_bytes)))
 }
 
 /// Sends a request. A failure is returned with the client that was used, if there was one.
@@ -137,8 +134,8 @@ async fn exchange(
     let access = cluster.access().await.map_err(|failure| (failure, None))?;
     let failure = match access.client.send(request).await {
         Ok(response) if response.status() == StatusCode::UNAUTHORIZED => Failure::Credentials {
-            place: access.place.clone(),
-            problem: failure::rejected(&message(response).await),
+            location: access.location.clone(),
+            problem: failure::rejected_credentials(&message(response).await),
         },
         Ok(response) => return Ok(response),
         Err(error) => access.failure(&error),
@@ -157,7 +154,7 @@ async fn message(response: Response<kube::client::Body>) -> String {
 
 fn headers(given: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
-    for name in &PASSED_ON {
+    for name in &FORWARDED_HEADERS {
         for value in given.get_all(name) {
             kept.append(name, value.clone());
         }
@@ -196,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_virtual_authority_requires_http_and_port_80() {
-        let meant = |uri: &str| is_meant(&uri.parse().unwrap());
+        let meant = |uri: &str| is_kubernetes_api(&uri.parse().unwrap());
         assert!(meant("http://kubernetes.internal/api"));
         assert!(meant("http://Kubernetes.Internal:80/api"));
         assert!(!meant("https://kubernetes.internal/api"));

@@ -9,7 +9,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::client;
 use super::failure::Failure;
-use super::kubeconfig::{self, KubernetesOptions, Place};
+use super::kubeconfig::{self, ClusterLocation, KubernetesOptions};
 use super::services::Services;
 
 type Known = BTreeMap<KubernetesOptions, (Arc<Cluster>, Services)>;
@@ -20,7 +20,7 @@ pub(crate) struct Clusters(Arc<Mutex<Known>>);
 
 impl Clusters {
     /// Returns the cluster of the options. The kubeconfig is read at its first use.
-    pub(crate) fn of(&self, options: &KubernetesOptions) -> (Arc<Cluster>, Services) {
+    pub(crate) fn get(&self, options: &KubernetesOptions) -> (Arc<Cluster>, Services) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .entry(options.clone())
@@ -44,18 +44,18 @@ pub(crate) struct Cluster {
 #[derive(Clone)]
 pub(crate) struct Access {
     pub(super) client: Client,
-    pub(super) place: Arc<Place>,
+    pub(super) location: Arc<ClusterLocation>,
     pub(super) made: Instant,
 }
 
 impl Access {
     /// Returns whether this process runs inside the cluster, where Service names can be resolved.
     pub(super) fn is_inside(&self) -> bool {
-        self.place.from.is_none()
+        self.location.from.is_none()
     }
 
     pub(super) fn failure(&self, error: &kube::Error) -> Failure {
-        Failure::of(&self.place, error)
+        Failure::from_kube(&self.location, error)
     }
 }
 
@@ -81,31 +81,32 @@ impl Cluster {
             return;
         }
         let mut known = self.access.lock().await;
-        if known.as_ref().is_some_and(|known| Arc::ptr_eq(&known.place, &access.place)) {
+        if known.as_ref().is_some_and(|known| Arc::ptr_eq(&known.location, &access.location)) {
             *known = None;
         }
     }
 
     async fn connect(&self) -> Result<Access, Failure> {
         let found = kubeconfig::find(&self.options, self.context.get().map(String::as_str)).await?;
-        if let Some((_, context)) = &found.place.from {
+        if let Some((_, context)) = &found.location.from {
             self.context.get_or_init(|| context.clone());
         }
-        let place = Arc::new(found.place);
+        let location = Arc::new(found.location);
         // A credential plugin is a program, so creating the client can block.
         let (config, proxy) = (found.config, found.proxy);
         let built = tokio::task::spawn_blocking(move || client::make(&config, proxy))
             .await
             .map_err(|error| Failure::Host(format!("the client could not be created: {error}")))?;
-        let client = built.map_err(|error| match Failure::of(&place, &error) {
+        let client = built.map_err(|error| match Failure::from_kube(&location, &error) {
             // No request was sent yet, so the kubeconfig is the cause.
-            Failure::Lost { place, problem } => {
-                let file = place.from.as_ref().map_or_else(|| place.to_string(), |(file, _)| file.clone());
+            Failure::Lost { location, problem } => {
+                let file =
+                    location.from.as_ref().map_or_else(|| location.to_string(), |(file, _)| file.clone());
                 Failure::Kubeconfig { file, problem }
             }
             failure => failure,
         })?;
-        tracing::info!("Kubernetes at {place}");
-        Ok(Access { client, place, made: Instant::now() })
+        tracing::info!("Kubernetes at {location}");
+        Ok(Access { client, location, made: Instant::now() })
     }
 }

@@ -28,16 +28,18 @@ pub(super) async fn ready(access: &Access, service: &ServiceName, port: u16) -> 
     let params = ListParams::default().labels(&labels);
     let (found, slices) = tokio::try_join!(services.get_opt(&service.name), slices.list(&params))
         .map_err(|error| refused(access, &error, &service.namespace, LOOK_UP))?;
-    let place = || access.place.clone();
+    let location = || access.location.clone();
     let (name, namespace) = (service.name.clone(), service.namespace.clone());
     let Some(found) = found else {
-        return Err(Failure::NoService { place: place(), name, namespace });
+        return Err(Failure::NoService { location: location(), name, namespace });
     };
     match target(&found, port) {
-        Target::Missing(known) => Err(Failure::NoPort { place: place(), name, namespace, port, known }),
-        target => {
-            pick(&slices.items, &target).ok_or_else(|| Failure::NoPod { place: place(), name, namespace })
-        }
+        Target::Missing(known) => Err(Failure::NoPort { location: location(), name, namespace, port, known }),
+        target => pick(&slices.items, &target).ok_or_else(|| Failure::NoPod {
+            location: location(),
+            name,
+            namespace,
+        }),
     }
 }
 
@@ -45,7 +47,7 @@ pub(super) async fn ready(access: &Access, service: &ServiceName, port: u16) -> 
 pub(super) fn refused(access: &Access, error: &kube::Error, namespace: &str, rule: &'static str) -> Failure {
     match error {
         kube::Error::Api(status) if status.code == 403 => Failure::Forbidden {
-            place: access.place.clone(),
+            location: access.location.clone(),
             message: status.message.clone(),
             namespace: namespace.to_owned(),
             rule,

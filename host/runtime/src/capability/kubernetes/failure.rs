@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use kube::client::AuthError;
 use wasmtime_wasi_http::WasiBody;
 
-use super::kubeconfig::Place;
+use super::kubeconfig::ClusterLocation;
 use crate::bindings::dagster_ray::host::model;
 use crate::capability::http::tls_error;
 
@@ -46,46 +46,46 @@ pub enum Failure {
         known: Vec<String>,
     },
     /// The credentials cannot be obtained, or are not accepted.
-    #[error("{place}: {problem}. Log in to the cluster again, or choose another user in the kubeconfig")]
+    #[error("{location}: {problem}. Log in to the cluster again, or choose another user in the kubeconfig")]
     Credentials {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// What went wrong.
         problem: String,
     },
     /// The API server's certificate is not trusted.
     #[error(
-        "{place}: its certificate is not trusted: {problem}. Check `certificate-authority` and `server` of the cluster in the kubeconfig"
+        "{location}: its certificate is not trusted: {problem}. Check `certificate-authority` and `server` of the cluster in the kubeconfig"
     )]
     Certificate {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// What is wrong with the certificate.
         problem: String,
     },
     /// The API server cannot be reached. No request was sent.
     #[error(
-        "{place}: the API server cannot be reached: {problem}. Check that the cluster is running and that this is its address"
+        "{location}: the API server cannot be reached: {problem}. Check that the cluster is running and that this is its address"
     )]
     Unreachable {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// What happened.
         problem: String,
     },
     /// The connection broke after the request was sent.
-    #[error("{place}: the connection to the API server broke: {problem}")]
+    #[error("{location}: the connection to the API server broke: {problem}")]
     Lost {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// What happened.
         problem: String,
     },
     /// The user lacks a permission that the host needs.
-    #[error("{place}: {message}. To allow it, add to the user's Role in namespace {namespace}: {rule}")]
+    #[error("{location}: {message}. To allow it, add to the user's Role in namespace {namespace}: {rule}")]
     Forbidden {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// The API server's message.
         message: String,
         /// The namespace.
@@ -94,10 +94,10 @@ pub enum Failure {
         rule: &'static str,
     },
     /// The API server returned another error.
-    #[error("{place}: HTTP {code} {reason}: {message}")]
+    #[error("{location}: HTTP {code} {reason}: {message}")]
     Api {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// The HTTP status.
         code: u16,
         /// The reason, such as `Conflict`.
@@ -106,20 +106,20 @@ pub enum Failure {
         message: String,
     },
     /// The Service does not exist.
-    #[error("{place}: there is no service {name} in namespace {namespace}")]
+    #[error("{location}: there is no service {name} in namespace {namespace}")]
     NoService {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// The service.
         name: String,
         /// Its namespace.
         namespace: String,
     },
     /// The Service does not have the port.
-    #[error("{place}: the service {name} in namespace {namespace} has no port {port}. It has: {known}")]
+    #[error("{location}: the service {name} in namespace {namespace} has no port {port}. It has: {known}")]
     NoPort {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// The service.
         name: String,
         /// Its namespace.
@@ -130,10 +130,10 @@ pub enum Failure {
         known: String,
     },
     /// No pod of the Service is ready.
-    #[error("{place}: no pod behind the service {name} in namespace {namespace} is ready")]
+    #[error("{location}: no pod behind the service {name} in namespace {namespace} is ready")]
     NoPod {
         /// The cluster.
-        place: Arc<Place>,
+        location: Arc<ClusterLocation>,
         /// The service.
         name: String,
         /// Its namespace.
@@ -174,14 +174,17 @@ fn listed(known: &[String]) -> String {
 
 impl Failure {
     /// Converts an error of kube to a failure that the user can act on.
-    pub(super) fn of(place: &Arc<Place>, error: &kube::Error) -> Self {
-        let place = place.clone();
+    pub(super) fn from_kube(location: &Arc<ClusterLocation>, error: &kube::Error) -> Self {
+        let location = location.clone();
         if let kube::Error::Api(status) = error {
             return match status.code {
-                401 => Self::Credentials { place, problem: rejected(&status.message) },
-                code => {
-                    Self::Api { place, code, reason: status.reason.clone(), message: status.message.clone() }
-                }
+                401 => Self::Credentials { location, problem: rejected_credentials(&status.message) },
+                code => Self::Api {
+                    location,
+                    code,
+                    reason: status.reason.clone(),
+                    message: status.message.clone(),
+                },
             };
         }
         let mut connecting = false;
@@ -190,10 +193,10 @@ impl Failure {
         while let Some(cause) = source {
             last = cause.to_string();
             if let Some(auth) = cause.downcast_ref::<AuthError>() {
-                return Self::Credentials { place, problem: plugin(auth) };
+                return Self::Credentials { location, problem: plugin_problem(auth) };
             }
             if let Some(rustls::Error::InvalidCertificate(problem)) = tls_error(cause) {
-                return Self::Certificate { place, problem: problem.to_string() };
+                return Self::Certificate { location, problem: problem.to_string() };
             }
             if let Some(client) = cause.downcast_ref::<hyper_util::client::legacy::Error>() {
                 connecting |= client.is_connect();
@@ -201,9 +204,9 @@ impl Failure {
             source = cause.source();
         }
         if connecting {
-            Self::Unreachable { place, problem: last }
+            Self::Unreachable { location, problem: last }
         } else {
-            Self::Lost { place, problem: last }
+            Self::Lost { location, problem: last }
         }
     }
 
@@ -249,9 +252,9 @@ impl Failure {
     }
 
     /// Converts the failure to a response of the API server.
-    pub(super) fn answer(&self) -> Response<WasiBody> {
+    pub(super) fn to_response(&self) -> Response<WasiBody> {
         let (status, reason) = self.status();
-        answer(status, reason, &self.to_string())
+        status_response(status, reason, &self.to_string())
     }
 
     /// Converts the failure to an error of the contract.
@@ -294,7 +297,7 @@ impl Failure {
 }
 
 /// Returns a response with a `Status` document of the Kubernetes API.
-pub(super) fn answer(status: StatusCode, reason: &str, message: &str) -> Response<WasiBody> {
+pub(super) fn status_response(status: StatusCode, reason: &str, message: &str) -> Response<WasiBody> {
     let document = serde_json::json!({
         "kind": "Status",
         "apiVersion": "v1",
@@ -314,13 +317,13 @@ pub(super) fn answer(status: StatusCode, reason: &str, message: &str) -> Respons
 }
 
 /// Returns the message for a 401.
-pub(super) fn rejected(message: &str) -> String {
+pub(super) fn rejected_credentials(message: &str) -> String {
     let message = message.trim();
     let details = if message.is_empty() { String::new() } else { format!(" ({message})") };
     format!("the API server does not accept the credentials; they may have expired{details}")
 }
 
-fn plugin(error: &AuthError) -> String {
+fn plugin_problem(error: &AuthError) -> String {
     match error {
         AuthError::AuthExecRun { cmd, out } => {
             let stderr = String::from_utf8_lossy(&out.stderr);

@@ -14,7 +14,7 @@ use super::stream;
 use dagster_ray_policy::kubernetes::ServiceName;
 
 /// How long an accepted connection waits for a ready pod: long enough to replace a Ray head.
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -101,7 +101,7 @@ async fn open_with_retries(
     service: &ServiceName,
     port: u16,
 ) -> Result<stream::Stream, Failure> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + MAX_WAIT;
     let mut pause = FIRST_PAUSE;
     loop {
         let failure = match stream::open(cluster, service, port).await {

@@ -23,13 +23,13 @@ pub struct KubernetesOptions {
 
 /// A cluster's name in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ClusterLocation {
     pub(crate) server: String,
     /// The kubeconfig and its context; none for a pod's service account.
     pub(crate) from: Option<(String, String)>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ClusterLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.from {
             Some((file, context)) => write!(f, "{} (context {context} of {file})", self.server),
@@ -48,7 +48,7 @@ pub(super) struct Proxy {
 pub(super) struct Found {
     pub(super) config: Config,
     pub(super) proxy: Option<Proxy>,
-    pub(super) place: Place,
+    pub(super) location: ClusterLocation,
 }
 
 enum Source {
@@ -89,7 +89,7 @@ pub(super) async fn find(options: &KubernetesOptions, context: Option<&str>) -> 
         .map_err(|error| unusable(format!("context {context}: {error}")))?;
     let proxy = proxy(own_proxy, &config.cluster_url);
     let server = config.cluster_url.to_string();
-    Ok(Found { config, proxy, place: Place { server, from: Some((file, context)) } })
+    Ok(Found { config, proxy, location: ClusterLocation { server, from: Some((file, context)) } })
 }
 
 fn source(options: &KubernetesOptions) -> Result<Source, Failure> {
@@ -126,8 +126,8 @@ fn in_pod() -> Result<Found, Failure> {
         file: "the service account of this pod".into(),
         problem: format!("{error}. Check that automountServiceAccountToken is not false"),
     })?;
-    let place = Place { server: config.cluster_url.to_string(), from: None };
-    Ok(Found { config, proxy: None, place })
+    let location = ClusterLocation { server: config.cluster_url.to_string(), from: None };
+    Ok(Found { config, proxy: None, location })
 }
 
 /// Returns the `proxy-url` of the context's cluster.

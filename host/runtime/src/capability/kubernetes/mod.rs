@@ -22,9 +22,9 @@ pub use dagster_ray_policy::kubernetes::{Resource, Rule, Verb};
 
 pub use self::failure::Failure;
 pub use self::forward::Forward;
-pub use self::kubeconfig::{KubernetesOptions, Place};
+pub use self::kubeconfig::{ClusterLocation, KubernetesOptions};
 
-pub(crate) use self::api::{Admitted, Refused, admit, is_meant, send};
+pub(crate) use self::api::{Admitted, Rejection, admit, is_kubernetes_api, send};
 pub(crate) use self::cluster::{Cluster, Clusters};
 pub(crate) use self::services::Services;
 

@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::cluster::Cluster;
 use super::failure::Failure;
 use super::stream::{self, Stream};
-use crate::capability::http::{Room, Waits, explain, limited};
+use crate::capability::http::{BodyLimit, Timeouts, limited, to_wasi_error};
 
 /// How long an idle stream is kept. It is shorter than the idle timeouts of Ray's dashboard (75 s) and
 /// of common load balancers (60 s), because the end of a forwarded connection is noticed late.
@@ -42,15 +42,14 @@ impl Services {
     pub(crate) async fn send(
         &self,
         request: Request<WasiBody>,
-        waits: Waits,
+        timeouts: Timeouts,
         response_bytes: u64,
     ) -> Result<Response<WasiBody>, Error> {
-        let sent = tokio::time::timeout(waits.head(), self.0.request(request));
+        let sent = tokio::time::timeout(timeouts.head(), self.0.request(request));
         let error = match sent.await.map_err(|_| Error::HttpResponseTimeout)? {
             Ok(response) => {
-                return Ok(
-                    response.map(|body| limited(body, Room::Body(response_bytes), waits.between_bytes))
-                );
+                return Ok(response
+                    .map(|body| limited(body, BodyLimit::Total(response_bytes), timeouts.between_bytes)));
             }
             Err(error) => error,
         };
@@ -60,8 +59,8 @@ impl Services {
                 Err(Error::DnsError { rcode: Some(absent.to_string()), info_code: None })
             }
             Some(Failure::NotListening { .. }) => Err(Error::ConnectionRefused),
-            Some(failure) => Ok(failure.answer()),
-            None => Err(explain(error)),
+            Some(failure) => Ok(failure.to_response()),
+            None => Err(to_wasi_error(error)),
         }
     }
 }
@@ -93,7 +92,7 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let cluster = self.0.clone();
         Box::pin(async move {
-            let service = ServiceName::of(&uri)
+            let service = ServiceName::from_uri(&uri)
                 .ok_or_else(|| Failure::Host(format!("{uri} does not name a service of the cluster")))?;
             let port = uri.port_u16().unwrap_or(80);
             Ok(TokioIo::new(stream::open(&cluster, &service, port).await?))

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::cluster::{Access, Cluster};
 use super::endpoints;
 use super::failure::Failure;
-use dagster_ray_policy::address::{Network, Reach};
+use dagster_ray_policy::address::{AllowedNetworks, Network};
 use dagster_ray_policy::kubernetes::ServiceName;
 
 /// Maximum time to connect inside the cluster.
@@ -49,7 +49,7 @@ pub(super) async fn open(cluster: &Cluster, service: &ServiceName, port: u16) ->
         Ok(opened) => opened,
         Err(_) => {
             let problem = format!("no port-forward to {service}:{port} within {} s", OPEN.as_secs());
-            Err(Failure::Unreachable { place: access.place.clone(), problem })
+            Err(Failure::Unreachable { location: access.location.clone(), problem })
         }
     };
     if let Err(failure) = &opened {
@@ -62,8 +62,8 @@ pub(super) async fn open(cluster: &Cluster, service: &ServiceName, port: u16) ->
 async fn direct(service: &ServiceName, port: u16) -> Option<Result<Stream, Failure>> {
     let found = tokio::net::lookup_host((service.host(), port)).await.ok()?;
     // An ExternalName Service can resolve to any address. Pods have private addresses.
-    let reach = Reach::of([Network::Private]);
-    let addresses: Vec<_> = found.filter(|address| reach.covers(address.ip())).collect();
+    let allowed = AllowedNetworks::new([Network::Private]);
+    let addresses: Vec<_> = found.filter(|address| allowed.allows(address.ip())).collect();
     if addresses.is_empty() {
         return None;
     }

@@ -3,33 +3,57 @@
 //! A component names a program, and the configuration maps the name to a command. The arguments must
 //! begin with one of the lists of the grant.
 
-mod family;
+mod process_tree;
 mod programs;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use dagster_ray_policy::Policy;
+use dagster_ray_policy::capability::processes::{CAPABILITY, missing_grant};
+use wasmtime::component::{HasData, Linker};
 
 pub(crate) use self::programs::Programs;
 use super::denied;
 use crate::bindings::dagster_ray::host::model::Error;
-use crate::bindings::dagster_ray::host::processes::{Command, Host, Outcome, State as ProgramState};
-use crate::store::State;
+use crate::bindings::dagster_ray::host::processes::{self, Command, Host, Outcome, State as ProgramState};
+use crate::store::CallState;
 
 /// Maximum time that `run` waits for a program.
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-impl State {
+/// The state of one call.
+pub(crate) struct ProcessesState {
+    /// The component's name.
+    pub(crate) component: String,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) programs: Programs,
+}
+
+/// The part of a call's state that this capability uses.
+pub(crate) struct ProcessesView<'a>(&'a ProcessesState);
+
+impl HasData for ProcessesState {
+    type Data<'a> = ProcessesView<'a>;
+}
+
+/// Links `dagster-ray:host/processes`.
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    processes::add_to_linker::<CallState, ProcessesState>(linker, |call| ProcessesView(&call.processes))
+}
+
+impl ProcessesState {
     /// Returns the command line of a granted program, or the denial.
-    fn granted(&mut self, command: &Command) -> Result<std::process::Command, Error> {
-        let required_grant = || {
-            let args: Vec<_> = command.args.iter().map(|arg| format!("{arg:?}")).collect();
-            format!("processes = {{ {} = [[{}]] }}", command.program, args.join(", "))
+    fn granted_command(&self, command: &Command) -> Result<std::process::Command, Error> {
+        let denied = || {
+            let target = format!("{} {}", command.program, command.args.join(" "));
+            denied(&CAPABILITY, target, missing_grant(&command.program, &command.args))
         };
-        let shown = || format!("{} {}", command.program, command.args.join(" "));
-        let Some(program) = self.egress.policy.programs.get(&command.program) else {
-            return Err(denied("processes", shown(), required_grant()));
+        let Some(program) = self.policy.programs.get(&command.program) else {
+            return Err(denied());
         };
         if !program.prefixes.iter().any(|prefix| command.args.starts_with(prefix)) {
-            return Err(denied("processes", shown(), required_grant()));
+            return Err(denied());
         }
         let Some((file, first)) = program.command.split_first() else {
             let name = &command.program;
@@ -48,31 +72,31 @@ impl State {
     }
 }
 
-impl Host for State {
+impl Host for ProcessesView<'_> {
     async fn run(&mut self, command: Command, timeout_ms: u64) -> wasmtime::Result<Result<Outcome, Error>> {
-        let line = match self.granted(&command) {
+        let line = match self.0.granted_command(&command) {
             Ok(line) => line,
             Err(error) => return Ok(Err(error)),
         };
-        let wait = Duration::from_millis(timeout_ms).min(LONGEST);
-        Ok(self.programs.run(line, &command.program, wait).await)
+        let wait = Duration::from_millis(timeout_ms).min(MAX_WAIT);
+        Ok(self.0.programs.run(line, &command.program, wait).await)
     }
 
     async fn start(&mut self, name: String, command: Command) -> wasmtime::Result<Result<u32, Error>> {
-        let line = match self.granted(&command) {
+        let line = match self.0.granted_command(&command) {
             Ok(line) => line,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.programs.start(self.program_key(&name), line, &command.program))
+        Ok(self.0.programs.start(self.0.program_key(&name), line, &command.program))
     }
 
     async fn look(&mut self, name: String) -> wasmtime::Result<ProgramState> {
-        Ok(self.programs.look(&self.program_key(&name)))
+        Ok(self.0.programs.look(&self.0.program_key(&name)))
     }
 
     async fn stop(&mut self, name: String, grace_ms: u64) -> wasmtime::Result<Result<Outcome, Error>> {
-        let grace = Duration::from_millis(grace_ms).min(LONGEST);
-        Ok(match self.programs.stop(&self.program_key(&name), grace).await {
+        let grace = Duration::from_millis(grace_ms).min(MAX_WAIT);
+        Ok(match self.0.programs.stop(&self.0.program_key(&name), grace).await {
             Some(outcome) => Ok(outcome),
             None => Err(Error::NotFound(format!("no program was started under the name {name}"))),
         })

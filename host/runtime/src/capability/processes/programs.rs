@@ -11,12 +11,12 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::family;
+use super::process_tree::process_tree;
 use crate::bindings::dagster_ray::host::model::Error;
 use crate::bindings::dagster_ray::host::processes::{Outcome, State};
 
 /// How many bytes of the end of a program's output are kept.
-const TAIL: usize = 64 << 10;
+const MAX_OUTPUT_BYTES: usize = 64 << 10;
 /// How long to wait for the last output after a program has ended.
 const DRAIN: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ impl Tail {
     fn push(&self, bytes: &[u8]) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend(bytes);
-        let surplus = kept.len().saturating_sub(TAIL);
+        let surplus = kept.len().saturating_sub(MAX_OUTPUT_BYTES);
         kept.drain(..surplus);
     }
 
@@ -67,7 +67,7 @@ impl Programs {
         match timeout(wait, outcome(child, tail)).await {
             Ok(outcome) => Ok(outcome),
             Err(_) => {
-                family::of(pid).iter().for_each(|member| member.signal(libc::SIGKILL));
+                process_tree(pid).iter().for_each(|member| member.signal(libc::SIGKILL));
                 Err(Error::Timeout(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
             }
         }
@@ -128,13 +128,13 @@ impl Programs {
 impl Running {
     async fn stop(&self, grace: Duration) -> Outcome {
         let deadline = Instant::now() + grace;
-        let members = family::of(self.pid);
+        let members = process_tree(self.pid);
         if self.ended.borrow().is_none()
             && let Some(leader) = members.first()
         {
             leader.signal(libc::SIGTERM);
         }
-        while Instant::now() < deadline && members.iter().any(|member| member.lives()) {
+        while Instant::now() < deadline && members.iter().any(|member| member.is_alive()) {
             sleep(POLL).await;
         }
         members.iter().for_each(|member| member.signal(libc::SIGKILL));

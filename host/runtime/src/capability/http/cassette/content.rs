@@ -10,26 +10,26 @@ use super::scrub::Scrub;
 
 /// Maximum size of a recorded request body that is not JSON, in bytes. For a larger one, only the digest
 /// is recorded.
-const LARGEST: usize = 64 << 10;
+const MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// Converts a request's body.
-pub(super) fn of_request(body: &Bytes, scrub: &Scrub) -> Option<Content> {
+pub(super) fn from_request_body(body: &Bytes, scrub: &Scrub) -> Option<Content> {
     if body.is_empty() {
         return None;
     }
     if let Ok(document) = serde_json::from_slice(body) {
         return Some(Content::Json(scrub.json(document)));
     }
-    if body.len() > LARGEST || std::str::from_utf8(body).is_err() {
+    if body.len() > MAX_TEXT_BYTES || std::str::from_utf8(body).is_err() {
         let digest: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
         return Some(Content::Digest { sha256: digest, bytes: body.len() as u64 });
     }
     let (body, _) = scrub.body(body, &[], true);
-    Some(of_bytes(body))
+    Some(from_bytes(body))
 }
 
 /// Converts a body that arrived without pauses.
-pub(super) fn of_bytes(body: Vec<u8>) -> Content {
+pub(super) fn from_bytes(body: Vec<u8>) -> Content {
     match serde_json::from_slice(&body) {
         Ok(document) => Content::Json(document),
         Err(_) => match String::from_utf8(body) {

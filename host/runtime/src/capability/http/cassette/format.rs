@@ -76,19 +76,19 @@ pub struct Exchange {
     #[serde(default, skip_serializing_if = "is_first")]
     pub process: u32,
     /// The request.
-    pub request: Asked,
+    pub request: RecordedRequest,
     /// The response, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response: Option<Answered>,
+    pub response: Option<RecordedResponse>,
     /// Why there was no response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Broken>,
+    pub error: Option<RecordedError>,
 }
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub struct RecordedRequest {
     /// The method.
     pub method: String,
     /// The complete URL.
@@ -104,7 +104,7 @@ pub struct Asked {
 /// A response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answered {
+pub struct RecordedResponse {
     /// The status.
     pub status: u16,
     /// The headers `content-type`, `location`, `retry-after` and `etag`.
@@ -168,7 +168,7 @@ pub enum End {
 /// Why there was no response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Broken {
+pub struct RecordedError {
     /// The error's name in `wasi:http`, or `given-up` if the component abandoned the request.
     pub kind: String,
     /// Details of the error.
@@ -280,7 +280,8 @@ mod tests {
     use super::*;
 
     fn line(at: u64, url: &str) -> String {
-        let request = Asked { method: "GET".into(), url: url.into(), headers: BTreeMap::new(), body: None };
+        let request =
+            RecordedRequest { method: "GET".into(), url: url.into(), headers: BTreeMap::new(), body: None };
         let exchange = Exchange { process: 0, request, response: None, error: None };
         serde_json::to_string(&Line { at, exchange }).unwrap() + "\n"
     }

@@ -3,8 +3,8 @@
 //! The cassette sees a request after the policy check and before the host adds credentials. It never
 //! records credentials, and replayed requests need the same grants. [`Cassette`] is the file format.
 
-mod conditions;
 mod content;
+mod error_names;
 mod format;
 mod ids;
 mod player;
@@ -20,8 +20,10 @@ use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::{Request, Response};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-pub use self::format::{Answered, Asked, Broken, Cassette, CassetteError, Content, End, Exchange, Part};
-pub use self::player::{Played, Player};
+pub use self::format::{
+    Cassette, CassetteError, Content, End, Exchange, Part, RecordedError, RecordedRequest, RecordedResponse,
+};
+pub use self::player::{Player, Replayed};
 use self::recorder::Recorder;
 use self::scrub::Scrub;
 
@@ -55,22 +57,22 @@ impl FromStr for CassetteMode {
 
 /// A recorder or a player.
 #[derive(Clone)]
-pub(crate) enum Tape {
+pub(crate) enum CassetteHandle {
     Recording(Arc<Recorder>),
-    Playing(Arc<Player>),
+    Replaying(Arc<Player>),
 }
 
-impl Tape {
+impl CassetteHandle {
     pub(crate) fn open(mode: &CassetteMode) -> Result<Self, CassetteError> {
         Ok(match mode {
             CassetteMode::Record(directory) => Self::Recording(Arc::new(Recorder::open(directory)?)),
-            CassetteMode::Replay(path) => Self::Playing(Arc::new(Player::new(Cassette::read(path)?))),
+            CassetteMode::Replay(path) => Self::Replaying(Arc::new(Player::new(Cassette::read(path)?))),
         })
     }
 
     /// Replays the response to a request, or sends the request and records its response. `credentials`
     /// are the values that the host adds for this authority; they are removed from the recording.
-    pub(super) async fn pass<F>(
+    pub(super) async fn send<F>(
         self,
         request: Request<Bytes>,
         credentials: Vec<String>,
@@ -82,23 +84,23 @@ impl Tape {
         let scrub = Scrub::new(credentials);
         match self {
             Self::Recording(recorder) => recorder.record(request, scrub, send).await,
-            Self::Playing(player) => player.play(&asked(&request, &scrub)).await,
+            Self::Replaying(player) => player.respond(&recorded_request(&request, &scrub)).await,
         }
     }
 }
 
 /// Converts a request to the form of a cassette.
-fn asked(request: &Request<Bytes>, scrub: &Scrub) -> Asked {
+fn recorded_request(request: &Request<Bytes>, scrub: &Scrub) -> RecordedRequest {
     let headers = [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH]
         .iter()
         .filter_map(|name| {
             Some((name.as_str().to_owned(), scrub.text(request.headers().get(name)?.to_str().ok()?)))
         })
         .collect();
-    Asked {
+    RecordedRequest {
         method: request.method().to_string(),
         url: scrub.text(&request.uri().to_string()),
         headers,
-        body: content::of_request(request.body(), scrub),
+        body: content::from_request_body(request.body(), scrub),
     }
 }

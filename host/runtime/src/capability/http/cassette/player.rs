@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::content;
-use super::format::{Answered, Asked, Cassette, Content, End, Exchange};
+use super::format::{Cassette, Content, End, Exchange, RecordedRequest, RecordedResponse};
 use super::ids::Ids;
 
 /// How many similar recorded requests the error for an unrecorded request lists.
@@ -38,9 +38,9 @@ struct Progress {
 
 /// The replayed outcome of a request.
 #[derive(Debug, Clone)]
-pub enum Played {
+pub enum Replayed {
     /// A recorded response, with the ids of the current session.
-    Answer {
+    Response {
         /// The status.
         status: u16,
         /// The headers.
@@ -51,7 +51,7 @@ pub enum Played {
         end: Option<End>,
     },
     /// A recorded error of `wasi:http`.
-    Error(super::Broken),
+    Error(super::RecordedError),
     /// The request was not recorded. The text lists similar requests and the first difference.
     Missing(String),
 }
@@ -74,7 +74,7 @@ impl Player {
     /// number of polls differs between sessions. For the same reason, a GET or HEAD that was recorded
     /// after a change is not replayed before that change was requested, if a used candidate can be
     /// replayed again.
-    pub fn answer(&self, request: &Asked) -> Played {
+    pub fn replay(&self, request: &RecordedRequest) -> Replayed {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fitting: Vec<(usize, Ids)> = Vec::new();
         for (index, exchange) in self.exchanges.iter().enumerate() {
@@ -99,15 +99,15 @@ impl Player {
             let text = self.describe_missing(request, &progress.ids, !fitting.is_empty());
             tracing::error!("{text}");
             progress.missing.push(text.clone());
-            return Played::Missing(text);
+            return Replayed::Missing(text);
         };
         progress.used.insert(index);
         progress.ids = ids;
         let exchange = &self.exchanges[index];
         match (&exchange.response, &exchange.error) {
-            (Some(response), _) => played(response, &progress.ids),
-            (None, Some(error)) => Played::Error(error.clone()),
-            (None, None) => Played::Missing(format!(
+            (Some(response), _) => replayed(response, &progress.ids),
+            (None, Some(error)) => Replayed::Error(error.clone()),
+            (None, None) => Replayed::Missing(format!(
                 "the cassette has neither a response nor an error for {} {}",
                 request.method, request.url
             )),
@@ -123,13 +123,13 @@ impl Player {
             .any(|(at, one)| one.process == process && !is_safe(&one.request.method) && !used.contains(&at))
     }
 
-    fn fits(&self, ids: &mut Ids, recorded: &Asked, request: &Asked) -> bool {
+    fn fits(&self, ids: &mut Ids, recorded: &RecordedRequest, request: &RecordedRequest) -> bool {
         recorded.method == request.method
             && same_url(ids, &recorded.url, &request.url)
             && same_body(ids, recorded.body.as_ref(), request.body.as_ref()).is_ok()
     }
 
-    fn describe_missing(&self, request: &Asked, ids: &Ids, is_used_up: bool) -> String {
+    fn describe_missing(&self, request: &RecordedRequest, ids: &Ids, is_used_up: bool) -> String {
         let name = format!("{} {}", request.method, request.url);
         if is_used_up {
             return format!("the cassette has no further response to {name}: each recorded one was replayed");
@@ -163,24 +163,25 @@ impl Player {
         format!("the cassette has no {name}; nearest: {}", nearest.join("; "))
     }
 
-    pub(super) async fn play(&self, request: &Asked) -> Result<Response<WasiBody>, Error> {
-        match self.answer(request) {
-            Played::Answer { status, headers, parts, end } => {
+    pub(super) async fn respond(&self, request: &RecordedRequest) -> Result<Response<WasiBody>, Error> {
+        match self.replay(request) {
+            Replayed::Response { status, headers, parts, end } => {
                 let body = Parts { parts: parts.into_iter().collect(), pause: None, end };
                 Ok(response(status, &headers, body.boxed_unsync()))
             }
-            Played::Error(broken) => match broken.condition() {
+            Replayed::Error(error) => match error.to_error() {
                 Some(error) => Err(error),
                 None => std::future::pending().await,
             },
             // Use the error format of Kubernetes or Ray, so that the component passes the message on.
-            Played::Missing(text) => {
+            Replayed::Missing(text) => {
                 let document = serde_json::json!({
                     "kind": "Status", "apiVersion": "v1", "status": "Failure",
                     "reason": "NotRecorded", "message": text, "code": 400,
                 });
-                let is_kubernetes =
-                    crate::capability::kubernetes::is_meant(&request.url.parse().unwrap_or_default());
+                let is_kubernetes = crate::capability::kubernetes::is_kubernetes_api(
+                    &request.url.parse().unwrap_or_default(),
+                );
                 let (kind, body) = if is_kubernetes {
                     ("application/json", document.to_string())
                 } else {
@@ -209,7 +210,7 @@ fn is_safe(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
 }
 
-fn played(response: &Answered, ids: &Ids) -> Played {
+fn replayed(response: &RecordedResponse, ids: &Ids) -> Replayed {
     let change = |text: &str| ids.translate(text).into_owned();
     let mut parts: Vec<(Duration, Bytes)> = response
         .parts
@@ -222,7 +223,7 @@ fn played(response: &Answered, ids: &Ids) -> Played {
     if let Some(body) = &response.body {
         parts.insert(0, (Duration::ZERO, content::bytes(body, change)));
     }
-    Played::Answer {
+    Replayed::Response {
         status: response.status,
         headers: response.headers.iter().map(|(name, value)| (name.clone(), change(value))).collect(),
         parts,

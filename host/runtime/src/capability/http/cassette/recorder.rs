@@ -19,17 +19,17 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::conditions::GIVEN_UP;
-use super::format::{Answered, Asked, Broken, CassetteError, End, Exchange, Line};
+use super::error_names::GIVEN_UP;
+use super::format::{CassetteError, End, Exchange, Line, RecordedError, RecordedRequest, RecordedResponse};
 use super::scrub::Scrub;
-use super::{asked, content};
+use super::{content, recorded_request};
 
 /// Minimum length of a recorded pause.
-const PAUSE: Duration = Duration::from_millis(100);
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum number of recorded bytes of a body. The rest is passed on, but not recorded.
-const LARGEST: usize = 16 << 20;
+const MAX_BODY_BYTES: usize = 16 << 20;
 /// The recorded response headers: those that a component may depend on.
-const KEPT: [&str; 4] = ["content-type", "location", "retry-after", "etag"];
+const RECORDED_HEADERS: [&str; 4] = ["content-type", "location", "retry-after", "etag"];
 
 /// Records the exchanges of this process into a file.
 #[derive(Debug)]
@@ -67,14 +67,15 @@ impl Recorder {
     where
         F: Future<Output = Result<Response<WasiBody>, Error>>,
     {
-        let mut pending = PendingExchange::new(self, asked(&request, &scrub), scrub);
+        let mut pending = PendingExchange::new(self, recorded_request(&request, &scrub), scrub);
         match send(request).await {
             Err(error) => {
-                pending.error = Some(Broken::of(&error));
+                pending.error = Some(RecordedError::from_error(&error));
                 Err(error)
             }
             Ok(response) => {
-                pending.head = Some((response.status().as_u16(), kept(response.headers(), &pending.scrub)));
+                pending.head =
+                    Some((response.status().as_u16(), recorded_headers(response.headers(), &pending.scrub)));
                 pending.last = Instant::now();
                 Ok(response.map(|body| Tee { body, pending }.boxed_unsync()))
             }
@@ -96,8 +97,9 @@ fn microseconds() -> u64 {
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn kept(headers: &HeaderMap, scrub: &Scrub) -> BTreeMap<String, String> {
-    KEPT.iter()
+fn recorded_headers(headers: &HeaderMap, scrub: &Scrub) -> BTreeMap<String, String> {
+    RECORDED_HEADERS
+        .iter()
         .filter_map(|name| Some(((*name).to_owned(), scrub.text(headers.get(*name)?.to_str().ok()?))))
         .collect()
 }
@@ -106,10 +108,10 @@ fn kept(headers: &HeaderMap, scrub: &Scrub) -> BTreeMap<String, String> {
 struct PendingExchange {
     recorder: Arc<Recorder>,
     at: u64,
-    request: Asked,
+    request: RecordedRequest,
     scrub: Scrub,
     head: Option<(u16, BTreeMap<String, String>)>,
-    error: Option<Broken>,
+    error: Option<RecordedError>,
     body: Vec<u8>,
     /// The offset and length of each pause.
     pauses: Vec<(usize, Duration)>,
@@ -118,7 +120,7 @@ struct PendingExchange {
 }
 
 impl PendingExchange {
-    fn new(recorder: Arc<Recorder>, request: Asked, scrub: Scrub) -> Self {
+    fn new(recorder: Arc<Recorder>, request: RecordedRequest, scrub: Scrub) -> Self {
         Self {
             recorder,
             at: microseconds(),
@@ -134,38 +136,39 @@ impl PendingExchange {
     }
 
     fn push(&mut self, data: &[u8]) {
-        if self.body.len() + data.len() > LARGEST {
+        if self.body.len() + data.len() > MAX_BODY_BYTES {
             return;
         }
         let pause = self.last.elapsed();
-        if pause >= PAUSE {
+        if pause >= MIN_PAUSE {
             self.pauses.push((self.body.len(), pause));
         }
         self.body.extend_from_slice(data);
         self.last = Instant::now();
     }
 
-    fn answered(&mut self, status: u16, headers: BTreeMap<String, String>) -> Answered {
+    fn recorded_response(&mut self, status: u16, headers: BTreeMap<String, String>) -> RecordedResponse {
         let cuts: Vec<usize> = self.pauses.iter().map(|(at, _)| *at).collect();
         let (body, cuts) = self.scrub.body(&self.body, &cuts, self.end.is_none());
-        let mut answered = Answered { status, headers, body: None, parts: Vec::new(), end: self.end.take() };
+        let mut response =
+            RecordedResponse { status, headers, body: None, parts: Vec::new(), end: self.end.take() };
         if cuts.iter().all(|cut| *cut == 0) || cuts.iter().all(|cut| *cut == body.len()) {
-            answered.body = (!body.is_empty()).then(|| content::of_bytes(body));
-            return answered;
+            response.body = (!body.is_empty()).then(|| content::from_bytes(body));
+            return response;
         }
         let (mut from, mut after) = (0, Duration::ZERO);
         for (to, pause) in cuts.into_iter().zip(self.pauses.iter().map(|(_, pause)| *pause)) {
             if to > from {
-                answered.parts.push(content::part(rounded(after), &body[from..to]));
+                response.parts.push(content::part(rounded(after), &body[from..to]));
                 after = Duration::ZERO;
             }
             from = to;
             after += pause;
         }
         if from < body.len() {
-            answered.parts.push(content::part(rounded(after), &body[from..]));
+            response.parts.push(content::part(rounded(after), &body[from..]));
         }
-        answered
+        response
     }
 }
 
@@ -175,9 +178,9 @@ fn rounded(pause: Duration) -> u64 {
 
 impl Drop for PendingExchange {
     fn drop(&mut self) {
-        let response = self.head.take().map(|(status, headers)| self.answered(status, headers));
+        let response = self.head.take().map(|(status, headers)| self.recorded_response(status, headers));
         if response.is_none() && self.error.is_none() {
-            self.error = Some(Broken { kind: GIVEN_UP.to_owned(), reason: None });
+            self.error = Some(RecordedError { kind: GIVEN_UP.to_owned(), reason: None });
         }
         let (request, error) = (self.request.clone(), self.error.take());
         let exchange = Exchange { process: 0, request, response, error };

@@ -5,40 +5,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dagster_ray_runtime::capability::clock::Pace;
-use dagster_ray_runtime::capability::http::Fate;
+use dagster_ray_runtime::capability::clock::ClockSpeed;
+use dagster_ray_runtime::capability::http::InjectedFault;
 use dagster_ray_runtime::capability::http::cassette::CassetteMode;
 use dagster_ray_runtime::capability::objects::{ObjectStore, Value};
 use dagster_ray_runtime::manifest::Manifest;
 use dagster_ray_runtime::model::{Error, FieldError};
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, HostOptions,
-    LoadError, Notice, Progress,
+    LoadError, Progress, Report,
 };
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
 use crate::memory_store::MemoryStore;
-use crate::network::{Network, Seen, Weather};
+use crate::network::{Network, NetworkCondition, RecordedRequest};
 use crate::outcome::{Outcome, Verdict, differs, not_applicable};
 use crate::schema::Schema;
 use crate::specs::SECRET;
 use crate::subject::Subject;
 
 /// The address of a Ray that does not exist. The interceptor answers every request to it.
-const NOWHERE: &str = "http://conformance.invalid:8265";
+const PLACEHOLDER_ADDRESS: &str = "http://conformance.invalid:8265";
 /// The timeout of one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// The time after which a call of `pipes` is canceled.
-pub(crate) const SCRIPT: Duration = Duration::from_secs(300);
+pub(crate) const PIPES_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time after which a call of `pipes` is canceled while no request is sent.
 const UNREACHABLE: Duration = Duration::from_secs(5);
 /// The clock speed without a live service. Components mostly wait between retries then, so the clock runs
 /// faster.
-const FAST: Pace = Pace::times(20);
+const FAST: ClockSpeed = ClockSpeed::multiple(20);
 
 /// A component under test.
-pub(crate) struct Bench {
+pub(crate) struct Harness {
     backend: Backend,
     /// The same component without settings.
     bare: Backend,
@@ -53,48 +53,48 @@ pub(crate) struct Bench {
     options: BTreeMap<String, Map<String, Json>>,
     stop: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     leaks: RefCell<Vec<String>>,
-    left: RefCell<Vec<(&'static str, Json)>>,
+    cleanups: RefCell<Vec<(&'static str, Json)>>,
     is_cleaning: Cell<bool>,
-    pub(crate) live: crate::rules::Live,
+    pub(crate) shared: crate::rules::SharedObjects,
 }
 
 /// A call that has ended.
-pub(crate) struct Called {
+pub(crate) struct CallResult {
     pub(crate) export: String,
     pub(crate) result: Result<Json, CallError>,
     pub(crate) values: Vec<Value>,
-    pub(crate) notices: Vec<Notice>,
+    pub(crate) reports: Vec<Report>,
     /// The required settings or options that the caller did not give, if the component rejected the call
     /// because of them.
-    lacking: Option<String>,
+    missing_required: Option<String>,
 }
 
-impl Bench {
+impl Harness {
     pub(crate) fn new(subject: &Subject) -> Result<Self, LoadError> {
         let network = Arc::new(Network::default());
         let is_offline = !subject.has_service || matches!(subject.cassette, Some(CassetteMode::Replay(_)));
         let host = Host::start_with(HostOptions {
             cassette: subject.cassette.clone(),
-            intercept: Some(network.clone()),
-            pace: if is_offline { FAST } else { Pace::default() },
+            interceptor: Some(network.clone()),
+            clock_speed: if is_offline { FAST } else { ClockSpeed::default() },
             ..HostOptions::default()
         })?;
         let store = Arc::new(MemoryStore::default());
         let mut options = subject.backend.clone();
-        for name in Manifest::of(&options.path)?.grants.objects {
+        for name in Manifest::for_component(&options.path)?.grants.objects {
             options.stores.entry(name).or_insert_with(|| store.clone() as Arc<dyn ObjectStore>);
         }
         let bare = Backend::new(
             host.clone(),
             BackendOptions {
                 path: options.path.clone(),
-                narrowing: options.narrowing.clone(),
+                restriction: options.restriction.clone(),
                 sha256: options.sha256.clone(),
                 ..BackendOptions::default()
             },
         );
         let (component, _, exports) = bare.describe()?;
-        let mut bench = Self {
+        let mut harness = Self {
             backend: bare.clone(),
             bare,
             component,
@@ -107,26 +107,26 @@ impl Bench {
             options: subject.options.clone(),
             stop: subject.stop.clone(),
             leaks: RefCell::default(),
-            left: RefCell::default(),
+            cleanups: RefCell::default(),
             is_cleaning: Cell::new(false),
-            live: crate::rules::Live::default(),
+            shared: crate::rules::SharedObjects::default(),
         };
-        if !bench.has_service {
-            bench.add_placeholder_address(&mut options);
+        if !harness.has_service {
+            harness.add_placeholder_address(&mut options);
         }
-        bench.given = options.settings.keys().cloned().collect();
-        bench.backend = Backend::new(host, options);
+        harness.given = options.settings.keys().cloned().collect();
+        harness.backend = Backend::new(host, options);
         // Cached here, because the call changes the network condition and a rule may need it at any time.
-        bench.description();
-        Ok(bench)
+        harness.description();
+        Ok(harness)
     }
 
     /// Adds an address for a component that requires one. No request is sent to it.
     fn add_placeholder_address(&self, options: &mut BackendOptions) {
         if self.reads_setting("address") {
-            options.settings.entry("address".to_owned()).or_insert_with(|| NOWHERE.to_owned());
+            options.settings.entry("address".to_owned()).or_insert_with(|| PLACEHOLDER_ADDRESS.to_owned());
         }
-        for url in [NOWHERE, "http://127.0.0.1:8265"] {
+        for url in [PLACEHOLDER_ADDRESS, "http://127.0.0.1:8265"] {
             let made = serde_json::from_value::<AuthorityOptions>(json!({"url": url}));
             if let Some(authority) = made.ok().and_then(|made| Authority::new(made).ok()) {
                 options.authorities.push(authority);
@@ -152,7 +152,7 @@ impl Bench {
             if !self.exports("describe") {
                 return None;
             }
-            self.offline(Fate::Refuse);
+            self.offline(InjectedFault::Refuse);
             self.call_bare("describe.describe").result.ok()
         });
         card.as_ref()
@@ -160,7 +160,7 @@ impl Bench {
 
     /// Returns what the caller has to give, if each field of an `invalid-config` is a setting or an option
     /// that the component requires by its description and that was not given. Otherwise `None`.
-    fn lacking(&self, export: &str, fields: &[FieldError]) -> Option<String> {
+    fn missing_required(&self, export: &str, fields: &[FieldError]) -> Option<String> {
         let interface = export.split('.').next().unwrap_or_default();
         let (schema, given) = (self.schema(interface), self.options(interface));
         let required = schema.as_ref().map(Schema::required).unwrap_or_default();
@@ -197,79 +197,79 @@ impl Bench {
     }
 
     /// Injects this fault into each request from now on. No request is sent.
-    pub(crate) fn offline(&self, fate: Fate) {
-        self.network.set(Weather::All(fate));
+    pub(crate) fn offline(&self, fault: InjectedFault) {
+        self.network.set(NetworkCondition::Fault(fault));
     }
 
     /// Answers each request with this status from now on. No request is sent.
     pub(crate) fn answering(&self, status: StatusCode) {
-        self.offline(Fate::Answer(status, "injected by the conformance tests".to_owned()));
+        self.offline(InjectedFault::Respond(status, "injected by the conformance tests".to_owned()));
     }
 
     /// Sets the network condition.
-    pub(crate) fn weather(&self, weather: Weather) {
-        self.network.set(weather);
+    pub(crate) fn set_network(&self, condition: NetworkCondition) {
+        self.network.set(condition);
     }
 
     /// Returns the requests since the network condition was set.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.network.seen()
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.network.requests()
     }
 
     /// Calls an export.
-    pub(crate) fn call(&self, export: &str, arguments: &Json) -> Called {
+    pub(crate) fn call(&self, export: &str, arguments: &Json) -> CallResult {
         self.call_with(&self.backend, export, arguments, Vec::new())
     }
 
     /// Calls an export with values.
-    pub(crate) fn call_values(&self, export: &str, arguments: &Json, values: Vec<Value>) -> Called {
+    pub(crate) fn call_values(&self, export: &str, arguments: &Json, values: Vec<Value>) -> CallResult {
         self.call_with(&self.backend, export, arguments, values)
     }
 
     /// Calls an export that takes no parameters, on the component without settings.
-    pub(crate) fn call_bare(&self, export: &str) -> Called {
+    pub(crate) fn call_bare(&self, export: &str) -> CallResult {
         self.call_with(&self.bare, export, &json!({}), Vec::new())
     }
 
-    fn call_with(&self, backend: &Backend, export: &str, arguments: &Json, values: Vec<Value>) -> Called {
+    fn call_with(&self, backend: &Backend, export: &str, arguments: &Json, values: Vec<Value>) -> CallResult {
         let options = CallOptions { timeout: Some(CALL_TIMEOUT), values };
         let mut call = Call::begin(backend, export, &arguments.to_string(), options);
         let began = Instant::now();
-        let mut notices = Vec::new();
+        let mut reports = Vec::new();
         let (result, values) = loop {
-            let limit = if self.network.is_away() { UNREACHABLE } else { SCRIPT };
+            let limit = if self.network.is_offline() { UNREACHABLE } else { PIPES_TIMEOUT };
             let is_late = export.starts_with("pipes.") && began.elapsed() > limit;
             if is_late || (!self.is_cleaning.get() && self.stop.as_ref().is_some_and(|stop| stop())) {
                 call.cancel();
             }
             match call.wait(backend, Duration::from_secs(1)) {
-                Progress::Notice(notice) => notices.push(notice),
+                Progress::Report(report) => reports.push(report),
                 Progress::Ended(outcome) => match *outcome {
                     Ok(answer) => break (Ok(answer.json), answer.values),
                     Err(error) => break (Err(error), Vec::new()),
                 },
-                Progress::Quiet => {}
+                Progress::Pending => {}
             }
         };
-        let lacking = match &result {
-            Err(CallError::Answered { error, .. }) if let Error::InvalidConfig(fields) = error.as_ref() => {
-                self.lacking(export, fields)
+        let missing_required = match &result {
+            Err(CallError::Returned { error, .. }) if let Error::InvalidConfig(fields) = error.as_ref() => {
+                self.missing_required(export, fields)
             }
             _ => None,
         };
-        let called = Called { export: export.to_owned(), result, values, notices, lacking };
-        self.look_for_leaks(&called);
+        let called = CallResult { export: export.to_owned(), result, values, reports, missing_required };
+        self.record_leaks(&called);
         called
     }
 
-    fn look_for_leaks(&self, called: &Called) {
+    fn record_leaks(&self, called: &CallResult) {
         let mut texts: Vec<String> = Vec::new();
         if let Err(error) = &called.result {
             texts.push(error.to_string());
         }
-        for notice in &called.notices {
-            match notice {
-                Notice::Log { message, .. } | Notice::Progress { message } => texts.push(message.clone()),
+        for report in &called.reports {
+            match report {
+                Report::Log { message, .. } | Report::Progress { message } => texts.push(message.clone()),
                 _ => {}
             }
         }
@@ -279,44 +279,44 @@ impl Bench {
     }
 
     /// Returns the first error or log line of an interface's calls that contains a planted secret.
-    pub(crate) fn leak_of(&self, interface: &str) -> Option<String> {
+    pub(crate) fn find_leak(&self, interface: &str) -> Option<String> {
         let prefix = format!("{interface}.");
         self.leaks.borrow().iter().find(|leak| leak.starts_with(&prefix)).cloned()
     }
 
     /// Registers a call that stops or removes something at the end of the check.
-    pub(crate) fn leave(&self, export: &'static str, arguments: Json) {
-        self.left.borrow_mut().push((export, arguments));
+    pub(crate) fn on_cleanup(&self, export: &'static str, arguments: Json) {
+        self.cleanups.borrow_mut().push((export, arguments));
     }
 
-    /// Makes the calls that rules have registered with [`Self::leave`].
+    /// Makes the calls that rules have registered with [`Self::on_cleanup`].
     pub(crate) fn clean_up(&self) {
         self.is_cleaning.set(true);
-        self.weather(Weather::Fair);
-        for (export, arguments) in self.left.take() {
+        self.set_network(NetworkCondition::Normal);
+        for (export, arguments) in self.cleanups.take() {
             let _ = self.call(export, &arguments);
         }
     }
 }
 
-impl Called {
+impl CallResult {
     /// Returns the result, or ends the rule if the call failed.
     pub(crate) fn answer(&self) -> Verdict<Json> {
         match &self.result {
             Ok(answer) => Ok(answer.clone()),
-            Err(CallError::Answered { error, .. }) if let Error::Unsupported(text) = error.as_ref() => {
+            Err(CallError::Returned { error, .. }) if let Error::Unsupported(text) = error.as_ref() => {
                 Err(not_applicable(text.clone()))
             }
             Err(error) => {
-                self.expect_nothing_lacking()?;
+                self.expect_no_missing_required()?;
                 Err(differs(format!("{} succeeds", self.export), error.to_string()))
             }
         }
     }
 
     /// Ends the rule as blocked if a required setting or option was not given. Only the caller can give it.
-    pub(crate) fn expect_nothing_lacking(&self) -> Verdict {
-        match &self.lacking {
+    pub(crate) fn expect_no_missing_required(&self) -> Verdict {
+        match &self.missing_required {
             Some(reason) => Err(Outcome::Blocked { reason: reason.clone() }),
             None => Ok(()),
         }
@@ -325,18 +325,18 @@ impl Called {
     /// Returns the contract's error that the call ended with, or ends the rule if there is none.
     pub(crate) fn error(&self, expected: &str) -> Verdict<Error> {
         match &self.result {
-            Err(CallError::Answered { error, .. }) => match error.as_ref() {
+            Err(CallError::Returned { error, .. }) => match error.as_ref() {
                 Error::Unsupported(text) => Err(not_applicable(text.clone())),
                 error => Ok(error.clone()),
             },
-            other => Err(differs(format!("{}: {expected}", self.export), self.text_of(other))),
+            other => Err(differs(format!("{}: {expected}", self.export), self.describe_result(other))),
         }
     }
 
-    fn text_of(&self, result: &Result<Json, CallError>) -> String {
+    fn describe_result(&self, result: &Result<Json, CallError>) -> String {
         match result {
             Ok(answer) => format!("{} returned {answer}", self.export),
-            Err(CallError::Answered { error, .. }) => format!("{}: {}", self.export, describe(error)),
+            Err(CallError::Returned { error, .. }) => format!("{}: {}", self.export, describe_error(error)),
             Err(error) => error.to_string(),
         }
     }
@@ -344,8 +344,8 @@ impl Called {
     /// Returns the output that the component reported.
     pub(crate) fn output(&self) -> Vec<u8> {
         let mut all = Vec::new();
-        for notice in &self.notices {
-            if let Notice::Output { text, .. } = notice {
+        for report in &self.reports {
+            if let Report::Output { text, .. } = report {
                 all.extend_from_slice(text);
             }
         }
@@ -354,7 +354,7 @@ impl Called {
 }
 
 /// Formats an error with the name of its case.
-pub(crate) fn describe(error: &Error) -> String {
+pub(crate) fn describe_error(error: &Error) -> String {
     match error {
         Error::InvalidConfig(fields) => {
             let fields: Vec<_> =

@@ -2,13 +2,13 @@
 
 use wasmtime_wasi_http::Error;
 
-use super::format::Broken;
+use super::format::RecordedError;
 
 /// The kind of a request that the component abandoned before its response.
 pub(super) const GIVEN_UP: &str = "given-up";
 
-impl Broken {
-    pub(super) fn of(error: &Error) -> Self {
+impl RecordedError {
+    pub(super) fn from_error(error: &Error) -> Self {
         let named = |kind: &str| Self { kind: kind.to_owned(), reason: None };
         match error {
             Error::DnsError { rcode, .. } => Self { kind: "dns-error".to_owned(), reason: rcode.clone() },
@@ -32,7 +32,7 @@ impl Broken {
     }
 
     /// Returns the `wasi:http` error; none for a request without any outcome.
-    pub(super) fn condition(&self) -> Option<Error> {
+    pub(super) fn to_error(&self) -> Option<Error> {
         Some(match self.kind.as_str() {
             GIVEN_UP => return None,
             "dns-error" => Error::DnsError { rcode: self.reason.clone(), info_code: None },

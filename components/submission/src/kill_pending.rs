@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::entrypoint;
 
 /// Ray's `error_type` for a job whose supervisor actor was killed.
-pub const KILLED: &str = "JOB_SUPERVISOR_ACTOR_DIED";
+pub const SUPERVISOR_DIED: &str = "JOB_SUPERVISOR_ACTOR_DIED";
 
 /// The program of the kill job. A supervisor that answers the ping has started and will process the
 /// queued stop, so it is not killed.
@@ -33,7 +33,7 @@ for job in sys.argv[1:]:
 
 /// Returns the Ray job that kills these pending jobs.
 #[must_use]
-pub fn job(waiting: &[&Job]) -> Submission {
+pub fn kill_job(waiting: &[&Job]) -> Submission {
     let interpreter = waiting.iter().find_map(|job| interpreter(&job.entrypoint));
     let ids = waiting.iter().filter_map(|job| job.submission_id.as_deref());
     let script = [SCRIPT].into_iter().chain(ids);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     fn words(waiting: &Job) -> Vec<String> {
-        shlex::split(&job(&[waiting]).entrypoint).expect("words")
+        shlex::split(&kill_job(&[waiting]).entrypoint).expect("words")
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn the_kill_job_searches_for_an_interpreter_when_the_program_is_not_python() {
         for job in [worker(&["dagster", "api", "execute_run"]), waiting("A=1 python it.py".to_owned())] {
-            let found = super::job(&[&job]).entrypoint;
+            let found = super::kill_job(&[&job]).entrypoint;
             assert!(found.starts_with("\"$(command -v python3"), "{found}");
         }
     }

@@ -5,7 +5,7 @@ use crate::bindings::sink;
 pub use crate::bindings::sink::{Channel, Level};
 
 /// Receives progress, log lines, events and job output during one call.
-pub trait Listener {
+pub trait ProgressListener {
     /// Reports the progress of the call, in a sentence for a person.
     fn progress(&self, message: &str);
 
@@ -22,7 +22,7 @@ pub trait Listener {
     fn cancelled(&self) -> bool;
 }
 
-impl Listener for sink::Listener {
+impl ProgressListener for sink::Listener {
     fn progress(&self, message: &str) {
         sink::Listener::progress(self, message);
     }

@@ -11,7 +11,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use fields::{Fields, kind};
+pub use fields::{Fields, type_name};
 pub use parse::{Failure, Malformed, parse, read};
 pub use serde_json::{Map, Number, Value};
 pub use write::text;

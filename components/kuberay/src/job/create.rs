@@ -13,11 +13,11 @@ use dagster_ray_sdk::{
 use dagster_ray_submission::{ids, metadata, status as ray};
 use serde_json::Value;
 
-use super::{Place, manifest, status::RayJob};
+use super::{JobLocation, manifest, status::RayJob};
 use crate::{
     bindings::cluster::Owner,
     cluster::create::annotations,
-    kubernetes::{Created, Kubernetes, RAY_JOB, Selection, object},
+    kubernetes::{CreateOutcome, Kubernetes, RAY_JOB, Selection, object},
     labels,
     manifest::Template,
     options::JobOptions,
@@ -25,9 +25,9 @@ use crate::{
 
 /// The outcome of creating a RayJob.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Placed {
+pub enum Launched {
     /// The RayJob exists and is live, or was created by this launch.
-    Here,
+    Live,
     /// A RayJob with the name exists, and has ended or is being deleted.
     Ended(Box<RayJob>),
 }
@@ -43,13 +43,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans the RayJob of a submission. `role` is the value of the label [`labels::ROLE`], and `namespace`
-    /// the default namespace.
+    /// Plans the RayJob of a run worker, or of a step worker if there is a step key. `namespace` is the default
+    /// namespace.
     pub fn new(
         submission: Submission,
         options: JobOptions,
-        owner: Owner,
-        role: &str,
+        run_id: &str,
+        step_key: Option<&str>,
         namespace: &str,
     ) -> Result<Self, Error> {
         let template = Template::read(options.ray_job.clone(), RAY_JOB, "ray_job")?;
@@ -68,7 +68,14 @@ impl Plan {
                 .iter()
                 .filter_map(|key| Some(((*key).to_owned(), labels::value(submission.metadata.get(*key)?)))),
         );
+        let role = if step_key.is_some() { labels::ROLE_STEP } else { labels::ROLE_RUN };
         origin.insert(labels::ROLE.to_owned(), role.to_owned());
+        let owner = Owner {
+            run_id: run_id.to_owned(),
+            step_key: step_key.map(str::to_owned),
+            resource_key: None,
+            holder: submission.submission_id.clone(),
+        };
         Ok(Self { namespace, submission, options, origin, owner })
     }
 
@@ -76,18 +83,18 @@ impl Plan {
     pub fn document(&self, name: &str, n: u32) -> Result<Value, Error> {
         let mut template = Template::read(self.options.ray_job.clone(), RAY_JOB, "ray_job")?;
         let mut submission = self.submission.clone();
-        submission.submission_id = ids::again(&submission.submission_id, n);
-        let launch = submission.metadata.get(metadata::LAUNCH).cloned().unwrap_or_default();
+        submission.submission_id = ids::repeated(&submission.submission_id, n);
+        let launch = submission.metadata.get(metadata::LAUNCH_NONCE).cloned().unwrap_or_default();
         manifest::complete(&mut template, submission, self.options.image.as_deref())?;
         let mut notes = annotations(&self.owner, None, true);
-        notes.insert(metadata::LAUNCH.to_owned(), launch.into());
+        notes.insert(metadata::LAUNCH_NONCE.to_owned(), launch.into());
         Ok(template.document(RAY_JOB, &self.namespace, name, self.origin.clone(), notes))
     }
 
     /// Returns the submission id of the `n`-th repeated launch. 0 is the first launch.
     #[must_use]
     pub fn submission_id(&self, n: u32) -> String {
-        ids::again(&self.submission.submission_id, n)
+        ids::repeated(&self.submission.submission_id, n)
     }
 }
 
@@ -95,17 +102,17 @@ impl Plan {
 ///
 /// # Errors
 /// [`Error::Conflict`] if a RayJob with the name has another `jobId`.
-pub fn place<H: Http, C: Clock>(
+pub fn create_or_adopt<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     namespace: &str,
     document: &Value,
-) -> Result<Placed, Error> {
+) -> Result<Launched, Error> {
     let existing = match kubernetes.create(RAY_JOB, namespace, document)? {
-        Created::Made(_) => return Ok(Placed::Here),
-        Created::There(existing) => RayJob::read(&existing),
+        CreateOutcome::Created(_) => return Ok(Launched::Live),
+        CreateOutcome::Exists(existing) => RayJob::read(&existing),
     };
     let ours = RayJob::read(document);
-    let launch = |job: &RayJob| job.metadata.annotations.get(metadata::LAUNCH).cloned();
+    let launch = |job: &RayJob| job.metadata.annotations.get(metadata::LAUNCH_NONCE).cloned();
     if existing.spec.job_id != ours.spec.job_id {
         return Err(Error::Conflict(format!(
             "the RayJob {namespace}/{} exists with the jobId `{}` instead of `{}`",
@@ -114,13 +121,13 @@ pub fn place<H: Http, C: Clock>(
     }
     // This launch created it and the response was lost, so an ended job counts as launched.
     if launch(&existing) == launch(&ours) {
-        return Ok(Placed::Here);
+        return Ok(Launched::Live);
     }
-    if existing.is_deleting() || ray::is_over(existing.status().state) {
-        return Ok(Placed::Ended(Box::new(existing)));
+    if existing.is_deleting() || ray::is_final(existing.status().state) {
+        return Ok(Launched::Ended(Box::new(existing)));
     }
     warn!("reusing the RayJob {namespace}/{}, which exists and has not ended", ours.metadata.name);
-    Ok(Placed::Here)
+    Ok(Launched::Live)
 }
 
 /// Returns the RayJobs with these labels.
@@ -130,7 +137,7 @@ pub fn list<H: Http, C: Clock>(
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<RayJob>, Error> {
     let which = Selection::Labels(labels::selector(labels));
-    let listed = kubernetes.list(RAY_JOB, namespace, &which, &RayJob::LEFT_OUT)?;
+    let listed = kubernetes.list(RAY_JOB, namespace, &which, &RayJob::SKIPPED_FIELDS)?;
     Ok(object::elements(&listed, "/items").map(RayJob::read).collect())
 }
 
@@ -146,11 +153,11 @@ pub fn selector(role: &str, run_id: Option<&str>) -> BTreeMap<String, String> {
 /// Returns the RayJob of the latest launch of a step, not earlier than the launch of `submission_id`.
 #[must_use]
 pub fn latest<'j>(listed: &'j [RayJob], submission_id: &str) -> Option<&'j RayJob> {
-    let (first, launches) = ids::base(submission_id);
+    let (first, launches) = ids::split_repeated(submission_id);
     listed
         .iter()
         .filter_map(|job| {
-            let (base, n) = ids::base(&job.spec.job_id);
+            let (base, n) = ids::split_repeated(&job.spec.job_id);
             (base == first && n >= launches).then_some((n, job))
         })
         .max_by_key(|(n, _)| *n)
@@ -166,9 +173,11 @@ pub fn status_of(job: Option<&RayJob>, reference: &JobRef) -> JobStatus {
 /// Returns the status of a job that does not exist.
 #[must_use]
 pub fn missing(reference: &JobRef) -> JobStatus {
-    let message = match Place::of(reference) {
-        Some(Place::RayJob { namespace, name }) => format!("the RayJob {namespace}/{name} does not exist"),
-        Some(Place::RayCluster { namespace, name, .. }) => {
+    let message = match JobLocation::from_reference(reference) {
+        Some(JobLocation::RayJob { namespace, name }) => {
+            format!("the RayJob {namespace}/{name} does not exist")
+        }
+        Some(JobLocation::RayCluster { namespace, name, .. }) => {
             format!("the RayCluster {namespace}/{name} does not exist, nor do its Ray jobs")
         }
         None => format!("the Ray job {} does not exist", reference.submission_id),

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 /// A report of a call in progress. It serializes to a JSON object with a `kind`.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Notice {
+pub enum Report {
     /// A log line.
     Log {
         /// `debug`, `info`, `warning` or `error`.
@@ -38,12 +38,12 @@ pub enum Notice {
     },
 }
 
-impl Notice {
+impl Report {
     /// Returns how many bytes the report counts against the limit `log_kib`. Output is not limited.
     fn size(&self) -> usize {
         match self {
-            Self::Log { message, .. } | Self::Progress { message } => FRAME + message.len(),
-            Self::Event { event, body } => FRAME + event.len() + body.len(),
+            Self::Log { message, .. } | Self::Progress { message } => REPORT_OVERHEAD + message.len(),
+            Self::Event { event, body } => REPORT_OVERHEAD + event.len() + body.len(),
             Self::Output { .. } => 0,
         }
     }
@@ -64,46 +64,49 @@ pub(crate) fn plain(text: String) -> String {
 }
 
 /// Bytes that each report counts in addition to its text, so that empty lines are limited too.
-const FRAME: usize = 16;
+const REPORT_OVERHEAD: usize = 16;
 /// Bytes of output that may be queued for a slow caller.
-const OUTPUT_WAITING: usize = 4 << 20;
+const QUEUED_OUTPUT_BYTES: usize = 4 << 20;
 /// Reports that may be queued for a slow caller. A component that reports more is blocked.
-const WAITING: usize = 256;
+const QUEUED_REPORTS: usize = 256;
 
 /// A queued report, with its share of the output limit.
-pub(crate) type Waiting = (Notice, Option<OwnedSemaphorePermit>);
+pub(crate) type QueuedReport = (Report, Option<OwnedSemaphorePermit>);
 
 /// Sends a call's reports to the caller, within limits.
-pub(crate) struct Reports {
-    sender: mpsc::Sender<Waiting>,
+pub(crate) struct ReportSender {
+    sender: mpsc::Sender<QueuedReport>,
     output: Arc<Semaphore>,
-    room: usize,
+    left: usize,
     dropped: usize,
 }
 
-impl Reports {
+impl ReportSender {
     /// Creates a channel whose limit is 0. The component's limit is known once it is loaded; see
-    /// [`Reports::with_room`].
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<Waiting>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { sender, output: Arc::new(Semaphore::new(OUTPUT_WAITING)), room: 0, dropped: 0 }, receiver)
+    /// [`ReportSender::with_limit`].
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<QueuedReport>) {
+        let (sender, receiver) = mpsc::channel(QUEUED_REPORTS);
+        (
+            Self { sender, output: Arc::new(Semaphore::new(QUEUED_OUTPUT_BYTES)), left: 0, dropped: 0 },
+            receiver,
+        )
     }
 
-    pub(crate) fn with_room(mut self, bytes: usize) -> Self {
-        self.room = bytes;
+    pub(crate) fn with_limit(mut self, bytes: usize) -> Self {
+        self.left = bytes;
         self
     }
 
     /// Sends a warning of the host, which does not count against the component's limit.
     pub(crate) async fn warn(&self, message: String) {
-        let _ = self.sender.send((Notice::Log { level: "warning", message }, None)).await;
+        let _ = self.sender.send((Report::Log { level: "warning", message }, None)).await;
     }
 
     /// Sends a report. Reports beyond the limit are dropped, so that a component cannot flood the
     /// caller's log.
-    pub(crate) async fn send(&mut self, notice: Notice) {
-        let size = notice.size();
-        if size > self.room {
+    pub(crate) async fn send(&mut self, report: Report) {
+        let size = report.size();
+        if size > self.left {
             self.dropped += 1;
             if self.dropped == 1 {
                 self.warn(
@@ -113,21 +116,21 @@ impl Reports {
             }
             return;
         }
-        self.room -= size;
-        let notice = match notice {
-            Notice::Log { level, message } => Notice::Log { level, message: plain(message) },
-            Notice::Progress { message } => Notice::Progress { message: plain(message) },
+        self.left -= size;
+        let report = match report {
+            Report::Log { level, message } => Report::Log { level, message: plain(message) },
+            Report::Progress { message } => Report::Progress { message: plain(message) },
             other => other,
         };
         // A caller that has dropped the call is not an error of the component.
-        let _ = self.sender.send((notice, None)).await;
+        let _ = self.sender.send((report, None)).await;
     }
 
     /// Sends output. Nothing is dropped: the component is blocked while the caller is behind.
     pub(crate) async fn output(&mut self, channel: &'static str, text: Vec<u8>) {
-        let room = u32::try_from(text.len().min(OUTPUT_WAITING)).unwrap_or(u32::MAX);
-        let permit = self.output.clone().acquire_many_owned(room).await.ok();
-        let _ = self.sender.send((Notice::Output { channel, text }, permit)).await;
+        let permits = u32::try_from(text.len().min(QUEUED_OUTPUT_BYTES)).unwrap_or(u32::MAX);
+        let permit = self.output.clone().acquire_many_owned(permits).await.ok();
+        let _ = self.sender.send((Report::Output { channel, text }, permit)).await;
     }
 }
 

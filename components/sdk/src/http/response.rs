@@ -8,34 +8,34 @@ use crate::{
 };
 
 /// The source of a body's bytes.
-pub trait Source: Read {
+pub trait BodySource: Read {
     /// Waits up to `ms` milliseconds until a read would not block, and returns whether that is so.
     ///
     /// The end of the body counts as readable. The default implementation is for sources that never block.
-    fn ready_within(&mut self, ms: u64) -> bool {
+    fn wait_readable(&mut self, ms: u64) -> bool {
         let _ = ms;
         true
     }
 }
 
-impl Source for io::Cursor<Vec<u8>> {}
-impl Source for io::Empty {}
+impl BodySource for io::Cursor<Vec<u8>> {}
+impl BodySource for io::Empty {}
 
 /// The body of a response, read while it arrives.
 ///
 /// A broken connection is an [`io::Error`] that carries the contract's error; [`error::from_io`]
 /// extracts it.
-pub struct Body(Box<dyn Source>);
+pub struct Body(Box<dyn BodySource>);
 
 impl Body {
     /// Creates a body from a source.
-    pub fn new(source: impl Source + 'static) -> Self {
+    pub fn new(source: impl BodySource + 'static) -> Self {
         Self(Box::new(source))
     }
 
     /// Waits up to `ms` milliseconds until [`Read::read`] would not block, and returns whether that is so.
-    pub fn ready_within(&mut self, ms: u64) -> bool {
-        self.0.ready_within(ms)
+    pub fn wait_readable(&mut self, ms: u64) -> bool {
+        self.0.wait_readable(ms)
     }
 }
 
@@ -95,12 +95,12 @@ impl Response {
 
     /// Parses the body as JSON while it arrives.
     ///
-    /// Fields named in `left_out` are dropped, so that they use no memory after they were parsed. `doing`
-    /// names the request in an error.
-    pub fn json(&mut self, doing: &str, left_out: &[&str]) -> Result<Value, Error> {
-        json::read(&mut self.body, left_out).map_err(|failure| match failure {
+    /// Fields named in `skipped_fields` are dropped, so that they use no memory after they were parsed.
+    /// `doing` names the request in an error.
+    pub fn json(&mut self, doing: &str, skipped_fields: &[&str]) -> Result<Value, Error> {
+        json::read(&mut self.body, skipped_fields).map_err(|failure| match failure {
             json::Failure::Source(broken) => error::from_io(broken, doing),
-            json::Failure::Malformed(malformed) => error::malformed(doing, &malformed.to_string()),
+            json::Failure::Malformed(malformed) => error::malformed_response(doing, &malformed.to_string()),
         })
     }
 

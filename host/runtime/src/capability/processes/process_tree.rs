@@ -7,19 +7,19 @@ use std::collections::BTreeMap;
 
 /// A process, identified by its id and start time, because Linux reuses process ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct Process {
     pid: i32,
     /// Start time, in clock ticks after boot.
     started: u64,
 }
 
-impl Member {
-    pub(super) fn lives(self) -> bool {
+impl Process {
+    pub(super) fn is_alive(self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.started == self.started && !stat.ended)
     }
 
     pub(super) fn signal(self, signal: i32) {
-        if self.lives() {
+        if self.is_alive() {
             // SAFETY: kill accepts any process id and signal, and accesses no memory of this process.
             unsafe { libc::kill(self.pid, signal) };
         }
@@ -45,7 +45,7 @@ fn stat(pid: i32) -> Option<Stat> {
 }
 
 /// Returns a process and its current descendants.
-pub(super) fn of(pid: u32) -> Vec<Member> {
+pub(super) fn process_tree(pid: u32) -> Vec<Process> {
     let all: BTreeMap<i32, Stat> = std::fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -59,5 +59,5 @@ pub(super) fn of(pid: u32) -> Vec<Member> {
         members.extend(all.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
         next += 1;
     }
-    members.iter().filter_map(|pid| Some(Member { pid: *pid, started: all.get(pid)?.started })).collect()
+    members.iter().filter_map(|pid| Some(Process { pid: *pid, started: all.get(pid)?.started })).collect()
 }

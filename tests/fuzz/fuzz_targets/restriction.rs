@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use dagster_ray_policy::Policy;
+use dagster_ray_policy::capability::http;
 use dagster_ray_policy::kubernetes::{RequestInfo, Verb};
-use dagster_ray_policy::manifest::{Grants, Manifest, Narrowing};
-use dagster_ray_policy::{Policy, needs_http};
+use dagster_ray_policy::manifest::{Grants, Manifest, Restriction};
 use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
 
 const HTTP: [&str; 6] = [
@@ -84,24 +85,24 @@ fuzz_target!(|input: Input| {
     let operator =
         input.operator.as_ref().map(GrantsText::toml).unwrap_or_default() + &limits(memory.1, seconds.1);
     let manifest = Manifest::parse(&component, Path::new("x.toml")).expect(&component);
-    let narrowing = Narrowing::parse(&operator).expect(&operator);
-    let narrowed = manifest.clone().narrowed(&narrowing);
+    let restriction = Restriction::parse(&operator).expect(&operator);
+    let restricted = manifest.clone().restricted(&restriction);
 
-    assert!(narrowed.limits.memory_mib <= manifest.limits.memory_mib);
-    assert!(narrowed.limits.call_seconds <= manifest.limits.call_seconds);
+    assert!(restricted.limits.memory_mib <= manifest.limits.memory_mib);
+    assert!(restricted.limits.call_seconds <= manifest.limits.call_seconds);
     if let Some(most) = memory.1 {
-        assert!(narrowed.limits.memory_mib <= u32::from(most) + 1);
+        assert!(restricted.limits.memory_mib <= u32::from(most) + 1);
     }
-    match &narrowing.grants {
-        None => assert_eq!(narrowed.grants, manifest.grants, "grants stay if the operator names none"),
+    match &restriction.grants {
+        None => assert_eq!(restricted.grants, manifest.grants, "grants stay if the operator names none"),
         Some(by) => {
-            requests(&narrowed.grants, &manifest.grants, by);
-            programs(&narrowed.grants, &manifest.grants, by);
-            authorities(&narrowed.grants, &manifest.grants, by);
-            assert_eq!(narrowed.grants.packages, manifest.grants.packages && by.packages);
+            requests(&restricted.grants, &manifest.grants, by);
+            programs(&restricted.grants, &manifest.grants, by);
+            authorities(&restricted.grants, &manifest.grants, by);
+            assert_eq!(restricted.grants.packages, manifest.grants.packages && by.packages);
             for store in STORES.map(str::to_owned) {
                 let held = |grants: &Grants| grants.objects.contains(&store);
-                assert_eq!(held(&narrowed.grants), held(&manifest.grants) && held(by));
+                assert_eq!(held(&restricted.grants), held(&manifest.grants) && held(by));
             }
         }
     }
@@ -191,6 +192,7 @@ fn programs(left: &Grants, own: &Grants, by: &Grants) {
 
 /// Checks that a reachable authority is reachable by both.
 fn authorities(left: &Grants, own: &Grants, by: &Grants) {
+    let needs_http = |grants| http::CAPABILITY.is_linked(grants);
     assert!(!needs_http(left) || (needs_http(own) && needs_http(by)));
     let policy = |grants| Policy::new(grants, &[], &[], &BTreeMap::new());
     let (left, own, by) = (policy(left), policy(own), policy(by));

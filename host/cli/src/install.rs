@@ -1,4 +1,4 @@
-//! Installs a component and its manifest, each file atomically.
+//! Installs a component with the files beside it, each file atomically.
 
 use std::fs;
 use std::io::Write;
@@ -6,22 +6,34 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// Writes a component to `file` and its manifest beside it. Without a manifest, an existing one is removed,
-/// because it belongs to another component.
+/// A component, and the content of the files beside it.
+pub(crate) struct Files<'a> {
+    pub(crate) wasm: &'a [u8],
+    pub(crate) manifest: Option<&'a [u8]>,
+    /// The function names, which explain traps.
+    pub(crate) names: Option<&'a [u8]>,
+}
+
+/// Writes a component to `file`, and its manifest and function names beside it. Without a manifest, an
+/// existing one is removed, because it belongs to another component. The host ignores the names of another
+/// component, so they stay.
 ///
 /// # Errors
 /// If a file cannot be written. A file that cannot be written keeps its content.
-pub(crate) fn put(file: &Path, wasm: &[u8], manifest: Option<&[u8]>) -> anyhow::Result<()> {
+pub(crate) fn install(file: &Path, files: &Files<'_>) -> anyhow::Result<()> {
     let beside = file.with_extension("toml");
-    match manifest {
+    match files.manifest {
         Some(text) => write(&beside, text)?,
         None if beside.exists() => {
             fs::remove_file(&beside).with_context(|| format!("{} cannot be removed", beside.display()))?;
         }
         None => {}
     }
+    if let Some(text) = files.names {
+        write(&file.with_extension("names"), text)?;
+    }
     // Write the component last: a running process reloads when this file changes.
-    write(file, wasm)
+    write(file, files.wasm)
 }
 
 fn write(file: &Path, content: &[u8]) -> anyhow::Result<()> {

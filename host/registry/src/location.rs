@@ -1,9 +1,9 @@
-//! Resolves the name of a component.
+//! Resolves the name of a component to its location.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::RegistryError;
-use crate::reference::{Pinned, SCHEME};
+use crate::reference::{PinnedReference, SCHEME};
 
 /// The name does not identify a component.
 #[derive(Debug, thiserror::Error)]
@@ -17,16 +17,16 @@ pub struct NameError {
 
 /// The location of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum Location {
     /// A local file.
     File(PathBuf),
     /// An artifact in a registry.
-    Artifact(Pinned),
+    Artifact(PinnedReference),
 }
 
 /// A component file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct ComponentFile {
     /// The file.
     pub path: PathBuf,
     /// The expected digest, if the component was named by digest.
@@ -40,10 +40,10 @@ pub struct Found {
 ///
 /// # Errors
 /// If `name` has none of these forms.
-pub fn named(name: &str, built_in: &Path) -> Result<Named, NameError> {
+pub fn resolve(name: &str, built_in: &Path) -> Result<Location, NameError> {
     let error = |hint: String| NameError { name: name.to_owned(), hint };
     if name.starts_with(SCHEME) {
-        return Pinned::parse(name).map(Named::Artifact).map_err(|refused| match refused {
+        return PinnedReference::parse(name).map(Location::Artifact).map_err(|refused| match refused {
             RegistryError::NoDigest { .. } => error(format!(
                 "it has no digest, and a tag can be moved to other content. Run `dagster-ray pull {name}` and write the reference that it prints"
             )),
@@ -51,11 +51,11 @@ pub fn named(name: &str, built_in: &Path) -> Result<Named, NameError> {
         });
     }
     if name.ends_with(".wasm") {
-        return Ok(Named::File(absolute(name)));
+        return Ok(Location::File(absolute(name)));
     }
     let path = built_in.join(format!("{name}.wasm"));
     if !name.contains(['/', '\\']) && path.is_file() {
-        return Ok(Named::File(path));
+        return Ok(Location::File(path));
     }
     let names = match self::built_in(built_in).as_slice() {
         [] => format!("{} has no built-in components; write", built_in.display()),
@@ -95,9 +95,9 @@ mod tests {
         for name in ["local", "existing"] {
             std::fs::write(folder.path().join(format!("{name}.wasm")), "").unwrap();
         }
-        let local = Named::File(folder.path().join("local.wasm"));
-        assert_eq!(named("local", folder.path()).unwrap(), local);
-        let text = named("lokal", folder.path()).unwrap_err().to_string();
+        let local = Location::File(folder.path().join("local.wasm"));
+        assert_eq!(resolve("local", folder.path()).unwrap(), local);
+        let text = resolve("lokal", folder.path()).unwrap_err().to_string();
         assert!(text.contains("\"lokal\"") && text.contains("existing, local"), "{text}");
     }
 
@@ -106,8 +106,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret.wasm"), "").unwrap();
         let inner = folder.path().join("components");
-        assert!(named("../secret", &inner).is_err());
-        let Named::File(path) = named("x/secret.wasm", &inner).unwrap() else { unreachable!() };
+        assert!(resolve("../secret", &inner).is_err());
+        let Location::File(path) = resolve("x/secret.wasm", &inner).unwrap() else { unreachable!() };
         assert!(path.is_absolute() && path.ends_with("x/secret.wasm"), "{path:?}");
     }
 }

@@ -4,7 +4,7 @@ use dagster_ray_sdk::Error;
 use dagster_ray_sdk::bindings::objects::{self, Entry, Value};
 
 /// A store for values of type `V`.
-pub trait Place<V> {
+pub trait ValueStore<V> {
     /// Stores a value. `keep_until` is its expiry time in seconds since the Unix epoch.
     ///
     /// # Errors
@@ -44,9 +44,9 @@ pub trait Place<V> {
 }
 
 /// A store of the host, granted by the manifest.
-pub struct Lent(objects::Store);
+pub struct HostStore(objects::Store);
 
-impl Lent {
+impl HostStore {
     /// Opens the store of this name.
     ///
     /// # Errors
@@ -57,31 +57,31 @@ impl Lent {
 }
 
 /// A value of the host.
-pub enum Handle<'a> {
+pub enum ValueHandle<'a> {
     /// A value to save, borrowed from the call.
     Borrowed(&'a Value),
     /// A value that was loaded.
     Owned(Value),
 }
 
-impl Place<Handle<'_>> for Lent {
+impl ValueStore<ValueHandle<'_>> for HostStore {
     fn put(
         &self,
         key: &str,
-        value: &Handle<'_>,
+        value: &ValueHandle<'_>,
         overwrite: bool,
         keep_until: Option<u64>,
         attributes: &[(String, String)],
     ) -> Result<Entry, Error> {
         let value = match value {
-            Handle::Borrowed(value) => value,
-            Handle::Owned(value) => value,
+            ValueHandle::Borrowed(value) => value,
+            ValueHandle::Owned(value) => value,
         };
         self.0.put(key, value, overwrite, keep_until, attributes)
     }
 
-    fn get(&self, key: &str) -> Result<Handle<'static>, Error> {
-        self.0.get(key).map(Handle::Owned)
+    fn get(&self, key: &str) -> Result<ValueHandle<'static>, Error> {
+        self.0.get(key).map(ValueHandle::Owned)
     }
 
     fn stat(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, Error> {

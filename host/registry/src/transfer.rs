@@ -9,52 +9,52 @@ use tokio::sync::oneshot;
 use crate::error::RegistryError;
 use crate::pull::pull;
 use crate::push::{Pushed, push};
-use crate::reference::Place;
+use crate::reference::Reference;
 use crate::store::{Pulled, Store};
 
 /// A pull or push in progress. Dropping it cancels the operation.
-pub struct Work<T> {
+pub struct Transfer<T> {
     outcome: Receiver<Result<T, RegistryError>>,
     _alive: oneshot::Sender<()>,
 }
 
-impl Work<Pulled> {
+impl Transfer<Pulled> {
     /// Starts a pull into the store in `cache`.
     ///
     /// # Errors
     /// If `cache` is `None`, or no thread can be started.
-    pub fn pull(place: Place, cache: Option<PathBuf>) -> Result<Self, RegistryError> {
-        let store = Store::new(&cache.ok_or(RegistryError::NoPlace)?);
-        Self::begin(async move { pull(&place, &store).await })
+    pub fn pull(reference: Reference, cache: Option<PathBuf>) -> Result<Self, RegistryError> {
+        let store = Store::new(&cache.ok_or(RegistryError::NoCacheDirectory)?);
+        Self::begin(async move { pull(&reference, &store).await })
     }
 }
 
-impl Work<Pushed> {
+impl Transfer<Pushed> {
     /// Starts a push.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn push(file: &Path, place: Place) -> Result<Self, RegistryError> {
+    pub fn push(file: &Path, reference: Reference) -> Result<Self, RegistryError> {
         let file = file.to_owned();
-        Self::begin(async move { push(&file, &place).await })
+        Self::begin(async move { push(&file, &reference).await })
     }
 }
 
-impl<T: Send + 'static> Work<T> {
+impl<T: Send + 'static> Transfer<T> {
     fn begin(
-        work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
+        operation: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
     ) -> Result<Self, RegistryError> {
         let (sender, outcome) = channel();
         let (alive, canceled) = oneshot::channel::<()>();
-        let failed = |error: std::io::Error| RegistryError::Host(error.to_string());
+        let failed = |error: std::io::Error| RegistryError::Internal(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         std::thread::Builder::new()
             .name("dagster-ray-registry".into())
             .spawn(move || {
                 runtime.block_on(async move {
                     tokio::select! {
-                        // Fails only if the `Work` was dropped.
-                        outcome = work => { let _ = sender.send(outcome); }
+                        // Fails only if the `Transfer` was dropped.
+                        outcome = operation => { let _ = sender.send(outcome); }
                         _ = canceled => {}
                     }
                 });
@@ -69,7 +69,7 @@ impl<T: Send + 'static> Work<T> {
             Ok(outcome) => Some(outcome),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => {
-                Some(Err(RegistryError::Host("its thread ended without a result".into())))
+                Some(Err(RegistryError::Internal("its thread ended without a result".into())))
             }
         }
     }

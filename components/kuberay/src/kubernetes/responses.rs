@@ -18,7 +18,7 @@ const TEXT_LIMIT: u64 = 64 * 1024;
 
 /// A request, for error messages and access rules.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct RequestInfo<'a> {
     /// The verb, as in a Kubernetes Role.
     pub(super) verb: &'static str,
     pub(super) kind: Kind,
@@ -26,7 +26,7 @@ pub(super) struct Asked<'a> {
     pub(super) name: Option<&'a str>,
 }
 
-impl Asked<'_> {
+impl RequestInfo<'_> {
     /// Returns the request as text, for messages.
     pub(super) fn label(&self) -> String {
         let name = self.name.map(|name| format!("/{name}")).unwrap_or_default();
@@ -86,22 +86,22 @@ impl Status {
 }
 
 /// Returns a successful response, and converts any other to an error.
-pub(super) fn accept(mut response: Response, asked: &Asked<'_>) -> Result<Response, Error> {
+pub(super) fn check_status(mut response: Response, info: &RequestInfo<'_>) -> Result<Response, Error> {
     if (200..300).contains(&response.status) {
         return Ok(response);
     }
     let retry_after = response.header("retry-after").and_then(|seconds| seconds.trim().parse().ok());
     let text = response.text(TEXT_LIMIT)?;
-    Err(failure(response.status, retry_after, &text, asked))
+    Err(failure(response.status, retry_after, &text, info))
 }
 
 /// Converts the body of a failure to an error.
-pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: &Asked<'_>) -> Error {
+pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, info: &RequestInfo<'_>) -> Error {
     let status = Status::read(text);
     let known = status.is_some();
     let status = status.unwrap_or_default();
     let code = if status.code == 0 { code } else { status.code };
-    let label = asked.label();
+    let label = info.label();
     let message = if status.message.is_empty() { text.trim() } else { status.message.as_str() };
     let refused = |reason: &str, message: String| {
         Error::Backend(ApiError {
@@ -118,24 +118,24 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
             "Forbidden",
             format!(
                 "{label}: {message}; if a rule is missing, add this one to a Role in the namespace {}: {}",
-                asked.namespace,
-                asked.rule()
+                info.namespace,
+                info.rule()
             ),
         ),
         404 if status.kind == "namespaces" => {
-            Error::NotFound(format!("{label}: the namespace {} does not exist", asked.namespace))
+            Error::NotFound(format!("{label}: the namespace {} does not exist", info.namespace))
         }
         404 if known && !status.name.is_empty() => {
-            Error::NotFound(format!("there is no {} {}/{}", asked.kind.kind, asked.namespace, status.name))
+            Error::NotFound(format!("there is no {} {}/{}", info.kind.kind, info.namespace, status.name))
         }
-        404 if known && status.reason == "NotFound" && asked.name.is_some() && asked.verb != "create" => {
+        404 if known && status.reason == "NotFound" && info.name.is_some() && info.verb != "create" => {
             Error::NotFound(format!("{label}: {message}"))
         }
-        404 if asked.kind.group == "ray.io" => refused(
+        404 if info.kind.group == "ray.io" => refused(
             "KubeRayMissing",
             format!(
                 "{label}: the custom resource {}.ray.io/{} is not installed; install the KubeRay operator, 1.4 or later",
-                asked.kind.resource, asked.kind.version
+                info.kind.resource, info.kind.version
             ),
         ),
         404 => refused("NotFound", format!("{label}: {message}")),
@@ -144,12 +144,12 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
         422 if status.causes.iter().any(|cause| cause.field == "metadata.uid") => {
             Error::Conflict(format!("{label}: the object was replaced by another one with the same name"))
         }
-        422 => Error::InvalidConfig(wrong_fields(&status, message)),
+        422 => Error::InvalidConfig(invalid_fields(&status, message)),
         400 if let Some(fields) = unknown_fields(message) => Error::InvalidConfig(fields),
         429 | 500..=599 => Error::Unavailable(RetryHint {
             reason: format!("{label}: the API server answered {code}: {message}"),
             after_ms: status.retry_after_s.or(retry_after_s).map(|seconds| seconds.saturating_mul(1_000)),
-            maybe_applied: code != 429 && !matches!(asked.verb, "get" | "list" | "watch"),
+            maybe_applied: code != 429 && !matches!(info.verb, "get" | "list" | "watch"),
         }),
         _ => refused(
             if status.reason.is_empty() { "Refused" } else { &status.reason },
@@ -158,7 +158,7 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, asked: 
     }
 }
 
-fn wrong_fields(status: &Status, message: &str) -> Vec<FieldError> {
+fn invalid_fields(status: &Status, message: &str) -> Vec<FieldError> {
     if status.causes.is_empty() {
         return vec![FieldError { path: "manifest".to_owned(), problem: message.to_owned(), hint: None }];
     }
@@ -198,14 +198,14 @@ mod tests {
         *,
     };
 
-    fn asked(verb: &'static str) -> Asked<'static> {
-        Asked { verb, kind: RAY_CLUSTER, namespace: "ray", name: Some("a") }
+    fn info(verb: &'static str) -> RequestInfo<'static> {
+        RequestInfo { verb, kind: RAY_CLUSTER, namespace: "ray", name: Some("a") }
     }
 
     #[test]
     fn a_forbidden_request_names_the_rule_to_add() {
         let text = r#"{"kind":"Status","code":403,"reason":"Forbidden","message":"rayclusters.ray.io is forbidden: User \"x\" cannot create"}"#;
-        let Error::Backend(api) = failure(403, None, text, &asked("create")) else { panic!() };
+        let Error::Backend(api) = failure(403, None, text, &info("create")) else { panic!() };
         assert_eq!((api.status, api.reason.as_str()), (403, "Forbidden"));
         for part in ["create", "rayclusters", "namespace ray", "apiGroups: [\"ray.io\"]", "User \"x\""] {
             assert!(api.message.contains(part), "{}", api.message);
@@ -216,18 +216,18 @@ mod tests {
     fn a_missing_object_namespace_and_custom_resource_are_distinguished() {
         let gone = r#"{"kind":"Status","code":404,"reason":"NotFound","message":"m","details":{"name":"a","kind":"rayclusters"}}"#;
         assert!(
-            matches!(failure(404, None, gone, &asked("get")), Error::NotFound(text) if text.contains("ray/a"))
+            matches!(failure(404, None, gone, &info("get")), Error::NotFound(text) if text.contains("ray/a"))
         );
         let space = r#"{"kind":"Status","code":404,"reason":"NotFound","message":"m","details":{"name":"ray","kind":"namespaces"}}"#;
         assert!(
-            matches!(failure(404, None, space, &asked("create")), Error::NotFound(text) if text.contains("namespace ray"))
+            matches!(failure(404, None, space, &info("create")), Error::NotFound(text) if text.contains("namespace ray"))
         );
-        let asked = Asked { verb: "list", kind: RAY_JOB, namespace: "ray", name: None };
+        let info = RequestInfo { verb: "list", kind: RAY_JOB, namespace: "ray", name: None };
         for text in [
             "404 page not found\n",
             r#"{"kind":"Status","code":404,"reason":"NotFound","message":"the server could not find the requested resource","details":{}}"#,
         ] {
-            let Error::Backend(api) = failure(404, None, text, &asked) else { panic!() };
+            let Error::Backend(api) = failure(404, None, text, &info) else { panic!() };
             assert_eq!(api.reason, "KubeRayMissing");
         }
     }
@@ -235,10 +235,10 @@ mod tests {
     #[test]
     fn an_invalid_manifest_is_reported_field_by_field() {
         let text = r#"{"kind":"Status","code":422,"reason":"Invalid","message":"m","details":{"causes":[{"reason":"FieldValueRequired","message":"Required value","field":"spec.workerGroupSpecs[0].groupName"}]}}"#;
-        let Error::InvalidConfig(fields) = failure(422, None, text, &asked("create")) else { panic!() };
+        let Error::InvalidConfig(fields) = failure(422, None, text, &info("create")) else { panic!() };
         assert_eq!(fields[0].path, "spec.workerGroupSpecs[0].groupName");
         let text = r#"{"kind":"Status","code":400,"reason":"BadRequest","message":"RayCluster in version \"v1\" cannot be handled as a RayCluster: strict decoding error: unknown field \"spec.workers\", unknown field \"spec.x\""}"#;
-        let Error::InvalidConfig(fields) = failure(400, None, text, &asked("create")) else { panic!() };
+        let Error::InvalidConfig(fields) = failure(400, None, text, &info("create")) else { panic!() };
         assert_eq!((fields[0].path.as_str(), fields[1].path.as_str()), ("spec.workers", "spec.x"));
     }
 }

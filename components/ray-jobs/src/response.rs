@@ -20,7 +20,7 @@ const RELAYED: &str = "Request failed with status code ";
 ///
 /// `missing` is the exact text of Ray's 404 for an object that does not exist. Any other 404 comes from a
 /// proxy or from a service that is not Ray.
-pub(crate) fn accept(
+pub(crate) fn check_response(
     mut response: Response,
     method: Method,
     label: &str,
@@ -40,7 +40,7 @@ pub(crate) fn accept(
             status,
             reason: reason.to_owned(),
             message,
-            details: (!text.trim().is_empty()).then(|| body(&text)),
+            details: (!text.trim().is_empty()).then(|| details(&text)),
         })
     };
     Err(match status {
@@ -81,7 +81,7 @@ pub(crate) fn accept(
 }
 
 /// Returns a response body as the JSON details of an error.
-fn body(text: &str) -> String {
+fn details(text: &str) -> String {
     let mut details = Map::new();
     details.insert("body".to_owned(), text.into());
     json::text(&details.into())
@@ -95,7 +95,7 @@ fn relayed_status(text: &str) -> Option<u16> {
 /// Returns the relevant part of an error body. For a traceback that is the last line, which contains the
 /// exception.
 fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 500;
+    const MAX_CHARS: usize = 500;
 
     let text = text.trim();
     let relevant = if text.contains("Traceback (most recent call last)") {
@@ -106,7 +106,7 @@ fn excerpt(text: &str) -> String {
     if relevant.is_empty() {
         return "no reason given".to_owned();
     }
-    match relevant.char_indices().nth(LONGEST) {
+    match relevant.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &relevant[..end]),
         None => relevant.to_owned(),
     }

@@ -4,32 +4,32 @@ use std::io::Write;
 use std::time::Duration;
 
 use anstyle::Style;
-use dagster_ray_runtime::{Answer, Backend, Call, CallOptions, Notice, Progress};
+use dagster_ray_runtime::{Backend, Call, CallOptions, CallResult, Progress, Report};
 
 use crate::context::Context;
 use crate::exit::Interrupted;
-use crate::interrupt::LOOK;
+use crate::interrupt::POLL_INTERVAL;
 use crate::output::{BAD, FAINT, Output, WARNING};
 
 /// Calls `interface.function` with arguments as a JSON object, and waits for its result.
 ///
 /// # Errors
 /// If the call fails, or after Ctrl-C, once the component has cleaned up and the call has ended.
-pub(crate) fn call(
+pub(crate) fn run(
     context: &Context,
     backend: &Backend,
     export: &str,
     arguments: &str,
     timeout: Option<Duration>,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<CallResult> {
     let mut call = Call::begin(backend, export, arguments, CallOptions { timeout, ..CallOptions::default() });
     let mut is_cancelled = false;
     loop {
-        match call.wait(backend, LOOK) {
-            Progress::Notice(notice) => report(context.output, notice),
+        match call.wait(backend, POLL_INTERVAL) {
+            Progress::Report(reported) => report(context.output, reported),
             Progress::Ended(_) if is_cancelled => return Err(Interrupted.into()),
             Progress::Ended(outcome) => return Ok((*outcome)?),
-            Progress::Quiet => {}
+            Progress::Pending => {}
         }
         if context.interrupt.is_raised() && !is_cancelled {
             context
@@ -41,10 +41,10 @@ pub(crate) fn call(
     }
 }
 
-fn report(output: Output, notice: Notice) {
-    match notice {
-        Notice::Log { level: "error", message } => output.log(format_args!("{BAD}error{BAD:#}: {message}")),
-        Notice::Log { level, message } => {
+fn report(output: Output, reported: Report) {
+    match reported {
+        Report::Log { level: "error", message } => output.log(format_args!("{BAD}error{BAD:#}: {message}")),
+        Report::Log { level, message } => {
             let style = match level {
                 "warning" => WARNING,
                 "debug" => FAINT,
@@ -52,9 +52,9 @@ fn report(output: Output, notice: Notice) {
             };
             output.note(format_args!("{style}{level}{style:#}: {message}"));
         }
-        Notice::Progress { message } => output.note(format_args!("{FAINT}{message}{FAINT:#}")),
-        Notice::Event { event, body } => output.note(format_args!("{FAINT}{event}{FAINT:#}: {body}")),
-        Notice::Output { text, .. } => {
+        Report::Progress { message } => output.note(format_args!("{FAINT}{message}{FAINT:#}")),
+        Report::Event { event, body } => output.note(format_args!("{FAINT}{event}{FAINT:#}: {body}")),
+        Report::Output { text, .. } => {
             // Write the script's output unchanged. A closed standard error must not end the call.
             let _ = std::io::stderr().write_all(&text);
         }

@@ -1,0 +1,75 @@
+//! The grants `http` and `networks`: authorities that the component may contact over HTTP.
+//!
+//! ```toml
+//! [grants]
+//! http = ["address", "https://ghcr.io:443"]
+//! networks = ["private"]
+//! ```
+
+use http::Uri;
+
+use super::{Capability, Entry, restrict_list};
+use crate::address::Network;
+use crate::authority::Authority;
+use crate::kubernetes::ServiceName;
+use crate::manifest::Grants;
+
+/// The grant `http`: authorities, [`ADDRESS`] or [`CLUSTER_SERVICES`].
+pub type Grant = Vec<String>;
+/// The grant `networks`: networks whose addresses host names may resolve to.
+pub type NetworksGrant = Vec<Network>;
+
+/// The entry of `http` that grants the authorities of the configuration.
+pub const ADDRESS: &str = "address";
+/// The entry of `http` that grants every Service of the Kubernetes cluster.
+pub const CLUSTER_SERVICES: &str = "cluster-services";
+
+/// HTTP requests.
+pub static CAPABILITY: Capability = Capability {
+    name: "http",
+    example: "http = [\"address\"]",
+    interfaces: &["wasi:http/types", "wasi:http/outgoing-handler"],
+    entries,
+    is_granted: |grants| !grants.http.is_empty(),
+    problem,
+    restrict,
+};
+
+/// Returns the line of a manifest that would allow a request.
+pub fn missing_grant(uri: &Uri) -> String {
+    match (uri.scheme_str(), uri.authority()) {
+        _ if ServiceName::from_uri(uri).is_some() => format!("http = [\"{CLUSTER_SERVICES}\"]"),
+        (Some(scheme), Some(authority)) => format!("http = [\"{scheme}://{authority}\"]"),
+        _ => CAPABILITY.example.to_owned(),
+    }
+}
+
+/// Returns the line of a manifest that would allow host names to resolve to addresses of a network.
+pub fn missing_network(network: Network) -> String {
+    format!("networks = [\"{network}\"]")
+}
+
+fn entries(grants: &Grants) -> Vec<Entry> {
+    let mut entries = Vec::from_iter(Entry::list("http", &grants.http));
+    entries.extend(Entry::list("networks", &grants.networks));
+    entries
+}
+
+fn problem(grants: &Grants) -> Option<String> {
+    let entry = grants.http.iter().find(|entry| {
+        ![ADDRESS, CLUSTER_SERVICES].contains(&entry.as_str())
+            && Authority::from_manifest_entry(entry).is_none()
+    })?;
+    Some(format!(
+        "grants.http: {entry:?} is not an authority: write \"address\", \"cluster-services\" or \"https://host:port\", without a path and without wildcards"
+    ))
+}
+
+fn restrict(grants: &mut Grants, by: &Grants) -> Vec<String> {
+    let mut ineffective =
+        restrict_list("http", &mut grants.http, &by.http, |authority| format!("{authority:?}"));
+    ineffective.extend(restrict_list("networks", &mut grants.networks, &by.networks, |network| {
+        format!("\"{network}\"")
+    }));
+    ineffective
+}

@@ -1,0 +1,132 @@
+//! The capabilities that a manifest can grant, one file each.
+//!
+//! [`ALL`] is the only list of them. The grants that imports require, warnings about unused grants, the
+//! operator's restriction, what `inspect` prints and what the host links follow from it.
+
+mod entry;
+pub mod http;
+pub mod keyvalue;
+pub mod kubernetes;
+pub mod objects;
+pub mod packages;
+pub mod processes;
+
+use std::fmt;
+
+pub(crate) use self::entry::Entry;
+use crate::manifest::Grants;
+
+/// A capability: the WIT interfaces that need it, and its grant.
+pub struct Capability {
+    /// The capability's name, which is also the key of its grant under `[grants]`.
+    pub name: &'static str,
+    /// An example line for `[grants]`, with placeholders.
+    pub example: &'static str,
+    /// The interfaces that require the grant, without versions.
+    interfaces: &'static [&'static str],
+    /// Returns the manifest's entries for this capability.
+    pub(crate) entries: fn(&Grants) -> Vec<Entry>,
+    /// Returns whether the grants suffice to link the interfaces.
+    is_granted: fn(&Grants) -> bool,
+    /// Returns the first invalid entry of the grant, or none.
+    pub(crate) problem: fn(&Grants) -> Option<String>,
+    /// Keeps what both grants allow. Returns the operator's entries without effect.
+    pub(crate) restrict: fn(&mut Grants, &Grants) -> Vec<String>,
+}
+
+/// Every capability that requires a grant.
+pub static ALL: [&Capability; 6] = [
+    &http::CAPABILITY,
+    &kubernetes::CAPABILITY,
+    &packages::CAPABILITY,
+    &objects::CAPABILITY,
+    &keyvalue::CAPABILITY,
+    &processes::CAPABILITY,
+];
+
+impl Capability {
+    /// Returns whether an import, with or without its version, requires this capability.
+    pub(crate) fn provides(&self, import: &str) -> bool {
+        self.interfaces.contains(&interface(import))
+    }
+
+    /// Returns the imports that use this capability.
+    pub(crate) fn imports_using(&self, imports: &[String]) -> Vec<String> {
+        imports.iter().filter(|import| self.provides(import)).cloned().collect()
+    }
+
+    /// Returns whether the grants link the interfaces of this capability. Capabilities with a common
+    /// interface link it together: the grant `kubernetes` also links `wasi:http`.
+    pub fn is_linked(&self, grants: &Grants) -> bool {
+        ALL.iter().filter(|other| other.shares_interface(self)).any(|other| (other.is_granted)(grants))
+    }
+
+    /// Returns whether an interface requires either of two capabilities.
+    pub fn shares_interface(&self, other: &Self) -> bool {
+        self.interfaces.iter().any(|interface| other.interfaces.contains(interface))
+    }
+}
+
+impl fmt::Debug for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Capability").field(&self.name).finish()
+    }
+}
+
+/// Returns an import without its version.
+pub(crate) fn interface(import: &str) -> &str {
+    import.split_once('@').map_or(import, |(interface, _)| interface)
+}
+
+/// Accepts every grant, for capabilities whose entries cannot be invalid.
+fn no_problem(_: &Grants) -> Option<String> {
+    None
+}
+
+/// Keeps the entries that both lists have. Returns the entries of `by` without effect.
+fn restrict_list<T: PartialEq>(
+    key: &str,
+    own: &mut Vec<T>,
+    by: &[T],
+    toml: impl Fn(&T) -> String,
+) -> Vec<String> {
+    let ineffective = by.iter().filter(|entry| !own.contains(entry));
+    let ineffective = ineffective.map(|entry| format!("grants.{key}: {}", toml(entry))).collect();
+    own.retain(|entry| by.contains(entry));
+    ineffective
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifest_lines_parse_back_to_the_same_entry() {
+        let text = r#"
+            http = ["https://a\"b:443"]
+            kubernetes = [{ group = "", resources = ["pods/log"], verbs = ["get"], namespaces = ["ray"] }]
+            processes = { "my program" = [["a", "b c"], []] }
+            networks = ["link-local"]
+        "#;
+        let grants: Grants = toml::from_str(text).unwrap();
+        for capability in ALL {
+            for entry in (capability.entries)(&grants) {
+                let line = match entry.key {
+                    // A rule's line is one element of the list.
+                    "kubernetes" => format!("kubernetes = [{}]", entry.toml()),
+                    _ => entry.line(),
+                };
+                let read: Grants = toml::from_str(&line).unwrap();
+                assert_eq!((capability.entries)(&read), [entry], "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_manifest_line_of_its_capability() {
+        for capability in ALL {
+            let key = capability.example.split_once(" = ").unwrap().0;
+            assert_eq!(key, capability.name);
+        }
+    }
+}
