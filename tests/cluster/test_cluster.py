@@ -186,12 +186,12 @@ def test_a_deleted_pod_gets_sigterm_and_is_killed_after_its_grace_period(
         "trap 'echo signaled; sleep 1; echo done; exit 0' TERM; echo up; while :; do sleep .1; done"
     )
     handles_sigterm = start(
-        cluster, namespace, manifests.pod("handles_sigterm", cluster.image, script)
+        cluster, namespace, manifests.pod("handles-sigterm", cluster.image, script)
     )
     ignores_sigterm = start(
         cluster,
         namespace,
-        manifests.pod("ignores_sigterm", cluster.image, "trap '' TERM; sleep 99"),
+        manifests.pod("ignores-sigterm", cluster.image, "trap '' TERM; sleep 99"),
     )
     lines: list[str] = []
     for name in (handles_sigterm, ignores_sigterm):

@@ -10,6 +10,7 @@ from dagster_ray import RayRunLauncher
 from dagster_ray.address import dashboard_url, known_address
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import flatten
+from dagster_ray.contract import RunSpec
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.specs import parse_tag, run_options, worker_spec
 
@@ -24,7 +25,7 @@ def _run(tags: dict[str, str] | None = None) -> dg.DagsterRun:
     return dg.DagsterRun(job_name="job", run_id="r", tags=tags or {})
 
 
-def _spec(options: dict, tags: dict[str, str] | None = None) -> tuple[dict, set[str]]:
+def _spec(options: dict, tags: dict[str, str] | None = None) -> tuple[RunSpec, set[str]]:
     tags = tags or {}
     return worker_spec(
         _run(),

@@ -12,6 +12,7 @@ import dagster as dg
 import numpy as np
 import pytest
 from dagster_ray import RayIOManager
+from dagster_ray.contract import Address
 from dagster_ray.errors import (
     DagsterRayError,
     InvalidConfigError,
@@ -227,16 +228,16 @@ def test_values_expire_after_their_time_or_when_their_run_ends(manager: Manager)
         resources = {"io_manager": manager()}
         first = short.execute_in_process(instance=instance, resources=resources).run_id
         client = manager()._open(None)
-        assert [value["run_id"] for value in client.find(runs=[first])] == [first]
+        assert [value["run_id"] for value in client.find({"runs": [first]})] == [first]
         # The first step of the next run deletes the values of the ended run.
         second = manager()
         short.execute_in_process(instance=instance, resources={"io_manager": second})
-        assert client.find(runs=[first]) == []
+        assert client.find({"runs": [first]}) == []
 
     brief = manager(backend_config={"asset_value_seconds": 1})
     assert _loaded_downstream(brief, 1) == 1
     time.sleep(1.1)
-    assert client.find(asset=["made"]) == []
+    assert client.find({"asset": ["made"]}) == []
     with pytest.raises(NotFoundError):
         client.load(
             {
@@ -258,7 +259,7 @@ def test_concurrent_writers_of_a_key_leave_one_complete_value(manager: Manager) 
 
         _materialize(manager(), contested)
 
-    address = {
+    address: Address = {
         "asset": ["contested"],
         "partition": None,
         "run_id": "",

@@ -115,7 +115,7 @@ def test_the_error_for_a_crashing_head_contains_its_last_log_lines(
     cluster: Cluster, namespace: str, uses: Uses
 ) -> None:
     spec = {**cluster_spec(cluster), "gcsFaultToleranceOptions": {"redisAddress": "nowhere:1"}}
-    error = _refusal(uses, spec=spec, timeout=30)
+    error = _refusal(uses, spec=spec, timeout=60)
     for part in ("CrashLoopBackOff", "the last lines of"):
         assert part in error, error
 

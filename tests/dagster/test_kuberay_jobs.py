@@ -18,6 +18,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.test_utils import create_run_for_test
+from dagster_ray.contract import ClusterInfo, ClusterRef
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.kuberay import (
     CleanupKubeRayClustersConfig,
@@ -163,7 +164,7 @@ def test_cleanup_deletes_the_other_clusters_when_one_cannot_be_deleted(
     kubeconfig = account_kubeconfig(cluster, namespace, "cleaner", rules, tmp_path)
     find_expired = ops.expired
 
-    def changed_before_deletion(*arguments: Any) -> list[dict[str, Any]]:
+    def changed_before_deletion(*arguments: Any) -> list[ClusterInfo]:
         found = find_expired(*arguments)
         assert len(found) == 4
         _join(client, namespace, "in-use")
@@ -175,7 +176,9 @@ def test_cleanup_deletes_the_other_clusters_when_one_cannot_be_deleted(
     with pytest.raises(dg.Failure) as raised:
         _cleaned(KubeRayClusterClientResource(kube_config=str(kubeconfig)), namespace)
     # A cluster that is gone already or in use again is not a failure.
-    assert str(raised.value.description) == f"could not be deleted: {namespace}/broken"
+    assert str(raised.value.description) == (
+        f"these clusters could not be deleted: {namespace}/broken"
+    )
     wait_for(
         "the last deletion",
         lambda: names(cluster, namespace, "rayclusters") == ["broken", "in-use"],
@@ -299,7 +302,7 @@ def test_cleanup_checks_the_sensors_findings_again_before_it_deletes(
     # A new RayJob of the same name has another uid and is kept.
     assert _made_job(cluster, namespace, "of-a-job") != uid
     details = json.dumps({"kind": "RayJob", "only_if_unused": True})
-    found = {"name": "of-a-job", "namespace": namespace, "uid": uid, "details": details}
+    found: ClusterRef = {"name": "of-a-job", "namespace": namespace, "uid": uid, "details": details}
     ops._delete(dg.build_op_context(), client.client, [found])
     assert names(cluster, namespace, "rayjobs") == ["of-a-job"]
 

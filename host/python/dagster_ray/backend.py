@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from dagster_ray import ray_access, simulation
 from dagster_ray.address import dashboard_url, known_address
+from dagster_ray.contract import Output, Write
 from dagster_ray.errors import InvalidConfigError, UnsupportedError
 from dagster_ray.ray_access import ReplacementBackend, in_kubernetes, in_ray_job
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
     from dagster_ray._native import Call, Component, Forward
 
-# Receives a channel (`stdout`, `stderr`) and whole lines of a script's output.
-Output = Callable[[str, bytes], None]
-# Receives a level (`debug`, `info`, `warning`, `error`) and a line.
-Write = Callable[[str, str], None]
-
 _COMPONENTS = Path(__file__).parent / "components"
 _LOCAL_PORT = 8265
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
 
 logger = logging.getLogger("dagster_ray")
 
@@ -38,15 +41,15 @@ class Connection:
 
     backend: str | None = None
     address: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    cookies: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    cookies: Mapping[str, str] = field(default_factory=dict[str, str])
     verify: bool | str = True
-    backend_config: Mapping[str, Any] = field(default_factory=dict)
+    backend_config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     kube_config: str | None = None
     kube_context: str | None = None
     backend_grants: Mapping[str, Any] | None = None
     backend_sha256: str | None = None
-    backend_programs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    backend_programs: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Connection":
@@ -72,9 +75,16 @@ class Connection:
         )
 
     @property
-    def restriction(self) -> "dict[str, str | None]":
+    def restriction(self) -> "Restriction":
         """The operator's restriction of the component, as arguments of the native module."""
         return restriction_arguments(self.backend_grants, self.backend_sha256)
+
+
+class Restriction(TypedDict):
+    """The operator's restriction of a component, as arguments of the native module."""
+
+    grants: str | None
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -186,6 +196,12 @@ class Backend:
             capabilities = simulation.host_capabilities(simulated)
             programs, buckets = programs | capabilities.programs, capabilities.buckets
             directories.add(simulated)
+        # The configured restriction and sha256 do not apply to a replacement.
+        restriction = (
+            self.connection.restriction
+            if self._replacement is None
+            else restriction_arguments(None, None)
+        )
         return native().Component(
             target.wasm,
             settings=dict(target.settings),
@@ -194,8 +210,7 @@ class Backend:
             programs=programs,
             directories=sorted(directories),
             buckets=buckets,
-            # The configured restriction and sha256 do not apply to a replacement.
-            **(self.connection.restriction if self._replacement is None else {}),
+            **restriction,
         )
 
     def _resolve(self) -> _Target:
@@ -282,14 +297,17 @@ class Pending:
         self._call.cancel()
 
 
-def local_directories(*runtime_envs: Any) -> set[str]:
+def local_directories(*runtime_envs: object) -> set[str]:
     """Returns the local paths that `working_dir` and `py_modules` of runtime environments name."""
     found: set[str] = set()
     for runtime_env in runtime_envs:
         if not isinstance(runtime_env, Mapping):
             continue
-        modules = runtime_env.get("py_modules")
-        entries = [runtime_env.get("working_dir"), *(modules if isinstance(modules, list) else [])]
+        fields = cast("Mapping[str, object]", runtime_env)
+        modules = fields.get("py_modules")
+        entries = [fields.get("working_dir")]
+        if isinstance(modules, list):
+            entries.extend(cast("list[object]", modules))
         found.update(e for e in entries if isinstance(e, str) and e and "://" not in e)
     return found
 
@@ -317,13 +335,15 @@ def listener(write: Write | None = None, output: Output | None = None) -> Callab
 
 
 def _write_to_logging(level: str, message: str) -> None:
-    logger.log(logging.getLevelName(level.upper()), message)
+    logger.log(_LEVELS.get(level, logging.INFO), message)
 
 
-def _command(name: str, command: Any) -> list[str]:
-    is_list = isinstance(command, Sequence) and all(isinstance(word, str) for word in command)
-    if is_list and command and not isinstance(command, str):
-        return list(command)
+def _command(name: str, command: object) -> list[str]:
+    if isinstance(command, Sequence) and not isinstance(command, str):
+        words = list(cast("Sequence[object]", command))
+        texts = [word for word in words if isinstance(word, str)]
+        if words and texts == words:
+            return texts
     path, hint = f"backend_programs.{name}", "a list such as [/usr/bin/python3]"
     problem = f"{command!r} is not a list of strings"
     raise InvalidConfigError(
@@ -332,15 +352,13 @@ def _command(name: str, command: Any) -> list[str]:
     )
 
 
-def restriction_arguments(
-    grants: Mapping[str, Any] | None, sha256: str | None
-) -> dict[str, str | None]:
+def restriction_arguments(grants: Mapping[str, Any] | None, sha256: str | None) -> Restriction:
     """Returns the operator's restriction of a component, as arguments of the native module."""
     return {"grants": None if grants is None else json.dumps(grants), "sha256": sha256}
 
 
 def declared_settings(
-    wasm: str, offered: Mapping[str, Any], restriction: Mapping[str, str | None]
+    wasm: str, offered: Mapping[str, Any], restriction: Restriction
 ) -> dict[str, str]:
     """Returns the offered keys that the component declares as settings, with values as text.
 
@@ -349,7 +367,7 @@ def declared_settings(
     return _texts(offered, _declared_settings(wasm, restriction))
 
 
-def _declared_settings(wasm: str, restriction: Mapping[str, str | None]) -> set[str]:
+def _declared_settings(wasm: str, restriction: Restriction) -> set[str]:
     # The restriction includes the pinned sha256, so that no other file is called.
     probe = native().Component(
         wasm, settings={}, authorities=[], programs={}, directories=[], **restriction
@@ -381,8 +399,9 @@ def _by_address() -> tuple[str, ...]:
 
 
 @cache
-def native() -> Any:
+def native():
     """Imports the native module. It starts no thread before a component is called."""
+    # Only without a return type do type checkers know the members of the module.
     from dagster_ray import _native
 
     # Programs that a component started must not outlive this process.

@@ -8,6 +8,7 @@ from dagster import Config, DagsterRun
 from pydantic import Field
 
 from dagster_ray import _library
+from dagster_ray.dagster_typing import NestedConfig
 from dagster_ray.errors import InvalidConfigError
 
 _library.register()
@@ -17,7 +18,7 @@ DAGSTER_RAY_NAMESPACES_ENV_VAR = "DAGSTER_RAY_NAMESPACES"
 DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR = "DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS"
 
 
-class Lifecycle(Config):
+class Lifecycle(NestedConfig):
     """Which phases of a resource's lifecycle Dagster runs."""
 
     create: bool = Field(default=True, description="Create the resource when the step starts.")
@@ -141,7 +142,7 @@ class RayExecutorConfig(RayLauncherConfig):
     )
 
 
-class ExecutionOptionsConfig(Config):
+class ExecutionOptionsConfig(NestedConfig):
     """Resource limits of a `ray.data` execution."""
 
     cpu: int | None = None
@@ -149,7 +150,7 @@ class ExecutionOptionsConfig(Config):
     object_store_memory: int | None = None
 
 
-class RayDataExecutionOptions(Config):
+class RayDataExecutionOptions(NestedConfig):
     """Settings of `ray.data` for the process that drives it."""
 
     execution_options: ExecutionOptionsConfig = Field(default_factory=ExecutionOptionsConfig)
@@ -185,7 +186,8 @@ def schema(config: type[Config]) -> dict[str, Any]:
 def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
     """Merges the flat and the nested fields, without those that are not set."""
     flat = {key: entry for key, entry in value.items() if key != "ray" and entry is not None}
-    nested = {key: entry for key, entry in (value.get("ray") or {}).items() if entry is not None}
+    inner: Mapping[str, Any] = value.get("ray") or {}
+    nested = {key: entry for key, entry in inner.items() if entry is not None}
     twice = sorted(key for key in nested if key in flat and flat[key] != nested[key])
     if twice:
         names = ", ".join(twice)

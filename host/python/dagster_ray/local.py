@@ -1,5 +1,7 @@
 """The resource for development and tests on this machine."""
 
+from typing import Any
+
 from pydantic import PrivateAttr
 
 from dagster_ray.resources import RayResource
@@ -37,7 +39,7 @@ class LocalRay(RayResource):
     def _delete(self, context: AnyDagsterContext) -> bool:
         return False
 
-    def _init_ray(self, options: dict) -> object:
+    def _init_ray(self, options: dict[str, Any]) -> Any:
         import ray
 
         # Steps in one process share a connection, which only the step that made it may close.

@@ -5,7 +5,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # How long a failed connection is retried. The first connection to a Ray Client server may fail.
 CONNECT_SECONDS = 120.0
@@ -24,10 +24,12 @@ def connect(address: str | None = None, *, seconds: float = CONNECT_SECONDS, **o
     if address is None and not os.environ.get("RAY_ADDRESS") and _is_recorded_ray_dead():
         # `ray.init` would silently wait minutes for it.
         address = "local"
+    # The annotations of `ray.init` are incomplete.
+    initialize = cast(Any, ray).init
     deadline = time.monotonic() + seconds
     while True:
         try:
-            return ray.init(address=address, **options)
+            return initialize(address=address, **options)
         except ConnectionError:
             # Without an address there is no remote Ray that may start later.
             if address in (None, "local") or time.monotonic() >= deadline:

@@ -1,24 +1,26 @@
 """The lifecycle of a Ray cluster as a Dagster resource, independent of the backend."""
 
+import logging
 import os
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_ray import ray_access
 from dagster_ray.configs import Lifecycle, RayDataExecutionOptions, run_tags
+from dagster_ray.dagster_typing import Resource
 from dagster_ray.ray_connection import CONNECT_SECONDS
 from dagster_ray.types import AnyDagsterContext
 
 _TRACING = {"RAY_PROFILING": "1", "RAY_task_events_report_interval_ms": "0"}
 
 
-class RayResource(dg.ConfigurableResource, ABC):
+class RayResource(Resource, ABC):
     """A Ray cluster that a step uses. Use it as an annotation that accepts every backend."""
 
     lifecycle: Lifecycle = Field(default_factory=Lifecycle)
@@ -219,8 +221,9 @@ class RayResource(dg.ConfigurableResource, ABC):
     def _init_options(self) -> dict[str, Any]:
         options = _resolved(self.ray_init_options)
         injected = self.get_env_vars_to_inject()
-        runtime_env = dict(options.get("runtime_env") or {})
-        given = {k: v for k, v in (runtime_env.get("env_vars") or {}).items() if v is not None}
+        runtime_env: dict[str, Any] = dict(options.get("runtime_env") or {})
+        configured: Mapping[str, Any] = runtime_env.get("env_vars") or {}
+        given = {k: v for k, v in configured.items() if v is not None}
         if given or injected:
             runtime_env["env_vars"] = given | injected
         else:
@@ -241,20 +244,21 @@ class RayResource(dg.ConfigurableResource, ABC):
             self._log(context).exception(f"Failed to {verb} {self.display_name}")
             raise
 
-    def _log(self, context: AnyDagsterContext) -> Any:
+    def _log(self, context: AnyDagsterContext) -> logging.Logger:
         return context.log or dg.get_dagster_logger("dagster_ray")
 
 
-def _resolved(value: Any) -> Any:
+def _resolved(value: object) -> Any:
     """Returns a copy of the value in which each `EnvVar` is replaced by its value."""
     if isinstance(value, dg.EnvVar):
         return value.get_value()
     if isinstance(value, Mapping):
-        if set(value) == {"env"}:
-            return os.environ.get(str(value["env"]))
-        return {key: _resolved(entry) for key, entry in value.items()}
+        fields = cast("Mapping[str, object]", value)
+        if set(fields) == {"env"}:
+            return os.environ.get(str(fields["env"]))
+        return {key: _resolved(entry) for key, entry in fields.items()}
     if isinstance(value, list | tuple):
-        return [_resolved(entry) for entry in value]
+        return [_resolved(entry) for entry in cast("Sequence[object]", value)]
     return value
 
 

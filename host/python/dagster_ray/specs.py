@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from dagster import DagsterRun
 
 from dagster_ray.backend import local_directories
 from dagster_ray.configs import USER_DEFINED_RAY_KEY
+from dagster_ray.contract import Attributes, RunSpec
 
 _ENABLED = "enabled"
 # The fields of a configuration that are passed with each run and step. The others select the
@@ -37,10 +38,10 @@ def parse_tag(tags: Mapping[str, str]) -> dict[str, Any] | None:
     """
     text = tags.get(USER_DEFINED_RAY_KEY)
     try:
-        document = json.loads(text) if text is not None else None
+        document: object = json.loads(text) if text is not None else None
     except ValueError:
         return None
-    return document if isinstance(document, dict) else None
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
 
 def runs_on_ray(options: Mapping[str, Any], override: Mapping[str, Any] | None) -> bool:
@@ -64,8 +65,10 @@ def worker_spec(
     tags: Mapping[str, str],
     override: Mapping[str, Any] | None,
     options: Mapping[str, Any],
-) -> tuple[dict[str, Any], set[str]]:
-    """Returns the fields that run and step specs share, and the local directories they name.
+) -> tuple[RunSpec, set[str]]:
+    """Returns the spec of a run, and the local directories that it names.
+
+    A step's spec has the same fields and the step's key.
 
     `override` is the parsed tag `dagster-ray/config` of `tags`.
     """
@@ -74,13 +77,13 @@ def worker_spec(
     if override is not None:
         override = {**override, **_with_env_vars(override)}
         tags[USER_DEFINED_RAY_KEY] = json.dumps(override)
-    spec = {
+    spec: RunSpec = {
         "run_id": run.run_id,
         "attempt": attempt,
         "job_name": run.job_name,
         "code_location": _code_location(run),
-        "command": {"argv": list(argv), "payload": payload, "env": _pairs(env)},
-        "tags": _pairs(tags),
+        "command": {"argv": list(argv), "payload": payload, "env": attributes(env)},
+        "tags": attributes(tags),
         "options": json.dumps(config),
     }
     environments = (source.get("runtime_env") for source in (config, override or {}))
@@ -89,13 +92,13 @@ def worker_spec(
 
 def _with_env_vars(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `env_vars` with the values that variables have in this process."""
-    entries = config.get("env_vars")
+    entries: object = config.get("env_vars")
     if not isinstance(entries, list):
         return {}
-    return {"env_vars": list(_valued(entries))}
+    return {"env_vars": list(_valued(cast("list[object]", entries)))}
 
 
-def _valued(entries: Iterable[Any]) -> Iterable[Any]:
+def _valued(entries: Iterable[object]) -> Iterable[object]:
     for entry in entries:
         if not isinstance(entry, str) or "=" in entry:
             yield entry
@@ -108,5 +111,6 @@ def _code_location(run: DagsterRun) -> str | None:
     return origin.repository_origin.code_location_origin.location_name if origin else None
 
 
-def _pairs(values: Mapping[str, str]) -> list[list[str]]:
+def attributes(values: Mapping[str, str]) -> Attributes:
+    """Returns environment variables, tags or labels in the form of the contract."""
     return [[key, value] for key, value in values.items()]

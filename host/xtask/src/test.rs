@@ -225,7 +225,8 @@ impl Tests<'_> {
     /// Only the compilation has a low priority: some tests measure time.
     fn cargo_test(&self, names: &[&str]) {
         let command = |more: &[&str]| {
-            let mut cargo = self.project.cargo(&["test", "--locked", "--release", "--workspace"]);
+            let mut cargo =
+                self.project.cargo(&["test", "--locked", "--release", "--workspace", "--no-fail-fast"]);
             for name in names {
                 cargo.args(["--test", name]);
             }

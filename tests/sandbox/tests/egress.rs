@@ -110,7 +110,8 @@ fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
     }
     for attack_name in ["get-with-token", "get-with-host"] {
         let text = attack(&subject(&server, &format!("{attack_name} URL/api")));
-        let expected = format!("a header field of GET {}/api is refused: HeaderError::Forbidden", server.url);
+        let expected =
+            format!("GET {}/api: the host rejected a header field: HeaderError::Forbidden", server.url);
         assert_eq!(text, format!("hostile: launcher.locate: {expected}"));
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);

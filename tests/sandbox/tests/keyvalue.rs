@@ -61,7 +61,7 @@ fn a_granted_bucket_must_be_configured() {
     let folder = tempfile::tempdir().unwrap();
     let grants = format!("{GRANTS}keyvalue = ['simulation']\n");
     let text = list(&simulated(folder.path(), &grants, None)).unwrap_err().to_string();
-    assert!(text.contains("there is none of that name"), "{text}");
+    assert!(text.contains("the simulation's bucket `simulation`: it does not exist"), "{text}");
 }
 
 #[test]

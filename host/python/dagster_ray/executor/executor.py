@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -118,7 +118,8 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
     given = dict(init_context.executor_config)
     max_concurrent: Any = given.pop("max_concurrent", None)
     limits: Any = given.pop("tag_concurrency_limits", None)
-    retries: Any = given.pop("retries", None) or {"enabled": {}}
+    # The only key is the name of the mode.
+    [retry_mode] = cast("Mapping[str, object]", given.pop("retries", None) or {"enabled": {}})
     config = flatten(given)
     backend = _backend(init_context, config)
     timeout = config.get("unreachable_timeout")
@@ -127,7 +128,7 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
     return RayExecutor(
         handler,
         options,
-        retries=RetryMode.from_config(retries) or RetryMode.ENABLED,
+        retries=RetryMode(retry_mode),
         max_concurrent=max_concurrent or None,
         tag_concurrency_limits=limits,
     )

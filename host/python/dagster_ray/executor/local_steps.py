@@ -19,6 +19,7 @@ from dagster_ray.dagster_internals import (
     StepHandler,
     StepHandlerContext,
 )
+from dagster_ray.dagster_typing import STEP_EVENTS
 from dagster_ray.executor.step_handler import reported_attempts, step_and_attempt
 from dagster_ray.ray_access import in_ray_job
 
@@ -92,7 +93,7 @@ class LocalStepHandler(StepHandler):
         )
         self._steps[key, attempt] = step
         threading.Thread(target=_forward_stderr, args=(step,), daemon=True).start()
-        yield DagsterEvent.step_worker_starting(
+        yield STEP_EVENTS.step_worker_starting(
             step_handler_context.get_step_context(key),
             message=f'Executing step "{key}" locally in process {step.process.pid}.',
             metadata={"Process": step.process.pid, "Host": os.uname().nodename},

@@ -6,11 +6,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, MetadataValue
 
-from dagster_ray.backend import Backend, Pending
+from dagster_ray.backend import Backend
+from dagster_ray.contract import ExecutorClient, JobStatus, PendingCall, StepRef, StepSpec
 from dagster_ray.dagster_internals import (
     CheckStepHealthResult,
     EngineEventData,
@@ -20,6 +21,7 @@ from dagster_ray.dagster_internals import (
     StepHandlerContext,
     serializable_error_info_from_exc_info,
 )
+from dagster_ray.dagster_typing import STEP_EVENTS
 from dagster_ray.errors import (
     CallTimeoutError,
     DagsterRayError,
@@ -33,8 +35,9 @@ _STEP_ENDS = {
     DagsterEventType.STEP_FAILURE,
     DagsterEventType.STEP_UP_FOR_RETRY,
 }
+# The status of a step's job, unless Ray could not be asked.
+_Answer = JobStatus | Literal["unreachable"]
 _ENDED = {"succeeded", "failed", "stopped", "missing"}
-_UNREACHABLE = {"state": "unreachable"}
 
 # A status older than this belongs to an earlier round of health checks.
 _ROUND_SECONDS = 2.0
@@ -47,10 +50,10 @@ class _Step:
 
     key: str
     attempt: int
-    ref: dict[str, Any]
-    submit: Pending | None = None
+    ref: StepRef
+    submit: PendingCall[StepRef] | None = None
     failure: DagsterRayError | None = None
-    answer: Mapping[str, Any] | None = None
+    answer: _Answer | None = None
     # The job succeeded, but the event log does not contain the step's end yet.
     awaits_event: bool = False
 
@@ -62,6 +65,7 @@ class RayStepHandler(StepHandler):
         self, backend: Backend, options: Mapping[str, Any], unreachable_timeout: float
     ) -> None:
         self._backend = backend
+        self._component = ExecutorClient(backend)
         self._options = options
         self._unreachable_timeout = unreachable_timeout
         self._steps: dict[str, _Step] = {}
@@ -85,28 +89,25 @@ class RayStepHandler(StepHandler):
         except InvalidConfigError:
             # A retry would fail in the same way. An exception would also fail the other steps.
             error = serializable_error_info_from_exc_info(sys.exc_info())
-            yield DagsterEvent.step_failure_event(
+            yield STEP_EVENTS.step_failure_event(
                 step_context, StepFailureData(error=error, user_failure_data=None)
             )
             return
         submission_id = ref["job"]["submission_id"]
-        yield DagsterEvent.step_worker_starting(
+        yield STEP_EVENTS.step_worker_starting(
             step_context,
             message=f'Executing step "{key}" in Ray job {submission_id}.',
             metadata=_job_metadata(ref),
         )
-        submit = self._backend.start(
-            "executor.launch",
-            {"step": spec},
-            self._append_line,
-            directories=directories,
+        submit = self._component.start_launch(
+            spec, write=self._append_line, directories=directories
         )
         self._steps[key] = _Step(key, attempt, ref, submit)
 
     def finish(self, run_id: str) -> None:
         """Releases the resources that the run's steps share, such as a cluster."""
         options = {**self._options, **self._backend.options}
-        self._backend.call("executor.finish", {"run_id": run_id, "options": json.dumps(options)})
+        self._component.finish(run_id, json.dumps(options))
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         step = self._tracked(step_handler_context)
@@ -123,7 +124,7 @@ class RayStepHandler(StepHandler):
         if step.answer is None or time.monotonic() - self._checked_at > _ROUND_SECONDS:
             self._check_all(step, step_context)
         answer, step.answer = step.answer, None
-        return self._judge(step, answer or _UNREACHABLE, step_handler_context)
+        return self._judge(step, answer or "unreachable", step_handler_context)
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         step = self._tracked(step_handler_context)
@@ -165,12 +166,11 @@ class RayStepHandler(StepHandler):
                 self._append_line("warning", f"step {step.key}: its submission failed: {error}")
             step.submit = None
         if running:
-            refs = [step.ref for step in running]
-            self._backend.call("executor.terminate", {"steps": refs}, self._append_line)
+            self._component.terminate([step.ref for step in running], write=self._append_line)
         self._steps.clear()
         return [step.ref["job"]["submission_id"] for step in running]
 
-    def _spec(self, context: StepHandlerContext) -> tuple[dict[str, Any], set[str]]:
+    def _spec(self, context: StepHandlerContext) -> tuple[StepSpec, set[str]]:
         key, attempt = step_and_attempt(context)
         args = context.execute_step_args
         tags = context.step_tags[key]
@@ -186,8 +186,8 @@ class RayStepHandler(StepHandler):
         )
         return {**spec, "step_key": key}, directories
 
-    def _plan(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        return self._backend.call("executor.plan", {"step": spec}, self._append_line)
+    def _plan(self, spec: StepSpec) -> StepRef:
+        return self._component.plan(spec, write=self._append_line)
 
     def _tracked(self, context: StepHandlerContext) -> _Step:
         """Returns the tracked step. A step of an earlier run worker is located by its plan."""
@@ -221,27 +221,26 @@ class RayStepHandler(StepHandler):
         self._steps.pop(step.key, None)
         if isinstance(error, UnavailableError) and error.maybe_applied:
             # The job may have been submitted, and must not run beside Dagster's retry.
-            self._backend.start("executor.terminate", {"steps": [step.ref]}, self._append_line)
+            self._component.start_terminate([step.ref], write=self._append_line)
 
     def _check_all(self, checked: _Step, step_context: IStepContext) -> None:
         """Checks all steps with one call. The next checks use the statuses of the other steps."""
         for step in list(self._steps.values()):
-            ended = step.answer is not None and step.answer["state"] in _ENDED
-            if ended and step is not checked:
+            if step is not checked and _has_ended(step.answer):
                 # Dagster did not check this step since, so it has seen the step's end.
                 del self._steps[step.key]
         for step in self._steps.values():
             self._settle(step, step_context)
         steps = [s for s in self._steps.values() if s.submit is None and s.failure is None]
+        answers: list[_Answer]
         try:
-            answers = self._backend.call(
-                "executor.check", {"steps": [step.ref for step in steps]}, self._append_line
-            )
+            refs = [step.ref for step in steps]
+            answers = [*self._component.check(refs, write=self._append_line)]
         except (UnavailableError, CallTimeoutError) as error:
             if self._unreachable_since is None:
                 self._unreachable_since = time.monotonic()
                 step_context.log.warning(f"Ray is unreachable while checking steps: {error}")
-            answers = [_UNREACHABLE] * len(steps)
+            answers = ["unreachable"] * len(steps)
         else:
             self._unreachable_since = None
         self._checked_at = time.monotonic()
@@ -249,11 +248,14 @@ class RayStepHandler(StepHandler):
             step.answer = answer
 
     def _judge(
-        self, step: _Step, answer: Mapping[str, Any], context: StepHandlerContext
+        self,
+        step: _Step,
+        answer: _Answer,
+        context: StepHandlerContext,
     ) -> CheckStepHealthResult:
-        state = answer["state"]
-        if state == "unreachable":
+        if answer == "unreachable":
             return self._judge_unreachable()
+        state = answer["state"]
         step.ref["job"]["submission_id"] = job = answer["submission_id"]
         if state not in _ENDED:
             return CheckStepHealthResult.healthy()
@@ -267,7 +269,7 @@ class RayStepHandler(StepHandler):
         reason = {
             "failed": (
                 f"Discovered failed Ray job {job} for step {step.key}. "
-                f"Error type: {answer.get('error_type')}. Message: {answer.get('message')}"
+                f"Error type: {answer['error_type']}. Message: {answer['message']}"
             ),
             "stopped": f"Ray job {job} for step {step.key} was stopped externally.",
             "missing": f"Ray job {job} for step {step.key} could not be found.",
@@ -310,9 +312,14 @@ def reported_attempts(instance: DagsterInstance, run_id: str) -> Counter[str]:
     return Counter(entry.step_key for entry in entries if entry.step_key)
 
 
-def _job_metadata(ref: Mapping[str, Any]) -> dict[str, Any]:
+def _has_ended(answer: _Answer | None) -> bool:
+    return answer is not None and answer != "unreachable" and answer["state"] in _ENDED
+
+
+def _job_metadata(ref: StepRef) -> dict[str, Any]:
     job = ref["job"]
     metadata: dict[str, Any] = {"Ray Submission ID": job["submission_id"]}
-    if job.get("dashboard_url"):
-        metadata["Ray Dashboard"] = MetadataValue.url(job["dashboard_url"])
+    url = job["dashboard_url"]
+    if url:
+        metadata["Ray Dashboard"] = MetadataValue.url(url)
     return metadata

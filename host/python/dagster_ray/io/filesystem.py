@@ -6,9 +6,9 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.io.frames import Part
@@ -99,7 +99,7 @@ class LocalDirectory:
     def names(self, prefix: str) -> list[str]:
         # Only files in the last complete folder of the prefix can match.
         start = self._root / prefix.rpartition("/")[0]
-        found = []
+        found: list[str] = []
         for folder, _, files in os.walk(start):
             for file in files:
                 path = Path(folder, file)
@@ -132,9 +132,10 @@ class RemoteDirectory:
 
     def __init__(self, url: str) -> None:
         try:
-            from fsspec.core import url_to_fs
+            from fsspec import core  # pyright: ignore[reportMissingTypeStubs]
 
-            self._files, self._root = url_to_fs(url)
+            opened = cast(Any, core).url_to_fs(url)
+            self._files, self._root = cast("tuple[Any, str]", opened)
         except (ImportError, ValueError) as error:
             raise InvalidConfigError(
                 f"directory: {url} cannot be used: {error}; write a path, or a URL that fsspec "
@@ -168,7 +169,7 @@ class RemoteDirectory:
     def names(self, prefix: str) -> list[str]:
         self._files.invalidate_cache()
         start = self._path(prefix.rpartition("/")[0])
-        found = []
+        found: list[str] = []
         with self._missing_is_none():
             root = self._files._strip_protocol(self._root).rstrip("/")
             for path in self._files.find(start):
@@ -187,12 +188,12 @@ class RemoteDirectory:
         return f"{self._root.rstrip('/')}/{name}"
 
     @contextlib.contextmanager
-    def _missing_is_none(self) -> Iterator[None]:
+    def _missing_is_none(self) -> Generator[None, None, None]:
         with contextlib.suppress(FileNotFoundError):
             yield
 
 
-def _write_all(file: IO[Any], pieces: Iterable[Part]) -> None:
+def _write_all(file: IO[bytes], pieces: Iterable[Part]) -> None:
     for piece in pieces:
         file.write(piece)
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import Buffer
+
 # Bytes, or another object that supports the buffer protocol.
-Part = Any
+Part = Buffer
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, cast, get_origin
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_ray import _library, ray_access
 from dagster_ray.backend import restriction_arguments
+from dagster_ray.contract import Address, RunLife, RunState, Stored
+from dagster_ray.dagster_typing import add_output_metadata
 from dagster_ray.errors import DagsterRayError, SerializationError
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.entries import Store
@@ -68,15 +70,16 @@ class RayIOManager(dg.ConfigurableIOManager):
     )
 
     _client: ValueClient | None = PrivateAttr(default=None)
-    _lock: Any = PrivateAttr(default_factory=threading.Lock)
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _tidy: Throttle = PrivateAttr(default_factory=lambda: Throttle(_TIDY_SECONDS))
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         client = self._open(context)
-        partitions = context.asset_partition_keys if context.has_asset_partitions else [None]
-        if len(partitions) == 1:
-            stored = client.save(_address(context, partitions[0]), _packed(context, obj))
-            context.add_output_metadata(_shown(stored))
+        partitions = context.asset_partition_keys if context.has_asset_partitions else None
+        if partitions is None or len(partitions) == 1:
+            partition = partitions[0] if partitions else None
+            stored = client.save(_address(context, partition), _packed(context, obj))
+            add_output_metadata(context, _shown(stored))
         else:
             self._save_partitions(context, client, partitions, obj)
         if self._tidy.is_due():
@@ -97,7 +100,7 @@ class RayIOManager(dg.ConfigurableIOManager):
 
     def delete_values_of_run(self, run_id: str) -> int:
         """Removes a run's values that do not belong to assets, and returns their number."""
-        return self._open(None).delete(runs=[run_id])
+        return self._open(None).delete({"runs": [run_id]})
 
     def _open(self, context: dg.OutputContext | dg.InputContext | None) -> ValueClient:
         with self._lock:
@@ -132,9 +135,10 @@ class RayIOManager(dg.ConfigurableIOManager):
             connect(self.address, ignore_reinit_error=True, log_to_driver=False)
 
     def _save_partitions(
-        self, context: dg.OutputContext, client: ValueClient, partitions: Sequence[Any], obj: Any
+        self, context: dg.OutputContext, client: ValueClient, partitions: Sequence[str], obj: object
     ) -> None:
-        if not isinstance(obj, Mapping) or set(obj) != set(partitions):
+        values = _as_mapping(obj)
+        if values is None or set(values) != set(partitions):
             raise DagsterRayError(
                 f"{_named(context)} covers {len(partitions)} partitions in one run: return a "
                 f"mapping with exactly the keys {', '.join(partitions[:5])}"
@@ -142,10 +146,10 @@ class RayIOManager(dg.ConfigurableIOManager):
             )
         size = 0
         for key in partitions:
-            stored = client.save(_address(context, key), _packed(context, obj[key]))
+            stored = client.save(_address(context, key), _packed(context, values[key]))
             size += stored["size"] or 0
-        context.add_output_metadata(
-            {"dagster-ray/partitions": len(partitions), "dagster-ray/size": size}
+        add_output_metadata(
+            context, {"dagster-ray/partitions": len(partitions), "dagster-ray/size": size}
         )
 
     def _remove_ended(self, context: dg.OutputContext, client: ValueClient) -> None:
@@ -155,8 +159,9 @@ class RayIOManager(dg.ConfigurableIOManager):
         except dg.DagsterInvariantViolationError:
             return
         try:
-            run_ids = {value["run_id"] for value in client.find(runs=[])} - {None}
-            removed = client.delete(expired=_run_states(instance, run_ids)) if run_ids else 0
+            found = {value["run_id"] for value in client.find({"runs": []})}
+            run_ids = {run_id for run_id in found if run_id is not None}
+            removed = client.delete({"expired": _run_states(instance, run_ids)}) if run_ids else 0
         except DagsterRayError as error:
             context.log.warning(f"Values of ended runs could not be removed: {error}")
             return
@@ -164,13 +169,13 @@ class RayIOManager(dg.ConfigurableIOManager):
             context.log.debug(f"Removed {removed} values of runs that have ended.")
 
 
-def _run_states(instance: dg.DagsterInstance, run_ids: set[str]) -> list[dict[str, Any]]:
+def _run_states(instance: dg.DagsterInstance, run_ids: set[str]) -> list[RunLife]:
     """Returns the states of runs, without those that Dagster does not know."""
     records = instance.get_run_records(dg.RunsFilter(run_ids=sorted(run_ids)))
-    states = []
+    states: list[RunLife] = []
     for record in records:
         status = record.dagster_run.status
-        state = (
+        state: RunState = (
             "succeeded" if status in _ENDED_WELL else "failed" if status in _ENDED_BADLY else "live"
         )
         ended = None if record.end_time is None else int(record.end_time)
@@ -187,12 +192,12 @@ def _default_directory(context: dg.OutputContext | dg.InputContext | None) -> st
     return str(Path.cwd() / _FOLDER)
 
 
-def _source(context: dg.InputContext) -> Any:
+def _source(context: dg.InputContext) -> dg.OutputContext | dg.InputContext:
     """Returns the source of an input: the upstream output, or the input itself for an asset."""
     return context.upstream_output or context
 
 
-def _address(context: Any, partition: str | None) -> dict[str, Any]:
+def _address(context: dg.OutputContext | dg.InputContext, partition: str | None) -> Address:
     upstream = context.upstream_output if isinstance(context, dg.InputContext) else context
     return {
         "asset": list(context.asset_key.path) if context.has_asset_key else None,
@@ -204,7 +209,7 @@ def _address(context: Any, partition: str | None) -> dict[str, Any]:
     }
 
 
-def _or_empty(context: Any, name: str) -> str:
+def _or_empty(context: object, name: str) -> str:
     """Returns a property of a context, or "" if the context belongs to no run."""
     try:
         return getattr(context, name) or ""
@@ -218,7 +223,7 @@ def _named(context: dg.OutputContext | dg.InputContext) -> str:
     return f"output {context.name} of step {_or_empty(context, 'step_key')}"
 
 
-def _packed(context: dg.OutputContext, obj: Any) -> Frames:
+def _packed(context: dg.OutputContext, obj: object) -> Frames:
     try:
         return pack(obj)
     except Exception as error:
@@ -240,7 +245,7 @@ def _unpacked(context: dg.InputContext, frames: Frames) -> Any:
         ) from error
 
 
-def _shown(stored: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(stored: Stored) -> dict[str, Any]:
     """Returns the metadata of a stored value that Dagster displays."""
     shown: dict[str, Any] = {
         f"dagster-ray/{name}": value for name, value in stored["metadata"].items()
@@ -251,6 +256,10 @@ def _shown(stored: Mapping[str, Any]) -> dict[str, Any]:
     if stored["size"] is not None:
         shown["dagster-ray/size"] = stored["size"]
     return shown
+
+
+def _as_mapping(value: object) -> Mapping[object, object] | None:
+    return cast("Mapping[object, object]", value) if isinstance(value, Mapping) else None
 
 
 def _takes_mapping(context: dg.InputContext) -> bool:

@@ -4,11 +4,11 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from dagster_ray.errors import BackendError, ConflictError, NotFoundError, UnavailableError
 from dagster_ray.io.entries import Entry, new_entry
-from dagster_ray.io.frames import Frames
+from dagster_ray.io.frames import Frames, Part
 
 NAMESPACE = "dagster-ray"
 REGISTRY = "dagster-ray-values"
@@ -61,7 +61,7 @@ class RayStore:
         if _is_client():
             return Frames(entry["type_name"], content)
         try:
-            return Frames(entry["type_name"], ray.get(content[0]))
+            return Frames(entry["type_name"], cast("list[Part]", ray.get(content[0])))
         except exceptions.ObjectLostError as error:
             raise NotFoundError(
                 "Ray lost the value, because the registry actor or the node that stored it has "
@@ -118,7 +118,7 @@ def _actor() -> Any:
     from dagster_ray.io import registry
 
     # Nodes of a cluster may not have this package installed.
-    cloudpickle.register_pickle_by_value(registry)
+    cast(Any, cloudpickle).register_pickle_by_value(registry)
     return (
         ray.remote(registry.Registry)
         .options(
@@ -138,7 +138,7 @@ def _actor() -> Any:
 def _is_client() -> bool:
     from ray.util.client import ray as client
 
-    return client.is_connected()
+    return cast(Any, client).is_connected()
 
 
 __all__ = ["NAMESPACE", "REGISTRY", "RayStore"]

@@ -12,6 +12,8 @@ from typing import Any
 
 import ray
 
+# The annotations of some of Ray's functions are incomplete.
+_ray: Any = ray
 # How often expired entries are removed.
 _SWEEP_SECONDS = 30.0
 
@@ -21,7 +23,7 @@ class Registry:
 
     def __init__(self) -> None:
         context = ray.get_runtime_context()
-        self._node = f"{ray.util.get_node_ip_address()} ({context.get_node_id()[:8]})"
+        self._node = f"{_ray.util.get_node_ip_address()} ({context.get_node_id()[:8]})"
         self._began = time.time()
         self._lock = threading.Lock()
         self._entries: dict[str, tuple[dict[str, Any], Any]] = {}
@@ -33,7 +35,7 @@ class Registry:
             with self._lock:
                 if self._exists(entry["key"]):
                     return None
-        reference = ray.put([pickle.PickleBuffer(part) for part in parts])
+        reference = _ray.put([pickle.PickleBuffer(part) for part in parts])
         entry = {**entry, "node": self._node, "stored_at": int(time.time())}
         with self._lock:
             if not overwrite and self._exists(entry["key"]):

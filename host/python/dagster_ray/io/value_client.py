@@ -3,10 +3,19 @@
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dagster_ray.backend import built_in, declared_settings, listener, native, resolve_component
+from dagster_ray.backend import (
+    Restriction,
+    built_in,
+    declared_settings,
+    listener,
+    native,
+    resolve_component,
+)
+from dagster_ray.contract import Address, IoClient, Output, Selection, Stored, Write
+from dagster_ray.errors import UnsupportedError
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames
 
@@ -24,54 +33,44 @@ class ValueClient:
         backend: str | None,
         config: Mapping[str, Any],
         stores: Mapping[str, Store],
-        restriction: Mapping[str, str | None],
+        restriction: Restriction,
     ) -> None:
         self._wasm = resolve_component(backend) if backend else built_in(_DEFAULT)
         self._config = dict(config)
         self._stores = dict(stores)
-        self._restriction = dict(restriction)
+        self._restriction = restriction
         self._lock = threading.Lock()
-        self._loaded: tuple[Component, dict[str, Any]] | None = None
+        self._loaded: tuple[IoClient[Frames], dict[str, Any]] | None = None
 
-    def save(self, address: Mapping[str, Any], frames: Frames) -> dict[str, Any]:
+    def save(self, address: Address, frames: Frames) -> Stored:
         """Stores a value, and returns its metadata."""
         component, options = self._component()
-        arguments = {"address": address, "value": 0, "options": json.dumps(options)}
-        call = component.start("io.save", json.dumps(arguments), listener(), None, [frames])
-        return json.loads(call.result())
+        return component.save(address, frames, json.dumps(options))
 
-    def load(self, address: Mapping[str, Any]) -> Frames:
+    def load(self, address: Address) -> Frames:
         """Loads a value."""
         component, options = self._component()
-        arguments = {"address": address, "options": json.dumps(options)}
-        call = component.start("io.load", json.dumps(arguments), listener())
-        call.result()
-        return call.values()[0]
+        return component.load(address, json.dumps(options))
 
-    def load_many(
-        self, addresses: Sequence[Mapping[str, Any]], **more: Any
-    ) -> list[tuple[str, Frames]]:
-        """Loads the values of many partitions, as pairs of partition and value."""
+    def load_many(self, addresses: Sequence[Address], **more: object) -> list[tuple[str, Frames]]:
+        """Loads the values of many partitions, as pairs of partition and value.
+
+        `more` are options that take precedence over the configured ones.
+        """
         component, options = self._component()
-        arguments = {"addresses": addresses, "options": json.dumps(options | more)}
-        call = component.start("io.load-many", json.dumps(arguments), listener())
-        names = json.loads(call.result())["partitions"]
-        return list(zip(names, call.values(), strict=True))
+        return component.load_many(addresses, json.dumps(options | more))
 
-    def find(self, **selection: Any) -> list[dict[str, Any]]:
+    def find(self, selection: Selection) -> list[Stored]:
         """Lists the stored values that the selection matches."""
-        return self._select("list", selection)
-
-    def delete(self, **selection: Any) -> int:
-        """Removes the values that the selection matches, and returns their number."""
-        return self._select("delete", selection)
-
-    def _select(self, function: str, selection: Mapping[str, Any]) -> Any:
         component, options = self._component()
-        arguments = {"selection": selection, "options": json.dumps(options)}
-        return json.loads(component.call(f"io.{function}", json.dumps(arguments), listener()))
+        return component.list_(selection, json.dumps(options))
 
-    def _component(self) -> "tuple[Component, dict[str, Any]]":
+    def delete(self, selection: Selection) -> int:
+        """Removes the values that the selection matches, and returns their number."""
+        component, options = self._component()
+        return component.delete(selection, json.dumps(options))
+
+    def _component(self) -> tuple[IoClient[Frames], dict[str, Any]]:
         with self._lock:
             if self._loaded is None:
                 settings = (
@@ -89,8 +88,50 @@ class ValueClient:
                     **self._restriction,
                 )
                 options = {k: v for k, v in self._config.items() if k not in settings}
-                self._loaded = component, options
+                self._loaded = IoClient(_ValueCalls(component)), options
             return self._loaded
+
+
+class _ValueCalls:
+    """Calls a component, and passes values to it and back. They are not JSON data."""
+
+    def __init__(self, component: "Component") -> None:
+        self._component = component
+
+    def call(
+        self,
+        export: str,
+        arguments: Mapping[str, object],
+        write: Write | None = None,
+        *,
+        output: Output | None = None,
+        directories: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> object:
+        _refuse(directories)
+        report = listener(write, output)
+        return json.loads(self._component.call(export, json.dumps(arguments), report, timeout))
+
+    def call_with_values(
+        self,
+        export: str,
+        arguments: Mapping[str, object],
+        values: Sequence[Frames],
+        write: Write | None = None,
+        *,
+        directories: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> tuple[object, Sequence[Frames]]:
+        _refuse(directories)
+        call = self._component.start(
+            export, json.dumps(arguments), listener(write), timeout, list(values)
+        )
+        return json.loads(call.result()), call.values()
+
+
+def _refuse(directories: Iterable[str]) -> None:
+    if any(True for _ in directories):
+        raise UnsupportedError("a component that stores values reads no local directory")
 
 
 class Throttle:

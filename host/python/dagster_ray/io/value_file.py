@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
 from dagster_ray.errors import BackendError
 from dagster_ray.io.entries import Entry
@@ -14,6 +14,12 @@ _ALIGNMENT = 64
 _LENGTH_BYTES = 8
 # How many bytes are read to get the entry; enough for nearly every value.
 HEAD_BYTES = 4096
+
+
+class _Head(TypedDict):
+    entry: Entry
+    # The size of each part in bytes.
+    parts: list[int]
 
 
 def write(entry: Entry, frames: Frames) -> Iterator[Part]:
@@ -31,10 +37,10 @@ def write(entry: Entry, frames: Frames) -> Iterator[Part]:
 
 def needed(beginning: Part, path: str) -> int:
     """Returns how many bytes from the file's start contain the entry."""
-    start = len(_MAGIC)
-    if bytes(beginning[:start]) != _MAGIC or len(beginning) < start + _LENGTH_BYTES:
+    start, view = len(_MAGIC), memoryview(beginning)
+    if bytes(view[:start]) != _MAGIC or view.nbytes < start + _LENGTH_BYTES:
         raise BackendError(f"{path} is not a value file of dagster-ray", reason="ForeignFile")
-    length = int.from_bytes(beginning[start : start + _LENGTH_BYTES], "little")
+    length = int.from_bytes(view[start : start + _LENGTH_BYTES], "little")
     return start + _LENGTH_BYTES + length
 
 
@@ -47,7 +53,7 @@ def read(content: Part, path: str) -> tuple[Entry, Frames]:
     """Returns the entry and the value of a file. The parts are views of the content."""
     head, position = _head(content, path)
     view = memoryview(content)
-    parts = []
+    parts: list[Part] = []
     for size in head["parts"]:
         position += -position % _ALIGNMENT
         part = view[position : position + size]
@@ -58,11 +64,11 @@ def read(content: Part, path: str) -> tuple[Entry, Frames]:
     return head["entry"], Frames(head["entry"]["type_name"], parts)
 
 
-def _head(content: Part, path: str) -> tuple[dict[str, Any], int]:
-    end = needed(content, path)
-    if len(content) < end:
+def _head(content: Part, path: str) -> tuple[_Head, int]:
+    end, view = needed(content, path), memoryview(content)
+    if view.nbytes < end:
         raise BackendError(f"{path} is truncated", reason="BrokenFile")
-    return json.loads(bytes(content[len(_MAGIC) + _LENGTH_BYTES : end])), end
+    return json.loads(bytes(view[len(_MAGIC) + _LENGTH_BYTES : end])), end
 
 
 __all__ = ["HEAD_BYTES", "needed", "read", "read_entry", "write"]

@@ -2,16 +2,26 @@
 
 import json
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr
 
 from dagster_ray import ray_access
-from dagster_ray.backend import Write
 from dagster_ray.configs import Lifecycle
+from dagster_ray.contract import (
+    ClusterClient,
+    ClusterRef,
+    ClusterSpec,
+    EndpointSet,
+    Output,
+    Write,
+)
 from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.configs import deployment_name
 from dagster_ray.resources import RayResource
+from dagster_ray.specs import attributes
 from dagster_ray.types import AnyDagsterContext
 
 if TYPE_CHECKING:
@@ -47,9 +57,9 @@ class BaseKubeRayResource(RayResource):
         default="kuberay", description="`kuberay`, or the path of a component (`.wasm`)."
     )
 
-    _ref: dict[str, Any] | None = PrivateAttr(default=None)
-    _endpoints: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _forwards: dict[int, "Forward"] = PrivateAttr(default_factory=dict)
+    _ref: ClusterRef | None = PrivateAttr(default=None)
+    _endpoints: EndpointSet | None = PrivateAttr(default=None)
+    _forwards: dict[int, "Forward"] = PrivateAttr(default_factory=dict[int, "Forward"])
     _kuberay: KubeRay | None = PrivateAttr(default=None)
 
     def __init__(self, **data: Any) -> None:
@@ -114,7 +124,7 @@ class BaseKubeRayResource(RayResource):
 
     def create(self, context: AnyDagsterContext) -> None:
         run_id = context.run.run_id if context.run else ""
-        spec = {
+        spec: ClusterSpec = {
             "name": None,
             "owner": {
                 "run_id": run_id,
@@ -123,8 +133,8 @@ class BaseKubeRayResource(RayResource):
                 "holder": self._holder(context),
             },
             "image": self.get_image(context),
-            "labels": [list(pair) for pair in self.get_k8s_labels(context).items()],
-            "env": [list(pair) for pair in self.get_env_vars_to_inject().items()],
+            "labels": attributes(self.get_k8s_labels(context)),
+            "env": attributes(self.get_env_vars_to_inject()),
             "options": json.dumps(
                 {
                     **self._options(context),
@@ -132,24 +142,24 @@ class BaseKubeRayResource(RayResource):
                 }
             ),
         }
-        creation = self._called(context, "cluster.create", {"spec": spec})
-        [(outcome, ref)] = creation.items()
-        self._creation_verb = "Using" if outcome == "joined" else "Created"
+        creation = self._clusters(context).create(spec)
+        if "joined" in creation:
+            self._creation_verb, ref = "Using", creation["joined"]
+        else:
+            self._creation_verb, ref = "Created", creation["created"]
         self._ref, self._name = ref, ref["name"]
 
     def wait(self, context: AnyDagsterContext) -> None:
-        arguments = {"cluster": self._ref, "timeout_ms": int(self.timeout * 1000)}
-        self._endpoints = self._called(
-            context, "cluster.wait", arguments, timeout=self.timeout + _GRACE_SECONDS
+        self._endpoints = self._clusters(context).wait(
+            self._cluster, int(self.timeout * 1000), timeout=self.timeout + _GRACE_SECONDS
         )
         if ray_access.current().service_route() == "cluster-dns":
-            service, namespace, *_ = self._endpoints["host"].split(".")
-            self._host = self.resolve_hostname(service, namespace)
+            self._host = self.resolve_hostname(*self._service)
         else:
             self._host = "127.0.0.1"
 
     def delete(self, context: AnyDagsterContext) -> bool:
-        return self._called(context, "cluster.delete", {"cluster": self._ref})
+        return self._clusters(context).delete(self._cluster)
 
     def cleanup(self, context: AnyDagsterContext, exception: BaseException | None) -> None:
         try:
@@ -168,6 +178,20 @@ class BaseKubeRayResource(RayResource):
             self._kuberay = self._new_backend()
         return self._kuberay
 
+    @property
+    def _cluster(self) -> ClusterRef:
+        if self._ref is None:
+            raise RuntimeError("the cluster does not exist yet: call `create` first")
+        return self._ref
+
+    @property
+    def _service(self) -> tuple[str, str]:
+        """The name and namespace of the Kubernetes service of the Ray head."""
+        if self._endpoints is None:
+            raise RuntimeError(f"{self.display_name} is not ready: call `wait` first")
+        service, namespace, *_ = self._endpoints["host"].split(".")
+        return service, namespace
+
     @abstractmethod
     def _new_backend(self) -> KubeRay:
         """Returns a backend with the client's access to Kubernetes."""
@@ -176,11 +200,25 @@ class BaseKubeRayResource(RayResource):
         self,
         context: AnyDagsterContext,
         export: str,
-        arguments: dict[str, Any],
+        arguments: Mapping[str, object],
+        write: Write | None = None,
         *,
+        output: Output | None = None,
+        directories: Iterable[str] = (),
         timeout: float | None = None,
-    ) -> Any:
-        return self._calls.call(export, arguments, self._writer(context), timeout=timeout)
+    ) -> object:
+        """Calls an export for a step. By default, its reports go to the step's log."""
+        return self._calls.call(
+            export,
+            arguments,
+            write or self._writer(context),
+            output=output,
+            directories=directories,
+            timeout=timeout,
+        )
+
+    def _clusters(self, context: AnyDagsterContext) -> ClusterClient:
+        return ClusterClient(_StepCaller(partial(self._called, context)))
 
     def _writer(self, context: AnyDagsterContext) -> Write:
         log = self._log(context)
@@ -201,9 +239,35 @@ class BaseKubeRayResource(RayResource):
         if ray_access.current().service_route() != "port-forward":
             return self.host, port
         if port not in self._forwards:
-            service, namespace, *_ = self._endpoints["host"].split(".")
+            service, namespace = self._service
             self._forwards[port] = self._calls.forward(namespace, service, port)
         return "127.0.0.1", self._forwards[port].port
+
+
+class _StepCaller:
+    """Calls the component for a step, through the method `_called` of its resource."""
+
+    def __init__(self, called: Callable[..., object]) -> None:
+        self._called = called
+
+    def call(
+        self,
+        export: str,
+        arguments: Mapping[str, object],
+        write: Write | None = None,
+        *,
+        output: Output | None = None,
+        directories: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> object:
+        return self._called(
+            export,
+            arguments,
+            write=write,
+            output=output,
+            directories=directories,
+            timeout=timeout,
+        )
 
 
 def _with_lifecycle(data: dict[str, Any], cls: type[RayResource]) -> dict[str, Any]:

@@ -10,6 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import dagster as dg
 from pydantic import Field
 
+from dagster_ray.contract import (
+    Attributes,
+    ClusterClient,
+    ClusterInfo,
+    ClusterRef,
+    ClusterSpec,
+    EndpointSet,
+    Owner,
+    Query,
+)
+from dagster_ray.dagster_typing import Resource
 from dagster_ray.errors import BackendError, CallTimeoutError, InvalidConfigError, NotFoundError
 from dagster_ray.kuberay.backend import KubeRay
 
@@ -65,21 +76,26 @@ class _Client:
     def get(self, name: str, namespace: str) -> dict[str, Any]:
         """Returns the object, or `{}` if it does not exist."""
         try:
-            return _document(self._call("cluster.get", cluster=self._ref(name, namespace)))
+            return _document(self._clusters.get(self._ref(name, namespace)))
         except NotFoundError:
             return {}
 
     def list(self, namespace: str, label_selector: str = "") -> dict[str, Any]:
         """Returns a namespace's objects with these labels (`a=b,c=d`), as `{"items": […]}`."""
         labels = labels_of(label_selector)
-        query = {"namespace": namespace, "labels": labels, "kind": self._kind}
-        return {"items": [_document(info) for info in self._call("cluster.list", query=query)]}
+        query: Query = {"namespace": namespace, "labels": labels, "kind": self._kind}
+        return {"items": [_document(info) for info in self._clusters.list_(query)]}
 
     def create(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
         """Creates an object from its manifest, and returns it."""
         manifest = {key: body[key] for key in ("metadata", "spec") if key in body}
-        owner = {"run_id": "", "step_key": None, "resource_key": None, "holder": uuid.uuid4().hex}
-        spec = {
+        owner: Owner = {
+            "run_id": "",
+            "step_key": None,
+            "resource_key": None,
+            "holder": uuid.uuid4().hex,
+        }
+        spec: ClusterSpec = {
             "name": None,
             "owner": owner,
             "image": None,
@@ -87,25 +103,24 @@ class _Client:
             "env": [],
             "options": json.dumps({"namespace": namespace, self._option: manifest}),
         }
-        [ref] = self._call("cluster.create", spec=spec).values()
-        return self.get(ref["name"], ref["namespace"])
+        creation = self._clusters.create(spec)
+        ref = creation["joined"] if "joined" in creation else creation["created"]
+        return self.get(ref["name"], ref["namespace"] or namespace)
 
     def delete(self, name: str, namespace: str) -> None:
         """Deletes the object. It is not an error if the object does not exist."""
-        self._call("cluster.delete", cluster=self._ref(name, namespace))
+        self._clusters.delete(self._ref(name, namespace))
 
     def update(self, name: str, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Applies a merge patch (RFC 7386) to the object, and returns it."""
-        cluster = self._ref(name, namespace)
-        return _document(self._call("cluster.update", cluster=cluster, patch=json.dumps(body)))
+        return _document(self._clusters.update(self._ref(name, namespace), json.dumps(body)))
 
     def update_json_patch(
         self, name: str, namespace: str, body: Iterable[Mapping[str, Any]]
     ) -> dict[str, Any]:
         """Applies a JSON patch (RFC 6902) to the object, and returns it."""
         patch = json.dumps([dict(step) for step in body])
-        cluster = self._ref(name, namespace)
-        return _document(self._call("cluster.update", cluster=cluster, patch=patch))
+        return _document(self._clusters.update(self._ref(name, namespace), patch))
 
     def get_status(self, name: str, namespace: str) -> dict[str, Any]:
         """Returns the object's current `status`, or `{}` if KubeRay has not set it yet."""
@@ -113,11 +128,9 @@ class _Client:
 
     def wait_until_ready(
         self, name: str, namespace: str, timeout: float = 600.0
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[str, EndpointSet]:
         """Waits until the cluster is ready. Returns its head service's name and its endpoints."""
-        endpoints = self._call(
-            "cluster.wait", cluster=self._ref(name, namespace), timeout_ms=int(timeout * 1000)
-        )
+        endpoints = self._clusters.wait(self._ref(name, namespace), int(timeout * 1000))
         return endpoints["host"].split(".")[0], endpoints
 
     def wait_until_exists(
@@ -148,10 +161,11 @@ class _Client:
         name = _awaited(f"the service {namespace}/{service_name}", made, timeout, poll_interval)
         clusters.wait_until_ready(name, namespace, max(deadline - time.monotonic(), 0.0))
 
-    def _call(self, export: str, **arguments: Any) -> Any:
-        return self.backend_for().call(export, arguments)
+    @property
+    def _clusters(self) -> ClusterClient:
+        return ClusterClient(self.backend_for())
 
-    def _ref(self, name: str, namespace: str) -> dict[str, Any]:
+    def _ref(self, name: str, namespace: str) -> ClusterRef:
         details = json.dumps({"kind": self._kind})
         return {"name": name, "namespace": namespace, "uid": None, "details": details}
 
@@ -165,7 +179,7 @@ class RayClusterClient(_Client):
     @contextmanager
     def port_forward(self, name: str, namespace: str) -> Generator[tuple[int, int], None, None]:
         """Forwards local ports to the head's dashboard and Ray Client server, and yields them."""
-        endpoints = self._call("cluster.endpoints", cluster=self._ref(name, namespace))
+        endpoints = self._clusters.endpoints(self._ref(name, namespace))
         service, where, *_ = endpoints["host"].split(".")
         dashboard = self.backend_for().forward(where, service, _DASHBOARD_PORT)
         try:
@@ -262,7 +276,7 @@ class RayJobClient(_Client):
             return jobs.stop_job(job)
 
 
-class _ClientResource(dg.ConfigurableResource):
+class _ClientResource(Resource):
     """A Dagster resource with the access to Kubernetes."""
 
     kube_context: str | None = Field(
@@ -321,9 +335,9 @@ KubeRayClient = KubeRayClusterClientResource
 RayClusterClientResource = KubeRayClusterClientResource
 
 
-def labels_of(selector: str) -> list[list[str]]:
+def labels_of(selector: str) -> Attributes:
     """Parses a selector such as `a=b,c=d` into pairs of key and value."""
-    labels = []
+    labels: Attributes = []
     for part in filter(None, (part.strip() for part in selector.split(","))):
         key, equals, value = part.replace("==", "=").partition("=")
         if not equals or key.endswith("!") or not key:
@@ -347,7 +361,7 @@ def _awaited(what: str, look: Callable[[], T | None], timeout: float, poll_inter
         time.sleep(poll_interval)
 
 
-def _document(info: Mapping[str, Any]) -> dict[str, Any]:
+def _document(info: ClusterInfo) -> dict[str, Any]:
     return json.loads(info["document"])
 
 

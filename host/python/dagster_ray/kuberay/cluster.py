@@ -1,7 +1,9 @@
 """The resource for a dedicated or shared RayCluster."""
 
+import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -13,9 +15,6 @@ from dagster_ray.kuberay.base import BaseKubeRayResource
 from dagster_ray.kuberay.client import KubeRayClusterClientResource, RayClusterClient
 from dagster_ray.kuberay.configs import ClusterSharing, RayClusterConfig
 from dagster_ray.types import AnyDagsterContext
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # The tag that each field of `match_dagster_labels` selects.
 _MATCHED = {
@@ -46,9 +45,8 @@ class KubeRayCluster(BaseKubeRayResource):
 
     @property
     def namespace(self) -> str:
-        if self._ref is not None:
-            return self._ref["namespace"]
-        return self.ray_cluster.namespace or "ray"
+        actual = None if self._ref is None else self._ref["namespace"]
+        return actual or self.ray_cluster.namespace or "ray"
 
     def get_image(self, context: AnyDagsterContext) -> str | None:
         return self.ray_cluster.image or super().get_image(context)
@@ -69,7 +67,7 @@ class KubeRayCluster(BaseKubeRayResource):
         heartbeat = self.cluster_sharing.heartbeat
         if self.cluster_sharing.enabled and heartbeat.enabled:
             self._heartbeat = _Heartbeat(
-                lambda: self._held(context, "cluster.renew"),
+                lambda: self._clusters(context).renew(self._cluster, self._holder(context)),
                 heartbeat.refresh_seconds,
                 self._log(context),
             )
@@ -101,12 +99,7 @@ class KubeRayCluster(BaseKubeRayResource):
 
     def _release(self, context: AnyDagsterContext) -> bool:
         self._released = True
-        return self._held(context, "cluster.release")
-
-    def _held(self, context: AnyDagsterContext, export: str) -> Any:
-        return self._called(
-            context, export, {"cluster": self._ref, "holder": self._holder(context)}
-        )
+        return self._clusters(context).release(self._cluster, self._holder(context))
 
     def _new_backend(self) -> KubeRay:
         return self.client.backend_for(self.backend)
@@ -115,7 +108,7 @@ class KubeRayCluster(BaseKubeRayResource):
 class _Heartbeat:
     """Renews the lease on a shared cluster in a thread until it is stopped."""
 
-    def __init__(self, renew: "Callable[[], Any]", seconds: float, log: Any) -> None:
+    def __init__(self, renew: Callable[[], None], seconds: float, log: logging.Logger) -> None:
         self._renew = renew
         self._seconds = seconds
         self._log = log

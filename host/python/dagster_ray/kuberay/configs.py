@@ -5,12 +5,13 @@ A manifest contains only the fields that the user set. The component adds the ot
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import dagster as dg
 from packaging.version import InvalidVersion, Version
 from pydantic import Field, model_validator
+
+from dagster_ray.dagster_typing import NestedConfig, PermissiveNestedConfig
 
 _TOKEN_SINCE = Version("2.52.0")
 _KUBERNETES_TOKEN_SINCE = Version("2.55.0")
@@ -30,7 +31,7 @@ def deployment_name() -> str:
     return os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME") or "dev"
 
 
-class _Part(dg.PermissiveConfig):
+class _Part(PermissiveNestedConfig):
     """A part of a manifest. Fields that are not listed are passed on to KubeRay."""
 
     def __init__(self, **given: Any) -> None:
@@ -145,7 +146,7 @@ class InteractiveRayJobSpec(RayJobSpec):
     submission_mode: Literal["InteractiveMode"] = "InteractiveMode"  # type: ignore[assignment]
 
 
-class RayClusterConfig(dg.Config):
+class RayClusterConfig(NestedConfig):
     """A RayCluster. Fields of its spec may also be written at the top level."""
 
     kind: str = "RayCluster"
@@ -155,7 +156,8 @@ class RayClusterConfig(dg.Config):
     image: str | None = Field(default=None, description="The image of containers without one.")
 
     def __init__(self, **given: Any) -> None:
-        super().__init__(**_folded(given))
+        initialize: Callable[..., None] = super().__init__
+        initialize(**_folded(given))
 
     @property
     def namespace(self) -> str | None:
@@ -167,7 +169,7 @@ class RayClusterConfig(dg.Config):
         return _manifest(self.metadata, self.spec)
 
 
-class RayJobConfig(dg.Config):
+class RayJobConfig(NestedConfig):
     """A RayJob."""
 
     kind: str = "RayJob"
@@ -193,7 +195,7 @@ class InteractiveRayJobConfig(RayJobConfig):
     )
 
 
-class MatchDagsterLabels(dg.Config):
+class MatchDagsterLabels(NestedConfig):
     """Which Dagster labels a shared cluster must have to be joined."""
 
     cluster_sharing: bool = True
@@ -203,14 +205,14 @@ class MatchDagsterLabels(dg.Config):
     run_id: bool = False
 
 
-class ClusterSharingHeartbeat(dg.Config):
+class ClusterSharingHeartbeat(NestedConfig):
     """How often the lease on a shared cluster is renewed."""
 
     enabled: bool = True
     refresh_seconds: float = 10.0
 
 
-class ClusterSharing(dg.Config):
+class ClusterSharing(NestedConfig):
     """Whether and how steps share a cluster."""
 
     enabled: bool = False

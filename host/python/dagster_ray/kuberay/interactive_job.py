@@ -8,6 +8,7 @@ from pydantic import Field
 
 from dagster_ray import ray_access
 from dagster_ray.configs import Lifecycle
+from dagster_ray.contract import ClusterClient
 from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.base import BaseKubeRayResource
 from dagster_ray.kuberay.client import KubeRayJobClientResource, RayJobClient
@@ -27,14 +28,13 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
 
     @property
     def namespace(self) -> str:
-        if self._ref is not None:
-            return self._ref["namespace"]
-        return self.ray_job.namespace or "ray"
+        actual = None if self._ref is None else self._ref["namespace"]
+        return actual or self.ray_job.namespace or "ray"
 
     @property
     def cluster_name(self) -> str:
         """The name of the RayJob's RayCluster."""
-        info = self._calls.call("cluster.get", {"cluster": self._ref})
+        info = ClusterClient(self._calls).get(self._cluster)
         return json.loads(info["document"])["status"]["rayClusterName"]
 
     def connect(self, context: AnyDagsterContext) -> Any:
@@ -43,7 +43,7 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
             return connection
         # KubeRay monitors the Ray job of this id, and cleans up when it ends.
         patch = {"spec": {"jobId": self.runtime_job_id}}
-        self._called(context, "cluster.update", {"cluster": self._ref, "patch": json.dumps(patch)})
+        self._clusters(context).update(self._cluster, json.dumps(patch))
         return connection
 
     def _options(self, context: AnyDagsterContext) -> dict[str, Any]:

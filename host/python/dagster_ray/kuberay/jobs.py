@@ -1,16 +1,15 @@
 """Dagster jobs that delete clusters. They need the resource `raycluster_client`."""
 
-import dagster as dg
-
+from dagster_ray.dagster_typing import job
 from dagster_ray.kuberay.ops import cleanup_kuberay_clusters_op, delete_kuberay_clusters_op
 
 
-@dg.job(name="delete_kuberay_clusters", description="Deletes the selected clusters.")
+@job(name="delete_kuberay_clusters", description="Deletes the selected clusters.")
 def delete_kuberay_clusters() -> None:
     delete_kuberay_clusters_op()
 
 
-@dg.job(name="cleanup_old_ray_clusters", description="Deletes the clusters that no live run uses.")
+@job(name="cleanup_old_ray_clusters", description="Deletes the clusters that no live run uses.")
 def cleanup_old_ray_clusters() -> None:
     cleanup_kuberay_clusters_op()
 

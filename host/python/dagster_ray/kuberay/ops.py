@@ -1,15 +1,23 @@
 """Ops that delete clusters: selected ones, and expired ones."""
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import dagster as dg
 from pydantic import Field, model_validator
 
 from dagster_ray.configs import DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR
+from dagster_ray.contract import (
+    Attributes,
+    ClusterClient,
+    ClusterInfo,
+    ClusterRef,
+    Expiry,
+    Query,
+)
 from dagster_ray.errors import ConflictError, DagsterRayError
 from dagster_ray.kuberay.client import RayClusterClient, labels_of
+from dagster_ray.specs import attributes
 
 _EXPIRATION_SECONDS = "14400"
 # Statuses of runs that may still use their cluster.
@@ -74,16 +82,19 @@ def delete_kuberay_clusters_op(
     raycluster_client: dg.ResourceParam[RayClusterClient],
 ) -> None:
     """Deletes clusters. It is not an error if one does not exist."""
-    kuberay = raycluster_client.backend_for()
+    refs: list[ClusterRef]
     if config.match_labels:
-        labels = [*map(list, config.match_labels.items())]
-        query = {"namespace": config.namespace, "labels": labels, "kind": None}
-        refs = [info["cluster"] for info in kuberay.call("cluster.list", {"query": query})]
+        labels = attributes(config.match_labels)
+        query: Query = {"namespace": config.namespace, "labels": labels, "kind": None}
+        clusters = ClusterClient(raycluster_client.backend_for())
+        refs = [info["cluster"] for info in clusters.list_(query)]
     else:
         named = [(one.name, one.namespace or config.namespace) for one in config.clusters or []]
         named += [(name, config.namespace) for name in config.cluster_names or []]
-        blank = {"uid": None, "details": None}
-        refs = [{"name": name, "namespace": namespace, **blank} for name, namespace in named]
+        refs = [
+            {"name": name, "namespace": namespace, "uid": None, "details": None}
+            for name, namespace in named
+        ]
     _delete(context, raycluster_client, refs)
 
 
@@ -94,7 +105,7 @@ def cleanup_kuberay_clusters_op(
     raycluster_client: dg.ResourceParam[RayClusterClient],
 ) -> None:
     """Deletes the expired clusters."""
-    labels = [*labels_of(config.label_selector), *map(list, (config.labels or {}).items())]
+    labels = [*labels_of(config.label_selector), *attributes(config.labels or {})]
     found = expired(
         context.instance, raycluster_client, config.namespace, labels, config.older_than_seconds
     )
@@ -105,28 +116,28 @@ def expired(
     instance: dg.DagsterInstance,
     client: RayClusterClient,
     namespace: str,
-    labels: list[list[str]],
+    labels: Attributes,
     older_than_seconds: int,
-) -> list[dict[str, Any]]:
-    """Returns the expired clusters, as records of the contract."""
+) -> list[ClusterInfo]:
+    """Returns the expired clusters."""
     live = instance.get_run_ids(dg.RunsFilter(statuses=LIVE))
-    rule = {
+    rule: Expiry = {
         "query": {"namespace": namespace, "labels": labels, "kind": None},
         "live_runs": list(live),
         "older_than_s": older_than_seconds,
     }
-    return client.backend_for().call("cluster.expired", {"rule": rule})
+    return ClusterClient(client.backend_for()).expired(rule)
 
 
 def _delete(
-    context: dg.OpExecutionContext, client: RayClusterClient, refs: Iterable[Mapping[str, Any]]
+    context: dg.OpExecutionContext, client: RayClusterClient, refs: Iterable[ClusterRef]
 ) -> None:
     """Deletes all clusters, and fails at the end if one could not be deleted."""
     failed: list[str] = []
     for ref in refs:
         label = f"{ref['namespace']}/{ref['name']}"
         try:
-            was_there = client.backend_for().call("cluster.delete", {"cluster": ref})
+            was_there = ClusterClient(client.backend_for()).delete(ref)
             context.log.info(f"Deleted {label}." if was_there else f"{label} is gone already.")
         except ConflictError as error:
             # The cluster came into use after it was found.

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from dagster import (
@@ -122,8 +122,9 @@ def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) 
     if ray_job is None:
         return options
     manifest = options["ray_job"] = copy.deepcopy(dict(ray_job))
-    spec = manifest.get("spec")
+    spec: object = manifest.get("spec")
     if isinstance(spec, dict):
+        spec = cast("dict[str, object]", spec)
         written = {key: spec.pop(key, None) for key in _RUNTIME_ENV_KEYS}
         found = [_parsed(key, value) for key, value in written.items() if value is not None]
         if len(found) == 2 and found[0] != found[1]:
@@ -138,10 +139,10 @@ def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) 
     return options
 
 
-def _parsed(key: str, written: Any) -> Any:
+def _parsed(key: str, written: object) -> dict[str, Any]:
     """Parses a runtime environment, because the component does not read YAML."""
     try:
-        document = yaml.safe_load(written) if isinstance(written, str) else written
+        document: object = yaml.safe_load(written) if isinstance(written, str) else written
     except yaml.YAMLError as error:
         raise InvalidConfigError(f"ray_job.spec.{key}: is not YAML: {error}") from error
     if not isinstance(document, dict):
@@ -149,4 +150,4 @@ def _parsed(key: str, written: Any) -> Any:
             f"ray_job.spec.{key}: is {type(document).__name__}, not a mapping; write for example "
             "'pip: [dagster-pipes]'"
         )
-    return document
+    return cast("dict[str, Any]", document)

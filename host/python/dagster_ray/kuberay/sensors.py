@@ -6,10 +6,12 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dagster_ray.configs import DAGSTER_RAY_NAMESPACES_ENV_VAR
+from dagster_ray.dagster_typing import sensor
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.kuberay.client import RayClusterClient
 from dagster_ray.kuberay.jobs import cleanup_old_ray_clusters
 from dagster_ray.kuberay.ops import LIVE, CleanupKubeRayClustersConfig, expired
+from dagster_ray.specs import attributes
 
 _EVERY_SECONDS = 300
 _CODE_LOCATION = "dagster/code-location"
@@ -17,7 +19,7 @@ _CODE_LOCATION = "dagster/code-location"
 _CLEANS = "dagster-ray/cleans"
 
 
-@dg.sensor(
+@sensor(
     job=cleanup_old_ray_clusters,
     minimum_interval_seconds=_EVERY_SECONDS,
     default_status=dg.DefaultSensorStatus.STOPPED,
@@ -35,15 +37,19 @@ def cleanup_expired_kuberay_clusters(
     labels = {_CODE_LOCATION: origin.location_name} if origin else {}
     requested = False
     failed: DagsterRayError | None = None
-    for namespace in dict.fromkeys(filter(None, map(str.strip, namespaces))):
+    stripped = [namespace.strip() for namespace in namespaces]
+    for namespace in dict.fromkeys(namespace for namespace in stripped if namespace):
         tags = {_CLEANS: f"{namespace} {labels.get(_CODE_LOCATION, '')}".strip()}
         if context.instance.get_run_ids(dg.RunsFilter(statuses=LIVE, tags=tags), limit=1):
             continue
         config = CleanupKubeRayClustersConfig(namespace=namespace, labels=labels)
-        query = [[key, value] for key, value in labels.items()]
         try:
             found = expired(
-                context.instance, raycluster_client, namespace, query, config.older_than_seconds
+                context.instance,
+                raycluster_client,
+                namespace,
+                attributes(labels),
+                config.older_than_seconds,
             )
         except DagsterRayError as error:
             # A namespace that cannot be read must not block the cleanup of the others.

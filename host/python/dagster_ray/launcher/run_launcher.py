@@ -5,13 +5,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 from typing_extensions import Self
 
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import RayLauncherConfig, flatten, schema
+from dagster_ray.contract import JobState, LauncherClient, RunRef, Termination, Write
 from dagster_ray.dagster_internals import (
     CheckRunHealthResult,
     ConfigurableClass,
@@ -94,6 +95,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             "backend_programs": backend_programs,
         }
         self.backend = Backend(Connection.from_config(connection))
+        self._component = LauncherClient(self.backend)
         self._unreachable_timeout = (
             _UNREACHABLE_TIMEOUT if unreachable_timeout is None else unreachable_timeout
         )
@@ -143,7 +145,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         run = context.dagster_run
         override = parse_tag(run.tags)
         if self._is_on_ray(run, override):
-            self._submit(run, override, ExecuteRunArgs, "launch", 0)
+            self._submit(run, override, 0, is_resumed=False)
         else:
             self._default_launcher.launch_run(context)
 
@@ -151,7 +153,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         run, attempt = context.dagster_run, context.resume_attempt_number or 0
         override = parse_tag(run.tags)
         if self._is_on_ray(run, override):
-            self._submit(run, override, ResumeRunArgs, "resume", attempt)
+            self._submit(run, override, attempt, is_resumed=True)
         else:
             self._default_launcher.resume_run(context)
 
@@ -159,9 +161,9 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self,
         run: dg.DagsterRun,
         override: Mapping[str, Any] | None,
-        args_class: type[ExecuteRunArgs] | type[ResumeRunArgs],
-        function: str,
         attempt: int,
+        *,
+        is_resumed: bool,
     ) -> None:
         origin = run.job_code_origin
         if origin is None:
@@ -169,6 +171,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
                 f"run {run.run_id} has no code origin, so that a Ray job cannot load its job; "
                 "launch the run from a code location"
             )
+        args_class = ResumeRunArgs if is_resumed else ExecuteRunArgs
         # The last argument is long and may hold secrets, so it is passed as the payload.
         *argv, payload = args_class(
             job_origin=origin,
@@ -186,11 +189,10 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             override=override,
             options={**self._options, **self.backend.options},
         )
-        located = self.backend.call("launcher.locate", {"run_id": run.run_id, "attempt": attempt})
+        located = self._component.locate(run.run_id, attempt)
         self._report(run, "Creating Ray run job", located)
-        ref = self.backend.call(
-            f"launcher.{function}", {"run": spec}, self._writer(run), directories=directories
-        )
+        launch = self._component.resume if is_resumed else self._component.launch
+        ref = launch(spec, write=self._writer(run), directories=directories)
         self._instance.add_run_tags(run.run_id, {RUN_REF_TAG: json.dumps(ref)})
         self._report(run, "Ray run job created", ref)
 
@@ -203,11 +205,11 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self._instance.report_run_canceling(run)
         ref = self._reference(run)
         try:
-            outcome = self.backend.call("launcher.terminate", {"run": ref}, self._writer(run))
+            outcome = self._component.terminate(ref, write=self._writer(run))
         except DagsterRayError as error:
             self._report(run, f"The Ray job could not be stopped: {error}", ref, failed=True)
             return False
-        what = {
+        what: dict[Termination, str] = {
             "stopped": "Run was terminated successfully.",
             "already-ended": "Run was terminated (the Ray job was already terminated).",
             "missing": "Run was terminated (Ray has no such job).",
@@ -231,17 +233,17 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         ref = self._reference(run)
         submission_id = ref["job"]["submission_id"]
         try:
-            [status] = self.backend.call("launcher.check", {"runs": [ref]})
+            [status] = self._component.check([ref])
         except DagsterRayError as error:
             return self._unreachable(run.run_id, submission_id, error)
         with self._lock:
             self._unreachable_since.pop(run.run_id, None)
-        state, message = status["state"], status.get("message")
+        state, message = status["state"], status["message"]
         worker, verdict = self._judge(run, state, message)
         return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
 
     def _judge(
-        self, run: dg.DagsterRun, state: str, message: str | None
+        self, run: dg.DagsterRun, state: JobState, message: str | None
     ) -> tuple[WorkerStatus, str | None]:
         if state == "missing":
             return WorkerStatus.NOT_FOUND, "Ray has no job for this run."
@@ -285,22 +287,22 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     ) -> str | None:
         if not self._is_on_ray(run, parse_tag(run.tags)):
             return self._default_launcher.get_run_worker_debug_info(run, include_container_logs)
-        return self.backend.call("launcher.debug-info", {"run": self._reference(run)})
+        return self._component.debug_info(self._reference(run))
 
     def _is_on_ray(self, run: dg.DagsterRun, override: Mapping[str, Any] | None) -> bool:
         # A run that was submitted to Ray stays there, even if the configuration has changed.
         return RUN_REF_TAG in run.tags or runs_on_ray(self._options, override)
 
-    def _reference(self, run: dg.DagsterRun) -> dict[str, Any]:
+    def _reference(self, run: dg.DagsterRun) -> RunRef:
         # The caller may have read the run before its launch.
         current = self._instance.get_run_by_id(run.run_id) or run
         tag = current.tags.get(RUN_REF_TAG)
         if tag is not None:
-            return json.loads(tag)
+            return cast(RunRef, json.loads(tag))
         attempt = self._instance.count_resume_run_attempts(run.run_id)
-        return self.backend.call("launcher.locate", {"run_id": run.run_id, "attempt": attempt})
+        return self._component.locate(run.run_id, attempt)
 
-    def _writer(self, run: dg.DagsterRun) -> Any:
+    def _writer(self, run: dg.DagsterRun) -> Write:
         def write(level: str, message: str) -> None:
             if level != "debug":
                 self._instance.report_engine_event(message, run, cls=type(self))
@@ -308,15 +310,17 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         return write
 
     def _report(
-        self, run: dg.DagsterRun, message: str, ref: Mapping[str, Any], *, failed: bool = False
+        self, run: dg.DagsterRun, message: str, ref: RunRef, *, failed: bool = False
     ) -> None:
         job = ref["job"]
         metadata: dict[str, Any] = {
             "Ray Job Submission ID": job["submission_id"],
             "Run ID": run.run_id,
         }
-        if job.get("dashboard_url"):
-            metadata["Ray Dashboard"] = dg.MetadataValue.url(job["dashboard_url"])
+        # The reference may come from a run tag, which anyone can set.
+        url = job.get("dashboard_url")
+        if url:
+            metadata["Ray Dashboard"] = dg.MetadataValue.url(url)
         error = serializable_error_info_from_exc_info(sys.exc_info()) if failed else None
         self._instance.report_engine_event(
             message, run, EngineEventData(metadata=metadata, error=error), cls=type(self)

@@ -1,14 +1,14 @@
 """Reads Dagster Pipes messages from a script's output."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from dagster import PipesMessageReader
 from dagster_pipes import PIPES_PROTOCOL_VERSION_FIELD, PipesDefaultMessageWriter
 
-from dagster_ray.backend import Output
+from dagster_ray.contract import Output
 from dagster_ray.dagster_internals import PipesMessageHandler
 from dagster_ray.pipes.session import forward
 
@@ -26,7 +26,7 @@ class PipesRayJobMessageReader(PipesMessageReader):
         self.job_submission_client_kwargs = job_submission_client_kwargs
 
     @contextmanager
-    def read_messages(self, handler: PipesMessageHandler) -> Iterator[dict[str, str]]:
+    def read_messages(self, handler: PipesMessageHandler) -> Generator[dict[str, str], None, None]:
         yield {PipesDefaultMessageWriter.STDIO_KEY: PipesDefaultMessageWriter.STDOUT}
 
     def no_messages_debug_text(self) -> str:
@@ -96,4 +96,4 @@ def _message(line: bytes, start: int) -> tuple[dict[str, Any] | None, int]:
         return None, 0
     if not isinstance(message, dict) or PIPES_PROTOCOL_VERSION_FIELD not in message:
         return None, 0
-    return message, len(text[:end].encode("utf-8"))
+    return cast("dict[str, Any]", message), len(text[:end].encode("utf-8"))

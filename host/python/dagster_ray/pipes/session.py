@@ -9,7 +9,6 @@ from typing import Any
 
 from dagster import (
     AssetExecutionContext,
-    MaterializeResult,
     MetadataValue,
     OpExecutionContext,
     PipesContextInjector,
@@ -18,9 +17,12 @@ from dagster import (
     open_pipes_session,
 )
 
-from dagster_ray.backend import Backend, Output, Pending
+from dagster_ray.backend import Backend
+from dagster_ray.contract import JobRef, JobStatus, Output, PendingCall, PipesClient, ScriptSpec
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation
+from dagster_ray.dagster_typing import add_asset_metadata, reported_materializations
 from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
+from dagster_ray.specs import attributes
 
 Context = OpExecutionContext | AssetExecutionContext
 
@@ -36,6 +38,9 @@ _DEFAULT_STREAMS = {"stdout", "stderr"}
 class Script:
     """One script that a backend runs for a step."""
 
+    job: JobRef
+    """The script's Ray job, once `run` has planned it."""
+
     def __init__(
         self,
         backend: Backend,
@@ -46,20 +51,19 @@ class Script:
         options: Mapping[str, Any],
         directories: Iterable[str],
     ) -> None:
-        self._backend = backend
+        self._component = PipesClient(backend)
         self._context = context
         self._directories = list(directories)
-        self._spec = {
+        self._spec: ScriptSpec = {
             "run_id": context.run_id,
             "step_key": context.get_step_execution_context().step.key,
             "attempt": context.retry_number,
             "nonce": uuid.uuid4().hex[:12],
-            "bootstrap": _pairs(session.get_bootstrap_env_vars()),
-            "labels": _pairs(labels),
+            "bootstrap": attributes(session.get_bootstrap_env_vars()),
+            "labels": attributes(labels),
             "image": context.run.tags.get("dagster/image"),
             "options": json.dumps({**options, **backend.options}),
         }
-        self.job: dict[str, Any] = {}
 
     def run(
         self,
@@ -67,22 +71,21 @@ class Script:
         *,
         forward_termination: bool,
         launched: Callable[["Script"], None],
-    ) -> Mapping[str, Any]:
+    ) -> JobStatus:
         """Launches the script, forwards its output to ``output``, and returns its final status.
 
         Any exception, including an interrupt, terminates the script first, unless
         ``forward_termination`` is false. ``launched`` is called once the job is submitted.
         """
-        script = {"script": self._spec}
-        self.job = self._backend.call("pipes.plan", script, self._write)
-        pending = self._backend.start(
-            "pipes.launch", script, self._write, directories=self._directories
+        self.job = self._component.plan(self._spec, write=self._write)
+        pending = self._component.start_launch(
+            self._spec, write=self._write, directories=self._directories
         )
         try:
             self.job = pending.result()
             launched(self)
             self._follow(output)
-            return self._backend.call("pipes.wait", {"job": self.job}, self._write)
+            return self._component.wait(self.job, write=self._write)
         except BaseException:
             if forward_termination:
                 self._terminate(pending)
@@ -91,18 +94,18 @@ class Script:
     def metadata(self) -> dict[str, Any]:
         """Returns the metadata of the job that Dagster displays."""
         shown: dict[str, Any] = {"Ray Job ID": self.job["submission_id"]}
-        details = json.loads(self.job.get("details") or "{}")
+        details = json.loads(self.job["details"] or "{}")
         if "name" in details:
             shown["RayJob"] = f"{details['namespace']}/{details['name']}"
-        if self.job.get("dashboard_url"):
-            shown["Ray Dashboard"] = MetadataValue.url(self.job["dashboard_url"])
+        url = self.job["dashboard_url"]
+        if url:
+            shown["Ray Dashboard"] = MetadataValue.url(url)
         return shown
 
     def _follow(self, output: Output) -> None:
         position, calls_without_output = None, 0
         while True:
-            arguments = {"job": self.job, "from": position}
-            answer = self._backend.call("pipes.follow", arguments, self._write, output=output)
+            answer = self._component.follow(self.job, position, write=self._write, output=output)
             if answer["complete"]:
                 return
             stalled = answer["position"] == position
@@ -115,7 +118,7 @@ class Script:
                 )
             time.sleep(_PAUSE_SECONDS)
 
-    def _terminate(self, pending: Pending) -> None:
+    def _terminate(self, pending: PendingCall[JobRef]) -> None:
         job = self.job["submission_id"]
         # Wait for the submission: a job that is submitted after the stop request would still start.
         try:
@@ -124,7 +127,7 @@ class Script:
             pending.cancel()
         self._context.log.info(f"[pipes] stopping the Ray job {job}")
         try:
-            status = self._backend.call("pipes.terminate", {"job": self.job}, self._write)
+            status = self._component.terminate(self.job, write=self._write)
         except DagsterRayError as error:
             self._context.log.error(
                 f"[pipes] could not stop the Ray job {job}, which may still run: {error}"
@@ -182,7 +185,8 @@ class _Completed(PipesClientCompletedInvocation):
             context.set_requires_typed_event_stream(
                 error_message="Return the results of the script."
             )
-        return super().get_results(*args, **kwargs)
+        inherited: Any = super()
+        return inherited.get_results(*args, **kwargs)
 
 
 def _keep_reported(context: Context, session: PipesSession) -> None:
@@ -193,27 +197,27 @@ def _keep_reported(context: Context, session: PipesSession) -> None:
     """
     if not isinstance(context, AssetExecutionContext) or not context.has_assets_def:
         return
-    context.get_step_execution_context()._requires_typed_event_stream = False
-    for result in session.get_reported_results():
-        if not isinstance(result, MaterializeResult) or result.asset_key is None:
+    context.get_step_execution_context()._requires_typed_event_stream = False  # pyright: ignore[reportPrivateUsage]
+    for result in reported_materializations(session):
+        if result.asset_key is None:
             continue
         if result.metadata:
-            context.add_asset_metadata(result.metadata, asset_key=result.asset_key)
+            add_asset_metadata(context, result.metadata, result.asset_key)
         if result.data_version is not None:
             context.set_data_version(result.asset_key, result.data_version)
 
 
-def _check(status: Mapping[str, Any], what: str) -> None:
+def _check(status: JobStatus, what: str) -> None:
     """Raises `ScriptFailedError` unless the script succeeded."""
     state = status["state"]
     if state == "succeeded":
         return
-    reason = status.get("message") or "Ray reported no message"
+    reason = status["message"] or "Ray reported no message"
     raise ScriptFailedError(
         f"[pipes] {what} {state}: {reason}",
         state=state,
-        error_type=status.get("error_type"),
-        exit_code=status.get("exit_code"),
+        error_type=status["error_type"],
+        exit_code=status["exit_code"],
     )
 
 
@@ -227,7 +231,3 @@ def forward(channel: str, text: bytes) -> None:
         stream.flush()
         binary.write(text)
     stream.flush()
-
-
-def _pairs(values: Mapping[str, str]) -> list[list[str]]:
-    return [[key, value] for key, value in values.items()]

@@ -52,7 +52,7 @@ class Result:
     @property
     def errors(self) -> list[str]:
         """The errors of the run and of each attempt of each step, with tracebacks if available."""
-        found = []
+        found: list[str] = []
         for event in self.events:
             data = event.event_specific_data
             error = getattr(data, "error", None)

@@ -15,6 +15,7 @@ from dagster import execute_job
 
 from dagster_ray import simulation
 from dagster_ray.backend import Backend, Connection
+from dagster_ray.contract import JobStatus, LauncherClient, RunRef
 from dagster_ray.errors import UnavailableError
 from dagster_ray.simulation.supervisor import SHUTDOWN_KEY, key_file
 from dagster_ray.testing.code import Code, load_job, with_partition
@@ -255,13 +256,17 @@ class SimulatedRay:
             output=log.read_text(errors="replace") if log.exists() else "",
         )
 
-    def _status(self, job: str) -> dict[str, Any]:
+    def _status(self, job: str) -> JobStatus:
         """Returns a job's status as the component reports it to Dagster."""
-        reference = {"run_id": "", "attempt": 0, "job": {"submission_id": job}}
+        reference: RunRef = {
+            "run_id": "",
+            "attempt": 0,
+            "job": {"submission_id": job, "dashboard_url": None, "details": None},
+        }
         deadline = time.monotonic() + _END_SECONDS
         while True:
             try:
-                [status] = self._backend.call("launcher.check", {"runs": [reference]})
+                [status] = LauncherClient(self._backend).check([reference])
                 return status
             except UnavailableError:
                 # The waits of each call advance the clock, until an injected outage is over.
@@ -281,7 +286,7 @@ class SimulatedRay:
 
     def _supervisors(self, jobs: str) -> list[int]:
         """Returns the process ids of running supervisors, and checks for reused ids."""
-        found = []
+        found: list[int] = []
         for file in Path(self._directory, "jobs").glob(f"{jobs}.pid"):
             try:
                 pid = int(file.read_text())

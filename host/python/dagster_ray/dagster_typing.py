@@ -1,0 +1,120 @@
+"""Types for parts of Dagster whose own annotations are incomplete.
+
+Strict type checking rejects each use of a function with an unannotated parameter, and of a generic
+type without its argument. This module has the casts for them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import dagster as dg
+
+from dagster_ray import _library
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from dagster_ray.dagster_internals import IStepContext, StepFailureData
+
+_library.register()
+
+_dagster: Any = dg
+
+if TYPE_CHECKING:
+
+    class NestedConfig(dg.Config):
+        """A configuration that is a field of another one or of a resource."""
+
+        # Type checkers do not know the type of a member that `dg.Config` does not declare. They
+        # look up `__get__` to get the type of a field.
+        def __get__(self, obj: Any, owner: Any) -> Self: ...
+
+    class PermissiveNestedConfig(dg.PermissiveConfig, NestedConfig):
+        """A `NestedConfig` that may have fields that it does not declare."""
+
+    class Resource(dg.ConfigurableResource[Any]):
+        """A resource."""
+else:
+    NestedConfig = dg.Config
+    PermissiveNestedConfig = dg.PermissiveConfig
+    Resource = dg.ConfigurableResource
+
+
+class _StepEvents(Protocol):
+    def step_worker_starting(
+        self, step_context: "IStepContext", message: str, metadata: Mapping[str, object]
+    ) -> dg.DagsterEvent: ...
+
+    def step_failure_event(
+        self, step_context: "IStepContext", step_failure_data: "StepFailureData"
+    ) -> dg.DagsterEvent: ...
+
+
+STEP_EVENTS = cast(_StepEvents, dg.DagsterEvent)
+"""The constructors of the events of steps."""
+
+
+class _Job(Protocol):
+    def __call__(
+        self, *, name: str, description: str
+    ) -> Callable[[Callable[[], None]], dg.JobDefinition]: ...
+
+
+class _Sensor(Protocol):
+    def __call__(
+        self,
+        *,
+        job: dg.JobDefinition,
+        minimum_interval_seconds: int,
+        default_status: dg.DefaultSensorStatus,
+    ) -> Callable[
+        [Callable[..., Iterator[dg.RunRequest | dg.SkipReason]]], dg.SensorDefinition
+    ]: ...
+
+
+job: _Job = _dagster.job
+"""The decorator `dagster.job`."""
+
+sensor: _Sensor = _dagster.sensor
+"""The decorator `dagster.sensor`."""
+
+
+class _MetadataTarget(Protocol):
+    def add_output_metadata(self, metadata: Mapping[str, object]) -> None: ...
+
+    def add_asset_metadata(
+        self, metadata: Mapping[str, object], asset_key: dg.AssetKey | None
+    ) -> None: ...
+
+
+def add_output_metadata(context: dg.OutputContext, metadata: Mapping[str, object]) -> None:
+    """Adds metadata to the output of a step."""
+    cast(_MetadataTarget, context).add_output_metadata(metadata)
+
+
+def add_asset_metadata(
+    context: dg.AssetExecutionContext, metadata: Mapping[str, object], asset_key: dg.AssetKey
+) -> None:
+    """Adds metadata to the materialization of an asset."""
+    cast(_MetadataTarget, context).add_asset_metadata(metadata, asset_key=asset_key)
+
+
+class ReportedResult(Protocol):
+    """The fields of a `MaterializeResult` that a script has reported."""
+
+    @property
+    def asset_key(self) -> dg.AssetKey | None: ...
+    @property
+    def metadata(self) -> Mapping[str, object] | None: ...
+    @property
+    def data_version(self) -> dg.DataVersion | None: ...
+
+
+class _Session(Protocol):
+    def get_reported_results(self) -> Sequence[object]: ...
+
+
+def reported_materializations(session: dg.PipesSession) -> list[ReportedResult]:
+    """Returns the materializations that a script has reported through Dagster Pipes."""
+    results = cast(_Session, session).get_reported_results()
+    return [cast(ReportedResult, one) for one in results if isinstance(one, dg.MaterializeResult)]
