@@ -205,8 +205,15 @@ def _cut_every_second(ray: RayHead, proxy: FaultProxy, done: threading.Event) ->
         proxy.break_streams()
 
 
+def _wait_for_the_stream(proxy: FaultProxy, done: threading.Event) -> None:
+    """Waits until the output is being streamed: a fault before that would not break the stream."""
+    while not proxy.recorded("GET", "/api/v0/logs/stream.*") and not done.wait(0.2):
+        pass
+    done.wait(2)
+
+
 def _away_for_20_seconds(ray: RayHead, proxy: FaultProxy, done: threading.Event) -> None:
-    done.wait(4)
+    _wait_for_the_stream(proxy, done)
     proxy.faults += [Fault("GET", ".*", 503), Fault("POST", ".*", 503)]
     proxy.break_streams()
     done.wait(20)
@@ -214,7 +221,7 @@ def _away_for_20_seconds(ray: RayHead, proxy: FaultProxy, done: threading.Event)
 
 
 def _restart_the_dashboard(ray: RayHead, proxy: FaultProxy, done: threading.Event) -> None:
-    done.wait(4)
+    _wait_for_the_stream(proxy, done)
     ray.restart_dashboard()
 
 
