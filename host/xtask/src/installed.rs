@@ -13,7 +13,7 @@ use crate::project::Project;
 use crate::stages::{Stage, Stages};
 use crate::{files, uv};
 
-/// The id of the user who runs what root has installed: `nobody` on Linux.
+/// The id of an unprivileged user (`nobody` on Linux), who runs the wheel that root installed.
 const OTHER_USER: &str = "65534";
 /// The heading of the README section that is executed.
 const SECTION: &str = "## Quick start";
