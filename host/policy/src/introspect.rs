@@ -5,7 +5,7 @@ use std::path::Path;
 use wasmparser::types::Types;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 
-use crate::contract::Contract;
+use crate::contract::{Contract, Interface};
 use crate::error::LoadError;
 
 /// The version of the contract that this host implements.
@@ -14,41 +14,6 @@ const CONTRACT: &str = "0.1";
 const MAX_INTERFACES: usize = 1_000;
 /// Maximum number of names that an error lists.
 const MAX_LISTED: usize = 12;
-
-/// An interface of the contract that a component can export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Interface {
-    /// Describes the component.
-    Describe,
-    /// Launches runs.
-    Launcher,
-    /// Executes steps.
-    Executor,
-    /// Manages clusters.
-    Cluster,
-    /// Runs external scripts.
-    Pipes,
-    /// Stores values.
-    Io,
-}
-
-impl Interface {
-    /// Every interface.
-    pub const ALL: [Self; 6] =
-        [Self::Describe, Self::Launcher, Self::Executor, Self::Cluster, Self::Pipes, Self::Io];
-
-    /// Returns the interface's name in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Describe => "describe",
-            Self::Launcher => "launcher",
-            Self::Executor => "executor",
-            Self::Cluster => "cluster",
-            Self::Pipes => "pipes",
-            Self::Io => "io",
-        }
-    }
-}
 
 /// The imports and exports of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,9 +28,10 @@ mod policy;
 
 pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
 pub use check::{Checked, Inspection, MAX_COMPONENT_BYTES, check, check_bytes, inspect, sha256};
+pub use contract::Interface;
 pub use error::LoadError;
 pub use imports::{RequiredGrant, required_grant, unused};
-pub use introspect::{Interface, Introspection};
+pub use introspect::Introspection;
 pub use limits::{LimitOverrides, Limits};
 pub use permissions::{GrantStatus, Limit, Permission};
 pub use policy::{Policy, Program};

@@ -20,34 +20,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::capability::{ALL, http, keyvalue, kubernetes, objects, packages, processes};
+pub use crate::capability::Grants;
+use crate::capability::http;
 use crate::error::LoadError;
 pub use crate::limits::{LimitOverrides, Limits};
-
-/// The permissions of a component.
-#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Grants {
-    /// Authorities that the component may contact over HTTP: `address` for those that the configuration
-    /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` in the Kubernetes
-    /// cluster, or `scheme://host:port`.
-    pub http: http::Grant,
-    /// Networks whose addresses the host names in `http` may resolve to, in addition to public
-    /// addresses: `private`, `loopback`, `link-local`. The operator chooses the target of `address`, so
-    /// private networks and loopback need no grant for it.
-    pub networks: http::NetworksGrant,
-    /// Rules for requests to the Kubernetes API at `http://kubernetes.internal`.
-    pub kubernetes: kubernetes::Grant,
-    /// Whether the component may read the directories that the configuration names, to upload them.
-    pub packages: packages::Grant,
-    /// Value stores that the component may use: `ray` for Ray's object store, `directory` for the
-    /// directory that the configuration names.
-    pub objects: objects::Grant,
-    /// Buckets of `wasi:keyvalue` that the component may use. The configuration names their directories.
-    pub keyvalue: keyvalue::Grant,
-    /// Programs that the component may run. The arguments must begin with one of the program's lists.
-    pub processes: processes::Grant,
-}
 
 /// A component's manifest.
 #[derive(Debug, Clone, Deserialize, PartialEq)]
@@ -123,18 +99,6 @@ impl Restriction {
             Some(problem) => Err(LoadError::Restriction(format!("backend_grants: {problem}"))),
             None => Ok(self),
         }
-    }
-}
-
-impl Grants {
-    /// Returns the first invalid grant, or none.
-    fn problem(&self) -> Option<String> {
-        ALL.iter().find_map(|capability| (capability.problem)(self))
-    }
-
-    /// Keeps what both grants allow. Returns the entries of `by` without effect.
-    fn restrict(&mut self, by: &Self) -> Vec<String> {
-        ALL.iter().flat_map(|capability| (capability.restrict)(self, by)).collect()
     }
 }
 

@@ -8,11 +8,10 @@
 
 use http::Uri;
 
-use super::{Capability, Entry, restrict_list};
+use super::{Capability, Entry, Grants, restrict_list};
 use crate::address::Network;
 use crate::authority::Authority;
 use crate::kubernetes::ServiceName;
-use crate::manifest::Grants;
 
 /// The grant `http`: authorities, [`ADDRESS`] or [`CLUSTER_SERVICES`].
 pub type Grant = Vec<String>;

@@ -5,8 +5,7 @@
 //! keyvalue = ["state"]
 //! ```
 
-use super::{Capability, Entry, no_problem, restrict_list};
-use crate::manifest::Grants;
+use super::{Capability, Entry, Grants, no_problem, restrict_list};
 
 /// The grant `keyvalue`: names of buckets.
 pub type Grant = Vec<String>;

@@ -3,9 +3,8 @@
 
 use serde_json::json;
 
-use super::{Capability, Entry};
+use super::{Capability, Entry, Grants};
 use crate::kubernetes::Rule;
-use crate::manifest::Grants;
 
 pub use crate::kubernetes::grant::suggested_grant as missing_grant;
 

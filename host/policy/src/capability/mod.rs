@@ -1,6 +1,6 @@
 //! The capabilities that a manifest can grant, one file each.
 //!
-//! [`ALL`] is the only list of them. The grants that imports require, warnings about unused grants, the
+//! [`ALL`] and the fields of [`Grants`] are the only lists of them. The grants that imports require, warnings about unused grants, the
 //! operator's restriction, what `inspect` prints and what the host links follow from it.
 
 mod entry;
@@ -13,8 +13,34 @@ pub mod processes;
 
 use std::fmt;
 
+use serde::Deserialize;
+
 pub(crate) use self::entry::Entry;
-use crate::manifest::Grants;
+
+/// The permissions of a component.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grants {
+    /// Authorities that the component may contact over HTTP: `address` for those that the configuration
+    /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` in the Kubernetes
+    /// cluster, or `scheme://host:port`.
+    pub http: http::Grant,
+    /// Networks whose addresses the host names in `http` may resolve to, in addition to public
+    /// addresses: `private`, `loopback`, `link-local`. The operator chooses the target of `address`, so
+    /// private networks and loopback need no grant for it.
+    pub networks: http::NetworksGrant,
+    /// Rules for requests to the Kubernetes API at `http://kubernetes.internal`.
+    pub kubernetes: kubernetes::Grant,
+    /// Whether the component may read the directories that the configuration names, to upload them.
+    pub packages: packages::Grant,
+    /// Value stores that the component may use: `ray` for Ray's object store, `directory` for the
+    /// directory that the configuration names.
+    pub objects: objects::Grant,
+    /// Buckets of `wasi:keyvalue` that the component may use. The configuration names their directories.
+    pub keyvalue: keyvalue::Grant,
+    /// Programs that the component may run. The arguments must begin with one of the program's lists.
+    pub processes: processes::Grant,
+}
 
 /// A capability: the WIT interfaces that need it, and its grant.
 pub struct Capability {
@@ -43,6 +69,18 @@ pub static ALL: [&Capability; 6] = [
     &keyvalue::CAPABILITY,
     &processes::CAPABILITY,
 ];
+
+impl Grants {
+    /// Returns the first invalid grant, or none.
+    pub(crate) fn problem(&self) -> Option<String> {
+        ALL.iter().find_map(|capability| (capability.problem)(self))
+    }
+
+    /// Keeps what both grants allow. Returns the entries of `by` without effect.
+    pub(crate) fn restrict(&mut self, by: &Self) -> Vec<String> {
+        ALL.iter().flat_map(|capability| (capability.restrict)(self, by)).collect()
+    }
+}
 
 impl Capability {
     /// Returns whether an import, with or without its version, requires this capability.

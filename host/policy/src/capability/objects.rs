@@ -6,8 +6,7 @@
 //! objects = ["ray"]
 //! ```
 
-use super::{Capability, Entry, no_problem, restrict_list};
-use crate::manifest::Grants;
+use super::{Capability, Entry, Grants, no_problem, restrict_list};
 
 /// The grant `objects`: names of stores.
 pub type Grant = Vec<String>;

@@ -7,8 +7,7 @@
 
 use serde_json::Value;
 
-use super::{Capability, Entry, no_problem};
-use crate::manifest::Grants;
+use super::{Capability, Entry, Grants, no_problem};
 
 /// The grant `packages`.
 pub type Grant = bool;

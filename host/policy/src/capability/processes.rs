@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Capability, Entry, no_problem};
-use crate::manifest::Grants;
+use super::{Capability, Entry, Grants, no_problem};
 
 /// The grant `processes`: allowed beginnings of the arguments, by the name of the program.
 pub type Grant = BTreeMap<String, Vec<Vec<String>>>;

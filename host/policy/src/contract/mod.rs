@@ -4,6 +4,7 @@
 //! The error names the first difference, before anything is compiled.
 
 mod compare;
+mod interface;
 
 use std::sync::OnceLock;
 
@@ -12,7 +13,7 @@ use wit_parser::{InterfaceId, Resolve, SourceMap};
 
 use self::compare::Comparison;
 pub use self::compare::Difference;
-use crate::introspect::Interface;
+pub use self::interface::Interface;
 
 /// The WIT files of the package `dagster-ray:host`.
 const HOST: [(&str, &str); 5] = [
