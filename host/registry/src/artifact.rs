@@ -7,12 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_policy::MAX_COMPONENT_BYTES;
+use dagster_ray_policy::{MAX_COMPONENT_BYTES, sha256};
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
 use serde::Serialize;
 
 use crate::error::RegistryError;
-use crate::store::hex_digest;
 
 pub(crate) const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 pub(crate) const LAYER: &str = "application/wasm";
@@ -120,7 +119,7 @@ impl FunctionNames {
             .map_err(|error| invalid(format!("its config is not JSON: {error}")))?;
         let names = document.get(NAMES).and_then(serde_json::Value::as_str);
         let names = names.ok_or_else(|| invalid(format!("its config has no text under the key {NAMES}")))?;
-        let found = hex_digest(names.as_bytes());
+        let found = sha256(names.as_bytes());
         if found != self.sha256 {
             return Err(invalid(format!(
                 "the function names in its config have the digest {found}, expected {}",
@@ -181,7 +180,7 @@ pub(crate) fn manifest(
 ) -> OciImageManifest {
     let descriptor = |media_type: &str, content: &[u8]| OciDescriptor {
         media_type: media_type.to_owned(),
-        digest: format!("sha256:{}", hex_digest(content)),
+        digest: format!("sha256:{}", sha256(content)),
         size: i64::try_from(content.len()).unwrap_or(i64::MAX),
         ..OciDescriptor::default()
     };
@@ -192,7 +191,7 @@ pub(crate) fn manifest(
         annotations.insert(MANIFEST.to_owned(), text.to_owned());
     }
     if let Some(names) = names {
-        annotations.insert(NAMES.to_owned(), hex_digest(names.as_bytes()));
+        annotations.insert(NAMES.to_owned(), sha256(names.as_bytes()));
     }
     OciImageManifest {
         schema_version: 2,
@@ -219,7 +218,7 @@ mod tests {
     fn a_written_manifest_is_read_back_unchanged() {
         let made = serde_json::to_vec(&manifest("a", b"wasm", b"{}", Some("id = 'a'"), None)).unwrap();
         let read = Artifact::read("oci://x/a", &made).unwrap();
-        let component = Blob { media_type: LAYER, sha256: hex_digest(b"wasm"), size: 4 };
+        let component = Blob { media_type: LAYER, sha256: sha256(b"wasm"), size: 4 };
         let expected = Artifact { component, manifest: Some("id = 'a'".into()), names: None };
         assert_eq!(read, expected);
         // `wkg` writes the media type too: registries and scanners must not take a component for a Docker
@@ -235,7 +234,7 @@ mod tests {
         let made = manifest("a", b"wasm", &with_names, None, Some("sha256 00\n\"f\"\n"));
         assert_eq!(made.layers.len(), 1);
         let names = Artifact::read("oci://x/a", &serde_json::to_vec(&made).unwrap()).unwrap().names.unwrap();
-        assert_eq!(names.config.sha256, hex_digest(&with_names));
+        assert_eq!(names.config.sha256, sha256(&with_names));
         assert_eq!(names.read("oci://x/a", &with_names).unwrap(), "sha256 00\n\"f\"\n");
         for (changed, problem) in [(config(None), "no text under the key"), (config(Some("x")), "expected")] {
             let error = names.read("oci://x/a", &changed).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dagster_ray_policy::sha256;
 use futures_util::StreamExt;
 use oci_client::manifest::{IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor};
 use oci_client::{Client, RegistryOperation};
@@ -10,7 +11,7 @@ use crate::artifact::{Artifact, Blob};
 use crate::client::{connect, explain, root_cause};
 use crate::error::RegistryError;
 use crate::reference::Reference;
-use crate::store::{Pulled, Store, hex_digest};
+use crate::store::{Pulled, Store};
 
 /// The delays before the retries of a transient error.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
@@ -48,7 +49,7 @@ async fn fetch(reference: &Reference, store: &Store) -> Result<Pulled, RegistryE
         .pull_manifest_raw(reference.as_oci(), &auth, &accepted)
         .await
         .map_err(|error| explain(reference, error))?;
-    let found = hex_digest(&manifest);
+    let found = sha256(&manifest);
     if let Some(expected) = reference.digest()
         && expected != found
     {
@@ -109,7 +110,7 @@ async fn download(client: &Client, reference: &Reference, blob: &Blob) -> Result
     if content.len() as u64 != blob.size {
         return Err(incomplete(content.len() as u64));
     }
-    let found = hex_digest(&content);
+    let found = sha256(&content);
     if found != blob.sha256 {
         let expected = blob.sha256.clone();
         return Err(RegistryError::Digest { reference: reference.to_string(), found, expected });

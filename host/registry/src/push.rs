@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use dagster_ray_policy::manifest::{Manifest, Restriction};
+use dagster_ray_policy::sha256;
 use http::HeaderValue;
 use oci_client::RegistryOperation;
 use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
@@ -11,7 +12,6 @@ use crate::artifact::{self, Config, LARGEST_NAMES};
 use crate::client::{connect, explain};
 use crate::error::RegistryError;
 use crate::reference::{PinnedReference, Reference};
-use crate::store::hex_digest;
 
 /// A component that was pushed.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ pub async fn push(file: &Path, reference: &Reference) -> Result<Pushed, Registry
                 .map_err(|error| explain(reference, error))?;
         }
     }
-    let digest = hex_digest(&manifest_bytes);
+    let digest = sha256(&manifest_bytes);
     client
         .push_manifest_raw(oci, manifest_bytes, HeaderValue::from_static(OCI_IMAGE_MEDIA_TYPE))
         .await

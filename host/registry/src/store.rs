@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
+use dagster_ray_policy::sha256;
 
 use crate::artifact::Artifact;
 use crate::error::RegistryError;
@@ -79,7 +79,7 @@ impl Store {
         names: Option<&str>,
     ) -> Result<Pulled, RegistryError> {
         let name = reference.name();
-        let reference = reference.pinned(&hex_digest(manifest));
+        let reference = reference.pinned(&sha256(manifest));
         let folder = self.folder.join(folder_name(&reference));
         create_private_folder(&self.folder).map_err(RegistryError::file(&self.folder))?;
         let fresh = tempfile::Builder::new()
@@ -126,7 +126,7 @@ fn folder_name(reference: &PinnedReference) -> String {
 
 fn read(folder: &Path, reference: PinnedReference) -> Option<Pulled> {
     let manifest = fs::read(folder.join(ARTIFACT)).ok()?;
-    if hex_digest(&manifest) != reference.sha256() {
+    if sha256(&manifest) != reference.sha256() {
         return None;
     }
     let artifact = Artifact::read(&reference.to_string(), &manifest).ok()?;
@@ -135,13 +135,13 @@ fn read(folder: &Path, reference: PinnedReference) -> Option<Pulled> {
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "wasm"))?;
-    if hex_digest(&fs::read(&path).ok()?) != artifact.component.sha256 {
+    if sha256(&fs::read(&path).ok()?) != artifact.component.sha256 {
         return None;
     }
     if fs::read_to_string(path.with_extension("toml")).ok() != artifact.manifest {
         return None;
     }
-    let names = fs::read(path.with_extension("names")).ok().map(|content| hex_digest(&content));
+    let names = fs::read(path.with_extension("names")).ok().map(|content| sha256(&content));
     if names != artifact.names.map(|names| names.sha256) {
         return None;
     }
@@ -157,10 +157,6 @@ fn create_private_folder(folder: &Path) -> std::io::Result<()> {
 
 fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(content)
-}
-
-pub(crate) fn hex_digest(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -189,7 +185,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let (store, pulled) = stored(cache.path());
         assert!(pulled.component.path.ends_with("a.wasm"));
-        assert_eq!(pulled.component.sha256.as_deref(), Some(hex_digest(b"wasm").as_str()));
+        assert_eq!(pulled.component.sha256.as_deref(), Some(sha256(b"wasm").as_str()));
         // Only the digest identifies the content; the name may differ.
         let same = Reference::parse("oci://mirror.example/b").unwrap().pinned(pulled.reference.sha256());
         assert_eq!(store.open(&same).unwrap().component, pulled.component);
