@@ -68,6 +68,15 @@ pub fn normalized(labels: &Attributes) -> BTreeMap<String, String> {
     labels.iter().map(|(name, text)| (key(name), value(text))).collect()
 }
 
+/// Returns the labels that a cluster must have to be joined.
+#[must_use]
+pub fn shared(match_labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<String, String> =
+        match_labels.iter().map(|(name, text)| (key(name), value(text))).collect();
+    all.insert(SHARING.to_owned(), "true".to_owned());
+    all
+}
+
 /// Returns a label selector that requires all these labels.
 #[must_use]
 pub fn selector(labels: &BTreeMap<String, String>) -> String {

@@ -2,11 +2,13 @@
 //!
 //! - [`kubernetes`]: client of the API server.
 //! - [`options`], [`manifest`]: the user's options, and the manifests built from them.
-//! - [`names`], [`labels`], [`leases`], [`time`]: names, labels and annotations of objects, and timestamps.
+//! - [`names`], [`labels`], [`annotations`], [`leases`], [`time`]: names, labels and annotations of objects,
+//!   and timestamps.
 //! - [`cluster`]: the contract's `cluster` interface.
 //! - [`job`]: RayJobs, used by [`launcher`], [`executor`] and [`pipes`].
 //! - [`component`]: the component's exports.
 
+pub mod annotations;
 pub mod bindings;
 pub mod cluster;
 pub mod component;

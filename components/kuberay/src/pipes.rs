@@ -20,8 +20,9 @@ use dagster_ray_submission::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    annotations,
     bindings::{cluster::Owner, pipes::ScriptSpec},
-    cluster::{Clusters, create::annotations},
+    cluster::Clusters,
     job::{
         JobLocation,
         create::{self, Launched},
@@ -139,7 +140,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         let mut origin = labels::normalized(&script.labels);
         origin.insert(labels::RUN_ID.to_owned(), labels::value(&script.run_id));
         origin.insert(labels::ROLE.to_owned(), labels::ROLE_SCRIPT.to_owned());
-        let mut notes = annotations(&owner, None, true);
+        let mut notes = annotations::for_owner(&owner, None, true);
         notes.insert(metadata::LAUNCH_NONCE.to_owned(), script.nonce.as_str().into());
         let document = template.document(RAY_JOB, &namespace, &name, origin, notes);
         Ok(Planned { namespace, name, id, document })

@@ -1,47 +1,20 @@
 //! Creates one cluster per owner, however often the call is repeated.
 
-use std::collections::BTreeMap;
+use dagster_ray_sdk::{Error, clock::Clock, http::Http};
+use serde_json::Value;
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http, json};
-use serde_json::{Value, json};
-
-use super::{Clusters, Details};
+use super::{Clusters, Details, plan::Plan};
 use crate::{
-    bindings::cluster::{ClusterRef, ClusterSpec, Creation, Owner},
+    annotations,
+    bindings::cluster::{ClusterRef, ClusterSpec, Creation},
     job,
-    kubernetes::{CreateOutcome, Kind, RAY_CLUSTER, RAY_JOB, object},
+    kubernetes::{CreateOutcome, RAY_CLUSTER, RAY_JOB, object},
     labels,
     manifest::{Template, complete_cluster, object_name},
     names,
     options::{self, ClusterOptions},
     time::WallClock,
 };
-
-/// The annotation with the owner of a cluster.
-pub const OWNER: &str = "dagster-ray/owner";
-/// The annotation with the seconds after its creation at which a cluster expires once its run has ended.
-pub const TTL: &str = "dagster-ray/ttl-seconds";
-/// The annotation that tells whether a cluster is deleted when its last holder releases it.
-pub const DELETE_WHEN_RELEASED: &str = "dagster-ray/delete-when-released";
-
-/// How long the deletion of an earlier cluster with the same name may take.
-const TIMEOUT_MS: u64 = 120_000;
-pub(super) const PAUSE_MS: u64 = 500;
-
-/// A cluster before its creation.
-pub(super) struct Plan {
-    pub(super) kind: Kind,
-    pub(super) namespace: String,
-    pub(super) document: Value,
-    pub(super) owner: Owner,
-    pub(super) details: Details,
-}
-
-impl Plan {
-    pub(super) fn label(&self) -> String {
-        format!("the {} {}/{}", self.kind.kind, self.namespace, object::name(&self.document))
-    }
-}
 
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Creates a cluster, or joins an existing one if sharing is requested.
@@ -62,7 +35,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 CreateOutcome::Created(made) => return Ok(Self::reference(plan.kind, &made, &plan.details)),
                 CreateOutcome::Exists(existing) => existing,
             };
-            if !is_owned_by(&existing, &plan.owner) {
+            if !annotations::is_owned_by(&existing, &plan.owner) {
                 return Err(Error::Conflict(format!("{} exists and belongs to another owner", plan.label())));
             }
             if !object::is_deleting(&existing) {
@@ -70,27 +43,6 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             }
             self.pause(until, plan)?;
         }
-    }
-
-    pub(super) fn deadline(&self) -> u64 {
-        self.kubernetes.clock().now_ms().saturating_add(TIMEOUT_MS)
-    }
-
-    /// Sleeps for [`PAUSE_MS`] while an earlier cluster with the name still exists.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] from `until` on, in milliseconds of the clock.
-    pub(super) fn pause(&self, until: u64, plan: &Plan) -> Result<(), Error> {
-        if self.kubernetes.clock().now_ms() >= until {
-            let reason = format!(
-                "{} still exists after {} s, so it cannot be replaced",
-                plan.label(),
-                TIMEOUT_MS / 1_000
-            );
-            return Err(Error::unavailable(reason, false));
-        }
-        self.kubernetes.clock().sleep_ms(PAUSE_MS);
-        Ok(())
     }
 
     fn plan(&self, spec: &ClusterSpec, options: ClusterOptions) -> Result<Plan, Error> {
@@ -114,7 +66,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         }
 
         let mut labels = labels::normalized(&spec.labels);
-        let match_labels = options.sharing.as_ref().map(super::share::match_labels);
+        let match_labels = options.sharing.as_ref().map(|sharing| labels::shared(&sharing.match_labels));
         let default_name = || match &match_labels {
             Some(shared) => names::shared_cluster(shared),
             None => {
@@ -144,36 +96,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             only_if_unused: false,
         };
         let delete = options.sharing.as_ref().is_none_or(|sharing| sharing.delete_when_released);
-        let annotations = annotations(&spec.owner, options.ttl_seconds, delete);
+        let annotations = annotations::for_owner(&spec.owner, options.ttl_seconds, delete);
         let document = template.document(kind, &namespace, &name, labels, annotations);
         Ok(Plan { kind, namespace, document, owner: spec.owner.clone(), details })
     }
-}
-
-/// Returns the annotations of every object created for an owner. They suffice to clean up after a killed
-/// owner.
-pub(crate) fn annotations(
-    owner: &Owner,
-    ttl_s: Option<u64>,
-    delete_when_released: bool,
-) -> BTreeMap<String, Value> {
-    let mut annotations = BTreeMap::new();
-    annotations.insert(OWNER.to_owned(), owner_text(owner).into());
-    annotations.insert(DELETE_WHEN_RELEASED.to_owned(), delete_when_released.to_string().into());
-    annotations.extend(ttl_s.map(|seconds| (TTL.to_owned(), seconds.to_string().into())));
-    annotations
-}
-
-/// Returns whether a cluster was created for this owner.
-pub(super) fn is_owned_by(document: &Value, owner: &Owner) -> bool {
-    object::annotations(document).get(OWNER).is_some_and(|text| *text == owner_text(owner))
-}
-
-fn owner_text(owner: &Owner) -> String {
-    json::text(&json!({
-        "run_id": owner.run_id,
-        "step_key": owner.step_key,
-        "resource_key": owner.resource_key,
-        "holder": owner.holder,
-    }))
 }

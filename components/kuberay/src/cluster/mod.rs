@@ -3,6 +3,7 @@
 pub mod create;
 pub mod expire;
 pub mod head;
+mod plan;
 pub mod share;
 pub mod state;
 pub mod wait;

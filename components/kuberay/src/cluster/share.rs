@@ -8,12 +8,9 @@ use std::collections::BTreeMap;
 use dagster_ray_sdk::{Error, clock::Clock, http::Http};
 use serde_json::{Value, json};
 
-use super::{
-    Clusters, Target,
-    create::{DELETE_WHEN_RELEASED, Plan, is_owned_by},
-    created_at, replaced, state,
-};
+use super::{Clusters, Target, created_at, plan::Plan, replaced, state};
 use crate::{
+    annotations::{DELETE_WHEN_RELEASED, is_owned_by},
     bindings::cluster::{ClusterRef, ClusterState, Creation},
     kubernetes::{CreateOutcome, DeleteOutcome, Kind, Precondition, RAY_JOB, Selection, object},
     labels,
@@ -22,22 +19,13 @@ use crate::{
     time::WallClock,
 };
 
-const DEFAULT_TTL_S: u64 = 1_800;
 /// How often to retry a release when the cluster changes in the meantime.
 const MAX_ATTEMPTS: u32 = 20;
-
-/// Returns the labels that a cluster must have to be joined.
-pub(super) fn match_labels(sharing: &Sharing) -> BTreeMap<String, String> {
-    let mut all: BTreeMap<String, String> =
-        sharing.match_labels.iter().map(|(name, value)| (labels::key(name), labels::value(value))).collect();
-    all.insert(labels::SHARING.to_owned(), "true".to_owned());
-    all
-}
 
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Joins the oldest cluster that can be joined, or creates one.
     pub(super) fn share(&self, mut plan: Plan, sharing: &Sharing) -> Result<Creation, Error> {
-        let required = match_labels(sharing);
+        let required = labels::shared(&sharing.match_labels);
         let until = self.deadline();
         loop {
             let (name, value) = self.lease(&plan.owner.holder, Some(sharing.ttl_seconds)).annotation();
@@ -171,7 +159,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         Lease {
             holder: holder.to_owned(),
             renewed_at: self.wall.epoch_s(),
-            ttl_seconds: ttl_s.unwrap_or(DEFAULT_TTL_S),
+            ttl_seconds: ttl_s.unwrap_or_else(|| Sharing::default().ttl_seconds),
         }
     }
 }

@@ -6,61 +6,17 @@ use serde_json::Value;
 use crate::{
     bindings::cluster::{ClusterState, EndpointSet},
     job::status,
-    kubernetes::object,
+    kubernetes::{
+        condition::{Condition, HEAD_READY, condition, conditions},
+        object,
+    },
 };
 
-/// KubeRay's condition for a ready head pod.
-const HEAD_READY: &str = "HeadPodReady";
 /// KubeRay's condition for pods that cannot be created or deleted.
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 /// Ray's default ports, used if the status names none.
 const CLIENT_PORT: &str = "10001";
 const GCS_PORT: &str = "6379";
-
-/// A condition of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// The type, such as `HeadPodReady`.
-    pub kind: String,
-    /// The status: `True`, `False` or `Unknown`.
-    pub status: String,
-    /// The reason, in one word.
-    pub reason: String,
-    /// The reason, in a sentence.
-    pub message: String,
-}
-
-impl Condition {
-    /// Returns the condition as one line of text.
-    #[must_use]
-    pub fn summary(&self) -> String {
-        let mut text = format!("{}={}", self.kind, self.status);
-        for part in [&self.reason, &self.message] {
-            if !part.is_empty() {
-                text.push_str(": ");
-                text.push_str(part);
-            }
-        }
-        text
-    }
-}
-
-/// Returns the conditions of a RayCluster.
-pub fn conditions(cluster: &Value) -> impl Iterator<Item = Condition> {
-    object::elements(cluster, "/status/conditions").map(|one| {
-        let part = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Condition {
-            kind: part("type"),
-            status: part("status"),
-            reason: part("reason"),
-            message: part("message"),
-        }
-    })
-}
-
-fn condition(cluster: &Value, kind: &str) -> Option<Condition> {
-    conditions(cluster).find(|one| one.kind == kind)
-}
 
 /// Returns the state of a RayCluster and its reason.
 #[must_use]

@@ -17,7 +17,7 @@ use super::{Clusters, Target, head, replaced, state};
 use crate::{
     bindings::cluster::{ClusterRef, EndpointSet},
     kubernetes::{
-        EVENT, Kind, POD, RAY_CLUSTER, RAY_JOB, Selection, object,
+        EVENT, Kind, POD, RAY_CLUSTER, RAY_JOB, Selection, condition, object,
         watch::{Change, Watch},
     },
     time::WallClock,
@@ -182,7 +182,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
     }
 
     fn handle_cluster(&mut self, cluster: Value) -> Result<Option<EndpointSet>, Error> {
-        for condition in state::conditions(&cluster) {
+        for condition in condition::conditions(&cluster) {
             let text = condition.summary();
             if self.is_new(&condition.kind, &text) {
                 let body = json!({

@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::{JobLocation, manifest, status::RayJob};
 use crate::{
+    annotations,
     bindings::cluster::Owner,
-    cluster::create::annotations,
     kubernetes::{CreateOutcome, Kubernetes, RAY_JOB, Selection, object},
     labels,
     manifest::Template,
@@ -86,7 +86,7 @@ impl Plan {
         submission.submission_id = ids::repeated(&submission.submission_id, n);
         let launch = submission.metadata.get(metadata::LAUNCH_NONCE).cloned().unwrap_or_default();
         manifest::complete(&mut template, submission, self.options.image.as_deref())?;
-        let mut notes = annotations(&self.owner, None, true);
+        let mut notes = annotations::for_owner(&self.owner, None, true);
         notes.insert(metadata::LAUNCH_NONCE.to_owned(), launch.into());
         Ok(template.document(RAY_JOB, &self.namespace, name, self.origin.clone(), notes))
     }

@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 
 use dagster_ray_sdk::model::{JobState, JobStatus};
 use dagster_ray_submission::status as ray;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::kubernetes::object;
+use crate::kubernetes::{
+    condition::{HEAD_READY, condition},
+    object,
+};
 
 /// The fields of a RayJob that this component reads. The rest can be long and is dropped.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -175,16 +178,13 @@ fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobSta
 
 /// Returns why the head's pod is not ready, in parentheses, if KubeRay reports it.
 fn head_condition(status: &Status) -> String {
-    let waiting =
-        crate::cluster::state::conditions(&serde_json::json!({"status": status.ray_cluster_status}))
-            .find(|one| one.kind == "HeadPodReady" && one.status != "True");
+    let waiting = condition(&json!({"status": status.ray_cluster_status}), HEAD_READY)
+        .filter(|one| one.status != "True");
     waiting.map(|one| format!(" ({})", one.summary())).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn state(deployment: &str, job: &str) -> JobState {

@@ -3,6 +3,7 @@
 //! The host adds the API server's address, TLS and credentials, and checks each request against the
 //! component's grant.
 
+pub mod condition;
 pub mod object;
 mod responses;
 pub mod watch;
