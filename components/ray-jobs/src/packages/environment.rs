@@ -7,7 +7,7 @@ use dagster_ray_sdk::{
     json::{self, Map, Value},
 };
 
-use super::{Packages, Source, hash, ignore::Patterns, tree::Tree, zip_archive};
+use super::{Packages, Source, hash, ignore::Patterns, source::each_piece, tree::Tree, zip_archive};
 
 /// Writes a package while it is uploaded.
 pub type Writer<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Error> + 'a;
@@ -218,7 +218,7 @@ impl<P: Packages, S: PackageStore> Upload<'_, P, S> {
         let name = source.name();
         let size = source.files()?.iter().map(|file| file.size).sum();
         self.put(path, field, package, size, &mut |writer| {
-            hash::each_piece(source, &name, &mut |piece| zip_archive::send(writer, piece))
+            each_piece(source, &name, &mut |piece| zip_archive::send(writer, piece))
         })
     }
 

@@ -3,30 +3,10 @@
 use dagster_ray_sdk::Error;
 use sha1::{Digest, Sha1};
 
-use super::{Source, tree::Tree, zip_archive::Checksum};
-
-/// The number of bytes of a file that are read at once.
-const PIECE: u32 = 1024 * 1024;
+use super::{Source, checksum::Checksum, source::each_piece, tree::Tree};
 
 /// The start value of Ray's exclusive-or: eight characters `0`. Each digest is truncated to this length.
 const START: [u8; 8] = *b"00000000";
-
-/// Passes a file's content to `take`, piece by piece.
-pub(super) fn each_piece(
-    source: &dyn Source,
-    path: &str,
-    take: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut offset = 0;
-    loop {
-        let piece = source.read(path, offset, PIECE)?;
-        if piece.is_empty() {
-            return Ok(());
-        }
-        offset += piece.len() as u64;
-        take(&piece)?;
-    }
-}
 
 /// Returns the hash of a directory, computed from all names and contents independent of their order.
 ///

@@ -4,6 +4,7 @@
 //! contents, so that both clients reuse each other's packages. Packages are checked and uploaded with
 //! `GET` and `PUT /api/packages/gcs/<name>`.
 
+mod checksum;
 mod environment;
 mod hash;
 mod ignore;

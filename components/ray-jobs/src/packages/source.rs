@@ -2,6 +2,9 @@
 
 use dagster_ray_sdk::{Error, bindings::packages};
 
+/// The number of bytes of a file that are read at once.
+const PIECE: u32 = 1024 * 1024;
+
 /// A file in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
@@ -28,6 +31,23 @@ pub trait Source {
 
     /// Reads up to `length` bytes of a file from `offset`. An empty result means the end of the file.
     fn read(&self, path: &str, offset: u64, length: u32) -> Result<Vec<u8>, Error>;
+}
+
+/// Passes a file's content to `take`, piece by piece.
+pub(super) fn each_piece(
+    source: &dyn Source,
+    path: &str,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut offset = 0;
+    loop {
+        let piece = source.read(path, offset, PIECE)?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        offset += piece.len() as u64;
+        take(&piece)?;
+    }
 }
 
 /// Opens local paths.

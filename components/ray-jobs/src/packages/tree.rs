@@ -2,14 +2,14 @@
 
 use dagster_ray_sdk::{Error, warn};
 
-use super::{File, Source, hash, ignore::Patterns};
+use super::{File, Source, ignore::Patterns, source::each_piece};
 
 /// A file or an empty directory.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// Path, size and mode.
     pub(super) file: File,
-    /// The CRC-32 of the content. [`hash::tree`] sets it.
+    /// The CRC-32 of the content. The hash of the package is computed with it.
     pub(super) crc: u32,
 }
 
@@ -117,7 +117,7 @@ impl Walk<'_> {
 
     fn text(&self, path: &str) -> Result<String, Error> {
         let mut bytes = Vec::new();
-        hash::each_piece(self.source, path, &mut |piece| {
+        each_piece(self.source, path, &mut |piece| {
             bytes.extend_from_slice(piece);
             Ok(())
         })?;

@@ -8,7 +8,9 @@ use std::io::Write;
 use dagster_ray_sdk::{Error, error};
 
 use super::{
-    Source, hash,
+    Source,
+    checksum::Checksum,
+    source::each_piece,
     tree::{Entry, Tree},
 };
 
@@ -24,45 +26,6 @@ const FLAGS: u16 = 1 << 11;
 /// 1980-01-01 for all files: modification times do not belong to the content.
 const DATE: u16 = (1 << 5) | 1;
 
-/// The CRC-32 checksum of zip files.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Checksum(u32);
-
-impl Default for Checksum {
-    fn default() -> Self {
-        Self(u32::MAX)
-    }
-}
-
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-        let mut value = index as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            value = if value & 1 == 1 { (value >> 1) ^ 0xEDB8_8320 } else { value >> 1 };
-            bit += 1;
-        }
-        table[index] = value;
-        index += 1;
-    }
-    table
-};
-
-impl Checksum {
-    pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.0 = bytes
-            .iter()
-            .fold(self.0, |value, byte| TABLE[((value ^ u32::from(*byte)) & 0xFF) as usize] ^ (value >> 8));
-    }
-
-    pub(super) fn value(self) -> u32 {
-        !self.0
-    }
-}
-
 /// Returns the size of the tree's zip file in bytes.
 pub(super) fn size(tree: &Tree, parent: Option<&str>) -> u64 {
     let files: u64 = tree
@@ -73,7 +36,7 @@ pub(super) fn size(tree: &Tree, parent: Option<&str>) -> u64 {
     files + END + if tree.entries.len() >= MANY { END_64 } else { 0 }
 }
 
-/// Writes the zip file of a tree whose checksums are set by [`hash::tree`].
+/// Writes the zip file of a tree whose checksums are set by [`super::hash::tree`].
 ///
 /// With a `parent`, all entries are placed in a directory of that name.
 pub(super) fn write(
@@ -177,7 +140,7 @@ fn content(source: &dyn Source, entry: &Entry, writer: &mut dyn Write) -> Result
     let mut size = 0;
     let changed =
         || Error::Conflict(format!("`{}` changed while it was packaged; try again", entry.file.path));
-    hash::each_piece(source, &entry.file.path, &mut |piece| {
+    each_piece(source, &entry.file.path, &mut |piece| {
         checksum.update(piece);
         size += piece.len() as u64;
         // More bytes than `content-length` would break the request without a useful error.
