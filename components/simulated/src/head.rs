@@ -176,8 +176,3 @@ fn decoded(text: &str) -> String {
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
-
-/// Returns the error for a broken connection.
-pub(crate) fn broken(label: &str) -> Error {
-    Error::unavailable(format!("{label}: the connection broke"), false)
-}

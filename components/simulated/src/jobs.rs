@@ -5,19 +5,16 @@
 
 use dagster_ray_sdk::{Error, clock::Clock, warn};
 use dagster_ray_submission::kill_pending;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{
     faults::Fault,
+    job_record::{Ended, Phase, Record, is_kill_job},
     keys::KeyValueStore,
     machine::{Launch, Machine},
-    records,
     simulation::Simulation,
 };
 
-/// The id of the one node.
-const NODE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The entrypoint that simulates a kill by the out-of-memory killer.
 const KILLED: &str = "kill -KILL $$";
 /// The exit code that Ray reports for such a kill.
@@ -34,116 +31,6 @@ const KILLED_BY_RAY_KILL: &str = "Job supervisor actor died: The actor died unex
     task.\n\tclass_name: JobSupervisor\nThe actor is dead because it was killed by `ray.kill`.";
 /// The fields of a runtime environment that are supported or can be ignored without a warning.
 const KNOWN_ENV: [&str; 4] = ["env_vars", "working_dir", "py_modules", "excludes"];
-
-/// The final status of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    status: String,
-    message: String,
-    error_type: Option<String>,
-    exit_code: Option<i32>,
-    at_ms: u64,
-}
-
-/// The phase of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// The job waits for resources and never starts.
-    Pending,
-    /// The supervisor was started.
-    Started,
-    /// The job has ended.
-    Ended(Ended),
-}
-
-/// The stored state of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// The body of the submission.
-    pub submission: Value,
-    /// The name of the job's process, of its files and of the keys with its requests. It differs between
-    /// jobs with the same id, so that a job does not inherit the end of a deleted one.
-    pub process: String,
-    /// The time of the submission on the simulation's clock, in milliseconds since the Unix epoch.
-    pub submitted_ms: u64,
-    /// The current phase.
-    pub phase: Phase,
-}
-
-impl Record {
-    /// The key prefix of all jobs.
-    pub const PREFIX: &str = "job/";
-
-    /// Reads the record of a job.
-    ///
-    /// # Errors
-    /// The bucket cannot be read, or the value is not such a record.
-    pub fn read(keys: &impl KeyValueStore, id: &str) -> Result<Option<Self>, Error> {
-        let Some(bytes) = keys.get(&format!("{}{id}", Self::PREFIX))? else { return Ok(None) };
-        records::read(&bytes).map(Some).map_err(|problem| {
-            Error::Other(format!("the stored state of the job {id} is invalid: {problem}"))
-        })
-    }
-
-    fn write(&self, keys: &impl KeyValueStore, id: &str) -> Result<(), Error> {
-        let document = records::write(self)
-            .map_err(|error| Error::Other(format!("the state of the job {id} cannot be stored: {error}")))?;
-        keys.set(&format!("{}{id}", Self::PREFIX), document.as_bytes())
-    }
-
-    /// Returns whether the job was started and its end is not recorded.
-    #[must_use]
-    pub fn runs(&self) -> bool {
-        self.phase == Phase::Started
-    }
-
-    /// Returns the job as in the response of `GET /api/jobs/{id}`.
-    #[must_use]
-    pub fn details(&self, id: &str) -> Value {
-        let (status, message) = match &self.phase {
-            Phase::Pending => ("PENDING", self.pending_message()),
-            Phase::Started => ("RUNNING", "Job is currently running.".to_owned()),
-            Phase::Ended(end) => (end.status.as_str(), end.message.clone()),
-        };
-        let end = match &self.phase {
-            Phase::Ended(end) => Some(end),
-            Phase::Pending | Phase::Started => None,
-        };
-        json!({
-            "type": "SUBMISSION",
-            "job_id": null,
-            "submission_id": id,
-            "status": status,
-            "entrypoint": self.submission["entrypoint"],
-            "message": message,
-            "error_type": end.and_then(|end| end.error_type.clone()),
-            "start_time": self.submitted_ms,
-            "end_time": end.map(|end| end.at_ms),
-            "metadata": self.submission["metadata"],
-            "runtime_env": self.submission["runtime_env"],
-            "driver_exit_code": end.and_then(|end| end.exit_code),
-            "driver_node_id": if status == "PENDING" { Value::Null } else { NODE.into() },
-        })
-    }
-
-    fn pending_message(&self) -> String {
-        let asked = |key: &str| self.submission.get(key).is_some_and(|value| *value != json!(0.0));
-        let mut message = "Job has not started yet.".to_owned();
-        if ["num_cpus", "num_gpus", "memory", "resources"]
-            .iter()
-            .any(|key| asked(&format!("entrypoint_{key}")))
-        {
-            message.push_str(
-                " It may be waiting for resources (CPUs, GPUs, memory, custom resources) to become available.",
-            );
-        }
-        if self.submission["runtime_env"].as_object().is_some_and(|env| !env.is_empty()) {
-            message.push_str(" It may be waiting for the runtime environment to be set up.");
-        }
-        message
-    }
-}
 
 impl<K: KeyValueStore, M: Machine> Simulation<K, M> {
     /// Accepts a job and starts it. Returns `false` if its id is taken.
@@ -307,11 +194,6 @@ impl<K: KeyValueStore, M: Machine> Simulation<K, M> {
         let error_type = error_type.map(str::to_owned);
         Ended { status: status.to_owned(), message, error_type, exit_code, at_ms: self.now_ms() }
     }
-}
-
-/// Returns whether a job is a kill job, which kills pending jobs.
-pub(crate) fn is_kill_job(id: &str) -> bool {
-    id.starts_with("dagster-stop-")
 }
 
 fn stop_key(process: &str) -> String {

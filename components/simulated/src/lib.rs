@@ -2,7 +2,7 @@
 //!
 //! It uses the rules and the Jobs API client of the real backends; only the Ray head is simulated.
 //!
-//! - [`head`]: the Jobs REST API, over [`jobs`] and [`log`].
+//! - [`head`]: the Jobs REST API, over [`jobs`], [`job_record`] and [`log`].
 //! - [`faults`]: the injected faults.
 //! - [`simulation`]: the state that these parts share, and the clock.
 //! - [`keys`], [`machine`]: host imports, behind traits.
@@ -12,6 +12,7 @@ pub mod bindings;
 pub mod clusters;
 pub mod faults;
 pub mod head;
+pub mod job_record;
 pub mod jobs;
 pub mod keys;
 mod log;

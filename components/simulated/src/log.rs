@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use dagster_ray_sdk::{Error, error, http::BodySource};
 
-use crate::{head, keys::KeyValueStore, machine::Machine, simulation::Simulation};
+use crate::{keys::KeyValueStore, machine::Machine, simulation::Simulation};
 
 /// The interval of checks for new output.
 const POLL_INTERVAL_MS: u64 = 20;
@@ -49,7 +49,7 @@ impl<K: KeyValueStore, M: Machine> Log<K, M> {
             return Ok(());
         }
         if self.simulation.is_unavailable()? {
-            return Err(head::broken(&self.label));
+            return Err(broken(&self.label));
         }
         let job = self.simulation.refresh(&self.id)?.filter(|job| job.process == self.process);
         let ended = job.is_none_or(|job| !job.runs());
@@ -93,7 +93,7 @@ impl<K: KeyValueStore, M: Machine> BodySource for Log<K, M> {
 impl<K: KeyValueStore, M: Machine> Read for Log<K, M> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.lines_left == Some(0) {
-            return Err(error::into_io(head::broken(&self.label)));
+            return Err(error::into_io(broken(&self.label)));
         }
         loop {
             self.fill().map_err(error::into_io)?;
@@ -109,4 +109,9 @@ impl<K: KeyValueStore, M: Machine> Read for Log<K, M> {
             self.simulation.machine().pause(POLL_INTERVAL_MS);
         }
     }
+}
+
+/// Returns the error for a broken connection.
+fn broken(label: &str) -> Error {
+    Error::unavailable(format!("{label}: the connection broke"), false)
 }

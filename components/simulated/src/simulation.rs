@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     faults::{Fault, FaultSelector},
-    jobs::{self, Record},
+    job_record::{Record, is_kill_job},
     keys::KeyValueStore,
     machine::Machine,
 };
@@ -167,7 +167,7 @@ pub fn matches(selector: FaultSelector<'_>, submission: &Value) -> bool {
     let metadata = &submission["metadata"];
     let (step, id) = (metadata[STEP].as_str(), text(&submission["submission_id"]));
     let is_run = step.is_none() && id.starts_with("dagster-run-");
-    if jobs::is_kill_job(&id) {
+    if is_kill_job(&id) {
         return false;
     }
     if selector.step.is_none() && selector.run.is_none() && selector.script.is_none() {
