@@ -22,6 +22,7 @@ use crate::memory_store::MemoryStore;
 use crate::network::{Network, NetworkCondition, RecordedRequest};
 use crate::outcome::{Outcome, Verdict, differs, not_applicable};
 use crate::schema::Schema;
+use crate::shared_objects::SharedObjects;
 use crate::specs::SECRET;
 use crate::subject::Subject;
 
@@ -55,7 +56,7 @@ pub(crate) struct Harness {
     leaks: RefCell<Vec<String>>,
     cleanups: RefCell<Vec<(&'static str, Json)>>,
     is_cleaning: Cell<bool>,
-    pub(crate) shared: crate::rules::SharedObjects,
+    pub(crate) shared: SharedObjects,
 }
 
 /// A call that has ended.
@@ -109,7 +110,7 @@ impl Harness {
             leaks: RefCell::default(),
             cleanups: RefCell::default(),
             is_cleaning: Cell::new(false),
-            shared: crate::rules::SharedObjects::default(),
+            shared: SharedObjects::default(),
         };
         if !harness.has_service {
             harness.add_placeholder_address(&mut options);

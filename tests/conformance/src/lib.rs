@@ -20,6 +20,7 @@ mod outcome;
 mod report;
 mod rules;
 mod schema;
+mod shared_objects;
 mod specs;
 mod subject;
 

@@ -3,8 +3,6 @@
 use fastrand::Rng;
 use serde_json::{Map, Value as Json, json};
 
-use crate::harness::Harness;
-
 /// A secret in the environments and bootstrap values of specs, and in saved values. No error or log line may
 /// contain it.
 pub(crate) const SECRET: &str = "planted-secret-d41d8c";
@@ -79,25 +77,8 @@ pub(crate) fn step(run_id: &str, key: &str, work: Work, options: &Map<String, Js
     })
 }
 
-/// Returns the spec of a script that runs this Python code, or `None` if the options schema has neither
-/// `entrypoint` nor `parameters`.
-pub(crate) fn script(harness: &Harness, run_id: &str, nonce: &str, python: &str) -> Option<Json> {
-    let mut options = harness.options("pipes");
-    let entrypoint = format!("python -c \"{python}\"");
-    let schema = harness.schema("pipes");
-    let has = |key: &str| schema.as_ref().is_some_and(|schema| schema.has(key));
-    if has("entrypoint") {
-        options.insert("entrypoint".to_owned(), entrypoint.into());
-    } else if has("parameters") {
-        options.insert("parameters".to_owned(), json!({"entrypoint": entrypoint}));
-    } else {
-        return None;
-    }
-    Some(script_with(run_id, nonce, &options))
-}
-
 /// Returns the spec of a script with these options.
-pub(crate) fn script_with(run_id: &str, nonce: &str, options: &Map<String, Json>) -> Json {
+pub(crate) fn script(run_id: &str, nonce: &str, options: &Map<String, Json>) -> Json {
     json!({
         "run_id": run_id,
         "step_key": "script",

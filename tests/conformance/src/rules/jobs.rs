@@ -1,21 +1,10 @@
-//! A run and steps that are launched once and shared by several rules.
-
-use std::cell::OnceCell;
+//! Launches the run and the steps that several rules share.
 
 use serde_json::{Value as Json, json};
 
 use crate::harness::Harness;
-use crate::outcome::{Outcome, Verdict};
+use crate::outcome::Verdict;
 use crate::specs::{self, Work};
-
-/// The shared run, steps and cluster, each created when a rule first needs it.
-#[derive(Default)]
-pub(crate) struct SharedObjects {
-    run: OnceCell<Result<(Json, Json), Outcome>>,
-    steps: OnceCell<Result<Vec<(Json, Json)>, Outcome>>,
-    /// The id of the run that the cluster was created for, and the cluster reference.
-    pub(super) cluster: OnceCell<Result<(String, Json), Outcome>>,
-}
 
 /// Returns the spec and the reference of a run that lasts for minutes.
 pub(super) fn run(harness: &Harness) -> Verdict<(Json, Json)> {

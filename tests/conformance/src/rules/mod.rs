@@ -19,8 +19,6 @@ use crate::harness::{CallResult, Harness, describe_error};
 use crate::network::NetworkCondition;
 use crate::outcome::{Outcome, Verdict, differs, expect};
 
-pub(crate) use self::jobs::SharedObjects;
-
 /// A rule that a component has to satisfy.
 pub(crate) struct Rule {
     pub(crate) interface: &'static str,

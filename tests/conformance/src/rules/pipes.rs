@@ -29,7 +29,7 @@ pub(super) const RULES: [Rule; 14] = [
         needs: Nothing,
         run: |harness| {
             options::unknown_key(harness, PIPES, |options| {
-                harness.call("pipes.plan", &json!({"script": specs::script_with(RUN, NONCE, options)}))
+                harness.call("pipes.plan", &json!({"script": specs::script(RUN, NONCE, options)}))
             })
         },
     },
@@ -40,7 +40,7 @@ pub(super) const RULES: [Rule; 14] = [
         needs: Nothing,
         run: |harness| {
             options::wrong_values(harness, PIPES, |options| {
-                harness.call("pipes.plan", &json!({"script": specs::script_with(RUN, NONCE, options)}))
+                harness.call("pipes.plan", &json!({"script": specs::script(RUN, NONCE, options)}))
             })
         },
     },
@@ -131,9 +131,26 @@ pub(super) const RULES: [Rule; 14] = [
 ];
 
 fn spec(harness: &Harness, run_id: &str, nonce: &str, python: &str) -> Verdict<Json> {
-    specs::script(harness, run_id, nonce, python)
+    python_script(harness, run_id, nonce, python)
         .map(|script| json!({"script": script}))
         .ok_or_else(|| not_applicable("its options have no `entrypoint` that the conformance tests know"))
+}
+
+/// Returns the spec of a script that runs this Python code, or `None` if the options schema has neither
+/// `entrypoint` nor `parameters`.
+fn python_script(harness: &Harness, run_id: &str, nonce: &str, python: &str) -> Option<Json> {
+    let mut options = harness.options("pipes");
+    let entrypoint = format!("python -c \"{python}\"");
+    let schema = harness.schema("pipes");
+    let has = |key: &str| schema.as_ref().is_some_and(|schema| schema.has(key));
+    if has("entrypoint") {
+        options.insert("entrypoint".to_owned(), entrypoint.into());
+    } else if has("parameters") {
+        options.insert("parameters".to_owned(), json!({"entrypoint": entrypoint}));
+    } else {
+        return None;
+    }
+    Some(specs::script(run_id, nonce, &options))
 }
 
 fn plan(harness: &Harness) -> Verdict {
@@ -164,8 +181,8 @@ fn away(harness: &Harness) -> Verdict {
 fn texts(harness: &Harness) -> Verdict {
     for export in ["pipes.plan", "pipes.launch"] {
         hostile::texts(harness, export, |text| {
-            let spec = specs::script(harness, text, NONCE, text);
-            let mut script = spec.unwrap_or_else(|| specs::script_with(text, NONCE, &harness.options(PIPES)));
+            let spec = python_script(harness, text, NONCE, text);
+            let mut script = spec.unwrap_or_else(|| specs::script(text, NONCE, &harness.options(PIPES)));
             script["step_key"] = text.into();
             script["nonce"] = text.into();
             script["bootstrap"] = json!([[text, text]]);
@@ -180,7 +197,7 @@ fn texts(harness: &Harness) -> Verdict {
 fn random_content(harness: &Harness) -> Verdict {
     for export in ["pipes.plan", "pipes.launch"] {
         hostile::random_content(harness, export, |any| {
-            let mut script = specs::script_with(&any.text, &any.text, &Map::new());
+            let mut script = specs::script(&any.text, &any.text, &Map::new());
             script["options"] = any.options.clone().into();
             json!({"script": script})
         })?;
