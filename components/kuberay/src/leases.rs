@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use dagster_ray_sdk::json;
+use dagster_ray_submission::ids;
 use serde_json::{Value, json};
 
-use crate::{kubernetes::object, names};
+use crate::kubernetes::object;
 
 /// The prefix of a lease's annotation. A digest of the holder follows.
 pub const PREFIX: &str = "dagster-ray/holder-";
@@ -52,7 +53,7 @@ impl Lease {
 /// Returns the annotation key of a holder.
 #[must_use]
 pub fn key(holder: &str) -> String {
-    format!("{PREFIX}{}", names::digest(holder))
+    format!("{PREFIX}{}", ids::digest(holder))
 }
 
 /// Returns the leases on a cluster that have not expired. Annotations that are not leases are ignored.

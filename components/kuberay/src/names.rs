@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use dagster_ray_sdk::Error;
-use sha2::{Digest, Sha256};
+use dagster_ray_submission::ids::{RUN_PREFIX, digest};
 
 use crate::bindings::cluster::Owner;
 
@@ -14,13 +14,6 @@ use crate::bindings::cluster::Owner;
 pub const MAX_CLUSTER_NAME: usize = 53;
 /// The maximum length of a RayJob's name.
 pub const MAX_JOB_NAME: usize = 47;
-const DIGEST_BYTES: usize = 8;
-
-/// Returns the first 16 hexadecimal digits of a text's SHA-256 digest.
-#[must_use]
-pub fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// Returns the name of an owner's dedicated RayCluster or interactive RayJob.
 #[must_use]
@@ -50,7 +43,7 @@ pub fn steps_cluster(run_id: &str) -> String {
 /// Returns the name of a run worker's RayJob.
 #[must_use]
 pub fn run_job(submission_id: &str) -> String {
-    fit("dg-run-", submission_id.trim_start_matches("dagster-run-"), MAX_JOB_NAME)
+    fit("dg-run-", submission_id.trim_start_matches(RUN_PREFIX), MAX_JOB_NAME)
 }
 
 /// Returns the name of a step worker's RayJob. The submission id makes it unique.
@@ -86,10 +79,11 @@ fn fit(prefix: &str, text: &str, max_length: usize) -> String {
     if plain == text && prefix.len() + plain.len() <= max_length {
         return format!("{prefix}{plain}");
     }
-    let room = max_length - prefix.len() - 2 * DIGEST_BYTES - 1;
+    let digest = digest(text);
+    let room = max_length - prefix.len() - digest.len() - 1;
     let shown = slug(text, room);
     let separator = if shown.is_empty() { "" } else { "-" };
-    format!("{prefix}{shown}{separator}{}", digest(text))
+    format!("{prefix}{shown}{separator}{digest}")
 }
 
 fn slug(text: &str, max_length: usize) -> String {

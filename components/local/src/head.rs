@@ -6,6 +6,7 @@ use dagster_ray_sdk::{
     bindings::processes::{Command, State},
     clock::Clock,
     info,
+    polling::Interval,
 };
 
 use crate::programs::Programs;
@@ -91,7 +92,7 @@ fn start(
         Err(error) => return Err(error),
     };
     let started = clock.now_ms();
-    let mut wait = FIRST_WAIT_MS;
+    let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let mut next_report = started + REPORT_MS;
     let mut ended_at = None;
     loop {
@@ -128,8 +129,7 @@ fn start(
             next_report = now + REPORT_MS;
             info!("waiting for Ray to start on port {port}: {} s so far", (now - started) / 1000);
         }
-        clock.sleep_ms(wait);
-        wait = (wait * 3 / 2).min(MAX_WAIT_MS);
+        interval.sleep(clock);
     }
 }
 

@@ -144,6 +144,22 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
         self.policy.retry(&self.clock, || read(self.http.send(request.clone()), request, missing))
     }
 
+    /// Sends a request for each job, and reads the responses.
+    fn request_jobs<T>(
+        &self,
+        ids: &[String],
+        request: impl Fn(&str) -> Request,
+        read: impl Fn(&Value) -> Result<T, String>,
+    ) -> Vec<Result<T, Error>> {
+        let requests: Vec<_> = ids.iter().map(|id| (request(id), no_job(id))).collect();
+        let responses = self.request_many(&requests);
+        requests
+            .iter()
+            .zip(responses)
+            .map(|((request, _), response)| typed(request, read(&response?)))
+            .collect()
+    }
+
     /// Sends many requests concurrently, and retries those that failed with a transient error.
     ///
     /// Each request comes with the text of Ray's 404 that means not found.
@@ -210,26 +226,16 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
     }
 
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
-        let requests: Vec<_> =
-            ids.iter().map(|id| (Request::get(self.job_path(id, "")), no_job(id))).collect();
-        let responses = self.request_many(&requests);
-        requests
-            .iter()
-            .zip(responses)
-            .map(|((request, _), response)| typed(request, Job::read(&response?)))
-            .collect()
+        self.request_jobs(ids, |id| Request::get(self.job_path(id, "")), Job::read)
     }
 
     fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
         // Stopping is idempotent, so transient failures are retried.
-        let requests: Vec<_> =
-            ids.iter().map(|id| (Request::post(self.job_path(id, "/stop")), no_job(id))).collect();
-        let responses = self.request_many(&requests);
-        requests
-            .iter()
-            .zip(responses)
-            .map(|((request, _), response)| typed(request, field(&response?, "stopped", Fields::bool)))
-            .collect()
+        self.request_jobs(
+            ids,
+            |id| Request::post(self.job_path(id, "/stop")),
+            |response| field(response, "stopped", Fields::bool),
+        )
     }
 
     fn delete(&self, id: &str) -> Result<bool, Error> {

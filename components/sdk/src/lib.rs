@@ -5,6 +5,8 @@
 //! - [`http`]: blocking HTTP over `wasi:http`, concurrent requests, streamed bodies.
 //! - [`json`]: one JSON parser and one JSON writer.
 //! - [`retry`]: retry policy, based on typed errors.
+//! - [`polling`]: waits between polls.
+//! - [`hex`]: bytes as hexadecimal digits.
 //! - [`clock`], [`progress`], [`random`], [`settings`]: the other host imports, behind traits where
 //!   tests need a double.
 //! - [`log`]: log macros over `wasi:logging`.
@@ -13,9 +15,11 @@
 pub mod bindings;
 pub mod clock;
 pub mod error;
+pub mod hex;
 pub mod http;
 pub mod json;
 pub mod log;
+pub mod polling;
 pub mod progress;
 pub mod random;
 pub mod retry;

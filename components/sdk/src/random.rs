@@ -1,16 +1,11 @@
 //! Random bytes for unique names.
 
+use crate::hex;
+
 /// Returns `bytes` random bytes as lowercase hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: usize) -> String {
-    use std::fmt::Write as _;
-
-    let mut text = String::with_capacity(bytes * 2);
-    for byte in random_bytes(bytes) {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex::encode(&random_bytes(bytes))
 }
 
 #[cfg(target_family = "wasm")]

@@ -124,8 +124,3 @@ impl Record {
         message
     }
 }
-
-/// Returns whether a job is a kill job, which kills pending jobs.
-pub(crate) fn is_kill_job(id: &str) -> bool {
-    id.starts_with("dagster-stop-")
-}

@@ -4,12 +4,12 @@
 //! another source is named.
 
 use dagster_ray_sdk::{Error, clock::Clock, warn};
-use dagster_ray_submission::kill_pending;
+use dagster_ray_submission::{ids, kill_pending};
 use serde_json::{Map, Value};
 
 use crate::{
     faults::Fault,
-    job_record::{Ended, Phase, Record, is_kill_job},
+    job_record::{Ended, Phase, Record},
     keys::KeyValueStore,
     machine::{Launch, Machine},
     simulation::Simulation,
@@ -45,7 +45,7 @@ impl<K: KeyValueStore, M: Machine> Simulation<K, M> {
         let phase = if pending { Phase::Pending } else { Phase::Started };
         let process = self.new_process(id)?;
         let mut record = Record { submission, process, submitted_ms: self.now_ms(), phase };
-        if is_kill_job(id) {
+        if ids::is_kill_job(id) {
             self.kill_pending(&record)?;
             record.phase =
                 Phase::Ended(self.end("SUCCEEDED", "Job finished successfully.".to_owned(), None, Some(0)));

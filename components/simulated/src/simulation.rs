@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     faults::{Fault, FaultSelector},
-    job_record::{Record, is_kill_job},
+    job_record::Record,
     keys::KeyValueStore,
     machine::Machine,
 };
@@ -161,13 +161,16 @@ impl<K: KeyValueStore, M: Machine> Clock for Simulation<K, M> {
 /// Returns whether a submission matches the selector of a fault.
 #[must_use]
 pub fn matches(selector: FaultSelector<'_>, submission: &Value) -> bool {
-    use dagster_ray_submission::metadata::{JOB, STEP};
+    use dagster_ray_submission::{
+        ids,
+        metadata::{JOB, STEP},
+    };
 
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &submission["metadata"];
     let (step, id) = (metadata[STEP].as_str(), text(&submission["submission_id"]));
-    let is_run = step.is_none() && id.starts_with("dagster-run-");
-    if is_kill_job(&id) {
+    let is_run = step.is_none() && id.starts_with(ids::RUN_PREFIX);
+    if ids::is_kill_job(&id) {
         return false;
     }
     if selector.step.is_none() && selector.run.is_none() && selector.script.is_none() {

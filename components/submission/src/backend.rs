@@ -91,19 +91,9 @@ pub fn launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
     B::client().map(|(jobs, clock)| Launcher::new(jobs, clock))
 }
 
-/// Returns the backend's launcher once Ray accepts jobs.
-pub fn ready_launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
-    B::ready_client().map(|(jobs, clock)| Launcher::new(jobs, clock))
-}
-
 /// Returns the backend's executor, without waiting for Ray to accept jobs.
 pub fn executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
     B::client().map(|(jobs, clock)| Executor::new(jobs, clock))
-}
-
-/// Returns the backend's executor once Ray accepts jobs.
-pub fn ready_executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
-    B::ready_client().map(|(jobs, clock)| Executor::new(jobs, clock))
 }
 
 /// Returns the backend's [`Scripts`], without waiting for Ray to accept jobs.
@@ -111,23 +101,20 @@ pub fn scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
     B::client().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
-/// Returns the backend's [`Scripts`] once Ray accepts jobs.
-pub fn ready_scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
-    B::ready_client().map(|(jobs, clock)| Scripts::new(jobs, clock))
-}
-
 /// Launches or resumes a run. Options are validated before Ray is contacted or started.
 pub fn launch_run<B: Backend>(run: RunSpec) -> Result<RunRef, Error> {
     let run = B::run(run)?;
     launcher::submission(&run, Options::merged(&run.options, &run.tags)?)?;
-    ready_launcher::<B>()?.launch(&run)
+    let (jobs, clock) = B::ready_client()?;
+    Launcher::new(jobs, clock).launch(&run)
 }
 
 /// Launches a step. Options are validated before Ray is started.
 pub fn launch_step<B: Backend>(step: StepSpec) -> Result<StepRef, Error> {
     let step = B::step(step)?;
     executor::<B>()?.plan(&step)?;
-    ready_executor::<B>()?.launch(&step)
+    let (jobs, clock) = B::ready_client()?;
+    Executor::new(jobs, clock).launch(&step)
 }
 
 /// Launches a script. Options are validated before Ray is started.
@@ -137,7 +124,8 @@ pub fn launch_script<B: Backend>(
 ) -> Result<JobRef, Error> {
     let script = B::script(script)?;
     scripts::<B>()?.plan(&script)?;
-    ready_scripts::<B>()?.launch(&script, listener)
+    let (jobs, clock) = B::ready_client()?;
+    Scripts::new(jobs, clock).launch(&script, listener)
 }
 
 /// Exports a [`Backend`] as a component of the world `run-backend`.

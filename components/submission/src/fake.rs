@@ -12,7 +12,7 @@ use dagster_ray_jobs::{
 use dagster_ray_sdk::{Error, model::WorkerCommand};
 use serde_json::Value;
 
-use crate::{entrypoint, kill_pending};
+use crate::{entrypoint, ids, kill_pending};
 
 /// The outcome of a submission.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +115,7 @@ impl FakeRay {
             job.metadata.clone_from(&submission.metadata);
             job.entrypoint.clone_from(&submission.entrypoint);
         }
-        if submission.submission_id.starts_with("dagster-stop-") {
+        if ids::is_kill_job(&submission.submission_id) {
             self.add(&submission.submission_id, "SUCCEEDED");
             for (id, job) in self.jobs.borrow_mut().iter_mut() {
                 if submission.entrypoint.split(' ').any(|word| word == id) && job.status == "PENDING" {

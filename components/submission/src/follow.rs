@@ -9,6 +9,7 @@ use dagster_ray_jobs::{
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
+    polling::Interval,
     progress::{Channel, ProgressListener},
     warn,
 };
@@ -43,7 +44,7 @@ pub fn follow(
 ) -> Result<FollowResult, Error> {
     let mut position = from;
     let mut reached_at = clock.now_ms();
-    let mut wait = FIRST_WAIT_MS;
+    let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let mut failed_streams = 0;
     let mut has_ended = false;
     loop {
@@ -82,7 +83,8 @@ pub fn follow(
             return Err(Error::Cancelled);
         }
         if delivered.get() {
-            (wait, failed_streams) = (FIRST_WAIT_MS, 0);
+            interval.reset();
+            failed_streams = 0;
         }
         match jobs.get(submission_id) {
             Ok(job) if job.has_ended() => {
@@ -101,8 +103,7 @@ pub fn follow(
         if clock.now_ms().saturating_sub(reached_at) >= TIMEOUT_MS {
             return Ok(FollowResult { position, complete: false });
         }
-        clock.sleep_ms(wait);
-        wait = (wait * 3 / 2).min(MAX_WAIT_MS);
+        interval.sleep(clock);
     }
 }
 

@@ -1,11 +1,15 @@
-//! Submission ids of runs, steps and scripts.
+//! Submission ids of runs, steps, scripts and kill jobs.
 //!
 //! An id is derived from the run, step and attempt, so that a launch can be repeated and a lost reference
 //! restored. Step ids are unique: slug, digest and attempt contain no dash and are joined by dashes, and an
 //! attempt has at most 10 digits where a digest has 16.
 
+use dagster_ray_sdk::{hex, random};
 use sha2::{Digest, Sha256};
 
+/// The prefix of the submission ids of run workers. The run id follows.
+pub const RUN_PREFIX: &str = "dagster-run-";
+const KILL_PREFIX: &str = "dagster-stop-";
 const MAX_SLUG_CHARS: usize = 60;
 const DIGEST_BYTES: usize = 8;
 const REPEAT_MARK: &str = "-again";
@@ -13,7 +17,7 @@ const REPEAT_MARK: &str = "-again";
 /// Returns the submission id of a run worker.
 #[must_use]
 pub fn run(run_id: &str, attempt: u32) -> String {
-    with_attempt(format!("dagster-run-{run_id}"), attempt)
+    with_attempt(format!("{RUN_PREFIX}{run_id}"), attempt)
 }
 
 /// Returns the submission id of a step worker's first launch.
@@ -26,6 +30,18 @@ pub fn step(run_id: &str, step_key: &str, attempt: u32) -> String {
 #[must_use]
 pub fn script(run_id: &str, nonce: &str) -> String {
     format!("dagster-pipes-{run_id}-{nonce}")
+}
+
+/// Returns a new submission id of a job that kills pending jobs.
+#[must_use]
+pub fn kill_job() -> String {
+    format!("{KILL_PREFIX}{}", random::hex(8))
+}
+
+/// Returns whether a submission id is one of [`kill_job`].
+#[must_use]
+pub fn is_kill_job(submission_id: &str) -> bool {
+    submission_id.starts_with(KILL_PREFIX)
 }
 
 /// Returns the submission id of the `n`-th repeated launch of `base`. 0 is the first launch.
@@ -56,9 +72,13 @@ fn slug(step_key: &str) -> String {
     if plain == step_key {
         return plain;
     }
-    let digest = Sha256::digest(step_key.as_bytes());
-    let hex: String = digest.iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    format!("{plain}-{hex}")
+    format!("{plain}-{}", digest(step_key))
+}
+
+/// Returns the first 16 hexadecimal digits of a text's SHA-256 digest.
+#[must_use]
+pub fn digest(text: &str) -> String {
+    hex::encode(&Sha256::digest(text.as_bytes())[..DIGEST_BYTES])
 }
 
 #[cfg(test)]

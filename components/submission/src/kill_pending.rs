@@ -8,10 +8,9 @@
 use std::collections::BTreeMap;
 
 use dagster_ray_jobs::{Job, Submission};
-use dagster_ray_sdk::random;
 use serde_json::json;
 
-use crate::entrypoint;
+use crate::{entrypoint, ids};
 
 /// Ray's `error_type` for a job whose supervisor actor was killed.
 pub const SUPERVISOR_DIED: &str = "JOB_SUPERVISOR_ACTOR_DIED";
@@ -42,7 +41,7 @@ pub fn kill_job(waiting: &[&Job]) -> Submission {
     let program = interpreter.unwrap_or_else(|| "\"$(command -v python3 || command -v python)\"".to_owned());
     Submission {
         entrypoint: format!("{program} {words}"),
-        submission_id: format!("dagster-stop-{}", random::hex(8)),
+        submission_id: ids::kill_job(),
         runtime_env: json!({}),
         metadata: BTreeMap::new(),
         ..Submission::default()

@@ -5,6 +5,7 @@ use dagster_ray_sdk::{
     Error,
     clock::Clock,
     model::{JobState, JobStatus},
+    polling::Interval,
     progress::ProgressListener,
     warn,
 };
@@ -52,7 +53,7 @@ pub fn stop_jobs(
         .map(|status| StopOutcome { had_ended: status::is_final(status.state), status })
         .collect();
     let started = clock.now_ms();
-    let mut wait = FIRST_WAIT_MS;
+    let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let mut next_stop = started;
     let mut next_kill = started + PENDING_MS;
     let mut kill_jobs: Vec<String> = Vec::new();
@@ -92,8 +93,7 @@ pub fn stop_jobs(
                 kill_targets.extend(pending);
             }
         }
-        clock.sleep_ms(wait);
-        wait = (wait * 3 / 2).min(MAX_WAIT_MS);
+        interval.sleep(clock);
         match status::read_all(jobs, &open) {
             Ok(statuses) => update(&mut outcomes, &open, statuses),
             // The stop request stays in effect while the dashboard is unreachable.

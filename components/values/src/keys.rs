@@ -6,6 +6,7 @@
 //! Every part is escaped, so that it contains only characters that are safe in a file name, and so that two
 //! addresses never have the same key.
 
+use dagster_ray_sdk::hex;
 use sha2::{Digest, Sha256};
 
 use crate::bindings::io::Address;
@@ -14,6 +15,7 @@ use crate::bindings::io::Address;
 const MAX_PART_BYTES: usize = 160;
 /// The number of bytes of a longer part that its key keeps before a digest.
 const READABLE_BYTES: usize = 100;
+const DIGEST_BYTES: usize = 16;
 
 /// The key prefix of all values that belong to a run.
 pub const RUNS: &str = "run/";
@@ -65,8 +67,7 @@ fn escaped(part: &str) -> String {
         }
     }
     if out.len() > MAX_PART_BYTES {
-        let digest = Sha256::digest(part.as_bytes());
-        let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::encode(&Sha256::digest(part.as_bytes())[..DIGEST_BYTES]);
         out.truncate(READABLE_BYTES);
         // A short part never contains a plain `~`, so it cannot equal a shortened one.
         return format!("{out}~{digest}");

@@ -11,10 +11,10 @@ use dagster_ray_sdk::{
     clock::Clock,
     error::malformed_response,
     http::{Http, Request, Response, url},
-    model::{JobState, JobStatus},
+    model::JobState,
     progress::{Level, ProgressListener},
 };
-use dagster_ray_submission::status as ray;
+use dagster_ray_submission::{status as ray, stop::StopOutcome};
 
 use super::status::RayJob;
 use crate::kubernetes::{Kubernetes, Precondition, RAY_JOB, object};
@@ -27,15 +27,6 @@ const PENDING: &str = "PENDING";
 const MAX_FAILED_POLLS: u32 = 4;
 /// How long to wait until a deleted RayJob disappears, that is, until KubeRay removes its finalizer.
 const DELETION_TIMEOUT_MS: u64 = 15_000;
-
-/// The outcome of stopping a RayJob.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StopOutcome {
-    /// The job's final status.
-    pub status: JobStatus,
-    /// Whether the job had ended before the call.
-    pub had_ended: bool,
-}
 
 /// Stops RayJobs, waits up to `patience_ms` until their Ray jobs have ended, and deletes them.
 ///

@@ -1,6 +1,6 @@
 //! The content hashes in package names, as Ray's client computes them.
 
-use dagster_ray_sdk::Error;
+use dagster_ray_sdk::{Error, hex};
 use sha1::{Digest, Sha1};
 
 use super::{Source, checksum::Checksum, source::each_piece, tree::Tree};
@@ -33,7 +33,7 @@ pub(super) fn tree(source: &dyn Source, tree: &mut Tree) -> Result<String, Error
         }
         mix(&mut hash, digest);
     }
-    Ok(hex(&hash))
+    Ok(hex::encode(&hash))
 }
 
 /// Returns the hash of an archive that is uploaded unchanged.
@@ -43,21 +43,11 @@ pub(super) fn archive(source: &dyn Source, path: &str) -> Result<String, Error> 
         digest.update(piece);
         Ok(())
     })?;
-    Ok(hex(&digest.finalize()))
+    Ok(hex::encode(&digest.finalize()))
 }
 
 fn mix(hash: &mut [u8; 8], digest: Sha1) {
     for (left, right) in hash.iter_mut().zip(digest.finalize()) {
         *left ^= right;
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
