@@ -3,6 +3,7 @@
 import contextlib
 import mmap
 import os
+import re
 import tempfile
 import time
 import uuid
@@ -10,10 +11,12 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
-from dagster_ray.errors import InvalidConfigError
+from dagster_ray.errors import InvalidConfigError, PermissionDeniedError
 from dagster_ray.io.frames import Part
 
+# The temporary file of a write.
 _PART = ".part"
+_PART_NAME = re.compile(r"\.[0-9a-f]{32}\.part")
 # Longer than any write takes. An older file was left by a process that was killed.
 _STALE_SECONDS = 24 * 3600.0
 
@@ -59,7 +62,7 @@ class LocalDirectory:
         self._root = root
 
     def write(self, name: str, pieces: Iterable[Part], overwrite: bool) -> bool:
-        path = self._root / name
+        path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{uuid.uuid4().hex}{_PART}")
         try:
@@ -84,26 +87,27 @@ class LocalDirectory:
 
     def read(self, name: str) -> Part | None:
         try:
-            with (self._root / name).open("rb") as file:
+            with self._path(name).open("rb") as file:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             return None
 
     def begin(self, name: str, size: int) -> bytes | None:
         try:
-            with (self._root / name).open("rb") as file:
+            with self._path(name).open("rb") as file:
                 return file.read(size)
         except FileNotFoundError:
             return None
 
     def names(self, prefix: str) -> list[str]:
         # Only files in the last complete folder of the prefix can match.
-        start = self._root / prefix.rpartition("/")[0]
+        folder_prefix = prefix.rpartition("/")[0]
+        start = self._path(folder_prefix) if folder_prefix else self._root
         found: list[str] = []
         for folder, _, files in os.walk(start):
             for file in files:
                 path = Path(folder, file)
-                if file.endswith(_PART):
+                if _PART_NAME.fullmatch(file):
                     _remove_stale(path)
                     continue
                 name = path.relative_to(self._root).as_posix()
@@ -112,7 +116,7 @@ class LocalDirectory:
         return sorted(found)
 
     def remove(self, name: str) -> bool:
-        path = self._root / name
+        path = self._path(name)
         try:
             path.unlink()
         except FileNotFoundError:
@@ -125,6 +129,9 @@ class LocalDirectory:
             except OSError:
                 break
         return True
+
+    def _path(self, name: str) -> Path:
+        return self._root / _relative(name)
 
 
 class RemoteDirectory:
@@ -168,7 +175,8 @@ class RemoteDirectory:
 
     def names(self, prefix: str) -> list[str]:
         self._files.invalidate_cache()
-        start = self._path(prefix.rpartition("/")[0])
+        folder = prefix.rpartition("/")[0]
+        start = self._path(folder) if folder else self._root
         found: list[str] = []
         with self._missing_is_none():
             root = self._files._strip_protocol(self._root).rstrip("/")
@@ -185,12 +193,26 @@ class RemoteDirectory:
         return False
 
     def _path(self, name: str) -> str:
-        return f"{self._root.rstrip('/')}/{name}"
+        return f"{self._root.rstrip('/')}/{_relative(name)}"
 
     @contextlib.contextmanager
     def _missing_is_none(self) -> Generator[None, None, None]:
         with contextlib.suppress(FileNotFoundError):
             yield
+
+
+def _relative(name: str) -> str:
+    """Returns a name that stays inside its directory, or raises.
+
+    The host checks keys too. A directory does not rely on it, because it also serves code that
+    does not come through the host.
+    """
+    if "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        raise PermissionDeniedError(
+            f"{name!r} is not a name inside the directory of values: it has an empty, `.` or `..` "
+            "segment, or a backslash; write segments separated by `/`"
+        )
+    return name
 
 
 def _write_all(file: IO[bytes], pieces: Iterable[Part]) -> None:

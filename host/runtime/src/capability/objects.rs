@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dagster_ray_policy::capability::objects::{CAPABILITY, missing_grant};
+use dagster_ray_policy::capability::objects::{self as grant, CAPABILITY, missing_grant};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::denied;
@@ -17,8 +17,6 @@ use crate::store::CallState;
 
 pub use crate::bindings::dagster_ray::host::objects::{Entry, ValueInfo};
 
-/// Maximum length of a key, in bytes.
-const MAX_KEY_BYTES: usize = 1_024;
 /// Maximum number of keys in one request.
 const MAX_KEYS: usize = 100_000;
 
@@ -100,12 +98,7 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
 }
 
 fn check_key(key: &str) -> Result<(), Error> {
-    if key.is_empty() || key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
-        return Err(Error::Other(format!(
-            "invalid key {key:?}: it must have 1 to {MAX_KEY_BYTES} bytes and no control characters"
-        )));
-    }
-    Ok(())
+    grant::check_key(key).map_err(Error::Other)
 }
 
 fn check_keys(keys: &[String]) -> Result<(), Error> {
@@ -202,7 +195,11 @@ impl HostStore for ObjectsView<'_> {
         store: Resource<StoreHandle>,
         prefix: String,
     ) -> wasmtime::Result<Result<Vec<Entry>, Error>> {
-        self.with_store(&store, move |store| store.list(&prefix)).await
+        self.with_store(&store, move |store| {
+            grant::check_prefix(&prefix).map_err(Error::Other)?;
+            store.list(&prefix)
+        })
+        .await
     }
 
     async fn delete(
