@@ -16,10 +16,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::tls;
 
 pub(super) type Connector = HttpsConnector<HttpConnector<CheckedResolver>>;
 
@@ -55,8 +54,8 @@ impl Clients {
         let builder = HttpsConnectorBuilder::new();
         let connector = match &key.0 {
             Verify::Switch(true) => builder.with_webpki_roots(),
-            Verify::Switch(false) => builder.with_tls_config(unverified_config()?),
-            Verify::Bundle(path) => builder.with_tls_config(bundle_config(path)?),
+            Verify::Switch(false) => builder.with_tls_config(tls::unverified()?),
+            Verify::Bundle(path) => builder.with_tls_config(tls::verified_with(path)?),
         }
         .https_or_http()
         .enable_http1()
@@ -68,83 +67,6 @@ impl Clients {
             .build(connector);
         clients.insert(key, client.clone());
         Ok(client)
-    }
-}
-
-fn bundle_config(path: &std::path::Path) -> Result<ClientConfig, Error> {
-    let unreadable =
-        |problem: String| Error::InternalError(Some(format!("verify: {}: {problem}", path.display())));
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))? {
-        let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-        roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(unreadable("holds no certificate".into()));
-    }
-    Ok(config_builder()?.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn unverified_config() -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(config_builder()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
-        .with_no_client_auth())
-}
-
-fn config_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Error> {
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::InternalError(Some(error.to_string())))
-}
-
-/// Accepts every certificate, for `verify: false`.
-#[derive(Debug)]
-struct NoVerification(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -10,6 +10,7 @@ mod credentials;
 mod handler;
 mod interceptor;
 mod pipeline;
+mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
