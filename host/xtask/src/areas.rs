@@ -1,5 +1,7 @@
 //! The test areas: the stages that `cargo xtask test AREA` runs.
 
+use crate::registry;
+
 /// A part of the tests that can be run by itself.
 pub(crate) struct Area {
     pub(crate) name: &'static str,
@@ -20,7 +22,7 @@ pub(crate) enum Kind {
     PythonLint,
     /// All Rust tests.
     Cargo,
-    /// The Rust integration test with that name.
+    /// The integration test crate with that name: all test files of one package.
     CargoTest(&'static str),
     /// The files `test_<prefix>*.py` of `tests/dagster`, without tests that need a control plane.
     Pytest(&'static [&'static str]),
@@ -83,28 +85,12 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "sandbox",
         about: "the host with misbehaving components, from Rust and from Python",
-        stages: &[
-            Kind::CargoTest("answers"),
-            Kind::CargoTest("attacks"),
-            Kind::CargoTest("cache"),
-            Kind::CargoTest("egress"),
-            Kind::CargoTest("files"),
-            Kind::CargoTest("floods"),
-            Kind::CargoTest("grants"),
-            Kind::CargoTest("keyvalue"),
-            Kind::CargoTest("kubernetes"),
-            Kind::CargoTest("loading"),
-            Kind::CargoTest("names"),
-            Kind::CargoTest("secrets"),
-            Kind::CargoTest("start"),
-            Kind::CargoTest("suite"),
-            Kind::Pytest(&["sandbox"]),
-        ],
+        stages: &[Kind::CargoTest("sandbox"), Kind::Pytest(&["sandbox"])],
     },
     Area {
         name: "conformance",
         about: "the conformance tests of the built-in backends",
-        stages: &[Kind::CargoTest("built_ins"), Kind::CargoTest("cassettes"), Kind::Pytest(&["conformance"])],
+        stages: &[Kind::CargoTest("conformance"), Kind::Pytest(&["conformance"])],
     },
     Area {
         name: "backends",
@@ -114,12 +100,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "cli",
         about: "the command dagster-ray",
-        stages: &[
-            Kind::CargoTest("commands"),
-            Kind::CargoTest("help"),
-            Kind::CargoTest("watch"),
-            Kind::Pytest(&["cli", "logging", "installation"]),
-        ],
+        stages: &[Kind::CargoTest("cli"), Kind::Pytest(&["cli", "logging", "installation"])],
     },
     Area {
         name: "docs",
@@ -135,6 +116,33 @@ pub(crate) const AREAS: &[Area] = &[
     Area { name: "demo", about: "the demo", stages: &[Kind::Demo] },
 ];
 
+/// The tests of one file that need a service and are therefore marked `#[ignore]`.
+pub(crate) struct ServiceTests {
+    /// The name of the stage.
+    pub(crate) stage: &'static str,
+    /// The integration test crate.
+    pub(crate) crate_name: &'static str,
+    /// The file in the crate, without `.rs`.
+    pub(crate) module: &'static str,
+    /// The environment variable that names the service.
+    pub(crate) variable: &'static str,
+}
+
+/// Tests of the host against a real Kubernetes cluster.
+pub(crate) const ON_KUBERNETES: ServiceTests = ServiceTests {
+    stage: "cargo test on Kubernetes",
+    crate_name: "sandbox",
+    module: "cluster",
+    variable: "KUBECONFIG",
+};
+/// Tests of `pull` and `push` against a real registry.
+pub(crate) const WITH_REGISTRY: ServiceTests = ServiceTests {
+    stage: "cargo test of the registry",
+    crate_name: "cli",
+    module: "registry",
+    variable: registry::VARIABLE,
+};
+
 /// Returns the area with that name.
 pub(crate) fn find(name: &str) -> Option<&'static Area> {
     AREAS.iter().find(|area| area.name == name)
@@ -142,8 +150,8 @@ pub(crate) fn find(name: &str) -> Option<&'static Area> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::{Path, PathBuf};
 
     use super::*;
 
@@ -177,14 +185,71 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_sandbox_area_lists_every_sandbox_test() {
-        let area = find("sandbox").unwrap();
-        for file in files("tests/sandbox/tests", ".rs") {
-            // `cluster` needs a control plane, so the area `kuberay` runs it.
-            let is_listed =
-                area.stages.iter().any(|stage| matches!(stage, Kind::CargoTest(name) if *name == file));
-            assert!(is_listed || file == "cluster", "add Kind::CargoTest({file:?})");
+    /// Returns the integration test crates of all packages, by name: the folders `tests/<name>`.
+    fn test_crates() -> BTreeMap<String, PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut crates = BTreeMap::new();
+        for group in ["components", "host", "tests"] {
+            for package in std::fs::read_dir(root.join(group)).unwrap() {
+                let package = package.unwrap().path();
+                if !package.join("Cargo.toml").is_file() {
+                    continue;
+                }
+                for test in std::fs::read_dir(package.join("tests")).into_iter().flatten() {
+                    let path = test.unwrap().path();
+                    let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                    assert!(
+                        path.join("main.rs").is_file(),
+                        "{}: make it a module of the package's test crate, because each crate links the host",
+                        path.display()
+                    );
+                    crates.insert(name, path);
+                }
+            }
         }
+        crates
+    }
+
+    #[test]
+    fn every_test_crate_belongs_to_an_area() {
+        let mut named = BTreeSet::new();
+        for stage in AREAS.iter().flat_map(|area| area.stages) {
+            if let Kind::CargoTest(name) = stage {
+                named.insert((*name).to_owned());
+            }
+        }
+        assert_eq!(named, test_crates().into_keys().collect::<BTreeSet<_>>());
+    }
+
+    #[test]
+    fn every_file_of_a_test_crate_is_one_of_its_modules() {
+        for path in test_crates().into_values() {
+            let main = std::fs::read_to_string(path.join("main.rs")).unwrap();
+            for entry in std::fs::read_dir(&path).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_stem().unwrap().to_str().unwrap();
+                if !["main", "snapshots"].contains(&name) {
+                    let line = format!("mod {name};");
+                    assert!(main.lines().any(|found| found == line), "add `{line}` for {}", path.display());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tests_that_need_a_service_belong_to_a_stage() {
+        let mut found = BTreeSet::new();
+        for (crate_name, path) in test_crates() {
+            for entry in std::fs::read_dir(&path).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_file() && std::fs::read_to_string(&path).unwrap().contains("#[ignore = \"needs ") {
+                    found
+                        .insert((crate_name.clone(), path.file_stem().unwrap().to_str().unwrap().to_owned()));
+                }
+            }
+        }
+        let stages = [ON_KUBERNETES, WITH_REGISTRY];
+        let named = stages.map(|tests| (tests.crate_name.to_owned(), tests.module.to_owned()));
+        assert_eq!(found, BTreeSet::from(named));
     }
 }

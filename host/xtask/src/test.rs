@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::areas::{self, AREAS, Kind};
+use crate::areas::{self, AREAS, Kind, ServiceTests};
 use crate::background::in_background;
 use crate::build;
 use crate::circles;
@@ -191,8 +191,7 @@ impl Tests<'_> {
         installed::run(self.project, self.stages, self.wheel);
         self.demo();
         if let Some(program) = &registry {
-            let name = "cargo test of the registry";
-            self.cargo_test_ignored(name, "registry", registry::VARIABLE, program);
+            self.cargo_test_with(&areas::WITH_REGISTRY, program);
         }
     }
 
@@ -220,7 +219,7 @@ impl Tests<'_> {
         self.stages.run("clippy", |stage| stage.execute(&mut in_background(self.project.cargo(&arguments))));
     }
 
-    /// Runs the tests of all crates, or the integration tests with these names.
+    /// Runs the tests of all crates, or the integration test crates with these names.
     ///
     /// Only the compilation has a low priority: some tests measure time.
     fn cargo_test(&self, names: &[&str]) {
@@ -241,10 +240,11 @@ impl Tests<'_> {
         }
     }
 
-    /// Runs tests that need a service and are therefore marked `#[ignore]`.
-    fn cargo_test_ignored(&self, name: &str, test: &str, variable: &str, value: &Path) {
-        let arguments = ["test", "--locked", "--release", "--workspace", "--test", test, "--", "--ignored"];
-        self.stages.run(name, |stage| stage.execute(self.project.cargo(&arguments).env(variable, value)));
+    /// Runs the tests that need a service, which `value` names.
+    fn cargo_test_with(&self, tests: &ServiceTests, value: &Path) {
+        let mut cargo = self.project.cargo(&["test", "--locked", "--release", "--workspace"]);
+        cargo.args(["--test", tests.crate_name, "--", "--ignored", &format!("{}::", tests.module)]);
+        self.stages.run(tests.stage, |stage| stage.execute(cargo.env(tests.variable, value)));
     }
 
     fn python_lint(&self) {
@@ -333,7 +333,7 @@ impl Tests<'_> {
             self.pytest("pytest on Kubernetes", prefixes, Some(&cluster), None);
         }
         if with_its_own_tests {
-            self.cargo_test_ignored("cargo test on Kubernetes", "cluster", "KUBECONFIG", &cluster.kubeconfig);
+            self.cargo_test_with(&areas::ON_KUBERNETES, &cluster.kubeconfig);
         }
     }
 

@@ -1,0 +1,19 @@
+//! Tests of the host with components that misbehave. One crate for all files: each crate links the host.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
+
+mod answers;
+mod attacks;
+mod cache;
+mod cluster;
+mod egress;
+mod files;
+mod floods;
+mod grants;
+mod keyvalue;
+mod kubernetes;
+mod loading;
+mod names;
+mod secrets;
+mod start;
+mod suite;
