@@ -34,8 +34,6 @@ pub(crate) enum Kind {
     Audit,
     /// Installation of the wheel in empty environments, as a user does it.
     InstalledWheel,
-    /// All fuzz targets, each for a limited time.
-    Fuzz,
     /// The demo.
     Demo,
 }
@@ -112,7 +110,6 @@ pub(crate) const AREAS: &[Area] = &[
         about: "the audit of the wheel, its installation in empty environments",
         stages: &[Kind::Audit, Kind::InstalledWheel, Kind::Pytest(&["import", "package"])],
     },
-    Area { name: "fuzz", about: "every fuzz target, each for a limited time", stages: &[Kind::Fuzz] },
     Area { name: "demo", about: "the demo", stages: &[Kind::Demo] },
 ];
 

@@ -1,4 +1,6 @@
-//! `cargo xtask fuzz`: runs the targets of `tests/fuzz`, each for a limited time, two at a time.
+//! `cargo xtask fuzz`: searches for inputs that violate the properties of `tests/fuzz`, with libFuzzer.
+//!
+//! Each target runs for a limited time, two at a time. `cargo test` only replays the committed inputs.
 //!
 //! This does what cargo-fuzz does on a nightly toolchain, with the pinned one: coverage instrumentation is a
 //! stable compiler option, and libFuzzer is a crate. The address sanitizer is not stable and is left out,
@@ -33,11 +35,11 @@ const SHOWN: usize = 400;
 /// The arguments of `cargo xtask fuzz`.
 #[derive(Args)]
 pub(crate) struct Fuzz {
-    /// The name of a file in tests/fuzz/fuzz_targets without `.rs`; default: all targets
-    pub(crate) target: Option<String>,
+    /// The name of a folder in tests/fuzz/corpus; default: all targets
+    target: Option<String>,
     /// How long each target runs, in seconds
     #[arg(long, default_value_t = 60, value_name = "N")]
-    pub(crate) seconds: u32,
+    seconds: u32,
 }
 
 /// Builds all targets and runs the selected ones.
@@ -57,20 +59,24 @@ pub(crate) fn run(project: &Project, stages: &Stages, fuzz: &Fuzz) {
 
 /// The folders of the fuzzing crate and of its output.
 struct Paths {
-    /// The crate `tests/fuzz`.
+    /// The folder `tests/fuzz` with the inputs and dictionaries.
     source: PathBuf,
+    /// The crate with a program for each target, a workspace of its own.
+    programs: PathBuf,
     /// The build output, found inputs and crashes.
     target: PathBuf,
 }
 
 impl Paths {
     fn new(project: &Project) -> Self {
-        Self { source: project.root().join("tests/fuzz"), target: project.target().join("fuzz") }
+        let source = project.root().join("tests/fuzz");
+        let programs = source.join("libfuzzer");
+        Self { source, programs, target: project.target().join("fuzz") }
     }
 
     /// Returns the selected targets.
     fn chosen(&self, target: Option<&str>) -> Result<VecDeque<String>> {
-        let folder = self.source.join("fuzz_targets");
+        let folder = self.programs.join("fuzz_targets");
         let mut all = Vec::new();
         for entry in
             fs::read_dir(&folder).with_context(|| format!("{} could not be listed", folder.display()))?
@@ -95,7 +101,7 @@ impl Paths {
         let host = host(project)?;
         let mut cargo = project.cargo(&["build", "--locked", "--release", "--bins", "--target", &host]);
         // With --target, cargo does not apply RUSTFLAGS to build scripts and procedural macros.
-        cargo.arg("--manifest-path").arg(self.source.join("Cargo.toml"));
+        cargo.arg("--manifest-path").arg(self.programs.join("Cargo.toml"));
         cargo.arg("--target-dir").arg(&self.target).env("RUSTFLAGS", FLAGS);
         stage.execute(&mut in_background(cargo))?;
         Ok(self.target.join(host).join("release"))

@@ -77,7 +77,7 @@ enum Command {
     Develop,
     /// Build the wheel, audit it and copy it to dist/
     Wheel,
-    /// Build the fuzz targets and run them, two at a time
+    /// Search for inputs that violate the properties of tests/fuzz, with libFuzzer
     Fuzz(fuzz::Fuzz),
     /// Manage a real Kubernetes control plane with the KubeRay operator, with processes as pods
     Cluster {

@@ -16,7 +16,6 @@ use crate::cluster;
 use crate::contract;
 use crate::environment::Environment;
 use crate::frozen;
-use crate::fuzz::{self, Fuzz};
 use crate::installed;
 use crate::project::Project;
 use crate::registry;
@@ -35,9 +34,6 @@ const PYTHON: [&str; 7] = [
     "examples",
 ];
 
-/// Seconds for which each fuzz target runs: enough to reach all code from the committed inputs.
-const FUZZ_SECONDS: u32 = 30;
-
 /// The arguments of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Test {
@@ -47,7 +43,7 @@ pub(crate) struct Test {
     /// Print the areas with a description of each
     #[arg(long)]
     pub(crate) list: bool,
-    /// Leave out tests that need Ray or Kubernetes, fuzzing and the demo
+    /// Leave out tests that need Ray or Kubernetes, and the demo
     #[arg(long)]
     fast: bool,
     /// Test the lowest and the highest supported Dagster, Ray and Python (an hour or more)
@@ -155,9 +151,6 @@ impl Tests<'_> {
         if has(Kind::InstalledWheel) {
             installed::run(self.project, self.stages, self.wheel);
         }
-        if has(Kind::Fuzz) {
-            self.fuzz();
-        }
         if has(Kind::Demo) {
             self.demo();
         }
@@ -169,7 +162,7 @@ impl Tests<'_> {
         self.python_lint();
         self.audit();
         self.pytest("pytest", &[""], None, None);
-        for name in ["kubernetes", "installed wheel", "fuzz", "demo"] {
+        for name in ["kubernetes", "installed wheel", "demo"] {
             self.stages.skip(name, "--fast");
         }
     }
@@ -184,7 +177,6 @@ impl Tests<'_> {
             self.python_lint();
             self.audit();
             self.compiled();
-            self.fuzz();
             registry::build(self.project, self.stages)
         });
         self.pytest("pytest", &[""], None, registry.as_deref());
@@ -208,7 +200,7 @@ impl Tests<'_> {
         self.stages.run("import circles", |_| circles::check(self.project));
         self.stages.run("format", |stage| {
             stage.execute(&mut self.project.cargo(&["fmt", "--all", "--check"]))?;
-            let fuzz = ["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"];
+            let fuzz = ["fmt", "--manifest-path", "tests/fuzz/libfuzzer/Cargo.toml", "--check"];
             stage.execute(&mut self.project.cargo(&fuzz))
         });
     }
@@ -339,10 +331,6 @@ impl Tests<'_> {
 
     fn audit(&self) {
         self.stages.run("audit", |stage| wheel::audit(self.project, stage, self.wheel));
-    }
-
-    fn fuzz(&self) {
-        fuzz::run(self.project, self.stages, &Fuzz { target: None, seconds: FUZZ_SECONDS });
     }
 
     fn demo(&self) {

@@ -2,20 +2,19 @@
 //! message, regardless of the pieces in which they arrive.
 //!
 //! The first three bytes select the status and the two cuts; the rest is the body.
-#![no_main]
 
 use dagster_ray_jobs::{JobsClient, RayJobs, Submission};
 use dagster_ray_sdk::Error;
 use dagster_ray_sdk::retry::Policy;
 use dagster_ray_sdk::testing::{ScriptedHttp, ScriptedResponse, VirtualClock};
-use libfuzzer_sys::fuzz_target;
 
 const STATUSES: [u16; 14] = [200, 201, 204, 301, 307, 400, 401, 403, 404, 409, 429, 500, 502, 503];
 const ID: &str = "dagster-run-r";
 /// The longest error text in bytes. Error texts go into Dagster's event log.
 const LONGEST_TEXT: usize = 4_096;
 
-fuzz_target!(|data: &[u8]| {
+/// Checks the properties for one input. Panics if one is violated.
+pub fn check(data: &[u8]) {
     let [status, first, second, body @ ..] = data else { return };
     let status = STATUSES[usize::from(*status) % STATUSES.len()];
     let whole = vec![body.to_vec()];
@@ -49,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(!text.is_empty() && text.len() <= LONGEST_TEXT, "{} bytes: {text}", text.len());
         }
     }
-});
+}
 
 /// Makes each request of the client against a server with a fixed response. Returns the results as text.
 fn answers(status: u16, chunks: &[Vec<u8>]) -> Vec<Result<String, Error>> {

@@ -1,15 +1,16 @@
 //! A manifest with an operator's restriction: a request is allowed only if both allow it.
-#![no_main]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use arbitrary::Arbitrary;
 use dagster_ray_policy::Policy;
 use dagster_ray_policy::capability::http;
 use dagster_ray_policy::kubernetes::{RequestInfo, Verb};
 use dagster_ray_policy::manifest::{Grants, Manifest, Restriction};
-use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
+
+use crate::structured::{read, structured};
 
 const HTTP: [&str; 6] = [
     "address",
@@ -48,7 +49,7 @@ impl<'a, const N: usize> Arbitrary<'a> for Index<N> {
     }
 }
 
-#[derive(Debug, Arbitrary)]
+#[derive(Debug)]
 struct RuleText {
     group: Index<3>,
     resources: Chosen<4>,
@@ -56,7 +57,9 @@ struct RuleText {
     namespaces: Option<Chosen<3>>,
 }
 
-#[derive(Debug, Arbitrary)]
+structured!(RuleText { group, resources, verbs; namespaces });
+
+#[derive(Debug)]
 struct GrantsText {
     http: Chosen<6>,
     kubernetes: Vec<RuleText>,
@@ -65,7 +68,9 @@ struct GrantsText {
     processes: BTreeMap<Index<3>, Vec<Chosen<4>>>,
 }
 
-#[derive(Debug, Arbitrary)]
+structured!(GrantsText { http, kubernetes, packages, objects; processes });
+
+#[derive(Debug)]
 struct Input {
     manifest: GrantsText,
     operator: Option<GrantsText>,
@@ -73,7 +78,11 @@ struct Input {
     seconds: (u16, Option<u16>),
 }
 
-fuzz_target!(|input: Input| {
+structured!(Input { manifest, operator, memory; seconds });
+
+/// Checks the properties for one input. Panics if one is violated.
+pub fn check(data: &[u8]) {
+    let Some(input) = read::<Input>(data) else { return };
     let limits = |memory: Option<u16>, seconds: Option<u16>| {
         let mut text = String::from("[limits]\n");
         let _ = memory.map(|memory| writeln!(text, "memory_mib = {}", u32::from(memory) + 1));
@@ -106,7 +115,7 @@ fuzz_target!(|input: Input| {
             }
         }
     }
-});
+}
 
 impl GrantsText {
     fn toml(&self) -> String {

@@ -2,15 +2,17 @@
 //! and the restricted manifest allows no more than either of them.
 //!
 //! The text is split at the first NUL: the manifest, then the restriction.
-#![no_main]
 
 use std::path::Path;
 
 use dagster_ray_policy::manifest::{Grants, Limits, Manifest, Restriction};
 use dagster_ray_policy::{LoadError, Policy};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| {
+use crate::text;
+
+/// Checks the properties for one input. Panics if one is violated.
+pub fn check(data: &[u8]) {
+    let text = text(data);
     let (manifest, restriction) = text.split_once('\0').unwrap_or((text, ""));
     let manifest = match Manifest::parse(manifest, Path::new("component.toml")) {
         Ok(manifest) => Some(manifest),
@@ -36,7 +38,7 @@ fuzz_target!(|text: &str| {
     let again = restricted.clone().restricted(&restriction);
     no_more(&restricted.grants, &again.grants);
     no_more(&again.grants, &restricted.grants);
-});
+}
 
 /// Checks that the policy and the limits of a manifest can be computed.
 fn usable(manifest: &Manifest) {

@@ -3,17 +3,18 @@
 //!
 //! Input that starts like WebAssembly is the file itself. Other input describes a file, which is built and
 //! then damaged.
-#![no_main]
 
 use std::path::Path;
 
+use arbitrary::Arbitrary;
 use dagster_ray_policy::manifest::{Manifest, Restriction};
 use dagster_ray_policy::{LoadError, RequiredGrant, check_bytes, introspect, required_grant};
-use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
 use wasm_encoder::{
     Component, ComponentExportKind, ComponentExportSection, ComponentImportSection, ComponentInstanceSection,
     ComponentTypeRef, ComponentTypeSection, InstanceType, NestedComponentSection,
 };
+
+use crate::structured::structured;
 
 const NAMES: [&str; 15] = [
     "dagster-ray:backend/",
@@ -77,7 +78,7 @@ impl Name {
     }
 }
 
-#[derive(Debug, Arbitrary)]
+#[derive(Debug)]
 struct Described {
     imports: Vec<Name>,
     exports: Vec<Name>,
@@ -90,7 +91,10 @@ struct Described {
     cut: Option<u16>,
 }
 
-fuzz_target!(|data: &[u8]| {
+structured!(Described { imports, exports, nested, nested_is_first, granted, pinned, changed; cut });
+
+/// Checks the properties for one input. Panics if one is violated.
+pub fn check(data: &[u8]) {
     if data.starts_with(b"\0asm") {
         load_arbitrary(data);
         return;
@@ -111,7 +115,7 @@ fuzz_target!(|data: &[u8]| {
         bytes.truncate(usize::from(cut) % bytes.len());
     }
     load_arbitrary(&bytes);
-});
+}
 
 /// Returns the names without duplicates, which a component must not have.
 fn names(all: &[Name]) -> Vec<String> {
@@ -199,9 +203,10 @@ fn load_built(bytes: Vec<u8>, imports: &[String], exports: &[String], described:
         Ok(read) => {
             assert_eq!((read.imports.as_slice(), read.exports.as_slice()), (imports, exports));
             assert!(!imports.iter().chain(exports).any(is_other));
-            let interfaces = exports.iter().filter_map(|name| {
-                is_backend(name).then(|| name.split(['/', '@']).nth(1).expect("an interface"))
-            });
+            let interfaces = exports
+                .iter()
+                .filter(|&name| is_backend(name))
+                .map(|name| name.split(['/', '@']).nth(1).expect("an interface"));
             assert!(interfaces.clone().count() > 0);
             let found: Vec<_> = read.interfaces.iter().map(|interface| interface.name()).collect();
             assert!(interfaces.clone().all(|interface| found.contains(&interface)));

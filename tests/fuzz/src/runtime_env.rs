@@ -2,7 +2,6 @@
 //! nothing is lost, and local paths become package URIs.
 //!
 //! The text is split at each NUL: the configuration, the tag, a RayJob's spec, an ignore file.
-#![no_main]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,10 +13,13 @@ use dagster_ray_kuberay::{job, manifest::Template, pipes};
 use dagster_ray_sdk::{Error, model::Attributes};
 use dagster_ray_submission::environment;
 use dagster_ray_submission::options::{Options, TAG};
-use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 
-fuzz_target!(|text: &str| {
+use crate::text;
+
+/// Checks the properties for one input. Panics if one is violated.
+pub fn check(data: &[u8]) {
+    let text = text(data);
     let mut parts = text.split('\0');
     let mut part = || parts.next().unwrap_or_default();
     let (configuration, tag, spec, ignored) = (part(), part(), part(), part());
@@ -27,7 +29,7 @@ fuzz_target!(|text: &str| {
         rayjob(built, spec);
     }
     script(configuration, spec);
-});
+}
 
 fn read(configuration: &str, tag: Option<&str>) -> Option<Options> {
     let tags = tag.map(|tag| (TAG.to_owned(), tag.to_owned())).into_iter().collect();

@@ -1,18 +1,19 @@
 //! A job's output over connections that pause, break and are opened again: each line is reported once and in
 //! order.
-#![no_main]
 
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
+use arbitrary::{Arbitrary, Unstructured};
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::http::{Body, BodySource, BodyWriter, Http, Request, Response};
 use dagster_ray_sdk::retry::Policy;
 use dagster_ray_sdk::testing::{RecordingListener, VirtualClock};
 use dagster_ray_sdk::{Error, error};
 use dagster_ray_submission::follow::{FollowResult, follow};
-use libfuzzer_sys::{arbitrary, fuzz_target};
+
+use crate::structured::{read, structured};
 
 /// Pauses between pieces are shorter than this, in milliseconds. After a longer wait, nothing more comes.
 const QUIET_MS: u64 = 2_000;
@@ -20,7 +21,7 @@ const QUIET_MS: u64 = 2_000;
 const MAX_STATUS_REQUESTS: u32 = 40;
 
 /// The behavior of one connection.
-#[derive(Debug, Clone, arbitrary::Arbitrary)]
+#[derive(Debug, Clone)]
 struct Connection {
     /// How much of the log exists when the connection opens, in parts of 255.
     written: u8,
@@ -32,14 +33,28 @@ struct Connection {
     refused: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, arbitrary::Arbitrary)]
+structured!(Connection { written, pieces, end; refused });
+
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
     Quiet,
     Closed,
     Broken,
 }
 
-#[derive(Debug, arbitrary::Arbitrary)]
+impl<'a> Arbitrary<'a> for End {
+    fn arbitrary(source: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        // As the derive macro of `arbitrary` does it, so that the inputs of the corpus keep their meaning.
+        let index = (u64::from(source.arbitrary::<u32>()?) * 3) >> 32;
+        Ok(match index {
+            0 => Self::Quiet,
+            1 => Self::Closed,
+            _ => Self::Broken,
+        })
+    }
+}
+
+#[derive(Debug)]
 struct Input {
     log: Vec<u8>,
     connections: Vec<Connection>,
@@ -51,7 +66,11 @@ struct Input {
     has_node: bool,
 }
 
-fuzz_target!(|input: Input| {
+structured!(Input { log, connections, ends_at, dashboard_fails; has_node });
+
+/// Checks the properties for one input. Panics if one is violated.
+pub fn check(data: &[u8]) {
+    let Some(input) = read::<Input>(data) else { return };
     if input.log.len() > 4_096 || input.connections.len() > 64 {
         return;
     }
@@ -88,7 +107,7 @@ fuzz_target!(|input: Input| {
         assert_eq!(got.len(), expected.len(), "lines are missing: {got:?} of {expected:?}");
         assert_eq!(position, log.len() as u64);
     }
-});
+}
 
 /// A Ray cluster behind an unreliable network.
 struct Ray<'a> {

@@ -1,18 +1,22 @@
 //! The command line of a job: a shell reads the original argv back.
-#![no_main]
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dagster_ray_sdk::{Error, model::WorkerCommand};
 use dagster_ray_submission::entrypoint::{PAYLOAD_VARIABLE, command_line, payload};
-use libfuzzer_sys::{arbitrary, fuzz_target};
 
-#[derive(Debug, arbitrary::Arbitrary)]
+use crate::structured::{read, structured};
+
+#[derive(Debug)]
 struct Input {
     argv: Vec<String>,
     payload: Option<String>,
 }
 
-fuzz_target!(|input: Input| {
+structured!(Input { argv; payload });
+
+/// Checks the properties for one input. Panics if one is violated.
+pub fn check(data: &[u8]) {
+    let Some(input) = read::<Input>(data) else { return };
     let command = WorkerCommand { argv: input.argv.clone(), payload: input.payload.clone(), env: Vec::new() };
     let variable = payload(&command);
     let carried = variable.map(|(name, text)| {
@@ -38,7 +42,7 @@ fuzz_target!(|input: Input| {
             assert_eq!(words(arguments), input.argv, "{line}");
         }
     }
-});
+}
 
 /// Splits a line into words as a POSIX shell does. Panics on anything that the shell would act on.
 ///
