@@ -5,18 +5,26 @@ Each class implements the exported interface of its name. They share ``service``
 """
 
 import json
+from collections.abc import Callable
 
 import jobs
 import options
-from componentize_py_types import Err
+from componentize_py_types import Err, Ok, Result
 from http_client import Response
 from service import SETTINGS, Service, sleep
 from wit_world import exports
 from wit_world.exports.describe import Description, Role
-from wit_world.exports.executor import StepRef, StepSpec
+from wit_world.exports.executor import (
+    Placement,
+    Placement_Job,
+    Placement_Local,
+    StepRef,
+    StepSpec,
+)
 from wit_world.exports.launcher import RunRef, RunSpec, Termination
 from wit_world.exports.pipes import Followed, ScriptSpec
 from wit_world.imports.model import (
+    Error,
     Error_Cancelled,
     JobRef,
     JobState,
@@ -52,7 +60,11 @@ class Launcher(exports.Launcher):
     def launch(self, run: RunSpec) -> RunRef:
         service = Service.configured()
         chosen = options.of_worker(run.options, run.tags)
-        labels = {"dagster/run-id": run.run_id, "dagster/job": run.job_name}
+        labels = {
+            jobs.DEPLOYMENT: run.deployment,
+            "dagster/run-id": run.run_id,
+            "dagster/job": run.job_name,
+        }
         spec = jobs.of_worker(run.command, chosen, labels)
         started = service.start(jobs.run_id(run.run_id, run.attempt), spec)
         return RunRef(run.run_id, run.attempt, service.reference(started["id"]))
@@ -92,13 +104,23 @@ class Launcher(exports.Launcher):
 
 
 class Executor(exports.Executor):
-    def plan(self, step: StepSpec) -> StepRef:
-        self._spec(step)
-        return self._reference(step, Service.configured())
-
-    def launch(self, step: StepSpec) -> StepRef:
+    def plan(self, steps: list[StepSpec]) -> list[Result[Placement, Error]]:
         service = Service.configured()
+        return [_result(self._plan, service, step) for step in steps]
+
+    def launch(self, steps: list[StepSpec]) -> list[Result[Placement, Error]]:
+        service = Service.configured()
+        return [_result(self._launch, service, step) for step in steps]
+
+    def _plan(self, service: Service, step: StepSpec) -> Placement:
+        if self._spec(step) is None:
+            return Placement_Local()
+        return Placement_Job(self._reference(step, service))
+
+    def _launch(self, service: Service, step: StepSpec) -> Placement:
         spec = self._spec(step)
+        if spec is None:
+            return Placement_Local()
         reference = self._reference(step, service)
         id = reference.job.submission_id
         found = service.start(id, spec)
@@ -107,7 +129,7 @@ class Executor(exports.Executor):
             # The ended job belongs to an earlier worker of a resumed run.
             service.forget(id)
             service.start(id, spec)
-        return reference
+        return Placement_Job(reference)
 
     def check(self, steps: list[StepRef]) -> list[JobStatus]:
         return Service.configured().look([step.job.submission_id for step in steps])
@@ -118,9 +140,13 @@ class Executor(exports.Executor):
     def finish(self, run_id: str, options: str) -> None:
         """Does nothing: this backend creates nothing that the steps of a run share."""
 
-    def _spec(self, step: StepSpec) -> jobs.Spec:
+    def _spec(self, step: StepSpec) -> jobs.Spec | None:
+        """Returns a step's job, or None if the step runs in a process of the run worker."""
         chosen = options.of_worker(step.options, step.tags)
+        if chosen.get("enabled") is False:
+            return None
         labels = {
+            jobs.DEPLOYMENT: step.deployment,
             "dagster/run-id": step.run_id,
             "dagster/job": step.job_name,
             "dagster/step-key": step.step_key,
@@ -132,6 +158,16 @@ class Executor(exports.Executor):
         return StepRef(step.run_id, step.step_key, step.attempt, service.reference(id))
 
 
+def _result(
+    function: Callable[[Service, StepSpec], Placement], service: Service, step: StepSpec
+) -> Result[Placement, Error]:
+    """Returns a step's placement, or its error: the other steps must not fail with it."""
+    try:
+        return Ok(function(service, step))
+    except Err as error:
+        return error
+
+
 class Pipes(exports.Pipes):
     def plan(self, script: ScriptSpec) -> JobRef:
         options.of_script(script.options)
@@ -140,7 +176,8 @@ class Pipes(exports.Pipes):
     def launch(self, script: ScriptSpec, listener: Listener) -> JobRef:
         service = Service.configured()
         chosen = options.of_script(script.options)
-        spec = jobs.of_script(chosen, dict(script.bootstrap), dict(script.labels))
+        labels = {**dict(script.labels), jobs.DEPLOYMENT: script.deployment}
+        spec = jobs.of_script(chosen, dict(script.bootstrap), labels)
         if listener.cancelled():
             raise Err(Error_Cancelled())
         started = service.start(jobs.script_id(script.run_id, script.nonce), spec)

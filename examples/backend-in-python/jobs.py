@@ -13,6 +13,10 @@ Spec = dict[str, Any]
 # The label with a nonce that distinguishes launches.
 LAUNCH = "launch"
 
+# The label with the Dagster deployment, by which deployments that share the service know their own
+# jobs.
+DEPLOYMENT = "dagster-ray/deployment"
+
 # The variable with a worker's last argument, which may hold secrets. The service shows command
 # lines to every client.
 _ARGUMENT = "DAGSTER_WORKER_ARGUMENT"

@@ -17,7 +17,7 @@ WORKER_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        # The Python adapter evaluates it.
+        # The Python adapter evaluates it for runs.
         "enabled": {"type": "boolean"},
         "env_vars": {
             "type": "array",

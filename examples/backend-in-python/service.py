@@ -86,7 +86,7 @@ class Service:
             for job in self._ask("GET", f"/jobs?ids={batch}"):
                 known[job["id"]] = _status(job)
         missing = JobState.MISSING
-        return [known.get(id) or JobStatus(id, missing, None, None, None) for id in ids]
+        return [known.get(id) or JobStatus(id, missing, True, None, None, None) for id in ids]
 
     def stop(self, ids: list[str], listener: Listener) -> list[JobStatus]:
         """Stops all jobs at once and returns their final statuses."""
@@ -157,7 +157,9 @@ def _path(id: str) -> str:
 def _status(job: dict[str, Any]) -> JobStatus:
     code = job["exit_code"]
     state = _STATES.get(job["state"], JobState.UNKNOWN)
-    return JobStatus(job["id"], state, f"exit code {code}" if code else None, None, code)
+    ended = state not in (JobState.RUNNING, JobState.UNKNOWN)
+    message = f"exit code {code}" if code else None
+    return JobStatus(job["id"], state, ended, message, None, code)
 
 
 def _succeeded(response: Response) -> Response:

@@ -11,6 +11,7 @@ from dagster_ray.address import dashboard_url, known_address
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import flatten
 from dagster_ray.contract import RunSpec
+from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.specs import parse_tag, run_options, worker_spec
 
@@ -29,6 +30,7 @@ def _spec(options: dict, tags: dict[str, str] | None = None) -> tuple[RunSpec, s
     tags = tags or {}
     return worker_spec(
         _run(),
+        deployment="d",
         attempt=0,
         argv=["dagster"],
         payload=None,
@@ -123,6 +125,7 @@ def test_only_local_directories_are_granted(tmp_path: Path) -> None:
 
 
 STEP = {
+    "deployment": "d",
     "run_id": "11111111-2222-3333-4444-555555555555",
     "step_key": "a[it's]",
     "attempt": 0,
@@ -136,7 +139,10 @@ STEP = {
 
 def _plan(**changes: object) -> dict:
     backend = Backend(Connection(backend="existing", address="http://127.0.0.1:9"))
-    return backend.call("executor.plan", {"step": {**STEP, **changes}})
+    [placement] = backend.call("executor.plan", {"steps": [{**STEP, **changes}]})
+    if isinstance(placement, Exception):
+        raise placement
+    return placement["job"]
 
 
 def test_submission_ids_contain_the_run_id_and_differ_for_similar_step_keys() -> None:
@@ -163,3 +169,20 @@ def test_errors_name_the_invalid_option_or_tag(options: dict, tags: list, named:
         _plan(options=json.dumps(options), tags=tags)
     assert named in str(raised.value)
     assert raised.value.fields
+
+
+def test_a_deployment_is_identified_by_its_run_storage_or_its_name_on_dagster_plus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", raising=False)
+    ids: list[str] = []
+    # Two processes of one deployment, and another deployment.
+    for folder in ("one", "one", "other"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        with dg.DagsterInstance.local_temp(str(tmp_path / folder)) as instance:
+            ids.append(deployment_id(instance))
+    assert ids[0] and ids[0] == ids[1] != ids[2]
+    monkeypatch.setenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", "prod")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert deployment_id(instance) == "prod"
+    assert deployment_id(None) == ""

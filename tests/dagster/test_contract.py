@@ -10,12 +10,14 @@ from component_files import BUILT_IN
 from dagster_ray import contract
 from dagster_ray.backend import Backend, Connection, listener, native
 from dagster_ray.contract import Write
+from dagster_ray.errors import InvalidConfigError
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.frames import Frames, pack, unpack
 from dagster_ray.testing import SimulatedRay
 from pydantic import TypeAdapter
 
 RUN: contract.RunSpec = {
+    "deployment": "d",
     "run_id": "r",
     "attempt": 0,
     "job_name": "j",
@@ -87,9 +89,16 @@ def test_launched_runs_have_the_declared_types(simulated_ray: SimulatedRay) -> N
 
 def test_executed_steps_have_the_declared_types(simulated_ray: SimulatedRay) -> None:
     executor = contract.ExecutorClient(Backend(Connection()))
-    _check(executor.plan(STEP), contract.StepRef)
-    step = executor.start_launch(STEP).result(60.0)
-    _check(step, contract.StepRef)
+    wrong: contract.StepSpec = {**STEP, "options": "not JSON"}
+    local: contract.StepSpec = {**STEP, "options": json.dumps({"enabled": False})}
+    planned, refused, beside = executor.plan([STEP, wrong, local])
+    _check(planned, contract.Placement)
+    assert isinstance(refused, InvalidConfigError) and beside == "local"
+    [launched] = executor.start_launch([STEP]).result(60.0)
+    _check(launched, contract.Placement)
+    assert launched == planned and not isinstance(launched, Exception) and launched != "local"
+    assert "job" in launched
+    step = launched["job"]
     _check(executor.check([step]), list[contract.JobStatus])
     _check(executor.terminate([step]), list[contract.JobStatus])
     assert executor.finish("r", "{}") is None
@@ -100,6 +109,7 @@ def test_scripts_have_the_declared_types_and_report_their_output(
 ) -> None:
     pipes = contract.PipesClient(Backend(Connection()))
     script: contract.ScriptSpec = {
+        "deployment": "d",
         "run_id": "r",
         "step_key": "s",
         "attempt": 0,
@@ -124,7 +134,7 @@ def test_scripts_have_the_declared_types_and_report_their_output(
 
 def test_clusters_have_the_declared_types(simulated_ray: SimulatedRay) -> None:
     clusters = contract.ClusterClient(Backend(Connection(backend="kuberay")))
-    owner: contract.Owner = {"run_id": "r", "holder": "h"}
+    owner: contract.Owner = {"deployment": "d", "run_id": "r", "holder": "h"}
     creation = clusters.create({"owner": owner, "labels": [["a", "b"]], "env": [], "options": "{}"})
     _check(creation, contract.Creation)
     assert "created" in creation
@@ -145,6 +155,7 @@ def test_clusters_have_the_declared_types(simulated_ray: SimulatedRay) -> None:
 
 def test_stored_values_have_the_declared_types(tmp_path: Path) -> None:
     io: contract.IoClient[Frames] = contract.IoClient(ValueCalls(tmp_path))
+    context: contract.IoContext = {"deployment": "d", "options": "{}"}
     asset: contract.Address = {
         "asset": ["a"],
         "partition": "p",
@@ -153,13 +164,13 @@ def test_stored_values_have_the_declared_types(tmp_path: Path) -> None:
         "output_name": "o",
     }
     output: contract.Address = {"run_id": "r", "step_key": "s", "output_name": "o"}
-    _check(io.save(asset, pack([1]), "{}"), contract.Stored)
-    stored = io.save(output, pack([2]), "{}")
+    _check(io.save(asset, pack([1]), context), contract.Stored)
+    stored = io.save(output, pack([2]), context)
     _check(stored, contract.Stored)
-    assert unpack(io.load(output, "{}")) == [2]
-    assert [(key, unpack(frames)) for key, frames in io.load_many([asset], "{}")] == [("p", [1])]
-    _check(io.list_({"asset": ["a"]}, "{}"), list[contract.Stored])
-    assert io.list_({"runs": ["r"]}, "{}") == [stored]
+    assert unpack(io.load(output, context)) == [2]
+    assert [(key, unpack(frames)) for key, frames in io.load_many([asset], context)] == [("p", [1])]
+    _check(io.list_({"asset": ["a"]}, context), list[contract.Stored])
+    assert io.list_({"runs": ["r"]}, context) == [stored]
     ended: contract.RunLife = {"run_id": "r", "state": "live"}
-    assert io.list_({"expired": [ended]}, "{}") == []
-    assert io.delete({"keys": [stored["key"]]}, "{}") == 1
+    assert io.list_({"expired": [ended]}, context) == []
+    assert io.delete({"keys": [stored["key"]]}, context) == 1

@@ -81,6 +81,7 @@ def test_an_http_error_of_ray_carries_its_status(proxy: FaultProxy) -> None:
 
 
 RUN_SPEC = {
+    "deployment": "d",
     "run_id": "maybe-applied",
     "attempt": 0,
     "job_name": "job",

@@ -61,6 +61,7 @@ def test_a_cluster_is_labeled_with_its_deployment_job_run_and_resource(
     resource = Labeled(image="i", ray_cluster=config, lifecycle=Lifecycle(cleanup="never"))
     result = _run(resource, _name)
     assert _labels(result.output_for_node("uses")) == {
+        "dagster-ray/deployment": "prod",
         "dagster/deployment": "prod",
         # Dagster+ sets this tag.
         "dagster/deployment-name": "prod",
@@ -72,6 +73,8 @@ def test_a_cluster_is_labeled_with_its_deployment_job_run_and_resource(
     named = _cluster(deployment_name="staging", lifecycle=Lifecycle(cleanup="never"))
     name = _run(named, _name).output_for_node("uses")
     assert _labels(name)["dagster/deployment"] == "staging"
+    # Users cannot change the owner.
+    assert _labels(name)["dagster-ray/deployment"] == "prod"
 
 
 def test_the_image_of_the_manifest_overrides_the_resources_and_the_runs() -> None:

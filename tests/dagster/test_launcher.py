@@ -86,6 +86,8 @@ def test_a_run_is_launched_as_one_ray_job_and_succeeds(
     name = f"dagster-run-{run_id}"
     [job] = ray_head.jobs(run_id).values()
     assert job["submission_id"] == name
+    storage_id = deployment.instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined]
+    assert job["metadata"]["dagster-ray/deployment"] == storage_id
     assert job["metadata"]["dagster/job"] == "succeeds"
     assert job["metadata"]["dagster/code-location"] == LOCATION
     assert job["metadata"]["build"] == "'123'"

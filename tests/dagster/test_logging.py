@@ -115,6 +115,7 @@ def test_a_components_log_line_is_logged_once(
     """The fixture `echo` logs one line when it launches a run."""
     command = {"argv": ["true"], "payload": None, "env": []}
     run = {
+        "deployment": "d",
         "run_id": "r",
         "attempt": 0,
         "job_name": "j",

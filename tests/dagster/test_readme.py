@@ -121,6 +121,7 @@ def planned(launcher: RayRunLauncher) -> dict[str, Any]:
     options = {**launcher._options, **backend.options}
     spec, _ = worker_spec(
         dg.DagsterRun(job_name="job", run_id="r"),
+        deployment="d",
         attempt=0,
         argv=["dagster"],
         payload=None,
@@ -129,7 +130,10 @@ def planned(launcher: RayRunLauncher) -> dict[str, Any]:
         override=None,
         options=options,
     )
-    return backend.call("executor.plan", {"step": {**spec, "step_key": "s"}})
+    [placement] = backend.call("executor.plan", {"steps": [{**spec, "step_key": "s"}]})
+    if isinstance(placement, Exception):
+        raise placement
+    return placement["job"]
 
 
 @readme("Configuration", "yaml")

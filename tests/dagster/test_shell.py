@@ -23,6 +23,7 @@ def test_arguments_with_shell_metacharacters_arrive_unchanged(
     program.chmod(0o755)
     step = role == "executor"
     spec = {
+        "deployment": "d",
         "run_id": f"{role}-shell",
         "attempt": 0,
         "job_name": "it's a job",
@@ -37,7 +38,9 @@ def test_arguments_with_shell_metacharacters_arrive_unchanged(
     }
     backend = Backend(Connection(backend="existing", address=ray_head.url))
     if step:
-        ref = backend.call("executor.launch", {"step": {**spec, "step_key": "it's[a step]"}})
+        steps = [{**spec, "step_key": "it's[a step]"}]
+        [placement] = backend.call("executor.launch", {"steps": steps})
+        ref = placement["job"]
     else:
         ref = backend.call("launcher.launch", {"run": spec})
     name = ref["job"]["submission_id"]

@@ -288,6 +288,7 @@ def test_backend_programs_selects_the_interpreter_of_a_new_projects_workers(
     backend = Backend(Connection(str(project.wasm), backend_programs=programs))
     command = {"argv": ["dagster", "api", "execute_step"], "payload": None, "env": []}
     step: dict[str, Any] = {
+        "deployment": "d",
         "run_id": "r",
         "step_key": "s",
         "attempt": 0,
@@ -296,7 +297,8 @@ def test_backend_programs_selects_the_interpreter_of_a_new_projects_workers(
     }
     step |= {"command": command, "tags": [], "options": "{}"}
     with pytest.raises(DagsterRayError, match="/nowhere/python"):
-        backend.call("executor.launch", {"step": step})
+        [failed] = backend.call("executor.launch", {"steps": [step]})
+        raise failed
     with pytest.raises(InvalidConfigError, match=r"backend_programs\.python"):
         Backend(
             Connection(str(project.wasm), backend_programs={"python": "/usr/bin/python3"})
@@ -348,8 +350,10 @@ def test_a_component_that_imports_files_and_sockets_is_denied_both(
     world = "package local:nosy; world nosy { export dagster-ray:backend/describe@0.1.0; }"
     wit = tmp_path / "wit"
     shutil.copytree(ROOT / "wit/deps", wit / "deps")
-    for package in ("host", "backend"):
-        shutil.copytree(ROOT / "wit" / package, wit / "deps" / package)
+    backend = wit / "deps/dagster-ray-backend"
+    backend.mkdir()
+    for file in (ROOT / "wit").glob("*.wit"):
+        shutil.copy(file, backend)
     (wit / "world.wit").write_text(world)
     wasm = build_python(tmp_path, tmp_path, "-d", "wit", "-w", "nosy")
     card = Backend(Connection(str(wasm))).call("describe.describe", {})

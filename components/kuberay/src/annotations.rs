@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::json;
+use dagster_ray_sdk::{bindings::cluster::Owner, json};
 use serde_json::{Value, json};
 
-use crate::{bindings::cluster::Owner, kubernetes::object};
+use crate::kubernetes::object;
 
 /// The annotation with the owner of a cluster.
 pub const OWNER: &str = "dagster-ray/owner";
@@ -32,6 +32,7 @@ pub fn is_owned_by(document: &Value, owner: &Owner) -> bool {
 
 fn owner_text(owner: &Owner) -> String {
     json::text(&json!({
+        "deployment": owner.deployment,
         "run_id": owner.run_id,
         "step_key": owner.step_key,
         "resource_key": owner.resource_key,

@@ -1,6 +1,14 @@
 //! The component's exports.
 
 use dagster_ray_sdk::{
+    bindings::{
+        cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
+        describe::{self, Description, Role},
+        executor::{self, Placement, StepRef, StepSpec},
+        launcher::{self, RunRef, RunSpec, Termination},
+        pipes::{self, Followed, Position, ScriptSpec},
+        sink::Listener,
+    },
     clock::WasiClock,
     http::WasiHttp,
     model::{Error, JobRef, JobStatus},
@@ -8,13 +16,6 @@ use dagster_ray_sdk::{
 };
 
 use crate::{
-    bindings::{
-        cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
-        describe::{self, Description, Role},
-        executor::{self, StepRef, StepSpec},
-        launcher::{self, RunRef, RunSpec, Termination},
-        pipes::{self, Followed, Position, ScriptSpec},
-    },
     cluster::Clusters,
     executor::Executor,
     kubernetes::Kubernetes,
@@ -23,7 +24,6 @@ use crate::{
     pipes::Pipes,
     time::HostClock,
 };
-use dagster_ray_sdk::bindings::sink::Listener;
 
 /// The backend that creates Ray clusters and Ray jobs through KubeRay.
 pub struct KubeRay;
@@ -59,47 +59,46 @@ impl describe::Guest for KubeRay {
 
 impl launcher::Guest for KubeRay {
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
-        Launcher::new(clusters()?).launch(&run.into()).map(Into::into)
+        Launcher::new(clusters()?).launch(&run)
     }
 
     fn resume(run: RunSpec) -> Result<RunRef, Error> {
-        Launcher::new(clusters()?).launch(&run.into()).map(Into::into)
+        Launcher::new(clusters()?).launch(&run)
     }
 
     fn locate(run_id: String, attempt: u32) -> Result<RunRef, Error> {
-        Ok(Launcher::new(clusters()?).locate(&run_id, attempt).into())
+        Ok(Launcher::new(clusters()?).locate(&run_id, attempt))
     }
 
     fn terminate(run: RunRef, listener: &Listener) -> Result<Termination, Error> {
-        Launcher::new(clusters()?).terminate(&run.into(), listener).map(Into::into)
+        Launcher::new(clusters()?).terminate(&run, listener)
     }
 
     fn check(runs: Vec<RunRef>) -> Result<Vec<JobStatus>, Error> {
-        let runs: Vec<_> = runs.into_iter().map(Into::into).collect();
         Launcher::new(clusters()?).check(&runs)
     }
 
     fn debug_info(run: RunRef) -> Result<String, Error> {
-        Launcher::new(clusters()?).debug_info(&run.into())
+        Launcher::new(clusters()?).debug_info(&run)
     }
 }
 
 impl executor::Guest for KubeRay {
-    fn plan(step: StepSpec) -> Result<StepRef, Error> {
-        Executor::new(clusters()?).plan(&step.into()).map(Into::into)
+    fn plan(steps: Vec<StepSpec>) -> Result<Vec<Result<Placement, Error>>, Error> {
+        let executor = Executor::new(clusters()?);
+        Ok(steps.iter().map(|step| executor.plan(step)).collect())
     }
 
-    fn launch(step: StepSpec) -> Result<StepRef, Error> {
-        Executor::new(clusters()?).launch(&step.into()).map(Into::into)
+    fn launch(steps: Vec<StepSpec>) -> Result<Vec<Result<Placement, Error>>, Error> {
+        let executor = Executor::new(clusters()?);
+        Ok(steps.iter().map(|step| executor.launch(step)).collect())
     }
 
     fn check(steps: Vec<StepRef>) -> Result<Vec<JobStatus>, Error> {
-        let steps: Vec<_> = steps.into_iter().map(Into::into).collect();
         Executor::new(clusters()?).check(&steps)
     }
 
     fn terminate(steps: Vec<StepRef>, listener: &Listener) -> Result<Vec<JobStatus>, Error> {
-        let steps: Vec<_> = steps.into_iter().map(Into::into).collect();
         Executor::new(clusters()?).terminate(&steps, listener)
     }
 
@@ -173,6 +172,5 @@ impl pipes::Guest for KubeRay {
     }
 }
 
-// Native linkers reject the symbol names of component exports.
-#[cfg(target_family = "wasm")]
-crate::bindings::export_cluster_backend!(KubeRay with_types_in crate::bindings);
+dagster_ray_sdk::export_run_backend!(KubeRay);
+dagster_ray_sdk::export_cluster!(KubeRay);

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
     Error,
-    bindings::executor::{StepRef, StepSpec},
+    bindings::{
+        cluster::{ClusterRef, ClusterSpec, Creation, Owner},
+        executor::{Placement, StepRef, StepSpec},
+    },
     clock::Clock,
     debug,
     http::Http,
@@ -24,7 +27,6 @@ use dagster_ray_submission::{
 use serde_json::json;
 
 use crate::{
-    bindings::cluster::{ClusterRef, ClusterSpec, Creation, Owner},
     cluster::Clusters,
     job::{
         JobLocation,
@@ -36,7 +38,7 @@ use crate::{
     labels,
     manifest::Template,
     names,
-    options::{self, JobOptions, Placement},
+    options::{self, ClusterPlacement, JobOptions},
     time::WallClock,
 };
 
@@ -59,10 +61,13 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         Self { clusters }
     }
 
-    /// Checks a step's options and manifest, and returns the reference of its first launch. Makes no request.
-    pub fn plan(&self, step: &StepSpec) -> Result<StepRef, Error> {
+    /// Checks a step's options and manifest, and returns the placement of its first launch. Makes no request.
+    pub fn plan(&self, step: &StepSpec) -> Result<Placement, Error> {
         let (common, own) = options::job(&step.options, &step.tags)?;
-        if own.cluster == Placement::Shared {
+        if !common.is_on_ray() {
+            return Ok(Placement::Local);
+        }
+        if own.cluster == ClusterPlacement::Shared {
             let id = submission(step, common)?.submission_id;
             let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
             let location = JobLocation::RayCluster {
@@ -71,19 +76,27 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
                 uid: None,
                 dashboard: None,
             };
-            return Ok(reference(step, location.reference(&id, None)));
+            return Ok(Placement::Job(reference(step, location.reference(&id, None))));
         }
         let plan = self.dedicated_plan(step, common, own)?;
         plan.document("checked", 0)?;
-        Ok(self.dedicated_reference(step, &plan, 0))
+        Ok(Placement::Job(self.dedicated_reference(step, &plan, 0)))
     }
 
-    /// Launches a step. A live job of the step is reused; an ended one is launched again under a new name.
-    pub fn launch(&self, step: &StepSpec) -> Result<StepRef, Error> {
+    /// Launches a step, unless it is local. A live job of the step is reused; an ended one is launched again
+    /// under a new name.
+    pub fn launch(&self, step: &StepSpec) -> Result<Placement, Error> {
         let (common, own) = options::job(&step.options, &step.tags)?;
-        if own.cluster == Placement::Shared {
-            return self.launch_on_shared(step, common, &own);
+        if !common.is_on_ray() {
+            return Ok(Placement::Local);
         }
+        if own.cluster == ClusterPlacement::Shared {
+            return self.launch_on_shared(step, common, &own).map(Placement::Job);
+        }
+        self.launch_dedicated(step, common, own).map(Placement::Job)
+    }
+
+    fn launch_dedicated(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<StepRef, Error> {
         let plan = self.dedicated_plan(step, common, own)?;
         let mut launches = 0;
         loop {
@@ -177,7 +190,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         let cluster = self.steps_cluster(step, own)?;
         let endpoints = self.clusters.wait(&cluster, CLUSTER_MS, &DebugLog)?;
         let jobs = self.jobs(&endpoints.dashboard_url)?;
-        let launched = RayExecutor::new(jobs, self.clusters.kubernetes.clock()).launch_with(step, common)?;
+        let launched = RayExecutor::new(jobs, self.clusters.kubernetes.clock()).submit(step, common)?;
         let location = JobLocation::RayCluster {
             namespace: cluster.namespace.unwrap_or_default(),
             name: cluster.name,
@@ -193,6 +206,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         let namespace = self.namespace(&template, own);
         let name = names::steps_cluster(&step.run_id);
         let owner = Owner {
+            deployment: step.deployment.clone(),
             run_id: step.run_id.clone(),
             step_key: None,
             resource_key: None,

@@ -6,8 +6,10 @@ use dagster_ray_sdk::model::Attributes;
 
 /// The id of the Dagster run.
 pub const RUN_ID: &str = "dagster/run-id";
-/// The Dagster deployment.
+/// The name of the Dagster deployment, which users can set.
 pub const DEPLOYMENT: &str = "dagster/deployment";
+/// The id of the Dagster deployment that owns the object, which users cannot set.
+pub const DEPLOYMENT_ID: &str = dagster_ray_submission::metadata::DEPLOYMENT;
 /// The user named by a run tag.
 pub const USER: &str = "dagster/user";
 /// The key of the Dagster resource that requested the cluster.
@@ -66,6 +68,11 @@ pub fn key(original: &str) -> String {
 #[must_use]
 pub fn normalized(labels: &Attributes) -> BTreeMap<String, String> {
     labels.iter().map(|(name, text)| (key(name), value(text))).collect()
+}
+
+/// Sets the owning deployment, or removes it if the owner belongs to none.
+pub fn set_deployment(labels: &mut BTreeMap<String, String>, deployment: &str) {
+    dagster_ray_submission::metadata::set_deployment(labels, &value(deployment));
 }
 
 /// Returns the labels that a cluster must have to be joined.

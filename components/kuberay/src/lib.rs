@@ -9,7 +9,6 @@
 //! - [`component`]: the component's exports.
 
 pub mod annotations;
-pub mod bindings;
 pub mod cluster;
 pub mod component;
 pub mod executor;

@@ -5,10 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::Error;
+use dagster_ray_sdk::{Error, bindings::cluster::Owner};
 use dagster_ray_submission::ids::{RUN_PREFIX, digest};
-
-use crate::bindings::cluster::Owner;
 
 /// The maximum length of a RayCluster's name.
 pub const MAX_CLUSTER_NAME: usize = 53;
@@ -105,6 +103,7 @@ mod tests {
 
     fn owner(holder: &str) -> Owner {
         Owner {
+            deployment: String::new(),
             run_id: RUN.to_owned(),
             step_key: Some("load[ü]".to_owned()),
             resource_key: None,

@@ -29,7 +29,7 @@ pub const IMAGE_TAG: &str = "dagster/image";
 /// Where a step's Ray job runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-pub enum Placement {
+pub enum ClusterPlacement {
     /// On a dedicated cluster.
     #[default]
     #[schemars(rename = "own")]
@@ -51,7 +51,7 @@ pub struct JobOptions {
     pub ray_job: Option<Value>,
     /// Whether a step runs on a dedicated cluster, or on one that the steps of its run share and that is
     /// created from the same `rayClusterSpec`. Applies to steps only.
-    pub cluster: Placement,
+    pub cluster: ClusterPlacement,
 }
 
 /// Options of a script.
@@ -73,7 +73,7 @@ pub struct ScriptOptions {
 const JOB_KEYS: [&str; 4] = [NAMESPACE, "image", "ray_job", "cluster"];
 const SCRIPT_KEYS: [&str; 4] = [NAMESPACE, "ray_job", "parameters", "runtime_env"];
 
-impl Placement {
+impl ClusterPlacement {
     fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
         match value.as_str() {
             Some("own") => return Self::Dedicated,
@@ -94,7 +94,7 @@ impl JobOptions {
                 NAMESPACE => options.namespace = reader.string(&path, value),
                 "image" => options.image = reader.string(&path, value),
                 "ray_job" => options.ray_job = Some(value.clone()),
-                "cluster" => options.cluster = Placement::read(&path, value, reader),
+                "cluster" => options.cluster = ClusterPlacement::read(&path, value, reader),
                 _ => reader.unknown_key(&path, &JOB_KEYS),
             }
         }
@@ -181,7 +181,7 @@ mod tests {
         ];
         let (shared, own) = job(r#"{"num_cpus": 2, "image": "configured"}"#, &tags).unwrap();
         assert_eq!(shared.num_cpus, Some(0.0));
-        assert_eq!((own.cluster, own.image.as_deref()), (Placement::Shared, Some("from-the-run")));
+        assert_eq!((own.cluster, own.image.as_deref()), (ClusterPlacement::Shared, Some("from-the-run")));
         let (_, own) = job(r#"{"image": "configured"}"#, &tags[1..].to_vec()).unwrap();
         assert_eq!(own.image.as_deref(), Some("configured"));
     }

@@ -3,6 +3,7 @@
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
     Error,
+    bindings::{cluster::Owner, pipes::ScriptSpec},
     clock::Clock,
     http::Http,
     json,
@@ -15,13 +16,11 @@ use dagster_ray_submission::{
     follow::{self, FollowResult},
     metadata,
     scripts::{add_session_env, parse_position},
-    status as ray,
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
     annotations,
-    bindings::{cluster::Owner, pipes::ScriptSpec},
     cluster::Clusters,
     job::{
         JobLocation,
@@ -132,6 +131,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         manifest::cluster(spec, "ray_job.spec", script.image.as_deref(), &Vec::new())?;
 
         let owner = Owner {
+            deployment: script.deployment.clone(),
             run_id: script.run_id.clone(),
             step_key: Some(script.step_key.clone()),
             resource_key: None,
@@ -140,6 +140,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         let mut origin = labels::normalized(&script.labels);
         origin.insert(labels::RUN_ID.to_owned(), labels::value(&script.run_id));
         origin.insert(labels::ROLE.to_owned(), labels::ROLE_SCRIPT.to_owned());
+        labels::set_deployment(&mut origin, &script.deployment);
         let mut notes = annotations::for_owner(&owner, None, true);
         notes.insert(metadata::LAUNCH_NONCE.to_owned(), script.nonce.as_str().into());
         let document = template.document(RAY_JOB, &namespace, &name, origin, notes);
@@ -166,7 +167,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
     fn dashboard(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<Option<String>, Error> {
         self.watch(job, listener, |found| {
             let is_in_ray = !found.status.job_status.is_empty();
-            let has_ended = ray::is_final(found.status().state);
+            let has_ended = found.status().ended;
             match found.dashboard() {
                 Some(dashboard) if is_in_ray => Some(Some(dashboard)),
                 _ => has_ended.then_some(None),
@@ -177,9 +178,7 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
 
     /// Waits until a script's RayJob has ended.
     pub fn wait(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<JobStatus, Error> {
-        let ended = self.watch(job, listener, |found| {
-            Some(found.status()).filter(|status| ray::is_final(status.state))
-        })?;
+        let ended = self.watch(job, listener, |found| Some(found.status()).filter(|status| status.ended))?;
         Ok(ended.unwrap_or_else(|| create::missing(job)))
     }
 
@@ -359,6 +358,7 @@ mod tests {
             json!({"ray_job": {"spec": spec}, "parameters": {"runtime_env": {"pip": []}}}),
         ] {
             let script = ScriptSpec {
+                deployment: String::new(),
                 run_id: "r".to_owned(),
                 step_key: "s".to_owned(),
                 attempt: 0,

@@ -26,5 +26,4 @@ pub mod retry;
 pub mod settings;
 pub mod testing;
 
-pub use bindings::export_run_backend;
 pub use bindings::model::{self, Error};

@@ -5,22 +5,24 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{Error, clock::Clock, json, progress::ProgressListener, random};
-use dagster_ray_submission::options::{cluster::ClusterOptions, reader};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-
-use crate::{
+use dagster_ray_sdk::{
+    Error,
     bindings::cluster::{
         ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, EndpointSet, Expiry, Query,
     },
-    faults::Fault,
-    head,
-    keys::KeyValueStore,
-    machine::Machine,
-    records,
-    simulation::Simulation,
+    clock::Clock,
+    json,
+    progress::ProgressListener,
+    random,
 };
+use dagster_ray_submission::{
+    metadata,
+    options::{cluster::ClusterOptions, reader},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{faults::Fault, head, keys::KeyValueStore, machine::Machine, records, simulation::Simulation};
 
 const PREFIX: &str = "cluster/";
 const NAMESPACE: &str = "simulated";
@@ -108,6 +110,7 @@ impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
         let namespace = namespace.unwrap_or_else(|| NAMESPACE.to_owned());
         let mut labels: BTreeMap<String, String> = spec.labels.iter().cloned().collect();
         labels.extend(sharing.match_labels);
+        metadata::set_deployment(&mut labels, &spec.owner.deployment);
         let record = Record {
             document: json!({
                 "metadata": {"name": name, "namespace": namespace, "labels": labels},

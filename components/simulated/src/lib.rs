@@ -8,7 +8,6 @@
 //! - [`keys`], [`machine`]: host imports, behind traits.
 //! - [`ray`], [`clusters`]: the Ray client and the clusters that implement the contract.
 
-pub mod bindings;
 pub mod clusters;
 pub mod faults;
 pub mod head;
@@ -30,6 +29,7 @@ mod tests;
 use dagster_ray_sdk::{
     Error,
     bindings::{
+        cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
         describe::{Description, Role},
         executor::StepSpec,
         launcher::RunSpec,
@@ -44,12 +44,7 @@ use dagster_ray_submission::{
 };
 
 use crate::{
-    bindings::cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
-    clusters::Clusters,
-    keys::HostStore,
-    machine::HostMachine,
-    ray::SimulatedRay,
-    simulation::Simulation,
+    clusters::Clusters, keys::HostStore, machine::HostMachine, ray::SimulatedRay, simulation::Simulation,
 };
 
 /// The setting that names the directory of the simulation.
@@ -151,7 +146,4 @@ impl cluster::Guest for Simulated {
 }
 
 dagster_ray_submission::export_backend!(Simulated);
-
-// A native linker rejects the export names of a component.
-#[cfg(target_family = "wasm")]
-bindings::export_clusters!(Simulated with_types_in crate::bindings);
+dagster_ray_sdk::export_cluster!(Simulated);

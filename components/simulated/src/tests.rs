@@ -4,7 +4,8 @@ use dagster_ray_jobs::{RayJobs as _, Submission};
 use dagster_ray_sdk::{
     Error,
     bindings::{
-        executor::{StepRef, StepSpec},
+        cluster::{ClusterSpec, Creation, Owner},
+        executor::{Placement, StepRef, StepSpec},
         pipes::ScriptSpec,
     },
     clock::Clock,
@@ -16,7 +17,6 @@ use dagster_ray_submission::{executor::Executor, kill_pending, scripts::Scripts}
 use std::collections::BTreeMap;
 
 use crate::{
-    bindings::cluster::{ClusterSpec, Creation, Owner},
     clusters::Clusters,
     fake::{FakeMachine, MemoryStore},
     faults::{self, Fault},
@@ -39,6 +39,14 @@ fn executor(simulation: &Fake) -> Executor<FakeRay, Fake> {
     Executor::new(SimulatedRay::new(simulation).unwrap(), simulation.clone())
 }
 
+/// Launches a step on Ray.
+fn launch(executor: &Executor<FakeRay, Fake>, step: &StepSpec) -> StepRef {
+    match executor.launch(step).unwrap() {
+        Placement::Job(step) => step,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn scripts(simulation: &Fake) -> Scripts<FakeRay, Fake> {
     Scripts::new(SimulatedRay::new(simulation).unwrap(), simulation.clone())
 }
@@ -49,6 +57,7 @@ fn skipped_ms(simulation: &Fake) -> u64 {
 
 fn step(key: &str) -> StepSpec {
     StepSpec {
+        deployment: String::new(),
         run_id: "r".to_owned(),
         step_key: key.to_owned(),
         attempt: 0,
@@ -66,6 +75,7 @@ fn step(key: &str) -> StepSpec {
 
 fn script(options: &str) -> ScriptSpec {
     ScriptSpec {
+        deployment: String::new(),
         run_id: "r".to_owned(),
         step_key: "s".to_owned(),
         attempt: 0,
@@ -89,7 +99,7 @@ fn jobs_run_with_the_submitted_environment_and_report_the_exit_code() {
     spec.options =
         r#"{"runtime_env": {"working_dir": "/code", "py_modules": ["/lib/own/"], "env_vars": {"A": "1"}}}"#
             .to_owned();
-    let launched = executor(&simulation).launch(&spec).unwrap();
+    let launched = launch(&executor(&simulation), &spec);
     assert_eq!(launched.job.submission_id, "dagster-step-r-train");
     {
         let started = simulation.machine().started.borrow();
@@ -118,9 +128,9 @@ fn an_unavailable_head_outlasts_the_retries_of_one_launch_without_real_waits() {
     let launched = loop {
         launches += 1;
         match executor(&simulation).launch(&step("train")) {
-            Ok(launched) => break launched,
+            Ok(Placement::Job(launched)) => break launched,
             Err(Error::Unavailable(hint)) => assert!(hint.reason.contains("answered 503"), "{}", hint.reason),
-            Err(other) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
         assert!(launches < 20);
     };
@@ -136,7 +146,7 @@ fn out_of_memory_kills_only_the_selected_jobs_and_only_the_given_number() {
     let simulation = simulation(r#"[{"fault": "out-of-memory", "step": "train", "times": 2}]"#);
     let mut ends = Vec::new();
     for (key, attempt) in [("load", 0), ("train", 0), ("train[1]", 0), ("train", 1)] {
-        let launched = executor(&simulation).launch(&StepSpec { attempt, ..step(key) }).unwrap();
+        let launched = launch(&executor(&simulation), &StepSpec { attempt, ..step(key) });
         ends.push(state(&simulation, &launched));
     }
     let killed = (JobState::Failed, Some("JOB_ENTRYPOINT_COMMAND_ERROR".to_owned()), Some(-9));
@@ -148,9 +158,9 @@ fn out_of_memory_kills_only_the_selected_jobs_and_only_the_given_number() {
 fn head_out_of_memory_fails_every_running_job() {
     let simulation = simulation(r#"[{"fault": "head-out-of-memory", "step": "train"}]"#);
     let executor = executor(&simulation);
-    let other = executor.launch(&step("load")).unwrap();
+    let other = launch(&executor, &step("load"));
     assert_eq!(state(&simulation, &other).0, JobState::Running);
-    let train = executor.launch(&step("train")).unwrap();
+    let train = launch(&executor, &step("train"));
     let ends = executor.check(&[other, train]).unwrap();
     for end in ends {
         assert_eq!(
@@ -160,14 +170,14 @@ fn head_out_of_memory_fails_every_running_job() {
         assert!(end.message.unwrap().contains("NODE_OUT_OF_MEMORY"));
         assert_eq!(simulation.keys().number(&format!("kill/{}", end.submission_id)).unwrap(), 1);
     }
-    let next = executor.launch(&step("after")).unwrap();
+    let next = launch(&executor, &step("after"));
     assert_eq!(state(&simulation, &next).0, JobState::Running);
 }
 
 #[test]
 fn terminating_a_pending_job_kills_it_as_on_a_real_cluster() {
     let simulation = simulation(r#"[{"fault": "pending"}]"#);
-    let launched = executor(&simulation).launch(&step("train")).unwrap();
+    let launched = launch(&executor(&simulation), &step("train"));
     assert_eq!(state(&simulation, &launched).0, JobState::Pending);
     let listener = RecordingListener::default();
     let ends = executor(&simulation).terminate(&[launched], &listener).unwrap();
@@ -183,7 +193,7 @@ fn launch_is_idempotent_when_the_response_is_lost() {
     let simulation = simulation(r#"[{"fault": "answer-lost", "times": 3}]"#);
     let executor = executor(&simulation);
     for key in ["a", "b", "a"] {
-        executor.launch(&step(key)).unwrap();
+        launch(&executor, &step(key));
     }
     let started: Vec<_> = simulation.machine().started.borrow().iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(started, ["dagster-step-r-a", "dagster-step-r-b"]);
@@ -192,7 +202,7 @@ fn launch_is_idempotent_when_the_response_is_lost() {
 #[test]
 fn terminate_waits_in_real_time_for_a_running_process() {
     let simulation = simulation("");
-    let launched = executor(&simulation).launch(&step("train")).unwrap();
+    let launched = launch(&executor(&simulation), &step("train"));
     simulation.machine().ends_after(400);
     let ends = executor(&simulation).terminate(&[launched], &RecordingListener::default()).unwrap();
     assert_eq!(ends[0].state, JobState::Stopped);
@@ -254,6 +264,7 @@ fn cluster(holder: &str, options: &str) -> ClusterSpec {
     ClusterSpec {
         name: None,
         owner: Owner {
+            deployment: String::new(),
             run_id: "r".to_owned(),
             step_key: None,
             resource_key: None,

@@ -5,7 +5,7 @@ use dagster_ray_sdk::{
     Error,
     bindings::{
         describe::{Description, Role},
-        executor::{StepRef, StepSpec},
+        executor::{Placement, StepSpec},
         launcher::{RunRef, RunSpec},
         pipes::ScriptSpec,
     },
@@ -109,12 +109,44 @@ pub fn launch_run<B: Backend>(run: RunSpec) -> Result<RunRef, Error> {
     Launcher::new(jobs, clock).launch(&run)
 }
 
-/// Launches a step. Options are validated before Ray is started.
-pub fn launch_step<B: Backend>(step: StepSpec) -> Result<StepRef, Error> {
-    let step = B::step(step)?;
-    executor::<B>()?.plan(&step)?;
-    let (jobs, clock) = B::ready_client()?;
-    Executor::new(jobs, clock).launch(&step)
+/// The placement of each step of a call, or the step's own error.
+pub type Placements = Vec<Result<Placement, Error>>;
+
+/// Plans steps. A step's error does not affect the others.
+pub fn plan_steps<B: Backend>(steps: Vec<StepSpec>) -> Result<Placements, Error> {
+    let executor = executor::<B>()?;
+    Ok(steps.into_iter().map(|step| executor.plan(&B::step(step)?)).collect())
+}
+
+/// Launches steps, one after the other. Options are validated before Ray is started, and Ray is not started if
+/// no step needs it.
+pub fn launch_steps<B: Backend>(steps: Vec<StepSpec>) -> Result<Placements, Error> {
+    let planning = executor::<B>()?;
+    let mut submitting = None;
+    let mut placements = Vec::new();
+    for step in steps {
+        let step = match B::step(step) {
+            Ok(step) => step,
+            Err(error) => {
+                placements.push(Err(error));
+                continue;
+            }
+        };
+        let planned = planning.plan(&step);
+        if !matches!(planned, Ok(Placement::Job(_))) {
+            placements.push(planned);
+            continue;
+        }
+        let executor = match submitting.take() {
+            Some(executor) => executor,
+            None => {
+                let (jobs, clock) = B::ready_client()?;
+                Executor::new(jobs, clock)
+            }
+        };
+        placements.push(submitting.insert(executor).launch(&step));
+    }
+    Ok(placements)
 }
 
 /// Launches a script. Options are validated before Ray is started.
@@ -128,7 +160,8 @@ pub fn launch_script<B: Backend>(
     Scripts::new(jobs, clock).launch(&script, listener)
 }
 
-/// Exports a [`Backend`] as a component of the world `run-backend`.
+/// Exports a [`Backend`] as a component of the world `run-backend`. The component's crate depends on
+/// `dagster-ray-sdk`.
 #[macro_export]
 macro_rules! export_backend {
     ($backend:ident) => {
@@ -172,13 +205,12 @@ macro_rules! export_backend {
             }
 
             impl executor::Guest for $backend {
-                fn plan(step: executor::StepSpec) -> Result<executor::StepRef, model::Error> {
-                    let step = <Self as backend::Backend>::step(step)?;
-                    backend::executor::<Self>()?.plan(&step)
+                fn plan(steps: Vec<executor::StepSpec>) -> Result<backend::Placements, model::Error> {
+                    backend::plan_steps::<Self>(steps)
                 }
 
-                fn launch(step: executor::StepSpec) -> Result<executor::StepRef, model::Error> {
-                    backend::launch_step::<Self>(step)
+                fn launch(steps: Vec<executor::StepSpec>) -> Result<backend::Placements, model::Error> {
+                    backend::launch_steps::<Self>(steps)
                 }
 
                 fn check(steps: Vec<executor::StepRef>) -> Result<Vec<model::JobStatus>, model::Error> {
@@ -232,8 +264,6 @@ macro_rules! export_backend {
             }
         };
 
-        // Native linkers reject the symbol names of component exports.
-        #[cfg(target_family = "wasm")]
-        ::dagster_ray_sdk::export_run_backend!($backend with_types_in ::dagster_ray_sdk::bindings);
+        ::dagster_ray_sdk::export_run_backend!($backend);
     };
 }

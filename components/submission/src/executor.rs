@@ -3,7 +3,7 @@
 use dagster_ray_jobs::{RayJobs, Submission};
 use dagster_ray_sdk::{
     Error,
-    bindings::executor::{StepRef, StepSpec},
+    bindings::executor::{Placement, StepRef, StepSpec},
     clock::Clock,
     model::{JobRef, JobStatus},
     progress::ProgressListener,
@@ -29,19 +29,27 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
         Self { jobs, clock }
     }
 
-    /// Checks a step's options and returns the reference of its first launch. Makes no request.
-    pub fn plan(&self, step: &StepSpec) -> Result<StepRef, Error> {
+    /// Checks a step's options and returns the placement of its first launch. Makes no request.
+    pub fn plan(&self, step: &StepSpec) -> Result<Placement, Error> {
         let options = Options::merged(&step.options, &step.tags)?;
-        Ok(self.reference(step, submission(step, options)?.submission_id))
+        if !options.is_on_ray() {
+            return Ok(Placement::Local);
+        }
+        Ok(Placement::Job(self.reference(step, submission(step, options)?.submission_id)))
     }
 
-    /// Launches a step. A live job of the step is reused; an ended one is submitted again under a new id.
-    pub fn launch(&self, step: &StepSpec) -> Result<StepRef, Error> {
-        self.launch_with(step, Options::merged(&step.options, &step.tags)?)
+    /// Launches a step, unless it is local. A live job of the step is reused; an ended one is submitted again
+    /// under a new id.
+    pub fn launch(&self, step: &StepSpec) -> Result<Placement, Error> {
+        let options = Options::merged(&step.options, &step.tags)?;
+        if !options.is_on_ray() {
+            return Ok(Placement::Local);
+        }
+        self.submit(step, options).map(Placement::Job)
     }
 
-    /// Launches a step as [`Executor::launch`] does, with options that the backend has already read.
-    pub fn launch_with(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
+    /// Submits a step's job as [`Executor::launch`] does, with options that the backend has already read.
+    pub fn submit(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
         let mut submission = submission(step, options)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
         let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Resubmit)?;
@@ -81,6 +89,7 @@ fn submission_ids(steps: &[StepRef]) -> Vec<String> {
 /// Returns the Ray job of a step's first launch.
 pub fn submission(step: &StepSpec, options: Options) -> Result<Submission, Error> {
     let origin = metadata::Origin {
+        deployment: &step.deployment,
         run_id: &step.run_id,
         job_name: &step.job_name,
         code_location: step.code_location.as_deref(),
@@ -99,6 +108,7 @@ mod tests {
 
     fn step(key: &str, tag: &str) -> StepSpec {
         StepSpec {
+            deployment: String::new(),
             run_id: "r".to_owned(),
             step_key: key.to_owned(),
             attempt: 0,
@@ -135,19 +145,22 @@ mod tests {
         let executor = Executor::new(FakeRay::default(), VirtualClock::default());
         let planned = executor.plan(&step("load[x]", "{}")).expect("a plan");
         assert!(executor.jobs.calls().is_empty());
-        assert_eq!(executor.launch(&step("load[x]", "{}")).expect("a reference").job, planned.job);
+        assert!(matches!(planned, Placement::Job(_)));
+        assert_eq!(executor.launch(&step("load[x]", "{}")).expect("a reference"), planned);
         assert!(executor.plan(&step("a", "not json")).is_err());
     }
 
     #[test]
-    fn a_step_that_is_not_enabled_is_not_submitted() {
+    fn a_step_that_is_not_enabled_is_local_and_not_submitted() {
         let executor = Executor::new(FakeRay::default(), VirtualClock::default());
-        for (tag, part) in [(r#"{"enabled": false}"#, "is false"), (r#"{"enabled": "no"}"#, "not a boolean")]
-        {
-            let text = executor.launch(&step("a", tag)).expect_err("an error").message();
-            assert!(text.contains("enabled") && text.contains(part), "{text}");
-        }
+        // The other options are ignored.
+        let local = step("a", r#"{"enabled": false, "num_cpus": -1}"#);
+        assert_eq!(executor.plan(&local).expect("a plan"), Placement::Local);
+        assert_eq!(executor.launch(&local).expect("a placement"), Placement::Local);
+        let text = executor.launch(&step("a", r#"{"enabled": "no"}"#)).expect_err("an error").message();
+        assert!(text.contains("enabled") && text.contains("not a boolean"), "{text}");
         assert!(executor.jobs.calls().is_empty());
         executor.launch(&step("a", r#"{"enabled": null}"#)).expect("a reference");
+        assert_eq!(executor.jobs.calls().len(), 1);
     }
 }

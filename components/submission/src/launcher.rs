@@ -85,6 +85,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
 /// Returns the Ray job that executes a run.
 pub fn submission(run: &RunSpec, options: Options) -> Result<Submission, Error> {
     let origin = metadata::Origin {
+        deployment: &run.deployment,
         run_id: &run.run_id,
         job_name: &run.job_name,
         code_location: run.code_location.as_deref(),
@@ -106,6 +107,7 @@ mod tests {
 
     fn run() -> RunSpec {
         RunSpec {
+            deployment: "d".to_owned(),
             run_id: "r".to_owned(),
             attempt: 0,
             job_name: "it's a job".to_owned(),
@@ -116,7 +118,9 @@ mod tests {
                 env: vec![("DAGSTER_HOME".to_owned(), "/home".to_owned())],
             },
             tags: vec![(TAG.to_owned(), r#"{"num_cpus": 1}"#.to_owned())],
-            options: r#"{"metadata": {"team": "x", "dagster/run-id": "other"}}"#.to_owned(),
+            options:
+                r#"{"metadata": {"team": "x", "dagster/run-id": "other", "dagster-ray/deployment": "other"}}"#
+                    .to_owned(),
         }
     }
 
@@ -130,6 +134,7 @@ mod tests {
         assert_eq!(sent.entrypoint_num_cpus, Some(1.0));
         assert!(!sent.entrypoint.contains("hunter2"));
         assert_eq!(sent.metadata["dagster/run-id"], "r");
+        assert_eq!(sent.metadata["dagster-ray/deployment"], "d");
         assert_eq!(sent.metadata["team"], "x");
         assert_eq!(sent.runtime_env["env_vars"]["DAGSTER_RUN_JOB_NAME"], "it's a job");
         assert_eq!(sent.runtime_env["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"], "60");

@@ -10,12 +10,17 @@ pub const RUN_ID: &str = "dagster/run-id";
 pub const CODE_LOCATION: &str = "dagster/code-location";
 /// The key of the step.
 pub const STEP: &str = "dagster/op";
+/// The id of the Dagster deployment that owns the job. Users cannot set it. `dagster/deployment`, which they
+/// can set on clusters, is a name for people.
+pub const DEPLOYMENT: &str = "dagster-ray/deployment";
 /// The nonce of the launch. Every launch has its own, also a repeated launch of the same run or step.
 pub const LAUNCH_NONCE: &str = "dagster-ray/launch";
 
 /// The Dagster origin of a job.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
+    /// The id of the Dagster deployment, or an empty text if there is none.
+    pub deployment: &'a str,
     /// The id of the Dagster run.
     pub run_id: &'a str,
     /// The name of the Dagster job.
@@ -41,10 +46,20 @@ pub fn with_origin(
         (LAUNCH_NONCE, Some(launch)),
     ];
     let mut all = user.clone();
+    set_deployment(&mut all, origin.deployment);
     for (name, value) in ours {
         if let Some(value) = value {
             all.insert(name.to_owned(), value.to_owned());
         }
     }
     all
+}
+
+/// Sets the owning deployment in a job's metadata, or removes it if the caller belongs to none.
+pub fn set_deployment(metadata: &mut BTreeMap<String, String>, deployment: &str) {
+    if deployment.is_empty() {
+        metadata.remove(DEPLOYMENT);
+    } else {
+        metadata.insert(DEPLOYMENT.to_owned(), deployment.to_owned());
+    }
 }

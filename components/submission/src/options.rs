@@ -25,7 +25,8 @@ pub const TAG: &str = "dagster-ray/config";
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Options {
-    /// Whether Ray executes the run or step. If false, Dagster executes it and no component is called.
+    /// Whether Ray executes the run or step. If false, Dagster's default run launcher executes the run, and
+    /// the run worker executes the step in a process of its own. The other options are ignored then.
     pub enabled: Option<bool>,
     /// CPUs to reserve for the worker. By default, Ray reserves none.
     #[schemars(range(min = 0))]
@@ -98,15 +99,24 @@ impl Options {
                 ),
             }
         }
+        if merged.get("enabled") == Some(&Value::Bool(false)) {
+            return Ok((Self { enabled: Some(false), ..Self::default() }, Map::new()));
+        }
         reader.finish()?;
         let options = read::read_options(&merged, "", extra_keys, &mut Reader::default());
         merged.retain(|key, _| extra_keys.contains(&key.as_str()));
         Ok((options, merged))
     }
 
+    /// Returns whether Ray executes the run or step.
+    #[must_use]
+    pub fn is_on_ray(&self) -> bool {
+        self.enabled != Some(false)
+    }
+
     /// Returns an error if Ray is disabled for the run or step.
     pub(crate) fn check_enabled(&self) -> Result<(), Error> {
-        if self.enabled != Some(false) {
+        if self.is_on_ray() {
             return Ok(());
         }
         let hint = "set enabled to true, or let Dagster execute the run or step without Ray";

@@ -78,7 +78,7 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
                 return Err(Error::Cancelled);
             }
             let status = self.read_status(job)?;
-            if status::is_final(status.state) {
+            if status.ended {
                 return Ok(status);
             }
             self.clock.sleep_ms(POLL_INTERVAL_MS);
@@ -164,6 +164,7 @@ fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
     add_session_env(&mut runtime_env, script.bootstrap.iter().cloned())?;
     let mut metadata: BTreeMap<String, String> = options.metadata;
     metadata.extend(script.labels.iter().cloned());
+    metadata::set_deployment(&mut metadata, &script.deployment);
     metadata.insert(metadata::LAUNCH_NONCE.to_owned(), script.nonce.clone());
     Ok(Submission {
         entrypoint,
@@ -187,6 +188,7 @@ mod tests {
 
     fn script(options: &str) -> ScriptSpec {
         ScriptSpec {
+            deployment: "d".to_owned(),
             run_id: "r".to_owned(),
             step_key: "s".to_owned(),
             attempt: 0,
@@ -222,6 +224,7 @@ mod tests {
             json!({"DAGSTER_PIPES_CONTEXT": "ours", "RAY_JOB_STOP_WAIT_TIME_S": "5"})
         );
         assert_eq!(sent.metadata["dagster/run-id"], "r");
+        assert_eq!(sent.metadata["dagster-ray/deployment"], "d");
         assert_eq!(sent.metadata["team"], "x");
         assert_eq!(sent.entrypoint_num_gpus, Some(0.0));
         assert_eq!(sent.entrypoint_label_selector.as_ref().expect("one")["zone"], "a");

@@ -24,6 +24,19 @@ pub fn state(status: &str) -> JobState {
     }
 }
 
+/// Returns a status without details. Every status is made from it, so that `ended` follows from the state.
+#[must_use]
+pub fn with_state(submission_id: &str, state: JobState) -> JobStatus {
+    JobStatus {
+        submission_id: submission_id.to_owned(),
+        state,
+        ended: has_ended(state),
+        message: None,
+        error_type: None,
+        exit_code: None,
+    }
+}
+
 /// Converts a job record of Ray's Jobs API to a status.
 #[must_use]
 pub fn from_job(submission_id: &str, job: &Job) -> JobStatus {
@@ -33,11 +46,10 @@ pub fn from_job(submission_id: &str, job: &Job) -> JobStatus {
         _ => job.message.clone(),
     };
     JobStatus {
-        submission_id: submission_id.to_owned(),
-        state,
         message,
         error_type: job.error_type.clone(),
         exit_code: job.driver_exit_code,
+        ..with_state(submission_id, state)
     }
 }
 
@@ -45,17 +57,14 @@ pub fn from_job(submission_id: &str, job: &Job) -> JobStatus {
 #[must_use]
 pub fn missing(submission_id: &str) -> JobStatus {
     JobStatus {
-        submission_id: submission_id.to_owned(),
-        state: JobState::Missing,
         message: Some(format!("Ray has no job `{submission_id}`")),
-        error_type: None,
-        exit_code: None,
+        ..with_state(submission_id, JobState::Missing)
     }
 }
 
-/// Returns whether a state is final.
+/// Returns whether a job in this state has ended. A job in an unknown state may still run.
 #[must_use]
-pub fn is_final(state: JobState) -> bool {
+pub fn has_ended(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Stopped | JobState::Missing)
 }
 
@@ -123,17 +132,17 @@ mod tests {
     use crate::fake::FakeRay;
 
     #[test]
-    fn a_stopped_job_has_the_final_state_stopped() {
-        assert_eq!(state("STOPPED"), JobState::Stopped);
-        assert!(is_final(JobState::Stopped));
+    fn a_stopped_job_has_ended() {
+        let status = from_job("a", &Job { status: "STOPPED".into(), ..Job::default() });
+        assert_eq!((status.state, status.ended), (JobState::Stopped, true));
     }
 
     #[test]
-    fn an_unknown_status_is_not_final() {
+    fn a_job_with_an_unknown_status_has_not_ended() {
         let job = Job { status: "QUEUED".into(), ..Job::default() };
         let status = from_job("a", &job);
         assert_eq!(status.state, JobState::Unknown);
-        assert!(!is_final(status.state));
+        assert!(!status.ended);
         assert!(status.message.is_some_and(|text| text.contains("QUEUED")));
     }
 
@@ -149,6 +158,7 @@ mod tests {
         ray.add("b-again10", "STOPPED");
         ray.add("b", "FAILED");
         let found = read_all(&ray, &owned(&["b", "a", "c", "b-again2"])).expect("statuses");
+        assert_eq!(found.iter().map(|status| status.ended).collect::<Vec<_>>(), [true, false, true, true]);
         let states: Vec<JobState> = found.iter().map(|status| status.state).collect();
         assert_eq!(states, [JobState::Stopped, JobState::Running, JobState::Missing, JobState::Stopped]);
         assert_eq!(found[0].submission_id, "b-again10");

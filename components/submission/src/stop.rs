@@ -50,7 +50,7 @@ pub fn stop_jobs(
 ) -> Result<Vec<StopOutcome>, Error> {
     let mut outcomes: Vec<StopOutcome> = status::read_all(jobs, submission_ids)?
         .into_iter()
-        .map(|status| StopOutcome { had_ended: status::is_final(status.state), status })
+        .map(|status| StopOutcome { had_ended: status.ended, status })
         .collect();
     let started = clock.now_ms();
     let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
@@ -62,7 +62,7 @@ pub fn stop_jobs(
     loop {
         let open: Vec<String> = outcomes
             .iter()
-            .filter(|outcome| !status::is_final(outcome.status.state))
+            .filter(|outcome| !outcome.status.ended)
             .map(|outcome| outcome.status.submission_id.clone())
             .collect();
         if open.is_empty() {

@@ -1,8 +1,11 @@
 //! The trait that an I/O backend implements, and the macro that exports it as a component.
 
 use dagster_ray_sdk::Error;
+use dagster_ray_sdk::bindings::{
+    describe::{Description, Role},
+    io::IoContext,
+};
 
-use crate::bindings::describe::{Description, Role};
 use crate::options::Options;
 use crate::rules::Values;
 use crate::store::{HostStore, ValueHandle};
@@ -31,12 +34,12 @@ pub fn describe<B: Backend>() -> Description {
     }
 }
 
-/// Opens the backend's store with the user's options.
+/// Opens the backend's store with the caller's options.
 ///
 /// # Errors
 /// The options are invalid, or the manifest does not grant the store.
-pub fn values<'a, B: Backend>(options: &str) -> Result<Values<HostStore, ValueHandle<'a>>, Error> {
-    Values::new(HostStore::open(B::STORE)?, options, wasip2::clocks::wall_clock::now().seconds)
+pub fn values<'a, B: Backend>(context: &IoContext) -> Result<Values<HostStore, ValueHandle<'a>>, Error> {
+    Values::new(HostStore::open(B::STORE)?, &context.options, wasip2::clocks::wall_clock::now().seconds)
 }
 
 /// Returns the value of a handle that was loaded, or `None` for a borrowed one.
@@ -53,10 +56,9 @@ pub fn into_owned(handle: ValueHandle<'_>) -> Option<dagster_ray_sdk::bindings::
 macro_rules! export_backend {
     ($backend:ident) => {
         const _: () = {
-            use ::dagster_ray_sdk::bindings::{model::Error, objects::Value};
             use $crate::{
                 backend,
-                bindings::{describe, io},
+                bindings::{describe, io, model::Error, objects::Value},
                 store::ValueHandle,
             };
 
@@ -67,39 +69,41 @@ macro_rules! export_backend {
             }
 
             impl io::Guest for $backend {
-                fn save(address: io::Address, value: &Value, options: String) -> Result<io::Stored, Error> {
-                    backend::values::<Self>(&options)?.save(&address, &ValueHandle::Borrowed(value))
+                fn save(
+                    address: io::Address,
+                    value: &Value,
+                    context: io::IoContext,
+                ) -> Result<io::Stored, Error> {
+                    backend::values::<Self>(&context)?.save(&address, &ValueHandle::Borrowed(value))
                 }
 
-                fn load(address: io::Address, options: String) -> Result<Value, Error> {
-                    let loaded = backend::values::<Self>(&options)?.load(&address)?;
+                fn load(address: io::Address, context: io::IoContext) -> Result<Value, Error> {
+                    let loaded = backend::values::<Self>(&context)?.load(&address)?;
                     let missing = || Error::Other("the store returned no value".to_owned());
                     backend::into_owned(loaded).ok_or_else(missing)
                 }
 
                 fn load_many(
                     addresses: Vec<io::Address>,
-                    options: String,
+                    context: io::IoContext,
                 ) -> Result<Vec<(String, Value)>, Error> {
-                    let loaded = backend::values::<Self>(&options)?.load_many(&addresses)?;
+                    let loaded = backend::values::<Self>(&context)?.load_many(&addresses)?;
                     Ok(loaded
                         .into_iter()
                         .filter_map(|(name, handle)| Some((name, backend::into_owned(handle)?)))
                         .collect())
                 }
 
-                fn list(selection: io::Selection, options: String) -> Result<Vec<io::Stored>, Error> {
-                    backend::values::<Self>(&options)?.list(selection)
+                fn list(selection: io::Selection, context: io::IoContext) -> Result<Vec<io::Stored>, Error> {
+                    backend::values::<Self>(&context)?.list(selection)
                 }
 
-                fn delete(selection: io::Selection, options: String) -> Result<u32, Error> {
-                    backend::values::<Self>(&options)?.delete(selection)
+                fn delete(selection: io::Selection, context: io::IoContext) -> Result<u32, Error> {
+                    backend::values::<Self>(&context)?.delete(selection)
                 }
             }
         };
 
-        // A native linker rejects the export names of a component.
-        #[cfg(target_family = "wasm")]
-        $crate::bindings::export_io_backend!($backend with_types_in $crate::bindings);
+        $crate::export_io_backend!($backend);
     };
 }

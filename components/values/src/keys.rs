@@ -9,7 +9,7 @@
 use dagster_ray_sdk::hex;
 use sha2::{Digest, Sha256};
 
-use crate::bindings::io::Address;
+use dagster_ray_sdk::bindings::io::Address;
 
 /// The longest escaped part, in bytes. Most file systems limit a name to 255 bytes; a store adds a suffix.
 const MAX_PART_BYTES: usize = 160;

@@ -8,9 +8,11 @@
 //! - [`backend`]: the trait that a component implements, and the macro that exports it.
 
 pub mod backend;
-pub mod bindings;
 pub mod keys;
 pub mod lifetime;
 pub mod options;
 pub mod rules;
 pub mod store;
+
+#[doc(hidden)]
+pub use dagster_ray_sdk::{bindings, export_io_backend};

@@ -4,8 +4,8 @@
 //! has failed, or when Dagster does not know the run. The value of an asset expires by age. The store itself
 //! enforces an expiry time, so that values are removed even if no cleanup runs.
 
-use crate::bindings::io::{Address, RunLife, RunState};
 use crate::options::Options;
+use dagster_ray_sdk::bindings::io::{Address, RunLife, RunState};
 
 /// Returns the expiry time of a value that is stored now, in seconds since the Unix epoch. `None` means that
 /// it does not expire.

@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use dagster_ray_sdk::Error;
 use dagster_ray_sdk::bindings::objects::Entry;
 
-use crate::bindings::io::{Address, Selection, Stored};
 use crate::options::Options;
 use crate::store::ValueStore;
 use crate::{keys, lifetime};
+use dagster_ray_sdk::bindings::io::{Address, Selection, Stored};
 
 /// The number of names that an error lists; it counts the others.
 const LISTED: usize = 20;

@@ -5,19 +5,6 @@
 
 wit_bindgen::generate!({
     world: "dagster-ray:backend/run-backend",
-    path: [
-        "../../wit/deps/io.wit",
-        "../../wit/deps/clocks.wit",
-        "../../wit/deps/random.wit",
-        "../../wit/deps/filesystem.wit",
-        "../../wit/deps/sockets.wit",
-        "../../wit/deps/cli.wit",
-        "../../wit/deps/http.wit",
-        "../../wit/deps/config.wit",
-        "../../wit/deps/keyvalue.wit",
-        "../../wit/deps/logging.wit",
-        "../../wit/host",
-        "../../wit/backend",
-    ],
+    path: "../../wit",
     generate_all,
 });

@@ -10,6 +10,8 @@ use crate::options::{Options, ScriptOptions, invalid};
 
 /// The label with a nonce that distinguishes launches.
 pub(crate) const LAUNCH: &str = "launch";
+/// The label with the Dagster deployment, by which deployments that share the service know their own jobs.
+pub(crate) const DEPLOYMENT: &str = "dagster-ray/deployment";
 /// The variable with a worker's last argument, which may hold secrets. The service shows command lines to
 /// every client.
 const ARGUMENT: &str = "DAGSTER_WORKER_ARGUMENT";
@@ -94,12 +96,13 @@ impl Spec {
         options: ScriptOptions,
         bootstrap: &[(String, String)],
         labels: &[(String, String)],
+        deployment: &str,
     ) -> Self {
         let mut env = options.runtime_env.env_vars;
         env.extend(bootstrap.iter().cloned());
         let mut all = options.metadata;
         all.extend(labels.iter().cloned());
-        all.extend(labelled(&[]));
+        all.extend(labelled(&[(DEPLOYMENT, deployment)]));
         let argv = ["sh", "-c", &options.entrypoint].map(str::to_owned).to_vec();
         Self { argv, env, directory: options.directory, labels: all }
     }

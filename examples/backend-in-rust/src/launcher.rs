@@ -16,7 +16,11 @@ impl Guest for Backend {
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
         let service = Service::configured()?;
         let options = options::of_worker(&run.options, &run.tags)?;
-        let labels = [("dagster/run-id", run.run_id.as_str()), ("dagster/job", run.job_name.as_str())];
+        let labels = [
+            (job::DEPLOYMENT, run.deployment.as_str()),
+            ("dagster/run-id", run.run_id.as_str()),
+            ("dagster/job", run.job_name.as_str()),
+        ];
         let spec = job::Spec::of_worker(&run.command, options, &labels)?;
         let started = service.start(&job::of_run(&run.run_id, run.attempt), &spec)?;
         Ok(RunRef { run_id: run.run_id, attempt: run.attempt, job: service.reference(started.id) })

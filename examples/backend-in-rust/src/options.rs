@@ -15,9 +15,8 @@ const TAG: &str = "dagster-ray/config";
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {
-    /// Whether the backend is used at all. The Python adapter evaluates it.
-    #[serde(rename = "enabled")]
-    _enabled: Option<bool>,
+    /// Whether the service executes a step. The Python adapter evaluates it for runs.
+    pub(crate) enabled: Option<bool>,
     pub(crate) env_vars: Vec<String>,
     pub(crate) directory: Option<String>,
 }

@@ -23,7 +23,7 @@ impl Guest for Backend {
     fn launch(script: ScriptSpec, listener: &Listener) -> Result<JobRef, Error> {
         let service = Service::configured()?;
         let options = options::of_script(&script.options)?;
-        let spec = job::Spec::of_script(options, &script.bootstrap, &script.labels);
+        let spec = job::Spec::of_script(options, &script.bootstrap, &script.labels, &script.deployment);
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }

@@ -58,6 +58,7 @@ impl Job {
         JobStatus {
             submission_id: self.id.clone(),
             state: self.state(),
+            ended: self.has_ended(),
             message,
             error_type: None,
             exit_code: self.exit_code,
@@ -189,6 +190,7 @@ fn missing(id: &str) -> JobStatus {
     JobStatus {
         submission_id: id.to_owned(),
         state: JobState::Missing,
+        ended: true,
         message: None,
         error_type: None,
         exit_code: None,

@@ -141,8 +141,8 @@ class Backend:
     ) -> Any:
         """Calls an export and returns its result."""
         component = self._component(directories)
-        answer = component.call(export, json.dumps(arguments), listener(write, output), timeout)
-        return json.loads(answer)
+        call = component.start(export, json.dumps(arguments), listener(write, output), timeout)
+        return _answer(call)
 
     def start(
         self,
@@ -290,11 +290,24 @@ class Pending:
 
     def result(self, timeout: float | None = None) -> Any:
         """Waits at most `timeout` seconds, and returns the call's result or raises its error."""
-        return json.loads(self._call.result(timeout))
+        return _answer(self._call, timeout)
 
     def cancel(self) -> None:
         """Cancels the call."""
         self._call.cancel()
+
+
+def _answer(call: "Call", timeout: float | None = None) -> Any:
+    """Returns a call's result, with an exception in place of each element that failed alone."""
+    answer = json.loads(call.result(timeout))
+    errors = call.errors()
+    if not errors:
+        return answer
+    failed = [isinstance(element, dict) and "error" in element for element in answer]
+    return [
+        errors[element["error"]["index"]] if has_failed else element
+        for element, has_failed in zip(answer, failed, strict=True)
+    ]
 
 
 def local_directories(*runtime_envs: object) -> set[str]:

@@ -65,7 +65,10 @@ class Caller(Protocol):
         directories: Iterable[str] = (),
         timeout: float | None = None,
     ) -> object:
-        """Calls an export and returns its result."""
+        """Calls an export and returns its result.
+
+        An element of a list that failed alone is its exception.
+        """
         ...
 
 
@@ -116,6 +119,13 @@ Attributes = list[list[str]]
 A name appears once; the order has no meaning.
 """
 
+DeploymentId = str
+"""The id of a Dagster deployment: the id of its run storage, or the deployment's name on Dagster+.
+
+Several deployments can share one Ray, one Kubernetes namespace and one store, so every created
+object carries the id of the deployment that owns it. Empty if the caller belongs to no deployment.
+"""
+
 
 class FieldError(TypedDict):
     """One error in a configuration."""
@@ -139,7 +149,7 @@ JobState = Literal[
     "failed",
     # It was stopped on request.
     "stopped",
-    # Ray responded that it has no such job.
+    # Ray responded that it has no such job. A request that failed does not make a job missing.
     "missing",
     # Ray reported a state that the component does not know.
     "unknown",
@@ -157,6 +167,12 @@ class JobStatus(TypedDict):
     """
     state: JobState
     """The job's state."""
+    ended: bool
+    """Whether the job has ended: nothing of it runs, and nothing of it will start.
+
+    True for `succeeded`, `failed`, `stopped` and `missing`; false for `pending`, `running` and
+    `unknown`. Callers decide by this field, not by a list of states.
+    """
     message: str | None
     """Ray's explanation of the state, if any."""
     error_type: str | None
@@ -199,6 +215,8 @@ class WorkerCommand(TypedDict):
 class Owner(TypedDict):
     """The user of a cluster."""
 
+    deployment: DeploymentId
+    """The Dagster deployment that owns the cluster."""
     run_id: str
     """The Dagster run id."""
     step_key: NotRequired[str | None]
@@ -371,6 +389,8 @@ class Description(TypedDict):
 class StepSpec(TypedDict):
     """A step to execute."""
 
+    deployment: DeploymentId
+    """The Dagster deployment that owns the step."""
     run_id: str
     """The Dagster run id."""
     step_key: str
@@ -399,7 +419,35 @@ class StepRef(TypedDict):
     attempt: int
     """The step's attempt."""
     job: JobRef
-    """The Ray job."""
+    """The Ray job. For a step that runs as a Ray task, the submission id is the task's key."""
+
+
+class PlacementJob(TypedDict):
+    """In a Ray job of its own."""
+
+    job: StepRef
+
+
+class PlacementTask(TypedDict):
+    """In a Ray task of the run's own Ray job.
+
+    The component submits it through the capability `tasks`.
+    """
+
+    task: StepRef
+
+
+Placement = PlacementJob | PlacementTask | Literal["local"]
+"""Where a step runs."""
+
+
+class IoContext(TypedDict):
+    """The deployment that a call is made for, and its configuration."""
+
+    deployment: DeploymentId
+    """The Dagster deployment that owns the values."""
+    options: Json
+    """The configuration of the I/O manager. `describe` returns its schema."""
 
 
 class Address(TypedDict):
@@ -489,6 +537,8 @@ Selection = SelectionRuns | SelectionAsset | SelectionKeys | SelectionExpired
 class RunSpec(TypedDict):
     """A run to launch or to resume."""
 
+    deployment: DeploymentId
+    """The Dagster deployment that owns the run."""
     run_id: str
     """The Dagster run id."""
     attempt: int
@@ -533,6 +583,8 @@ Termination = Literal[
 class ScriptSpec(TypedDict):
     """A script to run."""
 
+    deployment: DeploymentId
+    """The Dagster deployment that owns the script."""
     run_id: str
     """The Dagster run id."""
     step_key: str
@@ -665,34 +717,44 @@ class DescribeClient:
 
 
 class ExecutorClient:
-    """Executes steps: each op or asset of a run as its own Ray job."""
+    """Executes steps: each op or asset of a run as its own Ray job, or as a Ray task of the run's
+    Ray job.
+    """
 
     def __init__(self, caller: Starter) -> None:
         self._caller = caller
 
-    def plan(self, step: StepSpec, **call_options: Unpack[CallOptions]) -> StepRef:
-        """Validates a step's configuration and returns the job that `launch` would create first,
-        without contacting Ray.
-        """
-        answer = self._caller.call("executor.plan", {"step": step}, **call_options)
-        return cast(StepRef, answer)
+    def plan(
+        self, steps: Sequence[StepSpec], **call_options: Unpack[CallOptions]
+    ) -> list[Placement | Exception]:
+        """Decides where each step runs, without contacting Ray.
 
-    def launch(self, step: StepSpec, **call_options: Unpack[CallOptions]) -> StepRef:
-        """Executes a step.
-
-        A launch whose response was lost can be repeated: it returns the existing job. A job of the
-        same name that has ended belongs to an earlier worker of the run, so the step gets a new
-        job.
+        A reference names the job or task that `launch` would create first. The results have the
+        order of the steps. A step with an invalid configuration has an error, and the other steps
+        have none. An error of the whole call applies to every step.
         """
-        answer = self._caller.call("executor.launch", {"step": step}, **call_options)
-        return cast(StepRef, answer)
+        answer = self._caller.call("executor.plan", {"steps": steps}, **call_options)
+        return cast(list[Placement | Exception], answer)
+
+    def launch(
+        self, steps: Sequence[StepSpec], **call_options: Unpack[CallOptions]
+    ) -> list[Placement | Exception]:
+        """Executes steps.
+
+        The results are those of `plan`, and a step whose launch failed has an error. A local step
+        is not started. A launch whose response was lost can be repeated: it returns the existing
+        job. A job of the same name that has ended belongs to an earlier worker of the run, so the
+        step gets a new job.
+        """
+        answer = self._caller.call("executor.launch", {"steps": steps}, **call_options)
+        return cast(list[Placement | Exception], answer)
 
     def start_launch(
-        self, step: StepSpec, **call_options: Unpack[CallOptions]
-    ) -> PendingCall[StepRef]:
+        self, steps: Sequence[StepSpec], **call_options: Unpack[CallOptions]
+    ) -> PendingCall[list[Placement | Exception]]:
         """Starts `launch`, and does not wait for its result."""
-        pending = self._caller.start("executor.launch", {"step": step}, **call_options)
-        return cast(PendingCall[StepRef], pending)
+        pending = self._caller.start("executor.launch", {"steps": steps}, **call_options)
+        return cast(PendingCall[list[Placement | Exception]], pending)
 
     def check(
         self, steps: Sequence[StepRef], **call_options: Unpack[CallOptions]
@@ -738,46 +800,52 @@ class IoClient(Generic[ValueT]):
         self._caller = caller
 
     def save(
-        self, address: Address, value: ValueT, options: Json, **call_options: Unpack[CallOptions]
+        self,
+        address: Address,
+        value: ValueT,
+        context: IoContext,
+        **call_options: Unpack[CallOptions],
     ) -> Stored:
         """Stores a value."""
         answer, _ = self._caller.call_with_values(
-            "io.save", {"address": address, "value": 0, "options": options}, [value], **call_options
+            "io.save", {"address": address, "value": 0, "context": context}, [value], **call_options
         )
         return cast(Stored, answer)
 
-    def load(self, address: Address, options: Json, **call_options: Unpack[CallOptions]) -> ValueT:
+    def load(
+        self, address: Address, context: IoContext, **call_options: Unpack[CallOptions]
+    ) -> ValueT:
         """Loads one value."""
         _, values = self._caller.call_with_values(
-            "io.load", {"address": address, "options": options}, [], **call_options
+            "io.load", {"address": address, "context": context}, [], **call_options
         )
         return values[0]
 
     def load_many(
-        self, addresses: Sequence[Address], options: Json, **call_options: Unpack[CallOptions]
+        self, addresses: Sequence[Address], context: IoContext, **call_options: Unpack[CallOptions]
     ) -> list[tuple[str, ValueT]]:
         """Loads the values of several partitions, each with its partition key."""
         answer, values = self._caller.call_with_values(
-            "io.load-many", {"addresses": addresses, "options": options}, [], **call_options
+            "io.load-many", {"addresses": addresses, "context": context}, [], **call_options
         )
         names = cast(dict[str, list[str]], answer)["partitions"]
         return list(zip(names, values, strict=True))
 
     def list_(
-        self, selection: Selection, options: Json, **call_options: Unpack[CallOptions]
+        self, selection: Selection, context: IoContext, **call_options: Unpack[CallOptions]
     ) -> list[Stored]:
         """Lists stored values."""
         answer = self._caller.call(
-            "io.list", {"selection": selection, "options": options}, **call_options
+            "io.list", {"selection": selection, "context": context}, **call_options
         )
         return cast(list[Stored], answer)
 
     def delete(
-        self, selection: Selection, options: Json, **call_options: Unpack[CallOptions]
+        self, selection: Selection, context: IoContext, **call_options: Unpack[CallOptions]
     ) -> int:
         """Deletes stored values. Returns the number of deleted values."""
         answer = self._caller.call(
-            "io.delete", {"selection": selection, "options": options}, **call_options
+            "io.delete", {"selection": selection, "context": context}, **call_options
         )
         return cast(int, answer)
 

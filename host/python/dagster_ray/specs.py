@@ -45,10 +45,11 @@ def parse_tag(tags: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def runs_on_ray(options: Mapping[str, Any], override: Mapping[str, Any] | None) -> bool:
-    """Whether Ray executes a run or step. `override` is its parsed tag.
+    """Whether Ray executes a run. `override` is its parsed tag.
 
-    The adapter decides this, because a component is not called for a local run or step. A value of
-    `enabled` that is not a boolean is passed to the component, which reports the error.
+    The adapter decides this for runs, because a component is not called for a run of Dagster's
+    default run launcher. A value of `enabled` that is not a boolean is passed to the component,
+    which reports the error.
     """
     override = override or {}
     enabled = override[_ENABLED] if _ENABLED in override else options.get(_ENABLED)
@@ -58,6 +59,7 @@ def runs_on_ray(options: Mapping[str, Any], override: Mapping[str, Any] | None) 
 def worker_spec(
     run: DagsterRun,
     *,
+    deployment: str,
     attempt: int,
     argv: Sequence[str],
     payload: str | None,
@@ -78,6 +80,7 @@ def worker_spec(
         override = {**override, **_with_env_vars(override)}
         tags[USER_DEFINED_RAY_KEY] = json.dumps(override)
     spec: RunSpec = {
+        "deployment": deployment,
         "run_id": run.run_id,
         "attempt": attempt,
         "job_name": run.job_name,

@@ -145,6 +145,15 @@ impl Call {
         values.iter().filter_map(|value| objects::object(py, value)).collect()
     }
 
+    /// The exceptions for the errors of single elements of the result, which refers to them by index.
+    fn errors(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let errors = py.detach(|| match &*self.lock() {
+            State::Done(Ok(answer)) => answer.errors.clone(),
+            State::Done(Err(_)) | State::Running(_) => Vec::new(),
+        });
+        errors.iter().map(|error| errors::call(py, error).into_value(py).into_any()).collect()
+    }
+
     /// Cancels the call. A component that checks for cancellation cleans up first.
     fn cancel(&self, py: Python<'_>) {
         py.detach(|| {

@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
             import dagster-ray:host/processes@0.1.0;
             import dagster-ray:host/packages@0.1.0;
             import dagster-ray:host/objects@0.1.0;
+            import dagster-ray:host/tasks@0.1.0;
             export dagster-ray:backend/describe@0.1.0;
             export dagster-ray:backend/launcher@0.1.0;
             export dagster-ray:backend/executor@0.1.0;
@@ -22,20 +23,7 @@ wasmtime::component::bindgen!({
             export dagster-ray:backend/io@0.1.0;
         }
     "#,
-    path: [
-        "../../wit/deps/io.wit",
-        "../../wit/deps/clocks.wit",
-        "../../wit/deps/random.wit",
-        "../../wit/deps/filesystem.wit",
-        "../../wit/deps/sockets.wit",
-        "../../wit/deps/cli.wit",
-        "../../wit/deps/http.wit",
-        "../../wit/deps/config.wit",
-        "../../wit/deps/keyvalue.wit",
-        "../../wit/deps/logging.wit",
-        "../../wit/host",
-        "../../wit/backend",
-    ],
+    path: "../../wit",
     world: "dagster-ray:runtime/contract",
     imports: { default: async | trappable },
     exports: { default: async },

@@ -1,5 +1,6 @@
 //! One call of one export, with its deadline, cancellation, reports and errors.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::Backend;
-use crate::bindings::dagster_ray::host::model::Error;
+use crate::bindings::dagster_ray::host::model::{Denial, Error};
 use crate::capability::objects::Value;
 use crate::error::CallError;
-use crate::exports::{self, CallResult, Failure};
+use crate::exports::{self, Failure};
 use crate::loader::Loaded;
 use crate::report::{QueuedReport, Report, ReportSender, plain};
 use crate::store::{self, CallContext, CallState, Cancel};
@@ -34,6 +35,17 @@ pub struct Call {
     cancel: Cancel,
     reports: mpsc::Receiver<QueuedReport>,
     outcome: oneshot::Receiver<Result<CallResult, CallError>>,
+}
+
+/// The result of a call.
+#[derive(Clone)]
+pub struct CallResult {
+    /// The result as JSON. It refers to values and errors by their index.
+    pub json: Json,
+    /// The values of the host's language that the result refers to.
+    pub values: Vec<Value>,
+    /// The errors of single elements of the result, such as one step of several.
+    pub errors: Vec<Arc<CallError>>,
 }
 
 /// The result of [`Call::wait`].
@@ -180,7 +192,24 @@ impl CallTask {
             Ok(instance) => exports::call(&mut store, &instance, &self.export, &self.arguments, values).await,
             Err(error) => Err(Failure::Trapped(error)),
         };
-        result.map_err(|failure| self.explain(failure, loaded, store.into_data()))
+        match result {
+            Ok(answer) => {
+                let denied = store.data().denials.last();
+                let element = |error| Arc::new(self.returned(with_grant(error, denied.clone()), loaded));
+                let errors = answer.errors.into_iter().map(element).collect();
+                Ok(CallResult { json: answer.json, values: answer.values, errors })
+            }
+            Err(failure) => Err(self.explain(failure, loaded, store.into_data())),
+        }
+    }
+
+    fn returned(&self, error: Error, loaded: &Loaded) -> CallError {
+        CallError::Returned {
+            component: loaded.manifest.id.clone(),
+            export: self.export.clone(),
+            error: Box::new(error),
+            is_restricted: loaded.is_restricted,
+        }
     }
 
     fn not_offered(&self, loaded: &Loaded) -> CallError {
@@ -198,17 +227,7 @@ impl CallTask {
         match failure {
             Failure::NotOffered => self.not_offered(loaded),
             Failure::Arguments(problem) => CallError::Arguments { component, export, problem },
-            Failure::Returned(mut error) => {
-                // WASI interfaces report a denial without details. The host adds the missing grant.
-                if let Error::Denied(denial) = &mut error
-                    && denial.grant.is_empty()
-                    && let Some(known) = state.denials.last()
-                {
-                    *denial = known;
-                }
-                let is_restricted = loaded.is_restricted;
-                CallError::Returned { component, export, error: Box::new(error), is_restricted }
-            }
+            Failure::Returned(error) => self.returned(with_grant(error, state.denials.last()), loaded),
             Failure::Trapped(error) => CallError::Trap {
                 component,
                 export,
@@ -219,4 +238,15 @@ impl CallTask {
             },
         }
     }
+}
+
+/// Adds the missing grant to a denial. WASI interfaces report a denial without details.
+fn with_grant(mut error: Error, known: Option<Denial>) -> Error {
+    if let Error::Denied(denial) = &mut error
+        && denial.grant.is_empty()
+        && let Some(known) = known
+    {
+        *denial = known;
+    }
+    error
 }

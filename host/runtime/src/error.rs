@@ -84,7 +84,8 @@ fn tail(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!("\nThe component wrote:\n{}", stderr.trim_end()) }
 }
 
-fn explain(error: &model::Error, is_restricted: bool) -> String {
+/// Returns an error of the contract as text for the user.
+pub(crate) fn explain(error: &model::Error, is_restricted: bool) -> String {
     use model::Error as E;
     plain(match error {
         E::InvalidConfig(fields) => {

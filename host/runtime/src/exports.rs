@@ -18,18 +18,20 @@ use crate::capability::objects::Value as HostValue;
 use crate::capability::sink::Listener;
 use crate::store::CallState;
 
-/// The result of a call.
-#[derive(Clone)]
-pub struct CallResult {
-    /// The result as JSON. It refers to values by their index in `values`.
-    pub json: Value,
+/// The result of an export.
+#[derive(Default)]
+pub(crate) struct Answer {
+    /// The result as JSON. It refers to values and errors by their index.
+    pub(crate) json: Value,
     /// The values of the host's language that the result refers to.
-    pub values: Vec<HostValue>,
+    pub(crate) values: Vec<HostValue>,
+    /// The errors of single elements of the result.
+    pub(crate) errors: Vec<Error>,
 }
 
-impl From<Value> for CallResult {
+impl From<Value> for Answer {
     fn from(json: Value) -> Self {
-        Self { json, values: Vec::new() }
+        Self { json, ..Self::default() }
     }
 }
 
@@ -98,6 +100,7 @@ fn status(status: JobStatus) -> Value {
     json!({
         "submission_id": status.submission_id,
         "state": state(status.state),
+        "ended": status.ended,
         "message": status.message,
         "error_type": status.error_type,
         "exit_code": status.exit_code,
@@ -119,11 +122,11 @@ pub(crate) async fn call(
     export: &str,
     arguments: &str,
     values: Vec<HostValue>,
-) -> Result<CallResult, Failure> {
+) -> Result<Answer, Failure> {
     match export.split_once('.') {
         Some(("describe", function)) => Ok(call_describe(store, instance, function).await?.into()),
         Some(("launcher", function)) => Ok(call_launcher(store, instance, function, arguments).await?.into()),
-        Some(("executor", function)) => Ok(call_executor(store, instance, function, arguments).await?.into()),
+        Some(("executor", function)) => call_executor(store, instance, function, arguments).await,
         Some(("cluster", function)) => Ok(cluster::call(store, instance, function, arguments).await?.into()),
         Some(("pipes", function)) => Ok(pipes::call(store, instance, function, arguments).await?.into()),
         Some(("io", function)) => io::call(store, instance, function, arguments, values).await,
@@ -217,8 +220,8 @@ async fn call_launcher(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Step {
-    step: executor::StepSpec,
+struct StepSpecs {
+    steps: Vec<executor::StepSpec>,
 }
 
 #[derive(Deserialize)]
@@ -234,26 +237,46 @@ struct Finish {
     options: String,
 }
 
+/// Converts the placement of each step. An element with an error is an object with the key `error`: the error's
+/// index in `errors` and its message.
+fn placements(all: Vec<Result<executor::Placement, Error>>) -> Result<Answer, Failure> {
+    let mut errors = Vec::new();
+    let mut json = Vec::new();
+    for one in all {
+        json.push(match one {
+            Ok(executor::Placement::Job(step)) => json!({"job": to_json(step)?}),
+            Ok(executor::Placement::Task(step)) => json!({"task": to_json(step)?}),
+            Ok(executor::Placement::Local) => Value::from("local"),
+            Err(error) => {
+                errors.push(error);
+                let index = errors.len() - 1;
+                json!({"error": {"index": index, "message": crate::error::explain(&errors[index], false)}})
+            }
+        });
+    }
+    Ok(Answer { json: json.into(), errors, ..Answer::default() })
+}
+
 async fn call_executor(
     store: &mut Store<CallState>,
     instance: &Instance,
     function: &str,
     arguments: &str,
-) -> Result<Value, Failure> {
+) -> Result<Answer, Failure> {
     let guest =
         executor::GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
     match function {
-        "plan" => to_json(guest.call_plan(store, &parse::<Step>(arguments)?.step).await??),
-        "launch" => to_json(guest.call_launch(store, &parse::<Step>(arguments)?.step).await??),
-        "check" => Ok(statuses(guest.call_check(store, &parse::<Steps>(arguments)?.steps).await??)),
+        "plan" => placements(guest.call_plan(store, &parse::<StepSpecs>(arguments)?.steps).await??),
+        "launch" => placements(guest.call_launch(store, &parse::<StepSpecs>(arguments)?.steps).await??),
+        "check" => Ok(statuses(guest.call_check(store, &parse::<Steps>(arguments)?.steps).await??).into()),
         "terminate" => {
             let steps = parse::<Steps>(arguments)?.steps;
             let listener = listener(store)?;
-            Ok(statuses(guest.call_terminate(store, &steps, listener).await??))
+            Ok(statuses(guest.call_terminate(store, &steps, listener).await??).into())
         }
         "finish" => {
             let Finish { run_id, options } = parse(arguments)?;
-            Ok(guest.call_finish(store, &run_id, &options).await?.map(|()| Value::Null)?)
+            Ok(guest.call_finish(store, &run_id, &options).await?.map(|()| Value::Null)?.into())
         }
         _ => Err(Failure::NotOffered),
     }

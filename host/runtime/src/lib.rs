@@ -30,13 +30,12 @@ mod trap;
 pub use backend::{Backend, BackendOptions, PendingForward};
 pub use bindings::dagster_ray::host::model;
 pub use cache::{CompiledCode, compiled as compiled_code, directory as cache_directory};
-pub use call::{Call, CallOptions, Progress};
+pub use call::{Call, CallOptions, CallResult, Progress};
 pub use dagster_ray_policy::{
     Authority, AuthorityOptions, GrantStatus, Inspection, Interface, Introspection, Limit, LoadError,
-    Permission, PolicyError, inspect, manifest,
+    Permission, PolicyError, contract, inspect, manifest,
 };
 pub use error::CallError;
-pub use exports::CallResult;
 pub use host::{Host, HostOptions};
 pub use precompiled::precompile;
 pub use report::Report;

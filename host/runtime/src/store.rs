@@ -22,6 +22,7 @@ use crate::capability::kubernetes::{Cluster, Services};
 use crate::capability::objects::{ObjectStore, ObjectsState};
 use crate::capability::packages::PackagesState;
 use crate::capability::processes::ProcessesState;
+use crate::capability::tasks::TasksState;
 use crate::host::Host;
 use crate::report::ReportSender;
 
@@ -59,6 +60,7 @@ pub(crate) struct CallState {
     pub(crate) objects: ObjectsState,
     pub(crate) keyvalue: KeyValueState,
     pub(crate) processes: ProcessesState,
+    pub(crate) tasks: TasksState,
     /// The denials of all capabilities.
     pub(crate) denials: Denials,
     pub(crate) reports: ReportSender,
@@ -132,6 +134,7 @@ pub(crate) fn new_store(host: &Host, context: CallContext<'_>) -> Result<Store<C
             policy: context.policy,
             programs: host.programs().clone(),
         },
+        tasks: TasksState,
         denials,
         reports: context.reports,
         cancel: context.cancel,

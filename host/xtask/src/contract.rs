@@ -13,15 +13,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use wit_parser::{InterfaceId, PackageId, Resolve, SourceMap};
+use wit_parser::{InterfaceId, PackageId, Resolve};
 
 use crate::files;
 use crate::project::Project;
 
 use self::types::Types;
-
-/// The file with the worlds. They import WASI packages, which no exported function uses.
-const WORLDS: &str = "worlds.wit";
 
 const HEADER: &str = r#""""The records and exports of the WIT contract, as types and clients.
 
@@ -90,7 +87,10 @@ class Caller(Protocol):
         directories: Iterable[str] = (),
         timeout: float | None = None,
     ) -> object:
-        """Calls an export and returns its result."""
+        """Calls an export and returns its result.
+
+        An element of a list that failed alone is its exception.
+        """
         ...
 
 
@@ -137,24 +137,10 @@ struct Contract {
 }
 
 impl Contract {
-    /// Reads the packages in the folders `host` and `backend` of a folder.
+    /// Reads the package in a folder, and the packages in its folder `deps`.
     fn read(wit: &Path) -> Result<Self> {
-        Self::parse(&sources(&wit.join("host"))?, &sources(&wit.join("backend"))?)
-    }
-
-    /// Parses two packages from the names and texts of their files.
-    fn parse(host: &[(String, String)], backend: &[(String, String)]) -> Result<Self> {
         let mut resolve = Resolve::default();
-        let mut push = |files: &[(String, String)]| {
-            let mut sources = SourceMap::default();
-            for (name, text) in files {
-                sources.push_str(name, text.as_str());
-            }
-            let group = sources.parse().map_err(|(_, error)| anyhow!("{error}"))?;
-            resolve.push_group(group).map_err(|error| anyhow!("{error}"))
-        };
-        push(host)?;
-        let backend = push(backend)?;
+        let (backend, _) = resolve.push_dir(wit).map_err(|error| anyhow!("{error:#}"))?;
         Ok(Self { resolve, backend })
     }
 
@@ -171,23 +157,6 @@ impl Contract {
         text.push_str(&clients::python(&types)?);
         Ok(text)
     }
-}
-
-/// Returns the name and the text of each WIT file of a package, sorted by name.
-fn sources(package: &Path) -> Result<Vec<(String, String)>> {
-    let entries =
-        fs::read_dir(package).with_context(|| format!("{} could not be listed", package.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "wit") && !path.ends_with(WORLDS) {
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("{} could not be read", path.display()))?;
-            files.push((path.display().to_string(), text));
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn module(project: &Project) -> PathBuf {

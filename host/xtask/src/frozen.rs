@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::files::hex;
 
-const PACKAGES: [&str; 2] = ["host", "backend"];
+/// The folder of each package below `wit`.
+const PACKAGES: [&str; 2] = ["deps/dagster-ray-host", ""];
 const RELEASED: &str = "frozen/RELEASED";
 
 /// A WIT package, read from its files.
@@ -40,7 +41,8 @@ impl Package {
         files.sort();
         let mut heads = files.iter().map(|(file, text)| {
             head(text).with_context(|| {
-                format!("{}/{file} does not begin with `package <name>@<version>;`", directory.display())
+                let path = directory.join(file);
+                format!("{} does not begin with `package <name>@<version>;`", path.display())
             })
         });
         let (name, version) =
@@ -210,11 +212,11 @@ mod tests {
     impl Contract {
         fn new() -> Self {
             let contract = Self(tempfile::tempdir().unwrap());
-            for folder in ["host", "backend", "frozen"] {
-                fs::create_dir(contract.0.path().join(folder)).unwrap();
+            for folder in ["deps/dagster-ray-host", "frozen"] {
+                fs::create_dir_all(contract.0.path().join(folder)).unwrap();
             }
-            contract.write("host/model.wit", MODEL);
-            contract.write("backend/worlds.wit", WORLD);
+            contract.write("deps/dagster-ray-host/model.wit", MODEL);
+            contract.write("worlds.wit", WORLD);
             contract.write("frozen/RELEASED", "");
             contract
         }
@@ -241,7 +243,7 @@ mod tests {
     #[test]
     fn an_unreleased_package_may_change() {
         let contract = Contract::new();
-        contract.write("host/model.wit", &MODEL.replace("string", "list<u8>"));
+        contract.write("deps/dagster-ray-host/model.wit", &MODEL.replace("string", "list<u8>"));
         contract.check().unwrap();
     }
 
@@ -249,17 +251,18 @@ mod tests {
     fn a_released_package_must_not_change_without_a_new_version() {
         let contract = Contract::released();
         contract.check().unwrap();
-        contract.write("host/model.wit", &MODEL.replace("string", "list<u8>"));
+        contract.write("deps/dagster-ray-host/model.wit", &MODEL.replace("string", "list<u8>"));
         assert!(contract.error().contains("model.wit has changed"));
     }
 
     #[test]
     fn an_added_or_removed_file_is_a_change() {
         let contract = Contract::released();
-        contract.write("host/sink.wit", "package dagster-ray:host@0.1.0;\ninterface sink {}\n");
+        contract
+            .write("deps/dagster-ray-host/sink.wit", "package dagster-ray:host@0.1.0;\ninterface sink {}\n");
         assert!(contract.error().contains("sink.wit is new"));
-        fs::rename(contract.0.path().join("host/sink.wit"), contract.0.path().join("host/model.wit"))
-            .unwrap();
+        let host = contract.0.path().join("deps/dagster-ray-host");
+        fs::rename(host.join("sink.wit"), host.join("model.wit")).unwrap();
         assert!(contract.error().contains("model.wit has changed"));
     }
 
@@ -267,9 +270,9 @@ mod tests {
     fn a_higher_version_may_change_and_a_lower_one_is_an_error() {
         let contract = Contract::released();
         let changed = MODEL.replace("string", "list<u8>");
-        contract.write("host/model.wit", &changed.replace("0.1.0", "0.2.0"));
+        contract.write("deps/dagster-ray-host/model.wit", &changed.replace("0.1.0", "0.2.0"));
         contract.check().unwrap();
-        contract.write("host/model.wit", &changed.replace("0.1.0", "0.0.9"));
+        contract.write("deps/dagster-ray-host/model.wit", &changed.replace("0.1.0", "0.0.9"));
         assert!(contract.error().contains("older"));
     }
 
@@ -277,7 +280,7 @@ mod tests {
     fn comments_may_change_after_a_release() {
         let contract = Contract::released();
         contract.write(
-            "host/model.wit",
+            "deps/dagster-ray-host/model.wit",
             &format!("/* why */ {}", MODEL.replace('\n', " // a word\n/// more\n\n")),
         );
         contract.check().unwrap();
@@ -287,7 +290,7 @@ mod tests {
     fn an_edited_frozen_text_is_an_error() {
         let contract = Contract::released();
         let changed = MODEL.replace("string", "list<u8>");
-        contract.write("host/model.wit", &changed);
+        contract.write("deps/dagster-ray-host/model.wit", &changed);
         contract.write("frozen/host@0.1.0/model.wit", &changed);
         assert!(contract.error().contains("was edited"));
     }

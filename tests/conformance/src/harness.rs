@@ -63,6 +63,8 @@ pub(crate) struct Harness {
 pub(crate) struct CallResult {
     pub(crate) export: String,
     pub(crate) result: Result<Json, CallError>,
+    /// The errors of single elements of the result.
+    pub(crate) errors: Vec<CallError>,
     pub(crate) values: Vec<Value>,
     pub(crate) reports: Vec<Report>,
     /// The required settings or options that the caller did not give, if the component rejected the call
@@ -227,6 +229,21 @@ impl Harness {
         self.call_with(&self.backend, export, arguments, values)
     }
 
+    /// Plans or launches one step. The result is the reference of its job, or its placement if it has no job.
+    pub(crate) fn step(&self, export: &str, spec: &Json) -> CallResult {
+        let called = self.call(export, &json!({"steps": [spec]}));
+        let (result, mut errors) = (called.result, called.errors);
+        let result = match result {
+            Ok(_) if !errors.is_empty() => Err(errors.remove(0)),
+            Ok(Json::Array(mut placements)) if placements.len() == 1 => {
+                let placement = placements.remove(0);
+                Ok(placement.get("job").cloned().unwrap_or(placement))
+            }
+            other => other,
+        };
+        self.called(export, result, errors, called.values, called.reports)
+    }
+
     /// Calls an export that takes no parameters, on the component without settings.
     pub(crate) fn call_bare(&self, export: &str) -> CallResult {
         self.call_with(&self.bare, export, &json!({}), Vec::new())
@@ -237,7 +254,7 @@ impl Harness {
         let mut call = Call::begin(backend, export, &arguments.to_string(), options);
         let began = Instant::now();
         let mut reports = Vec::new();
-        let (result, values) = loop {
+        let (result, errors, values) = loop {
             let limit = if self.network.is_offline() { UNREACHABLE } else { PIPES_TIMEOUT };
             let is_late = export.starts_with("pipes.") && began.elapsed() > limit;
             if is_late || (!self.is_cleaning.get() && self.stop.as_ref().is_some_and(|stop| stop())) {
@@ -246,28 +263,40 @@ impl Harness {
             match call.wait(backend, Duration::from_secs(1)) {
                 Progress::Report(report) => reports.push(report),
                 Progress::Ended(outcome) => match *outcome {
-                    Ok(answer) => break (Ok(answer.json), answer.values),
-                    Err(error) => break (Err(error), Vec::new()),
+                    Ok(answer) => {
+                        let errors = answer.errors.into_iter().filter_map(Arc::into_inner).collect();
+                        break (Ok(answer.json), errors, answer.values);
+                    }
+                    Err(error) => break (Err(error), Vec::new(), Vec::new()),
                 },
                 Progress::Pending => {}
             }
         };
+        let called = self.called(export, result, errors, values, reports);
+        self.record_leaks(&called);
+        called
+    }
+
+    fn called(
+        &self,
+        export: &str,
+        result: Result<Json, CallError>,
+        errors: Vec<CallError>,
+        values: Vec<Value>,
+        reports: Vec<Report>,
+    ) -> CallResult {
         let missing_required = match &result {
             Err(CallError::Returned { error, .. }) if let Error::InvalidConfig(fields) = error.as_ref() => {
                 self.missing_required(export, fields)
             }
             _ => None,
         };
-        let called = CallResult { export: export.to_owned(), result, values, reports, missing_required };
-        self.record_leaks(&called);
-        called
+        CallResult { export: export.to_owned(), result, errors, values, reports, missing_required }
     }
 
     fn record_leaks(&self, called: &CallResult) {
         let mut texts: Vec<String> = Vec::new();
-        if let Err(error) = &called.result {
-            texts.push(error.to_string());
-        }
+        texts.extend(called.result.as_ref().err().into_iter().chain(&called.errors).map(ToString::to_string));
         for report in &called.reports {
             match report {
                 Report::Log { message, .. } | Report::Progress { message } => texts.push(message.clone()),

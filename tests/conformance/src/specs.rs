@@ -6,6 +6,8 @@ use serde_json::{Map, Value as Json, json};
 /// A secret in the environments and bootstrap values of specs, and in saved values. No error or log line may
 /// contain it.
 pub(crate) const SECRET: &str = "planted-secret-d41d8c";
+/// The Dagster deployment that owns what a component creates.
+pub(crate) const DEPLOYMENT: &str = "conformance-deployment";
 /// The tag that overrides the options of a run or an op.
 pub(crate) const TAG: &str = "dagster-ray/config";
 
@@ -53,6 +55,7 @@ fn text(options: &Map<String, Json>) -> String {
 /// Returns the spec of a run.
 pub(crate) fn run(run_id: &str, attempt: u32, work: Work, options: &Map<String, Json>) -> Json {
     json!({
+        "deployment": DEPLOYMENT,
         "run_id": run_id,
         "attempt": attempt,
         "job_name": "conformance",
@@ -66,6 +69,7 @@ pub(crate) fn run(run_id: &str, attempt: u32, work: Work, options: &Map<String, 
 /// Returns the spec of a step.
 pub(crate) fn step(run_id: &str, key: &str, work: Work, options: &Map<String, Json>) -> Json {
     json!({
+        "deployment": DEPLOYMENT,
         "run_id": run_id,
         "step_key": key,
         "attempt": 0,
@@ -80,6 +84,7 @@ pub(crate) fn step(run_id: &str, key: &str, work: Work, options: &Map<String, Js
 /// Returns the spec of a script with these options.
 pub(crate) fn script(run_id: &str, nonce: &str, options: &Map<String, Json>) -> Json {
     json!({
+        "deployment": DEPLOYMENT,
         "run_id": run_id,
         "step_key": "script",
         "attempt": 0,
@@ -95,12 +100,23 @@ pub(crate) fn script(run_id: &str, nonce: &str, options: &Map<String, Json>) -> 
 pub(crate) fn cluster(run_id: &str, holder: &str, options: &Map<String, Json>) -> Json {
     json!({
         "name": null,
-        "owner": {"run_id": run_id, "step_key": null, "resource_key": "cluster", "holder": holder},
+        "owner": {
+            "deployment": DEPLOYMENT,
+            "run_id": run_id,
+            "step_key": null,
+            "resource_key": "cluster",
+            "holder": holder,
+        },
         "image": null,
         "labels": [["conformance", run_id]],
         "env": [["CONFORMANCE_TOKEN", SECRET]],
         "options": text(options),
     })
+}
+
+/// Returns the context of a call of `io`. `options` is a JSON document.
+pub(crate) fn io_context(options: &str) -> Json {
+    json!({"deployment": DEPLOYMENT, "options": options})
 }
 
 /// Returns texts that break wrong quoting, parsing or slicing.

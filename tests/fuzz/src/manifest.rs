@@ -54,6 +54,7 @@ fn no_more(less: &Grants, more: &Grants) {
     assert!(less.keyvalue.iter().all(|bucket| more.keyvalue.contains(bucket)));
     assert!(less.networks.iter().all(|network| more.networks.contains(network)));
     assert!(more.packages || !less.packages);
+    assert!(more.tasks || !less.tasks);
     for rule in &less.kubernetes {
         // A rule is covered if its intersection with the other rule is the rule itself.
         let covers = |other: &_| rule.intersection(other).as_ref() == Some(rule);

@@ -1,13 +1,16 @@
 //! Creates one cluster per owner, however often the call is repeated.
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http};
+use dagster_ray_sdk::{
+    Error,
+    bindings::cluster::{ClusterRef, ClusterSpec, Creation},
+    clock::Clock,
+    http::Http,
+};
 use serde_json::Value;
 
 use super::{Clusters, Details, plan::Plan};
 use crate::{
-    annotations,
-    bindings::cluster::{ClusterRef, ClusterSpec, Creation},
-    job,
+    annotations, job,
     kubernetes::{CreateOutcome, RAY_CLUSTER, RAY_JOB, object},
     labels,
     manifest::{Template, complete_cluster, object_name},
@@ -88,6 +91,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             labels.entry(labels::RESOURCE_KEY.to_owned()).or_insert_with(|| labels::value(key));
         }
         labels.extend(match_labels.unwrap_or_default());
+        labels::set_deployment(&mut labels, &spec.owner.deployment);
         let details = Details {
             kind: kind.kind.to_owned(),
             // The cast drops fractions of a millisecond.

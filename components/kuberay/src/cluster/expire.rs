@@ -5,13 +5,18 @@
 
 use std::collections::BTreeSet;
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http, warn};
+use dagster_ray_sdk::{
+    Error,
+    bindings::cluster::{ClusterInfo, Expiry},
+    clock::Clock,
+    http::Http,
+    warn,
+};
 use serde_json::Value;
 
 use super::{Clusters, Details, created_at};
 use crate::{
     annotations::TTL,
-    bindings::cluster::{ClusterInfo, Expiry},
     kubernetes::{RAY_CLUSTER, RAY_JOB, object},
     labels, leases,
     time::WallClock,

@@ -10,11 +10,16 @@ pub mod wait;
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http, info, json};
+use dagster_ray_sdk::{
+    Error,
+    bindings::cluster::{ClusterInfo, ClusterRef, EndpointSet, Query},
+    clock::Clock,
+    http::Http,
+    info, json,
+};
 use serde_json::{Value, json};
 
 use crate::{
-    bindings::cluster::{ClusterInfo, ClusterRef, EndpointSet, Query},
     job,
     kubernetes::{DeleteOutcome, Kind, Kubernetes, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
     labels, leases,

@@ -1,11 +1,10 @@
 //! A cluster before its creation, and the wait until its name is free.
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http};
+use dagster_ray_sdk::{Error, bindings::cluster::Owner, clock::Clock, http::Http};
 use serde_json::Value;
 
 use super::{Clusters, Details};
 use crate::{
-    bindings::cluster::Owner,
     kubernetes::{Kind, object},
     time::WallClock,
 };

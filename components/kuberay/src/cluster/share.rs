@@ -5,13 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::{Error, clock::Clock, http::Http};
+use dagster_ray_sdk::{
+    Error,
+    bindings::cluster::{ClusterRef, ClusterState, Creation},
+    clock::Clock,
+    http::Http,
+};
 use serde_json::{Value, json};
 
 use super::{Clusters, Target, created_at, plan::Plan, replaced, state};
 use crate::{
     annotations::{DELETE_WHEN_RELEASED, is_owned_by},
-    bindings::cluster::{ClusterRef, ClusterState, Creation},
     kubernetes::{CreateOutcome, DeleteOutcome, Kind, Precondition, RAY_JOB, Selection, object},
     labels,
     leases::{self, Lease},

@@ -1,10 +1,10 @@
 //! Reads the state of a cluster from the status of a RayCluster or RayJob (KubeRay 1.4 and later).
 
+use dagster_ray_sdk::bindings::cluster::{ClusterState, EndpointSet};
 use dagster_ray_sdk::model::JobState;
 use serde_json::Value;
 
 use crate::{
-    bindings::cluster::{ClusterState, EndpointSet},
     job::status,
     kubernetes::{
         condition::{Condition, HEAD_READY, condition, conditions},

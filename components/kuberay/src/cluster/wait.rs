@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use dagster_ray_sdk::{
     Error,
+    bindings::cluster::{ClusterRef, EndpointSet},
     clock::Clock,
     http::Http,
     json,
@@ -15,7 +16,6 @@ use serde_json::{Value, json};
 
 use super::{Clusters, Target, head, replaced, state};
 use crate::{
-    bindings::cluster::{ClusterRef, EndpointSet},
     kubernetes::{
         EVENT, Kind, POD, RAY_CLUSTER, RAY_JOB, Selection, condition, object,
         watch::{Change, Watch},

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dagster_ray_jobs::Submission;
 use dagster_ray_sdk::{
     Error,
+    bindings::cluster::Owner,
     clock::Clock,
     http::Http,
     model::{JobRef, JobStatus},
@@ -16,7 +17,6 @@ use serde_json::Value;
 use super::{JobLocation, manifest, status::RayJob};
 use crate::{
     annotations,
-    bindings::cluster::Owner,
     kubernetes::{CreateOutcome, Kubernetes, RAY_JOB, Selection, object},
     labels,
     manifest::Template,
@@ -61,7 +61,8 @@ impl Plan {
             ));
         }
         let namespace = template.namespace().or(options.namespace.as_deref()).unwrap_or(namespace).to_owned();
-        let known = [metadata::JOB, metadata::RUN_ID, metadata::CODE_LOCATION, metadata::STEP];
+        let known =
+            [metadata::DEPLOYMENT, metadata::JOB, metadata::RUN_ID, metadata::CODE_LOCATION, metadata::STEP];
         let mut origin = BTreeMap::new();
         origin.extend(
             known
@@ -71,6 +72,7 @@ impl Plan {
         let role = if step_key.is_some() { labels::ROLE_STEP } else { labels::ROLE_RUN };
         origin.insert(labels::ROLE.to_owned(), role.to_owned());
         let owner = Owner {
+            deployment: submission.metadata.get(metadata::DEPLOYMENT).cloned().unwrap_or_default(),
             run_id: run_id.to_owned(),
             step_key: step_key.map(str::to_owned),
             resource_key: None,
@@ -123,7 +125,7 @@ pub fn create_or_adopt<H: Http, C: Clock>(
     if launch(&existing) == launch(&ours) {
         return Ok(Launched::Live);
     }
-    if existing.is_deleting() || ray::is_final(existing.status().state) {
+    if existing.is_deleting() || existing.status().ended {
         return Ok(Launched::Ended(Box::new(existing)));
     }
     warn!("reusing the RayJob {namespace}/{}, which exists and has not ended", ours.metadata.name);

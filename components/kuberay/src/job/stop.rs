@@ -41,7 +41,7 @@ pub fn stop_jobs<H: Http, C: Clock>(
         .iter()
         .map(|job| {
             let status = job.status();
-            StopOutcome { had_ended: ray::is_final(status.state), status }
+            StopOutcome { had_ended: status.ended, status }
         })
         .collect();
     let mut open: BTreeMap<usize, (String, u32)> = jobs
@@ -88,8 +88,9 @@ pub fn stop_jobs<H: Http, C: Clock>(
     }
     wait_until_gone(kubernetes, deleted, listener)?;
     for outcome in &mut outcomes {
-        if !ray::is_final(outcome.status.state) {
+        if !outcome.status.ended {
             outcome.status.state = JobState::Stopped;
+            outcome.status.ended = true;
             outcome.status.message = Some("stopped, and its RayJob deleted".to_owned());
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use dagster_ray_sdk::bindings::objects::ValueInfo;
 
 use super::*;
-use crate::bindings::io::{RunLife, RunState};
+use dagster_ray_sdk::bindings::io::{RunLife, RunState};
 
 #[derive(Default)]
 struct Memory(RefCell<BTreeMap<String, (Entry, u32)>>);

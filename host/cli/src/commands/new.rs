@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use dagster_ray_runtime::contract::FILES;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{Exit, Usage};
 use crate::output::FAINT;
-
-mod contract;
 
 /// Create a project for a new backend
 ///
@@ -169,9 +168,17 @@ fn files(language: Language, name: &str, file: &str) -> Vec<(String, String)> {
     let filled = |text: &str| text.replace("{{name}}", name).replace("{{file}}", file);
     let own = language.templates().iter().chain(&SHARED);
     let mut files: Vec<_> = own.map(|(path, text)| (filled(path), filled(text))).collect();
-    files.extend(contract::FILES.iter().map(|(path, text)| (format!("wit/deps/{path}"), (*text).to_owned())));
+    files.extend(FILES.iter().map(|(path, text)| (dependency(path), (*text).to_owned())));
     files.sort();
     files
+}
+
+/// Returns the path of a WIT file in a project, whose own world is in `wit`.
+fn dependency(path: &str) -> String {
+    match path.strip_prefix("deps/") {
+        Some(path) => format!("wit/deps/{path}"),
+        None => format!("wit/deps/dagster-ray-backend/{path}"),
+    }
 }
 
 /// Creates the project's folder atomically.

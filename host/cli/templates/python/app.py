@@ -9,15 +9,23 @@ the module state of the build, so state that has to outlive a call belongs in a 
 
 import dataclasses
 import json
+from collections.abc import Callable
 
 import options
-from componentize_py_types import Err
+from componentize_py_types import Err, Ok, Result
 from wit_world import exports
 from wit_world.exports.describe import Description, Role
-from wit_world.exports.executor import StepRef, StepSpec
+from wit_world.exports.executor import (
+    Placement,
+    Placement_Job,
+    Placement_Local,
+    StepRef,
+    StepSpec,
+)
 from wit_world.exports.launcher import RunRef, RunSpec, Termination
 from wit_world.imports import logging, processes
 from wit_world.imports.model import (
+    Error,
     Error_Conflict,
     Error_NotFound,
     Error_Unsupported,
@@ -79,20 +87,11 @@ class Launcher(exports.Launcher):
 
 
 class Executor(exports.Executor):
-    def plan(self, step: StepSpec) -> StepRef:
-        _command(step.command, options.merged(step.options, step.tags))
-        return _reference(step, _job(_step_name(step)))
+    def plan(self, steps: list[StepSpec]) -> list[Result[Placement, Error]]:
+        return [_result(_plan, step) for step in steps]
 
-    def launch(self, step: StepSpec) -> StepRef:
-        chosen = options.merged(step.options, step.tags)
-        name = _step_name(step)
-        try:
-            _start(name, step.command, chosen)
-        except Err as error:
-            # A conflict means that the step is already running.
-            if not isinstance(error.value, Error_Conflict):
-                raise
-        return _reference(step, _launched(name))
+    def launch(self, steps: list[StepSpec]) -> list[Result[Placement, Error]]:
+        return [_result(_launch, step) for step in steps]
 
     def check(self, steps: list[StepRef]) -> list[JobStatus]:
         return [_look(step.job.submission_id) for step in steps]
@@ -104,12 +103,42 @@ class Executor(exports.Executor):
             if status.state == JobState.RUNNING:
                 outcome = processes.stop(status.submission_id, grace)
                 state, code = JobState.STOPPED, outcome.exit_code
-                status = dataclasses.replace(status, state=state, exit_code=code)
+                status = dataclasses.replace(status, state=state, ended=True, exit_code=code)
             statuses.append(status)
         return statuses
 
     def finish(self, run_id: str, options: str) -> None:
         """Does nothing, because the steps of a run share no resources."""
+
+
+def _result(function: Callable[[StepSpec], Placement], step: StepSpec) -> Result[Placement, Error]:
+    """Returns a step's placement, or its error: the other steps must not fail with it."""
+    try:
+        return Ok(function(step))
+    except Err as error:
+        return error
+
+
+def _plan(step: StepSpec) -> Placement:
+    chosen = options.merged(step.options, step.tags)
+    if not chosen.enabled:
+        return Placement_Local()
+    _command(step.command, chosen)
+    return Placement_Job(_reference(step, _job(_step_name(step))))
+
+
+def _launch(step: StepSpec) -> Placement:
+    chosen = options.merged(step.options, step.tags)
+    if not chosen.enabled:
+        return Placement_Local()
+    name = _step_name(step)
+    try:
+        _start(name, step.command, chosen)
+    except Err as error:
+        # A conflict means that the step is already running.
+        if not isinstance(error.value, Error_Conflict):
+            raise
+    return Placement_Job(_reference(step, _launched(name)))
 
 
 def _run_name(run_id: str, attempt: int) -> str:
@@ -153,10 +182,10 @@ def _reference(step: StepSpec, job: JobRef) -> StepRef:
 def _look(name: str) -> JobStatus:
     found = processes.look(name)
     if isinstance(found, State_Running):
-        return JobStatus(name, JobState.RUNNING, None, None, None)
+        return JobStatus(name, JobState.RUNNING, False, None, None, None)
     if not isinstance(found, State_Ended):
-        return JobStatus(name, JobState.MISSING, None, None, None)
+        return JobStatus(name, JobState.MISSING, True, None, None, None)
     outcome = found.value
     if outcome.exit_code == 0:
-        return JobStatus(name, JobState.SUCCEEDED, None, None, 0)
-    return JobStatus(name, JobState.FAILED, outcome.output, None, outcome.exit_code)
+        return JobStatus(name, JobState.SUCCEEDED, True, None, None, 0)
+    return JobStatus(name, JobState.FAILED, True, outcome.output, None, outcome.exit_code)

@@ -22,7 +22,6 @@ SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        # The Python package has already evaluated it.
         "enabled": {"type": "boolean"},
         "env_vars": {
             "type": "array",
@@ -37,6 +36,8 @@ SCHEMA: dict[str, Any] = {
 class Options:
     """The options of a run or step."""
 
+    # Whether this backend executes a step. The Python package evaluates it for runs.
+    enabled: bool
     env_vars: list[tuple[str, str]]
 
 
@@ -58,7 +59,8 @@ def merged(options: str, tags: list[tuple[str, str]]) -> Options:
     if mistakes:
         raise Err(Error_InvalidConfig(mistakes))
     pairs = [str(entry).partition("=") for entry in entries]
-    return Options([(name, value) for name, _, value in pairs])
+    variables = [(name, value) for name, _, value in pairs]
+    return Options(fields.get("enabled", True), variables)
 
 
 def grace_ms() -> int:

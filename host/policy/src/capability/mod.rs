@@ -10,6 +10,7 @@ pub mod kubernetes;
 pub mod objects;
 pub mod packages;
 pub mod processes;
+pub mod tasks;
 
 use std::fmt;
 
@@ -40,6 +41,8 @@ pub struct Grants {
     pub keyvalue: keyvalue::Grant,
     /// Programs that the component may run. The arguments must begin with one of the program's lists.
     pub processes: processes::Grant,
+    /// Whether the component may submit Ray tasks in the run's own Ray job.
+    pub tasks: tasks::Grant,
 }
 
 /// A capability: the WIT interfaces that need it, and its grant.
@@ -61,13 +64,14 @@ pub struct Capability {
 }
 
 /// Every capability that requires a grant.
-pub static ALL: [&Capability; 6] = [
+pub static ALL: [&Capability; 7] = [
     &http::CAPABILITY,
     &kubernetes::CAPABILITY,
     &packages::CAPABILITY,
     &objects::CAPABILITY,
     &keyvalue::CAPABILITY,
     &processes::CAPABILITY,
+    &tasks::CAPABILITY,
 ];
 
 impl Grants {
@@ -145,6 +149,7 @@ mod tests {
             kubernetes = [{ group = "", resources = ["pods/log"], verbs = ["get"], namespaces = ["ray"] }]
             processes = { "my program" = [["a", "b c"], []] }
             networks = ["link-local"]
+            tasks = true
         "#;
         let grants: Grants = toml::from_str(text).unwrap();
         for capability in ALL {

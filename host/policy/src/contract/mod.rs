@@ -15,23 +15,13 @@ use self::compare::Comparison;
 pub use self::compare::Difference;
 pub use self::interface::Interface;
 
-/// The WIT files of the package `dagster-ray:host`.
-const HOST: [(&str, &str); 5] = [
-    ("host/model.wit", include_str!("../../../../wit/host/model.wit")),
-    ("host/objects.wit", include_str!("../../../../wit/host/objects.wit")),
-    ("host/packages.wit", include_str!("../../../../wit/host/packages.wit")),
-    ("host/processes.wit", include_str!("../../../../wit/host/processes.wit")),
-    ("host/sink.wit", include_str!("../../../../wit/host/sink.wit")),
-];
-/// The WIT files of the package `dagster-ray:backend`, without the worlds.
-const BACKEND: [(&str, &str); 6] = [
-    ("backend/cluster.wit", include_str!("../../../../wit/backend/cluster.wit")),
-    ("backend/describe.wit", include_str!("../../../../wit/backend/describe.wit")),
-    ("backend/executor.wit", include_str!("../../../../wit/backend/executor.wit")),
-    ("backend/io.wit", include_str!("../../../../wit/backend/io.wit")),
-    ("backend/launcher.wit", include_str!("../../../../wit/backend/launcher.wit")),
-    ("backend/pipes.wit", include_str!("../../../../wit/backend/pipes.wit")),
-];
+/// The WIT files of the contract and of the WASI packages that it uses: each path below `wit/`, and the text.
+pub const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/wit.rs"));
+
+/// The folder of the package `dagster-ray:host` below `wit/`.
+const HOST: &str = "deps/dagster-ray-host/";
+/// The file with the worlds. They import WASI packages, which no exported function uses.
+const WORLDS: &str = "worlds.wit";
 
 /// The contract that this host implements.
 pub struct Contract {
@@ -55,16 +45,16 @@ impl Contract {
 
     fn parse() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let mut resolve = Resolve::default();
-        let mut push = |files: &[(&str, &str)]| {
+        let mut push = |belongs: fn(&str) -> bool| {
             let mut sources = SourceMap::default();
-            for (name, text) in files {
-                sources.push_str(name, *text);
+            for (path, text) in FILES.iter().filter(|(path, _)| belongs(path)) {
+                sources.push_str(path, *text);
             }
             let group = sources.parse().map_err(|(_, error)| error.to_string())?;
             resolve.push_group(group).map_err(|error| error.to_string())
         };
-        push(&HOST)?;
-        let backend = push(&BACKEND)?;
+        push(|path| path.starts_with(HOST))?;
+        let backend = push(|path| !path.contains('/') && path != WORLDS)?;
         let version =
             resolve.packages[backend].name.version.as_ref().map_or_else(String::new, ToString::to_string);
         Ok(Self { resolve, version, backend })

@@ -35,12 +35,10 @@ _UNREACHABLE_TIMEOUT = 600.0
 class RayExecutor(StepDelegatingExecutor):
     """Dagster's step-delegating executor, which also stops the Ray jobs of a canceled run."""
 
-    def __init__(
-        self, step_handler: RayStepHandler, options: Mapping[str, Any], **kwargs: Any
-    ) -> None:
+    def __init__(self, step_handler: RayStepHandler, **kwargs: Any) -> None:
         local_steps = LocalStepHandler()
         super().__init__(
-            StepDispatcher(step_handler, local_steps, options),
+            StepDispatcher(step_handler, local_steps),
             sleep_seconds=None if _POLL_VARIABLE in os.environ else _POLL_SECONDS,
             check_step_health_interval_seconds=ray_access.current().health_check_seconds,
             should_verify_step=True,
@@ -127,7 +125,6 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
     handler = RayStepHandler(backend, options, _UNREACHABLE_TIMEOUT if timeout is None else timeout)
     return RayExecutor(
         handler,
-        options,
         retries=RetryMode(retry_mode),
         max_concurrent=max_concurrent or None,
         tag_concurrency_limits=limits,

@@ -1,25 +1,20 @@
-"""Dispatches each step of a run to Ray or to a local process."""
+"""Dispatches each step of a run to Ray or to a local process, as the component decides."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from dagster import DagsterEvent
 
 from dagster_ray.dagster_internals import CheckStepHealthResult, StepHandler, StepHandlerContext
 from dagster_ray.executor.local_steps import LocalStepHandler
 from dagster_ray.executor.step_handler import RayStepHandler, step_and_attempt
-from dagster_ray.specs import parse_tag, runs_on_ray
 
 
 class StepDispatcher(StepHandler):
-    """Dispatches each step to Ray or to a local process, as its tag says."""
+    """Dispatches each step to Ray or to a local process, as the component decides."""
 
-    def __init__(
-        self, ray_steps: RayStepHandler, local_steps: LocalStepHandler, options: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, ray_steps: RayStepHandler, local_steps: LocalStepHandler) -> None:
         self._ray_steps = ray_steps
         self._local_steps = local_steps
-        self._options = options
         # By step key. The tags of a step do not change during a run.
         self._handlers: dict[str, StepHandler] = {}
 
@@ -41,9 +36,8 @@ class StepDispatcher(StepHandler):
     def _handler(self, context: StepHandlerContext) -> StepHandler:
         key, _ = step_and_attempt(context)
         if key not in self._handlers:
-            override = parse_tag(context.step_tags[key])
-            on_ray = runs_on_ray(self._options, override)
-            self._handlers[key] = self._ray_steps if on_ray else self._local_steps
+            is_local = self._ray_steps.is_local(context)
+            self._handlers[key] = self._local_steps if is_local else self._ray_steps
         return self._handlers[key]
 
 

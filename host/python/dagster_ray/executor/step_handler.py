@@ -11,7 +11,15 @@ from typing import Any, Literal
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, MetadataValue
 
 from dagster_ray.backend import Backend
-from dagster_ray.contract import ExecutorClient, JobStatus, PendingCall, StepRef, StepSpec
+from dagster_ray.contract import (
+    ExecutorClient,
+    JobState,
+    JobStatus,
+    PendingCall,
+    Placement,
+    StepRef,
+    StepSpec,
+)
 from dagster_ray.dagster_internals import (
     CheckStepHealthResult,
     EngineEventData,
@@ -22,6 +30,7 @@ from dagster_ray.dagster_internals import (
     serializable_error_info_from_exc_info,
 )
 from dagster_ray.dagster_typing import STEP_EVENTS
+from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import (
     CallTimeoutError,
     DagsterRayError,
@@ -37,11 +46,19 @@ _STEP_ENDS = {
 }
 # The status of a step's job, unless Ray could not be asked.
 _Answer = JobStatus | Literal["unreachable"]
-_ENDED = {"succeeded", "failed", "stopped", "missing"}
 
 # A status older than this belongs to an earlier round of health checks.
 _ROUND_SECONDS = 2.0
 _PENDING_SUBMIT_SECONDS = 30.0
+
+
+@dataclass
+class _Plan:
+    """The component's decision about a step that has not been launched."""
+
+    spec: StepSpec
+    directories: set[str]
+    placement: Placement | Exception
 
 
 @dataclass
@@ -51,7 +68,7 @@ class _Step:
     key: str
     attempt: int
     ref: StepRef
-    submit: PendingCall[StepRef] | None = None
+    submit: PendingCall[list[Placement | Exception]] | None = None
     failure: DagsterRayError | None = None
     answer: _Answer | None = None
     # The job succeeded, but the event log does not contain the step's end yet.
@@ -68,6 +85,8 @@ class RayStepHandler(StepHandler):
         self._component = ExecutorClient(backend)
         self._options = options
         self._unreachable_timeout = unreachable_timeout
+        # By step key and attempt.
+        self._plans: dict[tuple[str, int], _Plan] = {}
         self._steps: dict[str, _Step] = {}
         self._stopped = False
         self._checked_at = float("-inf")
@@ -83,9 +102,9 @@ class RayStepHandler(StepHandler):
         key, attempt = step_and_attempt(step_handler_context)
         step_context = step_handler_context.get_step_context(key)
         self._pass_lines_on(step_context)
-        spec, directories = self._spec(step_handler_context)
+        plan = self._take_plan(step_handler_context)
         try:
-            ref = self._plan(spec)
+            ref = _reference(plan.placement)
         except InvalidConfigError:
             # A retry would fail in the same way. An exception would also fail the other steps.
             error = serializable_error_info_from_exc_info(sys.exc_info())
@@ -100,9 +119,16 @@ class RayStepHandler(StepHandler):
             metadata=_job_metadata(ref),
         )
         submit = self._component.start_launch(
-            spec, write=self._append_line, directories=directories
+            [plan.spec], write=self._append_line, directories=plan.directories
         )
         self._steps[key] = _Step(key, attempt, ref, submit)
+
+    def is_local(self, context: StepHandlerContext) -> bool:
+        """Whether the component leaves a step to the run worker. Plans the step."""
+        is_local = self._plan(context).placement == "local"
+        if is_local:
+            self._take_plan(context)
+        return is_local
 
     def finish(self, run_id: str) -> None:
         """Releases the resources that the run's steps share, such as a cluster."""
@@ -160,7 +186,8 @@ class RayStepHandler(StepHandler):
                 continue
             # Wait for the submission: a job that is submitted after the stop would still start.
             try:
-                step.ref = step.submit.result(max(deadline - time.monotonic(), 0.1))
+                [placement] = step.submit.result(max(deadline - time.monotonic(), 0.1))
+                step.ref = _reference(placement)
             except (DagsterRayError, TimeoutError) as error:
                 step.submit.cancel()
                 self._append_line("warning", f"step {step.key}: its submission failed: {error}")
@@ -176,6 +203,7 @@ class RayStepHandler(StepHandler):
         tags = context.step_tags[key]
         spec, directories = worker_spec(
             context.dagster_run,
+            deployment=deployment_id(context.instance),
             attempt=attempt,
             argv=args.get_command_args(skip_serialized_namedtuple=True),
             payload=None,
@@ -186,15 +214,32 @@ class RayStepHandler(StepHandler):
         )
         return {**spec, "step_key": key}, directories
 
-    def _plan(self, spec: StepSpec) -> StepRef:
-        return self._component.plan(spec, write=self._append_line)
+    def _plan(self, context: StepHandlerContext) -> _Plan:
+        key = step_and_attempt(context)
+        plan = self._plans.get(key)
+        if plan is None:
+            spec, directories = self._spec(context)
+            placement: Placement | Exception
+            try:
+                [placement] = self._component.plan([spec], write=self._append_line)
+            except DagsterRayError as error:
+                placement = error
+            plan = self._plans[key] = _Plan(spec, directories, placement)
+        return plan
+
+    def _take_plan(self, context: StepHandlerContext) -> _Plan:
+        """Returns a step's plan and forgets it."""
+        plan = self._plan(context)
+        del self._plans[step_and_attempt(context)]
+        return plan
 
     def _tracked(self, context: StepHandlerContext) -> _Step:
         """Returns the tracked step. A step of an earlier run worker is located by its plan."""
         key, attempt = step_and_attempt(context)
         step = self._steps.get(key)
         if step is None or step.attempt != attempt:
-            step = self._steps[key] = _Step(key, attempt, self._plan(self._spec(context)[0]))
+            ref = _reference(self._take_plan(context).placement)
+            step = self._steps[key] = _Step(key, attempt, ref)
         return step
 
     def _settle(self, step: _Step, step_context: IStepContext) -> None:
@@ -204,7 +249,8 @@ class RayStepHandler(StepHandler):
         submit, step.submit = step.submit, None
         planned = step.ref["job"]["submission_id"]
         try:
-            step.ref = submit.result()
+            [placement] = submit.result()
+            step.ref = _reference(placement)
         except DagsterRayError as error:
             step.failure = error
             return
@@ -257,7 +303,7 @@ class RayStepHandler(StepHandler):
             return self._judge_unreachable()
         state = answer["state"]
         step.ref["job"]["submission_id"] = job = answer["submission_id"]
-        if state not in _ENDED:
+        if not answer["ended"]:
             return CheckStepHealthResult.healthy()
         run_id = context.dagster_run.run_id
         if reported_attempts(context.instance, run_id)[step.key] > step.attempt:
@@ -266,7 +312,7 @@ class RayStepHandler(StepHandler):
             # The event log may be read from a replica that lags behind.
             step.awaits_event = True
             return CheckStepHealthResult.healthy()
-        reason = {
+        reason: dict[JobState, str] = {
             "failed": (
                 f"Discovered failed Ray job {job} for step {step.key}. "
                 f"Error type: {answer['error_type']}. Message: {answer['message']}"
@@ -277,7 +323,8 @@ class RayStepHandler(StepHandler):
                 f"Ray job {job} for step {step.key} ended without reporting the step's result."
             ),
         }
-        return CheckStepHealthResult.unhealthy(reason[state])
+        ended = f"Ray job {job} for step {step.key} has ended ({state})."
+        return CheckStepHealthResult.unhealthy(reason.get(state, ended))
 
     def _judge_unreachable(self) -> CheckStepHealthResult:
         """Reports a step as healthy until Ray has been unreachable for `unreachable_timeout`.
@@ -313,7 +360,16 @@ def reported_attempts(instance: DagsterInstance, run_id: str) -> Counter[str]:
 
 
 def _has_ended(answer: _Answer | None) -> bool:
-    return answer is not None and answer != "unreachable" and answer["state"] in _ENDED
+    return answer is not None and answer != "unreachable" and answer["ended"]
+
+
+def _reference(placement: Placement | Exception) -> StepRef:
+    """Returns the reference of a step that runs on Ray, or raises the step's error."""
+    if isinstance(placement, Exception):
+        raise placement
+    if placement == "local":
+        raise DagsterRayError("the component decided that the step does not run on Ray")
+    return placement["job"] if "job" in placement else placement["task"]
 
 
 def _job_metadata(ref: StepRef) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dagster_ray import _library, ray_access
 from dagster_ray.backend import restriction_arguments
 from dagster_ray.contract import Address, RunLife, RunState, Stored
 from dagster_ray.dagster_typing import add_output_metadata
+from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, SerializationError
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.entries import Store
@@ -98,11 +99,18 @@ class RayIOManager(dg.ConfigurableIOManager):
         loaded = client.load_many([_address(source, key) for key in partitions], **more)
         return {name: _unpacked(context, frames) for name, frames in loaded}
 
-    def delete_values_of_run(self, run_id: str) -> int:
-        """Removes a run's values that do not belong to assets, and returns their number."""
-        return self._open(None).delete({"runs": [run_id]})
+    def delete_values_of_run(self, run_id: str, instance: dg.DagsterInstance | None = None) -> int:
+        """Removes a run's values that do not belong to assets, and returns their number.
 
-    def _open(self, context: dg.OutputContext | dg.InputContext | None) -> ValueClient:
+        `instance` is the Dagster instance of the run.
+        """
+        return self._open(None, instance).delete({"runs": [run_id]})
+
+    def _open(
+        self,
+        context: dg.OutputContext | dg.InputContext | None,
+        instance: dg.DagsterInstance | None = None,
+    ) -> ValueClient:
         with self._lock:
             if self._client is None:
                 chosen = ray_access.current().value_backend(self._configured_backend())
@@ -113,7 +121,13 @@ class RayIOManager(dg.ConfigurableIOManager):
                     "directory": DirectoryStore(directory),
                 }
                 restriction = restriction_arguments(chosen.grants, chosen.sha256)
-                self._client = ValueClient(chosen.backend, chosen.options, stores, restriction)
+                self._client = ValueClient(
+                    chosen.backend,
+                    chosen.options,
+                    stores,
+                    restriction,
+                    deployment_id(instance or _instance(context)),
+                )
                 if chosen.is_in_ray:
                     # Connect in the step's thread: `ray.init` installs signal handlers.
                     ray_store.connect()
@@ -154,9 +168,8 @@ class RayIOManager(dg.ConfigurableIOManager):
 
     def _remove_ended(self, context: dg.OutputContext, client: ValueClient) -> None:
         """Removes values of ended runs. Called at most every `_TIDY_SECONDS` in a process."""
-        try:
-            instance = context.step_context.instance
-        except dg.DagsterInvariantViolationError:
+        instance = _instance(context)
+        if instance is None:
             return
         try:
             found = {value["run_id"] for value in client.find({"runs": []})}
@@ -183,13 +196,20 @@ def _run_states(instance: dg.DagsterInstance, run_ids: set[str]) -> list[RunLife
     return states
 
 
+def _instance(context: dg.OutputContext | dg.InputContext | None) -> dg.DagsterInstance | None:
+    """Returns the instance of a context, or `None` if it belongs to no step."""
+    if context is None:
+        return None
+    try:
+        return context.step_context.instance
+    except dg.DagsterInvariantViolationError:
+        return None
+
+
 def _default_directory(context: dg.OutputContext | dg.InputContext | None) -> str:
-    if context is not None:
-        try:
-            return str(Path(context.step_context.instance.storage_directory(), _FOLDER))
-        except dg.DagsterInvariantViolationError:
-            pass
-    return str(Path.cwd() / _FOLDER)
+    instance = _instance(context)
+    root = Path.cwd() if instance is None else Path(instance.storage_directory())
+    return str(root / _FOLDER)
 
 
 def _source(context: dg.InputContext) -> dg.OutputContext | dg.InputContext:

@@ -34,7 +34,7 @@ def remove_values(plan_context: PlanOrchestrationContext, plan: ExecutionPlan) -
                 {key: definition}, instance=plan_context.instance, resource_config={key: config}
             ) as resources:
                 manager: RayIOManager = getattr(resources, key)
-                removed = manager.delete_values_of_run(plan_context.run_id)
+                removed = manager.delete_values_of_run(plan_context.run_id, plan_context.instance)
         except Exception as error:
             plan_context.log.warning(f"{key}: the run's values could not be removed: {error}")
         else:

@@ -14,7 +14,7 @@ from dagster_ray.backend import (
     native,
     resolve_component,
 )
-from dagster_ray.contract import Address, IoClient, Output, Selection, Stored, Write
+from dagster_ray.contract import Address, IoClient, IoContext, Output, Selection, Stored, Write
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames
@@ -34,23 +34,25 @@ class ValueClient:
         config: Mapping[str, Any],
         stores: Mapping[str, Store],
         restriction: Restriction,
+        deployment: str,
     ) -> None:
         self._wasm = resolve_component(backend) if backend else built_in(_DEFAULT)
         self._config = dict(config)
         self._stores = dict(stores)
         self._restriction = restriction
+        self._deployment = deployment
         self._lock = threading.Lock()
         self._loaded: tuple[IoClient[Frames], dict[str, Any]] | None = None
 
     def save(self, address: Address, frames: Frames) -> Stored:
         """Stores a value, and returns its metadata."""
         component, options = self._component()
-        return component.save(address, frames, json.dumps(options))
+        return component.save(address, frames, self._context(options))
 
     def load(self, address: Address) -> Frames:
         """Loads a value."""
         component, options = self._component()
-        return component.load(address, json.dumps(options))
+        return component.load(address, self._context(options))
 
     def load_many(self, addresses: Sequence[Address], **more: object) -> list[tuple[str, Frames]]:
         """Loads the values of many partitions, as pairs of partition and value.
@@ -58,17 +60,20 @@ class ValueClient:
         `more` are options that take precedence over the configured ones.
         """
         component, options = self._component()
-        return component.load_many(addresses, json.dumps(options | more))
+        return component.load_many(addresses, self._context(options | more))
 
     def find(self, selection: Selection) -> list[Stored]:
         """Lists the stored values that the selection matches."""
         component, options = self._component()
-        return component.list_(selection, json.dumps(options))
+        return component.list_(selection, self._context(options))
 
     def delete(self, selection: Selection) -> int:
         """Removes the values that the selection matches, and returns their number."""
         component, options = self._component()
-        return component.delete(selection, json.dumps(options))
+        return component.delete(selection, self._context(options))
+
+    def _context(self, options: Mapping[str, object]) -> IoContext:
+        return {"deployment": self._deployment, "options": json.dumps(options)}
 
     def _component(self) -> tuple[IoClient[Frames], dict[str, Any]]:
         with self._lock:

@@ -18,6 +18,7 @@ from dagster_ray.contract import (
     Output,
     Write,
 )
+from dagster_ray.deployment import deployment_id
 from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.configs import deployment_name
 from dagster_ray.resources import RayResource
@@ -127,6 +128,7 @@ class BaseKubeRayResource(RayResource):
         spec: ClusterSpec = {
             "name": None,
             "owner": {
+                "deployment": deployment_id(context.instance),
                 "run_id": run_id,
                 "step_key": None,
                 "resource_key": _resource_key(context),

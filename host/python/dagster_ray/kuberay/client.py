@@ -90,6 +90,7 @@ class _Client:
         """Creates an object from its manifest, and returns it."""
         manifest = {key: body[key] for key in ("metadata", "spec") if key in body}
         owner: Owner = {
+            "deployment": "",
             "run_id": "",
             "step_key": None,
             "resource_key": None,

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from dagster_ray.backend import Backend, Connection
 from dagster_ray.configs import RayLauncherConfig, flatten, schema
-from dagster_ray.contract import JobState, LauncherClient, RunRef, Termination, Write
+from dagster_ray.contract import JobStatus, LauncherClient, RunRef, Termination, Write
 from dagster_ray.dagster_internals import (
     CheckRunHealthResult,
     ConfigurableClass,
@@ -27,6 +27,7 @@ from dagster_ray.dagster_internals import (
     WorkerStatus,
     serializable_error_info_from_exc_info,
 )
+from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.specs import parse_tag, run_options, runs_on_ray, worker_spec
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 RUN_REF_TAG = "dagster-ray/run"
 
 _UNREACHABLE_TIMEOUT = 600.0
-_ENDED = {"succeeded", "failed", "stopped"}
 
 
 class RayRunLauncher(RunLauncher, ConfigurableClass):
@@ -181,6 +181,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         ).get_command_args()
         spec, directories = worker_spec(
             run,
+            deployment=deployment_id(self._instance),
             attempt=attempt,
             argv=argv,
             payload=payload,
@@ -238,23 +239,21 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             return self._unreachable(run.run_id, submission_id, error)
         with self._lock:
             self._unreachable_since.pop(run.run_id, None)
-        state, message = status["state"], status["message"]
-        worker, verdict = self._judge(run, state, message)
+        worker, verdict = self._judge(run, status)
         return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
 
-    def _judge(
-        self, run: dg.DagsterRun, state: JobState, message: str | None
-    ) -> tuple[WorkerStatus, str | None]:
+    def _judge(self, run: dg.DagsterRun, status: JobStatus) -> tuple[WorkerStatus, str | None]:
+        state = status["state"]
+        if not status["ended"]:
+            return WorkerStatus.RUNNING, None
         if state == "missing":
             return WorkerStatus.NOT_FOUND, "Ray has no job for this run."
-        if state not in _ENDED:
-            return WorkerStatus.RUNNING, None
         # The job may have ended since the caller read the run.
         current = self._instance.get_run_by_id(run.run_id) or run
         if current.is_finished and state == "succeeded":
             return WorkerStatus.SUCCESS, None
         if state == "failed":
-            return WorkerStatus.FAILED, f"Ray job failed. Message: {message}"
+            return WorkerStatus.FAILED, f"Ray job failed. Message: {status['message']}"
         if state == "stopped":
             return WorkerStatus.FAILED, "The Ray job was stopped externally."
         return (

@@ -21,6 +21,7 @@ from dagster_ray.backend import Backend
 from dagster_ray.contract import JobRef, JobStatus, Output, PendingCall, PipesClient, ScriptSpec
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation
 from dagster_ray.dagster_typing import add_asset_metadata, reported_materializations
+from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
 from dagster_ray.specs import attributes
 
@@ -55,6 +56,7 @@ class Script:
         self._context = context
         self._directories = list(directories)
         self._spec: ScriptSpec = {
+            "deployment": deployment_id(context.instance),
             "run_id": context.run_id,
             "step_key": context.get_step_execution_context().step.key,
             "attempt": context.retry_number,

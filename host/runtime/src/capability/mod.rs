@@ -12,6 +12,7 @@ pub mod objects;
 pub mod packages;
 pub mod processes;
 pub mod sink;
+pub mod tasks;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,12 +32,13 @@ struct Implementation {
 
 /// The implementation of each capability. `http` also implements `kubernetes`: components reach the
 /// Kubernetes API over HTTP.
-static ALL: [Implementation; 5] = [
+static ALL: [Implementation; 6] = [
     Implementation { capability: &grant::http::CAPABILITY, link: http::link },
     Implementation { capability: &grant::packages::CAPABILITY, link: packages::link },
     Implementation { capability: &grant::objects::CAPABILITY, link: objects::link },
     Implementation { capability: &grant::keyvalue::CAPABILITY, link: keyvalue::link },
     Implementation { capability: &grant::processes::CAPABILITY, link: processes::link },
+    Implementation { capability: &grant::tasks::CAPABILITY, link: tasks::link },
 ];
 
 /// Links the interfaces of the capabilities that are granted.

@@ -5,9 +5,9 @@ use serde_json::{Value as Json, json};
 use wasmtime::Store;
 use wasmtime::component::{Instance, Resource};
 
-use super::{CallResult, Failure, parse};
+use super::{Answer, Failure, parse};
 use crate::bindings::exports::dagster_ray::backend::io::{
-    Address, GuestIndices, RunLife, RunState, Selection, Stored,
+    Address, GuestIndices, IoContext, RunLife, RunState, Selection, Stored,
 };
 use crate::capability::objects::Value;
 use crate::store::CallState;
@@ -17,28 +17,28 @@ use crate::store::CallState;
 struct Save {
     address: Address,
     value: usize,
-    options: String,
+    context: IoContext,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Load {
     address: Address,
-    options: String,
+    context: IoContext,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LoadMany {
     addresses: Vec<Address>,
-    options: String,
+    context: IoContext,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Select {
     selection: Selected,
-    options: String,
+    context: IoContext,
 }
 
 #[derive(Deserialize)]
@@ -109,43 +109,43 @@ pub(super) async fn call(
     function: &str,
     arguments: &str,
     values: Vec<Value>,
-) -> Result<CallResult, Failure> {
+) -> Result<Answer, Failure> {
     let guest = GuestIndices::new(&instance.instance_pre(&mut *store))?.load(&mut *store, instance)?;
     match function {
         "save" => {
-            let Save { address, value, options } = parse(arguments)?;
+            let Save { address, value, context } = parse(arguments)?;
             let value = values.get(value).cloned().ok_or_else(|| {
                 Failure::Arguments(format!("value {value}: only {} values were given", values.len()))
             })?;
             let table = &mut store.data_mut().table;
             let handle = table.push(value).map_err(|error| Failure::Trapped(error.into()))?;
             let borrow = Resource::new_borrow(handle.rep());
-            Ok(stored(guest.call_save(&mut *store, &address, borrow, &options).await??).into())
+            Ok(stored(guest.call_save(&mut *store, &address, borrow, &context).await??).into())
         }
         "load" => {
-            let Load { address, options } = parse(arguments)?;
-            let value = guest.call_load(&mut *store, &address, &options).await??;
-            Ok(CallResult { json: json!({"value": 0}), values: vec![take(store, value)?] })
+            let Load { address, context } = parse(arguments)?;
+            let value = guest.call_load(&mut *store, &address, &context).await??;
+            Ok(Answer { json: json!({"value": 0}), values: vec![take(store, value)?], ..Answer::default() })
         }
         "load-many" => {
-            let LoadMany { addresses, options } = parse(arguments)?;
-            let loaded = guest.call_load_many(&mut *store, &addresses, &options).await??;
+            let LoadMany { addresses, context } = parse(arguments)?;
+            let loaded = guest.call_load_many(&mut *store, &addresses, &context).await??;
             let mut names = Vec::new();
             let mut values = Vec::new();
             for (name, value) in loaded {
                 names.push(name);
                 values.push(take(store, value)?);
             }
-            Ok(CallResult { json: json!({"partitions": names}), values })
+            Ok(Answer { json: json!({"partitions": names}), values, ..Answer::default() })
         }
         "list" => {
-            let Select { selection, options } = parse(arguments)?;
-            let found = guest.call_list(&mut *store, &selection.into(), &options).await??;
+            let Select { selection, context } = parse(arguments)?;
+            let found = guest.call_list(&mut *store, &selection.into(), &context).await??;
             Ok(found.into_iter().map(stored).collect::<Json>().into())
         }
         "delete" => {
-            let Select { selection, options } = parse(arguments)?;
-            Ok(Json::from(guest.call_delete(&mut *store, &selection.into(), &options).await??).into())
+            let Select { selection, context } = parse(arguments)?;
+            Ok(Json::from(guest.call_delete(&mut *store, &selection.into(), &context).await??).into())
         }
         _ => Err(Failure::NotOffered),
     }

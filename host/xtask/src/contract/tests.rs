@@ -53,6 +53,8 @@ interface runner {
     ///
     /// A second paragraph.
     launch-one: func(spec: job-spec, timeout-ms: u64, listener: borrow<listener>) -> result<job-ref, error>;
+    /// Starts jobs.
+    launch-all: func(specs: list<job-spec>) -> result<list<result<job-ref, error>>, error>;
     /// Lists jobs.
     %list: func(selection: selection, %from: option<string>) -> result<list<tuple<job-ref, state>>, error>;
     /// Ends a job.
@@ -121,6 +123,13 @@ class RunnerClient(Generic[ValueT]):
         )
         return cast(JobRef, answer)
 
+    def launch_all(
+        self, specs: Sequence[JobSpec], **call_options: Unpack[CallOptions]
+    ) -> list[JobRef | Exception]:
+        """Starts jobs."""
+        answer = self._caller.call("runner.launch-all", {"specs": specs}, **call_options)
+        return cast(list[JobRef | Exception], answer)
+
     def list_(
         self, selection: Selection, from_: str | None = None, **call_options: Unpack[CallOptions]
     ) -> list[list[JobRef | State]]:
@@ -155,8 +164,11 @@ class RunnerClient(Generic[ValueT]):
 "#;
 
 fn snippet(model: &str, backend: &str) -> Result<String> {
-    let file = |name: &str, text: &str| [(name.to_owned(), text.to_owned())];
-    Contract::parse(&file("model.wit", model), &file("runner.wit", backend))?.python()
+    let wit = tempfile::tempdir()?;
+    fs::create_dir(wit.path().join("deps"))?;
+    fs::write(wit.path().join("deps/model.wit"), model)?;
+    fs::write(wit.path().join("runner.wit"), backend)?;
+    Contract::read(wit.path())?.python()
 }
 
 /// The repository's folder `wit`.

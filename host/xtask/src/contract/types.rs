@@ -110,7 +110,7 @@ impl<'a> Types<'a> {
         Ok(match kind {
             TypeDefKind::Type(ty) => self.annotation(*ty)?,
             TypeDefKind::Option(ty) => format!("{} | None", self.annotation(*ty)?),
-            TypeDefKind::List(ty) => format!("list[{}]", self.annotation(*ty)?),
+            TypeDefKind::List(ty) => format!("list[{}]", self.element(*ty)?),
             TypeDefKind::Tuple(tuple) => {
                 let mut members = Vec::new();
                 for ty in &tuple.types {
@@ -124,6 +124,16 @@ impl<'a> Types<'a> {
             }
             other => bail!("a {} has no form in JSON", other.as_str()),
         })
+    }
+
+    /// Returns the annotation of a list's element. An element that can fail is its value or an exception.
+    fn element(&self, ty: Type) -> Result<String> {
+        match self.kind(ty) {
+            Some(TypeDefKind::Result(wit_parser::Result_ { ok: Some(ok), err: Some(_) })) => {
+                Ok(format!("{} | Exception", self.annotation(*ok)?))
+            }
+            _ => self.annotation(ty),
+        }
     }
 
     /// Returns the definitions of all types that are used.
@@ -264,6 +274,8 @@ fn walk(resolve: &Resolve, ty: Type, found: &mut BTreeSet<TypeId>) {
         }
         TypeDefKind::Tuple(tuple) => tuple.types.iter().for_each(|ty| walk(resolve, *ty, found)),
         TypeDefKind::Option(ty) | TypeDefKind::List(ty) | TypeDefKind::Type(ty) => walk(resolve, *ty, found),
+        // The native module raises errors as exceptions.
+        TypeDefKind::Result(result) => result.ok.iter().for_each(|ty| walk(resolve, *ty, found)),
         _ => {}
     }
 }

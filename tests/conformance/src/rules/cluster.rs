@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
 use super::Needs::{Nothing, Service};
-use super::{Rule, eventually, expect_no_leak, expect_unavailable, hostile, options};
+use super::{Rule, eventually, expect_deployment, expect_no_leak, expect_unavailable, hostile, options};
 use crate::harness::{CallResult, Harness, describe_error};
 use crate::network::NetworkCondition;
 use crate::outcome::{Verdict, differs, expect, not_applicable};
@@ -16,7 +16,7 @@ use crate::specs;
 const CLUSTER: &str = "cluster";
 const RUN: &str = "8c1f7a52-0000-4000-8000-000000000007";
 
-pub(super) const RULES: [Rule; 13] = [
+pub(super) const RULES: [Rule; 14] = [
     Rule {
         interface: CLUSTER,
         name: "an unknown option is rejected by name before any request is sent",
@@ -32,6 +32,13 @@ pub(super) const RULES: [Rule; 13] = [
         run: |harness| {
             options::wrong_values(harness, CLUSTER, |options| create(harness, RUN, "one", options))
         },
+    },
+    Rule {
+        interface: CLUSTER,
+        name: "a created cluster carries the id of its Dagster deployment",
+        reason: "several deployments share one namespace, and none may delete what belongs to another",
+        needs: Nothing,
+        run: deployment,
     },
     Rule {
         interface: CLUSTER,
@@ -116,6 +123,12 @@ pub(super) const RULES: [Rule; 13] = [
 
 fn create(harness: &Harness, run_id: &str, holder: &str, options: &Map<String, Json>) -> CallResult {
     harness.call("cluster.create", &json!({"spec": specs::cluster(run_id, holder, options)}))
+}
+
+fn deployment(harness: &Harness) -> Verdict {
+    expect_deployment(harness, || {
+        create(harness, RUN, "one", &harness.options(CLUSTER));
+    })
 }
 
 /// Returns the cluster reference in the answer of `create`, and whether the cluster was joined.

@@ -6,8 +6,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Needs::{Nothing, Service};
 use super::{
-    Rule, eventually, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, jobs, options,
-    status,
+    Rule, eventually, expect_deployment, expect_no_leak, expect_no_request, expect_unavailable, hostile,
+    job_id, jobs, options, status,
 };
 use crate::harness::{CallResult, Harness};
 use crate::network::NetworkCondition;
@@ -17,7 +17,7 @@ use crate::specs::{self, TAG, Work};
 const EXECUTOR: &str = "executor";
 const RUN: &str = "8c1f7a52-0000-4000-8000-000000000002";
 
-pub(super) const RULES: [Rule; 18] = [
+pub(super) const RULES: [Rule; 21] = [
     Rule {
         interface: EXECUTOR,
         name: "an unknown option is rejected by name before any request is sent",
@@ -48,6 +48,20 @@ pub(super) const RULES: [Rule; 18] = [
     },
     Rule {
         interface: EXECUTOR,
+        name: "a step with `enabled: false` is local, and nothing is submitted for it",
+        reason: "the run worker executes such a step, which must not run on Ray too",
+        needs: Nothing,
+        run: local,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "an invalid step does not fail the other steps of the call",
+        reason: "one wrong tag must fail one step, not the run",
+        needs: Nothing,
+        run: isolated,
+    },
+    Rule {
+        interface: EXECUTOR,
         name: "each step, attempt and run has its own job name",
         reason: "keys of mapped steps differ by a few characters, and each step has to execute",
         needs: Nothing,
@@ -59,6 +73,13 @@ pub(super) const RULES: [Rule; 18] = [
         reason: "Dagster checks every few seconds",
         needs: Nothing,
         run: none,
+    },
+    Rule {
+        interface: EXECUTOR,
+        name: "a launched job carries the id of its Dagster deployment",
+        reason: "several deployments share one Ray, and none may remove what belongs to another",
+        needs: Nothing,
+        run: deployment,
     },
     Rule {
         interface: EXECUTOR,
@@ -149,7 +170,7 @@ pub(super) const RULES: [Rule; 18] = [
 ];
 
 fn plan(harness: &Harness, options: &Map<String, Json>) -> CallResult {
-    harness.call("executor.plan", &json!({"step": specs::step(RUN, "step", Work::Brief, options)}))
+    harness.step("executor.plan", &specs::step(RUN, "step", Work::Brief, options))
 }
 
 fn launch(harness: &Harness, options: &Map<String, Json>, tag: Option<&Json>) -> CallResult {
@@ -157,11 +178,50 @@ fn launch(harness: &Harness, options: &Map<String, Json>, tag: Option<&Json>) ->
     if let Some(tag) = tag {
         spec["tags"] = json!([["team", "conformance"], [TAG, tag.to_string()]]);
     }
-    harness.call("executor.launch", &json!({"step": spec}))
+    harness.step("executor.launch", &spec)
+}
+
+fn deployment(harness: &Harness) -> Verdict {
+    expect_deployment(harness, || {
+        launch(harness, &harness.options(EXECUTOR), None);
+    })
 }
 
 fn plan_step(harness: &Harness, spec: &Json) -> Verdict<Json> {
-    harness.call("executor.plan", &json!({"step": spec})).answer()
+    harness.step("executor.plan", spec).answer()
+}
+
+fn local(harness: &Harness) -> Verdict {
+    if !harness.schema(EXECUTOR).is_some_and(|schema| schema.has("enabled")) {
+        return Err(not_applicable("its options have no `enabled`"));
+    }
+    harness.offline(InjectedFault::Refuse);
+    let mut spec = specs::step(RUN, "step", Work::Brief, &harness.options(EXECUTOR));
+    spec["tags"] = json!([[TAG, json!({"enabled": false}).to_string()]]);
+    for export in ["executor.plan", "executor.launch"] {
+        let placement = harness.step(export, &spec).answer()?;
+        expect(placement == "local", "local", || placement.to_string())?;
+    }
+    expect_no_request(harness, "a local step is planned and launched")
+}
+
+fn isolated(harness: &Harness) -> Verdict {
+    harness.offline(InjectedFault::Refuse);
+    let options = harness.options(EXECUTOR);
+    let valid = |key: &str| specs::step(RUN, key, Work::Brief, &options);
+    plan_step(harness, &valid("one"))?;
+    let mut invalid = valid("invalid");
+    invalid["tags"] = json!([[TAG, "not JSON"]]);
+    let called = harness.call("executor.plan", &json!({"steps": [valid("one"), invalid, valid("two")]}));
+    let placements = called.answer()?;
+    if called.errors.is_empty() {
+        return Err(not_applicable("it accepts any tag"));
+    }
+    let has_error = |at: usize| placements[at].get("error").is_some();
+    let found: Vec<bool> = (0..3).map(has_error).collect();
+    expect(found == [false, true, false], "one error, for the second of three steps", || {
+        placements.to_string()
+    })
 }
 
 fn planned(harness: &Harness) -> Verdict {
@@ -222,7 +282,7 @@ fn texts(harness: &Harness) -> Verdict {
             step["tags"] = json!([[text, text]]);
             step["command"]["argv"] = json!([text, text]);
             step["command"]["env"] = json!([[text, text]]);
-            json!({"step": step})
+            json!({"steps": [step]})
         })?;
     }
     hostile::texts(harness, "executor.finish", |text| json!({"run_id": text, "options": "{}"}))
@@ -234,7 +294,7 @@ fn random_content(harness: &Harness) -> Verdict {
             let mut step = specs::step(&any.text, &any.text, Work::Brief, &Map::new());
             step["options"] = any.options.clone().into();
             step["tags"] = any.tags.clone();
-            json!({"step": step})
+            json!({"steps": [step]})
         })?;
     }
     let reference = |any: &hostile::RandomContent| {
@@ -255,7 +315,7 @@ fn repeated(harness: &Harness) -> Verdict {
     for (spec, reference) in jobs::steps(harness)? {
         let planned = plan_step(harness, &spec)?;
         expect(job_id(&planned) == job_id(&reference), job_id(&planned), || job_id(&reference).to_owned())?;
-        let again = harness.call("executor.launch", &json!({"step": spec})).answer()?;
+        let again = harness.step("executor.launch", &spec).answer()?;
         expect(job_id(&again) == job_id(&reference), job_id(&reference), || job_id(&again).to_owned())?;
     }
     Ok(())
@@ -266,14 +326,14 @@ fn lost(harness: &Harness) -> Verdict {
     let planned = plan_step(harness, &spec)?;
     harness.on_cleanup("executor.terminate", json!({"steps": [planned]}));
     harness.set_network(NetworkCondition::LoseResponse);
-    let launched = harness.call("executor.launch", &json!({"step": spec}));
+    let launched = harness.step("executor.launch", &spec);
     if !harness.requests().iter().any(|one| one.method != http::Method::GET) {
         launched.answer()?;
         return Err(not_applicable("it launches without a request"));
     }
     let reference = match launched.answer() {
         Ok(reference) => reference,
-        Err(_) => harness.call("executor.launch", &json!({"step": spec})).answer()?,
+        Err(_) => harness.step("executor.launch", &spec).answer()?,
     };
     expect(job_id(&reference) == job_id(&planned), job_id(&planned), || job_id(&reference).to_owned())
 }
@@ -287,7 +347,7 @@ fn check_step(harness: &Harness, reference: &Json) -> Verdict<(String, String)> 
 fn again(harness: &Harness) -> Verdict {
     let run_id = specs::run_id();
     let brief = specs::step(&run_id, "again", Work::Brief, &harness.options(EXECUTOR));
-    let first = harness.call("executor.launch", &json!({"step": brief})).answer()?;
+    let first = harness.step("executor.launch", &brief).answer()?;
     harness.on_cleanup("executor.terminate", json!({"steps": [first]}));
     eventually("a brief step succeeds", || {
         let found = harness.call("executor.check", &json!({"steps": [first]})).answer()?;
@@ -299,7 +359,7 @@ fn again(harness: &Harness) -> Verdict {
         Ok(if state == "succeeded" { Ok(()) } else { Err(format!("{state}: {message}")) })
     })?;
     let long = specs::step(&run_id, "again", Work::Long, &harness.options(EXECUTOR));
-    let second = harness.call("executor.launch", &json!({"step": long})).answer()?;
+    let second = harness.step("executor.launch", &long).answer()?;
     harness.on_cleanup("executor.terminate", json!({"steps": [second]}));
     let (id, state) = check_step(harness, &first)?;
     let alive = matches!(state.as_str(), "pending" | "running");

@@ -9,6 +9,7 @@ use super::{Rule, hostile, options};
 use crate::harness::{CallResult, Harness, describe_error};
 use crate::memory_store::{now, text, value};
 use crate::outcome::{Verdict, differs, expect};
+use crate::specs;
 
 const IO: &str = "io";
 const RUN: &str = "8c1f7a52-0000-4000-8000-000000000005";
@@ -121,8 +122,8 @@ fn asset(run_id: &str, parts: &[&str], partition: Option<&str>) -> Json {
     })
 }
 
-fn options_text(harness: &Harness) -> String {
-    Json::Object(harness.options(IO)).to_string()
+fn context(harness: &Harness) -> Json {
+    specs::io_context(&Json::Object(harness.options(IO)).to_string())
 }
 
 fn begin(harness: &Harness) {
@@ -131,18 +132,18 @@ fn begin(harness: &Harness) {
 }
 
 fn save_with(harness: &Harness, options: &Map<String, Json>) -> CallResult {
-    let options = Json::Object(options.clone()).to_string();
-    let arguments = json!({"address": output(RUN, "step", "result", None), "value": 0, "options": options});
+    let context = specs::io_context(&Json::Object(options.clone()).to_string());
+    let arguments = json!({"address": output(RUN, "step", "result", None), "value": 0, "context": context});
     harness.call_values("io.save", &arguments, vec![value("kept")])
 }
 
 fn save(harness: &Harness, address: &Json, content: &str) -> Verdict<Json> {
-    let arguments = json!({"address": address, "value": 0, "options": options_text(harness)});
+    let arguments = json!({"address": address, "value": 0, "context": context(harness)});
     harness.call_values("io.save", &arguments, vec![value(content)]).answer()
 }
 
 fn load(harness: &Harness, address: &Json) -> CallResult {
-    harness.call("io.load", &json!({"address": address, "options": options_text(harness)}))
+    harness.call("io.load", &json!({"address": address, "context": context(harness)}))
 }
 
 fn loaded(harness: &Harness, address: &Json) -> Verdict<String> {
@@ -152,7 +153,7 @@ fn loaded(harness: &Harness, address: &Json) -> Verdict<String> {
 }
 
 fn select(harness: &Harness, export: &str, selection: &Json) -> Verdict<Json> {
-    harness.call(export, &json!({"selection": selection, "options": options_text(harness)})).answer()
+    harness.call(export, &json!({"selection": selection, "context": context(harness)})).answer()
 }
 
 fn unknown_key(harness: &Harness) -> Verdict {
@@ -265,7 +266,7 @@ fn many(harness: &Harness) -> Verdict {
     for (name, address) in names.iter().zip(&addresses) {
         save(harness, address, name)?;
     }
-    let arguments = json!({"addresses": addresses, "options": options_text(harness)});
+    let arguments = json!({"addresses": addresses, "context": context(harness)});
     let called = harness.call("io.load-many", &arguments);
     let answer = called.answer()?;
     expect(answer["partitions"] == json!(names), &names.join(", "), || answer["partitions"].to_string())?;
@@ -330,17 +331,17 @@ fn texts(harness: &Harness) -> Verdict {
             "asset": [text, text], "partition": text, "run_id": text, "step_key": text, "output_name": text,
             "mapping_key": text,
         });
-        json!({"address": address, "options": options_text(harness)})
+        json!({"address": address, "context": context(harness)})
     })?;
     hostile::texts(
         harness,
         "io.list",
-        |text| json!({"selection": {"runs": [text]}, "options": options_text(harness)}),
+        |text| json!({"selection": {"runs": [text]}, "context": context(harness)}),
     )?;
     hostile::texts(
         harness,
         "io.delete",
-        |text| json!({"selection": {"keys": [text]}, "options": options_text(harness)}),
+        |text| json!({"selection": {"keys": [text]}, "context": context(harness)}),
     )
 }
 
@@ -349,11 +350,11 @@ fn random_content(harness: &Harness) -> Verdict {
     hostile::random_content(
         harness,
         "io.load",
-        |any| json!({"address": output(&any.text, &any.text, &any.text, Some(&any.text)), "options": any.options}),
+        |any| json!({"address": output(&any.text, &any.text, &any.text, Some(&any.text)), "context": specs::io_context(&any.options)}),
     )?;
     hostile::random_content(
         harness,
         "io.list",
-        |any| json!({"selection": {"asset": [any.text]}, "options": any.options}),
+        |any| json!({"selection": {"asset": [any.text]}, "context": specs::io_context(&any.options)}),
     )
 }

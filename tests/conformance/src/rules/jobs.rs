@@ -24,7 +24,7 @@ pub(super) fn steps(harness: &Harness) -> Verdict<Vec<(Json, Json)>> {
         let mut steps = Vec::new();
         for key in ["first", "second[it's]"] {
             let spec = specs::step(&run_id, key, Work::Long, &harness.options("executor"));
-            let reference = harness.call("executor.launch", &json!({"step": spec})).answer()?;
+            let reference = harness.step("executor.launch", &spec).answer()?;
             harness.on_cleanup("executor.terminate", json!({"steps": [reference]}));
             steps.push((spec, reference));
         }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Needs::{Nothing, Service};
 use super::{
-    Rule, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, jobs, options, status,
+    Rule, expect_deployment, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, jobs,
+    options, status,
 };
 use crate::harness::{CallResult, Harness};
 use crate::network::NetworkCondition;
@@ -15,7 +16,7 @@ use crate::specs::{self, TAG, Work};
 
 const LAUNCHER: &str = "launcher";
 
-pub(super) const RULES: [Rule; 18] = [
+pub(super) const RULES: [Rule; 19] = [
     Rule {
         interface: LAUNCHER,
         name: "an unknown option is rejected by name before any request is sent",
@@ -57,6 +58,13 @@ pub(super) const RULES: [Rule; 18] = [
         reason: "Dagster's run monitoring checks every few seconds",
         needs: Nothing,
         run: check_none,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a launched job carries the id of its Dagster deployment",
+        reason: "several deployments share one Ray, and none may remove what belongs to another",
+        needs: Nothing,
+        run: deployment,
     },
     Rule {
         interface: LAUNCHER,
@@ -152,6 +160,12 @@ fn launch(harness: &Harness, options: &Map<String, Json>, tag: Option<&Json>) ->
         spec["tags"] = json!([["team", "conformance"], [TAG, tag.to_string()]]);
     }
     harness.call("launcher.launch", &json!({"run": spec}))
+}
+
+fn deployment(harness: &Harness) -> Verdict {
+    expect_deployment(harness, || {
+        launch(harness, &harness.options(LAUNCHER), None);
+    })
 }
 
 fn locate_run(harness: &Harness, run_id: &str, attempt: u32) -> Verdict<Json> {

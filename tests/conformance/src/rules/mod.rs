@@ -13,11 +13,13 @@ mod pipes;
 use std::time::{Duration, Instant};
 
 use dagster_ray_runtime::model::Error;
+use http::StatusCode;
 use serde_json::Value as Json;
 
 use crate::harness::{CallResult, Harness, describe_error};
 use crate::network::NetworkCondition;
-use crate::outcome::{Outcome, Verdict, differs, expect};
+use crate::outcome::{Outcome, Verdict, differs, expect, not_applicable};
+use crate::specs;
 
 /// A rule that a component has to satisfy.
 pub(crate) struct Rule {
@@ -108,6 +110,23 @@ fn expect_no_request(harness: &Harness, what: &str) -> Verdict {
     })
 }
 
+/// Ends the rule unless a request that creates an object contains the deployment of the spec.
+fn expect_deployment(harness: &Harness, create: impl FnOnce()) -> Verdict {
+    harness.answering(StatusCode::BAD_REQUEST);
+    create();
+    let requests = harness.requests();
+    let creating: Vec<_> = requests.iter().filter(|one| one.method != http::Method::GET).collect();
+    let Some(first) = creating.first() else {
+        return Err(not_applicable("it creates nothing with a request"));
+    };
+    let carries = |body: &[u8]| String::from_utf8_lossy(body).contains(specs::DEPLOYMENT);
+    expect(
+        creating.iter().any(|one| carries(&one.body)),
+        &format!("a request with the deployment `{}`", specs::DEPLOYMENT),
+        || format!("{} {}: {}", first.method, first.uri, String::from_utf8_lossy(&first.body)),
+    )
+}
+
 /// Ends the rule if the call trapped or timed out.
 fn expect_no_trap(called: &CallResult, what: &str) -> Verdict {
     use dagster_ray_runtime::CallError as E;
@@ -127,7 +146,7 @@ fn expect_unavailable(called: &CallResult, what: &str) -> Verdict {
         Error::Backend(api) if api.status >= 500 => Ok(()),
         // Without permission to start the service, the component cannot know whether it is available.
         Error::Denied(denial) if denial.capability == "processes" => {
-            Err(crate::outcome::not_applicable("it has no permission to start the service"))
+            Err(not_applicable("it has no permission to start the service"))
         }
         other => Err(differs(expected, describe_error(&other))),
     }

@@ -9,7 +9,10 @@ use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
 use super::Needs::{Nothing, Service};
-use super::{Rule, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, options, status};
+use super::{
+    Rule, expect_deployment, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, options,
+    status,
+};
 use crate::harness::Harness;
 use crate::network::NetworkCondition;
 use crate::outcome::{Verdict, differs, expect, not_applicable};
@@ -21,7 +24,7 @@ const NONCE: &str = "c0ffee123456";
 /// The number of lines that the script with long output prints.
 const LINES: usize = 200;
 
-pub(super) const RULES: [Rule; 14] = [
+pub(super) const RULES: [Rule; 15] = [
     Rule {
         interface: PIPES,
         name: "an unknown option is rejected by name before any request is sent",
@@ -50,6 +53,13 @@ pub(super) const RULES: [Rule; 14] = [
         reason: "a planned script can be terminated even if the response of its launch was lost",
         needs: Nothing,
         run: plan,
+    },
+    Rule {
+        interface: PIPES,
+        name: "a launched job carries the id of its Dagster deployment",
+        reason: "several deployments share one Ray, and none may remove what belongs to another",
+        needs: Nothing,
+        run: deployment,
     },
     Rule {
         interface: PIPES,
@@ -162,6 +172,13 @@ fn plan(harness: &Harness) -> Verdict {
     let other = harness.call("pipes.plan", &spec(harness, RUN, "badcafe12345", "print(1)")?).answer()?;
     expect(job_id(&other) != job_id(&first), "another job", || job_id(&other).to_owned())?;
     expect_no_request(harness, "a script is planned")
+}
+
+fn deployment(harness: &Harness) -> Verdict {
+    let script = spec(harness, RUN, NONCE, "print(1)")?;
+    expect_deployment(harness, || {
+        harness.call("pipes.launch", &script);
+    })
 }
 
 fn away(harness: &Harness) -> Verdict {

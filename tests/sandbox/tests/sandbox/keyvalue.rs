@@ -67,7 +67,8 @@ fn a_bucket_keeps_its_content_between_calls() {
     let folder = tempfile::tempdir().unwrap();
     let grants = format!("{GRANTS}keyvalue = ['simulation']\n");
     let bucket = folder.path().join("bucket");
-    let owner = json!({"run_id": "r", "step_key": null, "resource_key": null, "holder": "h"});
+    let owner =
+        json!({"deployment": "d", "run_id": "r", "step_key": null, "resource_key": null, "holder": "h"});
     let spec =
         json!({"name": "../mine", "owner": owner, "image": null, "labels": [], "env": [], "options": "{}"});
     call(&simulated(folder.path(), &grants, Some(bucket.clone())), "cluster.create", &json!({"spec": spec}))

@@ -13,7 +13,7 @@ use dagster_ray::host::model::{Error, JobRef, JobState, JobStatus, WorkerCommand
 use dagster_ray::host::processes::{self, Command, Outcome, State};
 use dagster_ray::host::sink::Listener;
 use exports::dagster_ray::backend::describe::{self, Description, Role};
-use exports::dagster_ray::backend::executor::{self, StepRef, StepSpec};
+use exports::dagster_ray::backend::executor::{self, Placement, StepRef, StepSpec};
 use exports::dagster_ray::backend::launcher::{self, RunRef, RunSpec, Termination};
 use wasi::logging::logging::{Level, log};
 
@@ -103,21 +103,12 @@ impl launcher::Guest for Backend {
 }
 
 impl executor::Guest for Backend {
-    fn plan(step: StepSpec) -> Result<StepRef, Error> {
-        let options = options::merged(&step.options, &step.tags)?;
-        command(&step.command, options)?;
-        let name = step_name(&step);
-        Ok(reference(step, job(name)))
+    fn plan(steps: Vec<StepSpec>) -> Result<Vec<Result<Placement, Error>>, Error> {
+        Ok(steps.into_iter().map(plan).collect())
     }
 
-    fn launch(step: StepSpec) -> Result<StepRef, Error> {
-        let options = options::merged(&step.options, &step.tags)?;
-        let name = step_name(&step);
-        match start(&name, &step.command, options) {
-            // A conflict means that the step is already running.
-            Ok(()) | Err(Error::Conflict(_)) => Ok(reference(step, launched(name))),
-            Err(error) => Err(error),
-        }
+    fn launch(steps: Vec<StepSpec>) -> Result<Vec<Result<Placement, Error>>, Error> {
+        Ok(steps.into_iter().map(launch).collect())
     }
 
     fn check(steps: Vec<StepRef>) -> Result<Vec<JobStatus>, Error> {
@@ -136,6 +127,7 @@ impl executor::Guest for Backend {
                 let outcome = processes::stop(&status.submission_id, grace)?;
                 status = JobStatus {
                     state: JobState::Stopped,
+                    ended: true,
                     exit_code: outcome.exit_code,
                     ..status
                 };
@@ -206,6 +198,29 @@ fn launched(name: String) -> JobRef {
     }
 }
 
+fn plan(step: StepSpec) -> Result<Placement, Error> {
+    let options = options::merged(&step.options, &step.tags)?;
+    if options.enabled == Some(false) {
+        return Ok(Placement::Local);
+    }
+    command(&step.command, options)?;
+    let name = step_name(&step);
+    Ok(Placement::Job(reference(step, job(name))))
+}
+
+fn launch(step: StepSpec) -> Result<Placement, Error> {
+    let options = options::merged(&step.options, &step.tags)?;
+    if options.enabled == Some(false) {
+        return Ok(Placement::Local);
+    }
+    let name = step_name(&step);
+    match start(&name, &step.command, options) {
+        // A conflict means that the step is already running.
+        Ok(()) | Err(Error::Conflict(_)) => Ok(Placement::Job(reference(step, launched(name)))),
+        Err(error) => Err(error),
+    }
+}
+
 fn reference(step: StepSpec, job: JobRef) -> StepRef {
     StepRef {
         run_id: step.run_id,
@@ -227,6 +242,7 @@ fn look(name: String) -> JobStatus {
     JobStatus {
         submission_id: name,
         state,
+        ended: state != JobState::Running,
         message,
         error_type: None,
         exit_code,
@@ -247,6 +263,7 @@ mod tests {
             env: vec![("A".to_owned(), "the worker's".to_owned())],
         };
         let options = Options {
+            enabled: None,
             env_vars: vec![("A".to_owned(), "the user's".to_owned())],
         };
         let command = command(&worker, options).ok().unwrap();

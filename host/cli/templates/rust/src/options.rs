@@ -18,15 +18,15 @@ const GRACE_SECONDS: f64 = 10.0;
 /// The options of a run or step.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
+    /// Whether this backend executes a step. The Python package evaluates it for runs.
+    pub(crate) enabled: Option<bool>,
     pub(crate) env_vars: Vec<(String, String)>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
-    // The Python package has already evaluated it.
-    #[serde(rename = "enabled")]
-    _enabled: Option<bool>,
+    enabled: Option<bool>,
     env_vars: Vec<String>,
 }
 
@@ -80,6 +80,7 @@ pub(crate) fn merged(options: &str, tags: &[(String, String)]) -> Result<Options
     };
     let env_vars = written.env_vars.iter().enumerate().map(pair);
     Ok(Options {
+        enabled: written.enabled,
         env_vars: env_vars.collect::<Result<_, _>>()?,
     })
 }

@@ -1,0 +1,72 @@
+//! `dagster-ray:host/tasks`: Ray tasks in the run's own Ray job.
+//!
+//! This version of the host submits no tasks. The interface is part of the contract, so that components that
+//! use it can be built and loaded; every call is an `unsupported` error.
+
+use wasmtime::component::{HasData, Linker};
+
+use crate::bindings::dagster_ray::host::model::Error;
+use crate::bindings::dagster_ray::host::tasks::{self, Host, TaskSpec, TaskStatus, WarmSpec};
+use crate::store::CallState;
+
+/// The state of one call: none.
+#[derive(Default)]
+pub(crate) struct TasksState;
+
+impl HasData for TasksState {
+    type Data<'a> = &'a mut Self;
+}
+
+/// Links `dagster-ray:host/tasks`.
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    tasks::add_to_linker::<CallState, TasksState>(linker, |state| &mut state.tasks)
+}
+
+fn unsupported<T>(function: &str) -> wasmtime::Result<Result<T, Error>> {
+    Ok(Err(Error::Unsupported(format!(
+        "tasks.{function}: this version of dagster-ray submits no Ray tasks; let the component launch each step as \
+         a Ray job of its own"
+    ))))
+}
+
+impl Host for TasksState {
+    async fn warm(&mut self, _workers: WarmSpec) -> wasmtime::Result<Result<(), Error>> {
+        unsupported("warm")
+    }
+
+    async fn submit(
+        &mut self,
+        _tasks: Vec<TaskSpec>,
+    ) -> wasmtime::Result<Result<Vec<Result<(), Error>>, Error>> {
+        unsupported("submit")
+    }
+
+    async fn status(&mut self, _keys: Vec<String>) -> wasmtime::Result<Result<Vec<TaskStatus>, Error>> {
+        unsupported("status")
+    }
+
+    async fn cancel(&mut self, _keys: Vec<String>, _grace_ms: u64) -> wasmtime::Result<Result<(), Error>> {
+        unsupported("cancel")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_call_is_refused_as_unsupported_with_what_to_use_instead() {
+        let mut host = TasksState;
+        let refused = [
+            host.submit(Vec::new()).await.unwrap().unwrap_err(),
+            host.status(Vec::new()).await.unwrap().unwrap_err(),
+            host.cancel(Vec::new(), 0).await.unwrap().unwrap_err(),
+        ];
+        for error in refused {
+            let Error::Unsupported(text) = error else { panic!("{error:?}") };
+            assert!(text.contains("as a Ray job of its own"), "{text}");
+        }
+    }
+}
