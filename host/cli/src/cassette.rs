@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use dagster_ray_runtime::capability::http::cassette::{Cassette, VARIABLE};
+use dagster_ray_recording::{Cassette, VARIABLE};
 
 /// Merges the recordings of a directory into one file, and returns the number of exchanges. Writes no file
 /// if nothing was recorded.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dagster_ray_runtime::{Host, HostOptions, LoadError};
+use dagster_ray_runtime::{Host, HostOptions};
 
+use crate::exit::Refused;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 
@@ -54,16 +55,20 @@ impl Context {
         Self { output, interrupt, installation, host: None }
     }
 
-    /// Returns the host of this process, and starts it on first use.
+    /// Returns the host of this process, and starts it on first use. It records or replays requests if the
+    /// environment asks for it.
     ///
     /// # Errors
-    /// If the engine cannot be started.
-    pub(crate) fn host(&mut self) -> Result<Host, LoadError> {
+    /// If the engine cannot be started, or the cassette of the environment cannot be used.
+    pub(crate) fn host(&mut self) -> anyhow::Result<Host> {
         match &self.host {
             Some(host) => Ok(host.clone()),
             None => {
+                let interceptor =
+                    dagster_ray_recording::from_environment().map_err(|error| Refused(error.to_string()))?;
                 let installed = self.installation.installed.clone();
-                let host = Host::start_with(HostOptions { installed, ..HostOptions::from_env()? })?;
+                let host =
+                    Host::start_with(HostOptions { interceptor, installed, ..HostOptions::default() })?;
                 Ok(self.host.insert(host).clone())
             }
         }

@@ -8,6 +8,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::schema::Schema;
 
 /// A network that a grant can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
@@ -20,6 +23,12 @@ pub enum Network {
     Loopback,
     /// Link-local addresses and the metadata services of clouds.
     LinkLocal,
+}
+
+impl Schema for Network {
+    fn schema() -> Value {
+        json!({ "enum": [Self::Private, Self::Loopback, Self::LinkLocal] })
+    }
 }
 
 impl fmt::Display for Network {

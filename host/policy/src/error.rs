@@ -114,14 +114,6 @@ pub enum LoadError {
     /// The operator's restriction is invalid.
     #[error("{0}")]
     Restriction(String),
-    /// The cassette to record to, or to replay, cannot be used.
-    #[error("cassette {path}: {problem}")]
-    Cassette {
-        /// The file or directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
     /// wasmtime failed.
     #[error("the WebAssembly engine: {0}")]
     Engine(String),
@@ -140,8 +132,7 @@ impl LoadError {
             | Self::ContractMismatch { path, .. }
             | Self::MissingGrant { path, .. }
             | Self::UnknownImport { path, .. }
-            | Self::Manifest { path, .. }
-            | Self::Cassette { path, .. } => Some(path),
+            | Self::Manifest { path, .. } => Some(path),
             Self::Restriction(_) | Self::Engine(_) => None,
         }
     }

@@ -25,6 +25,7 @@ mod limits;
 pub mod manifest;
 mod permissions;
 mod policy;
+mod schema;
 
 pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
 pub use check::{Checked, Inspection, MAX_COMPONENT_BYTES, check, check_bytes, inspect, sha256};

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::schema::{self, Schema};
 
 macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr,)*) => {
         /// A component's limits. Each has a default. A manifest can raise or lower a limit; the operator
         /// can only lower it.
         #[derive(Debug, Clone, Deserialize, PartialEq)]
         #[serde(deny_unknown_fields, default)]
         pub struct Limits {
-            $($(#[$doc])* pub $name: $type,)*
+            $($(#[doc = $doc])+ pub $name: $type,)*
         }
 
         impl Default for Limits {
@@ -24,7 +27,7 @@ macro_rules! limits {
         #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
         #[serde(deny_unknown_fields, default)]
         pub struct LimitOverrides {
-            $($(#[$doc])* pub $name: Option<$type>,)*
+            $($(#[doc = $doc])+ pub $name: Option<$type>,)*
         }
 
         impl Limits {
@@ -35,6 +38,19 @@ macro_rules! limits {
 
             pub(crate) fn numbers(&self) -> Vec<(&'static str, f64)> {
                 vec![$((stringify!($name), f64::from(self.$name)),)*]
+            }
+        }
+
+        impl Schema for Limits {
+            fn schema() -> Value {
+                let mut keys = Map::new();
+                $(
+                    let key = schema::described(<$type as Schema>::schema(), concat!($($doc),+));
+                    let key = schema::with(key, "exclusiveMinimum", 0.into());
+                    let default: $type = $default;
+                    keys.insert(stringify!($name).to_owned(), schema::with(key, "default", default.into()));
+                )*
+                schema::table(keys)
             }
         }
 

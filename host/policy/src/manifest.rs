@@ -19,11 +19,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 pub use crate::capability::Grants;
 use crate::capability::http;
 use crate::error::LoadError;
 pub use crate::limits::{LimitOverrides, Limits};
+use crate::schema::{self, Schema};
 
 /// A component's manifest.
 #[derive(Debug, Clone, Deserialize, PartialEq)]
@@ -103,6 +105,26 @@ impl Restriction {
 }
 
 impl Manifest {
+    /// Returns the JSON schema of a manifest.
+    pub fn schema() -> Value {
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "Manifest of a dagster-ray component",
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["id"],
+            "properties": {
+                "id": { "type": "string", "description": "The component's name in messages." },
+                "sha256": {
+                    "type": "string",
+                    "description": "The SHA-256 of the component file, in hexadecimal.",
+                },
+                "grants": schema::described(Grants::schema(), "The component's permissions."),
+                "limits": schema::described(Limits::schema(), "The component's limits."),
+            },
+        })
+    }
+
     /// Returns the path of a component's manifest.
     pub fn path_of(component: &Path) -> PathBuf {
         component.with_extension("toml")
@@ -290,6 +312,36 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn the_json_schema_accepts_the_manifests_that_are_parsed() {
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        compiler.add_resource("urn:manifest", Manifest::schema()).unwrap();
+        let index = compiler.compile("urn:manifest", &mut schemas).unwrap();
+        let rule = "group = 'ray.io', resources = ['rayjobs', 'pods/log'], verbs = ['deletecollection']";
+        for (text, is_valid) in [
+            ("id = 'x'".to_owned(), true),
+            (
+                "id = 'x'\n[grants]\nhttp = ['address']\nnetworks = ['link-local']\npackages = true\nobjects = ['ray']\n\
+                 keyvalue = ['state']\nprocesses.ray = [['start', '--head'], []]\n[limits]\nmemory_mib = 64\ncall_seconds = 0.5"
+                    .to_owned(),
+                true,
+            ),
+            (format!("id = 'x'\n[grants]\nkubernetes = [{{ {rule} }}]"), true),
+            (format!("id = 'x'\n[grants]\nkubernetes = [{{ {rule}, namespaces = ['ray'] }}]"), true),
+            (format!("id = 'x'\n[grants]\nkubernetes = [{{ {rule}, namespaces = [] }}]"), false),
+            ("sha256 = 'x'".to_owned(), false),
+            ("id = 'x'\n[grants]\nhtpp = []".to_owned(), false),
+            ("id = 'x'\n[grants]\nnetworks = ['local']".to_owned(), false),
+            ("id = 'x'\n[grants]\nprocesses.ray = ['start']".to_owned(), false),
+            ("id = 'x'\n[limits]\nhandles = 0".to_owned(), false),
+            ("id = 'x'\n[limits]\nmemory_mib = 1.5".to_owned(), false),
+        ] {
+            let document: Value = toml::from_str(&text).unwrap();
+            assert_eq!(schemas.validate(&document, index).is_ok(), is_valid, "{text}");
+            assert_eq!(Manifest::parse(&text, Path::new("x.toml")).is_ok(), is_valid, "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Converts the host's errors to the exceptions of `dagster_ray.errors`.
 
+use dagster_ray_recording::CassetteError;
 use dagster_ray_registry::RegistryError;
 use dagster_ray_runtime::capability::kubernetes::Failure;
 use dagster_ray_runtime::model::Error;
@@ -55,6 +56,12 @@ pub(crate) fn invalid(py: Python<'_>, path: &str, problem: &str) -> PyErr {
 pub(crate) fn load(py: Python<'_>, error: &LoadError) -> PyErr {
     let details =
         details(py, |details| details.set_item("path", error.path().map(|path| path.display().to_string())));
+    raise(py, "ComponentLoadError", error.to_string(), &details)
+}
+
+/// Returns the exception for a cassette that cannot be recorded to or replayed.
+pub(crate) fn cassette(py: Python<'_>, error: &CassetteError) -> PyErr {
+    let details = details(py, |details| details.set_item("path", error.path.display().to_string()));
     raise(py, "ComponentLoadError", error.to_string(), &details)
 }
 

@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use dagster_ray_runtime::{Host, HostOptions};
+use dagster_ray_recording::CassetteError;
+use dagster_ray_runtime::{Host, HostOptions, LoadError};
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -26,21 +27,37 @@ pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
         match own.as_ref() {
             Some(own) if own.pid == std::process::id() => Ok(Some(own.host.clone())),
             Some(_) => Ok(None),
-            None => HostOptions::from_env()
-                .and_then(|options| {
-                    Host::start_with(HostOptions { installed: installed::folder(), ..options })
-                })
-                .map(|host| {
-                    *own = Some(ProcessHost { pid: std::process::id(), host: host.clone() });
-                    Some(host)
-                }),
+            None => start().map(|host| {
+                *own = Some(ProcessHost { pid: std::process::id(), host: host.clone() });
+                Some(host)
+            }),
         }
     });
     match made {
         Ok(Some(host)) => Ok(host),
         Ok(None) => Err(errors::forked(py)),
-        Err(error) => Err(errors::load(py, &error)),
+        Err(StartError::Load(error)) => Err(errors::load(py, &error)),
+        Err(StartError::Cassette(error)) => Err(errors::cassette(py, &error)),
     }
+}
+
+/// Why the host cannot be started.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Cassette(#[from] CassetteError),
+}
+
+/// Starts a host that records or replays requests if the environment asks for it.
+fn start() -> Result<Host, StartError> {
+    let interceptor = dagster_ray_recording::from_environment()?;
+    Ok(Host::start_with(HostOptions {
+        interceptor,
+        installed: installed::folder(),
+        ..HostOptions::default()
+    })?)
 }
 
 /// Whether the host was started by a parent process.

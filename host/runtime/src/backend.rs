@@ -1,45 +1,19 @@
 //! A component file with its configuration, reloaded when the file changes.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use dagster_ray_policy::manifest::{Manifest, Restriction};
-use dagster_ray_policy::{Authority, LoadError, Policy};
+use dagster_ray_policy::manifest::Manifest;
+use dagster_ray_policy::{LoadError, Policy};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::capability::kubernetes::{Cluster, Failure, Forward, KubernetesOptions, Services, forward};
-use crate::capability::objects::ObjectStore;
+use crate::capability::kubernetes::{Failure, Forward, forward};
 use crate::host::Host;
 use crate::loader::{self, Loaded};
-
-/// The configuration of a backend.
-#[derive(Clone, Default)]
-pub struct BackendOptions {
-    /// The component file.
-    pub path: PathBuf,
-    /// The values of `wasi:config/store`.
-    pub settings: BTreeMap<String, String>,
-    /// The authorities that the configuration names, with their credentials.
-    pub authorities: Vec<Authority>,
-    /// The Kubernetes cluster behind `kubernetes.internal`.
-    pub kubernetes: KubernetesOptions,
-    /// The commands of programs, by the names that a manifest can grant.
-    pub programs: BTreeMap<String, Vec<String>>,
-    /// The value stores, by the names that a manifest can grant.
-    pub stores: BTreeMap<String, Arc<dyn ObjectStore>>,
-    /// The directories of buckets, by the names that a manifest can grant.
-    pub buckets: BTreeMap<String, PathBuf>,
-    /// Directories and files that the component may read and upload.
-    pub directories: Vec<PathBuf>,
-    /// The operator's restriction of the manifest.
-    pub restriction: Restriction,
-    /// The SHA-256 that the file must have, in hexadecimal.
-    pub sha256: Option<String>,
-}
+use crate::options::BackendOptions;
 
 /// Detects that a file changed since it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,15 +38,13 @@ pub struct Backend(Arc<Inner>);
 struct Inner {
     host: Host,
     options: BackendOptions,
-    settings: Vec<(String, String)>,
     last_load: Mutex<Option<LastLoad>>,
 }
 
 impl Backend {
     /// Creates a backend. The first use loads the file.
     pub fn new(host: Host, options: BackendOptions) -> Self {
-        let settings = options.settings.clone().into_iter().collect();
-        Self(Arc::new(Inner { host, options, settings, last_load: Mutex::new(None) }))
+        Self(Arc::new(Inner { host, options, last_load: Mutex::new(None) }))
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -87,35 +59,19 @@ impl Backend {
         self.0.options.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
     }
 
-    pub(crate) fn settings(&self) -> &[(String, String)] {
-        &self.0.settings
-    }
-
-    pub(crate) fn cluster(&self) -> (Arc<Cluster>, Services) {
-        self.0.host.clusters().get(&self.0.options.kubernetes)
+    pub(crate) fn options(&self) -> &BackendOptions {
+        &self.0.options
     }
 
     /// Starts to open a local port that forwards to a Service of the Kubernetes cluster.
     pub fn forward(&self, namespace: &str, service: &str, port: u16) -> PendingForward {
         let (sender, outcome) = oneshot::channel();
-        let (cluster, _) = self.cluster();
+        let (cluster, _) = self.0.host.shared().clusters.get(&self.0.options.kubernetes);
         let (namespace, service) = (namespace.to_owned(), service.to_owned());
         let task = self.0.host.runtime().spawn(async move {
             let _ = sender.send(forward(cluster, &namespace, &service, port).await);
         });
         PendingForward { backend: self.clone(), outcome, task }
-    }
-
-    /// Returns the configured stores that the manifest grants.
-    pub(crate) fn stores(&self, granted: &[String]) -> BTreeMap<String, Arc<dyn ObjectStore>> {
-        let stores = &self.0.options.stores;
-        granted.iter().filter_map(|name| Some((name.clone(), stores.get(name)?.clone()))).collect()
-    }
-
-    /// Returns the buckets that the manifest grants, with their directories if configured.
-    pub(crate) fn buckets(&self, granted: &[String]) -> BTreeMap<String, Option<PathBuf>> {
-        let buckets = &self.0.options.buckets;
-        granted.iter().map(|name| (name.clone(), buckets.get(name).cloned())).collect()
     }
 
     /// Returns the component's name, its digest and the names of its exported interfaces.

@@ -1,20 +1,11 @@
-//! Host bindings, generated from the contract in `wit/`.
+//! Bindings of the exports of the contract in `wit/`. Each capability generates those of its imports.
 
-#![allow(missing_docs, unreachable_pub, clippy::all)]
+#![allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
 
-wasmtime::component::bindgen!({
-    inline: r#"
+crate::wit::generate!(
+    r#"
         package dagster-ray:runtime;
         world contract {
-            import wasi:logging/logging@0.1.0-draft;
-            import wasi:keyvalue/store@0.2.0-draft;
-            import wasi:keyvalue/atomics@0.2.0-draft;
-            import dagster-ray:host/model@0.1.0;
-            import dagster-ray:host/sink@0.1.0;
-            import dagster-ray:host/processes@0.1.0;
-            import dagster-ray:host/packages@0.1.0;
-            import dagster-ray:host/objects@0.1.0;
-            import dagster-ray:host/tasks@0.1.0;
             export dagster-ray:backend/describe@0.1.0;
             export dagster-ray:backend/launcher@0.1.0;
             export dagster-ray:backend/executor@0.1.0;
@@ -23,16 +14,9 @@ wasmtime::component::bindgen!({
             export dagster-ray:backend/io@0.1.0;
         }
     "#,
-    path: "../../wit",
-    world: "dagster-ray:runtime/contract",
-    imports: { default: async | trappable },
-    exports: { default: async },
-    additional_derives: [serde::Serialize, serde::Deserialize],
     with: {
-        "dagster-ray:host/sink.listener": crate::capability::sink::Listener,
-        "dagster-ray:host/packages.source": crate::capability::packages::Source,
-        "dagster-ray:host/objects.value": crate::capability::objects::Value,
-        "dagster-ray:host/objects.store": crate::capability::objects::StoreHandle,
-        "wasi:keyvalue/store.bucket": crate::capability::keyvalue::Bucket,
-    },
-});
+        "dagster-ray:host/model": crate::model,
+        "dagster-ray:host/objects": crate::capability::objects::bindings::dagster_ray::host::objects,
+        "dagster-ray:host/sink": crate::capability::sink::bindings::dagster_ray::host::sink,
+    }
+);

@@ -9,13 +9,15 @@ use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::Backend;
-use crate::bindings::dagster_ray::host::model::{Denial, Error};
+use crate::cancel::Cancel;
 use crate::capability::objects::Value;
+use crate::capability::{CallContext, Denials};
 use crate::error::CallError;
 use crate::exports::{self, Failure};
 use crate::loader::Loaded;
+use crate::model::{Denial, Error};
 use crate::report::{QueuedReport, Report, ReportSender, plain};
-use crate::store::{self, CallContext, CallState, Cancel};
+use crate::store;
 use crate::{names, trap};
 
 /// How long a component may clean up after a cancellation before the call is aborted.
@@ -147,7 +149,7 @@ impl CallTask {
         let grace = if exports::has_listener(&self.export) { CLEAN_UP } else { Duration::ZERO };
         tokio::select! {
             biased;
-            outcome = self.call(&loaded, policy, reports, values) => outcome,
+            outcome = self.call(&loaded, &policy, reports, values) => outcome,
             () = tokio::time::sleep(timeout) => Err(CallError::Deadline { component, export, seconds: timeout.as_secs_f64() }),
             () = async { self.cancel.cancelled().await; tokio::time::sleep(grace).await } => {
                 Err(CallError::Cancelled { component, export })
@@ -158,7 +160,7 @@ impl CallTask {
     async fn call(
         &self,
         loaded: &Loaded,
-        policy: std::sync::Arc<Policy>,
+        policy: &Arc<Policy>,
         reports: ReportSender,
         values: Vec<Value>,
     ) -> Result<CallResult, CallError> {
@@ -172,34 +174,30 @@ impl CallTask {
             }
         }
         let _tick_guard = self.backend.host().tick_guard();
-        let (cluster, services) = self.backend.cluster();
-        let mut store = store::new_store(
-            self.backend.host(),
-            CallContext {
-                component: &loaded.manifest.id,
-                limits: &loaded.manifest.limits,
-                policy,
-                settings: self.backend.settings(),
-                cluster,
-                services,
-                stores: self.backend.stores(&loaded.manifest.grants.objects),
-                buckets: self.backend.buckets(&loaded.manifest.grants.keyvalue),
-                reports: reports.with_limit((loaded.manifest.limits.log_kib as usize) << 10),
-                cancel: self.cancel.clone(),
-            },
-        )?;
+        let host = self.backend.host();
+        let reports = reports.with_limit((loaded.manifest.limits.log_kib as usize) << 10);
+        let denials = Denials::default();
+        let context = CallContext {
+            shared: host.shared(),
+            manifest: &loaded.manifest,
+            options: self.backend.options(),
+            policy,
+            denials: &denials,
+            reports: &reports,
+            cancel: &self.cancel,
+        };
+        let mut store = store::new_store(host.engine(), &context);
         let result = match loaded.instance.instantiate_async(&mut store).await {
             Ok(instance) => exports::call(&mut store, &instance, &self.export, &self.arguments, values).await,
             Err(error) => Err(Failure::Trapped(error)),
         };
         match result {
             Ok(answer) => {
-                let denied = store.data().denials.last();
-                let element = |error| Arc::new(self.returned(with_grant(error, denied.clone()), loaded));
+                let element = |error| Arc::new(self.returned(with_grant(error, denials.last()), loaded));
                 let errors = answer.errors.into_iter().map(element).collect();
                 Ok(CallResult { json: answer.json, values: answer.values, errors })
             }
-            Err(failure) => Err(self.explain(failure, loaded, store.into_data())),
+            Err(failure) => Err(self.explain(failure, loaded, &denials, &store.data().stderr.contents())),
         }
     }
 
@@ -222,19 +220,19 @@ impl CallTask {
         }
     }
 
-    fn explain(&self, failure: Failure, loaded: &Loaded, state: CallState) -> CallError {
+    fn explain(&self, failure: Failure, loaded: &Loaded, denials: &Denials, stderr: &[u8]) -> CallError {
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         match failure {
             Failure::NotOffered => self.not_offered(loaded),
             Failure::Arguments(problem) => CallError::Arguments { component, export, problem },
-            Failure::Returned(error) => self.returned(with_grant(error, state.denials.last()), loaded),
+            Failure::Returned(error) => self.returned(with_grant(error, denials.last()), loaded),
             Failure::Trapped(error) => CallError::Trap {
                 component,
                 export,
                 reason: trap::reason(&error, &loaded.manifest.limits, || {
                     names::read_names(self.backend.path(), &loaded.digest)
                 }),
-                stderr: plain(String::from_utf8_lossy(&state.stderr.contents()).into_owned()),
+                stderr: plain(String::from_utf8_lossy(stderr).into_owned()),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use dagster_ray_policy::LoadError;
 
-use crate::bindings::dagster_ray::host::model;
+use crate::model;
 use crate::report::plain;
 
 /// Converts a wasmtime error to a load error.

@@ -14,6 +14,7 @@ mod backend;
 mod bindings;
 mod cache;
 mod call;
+mod cancel;
 pub mod capability;
 mod engine;
 mod error;
@@ -21,21 +22,26 @@ mod exports;
 mod host;
 mod linker;
 mod loader;
+pub mod model;
 mod names;
+mod options;
 mod precompiled;
 mod report;
 mod store;
 mod trap;
+mod wit;
 
-pub use backend::{Backend, BackendOptions, PendingForward};
-pub use bindings::dagster_ray::host::model;
+pub use backend::{Backend, PendingForward};
 pub use cache::{CompiledCode, compiled as compiled_code, directory as cache_directory};
 pub use call::{Call, CallOptions, CallResult, Progress};
+pub use capability::clock::Clock;
+pub use capability::http::{Interceptor, Next, OutgoingRequest, PendingResponse};
 pub use dagster_ray_policy::{
     Authority, AuthorityOptions, GrantStatus, Inspection, Interface, Introspection, Limit, LoadError,
     Permission, PolicyError, contract, inspect, manifest,
 };
 pub use error::CallError;
 pub use host::{Host, HostOptions};
+pub use options::BackendOptions;
 pub use precompiled::precompile;
 pub use report::Report;

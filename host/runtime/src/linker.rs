@@ -1,28 +1,20 @@
 //! Links a component's imports: those that need no grant, and those that its manifest grants.
 
 use dagster_ray_policy::manifest::Grants;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::Linker;
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
-use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sockets};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_config::WasiConfig;
 
-use crate::bindings::dagster_ray::host;
-use crate::bindings::wasi::logging::logging;
-use crate::capability;
-use crate::store::CallState;
+use crate::capability::{self, CallState};
 
 /// Links the imports that the grants allow.
 pub(crate) fn build(linker: &mut Linker<CallState>, grants: &Grants) -> wasmtime::Result<()> {
-    type Own = HasSelf<CallState>;
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
-    linker.allow_shadowing(true);
-    monotonic_clock::add_to_linker::<CallState, Own>(linker, |state| state)?;
-    linker.allow_shadowing(false);
     random::insecure::add_to_linker::<CallState, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
     random::insecure_seed::add_to_linker::<CallState, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
     // Rust's standard library imports these even if the component does not use them. Environment,
@@ -36,8 +28,6 @@ pub(crate) fn build(linker: &mut Linker<CallState>, grants: &Grants) -> wasmtime
     cli::terminal_stderr::add_to_linker::<CallState, WasiCli>(linker, CallState::cli)?;
     link_empty(linker)?;
     wasmtime_wasi_config::add_to_linker(linker, |state: &mut CallState| WasiConfig::from(&state.settings))?;
-    logging::add_to_linker::<CallState, Own>(linker, |state| state)?;
-    host::sink::add_to_linker::<CallState, Own>(linker, |state| state)?;
     capability::link(linker, grants)
 }
 

@@ -9,11 +9,11 @@ use dagster_ray_policy::{Checked, Introspection, LoadError, check};
 use wasmtime::component::{InstancePre, Linker};
 
 use crate::cache;
+use crate::capability::CallState;
 use crate::error::engine_error;
 use crate::host::Host;
 use crate::linker;
 use crate::precompiled;
-use crate::store::CallState;
 
 /// A component that is ready to be called.
 pub(crate) struct Loaded {

@@ -1,6 +1,6 @@
 //! Reports of a call in progress to its caller.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Serialize, Serializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -73,12 +73,41 @@ const QUEUED_REPORTS: usize = 256;
 /// A queued report, with its share of the output limit.
 pub(crate) type QueuedReport = (Report, Option<OwnedSemaphorePermit>);
 
-/// Sends a call's reports to the caller, within limits.
+/// Sends a call's reports to the caller, within limits. Clones share the limits.
+#[derive(Clone)]
 pub(crate) struct ReportSender {
     sender: mpsc::Sender<QueuedReport>,
     output: Arc<Semaphore>,
+    budget: Arc<Mutex<Budget>>,
+}
+
+/// What is left of the limit `log_kib`.
+#[derive(Default)]
+struct Budget {
+    /// In bytes.
     left: usize,
-    dropped: usize,
+    has_dropped: bool,
+}
+
+/// What happens to a report.
+#[derive(Debug, PartialEq, Eq)]
+enum Admission {
+    Sent,
+    FirstDropped,
+    Dropped,
+}
+
+impl Budget {
+    fn take(&mut self, size: usize) -> Admission {
+        match self.left.checked_sub(size) {
+            Some(left) => {
+                self.left = left;
+                Admission::Sent
+            }
+            None if std::mem::replace(&mut self.has_dropped, true) => Admission::Dropped,
+            None => Admission::FirstDropped,
+        }
+    }
 }
 
 impl ReportSender {
@@ -86,15 +115,14 @@ impl ReportSender {
     /// [`ReportSender::with_limit`].
     pub(crate) fn channel() -> (Self, mpsc::Receiver<QueuedReport>) {
         let (sender, receiver) = mpsc::channel(QUEUED_REPORTS);
-        (
-            Self { sender, output: Arc::new(Semaphore::new(QUEUED_OUTPUT_BYTES)), left: 0, dropped: 0 },
-            receiver,
-        )
+        let output = Arc::new(Semaphore::new(QUEUED_OUTPUT_BYTES));
+        (Self { sender, output, budget: Arc::default() }, receiver)
     }
 
-    pub(crate) fn with_limit(mut self, bytes: usize) -> Self {
-        self.left = bytes;
-        self
+    /// Returns a sender to the same caller, with a limit in bytes.
+    pub(crate) fn with_limit(self, bytes: usize) -> Self {
+        let budget = Budget { left: bytes, has_dropped: false };
+        Self { budget: Arc::new(Mutex::new(budget)), ..self }
     }
 
     /// Sends a warning of the host, which does not count against the component's limit.
@@ -104,19 +132,16 @@ impl ReportSender {
 
     /// Sends a report. Reports beyond the limit are dropped, so that a component cannot flood the
     /// caller's log.
-    pub(crate) async fn send(&mut self, report: Report) {
-        let size = report.size();
-        if size > self.left {
-            self.dropped += 1;
-            if self.dropped == 1 {
-                self.warn(
-                    "the component reports more than its limit `log_kib` allows; the rest is dropped".into(),
-                )
-                .await;
+    pub(crate) async fn send(&self, report: Report) {
+        let admission = self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(report.size());
+        match admission {
+            Admission::Sent => {}
+            Admission::FirstDropped => {
+                let text = "the component reports more than its limit `log_kib` allows; the rest is dropped";
+                return self.warn(text.into()).await;
             }
-            return;
+            Admission::Dropped => return,
         }
-        self.left -= size;
         let report = match report {
             Report::Log { level, message } => Report::Log { level, message: plain(message) },
             Report::Progress { message } => Report::Progress { message: plain(message) },
@@ -127,7 +152,7 @@ impl ReportSender {
     }
 
     /// Sends output. Nothing is dropped: the component is blocked while the caller is behind.
-    pub(crate) async fn output(&mut self, channel: &'static str, text: Vec<u8>) {
+    pub(crate) async fn output(&self, channel: &'static str, text: Vec<u8>) {
         let permits = u32::try_from(text.len().min(QUEUED_OUTPUT_BYTES)).unwrap_or(u32::MAX);
         let permit = self.output.clone().acquire_many_owned(permits).await.ok();
         let _ = self.sender.send((Report::Output { channel, text }, permit)).await;

@@ -87,8 +87,12 @@ pub(crate) const AREAS: &[Area] = &[
     },
     Area {
         name: "conformance",
-        about: "the conformance tests of the built-in backends",
-        stages: &[Kind::CargoTest("conformance"), Kind::Pytest(&["conformance"])],
+        about: "the conformance tests of the built-in backends, recording and replay",
+        stages: &[
+            Kind::CargoTest("conformance"),
+            Kind::CargoTest("recording"),
+            Kind::Pytest(&["conformance"]),
+        ],
     },
     Area {
         name: "backends",

@@ -17,9 +17,6 @@ type Module = Vec<String>;
 /// Which modules each module imports.
 type Imports = BTreeMap<Module, BTreeSet<Module>>;
 
-/// The source folders that still hold circles, and so are not checked.
-const UNCHECKED: [&str; 1] = ["host/runtime"];
-
 /// Fails with each circle, and the files in it.
 pub(crate) fn check(project: &Project) -> Result<()> {
     let mut found = Vec::new();
@@ -27,7 +24,7 @@ pub(crate) fn check(project: &Project) -> Result<()> {
         for entry in fs::read_dir(project.root().join(area))? {
             let folder = entry?.path();
             let source = folder.join("src");
-            if source.is_dir() && !UNCHECKED.iter().any(|unchecked| folder.ends_with(unchecked)) {
+            if source.is_dir() {
                 collect(&source, "rs", rust_imports, &mut found)?;
             }
         }

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dagster_ray_runtime::capability::clock::ClockSpeed;
-use dagster_ray_runtime::capability::http::InjectedFault;
-use dagster_ray_runtime::capability::http::cassette::CassetteMode;
+use dagster_ray_recording::{ClockSpeed, FaultInjector, InjectedFault};
 use dagster_ray_runtime::capability::objects::{ObjectStore, Value};
 use dagster_ray_runtime::manifest::Manifest;
 use dagster_ray_runtime::model::{Error, FieldError};
 use dagster_ray_runtime::{
-    Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, HostOptions,
-    LoadError, Progress, Report,
+    Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Clock, Host,
+    HostOptions, LoadError, Progress, Report,
 };
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
@@ -75,11 +73,11 @@ pub(crate) struct CallResult {
 impl Harness {
     pub(crate) fn new(subject: &Subject) -> Result<Self, LoadError> {
         let network = Arc::new(Network::default());
-        let is_offline = !subject.has_service || matches!(subject.cassette, Some(CassetteMode::Replay(_)));
+        let is_offline = !subject.has_service || subject.is_replayed;
+        let injector = FaultInjector::new(network.clone(), subject.interceptor.clone());
         let host = Host::start_with(HostOptions {
-            cassette: subject.cassette.clone(),
-            interceptor: Some(network.clone()),
-            clock_speed: if is_offline { FAST } else { ClockSpeed::default() },
+            interceptor: Some(Arc::new(injector)),
+            clock: is_offline.then(|| Arc::new(FAST) as Arc<dyn Clock>),
             ..HostOptions::default()
         })?;
         let store = Arc::new(MemoryStore::default());

@@ -1,9 +1,9 @@
-//! An interceptor that counts the component's requests and injects faults.
+//! Counts the component's requests and chooses the faults that are injected.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use dagster_ray_runtime::capability::http::{InjectedFault, Interceptor};
+use dagster_ray_recording::{Faults, InjectedFault};
 use http::{Method, Request, StatusCode};
 
 /// The network condition: what happens to each request.
@@ -60,7 +60,7 @@ impl Network {
     }
 }
 
-impl Interceptor for Network {
+impl Faults for Network {
     fn decide(&self, request: &Request<Bytes>) -> InjectedFault {
         let mut state = self.state();
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD);

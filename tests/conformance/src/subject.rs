@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dagster_ray_runtime::BackendOptions;
-use dagster_ray_runtime::capability::http::cassette::CassetteMode;
+use dagster_ray_runtime::{BackendOptions, Interceptor};
 use serde_json::{Map, Value as Json};
 
 /// A component to check, with its connections and the choice of rules.
@@ -20,8 +19,10 @@ pub struct Subject {
     pub only: Vec<String>,
     /// The options that the specs of each interface start from.
     pub options: BTreeMap<String, Map<String, Json>>,
-    /// Records requests and responses into a cassette, or replays one.
-    pub cassette: Option<CassetteMode>,
+    /// Intercepts the requests that no rule injects a fault into: records them, or replays a cassette.
+    pub interceptor: Option<Arc<dyn Interceptor>>,
+    /// Whether the interceptor answers every request. The component's clock runs faster then.
+    pub is_replayed: bool,
     /// Returns whether to stop early. Objects that rules have created are removed in any case.
     pub stop: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }

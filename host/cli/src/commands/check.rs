@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use dagster_ray_conformance::{Finding, Outcome, Report, Subject, interfaces};
-use dagster_ray_runtime::capability::http::cassette::{Cassette, CassetteMode};
+use dagster_ray_recording::{Cassette, CassetteMode, Player};
 use dagster_ray_runtime::{Authority, inspect};
 use serde_json::Value;
 
@@ -74,7 +74,8 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let recording = match &arguments.record {
         Some(file) => {
             let directory = cassette::directory()?;
-            subject.cassette = Some(CassetteMode::Record(directory.path().to_owned()));
+            let mode = CassetteMode::Record(directory.path().to_owned());
+            subject.interceptor = Some(dagster_ray_recording::open(&mode)?);
             Some((directory, file))
         }
         None => None,
@@ -113,13 +114,14 @@ fn options(
 fn replay(subject: &mut Subject, file: &Path) -> anyhow::Result<()> {
     let recorded = Cassette::read(file)?;
     subject.has_service = true;
-    subject.cassette = Some(CassetteMode::Replay(file.to_owned()));
     let origin = recorded.exchanges.iter().find_map(|exchange| {
         let (scheme, rest) = exchange.request.url.split_once("://")?;
         let authority = rest.split('/').next()?;
         let is_ray = authority != "kubernetes.internal" && !authority.contains(".svc");
         is_ray.then(|| format!("{scheme}://{authority}"))
     });
+    subject.is_replayed = true;
+    subject.interceptor = Some(Arc::new(Player::new(recorded)));
     if let Some(origin) = origin
         && subject.backend.authorities.is_empty()
     {

@@ -15,6 +15,7 @@ mod pull;
 mod push;
 mod record;
 mod replay;
+mod schema;
 mod watch;
 
 use crate::context::Context;
@@ -41,6 +42,7 @@ macro_rules! commands {
 commands! {
     Components => components,
     Inspect => inspect,
+    Schema => schema,
     Call => call,
     Check => check,
     Record => record,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dagster_ray_runtime::capability::http::cassette::Cassette;
+use dagster_ray_recording::Cassette;
 
 use crate::cassette;
 use crate::context::Context;

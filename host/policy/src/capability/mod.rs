@@ -1,7 +1,8 @@
 //! The capabilities that a manifest can grant, one file each.
 //!
-//! [`ALL`] and the fields of [`Grants`] are the only lists of them. The grants that imports require, warnings about unused grants, the
-//! operator's restriction, what `inspect` prints and what the host links follow from it.
+//! `grants!` below is the only list of them. The grants that imports require, warnings about unused
+//! grants, the operator's restriction, what `inspect` prints, the manifest's JSON schema and what the
+//! host links follow from it.
 
 mod entry;
 pub mod http;
@@ -15,34 +16,73 @@ pub mod tasks;
 use std::fmt;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 pub(crate) use self::entry::Entry;
+use crate::schema::{self, Schema};
 
-/// The permissions of a component.
-#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Grants {
-    /// Authorities that the component may contact over HTTP: `address` for those that the configuration
-    /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` in the Kubernetes
-    /// cluster, or `scheme://host:port`.
-    pub http: http::Grant,
-    /// Networks whose addresses the host names in `http` may resolve to, in addition to public
-    /// addresses: `private`, `loopback`, `link-local`. The operator chooses the target of `address`, so
-    /// private networks and loopback need no grant for it.
-    pub networks: http::NetworksGrant,
-    /// Rules for requests to the Kubernetes API at `http://kubernetes.internal`.
-    pub kubernetes: kubernetes::Grant,
-    /// Whether the component may read the directories that the configuration names, to upload them.
-    pub packages: packages::Grant,
-    /// Value stores that the component may use: `ray` for Ray's object store, `directory` for the
-    /// directory that the configuration names.
-    pub objects: objects::Grant,
-    /// Buckets of `wasi:keyvalue` that the component may use. The configuration names their directories.
-    pub keyvalue: keyvalue::Grant,
-    /// Programs that the component may run. The arguments must begin with one of the program's lists.
-    pub processes: processes::Grant,
-    /// Whether the component may submit Ray tasks in the run's own Ray job.
-    pub tasks: tasks::Grant,
+/// Lists the capabilities, each with its keys of `[grants]` and their types.
+macro_rules! grants {
+    ($($capability:ident: { $($(#[doc = $doc:literal])+ $key:ident: $grant:ty,)+ })+) => {
+        /// The permissions of a component.
+        #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Grants {
+            $($($(#[doc = $doc])+ pub $key: $grant,)+)+
+        }
+
+        /// Every capability that requires a grant.
+        pub static ALL: &[&Capability] = &[$(&$capability::CAPABILITY,)+];
+
+        impl Schema for Grants {
+            fn schema() -> Value {
+                let mut keys = Map::new();
+                $($(
+                    let key = schema::described(<$grant as Schema>::schema(), concat!($($doc),+));
+                    keys.insert(stringify!($key).to_owned(), key);
+                )+)+
+                schema::table(keys)
+            }
+        }
+    };
+}
+
+grants! {
+    http: {
+        /// Authorities that the component may contact over HTTP: `address` for those that the configuration
+        /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` in the Kubernetes
+        /// cluster, or `scheme://host:port`.
+        http: http::Grant,
+        /// Networks whose addresses the host names in `http` may resolve to, in addition to public
+        /// addresses: `private`, `loopback`, `link-local`. The operator chooses the target of `address`, so
+        /// private networks and loopback need no grant for it.
+        networks: http::NetworksGrant,
+    }
+    kubernetes: {
+        /// Rules for requests to the Kubernetes API at `http://kubernetes.internal`.
+        kubernetes: kubernetes::Grant,
+    }
+    packages: {
+        /// Whether the component may read the directories that the configuration names, to upload them.
+        packages: packages::Grant,
+    }
+    objects: {
+        /// Value stores that the component may use: `ray` for Ray's object store, `directory` for the
+        /// directory that the configuration names.
+        objects: objects::Grant,
+    }
+    keyvalue: {
+        /// Buckets of `wasi:keyvalue` that the component may use. The configuration names their directories.
+        keyvalue: keyvalue::Grant,
+    }
+    processes: {
+        /// Programs that the component may run. The arguments must begin with one of the program's lists.
+        processes: processes::Grant,
+    }
+    tasks: {
+        /// Whether the component may submit Ray tasks in the run's own Ray job.
+        tasks: tasks::Grant,
+    }
 }
 
 /// A capability: the WIT interfaces that need it, and its grant.
@@ -62,17 +102,6 @@ pub struct Capability {
     /// Keeps what both grants allow. Returns the operator's entries without effect.
     pub(crate) restrict: fn(&mut Grants, &Grants) -> Vec<String>,
 }
-
-/// Every capability that requires a grant.
-pub static ALL: [&Capability; 7] = [
-    &http::CAPABILITY,
-    &kubernetes::CAPABILITY,
-    &packages::CAPABILITY,
-    &objects::CAPABILITY,
-    &keyvalue::CAPABILITY,
-    &processes::CAPABILITY,
-    &tasks::CAPABILITY,
-];
 
 impl Grants {
     /// Returns the first invalid grant, or none.

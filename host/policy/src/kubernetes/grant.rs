@@ -11,8 +11,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::request_info::{RequestInfo, Verb};
+use crate::schema::Schema;
 
 /// Allows verbs on resources of one API group, like a rule of a Kubernetes RBAC Role.
 ///
@@ -30,6 +32,41 @@ pub struct Rule {
     /// requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Vec<String>>,
+}
+
+impl Schema for Rule {
+    fn schema() -> Value {
+        let resource = json!({ "type": "string", "pattern": "^[a-z0-9-]+(/[a-z0-9-]+)?$" });
+        json!({
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["group", "resources", "verbs"],
+            "properties": {
+                "group": {
+                    "type": "string",
+                    "description": "The API group; \"\" is the core group.",
+                },
+                "resources": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": resource,
+                    "description": "Plural resource names, with a subresource if needed: pods, pods/log.",
+                },
+                "verbs": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": { "enum": Verb::ALL },
+                    "description": "The allowed verbs.",
+                },
+                "namespaces": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": { "type": "string" },
+                    "description": "The namespaces of the rule. Without them, the rule covers every namespace and cluster-scoped requests.",
+                },
+            },
+        })
+    }
 }
 
 /// A resource of a rule, such as `pods/log`.

@@ -1,71 +1,79 @@
-//! `wasi:clocks/monotonic-clock` with a configurable clock speed.
+//! `wasi:clocks/monotonic-clock`, whose speed a host can change.
 
-use wasmtime::component::Resource;
-use wasmtime_wasi::clocks::WasiClocksView;
+use std::sync::Arc;
+
+use dagster_ray_policy::capability::Capability;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi::clocks::{WasiClocksCtx, WasiClocksCtxView};
 use wasmtime_wasi::p2::DynPollable;
-use wasmtime_wasi::p2::bindings::clocks::monotonic_clock::{Duration, Host, Instant};
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock::{self, Duration, Host, Instant};
 
-use crate::store::CallState;
+use super::{CallContext, CallState, HostCapability, Uses, View};
 
-/// The speed of the components' monotonic clock, as a multiple of real time. It shortens timeouts and
-/// sleeps of components, but not their waits for other services.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockSpeed(u32);
-
-impl Default for ClockSpeed {
-    fn default() -> Self {
-        Self::multiple(1)
-    }
-}
-
-impl ClockSpeed {
-    /// Returns a clock that is `faster` times as fast as real time. 0 counts as 1.
-    pub const fn multiple(faster: u32) -> Self {
-        Self(if faster == 0 { 1 } else { faster })
-    }
-
+/// Converts between real time and the time of the components' monotonic clock. For tests of components.
+pub trait Clock: Send + Sync {
     /// Converts real nanoseconds to nanoseconds of the component's clock.
-    fn to_component(self, real: u64) -> u64 {
-        real.saturating_mul(u64::from(self.0))
-    }
+    fn to_component(&self, real: u64) -> u64;
 
     /// Converts nanoseconds of the component's clock to real nanoseconds, rounded up.
-    fn to_real(self, shown: u64) -> u64 {
-        shown.div_ceil(u64::from(self.0))
+    fn to_real(&self, shown: u64) -> u64;
+}
+
+/// The state of one call.
+pub(crate) struct ClockState {
+    clocks: WasiClocksCtx,
+    /// Without it, components see real time.
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl HostCapability for ClockState {
+    const GRANT: Option<&'static Capability> = None;
+
+    fn new(context: &CallContext<'_>) -> Self {
+        Self { clocks: WasiClocksCtx::default(), clock: context.shared.clock.clone() }
+    }
+
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+        // Replaces the clock of `wasmtime-wasi`.
+        linker.allow_shadowing(true);
+        monotonic_clock::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)?;
+        linker.allow_shadowing(false);
+        Ok(())
     }
 }
 
-impl Host for CallState {
+impl View<'_, ClockState> {
+    fn real(&mut self) -> WasiClocksCtxView<'_> {
+        WasiClocksCtxView { ctx: &mut self.state.clocks, table: self.table }
+    }
+
+    fn to_component(&self, real: u64) -> u64 {
+        self.state.clock.as_ref().map_or(real, |clock| clock.to_component(real))
+    }
+
+    fn to_real(&self, shown: u64) -> u64 {
+        self.state.clock.as_ref().map_or(shown, |clock| clock.to_real(shown))
+    }
+}
+
+impl Host for View<'_, ClockState> {
     fn now(&mut self) -> wasmtime::Result<Instant> {
-        Ok(self.clock_speed.to_component(self.clocks().now()?))
+        let now = self.real().now()?;
+        Ok(self.to_component(now))
     }
 
     fn resolution(&mut self) -> wasmtime::Result<Duration> {
-        Ok(self.clock_speed.to_component(self.clocks().resolution()?))
+        let resolution = self.real().resolution()?;
+        Ok(self.to_component(resolution))
     }
 
     fn subscribe_instant(&mut self, when: Instant) -> wasmtime::Result<Resource<DynPollable>> {
-        let when = self.clock_speed.to_real(when);
-        self.clocks().subscribe_instant(when)
+        let when = self.to_real(when);
+        self.real().subscribe_instant(when)
     }
 
     fn subscribe_duration(&mut self, duration: Duration) -> wasmtime::Result<Resource<DynPollable>> {
-        let duration = self.clock_speed.to_real(duration);
-        self.clocks().subscribe_duration(duration)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn converted_instants_are_never_early() {
-        let clock_speed = ClockSpeed::multiple(20);
-        for shown in [0, 1, 19, 20, 21, 1_000_000_007, u64::MAX] {
-            assert!(clock_speed.to_component(clock_speed.to_real(shown)) >= shown, "{shown}");
-        }
-        assert_eq!(ClockSpeed::default().to_component(7), 7);
-        assert_eq!(ClockSpeed::default().to_real(7), 7);
+        let duration = self.to_real(duration);
+        self.real().subscribe_duration(duration)
     }
 }

@@ -9,16 +9,30 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use dagster_ray_policy::capability::Capability;
 use dagster_ray_policy::capability::keyvalue::{CAPABILITY, missing_grant};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource};
 
-use super::{Denials, denial};
-use crate::bindings::wasi::keyvalue::{
+use self::bindings::wasi::keyvalue::{
     atomics,
     store::{self, Error, Host, HostBucket, KeyResponse},
 };
-use crate::store::CallState;
+use super::{CallContext, CallState, Denials, HostCapability, Uses, View, denial};
+
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
+mod bindings {
+    crate::wit::generate!(
+        r#"
+            package dagster-ray:runtime;
+            world keyvalue {
+                import wasi:keyvalue/store@0.2.0-draft;
+                import wasi:keyvalue/atomics@0.2.0-draft;
+            }
+        "#,
+        with: { "wasi:keyvalue/store.bucket": crate::capability::keyvalue::Bucket }
+    );
+}
 
 /// Maximum length of an encoded key, in bytes. Most file systems allow file names of 255 bytes.
 const MAX_KEY_BYTES: usize = 240;
@@ -39,29 +53,23 @@ pub struct Bucket(PathBuf);
 /// The state of one call.
 pub(crate) struct KeyValueState {
     /// The granted buckets, with their directories if configured.
-    pub(crate) buckets: BTreeMap<String, Option<PathBuf>>,
-    pub(crate) denials: Denials,
+    buckets: BTreeMap<String, Option<PathBuf>>,
+    denials: Denials,
 }
 
-/// The part of a call's state that this capability uses.
-pub(crate) struct KeyValueView<'a> {
-    state: &'a KeyValueState,
-    table: &'a mut ResourceTable,
-}
+impl HostCapability for KeyValueState {
+    const GRANT: Option<&'static Capability> = Some(&CAPABILITY);
 
-impl HasData for KeyValueState {
-    type Data<'a> = KeyValueView<'a>;
-}
+    fn new(context: &CallContext<'_>) -> Self {
+        let configured = &context.options.buckets;
+        let granted = context.manifest.grants.keyvalue.iter();
+        let buckets = granted.map(|name| (name.clone(), configured.get(name).cloned())).collect();
+        Self { buckets, denials: context.denials.clone() }
+    }
 
-/// Links `wasi:keyvalue/store` and `wasi:keyvalue/atomics`.
-pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    store::add_to_linker::<CallState, KeyValueState>(linker, CallState::keyvalue)?;
-    atomics::add_to_linker::<CallState, KeyValueState>(linker, CallState::keyvalue)
-}
-
-impl CallState {
-    fn keyvalue(&mut self) -> KeyValueView<'_> {
-        KeyValueView { state: &self.keyvalue, table: &mut self.table }
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+        store::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)?;
+        atomics::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)
     }
 }
 
@@ -165,7 +173,7 @@ fn list(directory: &Path, cursor: Option<u64>) -> Result<KeyResponse, Error> {
     Ok(KeyResponse { keys: keys.drain(from..to).collect(), cursor })
 }
 
-impl KeyValueView<'_> {
+impl View<'_, KeyValueState> {
     /// Runs blocking work in a bucket's directory on a blocking thread.
     async fn in_bucket<T: Send + 'static>(
         &mut self,
@@ -177,7 +185,7 @@ impl KeyValueView<'_> {
     }
 }
 
-impl Host for KeyValueView<'_> {
+impl Host for View<'_, KeyValueState> {
     async fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
         let Some(directory) = self.state.buckets.get(&identifier) else {
             // The draft's `access-denied` has no details. The call's error adds this denial.
@@ -193,7 +201,7 @@ impl Host for KeyValueView<'_> {
     }
 }
 
-impl HostBucket for KeyValueView<'_> {
+impl HostBucket for View<'_, KeyValueState> {
     async fn get(
         &mut self,
         bucket: Resource<Bucket>,
@@ -237,7 +245,7 @@ impl HostBucket for KeyValueView<'_> {
     }
 }
 
-impl atomics::Host for KeyValueView<'_> {
+impl atomics::Host for View<'_, KeyValueState> {
     async fn increment(
         &mut self,
         bucket: Resource<Bucket>,

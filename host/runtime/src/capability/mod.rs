@@ -12,42 +12,108 @@ pub mod objects;
 pub mod packages;
 pub mod processes;
 pub mod sink;
+mod state;
 pub mod tasks;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dagster_ray_policy::capability::{self as grant, Capability};
-use dagster_ray_policy::manifest::Grants;
+use dagster_ray_policy::Policy;
+use dagster_ray_policy::capability::Capability;
+use dagster_ray_policy::manifest::{Grants, Manifest};
 use wasmtime::component::Linker;
 
-use crate::bindings::dagster_ray::host::model::{Denial, Error};
-use crate::store::CallState;
+use crate::cancel::Cancel;
+use crate::model::{Denial, Error};
+use crate::options::BackendOptions;
+use crate::report::ReportSender;
 
-/// The implementation of a capability that a manifest can grant.
-struct Implementation {
-    capability: &'static Capability,
-    /// Links the capability's interfaces.
-    link: fn(&mut Linker<CallState>) -> wasmtime::Result<()>,
+pub(crate) use self::state::{CallState, Uses, View};
+
+/// A capability during one call: its state, and the interfaces that use it.
+pub(crate) trait HostCapability: Send + Sized + 'static {
+    /// The grant that the interfaces require; none if every component may import them.
+    const GRANT: Option<&'static Capability>;
+
+    /// Creates the state of one call.
+    fn new(context: &CallContext<'_>) -> Self;
+
+    /// Links the interfaces.
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()>;
 }
 
-/// The implementation of each capability. `http` also implements `kubernetes`: components reach the
-/// Kubernetes API over HTTP.
-static ALL: [Implementation; 6] = [
-    Implementation { capability: &grant::http::CAPABILITY, link: http::link },
-    Implementation { capability: &grant::packages::CAPABILITY, link: packages::link },
-    Implementation { capability: &grant::objects::CAPABILITY, link: objects::link },
-    Implementation { capability: &grant::keyvalue::CAPABILITY, link: keyvalue::link },
-    Implementation { capability: &grant::processes::CAPABILITY, link: processes::link },
-    Implementation { capability: &grant::tasks::CAPABILITY, link: tasks::link },
-];
+/// What the state of a call is created from.
+pub(crate) struct CallContext<'a> {
+    /// What all calls of the process share.
+    pub(crate) shared: &'a Shared,
+    /// The component's manifest, as the operator restricts it.
+    pub(crate) manifest: &'a Manifest,
+    /// The configuration of the backend.
+    pub(crate) options: &'a BackendOptions,
+    /// What the manifest grants of the configuration.
+    pub(crate) policy: &'a Arc<Policy>,
+    /// The denials of this call.
+    pub(crate) denials: &'a Denials,
+    /// The reports of this call.
+    pub(crate) reports: &'a ReportSender,
+    /// Whether this call is canceled.
+    pub(crate) cancel: &'a Cancel,
+}
 
-/// Links the interfaces of the capabilities that are granted.
-pub(crate) fn link(linker: &mut Linker<CallState>, grants: &Grants) -> wasmtime::Result<()> {
-    let granted = ALL.iter().filter(|implementation| implementation.capability.is_linked(grants));
-    for implementation in granted {
-        (implementation.link)(linker)?;
-    }
-    Ok(())
+/// What all calls of a process share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) interceptor: Option<Arc<dyn http::Interceptor>>,
+    pub(crate) clock: Option<Arc<dyn clock::Clock>>,
+    pub(crate) clients: http::Clients,
+    pub(crate) clusters: kubernetes::Clusters,
+    pub(crate) programs: processes::Programs,
+}
+
+/// Lists the capabilities: the name of each in [`States`], and the type of its state.
+macro_rules! capabilities {
+    ($($name:ident: $state:ty,)*) => {
+        /// The states of all capabilities during one call.
+        pub(crate) struct States {
+            $($name: $state,)*
+        }
+
+        impl States {
+            /// Creates the states of one call.
+            pub(crate) fn new(context: &CallContext<'_>) -> Self {
+                Self { $($name: <$state>::new(context),)* }
+            }
+        }
+
+        $(impl AsMut<$state> for States {
+            fn as_mut(&mut self) -> &mut $state {
+                &mut self.$name
+            }
+        })*
+
+        /// Links the interfaces of the capabilities that need no grant or are granted.
+        pub(crate) fn link(linker: &mut Linker<CallState>, grants: &Grants) -> wasmtime::Result<()> {
+            $(if <$state>::GRANT.is_none_or(|capability| capability.is_linked(grants)) {
+                <$state>::link(linker)?;
+            })*
+            Ok(())
+        }
+
+        #[cfg(test)]
+        const GRANTS: &[Option<&Capability>] = &[$(<$state>::GRANT,)*];
+    };
+}
+
+// `http` also implements `kubernetes`: components reach the Kubernetes API over HTTP.
+capabilities! {
+    clock: clock::ClockState,
+    http: http::HttpState,
+    keyvalue: keyvalue::KeyValueState,
+    logging: logging::LoggingState,
+    objects: objects::ObjectsState,
+    packages: packages::PackagesState,
+    processes: processes::ProcessesState,
+    sink: sink::SinkState,
+    tasks: tasks::TasksState,
 }
 
 /// Returns the denial of a request that is not granted.
@@ -81,9 +147,11 @@ mod tests {
 
     #[test]
     fn every_capability_that_a_manifest_can_grant_is_implemented() {
-        for capability in grant::ALL {
-            let is_implemented = |one: &Implementation| one.capability.shares_interface(capability);
-            assert!(ALL.iter().any(is_implemented), "{capability:?}");
+        for capability in dagster_ray_policy::capability::ALL {
+            let is_implemented = |grant: &Option<&Capability>| {
+                grant.is_some_and(|implemented| implemented.shares_interface(capability))
+            };
+            assert!(GRANTS.iter().any(is_implemented), "{capability:?}");
         }
     }
 }

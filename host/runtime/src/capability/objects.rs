@@ -7,15 +7,27 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use dagster_ray_policy::capability::Capability;
 use dagster_ray_policy::capability::objects::{self as grant, CAPABILITY, missing_grant};
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource};
 
-use super::denied;
-use crate::bindings::dagster_ray::host::model::Error;
-use crate::bindings::dagster_ray::host::objects::{self, Host, HostStore, HostValue};
-use crate::store::CallState;
+use self::bindings::dagster_ray::host::objects::{self, Host, HostStore, HostValue};
+use super::{CallContext, CallState, HostCapability, Uses, View, denied};
+use crate::model::Error;
 
-pub use crate::bindings::dagster_ray::host::objects::{Entry, ValueInfo};
+pub use self::bindings::dagster_ray::host::objects::{Entry, ValueInfo};
+
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
+pub(crate) mod bindings {
+    crate::wit::generate!(
+        "package dagster-ray:runtime; world objects { import dagster-ray:host/objects@0.1.0; }",
+        with: {
+            "dagster-ray:host/model": crate::model,
+            "dagster-ray:host/objects.value": crate::capability::objects::Value,
+            "dagster-ray:host/objects.store": crate::capability::objects::StoreHandle,
+        }
+    );
+}
 
 /// Maximum number of keys in one request.
 const MAX_KEYS: usize = 100_000;
@@ -76,25 +88,22 @@ pub struct StoreHandle(Arc<dyn ObjectStore>);
 /// The state of one call.
 pub(crate) struct ObjectsState {
     /// The granted stores, by name.
-    pub(crate) stores: BTreeMap<String, Arc<dyn ObjectStore>>,
+    stores: BTreeMap<String, Arc<dyn ObjectStore>>,
 }
 
-/// The part of a call's state that this capability uses.
-pub(crate) struct ObjectsView<'a> {
-    state: &'a ObjectsState,
-    table: &'a mut ResourceTable,
-}
+impl HostCapability for ObjectsState {
+    const GRANT: Option<&'static Capability> = Some(&CAPABILITY);
 
-impl HasData for ObjectsState {
-    type Data<'a> = ObjectsView<'a>;
-}
+    fn new(context: &CallContext<'_>) -> Self {
+        let configured = &context.options.stores;
+        let granted = context.manifest.grants.objects.iter();
+        let stores = granted.filter_map(|name| Some((name.clone(), configured.get(name)?.clone()))).collect();
+        Self { stores }
+    }
 
-/// Links `dagster-ray:host/objects`.
-pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    objects::add_to_linker::<CallState, ObjectsState>(linker, |call| ObjectsView {
-        state: &call.objects,
-        table: &mut call.table,
-    })
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+        objects::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)
+    }
 }
 
 fn check_key(key: &str) -> Result<(), Error> {
@@ -111,7 +120,7 @@ fn check_keys(keys: &[String]) -> Result<(), Error> {
     keys.iter().try_for_each(|key| check_key(key))
 }
 
-impl ObjectsView<'_> {
+impl View<'_, ObjectsState> {
     /// Runs blocking work with a store on a blocking thread.
     async fn with_store<T: Send + 'static>(
         &mut self,
@@ -123,9 +132,9 @@ impl ObjectsView<'_> {
     }
 }
 
-impl Host for ObjectsView<'_> {}
+impl Host for View<'_, ObjectsState> {}
 
-impl HostValue for ObjectsView<'_> {
+impl HostValue for View<'_, ObjectsState> {
     async fn info(&mut self, value: Resource<Value>) -> wasmtime::Result<ValueInfo> {
         Ok(self.table.get(&value)?.info.clone())
     }
@@ -136,7 +145,7 @@ impl HostValue for ObjectsView<'_> {
     }
 }
 
-impl HostStore for ObjectsView<'_> {
+impl HostStore for View<'_, ObjectsState> {
     async fn open(&mut self, name: String) -> wasmtime::Result<Result<Resource<StoreHandle>, Error>> {
         let Some(store) = self.state.stores.get(&name).cloned() else {
             return Ok(Err(denied(&CAPABILITY, name.clone(), missing_grant(&name))));

@@ -8,14 +8,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dagster_ray_policy::Policy;
+use dagster_ray_policy::capability::Capability;
 use dagster_ray_policy::capability::packages::CAPABILITY;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource};
 
-use super::denied;
-use crate::bindings::dagster_ray::host::model::Error;
-use crate::bindings::dagster_ray::host::packages::{self, File, Host, HostSource};
-use crate::store::CallState;
+use self::bindings::dagster_ray::host::packages::{self, File, Host, HostSource};
+use super::{CallContext, CallState, HostCapability, Uses, View, denied};
+use crate::model::Error;
+
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
+mod bindings {
+    crate::wit::generate!(
+        "package dagster-ray:runtime; world packages { import dagster-ray:host/packages@0.1.0; }",
+        with: {
+            "dagster-ray:host/model": crate::model,
+            "dagster-ray:host/packages.source": crate::capability::packages::Source,
+        }
+    );
+}
 
 /// Maximum number of bytes that one read returns.
 const MAX_READ_BYTES: u64 = 1 << 20;
@@ -30,30 +41,24 @@ pub struct Source {
 
 /// The state of one call.
 pub(crate) struct PackagesState {
-    pub(crate) policy: Arc<Policy>,
+    policy: Arc<Policy>,
 }
 
-/// The part of a call's state that this capability uses.
-pub(crate) struct PackagesView<'a> {
-    state: &'a PackagesState,
-    table: &'a mut ResourceTable,
+impl HostCapability for PackagesState {
+    const GRANT: Option<&'static Capability> = Some(&CAPABILITY);
+
+    fn new(context: &CallContext<'_>) -> Self {
+        Self { policy: context.policy.clone() }
+    }
+
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+        packages::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)
+    }
 }
 
-impl HasData for PackagesState {
-    type Data<'a> = PackagesView<'a>;
-}
+impl Host for View<'_, PackagesState> {}
 
-/// Links `dagster-ray:host/packages`.
-pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    packages::add_to_linker::<CallState, PackagesState>(linker, |call| PackagesView {
-        state: &call.packages,
-        table: &mut call.table,
-    })
-}
-
-impl Host for PackagesView<'_> {}
-
-impl HostSource for PackagesView<'_> {
+impl HostSource for View<'_, PackagesState> {
     async fn open(&mut self, path: String) -> wasmtime::Result<Result<Resource<Source>, Error>> {
         let root = match Path::new(&path).canonicalize() {
             Ok(root) => root,

@@ -1,19 +1,47 @@
 //! `dagster-ray:host/sink`: sends a call's reports to its caller.
 
-use wasmtime::component::Resource;
+use dagster_ray_policy::capability::Capability;
+use wasmtime::component::{Linker, Resource};
 
-use crate::bindings::dagster_ray::host::sink::{Channel, Host, HostListener, Level};
-use crate::report::Report;
-use crate::store::CallState;
+use self::bindings::dagster_ray::host::sink::{self, Channel, Host, HostListener, Level};
+use super::{CallContext, CallState, HostCapability, Uses, View};
+use crate::cancel::Cancel;
+use crate::report::{Report, ReportSender};
+
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
+pub(crate) mod bindings {
+    crate::wit::generate!(
+        "package dagster-ray:runtime; world sink { import dagster-ray:host/sink@0.1.0; }",
+        with: { "dagster-ray:host/sink.listener": crate::capability::sink::Listener }
+    );
+}
 
 /// The listener of a call. It has no data of its own: reports go through the call's state.
 pub struct Listener;
 
-impl Host for CallState {}
+/// The state of one call.
+pub(crate) struct SinkState {
+    reports: ReportSender,
+    cancel: Cancel,
+}
 
-impl HostListener for CallState {
+impl HostCapability for SinkState {
+    const GRANT: Option<&'static Capability> = None;
+
+    fn new(context: &CallContext<'_>) -> Self {
+        Self { reports: context.reports.clone(), cancel: context.cancel.clone() }
+    }
+
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+        sink::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)
+    }
+}
+
+impl Host for View<'_, SinkState> {}
+
+impl HostListener for View<'_, SinkState> {
     async fn progress(&mut self, _: Resource<Listener>, message: String) -> wasmtime::Result<()> {
-        self.reports.send(Report::Progress { message }).await;
+        self.state.reports.send(Report::Progress { message }).await;
         Ok(())
     }
 
@@ -24,12 +52,12 @@ impl HostListener for CallState {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        self.reports.send(Report::Log { level, message }).await;
+        self.state.reports.send(Report::Log { level, message }).await;
         Ok(())
     }
 
     async fn event(&mut self, _: Resource<Listener>, event: String, body: String) -> wasmtime::Result<()> {
-        self.reports.send(Report::Event { event, body }).await;
+        self.state.reports.send(Report::Event { event, body }).await;
         Ok(())
     }
 
@@ -48,12 +76,12 @@ impl HostListener for CallState {
             text.extend(line);
             text.push(b'\n');
         }
-        self.reports.output(channel, text).await;
+        self.state.reports.output(channel, text).await;
         Ok(())
     }
 
     async fn cancelled(&mut self, _: Resource<Listener>) -> wasmtime::Result<bool> {
-        Ok(self.cancel.is_cancelled())
+        Ok(self.state.cancel.is_cancelled())
     }
 
     async fn drop(&mut self, listener: Resource<Listener>) -> wasmtime::Result<()> {

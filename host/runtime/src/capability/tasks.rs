@@ -3,23 +3,35 @@
 //! This version of the host submits no tasks. The interface is part of the contract, so that components that
 //! use it can be built and loaded; every call is an `unsupported` error.
 
-use wasmtime::component::{HasData, Linker};
+use dagster_ray_policy::capability::Capability;
+use dagster_ray_policy::capability::tasks::CAPABILITY;
+use wasmtime::component::Linker;
 
-use crate::bindings::dagster_ray::host::model::Error;
-use crate::bindings::dagster_ray::host::tasks::{self, Host, TaskSpec, TaskStatus, WarmSpec};
-use crate::store::CallState;
+use self::bindings::dagster_ray::host::tasks::{self, Host, TaskSpec, TaskStatus, WarmSpec};
+use super::{CallContext, CallState, HostCapability, Uses, View};
+use crate::model::Error;
 
-/// The state of one call: none.
-#[derive(Default)]
-pub(crate) struct TasksState;
-
-impl HasData for TasksState {
-    type Data<'a> = &'a mut Self;
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
+mod bindings {
+    crate::wit::generate!(
+        "package dagster-ray:runtime; world tasks { import dagster-ray:host/tasks@0.1.0; }",
+        with: { "dagster-ray:host/model": crate::model }
+    );
 }
 
-/// Links `dagster-ray:host/tasks`.
-pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    tasks::add_to_linker::<CallState, TasksState>(linker, |state| &mut state.tasks)
+/// The state of one call: none.
+pub(crate) struct TasksState;
+
+impl HostCapability for TasksState {
+    const GRANT: Option<&'static Capability> = Some(&CAPABILITY);
+
+    fn new(_: &CallContext<'_>) -> Self {
+        Self
+    }
+
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+        tasks::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)
+    }
 }
 
 fn unsupported<T>(function: &str) -> wasmtime::Result<Result<T, Error>> {
@@ -29,7 +41,7 @@ fn unsupported<T>(function: &str) -> wasmtime::Result<Result<T, Error>> {
     ))))
 }
 
-impl Host for TasksState {
+impl Host for View<'_, TasksState> {
     async fn warm(&mut self, _workers: WarmSpec) -> wasmtime::Result<Result<(), Error>> {
         unsupported("warm")
     }
@@ -54,11 +66,14 @@ impl Host for TasksState {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+    use wasmtime::component::ResourceTable;
+
     use super::*;
 
     #[tokio::test]
     async fn every_call_is_refused_as_unsupported_with_what_to_use_instead() {
-        let mut host = TasksState;
+        let (mut state, mut table) = (TasksState, ResourceTable::new());
+        let mut host = View { state: &mut state, table: &mut table };
         let refused = [
             host.submit(Vec::new()).await.unwrap().unwrap_err(),
             host.status(Vec::new()).await.unwrap().unwrap_err(),

@@ -1,6 +1,6 @@
 //! Rules of `cluster`.
 
-use dagster_ray_runtime::capability::http::InjectedFault;
+use dagster_ray_recording::InjectedFault;
 use dagster_ray_runtime::model::Error;
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};

@@ -1,6 +1,6 @@
 //! Rules of `describe`.
 
-use dagster_ray_runtime::capability::http::InjectedFault;
+use dagster_ray_recording::InjectedFault;
 use serde_json::{Map, Value as Json};
 
 use super::Needs::Nothing;

@@ -1,6 +1,6 @@
 //! Rules of `io`, on a value store in memory.
 
-use dagster_ray_runtime::capability::http::InjectedFault;
+use dagster_ray_recording::InjectedFault;
 use dagster_ray_runtime::model::Error;
 use serde_json::{Map, Value as Json, json};
 

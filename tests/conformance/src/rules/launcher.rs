@@ -1,6 +1,6 @@
 //! Rules of `launcher`.
 
-use dagster_ray_runtime::capability::http::InjectedFault;
+use dagster_ray_recording::InjectedFault;
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 

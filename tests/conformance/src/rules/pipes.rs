@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
+use dagster_ray_recording::InjectedFault;
 use dagster_ray_runtime::CallError;
-use dagster_ray_runtime::capability::http::InjectedFault;
 use dagster_ray_runtime::model::Error;
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use dagster_ray_conformance::{Outcome, Report, Subject, check};
-use dagster_ray_runtime::capability::http::cassette::CassetteMode;
+use dagster_ray_recording::CassetteMode;
 use serde_json::json;
 
 fn root() -> &'static Path {
@@ -146,7 +146,9 @@ fn a_value_that_is_stored_under_invalid_options_or_logged_is_reported() {
 fn existing_conforms_to_every_rule_on_a_recorded_ray() {
     let mut subject = built_in("existing");
     subject.has_service = true;
-    subject.cassette = Some(CassetteMode::Replay(root().join("tests/conformance/cassettes/existing.json")));
+    subject.is_replayed = true;
+    let cassette = CassetteMode::Replay(root().join("tests/conformance/cassettes/existing.json"));
+    subject.interceptor = Some(dagster_ray_recording::open(&cassette).expect("a cassette"));
     let address = "http://127.0.0.1:8265"; // The recorded address. Nothing listens there in this test.
     subject.backend.settings.insert("address".to_owned(), address.to_owned());
     let authority = serde_json::from_value(json!({"url": address})).expect("options");

@@ -27,12 +27,18 @@ struct Limited<B> {
     deadline: Pin<Box<Sleep>>,
 }
 
+/// Limits a body. It fails beyond the limit, and if no data arrive within `idle_timeout`.
 pub(crate) fn limited<B>(incoming: B, limit: BodyLimit, idle_timeout: Duration) -> WasiBody
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error = Error> + Send + Unpin + 'static,
 {
     let (BodyLimit::Total(left) | BodyLimit::PerLine(left)) = limit;
     Limited { incoming, left, limit, idle_timeout, deadline: Box::pin(sleep(idle_timeout)) }.boxed_unsync()
+}
+
+/// Converts the error of a connection that ends before its body.
+pub(crate) fn incomplete<E>(_: E) -> Error {
+    Error::HttpResponseIncomplete
 }
 
 impl<B> Limited<B> {
@@ -60,7 +66,7 @@ impl<B> Limited<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Limited<B> {
+impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Limited<B> {
     type Data = Bytes;
     type Error = Error;
 
@@ -79,8 +85,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Limited<B> {
                 self.deadline.as_mut().reset(next);
                 Poll::Ready(Some(Ok(frame)))
             }
-            // The body is shorter than announced.
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(Error::HttpResponseIncomplete))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => match self.deadline.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
@@ -95,40 +100,6 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Limited<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-struct Truncated {
-    incoming: WasiBody,
-    left: u64,
-}
-
-/// Returns a body that fails after `after` bytes as if the connection broke.
-pub(crate) fn truncate(incoming: WasiBody, after: u64) -> WasiBody {
-    Truncated { incoming, left: after }.boxed_unsync()
-}
-
-impl Body for Truncated {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if self.left == 0 {
-            return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
-        }
-        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
-        Poll::Ready(Some(Ok(match frame.into_data() {
-            Err(trailers) => trailers,
-            Ok(mut data) => {
-                data.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
-                self.left -= data.len() as u64;
-                Frame::data(data)
-            }
-        })))
     }
 }
 

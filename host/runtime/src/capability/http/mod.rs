@@ -3,91 +3,95 @@
 //! The policy check uses the request that is sent. The host adds credentials after the component has
 //! handed over the request, so the component never sees them.
 
-mod body;
-pub mod cassette;
-mod client;
+pub(crate) mod body;
+pub(crate) mod client;
 mod credentials;
 mod handler;
 mod interceptor;
 mod pipeline;
+pub(crate) mod timeouts;
 mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use dagster_ray_policy::Policy;
-use dagster_ray_policy::capability::http as grant;
+use dagster_ray_policy::capability::{Capability, http as grant};
 use dagster_ray_policy::kubernetes::ServiceName;
 use http::{HeaderName, Method};
 use http_body_util::{BodyExt, Limited};
 use wasmtime::component::Linker;
+use wasmtime_wasi_http::p2::bindings::http::types;
 use wasmtime_wasi_http::{
-    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx,
+    WasiHttpCtxView, WasiHttpHooks,
 };
 
-pub(crate) use self::body::{BodyLimit, limited};
-pub(crate) use self::client::{Clients, tls_error, to_wasi_error};
-pub use self::interceptor::{InjectedFault, Interceptor};
-pub(crate) use self::pipeline::EgressPipeline;
+pub(crate) use self::client::Clients;
+pub use self::interceptor::{Interceptor, Next, OutgoingRequest, PendingResponse};
 use self::pipeline::{Route, into_pending_response};
-use super::{Denials, denial};
+use self::timeouts::Timeouts;
+use super::{CallContext, CallState, Denials, HostCapability, View, denial};
 use crate::capability::kubernetes::{self, Cluster, Rejection, Services};
-use crate::store::CallState;
 
-/// Maximum time to wait for a connection.
-const CONNECT: Duration = Duration::from_secs(30);
-/// Maximum time to wait for the start of a response and between its parts. A component can request
-/// shorter timeouts.
-const RESPONSE: Duration = Duration::from_secs(600);
-
-/// The timeouts of a request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Timeouts {
-    connect: Duration,
-    first_byte: Duration,
-    pub(crate) between_bytes: Duration,
-}
-
-impl Timeouts {
-    fn new(requested: Option<RequestOptions>) -> Self {
-        let wait = |requested: Option<Duration>, most: Duration| {
-            requested.unwrap_or(most).clamp(Duration::from_millis(1), most)
-        };
-        Self {
-            connect: wait(requested.and_then(|options| options.connect_timeout), CONNECT),
-            first_byte: wait(requested.and_then(|options| options.first_byte_timeout), RESPONSE),
-            between_bytes: wait(requested.and_then(|options| options.between_bytes_timeout), RESPONSE),
-        }
-    }
-
-    /// Returns the timeout for the response head, connection included.
-    pub(crate) fn head(&self) -> Duration {
-        self.connect.saturating_add(self.first_byte)
-    }
-}
+/// Maximum size of the headers of one HTTP message, in bytes.
+const MAX_HEADER_BYTES: usize = 64 << 10;
 
 type RejectedResponse = Result<http::Response<WasiBody>, Error>;
 type ResponseWithIo = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// Links `wasi:http`.
-pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    handler::link(linker)
+/// The state of one call.
+pub(crate) struct HttpState {
+    egress: HttpEgress,
+    context: WasiHttpCtx,
+}
+
+impl HostCapability for HttpState {
+    const GRANT: Option<&'static Capability> = Some(&grant::CAPABILITY);
+
+    fn new(context: &CallContext<'_>) -> Self {
+        let (shared, limits) = (context.shared, &context.manifest.limits);
+        let (cluster, services) = shared.clusters.get(&context.options.kubernetes);
+        let egress = HttpEgress {
+            policy: context.policy.clone(),
+            clients: shared.clients.clone(),
+            cluster,
+            services,
+            interceptor: shared.interceptor.clone(),
+            response_bytes: u64::from(limits.response_mib) << 20,
+            request_bytes: u64::from(limits.request_mib) << 20,
+            denials: context.denials.clone(),
+        };
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(MAX_HEADER_BYTES);
+        Self { egress, context }
+    }
+
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+        let options = types::LinkOptions::default();
+        types::add_to_linker::<CallState, WasiHttp>(linker, &options, |call| wasi_view(call.view()))?;
+        handler::link(linker)
+    }
+}
+
+/// Returns the view that `wasmtime-wasi-http` uses.
+fn wasi_view(view: View<'_, HttpState>) -> WasiHttpCtxView<'_> {
+    let View { state, table } = view;
+    WasiHttpCtxView { hooks: &mut state.egress, table, ctx: &mut state.context }
 }
 
 /// The HTTP egress of one call: every request passes through it.
-pub(crate) struct HttpEgress {
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) clients: Clients,
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) services: Services,
-    pub(crate) pipeline: EgressPipeline,
-    pub(crate) response_bytes: u64,
-    pub(crate) request_bytes: u64,
+struct HttpEgress {
+    policy: Arc<Policy>,
+    clients: Clients,
+    cluster: Arc<Cluster>,
+    services: Services,
+    interceptor: Option<Arc<dyn Interceptor>>,
+    response_bytes: u64,
+    request_bytes: u64,
     /// Denials of this call, so that its error can name the missing grant.
-    pub(crate) denials: Denials,
+    denials: Denials,
 }
 
 /// Allowed methods. `CONNECT` would open a tunnel; `TRACE` would make the server echo the credentials
@@ -117,9 +121,7 @@ impl HttpEgress {
         let uri = request.uri();
         self.denials.push(denial(&grant::CAPABILITY, uri.to_string(), grant::missing_grant(uri)));
     }
-}
 
-impl HttpEgress {
     /// Checks a request against the policy. Returns its route, or the response to a denied request.
     fn route(&mut self, request: &http::Request<WasiBody>) -> Result<Route, Box<RejectedResponse>> {
         if kubernetes::is_kubernetes_api(request.uri()) {
@@ -179,10 +181,10 @@ impl WasiHttpHooks for HttpEgress {
             Ok(route) => route,
             Err(refused) => return into_pending_response(async move { *refused }),
         };
-        let pipeline = self.pipeline.clone();
+        let interceptor = self.interceptor.clone();
         into_pending_response(async move {
             // A body that fails also breaks the connection, and either error may arrive first.
-            pipeline.send(route, request, timeouts, limit).await.map_err(|error| {
+            pipeline::send(interceptor, route, request, timeouts, limit).await.map_err(|error| {
                 let is_too_large = is_too_large.load(Ordering::Acquire);
                 if is_too_large { Error::HttpRequestBodySize(Some(request_bytes)) } else { error }
             })

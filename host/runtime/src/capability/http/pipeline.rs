@@ -1,4 +1,4 @@
-//! The HTTP egress pipeline: interceptor, cassette and route of an allowed request.
+//! The HTTP egress pipeline: interceptor and route of an allowed request.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,25 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dagster_ray_policy::Authority;
 use dagster_ray_policy::capability::http::CAPABILITY;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::body::{BodyLimit, limited, truncate};
-use super::cassette::CassetteHandle;
+use super::body::{BodyLimit, incomplete, limited};
 use super::client::{Clients, denied_address, to_wasi_error};
-use super::interceptor::{InjectedFault, Interceptor};
-use super::{Timeouts, credentials};
+use super::credentials;
+use super::interceptor::{Interceptor, Next, OutgoingRequest};
+use super::timeouts::Timeouts;
 use crate::capability::kubernetes::{self, Admitted, Cluster, Services};
 use crate::capability::{Denials, denial};
-
-/// The egress pipeline. Without interceptor and cassette, requests are streamed directly.
-#[derive(Clone, Default)]
-pub(crate) struct EgressPipeline {
-    pub(crate) interceptor: Option<Arc<dyn Interceptor>>,
-    pub(crate) cassette: Option<CassetteHandle>,
-}
 
 /// The destination of a request.
 pub(super) enum Route {
@@ -81,69 +73,32 @@ impl Route {
                     to_wasi_error(error)
                 })?;
                 let body_limit = BodyLimit::Total(response_bytes);
-                Ok(response.map(|incoming| limited(incoming, body_limit, timeouts.between_bytes)))
+                Ok(response.map(|body| limited(body.map_err(incomplete), body_limit, timeouts.between_bytes)))
             }
         }
     }
 }
 
-impl EgressPipeline {
-    /// Sends a request through the interceptor and the cassette.
-    pub(super) async fn send(
-        self,
-        route: Route,
-        request: Request<WasiBody>,
-        timeouts: Timeouts,
-        response_bytes: u64,
-    ) -> Result<Response<WasiBody>, Error> {
-        let Self { interceptor, cassette } = self;
-        if interceptor.is_none() && cassette.is_none() {
-            return route.send(request, timeouts, response_bytes).await;
-        }
-        let (parts, body) = request.into_parts();
-        let request = Request::from_parts(parts, body.collect().await?.to_bytes());
-        let fault =
-            interceptor.as_ref().map_or(InjectedFault::None, |interceptor| interceptor.decide(&request));
-        match &fault {
-            InjectedFault::None | InjectedFault::LoseResponse | InjectedFault::TruncateResponse(_) => {}
-            InjectedFault::Refuse => return Err(Error::ConnectionRefused),
-            InjectedFault::Reset => return Err(Error::ConnectionTerminated),
-            InjectedFault::Respond(status, text) => {
-                let mut response = Response::new(whole(text.clone().into()));
-                *response.status_mut() = *status;
-                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-                response.headers_mut().insert(CONTENT_TYPE, plain);
-                return Ok(response);
-            }
-        }
-        let seen = interceptor.map(|interceptor| (interceptor, request.clone()));
-        let credentials = route.credentials();
-        let is_replayed = matches!(cassette, Some(CassetteHandle::Replaying(_)));
-        let body_limit = route.body_limit(response_bytes);
-        let send = |request: Request<Bytes>| route.send(request.map(whole), timeouts, response_bytes);
-        let outcome = match cassette {
-            Some(cassette) => cassette.send(request, credentials, send).await,
-            None => send(request).await,
-        };
-        if let Some((interceptor, request)) = seen {
-            interceptor.on_response(&request, outcome.as_ref().ok().map(Response::status));
-        }
-        let response = outcome?;
-        if fault == InjectedFault::LoseResponse {
-            // Read the response to its end, so that the server has certainly applied the request.
-            response.into_body().collect().await?;
-            return Err(Error::ConnectionTerminated);
-        }
-        let response = if is_replayed {
-            response.map(|body| limited(body, body_limit, timeouts.between_bytes))
-        } else {
-            response
-        };
-        Ok(match fault {
-            InjectedFault::TruncateResponse(after) => response.map(|body| truncate(body, after)),
-            _ => response,
-        })
-    }
+/// Sends a request on its route. With an interceptor, the request is read to its end first.
+pub(super) async fn send(
+    interceptor: Option<Arc<dyn Interceptor>>,
+    route: Route,
+    request: Request<WasiBody>,
+    timeouts: Timeouts,
+    response_bytes: u64,
+) -> Result<Response<WasiBody>, Error> {
+    let Some(interceptor) = interceptor else {
+        return route.send(request, timeouts, response_bytes).await;
+    };
+    let (parts, body) = request.into_parts();
+    let request = Request::from_parts(parts, body.collect().await?.to_bytes());
+    let outgoing = OutgoingRequest { request, credentials: route.credentials() };
+    let body_limit = route.body_limit(response_bytes);
+    let next = Next::new(move |outgoing: OutgoingRequest| {
+        route.send(outgoing.request.map(whole), timeouts, response_bytes)
+    });
+    let response = interceptor.intercept(outgoing, next).await?;
+    Ok(response.map(|body| limited(body, body_limit, timeouts.between_bytes)))
 }
 
 fn whole(bytes: Bytes) -> WasiBody {

@@ -12,9 +12,10 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::cluster::{Access, Cluster};
 use super::failure::{self, Failure};
-use crate::bindings::dagster_ray::host::model::Denial;
 use crate::capability::denial;
-use crate::capability::http::{BodyLimit, Timeouts, limited};
+use crate::capability::http::body::{BodyLimit, incomplete, limited};
+use crate::capability::http::timeouts::Timeouts;
+use crate::model::Denial;
 
 const AUTHORITY: &str = "kubernetes.internal";
 /// Maximum size of a request body, in bytes: the API server's `MaxRequestBodyBytes`,
@@ -25,7 +26,7 @@ const FORWARDED_HEADERS: [HeaderName; 5] = [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_N
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("dagster-ray-wasm/", env!("CARGO_PKG_VERSION")));
 
 /// Returns whether a request addresses the Kubernetes API.
-pub(crate) fn is_kubernetes_api(uri: &Uri) -> bool {
+pub fn is_kubernetes_api(uri: &Uri) -> bool {
     uri.scheme() == Some(&Scheme::HTTP)
         && uri.port_u16().unwrap_or(80) == 80
         && uri.host().is_some_and(|host| host.eq_ignore_ascii_case(AUTHORITY))
@@ -123,7 +124,7 @@ pub(crate) async fn send(
     // A watch lasts as long as its call, and each event is one line.
     let body_limit =
         if admitted.is_watch { BodyLimit::PerLine(response_bytes) } else { BodyLimit::Total(response_bytes) };
-    Ok(response.map(|body| limited(body, body_limit, timeouts.between_bytes)))
+    Ok(response.map(|body| limited(body.map_err(incomplete), body_limit, timeouts.between_bytes)))
 }
 
 /// Sends a request. A failure is returned with the client that was used, if there was one.

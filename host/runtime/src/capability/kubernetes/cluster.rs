@@ -1,7 +1,6 @@
-//! Kubernetes clients of the process, one for each kubeconfig and context.
+//! A Kubernetes cluster, and the client that is connected to it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use kube::Client;
@@ -9,28 +8,8 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::client;
 use super::failure::Failure;
-use super::kubeconfig::{self, ClusterLocation, KubernetesOptions};
-use super::services::Services;
-
-type Known = BTreeMap<KubernetesOptions, (Arc<Cluster>, Services)>;
-
-/// The Kubernetes clusters of a host.
-#[derive(Clone, Default)]
-pub(crate) struct Clusters(Arc<Mutex<Known>>);
-
-impl Clusters {
-    /// Returns the cluster of the options. The kubeconfig is read at its first use.
-    pub(crate) fn get(&self, options: &KubernetesOptions) -> (Arc<Cluster>, Services) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .entry(options.clone())
-            .or_insert_with(|| {
-                let cluster = Arc::new(Cluster::new(options.clone()));
-                (cluster.clone(), Services::new(cluster))
-            })
-            .clone()
-    }
-}
+use super::kubeconfig::{self, KubernetesOptions};
+use super::location::ClusterLocation;
 
 /// A Kubernetes cluster, connected at its first use.
 pub(crate) struct Cluster {
@@ -60,7 +39,7 @@ impl Access {
 }
 
 impl Cluster {
-    fn new(options: KubernetesOptions) -> Self {
+    pub(super) fn new(options: KubernetesOptions) -> Self {
         Self { options, context: OnceLock::new(), access: AsyncMutex::new(None) }
     }
 

@@ -12,9 +12,9 @@ use http_body_util::{BodyExt, Full};
 use kube::client::AuthError;
 use wasmtime_wasi_http::WasiBody;
 
-use super::kubeconfig::ClusterLocation;
-use crate::bindings::dagster_ray::host::model;
-use crate::capability::http::tls_error;
+use super::location::ClusterLocation;
+use crate::capability::http::client::tls_error;
+use crate::model;
 
 /// Why a cluster or a Service in it cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,6 @@
 //! Finds the access to a Kubernetes cluster in `kubectl`'s order: the configured file, the files of
 //! `KUBECONFIG`, `~/.kube/config`, the pod's service account.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use hyper_util::client::proxy::matcher::Matcher;
@@ -10,6 +9,7 @@ use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
 use serde::Deserialize;
 
 use super::failure::Failure;
+use super::location::ClusterLocation;
 
 /// Selects a Kubernetes cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -19,23 +19,6 @@ pub struct KubernetesOptions {
     pub kubeconfig: Option<PathBuf>,
     /// The context in the kubeconfig. The default is its current context.
     pub context: Option<String>,
-}
-
-/// A cluster's name in messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterLocation {
-    pub(crate) server: String,
-    /// The kubeconfig and its context; none for a pod's service account.
-    pub(crate) from: Option<(String, String)>,
-}
-
-impl fmt::Display for ClusterLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.from {
-            Some((file, context)) => write!(f, "{} (context {context} of {file})", self.server),
-            None => write!(f, "{} (the service account of this pod)", self.server),
-        }
-    }
 }
 
 /// An HTTP proxy for an API server.

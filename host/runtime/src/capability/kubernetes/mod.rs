@@ -8,10 +8,12 @@
 mod api;
 mod client;
 mod cluster;
+mod clusters;
 mod endpoints;
 mod failure;
 mod forward;
 mod kubeconfig;
+mod location;
 mod services;
 mod stream;
 
@@ -22,10 +24,13 @@ pub use dagster_ray_policy::kubernetes::{Resource, Rule, Verb};
 
 pub use self::failure::Failure;
 pub use self::forward::Forward;
-pub use self::kubeconfig::{ClusterLocation, KubernetesOptions};
+pub use self::kubeconfig::KubernetesOptions;
+pub use self::location::ClusterLocation;
 
-pub(crate) use self::api::{Admitted, Rejection, admit, is_kubernetes_api, send};
-pub(crate) use self::cluster::{Cluster, Clusters};
+pub use self::api::is_kubernetes_api;
+pub(crate) use self::api::{Admitted, Rejection, admit, send};
+pub(crate) use self::cluster::Cluster;
+pub(crate) use self::clusters::Clusters;
 pub(crate) use self::services::Services;
 
 /// Opens a local port that forwards to a Service of the cluster.

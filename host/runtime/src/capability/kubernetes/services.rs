@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use dagster_ray_policy::kubernetes::ServiceName;
 use http::{Request, Response, Uri};
+use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use wasmtime_wasi_http::{Error, WasiBody};
@@ -18,7 +19,9 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::cluster::Cluster;
 use super::failure::Failure;
 use super::stream::{self, Stream};
-use crate::capability::http::{BodyLimit, Timeouts, limited, to_wasi_error};
+use crate::capability::http::body::{BodyLimit, incomplete, limited};
+use crate::capability::http::client::to_wasi_error;
+use crate::capability::http::timeouts::Timeouts;
 
 /// How long an idle stream is kept. It is shorter than the idle timeouts of Ray's dashboard (75 s) and
 /// of common load balancers (60 s), because the end of a forwarded connection is noticed late.
@@ -48,8 +51,10 @@ impl Services {
         let sent = tokio::time::timeout(timeouts.head(), self.0.request(request));
         let error = match sent.await.map_err(|_| Error::HttpResponseTimeout)? {
             Ok(response) => {
-                return Ok(response
-                    .map(|body| limited(body, BodyLimit::Total(response_bytes), timeouts.between_bytes)));
+                let limit = BodyLimit::Total(response_bytes);
+                return Ok(
+                    response.map(|body| limited(body.map_err(incomplete), limit, timeouts.between_bytes))
+                );
             }
             Err(error) => error,
         };

@@ -10,14 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dagster_ray_policy::Policy;
+use dagster_ray_policy::capability::Capability;
 use dagster_ray_policy::capability::processes::{CAPABILITY, missing_grant};
-use wasmtime::component::{HasData, Linker};
+use wasmtime::component::Linker;
 
+use self::bindings::dagster_ray::host::processes::{self, Command, Host, Outcome, State as ProgramState};
 pub(crate) use self::programs::Programs;
-use super::denied;
-use crate::bindings::dagster_ray::host::model::Error;
-use crate::bindings::dagster_ray::host::processes::{self, Command, Host, Outcome, State as ProgramState};
-use crate::store::CallState;
+use super::{CallContext, CallState, HostCapability, Uses, View, denied};
+use crate::model::Error;
+
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
+mod bindings {
+    crate::wit::generate!(
+        "package dagster-ray:runtime; world processes { import dagster-ray:host/processes@0.1.0; }",
+        with: { "dagster-ray:host/model": crate::model }
+    );
+}
 
 /// Maximum time that `run` waits for a program.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
@@ -25,21 +33,25 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// The state of one call.
 pub(crate) struct ProcessesState {
     /// The component's name.
-    pub(crate) component: String,
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) programs: Programs,
+    component: String,
+    policy: Arc<Policy>,
+    programs: Programs,
 }
 
-/// The part of a call's state that this capability uses.
-pub(crate) struct ProcessesView<'a>(&'a ProcessesState);
+impl HostCapability for ProcessesState {
+    const GRANT: Option<&'static Capability> = Some(&CAPABILITY);
 
-impl HasData for ProcessesState {
-    type Data<'a> = ProcessesView<'a>;
-}
+    fn new(context: &CallContext<'_>) -> Self {
+        Self {
+            component: context.manifest.id.clone(),
+            policy: context.policy.clone(),
+            programs: context.shared.programs.clone(),
+        }
+    }
 
-/// Links `dagster-ray:host/processes`.
-pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    processes::add_to_linker::<CallState, ProcessesState>(linker, |call| ProcessesView(&call.processes))
+    fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+        processes::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)
+    }
 }
 
 impl ProcessesState {
@@ -72,31 +84,31 @@ impl ProcessesState {
     }
 }
 
-impl Host for ProcessesView<'_> {
+impl Host for View<'_, ProcessesState> {
     async fn run(&mut self, command: Command, timeout_ms: u64) -> wasmtime::Result<Result<Outcome, Error>> {
-        let line = match self.0.granted_command(&command) {
+        let line = match self.state.granted_command(&command) {
             Ok(line) => line,
             Err(error) => return Ok(Err(error)),
         };
         let wait = Duration::from_millis(timeout_ms).min(MAX_WAIT);
-        Ok(self.0.programs.run(line, &command.program, wait).await)
+        Ok(self.state.programs.run(line, &command.program, wait).await)
     }
 
     async fn start(&mut self, name: String, command: Command) -> wasmtime::Result<Result<u32, Error>> {
-        let line = match self.0.granted_command(&command) {
+        let line = match self.state.granted_command(&command) {
             Ok(line) => line,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(self.0.programs.start(self.0.program_key(&name), line, &command.program))
+        Ok(self.state.programs.start(self.state.program_key(&name), line, &command.program))
     }
 
     async fn look(&mut self, name: String) -> wasmtime::Result<ProgramState> {
-        Ok(self.0.programs.look(&self.0.program_key(&name)))
+        Ok(self.state.programs.look(&self.state.program_key(&name)))
     }
 
     async fn stop(&mut self, name: String, grace_ms: u64) -> wasmtime::Result<Result<Outcome, Error>> {
         let grace = Duration::from_millis(grace_ms).min(MAX_WAIT);
-        Ok(match self.0.programs.stop(&self.0.program_key(&name), grace).await {
+        Ok(match self.state.programs.stop(&self.state.program_key(&name), grace).await {
             Some(outcome) => Ok(outcome),
             None => Err(Error::NotFound(format!("no program was started under the name {name}"))),
         })

@@ -11,9 +11,9 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::bindings::dagster_ray::host::processes::{Outcome, State};
 use super::process_tree::process_tree;
-use crate::bindings::dagster_ray::host::model::Error;
-use crate::bindings::dagster_ray::host::processes::{Outcome, State};
+use crate::model::Error;
 
 /// How many bytes of the end of a program's output are kept.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;

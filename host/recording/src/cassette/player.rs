@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dagster_ray_runtime::capability::kubernetes::is_kubernetes_api;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
@@ -179,9 +180,7 @@ impl Player {
                     "kind": "Status", "apiVersion": "v1", "status": "Failure",
                     "reason": "NotRecorded", "message": text, "code": 400,
                 });
-                let is_kubernetes = crate::capability::kubernetes::is_kubernetes_api(
-                    &request.url.parse().unwrap_or_default(),
-                );
+                let is_kubernetes = is_kubernetes_api(&request.url.parse().unwrap_or_default());
                 let (kind, body) = if is_kubernetes {
                     ("application/json", document.to_string())
                 } else {

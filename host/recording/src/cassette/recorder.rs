@@ -14,7 +14,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use dagster_ray_runtime::{Next, OutgoingRequest};
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, WasiBody};
@@ -58,17 +59,15 @@ impl Recorder {
         Ok(Self(Mutex::new(file)))
     }
 
-    pub(super) async fn record<F>(
+    /// Sends a request and records it with its response.
+    pub(super) async fn record(
         self: Arc<Self>,
-        request: Request<Bytes>,
+        outgoing: OutgoingRequest,
         scrub: Scrub,
-        send: impl FnOnce(Request<Bytes>) -> F,
-    ) -> Result<Response<WasiBody>, Error>
-    where
-        F: Future<Output = Result<Response<WasiBody>, Error>>,
-    {
-        let mut pending = PendingExchange::new(self, recorded_request(&request, &scrub), scrub);
-        match send(request).await {
+        next: Next,
+    ) -> Result<Response<WasiBody>, Error> {
+        let mut pending = PendingExchange::new(self, recorded_request(&outgoing.request, &scrub), scrub);
+        match next.send(outgoing).await {
             Err(error) => {
                 pending.error = Some(RecordedError::from_error(&error));
                 Err(error)

@@ -29,7 +29,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dagster_ray_policy::LoadError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -44,12 +43,6 @@ pub struct CassetteError {
     pub path: PathBuf,
     /// What is wrong with it.
     pub problem: String,
-}
-
-impl From<CassetteError> for LoadError {
-    fn from(error: CassetteError) -> Self {
-        Self::Cassette { path: error.path, problem: error.problem }
-    }
 }
 
 impl CassetteError {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use dagster_ray_runtime::capability::http::cassette::{Cassette, CassetteMode, End};
+use dagster_ray_recording::{Cassette, CassetteMode, End};
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call, CallError, CallOptions, Host, HostOptions,
     Progress, Report,
@@ -67,8 +67,8 @@ fn echoing_ray() -> String {
 }
 
 fn existing(address: &str, mode: CassetteMode, is_named: bool) -> Backend {
-    let host =
-        Host::start_with(HostOptions { cassette: Some(mode), ..HostOptions::default() }).expect("a host");
+    let interceptor = Some(dagster_ray_recording::open(&mode).expect("a cassette"));
+    let host = Host::start_with(HostOptions { interceptor, ..HostOptions::default() }).expect("a host");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders below the root");
     let options: AuthorityOptions = serde_json::from_value(json!({
         "url": if is_named { address } else { "http://elsewhere:8265" },

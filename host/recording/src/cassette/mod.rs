@@ -1,6 +1,6 @@
 //! Cassettes: recordings of HTTP exchanges that are replayed without a network.
 //!
-//! The cassette sees a request after the policy check and before the host adds credentials. It never
+//! An interceptor gets a request after the policy check and before the host adds credentials. It never
 //! records credentials, and replayed requests need the same grants. [`Cassette`] is the file format.
 
 mod content;
@@ -16,9 +16,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dagster_ray_runtime::{Interceptor, Next, OutgoingRequest, PendingResponse};
+use http::Request;
 use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
-use http::{Request, Response};
-use wasmtime_wasi_http::{Error, WasiBody};
 
 pub use self::format::{
     Cassette, CassetteError, Content, End, Exchange, Part, RecordedError, RecordedRequest, RecordedResponse,
@@ -26,9 +26,6 @@ pub use self::format::{
 pub use self::player::{Player, Replayed};
 use self::recorder::Recorder;
 use self::scrub::Scrub;
-
-/// The environment variable that enables recording or replaying. [`CassetteMode`] parses its value.
-pub const VARIABLE: &str = "DAGSTER_RAY_CASSETTE";
 
 /// How a cassette is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,37 +52,28 @@ impl FromStr for CassetteMode {
     }
 }
 
-/// A recorder or a player.
-#[derive(Clone)]
-pub(crate) enum CassetteHandle {
-    Recording(Arc<Recorder>),
-    Replaying(Arc<Player>),
+/// Opens a cassette: creates a recorder or a player.
+///
+/// # Errors
+/// If the directory to record into cannot be used, or the cassette to replay is invalid.
+pub fn open(mode: &CassetteMode) -> Result<Arc<dyn Interceptor>, CassetteError> {
+    Ok(match mode {
+        CassetteMode::Record(directory) => Arc::new(Recorder::open(directory)?),
+        CassetteMode::Replay(path) => Arc::new(Player::new(Cassette::read(path)?)),
+    })
 }
 
-impl CassetteHandle {
-    pub(crate) fn open(mode: &CassetteMode) -> Result<Self, CassetteError> {
-        Ok(match mode {
-            CassetteMode::Record(directory) => Self::Recording(Arc::new(Recorder::open(directory)?)),
-            CassetteMode::Replay(path) => Self::Replaying(Arc::new(Player::new(Cassette::read(path)?))),
-        })
+impl Interceptor for Recorder {
+    fn intercept(self: Arc<Self>, outgoing: OutgoingRequest, next: Next) -> PendingResponse {
+        let scrub = Scrub::new(outgoing.credentials.iter().cloned());
+        Box::pin(self.record(outgoing, scrub, next))
     }
+}
 
-    /// Replays the response to a request, or sends the request and records its response. `credentials`
-    /// are the values that the host adds for this authority; they are removed from the recording.
-    pub(super) async fn send<F>(
-        self,
-        request: Request<Bytes>,
-        credentials: Vec<String>,
-        send: impl FnOnce(Request<Bytes>) -> F,
-    ) -> Result<Response<WasiBody>, Error>
-    where
-        F: Future<Output = Result<Response<WasiBody>, Error>>,
-    {
-        let scrub = Scrub::new(credentials);
-        match self {
-            Self::Recording(recorder) => recorder.record(request, scrub, send).await,
-            Self::Replaying(player) => player.respond(&recorded_request(&request, &scrub)).await,
-        }
+impl Interceptor for Player {
+    fn intercept(self: Arc<Self>, outgoing: OutgoingRequest, _: Next) -> PendingResponse {
+        let request = recorded_request(&outgoing.request, &Scrub::new(outgoing.credentials));
+        Box::pin(async move { self.respond(&request).await })
     }
 }
 
