@@ -17,7 +17,8 @@ import certificates
 import dagster_ray
 import pytest
 from component_files import FIXTURES, put
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import InvalidConfigError, UnavailableError
 
 REGISTRY = os.environ.get("DAGSTER_RAY_TEST_REGISTRY")
@@ -147,20 +148,20 @@ def test_a_pushed_backend_is_used_by_its_pinned_reference(command: Command, regi
     reference = f"{registry}/team/existing"
     pushed = _json(command("push", "existing", f"{reference}:1", "--json"))["reference"]
     assert pushed.startswith(f"{reference}@sha256:")
-    backend = Backend(Connection(backend=pushed, address="http://127.0.0.1:9"))
+    backend = Backend(BackendConfig(backend=pushed, address="http://127.0.0.1:9"))
     located = backend.call("launcher.locate", LOCATE)
     assert located["job"]["submission_id"] == "dagster-run-r"
 
 
 def test_a_backend_reference_without_a_digest_is_refused_with_the_pull_command() -> None:
     with pytest.raises(InvalidConfigError) as raised:
-        Backend(Connection(backend="oci://ghcr.io/team/backend:1"))
+        Backend(BackendConfig(backend="oci://ghcr.io/team/backend:1"))
     assert "dagster-ray pull oci://ghcr.io/team/backend:1" in str(raised.value)
     assert raised.value.fields and raised.value.fields[0]["path"] == "backend"
 
 
 def test_an_unreachable_registry_raises_unavailable_error(cache: Path) -> None:
     pinned = f"oci://127.0.0.1:9/backend@sha256:{'0' * 64}"
-    backend = Backend(Connection(backend=pinned, address="http://127.0.0.1:9"))
+    backend = Backend(BackendConfig(backend=pinned, address="http://127.0.0.1:9"))
     with pytest.raises(UnavailableError, match="registry cannot be used"):
         backend.call("launcher.locate", LOCATE)

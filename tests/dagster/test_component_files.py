@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from component_files import built_in
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import ComponentLoadError, UnsupportedError
 
 LOCATE = {"run_id": "r", "attempt": 0}
@@ -16,7 +17,7 @@ def _copy(name: str, into: Path) -> Path:
 
 
 def _backend(wasm: Path) -> Backend:
-    return Backend(Connection(backend=str(wasm), address="http://127.0.0.1:9"))
+    return Backend(BackendConfig(backend=str(wasm), address="http://127.0.0.1:9"))
 
 
 def test_a_copied_component_works_at_another_path(tmp_path: Path) -> None:

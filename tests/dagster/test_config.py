@@ -8,12 +8,12 @@ import pytest
 from dagster._config import process_config
 from dagster_ray import RayRunLauncher
 from dagster_ray.address import dashboard_url, known_address
-from dagster_ray.backend import Backend, Connection
-from dagster_ray.configs import flatten
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig, BackendKeywords, flatten
 from dagster_ray.contract import RunSpec
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import InvalidConfigError
-from dagster_ray.specs import parse_tag, run_options, worker_spec
+from dagster_ray.specs import local_directories, parse_tag, run_options, worker_spec
 
 
 def _processed(config: dict) -> dict:
@@ -88,7 +88,7 @@ def test_environment_variables_override_the_configured_address(
     assert known_address("http://a:1") == ("http://b:2", "RAY_ADDRESS")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://c:3")
     assert known_address("http://a:1") == ("http://c:3", "RAY_API_SERVER_ADDRESS")
-    assert Backend(Connection(address="http://a:1")).url == "http://c:3"
+    assert Backend(BackendConfig(address="http://a:1")).url == "http://c:3"
 
 
 def test_env_vars_without_a_value_are_copied_from_this_process(
@@ -124,6 +124,29 @@ def test_only_local_directories_are_granted(tmp_path: Path) -> None:
     assert directories == {"/srv/code", str(tmp_path)}
 
 
+def test_a_location_with_a_scheme_is_not_a_directory() -> None:
+    modules = ["./b:c", "s3:bucket/a.zip", "git+ssh://host/a", "", None]
+    assert local_directories({"working_dir": "code", "py_modules": modules}) == {"code", "./b:c"}
+
+
+def test_a_connection_is_validated_without_printing_credentials() -> None:
+    with pytest.raises(InvalidConfigError) as raised:
+        BackendConfig.of(headers={"Authorization": 12345}, kube_config=1)
+    assert [field["path"] for field in raised.value.fields or []] == [
+        "headers.Authorization",
+        "kube_config",
+    ]
+    assert "12345" not in str(raised.value)
+    with pytest.raises(TypeError, match="adress"):
+        BackendConfig.of(adress="http://head:8265")
+
+
+def test_the_keyword_arguments_of_constructors_are_fields_of_the_connection() -> None:
+    # The other fields are named parameters, in the order of earlier releases.
+    named = {"address", "headers", "cookies", "verify"}
+    assert set(BackendConfig.model_fields) - named == set(BackendKeywords.__annotations__)
+
+
 STEP = {
     "deployment": "d",
     "run_id": "11111111-2222-3333-4444-555555555555",
@@ -138,7 +161,7 @@ STEP = {
 
 
 def _plan(**changes: object) -> dict:
-    backend = Backend(Connection(backend="existing", address="http://127.0.0.1:9"))
+    backend = Backend(BackendConfig(backend="existing", address="http://127.0.0.1:9"))
     [placement] = backend.call("executor.plan", {"steps": [{**STEP, **changes}]})
     if isinstance(placement, Exception):
         raise placement

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from component_files import BUILT_IN
 from dagster_ray import contract
-from dagster_ray.backend import Backend, Connection, listener, native
+from dagster_ray.backend import Backend, listener
+from dagster_ray.component_files import native
+from dagster_ray.configs import BackendConfig
 from dagster_ray.contract import Write
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.io.directory_store import DirectoryStore
@@ -67,14 +69,14 @@ def _check(answer: object, declared: Any) -> None:
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in BUILT_IN.glob("*.wasm")))
 def test_descriptions_have_the_declared_type(name: str) -> None:
-    connection = Connection(str(BUILT_IN / f"{name}.wasm"), "http://127.0.0.1:9")
-    description = contract.DescribeClient(Backend(connection)).describe()
+    config = BackendConfig(backend=str(BUILT_IN / f"{name}.wasm"), address="http://127.0.0.1:9")
+    description = contract.DescribeClient(Backend(config)).describe()
     _check(description, contract.Description)
     assert description["name"] == name
 
 
 def test_launched_runs_have_the_declared_types(simulated_ray: SimulatedRay) -> None:
-    launcher = contract.LauncherClient(Backend(Connection()))
+    launcher = contract.LauncherClient(Backend(BackendConfig()))
     located = launcher.locate("r", 0)
     _check(located, contract.RunRef)
     launched = launcher.launch(RUN)
@@ -88,7 +90,7 @@ def test_launched_runs_have_the_declared_types(simulated_ray: SimulatedRay) -> N
 
 
 def test_executed_steps_have_the_declared_types(simulated_ray: SimulatedRay) -> None:
-    executor = contract.ExecutorClient(Backend(Connection()))
+    executor = contract.ExecutorClient(Backend(BackendConfig()))
     wrong: contract.StepSpec = {**STEP, "options": "not JSON"}
     local: contract.StepSpec = {**STEP, "options": json.dumps({"enabled": False})}
     planned, refused, beside = executor.plan([STEP, wrong, local])
@@ -107,7 +109,7 @@ def test_executed_steps_have_the_declared_types(simulated_ray: SimulatedRay) -> 
 def test_scripts_have_the_declared_types_and_report_their_output(
     simulated_ray: SimulatedRay,
 ) -> None:
-    pipes = contract.PipesClient(Backend(Connection()))
+    pipes = contract.PipesClient(Backend(BackendConfig()))
     script: contract.ScriptSpec = {
         "deployment": "d",
         "run_id": "r",
@@ -133,7 +135,7 @@ def test_scripts_have_the_declared_types_and_report_their_output(
 
 
 def test_clusters_have_the_declared_types(simulated_ray: SimulatedRay) -> None:
-    clusters = contract.ClusterClient(Backend(Connection(backend="kuberay")))
+    clusters = contract.ClusterClient(Backend(BackendConfig(backend="kuberay")))
     owner: contract.Owner = {"deployment": "d", "run_id": "r", "holder": "h"}
     creation = clusters.create({"owner": owner, "labels": [["a", "b"]], "env": [], "options": "{}"})
     _check(creation, contract.Creation)

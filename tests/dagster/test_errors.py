@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 from component_files import FIXTURES, built_in, put
 from dagster_ray import PipesRayJobClient, errors
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import (
     BackendError,
     CancelledError,
@@ -55,9 +56,9 @@ def test_errors_keep_their_details_when_pickled(name: str) -> None:
     assert [getattr(copy, one) for one in names] == [f"its {one}" for one in names]
 
 
-def _called(connection: Connection, export: str = "launcher.check") -> DagsterRayError:
+def _called(config: BackendConfig, export: str = "launcher.check") -> DagsterRayError:
     with pytest.raises(DagsterRayError) as raised:
-        Backend(connection).call(export, {"runs": [RUN]})
+        Backend(config).call(export, {"runs": [RUN]})
     return raised.value
 
 
@@ -66,7 +67,7 @@ def test_a_denial_names_the_missing_grant(tmp_path: Path) -> None:
     grants = 'http = ["https://example.org:443"]\npackages = true\n'
     wasm.with_suffix(".toml").write_text(f'id = "mine"\n[grants]\n{grants}')
     address = f"http://127.0.0.1:{free_port()}"
-    error = _called(Connection(backend=str(wasm), address=address))
+    error = _called(BackendConfig(backend=str(wasm), address=address))
     assert isinstance(error, PermissionDeniedError), repr(error)
     assert error.capability and "http" in error.capability
     assert error.target and address.removeprefix("http://") in error.target
@@ -75,7 +76,7 @@ def test_a_denial_names_the_missing_grant(tmp_path: Path) -> None:
 
 def test_an_http_error_of_ray_carries_its_status(proxy: FaultProxy) -> None:
     with proxy.inject("GET", "/api/jobs/s", 418):
-        error = _called(Connection(backend="existing", address=proxy.url))
+        error = _called(BackendConfig(backend="existing", address=proxy.url))
     assert isinstance(error, BackendError), repr(error)
     assert error.status == 418
 
@@ -93,7 +94,7 @@ RUN_SPEC = {
 
 
 def _launched(address: str) -> UnavailableError:
-    backend = Backend(Connection(backend="existing", address=address))
+    backend = Backend(BackendConfig(backend="existing", address=address))
     with pytest.raises(UnavailableError) as raised:
         backend.call("launcher.launch", {"run": RUN_SPEC})
     return raised.value
@@ -116,7 +117,7 @@ def test_a_cancelled_call_raises_cancelled_error(tmp_path: Path) -> None:
     wasm.with_suffix(".toml").write_text(f'id = "mine"\n[grants]\n{grants}{programs}')
     attack = {"attack": "spin"}
     backend = Backend(
-        Connection(backend=str(wasm), address="http://127.0.0.1:9", backend_config=attack)
+        BackendConfig(backend=str(wasm), address="http://127.0.0.1:9", backend_config=attack)
     )
     pending = backend.start("launcher.locate", {"run_id": "r", "attempt": 0})
     time.sleep(0.5)

@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster_ray import kuberay
+from dagster_ray import kuberay, lazy_names
+from dagster_ray.contract import DescribeClient
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.kuberay import (
     ClusterSharing,
@@ -18,6 +19,7 @@ from dagster_ray.kuberay import (
     RayJobConfig,
     RayJobSpec,
 )
+from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.client import labels_of
 from dagster_ray.kuberay.configs import (
     AuthOptions,
@@ -35,7 +37,7 @@ GROUPS = [{"groupName": "w", "replicas": 1, "template": {"snake_case": None}}]
 def test_every_exported_name_can_be_imported() -> None:
     for name in kuberay.__all__:
         assert getattr(kuberay, name) is not None, name
-    assert set(kuberay.__all__) == set(kuberay._HOMES)
+    assert set(kuberay.__all__) == set(lazy_names.homes(kuberay.__name__))
     assert deployment_name() == kuberay.DEFAULT_DEPLOYMENT_NAME
 
 
@@ -290,3 +292,10 @@ def test_a_lease_shorter_than_two_heartbeats_gives_a_warning() -> None:
         ClusterSharing(
             enabled=True, ttl_seconds=1, heartbeat=ClusterSharingHeartbeat(enabled=False)
         )
+
+
+def test_the_default_lease_is_the_components() -> None:
+    description = DescribeClient(KubeRay()).describe()
+    options: Any = description["options"]["cluster"]
+    declared = options["$defs"]["Sharing"]["properties"]["ttl_seconds"]["default"]
+    assert declared == ClusterSharing().ttl_seconds

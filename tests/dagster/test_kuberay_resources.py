@@ -215,9 +215,9 @@ def test_client_resources_create_clients_with_their_connection(
     ):
         client = resource.create_resource(dg.build_init_resource_context())
         assert type(client) is kind and client.client is client
-        connection = client.backend_for().connection
-        assert connection.kube_config == "/no/config" and connection.kube_context == "c"
-        assert connection.backend_grants == grants
+        config = client.backend_for().config
+        assert config.kube_config == "/no/config" and config.kube_context == "c"
+        assert config.backend_grants == grants
 
 
 def test_the_client_creates_updates_and_deletes_objects(simulated_ray: SimulatedRay) -> None:

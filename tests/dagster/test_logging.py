@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from component_files import FIXTURES, put
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 
 # The capacity of the host's queue of log lines, and a number of lines that exceeds it.
 _WAITING = 256
@@ -39,7 +40,7 @@ def _echo(folder: Path, manifest: str = 'id = "echo"\n') -> Backend:
     folder.mkdir(exist_ok=True)
     wasm = put(FIXTURES / "echo.wasm", folder / "mine.wasm")
     wasm.with_suffix(".toml").write_text(manifest)
-    return Backend(Connection(backend=str(wasm), address="http://127.0.0.1:9"))
+    return Backend(BackendConfig(backend=str(wasm), address="http://127.0.0.1:9"))
 
 
 def _of_host(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -96,7 +97,7 @@ def test_a_warning_of_the_loader_is_emitted_once_with_or_without_a_listener(
 ) -> None:
     received: list[tuple[str, str]] = []
     _echo(tmp_path / "reported", GRANTED).call(
-        "launcher.locate", LOCATE, lambda level, line: received.append((level, line))
+        "launcher.locate", LOCATE, write=lambda level, line: received.append((level, line))
     )
     [(level, line)] = received
     assert level == "warning" and "packages = true" in line
@@ -193,9 +194,10 @@ def _until(found: Callable[[], list[logging.LogRecord]]) -> list[logging.LogReco
 
 EXIT = """
 import logging, sys
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 logging.basicConfig(level=logging.DEBUG, format="%(name)s %(levelname)s %(message)s")
-backend = Backend(Connection(backend=sys.argv[1], address="http://127.0.0.1:9"))
+backend = Backend(BackendConfig(backend=sys.argv[1], address="http://127.0.0.1:9"))
 pending = backend.start("launcher.locate", {"run_id": "r", "attempt": 0})
 if sys.argv[2] == "wait":
     pending.result()

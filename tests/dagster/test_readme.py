@@ -257,7 +257,7 @@ def test_the_operators_grants_limits_and_digest_restrict_a_backend(
         return _with_lines(home, f"    backend: {wasm}\n{printed.replace(example, digest)}")
 
     pinned = launcher(put(FIXTURES / "echo.wasm", tmp_path / "ours.wasm"))
-    assert pinned.backend.connection.backend_grants == {
+    assert pinned.backend.config.backend_grants == {
         "grants": {"http": ["address"]},
         "limits": {"memory_mib": 32},
     }

@@ -78,12 +78,13 @@ def test_a_call_in_a_forked_process_fails_and_the_parent_still_works() -> None:
 
 @pytest.mark.parametrize("key", ["htpp", "memory"])
 def test_an_unknown_key_in_backend_grants_is_named_in_the_error(key: str, tmp_path: Path) -> None:
-    from dagster_ray.backend import Backend, Connection
+    from dagster_ray.backend import Backend
+    from dagster_ray.configs import BackendConfig
     from dagster_ray.errors import InvalidConfigError
 
     allowed = {"grants": {"htpp": []}} if key == "htpp" else {"limits": {"memory": 1}}
     backend = Backend(
-        Connection(backend="existing", address="http://127.0.0.1:9", backend_grants=allowed)
+        BackendConfig(backend="existing", address="http://127.0.0.1:9", backend_grants=allowed)
     )
     with pytest.raises(InvalidConfigError, match=f"backend_grants: .*{key}"):
         backend.call("launcher.locate", {"run_id": "r", "attempt": 0})

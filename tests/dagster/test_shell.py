@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 from processes import wait_for
 from ray_head import RayHead
 
@@ -36,7 +37,7 @@ def test_arguments_with_shell_metacharacters_arrive_unchanged(
         "tags": [],
         "options": json.dumps({"runtime_env": {"env_vars": {"HOME": str(tmp_path)}}}),
     }
-    backend = Backend(Connection(backend="existing", address=ray_head.url))
+    backend = Backend(BackendConfig(backend="existing", address=ray_head.url))
     if step:
         steps = [{**spec, "step_key": "it's[a step]"}]
         [placement] = backend.call("executor.launch", {"steps": steps})

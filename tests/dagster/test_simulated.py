@@ -11,7 +11,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import CallTimeoutError, InvalidConfigError
 from dagster_ray.simulation.supervisor import key_file
 from dagster_ray.testing import SimulatedRay
@@ -244,14 +245,14 @@ def test_the_error_for_an_invalid_fault_names_its_path(simulated_ray: SimulatedR
     assert directory is not None
     key_file(directory, "faults").write_text('[{"fault": "pending", "stepp": "train"}]')
     with pytest.raises(InvalidConfigError, match=r"faults\[0\].stepp") as raised:
-        Backend(Connection(address="http://no.such.host")).call("launcher.check", {"runs": []})
+        Backend(BackendConfig(address="http://no.such.host")).call("launcher.check", {"runs": []})
     assert raised.value.fields and raised.value.fields[0]["hint"]
 
 
 def test_the_simulation_ignores_the_options_and_grants_of_another_backend(
     simulated_ray: SimulatedRay,
 ) -> None:
-    connection = Connection(
+    connection = BackendConfig(
         backend="kuberay",
         backend_config={"namespace": "production"},
         backend_grants={"grants": {"http": ["address"]}},

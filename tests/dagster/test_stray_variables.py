@@ -13,9 +13,10 @@ from dagster_ray.testing import SimulatedRay
 DAEMON = """
 from dagster._utils.log import configure_loggers
 configure_loggers()
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 for _ in range(2):
-    backend = Backend(Connection(address="http://127.0.0.1:9"))
+    backend = Backend(BackendConfig(address="http://127.0.0.1:9"))
     for _ in range(2):
         backend.call("launcher.locate", {"run_id": "r", "attempt": 0})
 """

@@ -14,7 +14,8 @@ from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 from dagster_ray import PipesRayJobClient
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, ScriptFailedError
 from processes import command_lines, wait_for
 from third_party_backends import (
@@ -224,10 +225,12 @@ def test_a_pipes_script_reports_metadata_output_and_failure(
 
 def test_the_host_sends_the_configured_token(wasm: Path, runner: Runner) -> None:
     ref = {"run_id": "r", "attempt": 0}
-    with_token = Backend(Connection(str(wasm), runner.url, headers=runner.headers))
+    with_token = Backend(
+        BackendConfig(backend=str(wasm), address=runner.url, headers=runner.headers)
+    )
     run = with_token.call("launcher.locate", ref)
     assert with_token.call("launcher.check", {"runs": [run]})[0]["state"] == "missing"
-    without = Backend(Connection(str(wasm), runner.url))
+    without = Backend(BackendConfig(backend=str(wasm), address=runner.url))
     with pytest.raises(DagsterRayError, match="send the token"):
         without.call("launcher.check", {"runs": [run]})
 
@@ -285,7 +288,7 @@ def test_backend_programs_selects_the_interpreter_of_a_new_projects_workers(
     project: Project,
 ) -> None:
     programs = {"python": ["/nowhere/python"]}
-    backend = Backend(Connection(str(project.wasm), backend_programs=programs))
+    backend = Backend(BackendConfig(backend=str(project.wasm), backend_programs=programs))
     command = {"argv": ["dagster", "api", "execute_step"], "payload": None, "env": []}
     step: dict[str, Any] = {
         "deployment": "d",
@@ -301,7 +304,9 @@ def test_backend_programs_selects_the_interpreter_of_a_new_projects_workers(
         raise failed
     with pytest.raises(InvalidConfigError, match=r"backend_programs\.python"):
         Backend(
-            Connection(str(project.wasm), backend_programs={"python": "/usr/bin/python3"})
+            BackendConfig.of(
+                backend=str(project.wasm), backend_programs={"python": "/usr/bin/python3"}
+            )
         ).call("executor.check", {"steps": []})
 
 
@@ -356,7 +361,7 @@ def test_a_component_that_imports_files_and_sockets_is_denied_both(
         shutil.copy(file, backend)
     (wit / "world.wit").write_text(world)
     wasm = build_python(tmp_path, tmp_path, "-d", "wit", "-w", "nosy")
-    card = Backend(Connection(str(wasm))).call("describe.describe", {})
+    card = Backend(BackendConfig(backend=str(wasm))).call("describe.describe", {})
     found = json.loads(card["summary"])
     assert found.pop("environment") == {}
     refusals = ("FileNotFoundError", "PermissionError", "gaierror")

@@ -1,12 +1,10 @@
 //! Validates the address of the cluster, which must be the URL of its dashboard.
 
+use dagster_ray_jobs::DASHBOARD_PORT;
 use dagster_ray_sdk::Error;
 
 /// The name of the setting.
 pub(crate) const SETTING: &str = "address";
-
-/// The default port of Ray's dashboard.
-const DASHBOARD_PORT: u16 = 8265;
 
 /// Returns the address if it is an http or https URL. The error for any other form says what to write.
 ///

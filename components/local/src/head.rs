@@ -1,6 +1,6 @@
 //! Finds the Ray head on this machine, or starts one.
 
-use dagster_ray_jobs::{RayJobs, Version};
+use dagster_ray_jobs::{DASHBOARD_PORT, RayJobs, Version};
 use dagster_ray_sdk::{
     Error,
     bindings::processes::{Command, State},
@@ -10,9 +10,6 @@ use dagster_ray_sdk::{
 };
 
 use crate::programs::Programs;
-
-/// The default port of Ray's dashboard.
-pub(crate) const DASHBOARD_PORT: u16 = 8265;
 
 /// The distance between the default ports of Ray Client and the dashboard.
 const CLIENT_PORT_OFFSET: u16 = 10_001 - DASHBOARD_PORT;

@@ -1,6 +1,6 @@
 //! Backend for Ray on this machine: uses a running head, or starts one.
 
-use dagster_ray_jobs::JobsClient;
+use dagster_ray_jobs::{DASHBOARD_PORT, JobsClient};
 use dagster_ray_sdk::{
     Error,
     clock::WasiClock,
@@ -21,7 +21,7 @@ pub struct Local;
 impl Local {
     fn port() -> Result<u16, Error> {
         let port = WasiSettings.parsed::<u16>(PORT, "a port number between 1 and 65535")?;
-        match port.unwrap_or(head::DASHBOARD_PORT) {
+        match port.unwrap_or(DASHBOARD_PORT) {
             0 => Err(Error::invalid(
                 PORT,
                 "must not be 0: other processes could not find the Ray head",

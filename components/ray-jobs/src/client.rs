@@ -16,6 +16,9 @@ use crate::{
     response::check_response,
 };
 
+/// The default port of Ray's dashboard, which serves the Jobs API.
+pub const DASHBOARD_PORT: u16 = 8265;
+
 /// The operations of Ray's Jobs API.
 pub trait RayJobs {
     /// Returns the versions of Ray and its API: `GET /api/version`.

@@ -14,7 +14,7 @@ pub mod submission;
 
 mod response;
 
-pub use client::{JobsClient, RayJobs};
+pub use client::{DASHBOARD_PORT, JobsClient, RayJobs};
 pub use job::{Job, Version};
 pub use submission::Submission;
 

@@ -3,6 +3,7 @@
 //! The messages are from `dashboard/modules/job/job_manager.py`, `job_supervisor.py` and `common.py`, unless
 //! another source is named.
 
+use dagster_ray_jobs::packages::is_local_path;
 use dagster_ray_sdk::{Error, clock::Clock, warn};
 use dagster_ray_submission::{ids, kill_pending};
 use serde_json::{Map, Value};
@@ -221,7 +222,7 @@ fn launch(submission: &Value) -> Launch {
             ignored.join(", runtime_env.")
         );
     }
-    let local = |value: &Value| value.as_str().filter(|path| !path.contains("://")).map(str::to_owned);
+    let local = |value: &Value| value.as_str().filter(|path| is_local_path(path)).map(str::to_owned);
     let directory = env.get("working_dir").and_then(local).unwrap_or_default();
     let modules = env.get("py_modules").and_then(Value::as_array).into_iter().flatten().filter_map(local);
     // A module is imported from its parent directory.

@@ -14,8 +14,9 @@ use dagster_ray_sdk::{
     warn,
 };
 
-/// How long Ray may be unreachable before `follow` returns an incomplete result and its position.
-const TIMEOUT_MS: u64 = 600_000;
+/// How long Ray may be unreachable before `follow` returns an incomplete result and its position. The caller
+/// gives up if a second call adds no output.
+const TIMEOUT_MS: u64 = 1_200_000;
 const FIRST_WAIT_MS: u64 = 200;
 const MAX_WAIT_MS: u64 = 2_000;
 /// How many streams in a row of a job that has ended may break without new output.

@@ -5,7 +5,6 @@ and starts no thread.
 """
 
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dagster_ray import _installation
@@ -32,18 +31,6 @@ if "dagster" in sys.modules:
 
     _library.register()
 
-_HOMES = {
-    "BaseRayResource": "dagster_ray.resources",
-    "Lifecycle": "dagster_ray.configs",
-    "LocalRay": "dagster_ray.local",
-    "PipesRayJobClient": "dagster_ray.pipes.client",
-    "PipesRayJobMessageReader": "dagster_ray.pipes.client",
-    "RayIOManager": "dagster_ray.io.io_manager",
-    "RayResource": "dagster_ray.resources",
-    "RayRunLauncher": "dagster_ray.launcher.run_launcher",
-    "ray_executor": "dagster_ray.executor",
-}
-
 __all__ = [
     "BaseRayResource",
     "Lifecycle",
@@ -59,12 +46,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    # `from dagster_ray import lazy_names` would call this function.
+    from dagster_ray.lazy_names import find
+
+    return find(__name__, name)
 
 
 def __dir__() -> list[str]:

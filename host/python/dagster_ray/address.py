@@ -8,7 +8,11 @@ from dagster_ray.errors import InvalidConfigError, UnavailableError
 # over an address that was configured for the process that submitted the job.
 _ENVIRONMENT = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
-_FORMS = "http(s)://host:8265, ray://host:10001, host:6379 or auto"
+# Ray's default ports.
+DASHBOARD_PORT = 8265
+CLIENT_PORT = 10001
+
+_FORMS = f"http(s)://host:{DASHBOARD_PORT}, ray://host:{CLIENT_PORT}, host:6379 or auto"
 
 
 def known_address(address: str | None) -> tuple[str, str] | None:
@@ -43,7 +47,7 @@ def _resolve_with_ray(address: str, origin: str) -> str:
             address,
             origin,
             "can only be resolved by Ray's Python package, which is not installed here",
-            "install ray[default], or write the dashboard's URL (http://host:8265)",
+            f"install ray[default], or write the dashboard's URL (http://host:{DASHBOARD_PORT})",
         ) from error
     resolve = (
         ray_client_address_to_api_server_url

@@ -12,16 +12,12 @@ def main() -> int:
         _installation.check()
     except ImportError as error:
         sys.exit(f"error: {error}")
-    from dagster_ray import _native
+    from dagster_ray import _native, programs
 
     # Handle SIGTERM like Ctrl-C, so that programs of a component are stopped first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return _native.cli(
         ["dagster-ray", *sys.argv[1:]],
         components=f"{_installation.PACKAGE}/components",
-        # Programs on the PATH may belong to another environment.
-        programs={
-            "python": [sys.executable],
-            "ray": [sys.executable, "-m", "ray.scripts.scripts"],
-        },
+        programs=programs.known(),
     )

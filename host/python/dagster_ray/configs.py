@@ -1,13 +1,15 @@
 """Configuration classes of the launcher, the executor and the resources."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 from dagster import Config, DagsterRun
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
+from typing_extensions import Self, TypedDict
 
 from dagster_ray import _library
+from dagster_ray.contract import FieldError
 from dagster_ray.dagster_typing import NestedConfig
 from dagster_ray.errors import InvalidConfigError
 
@@ -29,7 +31,7 @@ class Lifecycle(NestedConfig):
     )
 
 
-class RayJobSubmissionClientConfig(Config):
+class _DashboardConfig(Config):
     """The address of Ray and the credentials for it."""
 
     address: str | None = Field(
@@ -39,9 +41,6 @@ class RayJobSubmissionClientConfig(Config):
             "RAY_API_SERVER_ADDRESS and RAY_ADDRESS take precedence. Without an address, Ray runs "
             "on this machine."
         ),
-    )
-    metadata: dict[str, str] | None = Field(
-        default=None, description="Metadata for each Ray job, in addition to the default metadata."
     )
     headers: dict[str, str] | None = Field(
         default=None, description="HTTP headers for each request to Ray."
@@ -54,39 +53,27 @@ class RayJobSubmissionClientConfig(Config):
         description="Whether to verify Ray's TLS certificate (true), or the path of a CA file.",
     )
 
-
-class RayExecutionConfig(Config):
-    """Options of a Ray job. The tag `dagster-ray/config` overrides each field."""
-
-    enabled: bool | None = Field(
-        default=None,
-        description=(
-            "Whether Ray executes the run or step (default: true). With false, a run uses "
-            "Dagster's default run launcher, and a step runs in a subprocess of the run worker."
-        ),
-    )
-    runtime_env: dict[str, Any] | None = Field(default=None, description="Ray runtime environment.")
-    env_vars: list[str] | None = Field(
-        default=None,
-        description="Environment variables: `KEY=VALUE`, or `KEY` for its value in this process.",
-    )
-    num_cpus: float | None = Field(default=None, description="CPUs for the job's entrypoint.")
-    num_gpus: float | None = Field(default=None, description="GPUs for the job's entrypoint.")
-    memory: int | None = Field(default=None, description="Bytes for the job's entrypoint.")
-    resources: dict[str, float] | None = Field(
-        default=None, description="Custom resources for the job's entrypoint."
-    )
-
+    @field_validator("verify")
     @classmethod
-    def from_tags(cls, tags: Mapping[str, str]) -> "RayExecutionConfig":
-        """Reads the tag `dagster-ray/config`. Without the tag, no field is set."""
-        if USER_DEFINED_RAY_KEY not in tags:
-            return cls()
-        return cls(**json.loads(tags[USER_DEFINED_RAY_KEY]))
+    def _check_verify(cls, verify: object) -> object:
+        if verify is None or isinstance(verify, bool | str):
+            return verify
+        raise InvalidConfigError(
+            f"verify: expected true, false or the path of a CA file, got {verify!r}",
+            fields=[{"path": "verify", "problem": f"{verify!r}", "hint": "true, false, path"}],
+        )
 
 
-class RayLauncherConfig(RayExecutionConfig, RayJobSubmissionClientConfig):
-    """The configuration of the run launcher."""
+class RayJobSubmissionClientConfig(_DashboardConfig):
+    """The address of Ray, the credentials for it, and the metadata of jobs."""
+
+    metadata: dict[str, str] | None = Field(
+        default=None, description="Metadata for each Ray job, in addition to the default metadata."
+    )
+
+
+class BackendConfig(_DashboardConfig):
+    """Which component is called, and its connection to Ray and Kubernetes."""
 
     backend: str | None = Field(
         default=None,
@@ -124,6 +111,92 @@ class RayLauncherConfig(RayExecutionConfig, RayJobSubmissionClientConfig):
         default=None,
         description="The sha256 of the backend's file. A file with another one is not loaded.",
     )
+
+    @field_validator("backend_programs", mode="before")
+    @classmethod
+    def _check_programs(cls, programs: object) -> object:
+        if isinstance(programs, Mapping):
+            for name, command in cast("Mapping[object, object]", programs).items():
+                _check_command(f"backend_programs.{name}", command)
+        return cast(object, programs)
+
+    @classmethod
+    def select(cls, values: Mapping[str, object]) -> Self:
+        """Reads the fields of this class from a flat configuration that may have other fields."""
+        return cls.of(**{key: value for key, value in values.items() if key in cls.model_fields})
+
+    @classmethod
+    def of(cls, **values: object) -> Self:
+        """Validates the fields. A field that is `None` is not set.
+
+        Raises `InvalidConfigError`, and `TypeError` for a name that is no field.
+        """
+        unknown = sorted(values.keys() - cls.model_fields.keys())
+        if unknown:
+            raise TypeError(f"unexpected arguments: {', '.join(unknown)}")
+        given: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            # Without the value, which may be a credential.
+            fields = [
+                _field_error(found["loc"], f"{found['msg']}, got {type(found['input']).__name__}")
+                for found in error.errors()
+            ]
+            problems = "; ".join(f"{one['path']}: {one['problem']}" for one in fields)
+            raise InvalidConfigError(problems, fields=fields) from error
+
+
+def described(field: str) -> str:
+    """Returns the description of a field of `BackendConfig`, for other classes with that field."""
+    return BackendConfig.model_fields[field].description or ""
+
+
+class BackendKeywords(TypedDict, total=False):
+    """The fields of `BackendConfig` that are keyword arguments only, for constructors."""
+
+    backend: str | None
+    backend_config: Mapping[str, Any] | None
+    backend_programs: Mapping[str, Sequence[str]] | None
+    kube_config: str | None
+    kube_context: str | None
+    backend_grants: Mapping[str, Any] | None
+    backend_sha256: str | None
+
+
+class RayExecutionConfig(Config):
+    """Options of a Ray job. The tag `dagster-ray/config` overrides each field."""
+
+    enabled: bool | None = Field(
+        default=None,
+        description=(
+            "Whether Ray executes the run or step (default: true). With false, a run uses "
+            "Dagster's default run launcher, and a step runs in a subprocess of the run worker."
+        ),
+    )
+    runtime_env: dict[str, Any] | None = Field(default=None, description="Ray runtime environment.")
+    env_vars: list[str] | None = Field(
+        default=None,
+        description="Environment variables: `KEY=VALUE`, or `KEY` for its value in this process.",
+    )
+    num_cpus: float | None = Field(default=None, description="CPUs for the job's entrypoint.")
+    num_gpus: float | None = Field(default=None, description="GPUs for the job's entrypoint.")
+    memory: int | None = Field(default=None, description="Bytes for the job's entrypoint.")
+    resources: dict[str, float] | None = Field(
+        default=None, description="Custom resources for the job's entrypoint."
+    )
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> "RayExecutionConfig":
+        """Reads the tag `dagster-ray/config`. Without the tag, no field is set."""
+        if USER_DEFINED_RAY_KEY not in tags:
+            return cls()
+        return cls(**json.loads(tags[USER_DEFINED_RAY_KEY]))
+
+
+class RayLauncherConfig(RayExecutionConfig, RayJobSubmissionClientConfig, BackendConfig):
+    """The configuration of the run launcher."""
+
     unreachable_timeout: float | None = Field(
         default=None,
         description="Seconds that Ray may be unreachable before its jobs count as lost.",
@@ -202,6 +275,11 @@ def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, **nested}
 
 
+def image(run: DagsterRun | None) -> str | None:
+    """Returns the image of the code location of a run, which Dagster keeps in a tag."""
+    return None if run is None else run.tags.get("dagster/image")
+
+
 def run_tags(run: DagsterRun | None) -> dict[str, str]:
     """Returns the tags that identify a Dagster run on an object of Ray or Kubernetes."""
     if run is None:
@@ -209,3 +287,19 @@ def run_tags(run: DagsterRun | None) -> dict[str, str]:
     tags = {"dagster/run-id": run.run_id, "dagster/job": run.job_name}
     # Dagster 1.9 has no `dagster_execution_info`.
     return tags | dict(getattr(run, "dagster_execution_info", {}))
+
+
+def _check_command(path: str, command: object) -> None:
+    if isinstance(command, Sequence) and not isinstance(command, str):
+        words = cast("Sequence[object]", command)
+        if words and all(isinstance(word, str) for word in words):
+            return
+    hint, problem = "a list such as [/usr/bin/python3]", f"{command!r} is not a list of strings"
+    raise InvalidConfigError(
+        f"{path}: {problem}; write the program's file and its first arguments as {hint}",
+        fields=[{"path": path, "problem": problem, "hint": hint}],
+    )
+
+
+def _field_error(location: Sequence[str | int], problem: str) -> FieldError:
+    return {"path": ".".join(map(str, location)), "problem": problem, "hint": None}

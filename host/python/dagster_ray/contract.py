@@ -56,14 +56,7 @@ class Caller(Protocol):
     """Calls exports of a component, with arguments and results as JSON data."""
 
     def call(
-        self,
-        export: str,
-        arguments: Mapping[str, object],
-        write: Write | None = None,
-        *,
-        output: Output | None = None,
-        directories: Iterable[str] = (),
-        timeout: float | None = None,
+        self, export: str, arguments: Mapping[str, object], **options: Unpack[ListenerOptions]
     ) -> object:
         """Calls an export and returns its result.
 
@@ -76,13 +69,7 @@ class Starter(Caller, Protocol):
     """Also starts calls without waiting for their results."""
 
     def start(
-        self,
-        export: str,
-        arguments: Mapping[str, object],
-        write: Write | None = None,
-        *,
-        directories: Iterable[str] = (),
-        timeout: float | None = None,
+        self, export: str, arguments: Mapping[str, object], **options: Unpack[CallOptions]
     ) -> PendingCall[object]:
         """Starts a call of an export, and returns without waiting for its result."""
         ...
@@ -96,10 +83,7 @@ class ValueCaller(Caller, Protocol[ValueT]):
         export: str,
         arguments: Mapping[str, object],
         values: Sequence[ValueT],
-        write: Write | None = None,
-        *,
-        directories: Iterable[str] = (),
-        timeout: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> tuple[object, Sequence[ValueT]]:
         """Calls an export, and returns its result and the values of the result.
 

@@ -6,6 +6,8 @@ that does not load each have their own class under :class:`DagsterRayError`.
 
 from typing import Any
 
+from dagster_ray.contract import FieldError
+
 
 class DagsterRayError(Exception):
     """The base class of all exceptions.
@@ -37,7 +39,7 @@ class InvalidConfigError(DagsterRayError):
     """The configuration is invalid. ``fields`` lists every invalid field."""
 
     _detail_names = ("fields",)
-    fields: list[dict[str, Any]] | None
+    fields: list[FieldError] | None
 
 
 class NotFoundError(DagsterRayError):

@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_ray import ray_access
+from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
 from dagster_ray.configs import Lifecycle, RayDataExecutionOptions, run_tags
 from dagster_ray.dagster_typing import Resource
 from dagster_ray.ray_connection import CONNECT_SECONDS
@@ -31,8 +32,8 @@ class RayResource(Resource, ABC):
     data_execution_options: RayDataExecutionOptions | None = Field(
         default=None, description="Settings of `ray.data`, applied after connecting."
     )
-    redis_port: int = Field(default=10001, description="The port of Ray Client.")
-    dashboard_port: int = Field(default=8265, description="The port of the dashboard.")
+    redis_port: int = Field(default=CLIENT_PORT, description="The port of Ray Client.")
+    dashboard_port: int = Field(default=DASHBOARD_PORT, description="The port of the dashboard.")
     env_vars: dict[str, str] | None = Field(
         default_factory=dict, description="Environment variables for every process on Ray."
     )

@@ -2,36 +2,29 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from dagster import DagsterRun
 
-from dagster_ray.backend import local_directories
-from dagster_ray.configs import USER_DEFINED_RAY_KEY
+from dagster_ray.configs import USER_DEFINED_RAY_KEY, RayExecutionConfig
 from dagster_ray.contract import Attributes, RunSpec
 
 _ENABLED = "enabled"
+# As in Ray (`_private/runtime_env/packaging.py`) and in the components (`is_local_path`).
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 # The fields of a configuration that are passed with each run and step. The others select the
 # backend and its connection.
-_OPTIONS = (
-    _ENABLED,
-    "num_cpus",
-    "num_gpus",
-    "memory",
-    "resources",
-    "runtime_env",
-    "env_vars",
-    "metadata",
-)
+_OPTIONS = (*RayExecutionConfig.model_fields, "metadata")
 
 
-def run_options(config: Mapping[str, Any]) -> dict[str, Any]:
+def run_options(config: Mapping[str, object]) -> dict[str, object]:
     """Returns the fields of a flat configuration that are passed with each run or step."""
     return {key: config[key] for key in _OPTIONS if config.get(key) is not None}
 
 
-def parse_tag(tags: Mapping[str, str]) -> dict[str, Any] | None:
+def parse_tag(tags: Mapping[str, str]) -> dict[str, object] | None:
     """Parses the tag `dagster-ray/config` of a run or step.
 
     Returns `None` if the tag is missing, or not a JSON object; the component reports the latter.
@@ -41,10 +34,10 @@ def parse_tag(tags: Mapping[str, str]) -> dict[str, Any] | None:
         document: object = json.loads(text) if text is not None else None
     except ValueError:
         return None
-    return cast("dict[str, Any]", document) if isinstance(document, dict) else None
+    return cast("dict[str, object]", document) if isinstance(document, dict) else None
 
 
-def runs_on_ray(options: Mapping[str, Any], override: Mapping[str, Any] | None) -> bool:
+def runs_on_ray(options: Mapping[str, object], override: Mapping[str, object] | None) -> bool:
     """Whether Ray executes a run. `override` is its parsed tag.
 
     The adapter decides this for runs, because a component is not called for a run of Dagster's
@@ -65,8 +58,8 @@ def worker_spec(
     payload: str | None,
     env: Mapping[str, str],
     tags: Mapping[str, str],
-    override: Mapping[str, Any] | None,
-    options: Mapping[str, Any],
+    override: Mapping[str, object] | None,
+    options: Mapping[str, object],
 ) -> tuple[RunSpec, set[str]]:
     """Returns the spec of a run, and the local directories that it names.
 
@@ -93,7 +86,25 @@ def worker_spec(
     return spec, local_directories(*environments)
 
 
-def _with_env_vars(config: Mapping[str, Any]) -> dict[str, Any]:
+def local_directories(*runtime_envs: object) -> set[str]:
+    """Returns the paths that a component may read to upload `working_dir` and `py_modules`.
+
+    A text with a scheme is a URI. The component decides what it uploads.
+    """
+    found: set[str] = set()
+    for runtime_env in runtime_envs:
+        if not isinstance(runtime_env, Mapping):
+            continue
+        fields = cast("Mapping[str, object]", runtime_env)
+        modules = fields.get("py_modules")
+        entries = [fields.get("working_dir")]
+        if isinstance(modules, list):
+            entries.extend(cast("list[object]", modules))
+        found.update(e for e in entries if isinstance(e, str) and e and not _SCHEME.match(e))
+    return found
+
+
+def _with_env_vars(config: Mapping[str, object]) -> dict[str, object]:
     """Returns `env_vars` with the values that variables have in this process."""
     entries: object = config.get("env_vars")
     if not isinstance(entries, list):

@@ -1,7 +1,6 @@
 //! Reads the state of a cluster from the status of a RayCluster or RayJob (KubeRay 1.4 and later).
 
 use dagster_ray_sdk::bindings::cluster::{ClusterState, EndpointSet};
-use dagster_ray_sdk::model::JobState;
 use serde_json::Value;
 
 use crate::{
@@ -50,7 +49,7 @@ pub fn job_cluster_state(job: &Value) -> (ClusterState, Option<String>) {
         Some("Waiting" | "Running") => ClusterState::Ready,
         // The cluster is deleted after the job has ended.
         Some("Complete") => ClusterState::Deleting,
-        _ if found.state == JobState::Failed => ClusterState::Failed,
+        Some("Failed" | "ValidationFailed") => ClusterState::Failed,
         _ => ClusterState::Starting,
     };
     (state, found.message)
@@ -148,6 +147,24 @@ mod tests {
         let (state, reason) = cluster_state(&cluster("False"));
         assert_eq!(state, ClusterState::Starting);
         assert!(reason.unwrap().contains("ContainersNotReady"));
+    }
+
+    #[test]
+    fn kuberays_status_of_a_job_decides_the_state_of_its_cluster() {
+        for (deployment, job, expected) in [
+            ("", "", ClusterState::Starting),
+            ("Initializing", "", ClusterState::Starting),
+            ("Retrying", "FAILED", ClusterState::Starting),
+            ("Suspended", "", ClusterState::Suspended),
+            ("Waiting", "", ClusterState::Ready),
+            ("Running", "FAILED", ClusterState::Ready),
+            ("Complete", "SUCCEEDED", ClusterState::Deleting),
+            ("ValidationFailed", "", ClusterState::Failed),
+            ("Failed", "STOPPED", ClusterState::Failed),
+        ] {
+            let document = json!({"status": {"jobDeploymentStatus": deployment, "jobStatus": job}});
+            assert_eq!(job_cluster_state(&document).0, expected, "{deployment} {job}");
+        }
     }
 
     #[test]

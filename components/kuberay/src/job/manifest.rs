@@ -1,6 +1,6 @@
 //! Completes the RayJob of a run, a step or an interactive cluster.
 
-use dagster_ray_jobs::Submission;
+use dagster_ray_jobs::{Submission, packages};
 use dagster_ray_sdk::{
     Error, json,
     model::{Attributes, FieldError},
@@ -145,19 +145,12 @@ fn unsupported(submission: &Submission) -> Vec<FieldError> {
         ));
     }
     let env = &submission.runtime_env;
-    let modules = env.get("py_modules").and_then(Value::as_array).into_iter().flatten();
-    let working_dir = env.get("working_dir").into_iter().map(|location| ("working_dir", location));
-    for (key, location) in working_dir.chain(modules.map(|location| ("py_modules", location))) {
-        if let Some(path) = location.as_str()
-            && !path.is_empty()
-            && !path.contains("://")
-        {
-            mistakes.push(field_error(
-                &format!("runtime_env.{key}"),
-                &format!("`{path}` is a local path, which cannot be uploaded before the cluster exists"),
-                Some("add the code to the image, write the URL of an archive, or set cluster: shared"),
-            ));
-        }
+    for (field, path) in packages::local_paths(env) {
+        mistakes.push(field_error(
+            &format!("runtime_env.{field}"),
+            &format!("`{path}` is a local path, which cannot be uploaded before the cluster exists"),
+            Some("add the code to the image, write the URL of an archive, or set cluster: shared"),
+        ));
     }
     let variables = env.get("env_vars").and_then(Value::as_object).into_iter().flatten();
     for (name, value) in variables {

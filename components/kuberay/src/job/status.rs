@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use dagster_ray_jobs::DASHBOARD_PORT;
 use dagster_ray_sdk::model::{JobState, JobStatus};
 use dagster_ray_submission::status as ray;
 use serde_json::{Value, json};
@@ -112,7 +113,10 @@ impl RayJob {
     #[must_use]
     pub fn dashboard(&self) -> Option<String> {
         let authority = self.status.dashboard_url.trim_start_matches("http://");
-        let (host, port) = authority.split_once(':').unwrap_or((authority, "8265"));
+        let (host, port) = match authority.split_once(':') {
+            Some((host, port)) => (host, port.to_owned()),
+            None => (authority, DASHBOARD_PORT.to_string()),
+        };
         let service = host.split('.').next().filter(|service| !service.is_empty())?;
         Some(format!("http://{service}.{}.svc:{port}", self.metadata.namespace))
     }

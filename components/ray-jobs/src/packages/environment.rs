@@ -7,7 +7,10 @@ use dagster_ray_sdk::{
     json::{self, Map, Value},
 };
 
-use super::{Packages, Source, hash, ignore::Patterns, source::each_piece, tree::Tree, zip_archive};
+use super::{
+    Packages, Source, hash, ignore::Patterns, location::is_local_path, source::each_piece, tree::Tree,
+    zip_archive,
+};
 
 /// Writes a package while it is uploaded.
 pub type Writer<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Error> + 'a;
@@ -67,7 +70,7 @@ pub fn prepare(
         && !value.is_null()
     {
         let path = text(value, "runtime_env.working_dir")?;
-        if !is_uri(&path) {
+        if is_local_path(&path) {
             *value = Value::String(upload.working_dir(&path, &excludes)?);
         }
     }
@@ -77,23 +80,15 @@ pub fn prepare(
         let modules = strings(Some(value), "runtime_env.py_modules")?;
         let mut uris = Vec::with_capacity(modules.len());
         for (index, path) in modules.into_iter().enumerate() {
-            uris.push(Value::String(if is_uri(&path) {
-                path
-            } else {
+            uris.push(Value::String(if is_local_path(&path) {
                 upload.py_module(&path, index, &excludes)?
+            } else {
+                path
             }));
         }
         *value = Value::Array(uris);
     }
     Ok(env)
-}
-
-/// Returns whether a text is a URI. As in Ray, a text without a scheme is a path.
-fn is_uri(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(scheme, _)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-    })
 }
 
 fn text(value: &Value, path: &str) -> Result<String, Error> {

@@ -8,11 +8,13 @@ mod checksum;
 mod environment;
 mod hash;
 mod ignore;
+mod location;
 mod source;
 mod tree;
 mod zip_archive;
 
 pub use environment::{PackageRules, PackageStore, Writer, prepare};
+pub use location::{is_local_path, local_paths};
 pub use source::{File, HostPackages, Packages, Source};
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ from typing import Any, cast
 import dagster as dg
 
 from dagster_ray import ray_access
-from dagster_ray.backend import Backend, Connection
-from dagster_ray.configs import RayExecutorConfig, flatten, schema
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig, RayExecutorConfig, flatten, schema
 from dagster_ray.dagster_internals import (
     ExecutionPlan,
     PlanOrchestrationContext,
@@ -29,7 +29,6 @@ from dagster_ray.specs import run_options
 # Dagster's default of 1 s would add up to a second to each step.
 _POLL_SECONDS = 0.25
 _POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
-_UNREACHABLE_TIMEOUT = 600.0
 
 
 class RayExecutor(StepDelegatingExecutor):
@@ -120,9 +119,8 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
     [retry_mode] = cast("Mapping[str, object]", given.pop("retries", None) or {"enabled": {}})
     config = flatten(given)
     backend = _backend(init_context, config)
-    timeout = config.get("unreachable_timeout")
     options = run_options(config)
-    handler = RayStepHandler(backend, options, _UNREACHABLE_TIMEOUT if timeout is None else timeout)
+    handler = RayStepHandler(backend, options, config.get("unreachable_timeout"))
     return RayExecutor(
         handler,
         retries=RetryMode(retry_mode),
@@ -152,7 +150,7 @@ def _backend(init_context: dg.InitExecutorContext, config: dict[str, Any]) -> Ba
                     ],
                 )
         return launcher.backend
-    return Backend(Connection.from_config(config))
+    return Backend(BackendConfig.select(config))
 
 
 __all__ = ["RayExecutor", "RayStepHandler", "ray_executor"]

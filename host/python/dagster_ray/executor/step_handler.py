@@ -37,6 +37,7 @@ from dagster_ray.errors import (
     InvalidConfigError,
     UnavailableError,
 )
+from dagster_ray.reachability import Outage, Reachability
 from dagster_ray.specs import parse_tag, worker_spec
 
 _STEP_ENDS = {
@@ -79,18 +80,18 @@ class RayStepHandler(StepHandler):
     """Submits steps to a backend, and checks all of them with one call."""
 
     def __init__(
-        self, backend: Backend, options: Mapping[str, Any], unreachable_timeout: float
+        self, backend: Backend, options: Mapping[str, Any], unreachable_timeout: float | None
     ) -> None:
         self._backend = backend
         self._component = ExecutorClient(backend)
         self._options = options
-        self._unreachable_timeout = unreachable_timeout
+        self._reachability = Reachability(unreachable_timeout)
+        self._outage: Outage | None = None
         # By step key and attempt.
         self._plans: dict[tuple[str, int], _Plan] = {}
         self._steps: dict[str, _Step] = {}
         self._stopped = False
         self._checked_at = float("-inf")
-        self._unreachable_since: float | None = None
         # Log lines of components, until a step's log is available.
         self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
 
@@ -283,12 +284,13 @@ class RayStepHandler(StepHandler):
             refs = [step.ref for step in steps]
             answers = [*self._component.check(refs, write=self._append_line)]
         except (UnavailableError, CallTimeoutError) as error:
-            if self._unreachable_since is None:
-                self._unreachable_since = time.monotonic()
+            self._outage = self._reachability.failed()
+            if self._outage.began:
                 step_context.log.warning(f"Ray is unreachable while checking steps: {error}")
             answers = ["unreachable"] * len(steps)
         else:
-            self._unreachable_since = None
+            self._reachability.succeeded()
+            self._outage = None
         self._checked_at = time.monotonic()
         for step, answer in zip(steps, answers, strict=True):
             step.answer = answer
@@ -327,14 +329,10 @@ class RayStepHandler(StepHandler):
         return CheckStepHealthResult.unhealthy(reason.get(state, ended))
 
     def _judge_unreachable(self) -> CheckStepHealthResult:
-        """Reports a step as healthy until Ray has been unreachable for `unreachable_timeout`.
-
-        An unreachable dashboard does not prove that the step is dead.
-        """
-        seconds = time.monotonic() - (self._unreachable_since or time.monotonic())
-        if seconds < self._unreachable_timeout:
+        """Reports a step as healthy until the outage exceeds `unreachable_timeout`."""
+        if self._outage is None or not self._outage.is_final:
             return CheckStepHealthResult.healthy()
-        return CheckStepHealthResult.unhealthy(f"Ray has been unreachable for {seconds:.0f} s.")
+        return CheckStepHealthResult.unhealthy(f"{self._outage}.")
 
     def _append_line(self, level: str, message: str) -> None:
         self._lines.append((level, message))

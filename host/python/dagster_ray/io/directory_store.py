@@ -3,9 +3,9 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from dagster_ray.errors import ConflictError, NotFoundError
+from dagster_ray.errors import NotFoundError
 from dagster_ray.io import value_file
-from dagster_ray.io.entries import Entry, new_entry
+from dagster_ray.io.entries import Entry, conflict, new_entry
 from dagster_ray.io.filesystem import Directory, directory
 from dagster_ray.io.frames import Frames
 
@@ -34,7 +34,7 @@ class DirectoryStore:
             self._entry(key)
         pieces = value_file.write(entry, frames)
         if not self._files.write(key + _SUFFIX, pieces, overwrite):
-            raise ConflictError(f"there is a value under {key} already in {self._location}")
+            raise conflict(key, self._location)
         return entry
 
     def get(self, key: str) -> Frames:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypedDict
 
+from dagster_ray.errors import ConflictError
 from dagster_ray.io.frames import Frames
 
 
@@ -32,6 +33,11 @@ def new_entry(
         "node": None,
         "attributes": dict(attributes),
     }
+
+
+def conflict(key: str, location: str) -> ConflictError:
+    """Returns the error for a key that is taken."""
+    return ConflictError(f"there is a value under {key} already in {location}")
 
 
 class Store(Protocol):
@@ -68,4 +74,4 @@ class Store(Protocol):
         ...
 
 
-__all__ = ["Entry", "Store", "new_entry"]
+__all__ = ["Entry", "Store", "conflict", "new_entry"]

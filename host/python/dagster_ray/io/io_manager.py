@@ -9,7 +9,8 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_ray import _library, ray_access
-from dagster_ray.backend import restriction_arguments
+from dagster_ray.component_files import restriction_arguments
+from dagster_ray.configs import described
 from dagster_ray.contract import Address, RunLife, RunState, Stored
 from dagster_ray.dagster_typing import add_output_metadata
 from dagster_ray.deployment import deployment_id
@@ -57,13 +58,9 @@ class RayIOManager(dg.ConfigurableIOManager):
         "`run_value_seconds`, `failed_run_seconds`, `overwrite`.",
     )
     backend_grants: dict[str, Any] | None = Field(
-        default=None,
-        description="Restricts the component's grants and limits, in the form of its manifest: "
-        "`{grants: {…}, limits: {…}}`. It cannot add a grant.",
+        default=None, description=described("backend_grants")
     )
-    backend_sha256: str | None = Field(
-        default=None, description="The sha256 of the component's file."
-    )
+    backend_sha256: str | None = Field(default=None, description=described("backend_sha256"))
     directory: str | None = Field(
         default=None,
         description="The directory for a component that stores files: a path, or a URL that fsspec "

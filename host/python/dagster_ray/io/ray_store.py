@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from dagster_ray.errors import BackendError, ConflictError, NotFoundError, UnavailableError
-from dagster_ray.io.entries import Entry, new_entry
+from dagster_ray.errors import BackendError, NotFoundError, UnavailableError
+from dagster_ray.io.entries import Entry, conflict, new_entry
 from dagster_ray.io.frames import Frames, Part
 
 NAMESPACE = "dagster-ray"
@@ -43,7 +43,7 @@ class RayStore:
             parts = [pickle.PickleBuffer(part) for part in frames.parts]
         stored = self._call_registry("put", entry, overwrite, parts)
         if stored is None:
-            raise ConflictError(f"there is a value under {key} already")
+            raise conflict(key, "this Ray")
         return stored
 
     def get(self, key: str) -> Frames:

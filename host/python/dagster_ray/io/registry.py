@@ -8,9 +8,13 @@ These outlive the step, are spilled under memory pressure, and are read without 
 import pickle
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
+
+if TYPE_CHECKING:
+    from dagster_ray.io.entries import Entry
+    from dagster_ray.io.frames import Part
 
 # The annotations of some of Ray's functions are incomplete.
 _ray: Any = ray
@@ -26,10 +30,10 @@ class Registry:
         self._node = f"{_ray.util.get_node_ip_address()} ({context.get_node_id()[:8]})"
         self._began = time.time()
         self._lock = threading.Lock()
-        self._entries: dict[str, tuple[dict[str, Any], Any]] = {}
+        self._entries: dict[str, tuple[Entry, Any]] = {}
         threading.Thread(target=self._remove_expired, name="lifetime", daemon=True).start()
 
-    def put(self, entry: dict[str, Any], overwrite: bool, parts: list[Any]) -> Any:
+    def put(self, entry: "Entry", overwrite: bool, parts: "list[Part]") -> "Entry | None":
         """Stores a value, and returns its entry, or `None` if the key is taken."""
         if not overwrite:
             with self._lock:
@@ -43,7 +47,7 @@ class Registry:
             self._entries[entry["key"]] = (entry, reference)
         return entry
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str) -> "tuple[Entry, list[Any]] | None":
         """Returns an entry and the reference to its parts.
 
         The reference is in a list, so that Ray does not replace it by the parts.
@@ -54,7 +58,7 @@ class Registry:
             entry, reference = self._entries[key]
             return entry, [reference]
 
-    def read(self, key: str) -> Any:
+    def read(self, key: str) -> "tuple[Entry, list[bytes]] | None":
         """Returns an entry and its parts as bytes, for clients without access to shared memory."""
         found = self.get(key)
         if found is None:
@@ -62,12 +66,12 @@ class Registry:
         entry, references = found
         return entry, [bytes(part) for part in ray.get(references[0])]
 
-    def stat(self, keys: list[str]) -> list[Any]:
+    def stat(self, keys: list[str]) -> "list[Entry | None]":
         """Returns the entries of keys, in order. A missing value is `None`."""
         with self._lock:
             return [self._entries[key][0] if self._exists(key) else None for key in keys]
 
-    def find(self, prefix: str) -> Any:
+    def find(self, prefix: str) -> "list[Entry]":
         """Returns the entries whose keys begin with a prefix, sorted by key."""
         with self._lock:
             keys = sorted(key for key in self._entries if key.startswith(prefix))

@@ -3,18 +3,29 @@
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dagster_ray.backend import (
+from typing_extensions import Unpack
+
+from dagster_ray.backend import listener
+from dagster_ray.component_files import (
     Restriction,
     built_in,
     declared_settings,
-    listener,
     native,
     resolve_component,
+    setting_texts,
 )
-from dagster_ray.contract import Address, IoClient, IoContext, Output, Selection, Stored, Write
+from dagster_ray.contract import (
+    Address,
+    CallOptions,
+    IoClient,
+    IoContext,
+    ListenerOptions,
+    Selection,
+    Stored,
+)
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames
@@ -78,11 +89,10 @@ class ValueClient:
     def _component(self) -> tuple[IoClient[Frames], dict[str, Any]]:
         with self._lock:
             if self._loaded is None:
-                settings = (
-                    declared_settings(self._wasm, self._config, self._restriction)
-                    if self._config
-                    else {}
+                declared = (
+                    declared_settings(self._wasm, self._restriction) if self._config else set[str]()
                 )
+                settings = setting_texts(self._config, declared)
                 component = native().Component(
                     self._wasm,
                     settings=settings,
@@ -104,17 +114,11 @@ class _ValueCalls:
         self._component = component
 
     def call(
-        self,
-        export: str,
-        arguments: Mapping[str, object],
-        write: Write | None = None,
-        *,
-        output: Output | None = None,
-        directories: Iterable[str] = (),
-        timeout: float | None = None,
+        self, export: str, arguments: Mapping[str, object], **options: Unpack[ListenerOptions]
     ) -> object:
-        _refuse(directories)
-        report = listener(write, output)
+        _refuse_directories(options)
+        report = listener(options.get("write"), options.get("output"))
+        timeout = options.get("timeout")
         return json.loads(self._component.call(export, json.dumps(arguments), report, timeout))
 
     def call_with_values(
@@ -122,20 +126,16 @@ class _ValueCalls:
         export: str,
         arguments: Mapping[str, object],
         values: Sequence[Frames],
-        write: Write | None = None,
-        *,
-        directories: Iterable[str] = (),
-        timeout: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> tuple[object, Sequence[Frames]]:
-        _refuse(directories)
-        call = self._component.start(
-            export, json.dumps(arguments), listener(write), timeout, list(values)
-        )
+        _refuse_directories(options)
+        report, timeout = listener(options.get("write")), options.get("timeout")
+        call = self._component.start(export, json.dumps(arguments), report, timeout, list(values))
         return json.loads(call.result()), call.values()
 
 
-def _refuse(directories: Iterable[str]) -> None:
-    if any(True for _ in directories):
+def _refuse_directories(options: CallOptions) -> None:
+    if any(True for _ in options.get("directories", ())):
         raise UnsupportedError("a component that stores values reads no local directory")
 
 

@@ -1,9 +1,8 @@
 """Ray on Kubernetes through KubeRay. Public names are imported on first use."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dagster_ray import _library
+from dagster_ray import _library, lazy_names
 
 if TYPE_CHECKING:
     from dagster_ray.kuberay.client import (
@@ -56,42 +55,6 @@ if TYPE_CHECKING:
         cleanup_expired_kuberay_clusters,
     )
 
-_HOMES = {
-    "AuthOptions": "configs",
-    "CleanupKubeRayClustersConfig": "ops",
-    "ClusterSharing": "configs",
-    "ClusterSharingHeartbeat": "configs",
-    "DEFAULT_DEPLOYMENT_NAME": "configs",
-    "DeleteKubeRayClustersConfig": "ops",
-    "InteractiveRayJobConfig": "configs",
-    "InteractiveRayJobSpec": "configs",
-    "KubeRayClient": "client",
-    "KubeRayCluster": "cluster",
-    "KubeRayClusterClientResource": "client",
-    "KubeRayInteractiveJob": "interactive_job",
-    "KubeRayJobClientResource": "client",
-    "MatchDagsterLabels": "configs",
-    "PipesKubeRayJobClient": "pipes",
-    "RayClusterClient": "client",
-    "RayClusterClientResource": "client",
-    "RayClusterConfig": "configs",
-    "RayClusterRef": "ops",
-    "RayClusterSpec": "configs",
-    "RayClusterUpgradeStrategy": "configs",
-    "RayJobClient": "client",
-    "RayJobConfig": "configs",
-    "RayJobSpec": "configs",
-    "cleanup_expired_kuberay_clusters": "sensors",
-    "cleanup_kuberay_clusters": "jobs",
-    "cleanup_kuberay_clusters_daily": "schedules",
-    "cleanup_kuberay_clusters_op": "ops",
-    "cleanup_old_ray_clusters": "jobs",
-    "cleanup_old_ray_clusters_schedule": "schedules",
-    "delete_kuberay_clusters": "jobs",
-    "delete_kuberay_clusters_op": "ops",
-    "in_k8s": "configs",
-}
-
 __all__ = [
     "DEFAULT_DEPLOYMENT_NAME",
     "AuthOptions",
@@ -132,12 +95,7 @@ _library.register()
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+    return lazy_names.find(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -1,34 +1,29 @@
 """Calls the component behind the KubeRay resources, clients and jobs."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing_extensions import Unpack
 
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig, BackendKeywords
+from dagster_ray.contract import EndpointSet
+
+DEFAULT_BACKEND = "kuberay"
+# The component's default, for resources and ops that name the namespace before a cluster exists.
+DEFAULT_NAMESPACE = "ray"
 
 
 class KubeRay(Backend):
     """Calls the component `kuberay`, or another component that creates clusters."""
 
-    def __init__(
-        self,
-        *,
-        kube_config: str | None = None,
-        kube_context: str | None = None,
-        namespace: str | None = None,
-        backend: str = "kuberay",
-        backend_grants: Mapping[str, Any] | None = None,
-        backend_sha256: str | None = None,
-    ) -> None:
-        super().__init__(
-            Connection(
-                backend=backend,
-                backend_config={} if namespace is None else {"namespace": namespace},
-                kube_config=kube_config,
-                kube_context=kube_context,
-                backend_grants=backend_grants,
-                backend_sha256=backend_sha256,
-            )
-        )
+    def __init__(self, *, namespace: str | None = None, **backend: Unpack[BackendKeywords]) -> None:
+        settings = {} if namespace is None else {"namespace": namespace}
+        defaults: BackendKeywords = {"backend": DEFAULT_BACKEND, "backend_config": settings}
+        super().__init__(BackendConfig.of(**{**defaults, **backend}))
 
 
-__all__ = ["KubeRay"]
+def head_service(endpoints: EndpointSet) -> tuple[str, str]:
+    """Returns the name and namespace of the Kubernetes service of a Ray head."""
+    service, namespace, *_ = endpoints["host"].split(".")
+    return service, namespace
+
+
+__all__ = ["DEFAULT_BACKEND", "DEFAULT_NAMESPACE", "KubeRay", "head_service"]

@@ -2,24 +2,24 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr
+from typing_extensions import Unpack
 
 from dagster_ray import ray_access
-from dagster_ray.configs import Lifecycle
+from dagster_ray.configs import Lifecycle, image
 from dagster_ray.contract import (
     ClusterClient,
     ClusterRef,
     ClusterSpec,
     EndpointSet,
-    Output,
+    ListenerOptions,
     Write,
 )
 from dagster_ray.deployment import deployment_id
-from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
 from dagster_ray.kuberay.configs import deployment_name
 from dagster_ray.resources import RayResource
 from dagster_ray.specs import attributes
@@ -28,8 +28,6 @@ from dagster_ray.types import AnyDagsterContext
 if TYPE_CHECKING:
     from dagster_ray._native import Forward
 
-# The run tag with the image of the code location.
-_IMAGE_TAG = "dagster/image"
 # Added to the timeout that is passed to the component. The component's own deadline expires first
 # and gives a reason; this one stops a component that ignores it.
 _GRACE_SECONDS = 60.0
@@ -55,7 +53,7 @@ class BaseKubeRayResource(RayResource):
         default=True, description="Log the cluster's conditions while waiting for it."
     )
     backend: str = Field(
-        default="kuberay", description="`kuberay`, or the path of a component (`.wasm`)."
+        default=DEFAULT_BACKEND, description="`kuberay`, or the path of a component (`.wasm`)."
     )
 
     _ref: ClusterRef | None = PrivateAttr(default=None)
@@ -121,7 +119,7 @@ class BaseKubeRayResource(RayResource):
 
     def get_image(self, context: AnyDagsterContext) -> str | None:
         """Returns the image of containers without one."""
-        return self.image or (context.run.tags.get(_IMAGE_TAG) if context.run else None)
+        return self.image or image(context.run)
 
     def create(self, context: AnyDagsterContext) -> None:
         run_id = context.run.run_id if context.run else ""
@@ -191,8 +189,7 @@ class BaseKubeRayResource(RayResource):
         """The name and namespace of the Kubernetes service of the Ray head."""
         if self._endpoints is None:
             raise RuntimeError(f"{self.display_name} is not ready: call `wait` first")
-        service, namespace, *_ = self._endpoints["host"].split(".")
-        return service, namespace
+        return head_service(self._endpoints)
 
     @abstractmethod
     def _new_backend(self) -> KubeRay:
@@ -203,24 +200,14 @@ class BaseKubeRayResource(RayResource):
         context: AnyDagsterContext,
         export: str,
         arguments: Mapping[str, object],
-        write: Write | None = None,
-        *,
-        output: Output | None = None,
-        directories: Iterable[str] = (),
-        timeout: float | None = None,
+        **options: Unpack[ListenerOptions],
     ) -> object:
         """Calls an export for a step. By default, its reports go to the step's log."""
-        return self._calls.call(
-            export,
-            arguments,
-            write or self._writer(context),
-            output=output,
-            directories=directories,
-            timeout=timeout,
-        )
+        options.setdefault("write", self._writer(context))
+        return self._calls.call(export, arguments, **options)
 
     def _clusters(self, context: AnyDagsterContext) -> ClusterClient:
-        return ClusterClient(_StepCaller(partial(self._called, context)))
+        return ClusterClient(_StepCaller(self, context))
 
     def _writer(self, context: AnyDagsterContext) -> Write:
         log = self._log(context)
@@ -247,29 +234,16 @@ class BaseKubeRayResource(RayResource):
 
 
 class _StepCaller:
-    """Calls the component for a step, through the method `_called` of its resource."""
+    """Calls the component of a resource for a step."""
 
-    def __init__(self, called: Callable[..., object]) -> None:
-        self._called = called
+    def __init__(self, resource: BaseKubeRayResource, context: AnyDagsterContext) -> None:
+        self._resource = resource
+        self._context = context
 
     def call(
-        self,
-        export: str,
-        arguments: Mapping[str, object],
-        write: Write | None = None,
-        *,
-        output: Output | None = None,
-        directories: Iterable[str] = (),
-        timeout: float | None = None,
+        self, export: str, arguments: Mapping[str, object], **options: Unpack[ListenerOptions]
     ) -> object:
-        return self._called(
-            export,
-            arguments,
-            write=write,
-            output=output,
-            directories=directories,
-            timeout=timeout,
-        )
+        return self._resource._called(self._context, export, arguments, **options)  # pyright: ignore[reportPrivateUsage]
 
 
 def _with_lifecycle(data: dict[str, Any], cls: type[RayResource]) -> dict[str, Any]:

@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import dagster as dg
 from pydantic import Field
 
+from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
+from dagster_ray.configs import BackendKeywords, described
 from dagster_ray.contract import (
     Attributes,
     ClusterClient,
     ClusterInfo,
     ClusterRef,
     ClusterSpec,
+    ClusterState,
     EndpointSet,
     Owner,
     Query,
 )
 from dagster_ray.dagster_typing import Resource
 from dagster_ray.errors import BackendError, CallTimeoutError, InvalidConfigError, NotFoundError
-from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
+from dagster_ray.kuberay.configs import Document
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -30,11 +34,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DASHBOARD_PORT = 8265
-_CLIENT_PORT = 10001
-# Values of `jobDeploymentStatus`, which KubeRay sets, and of `jobStatus`, which Ray sets.
-_FAILED = {"Failed", "ValidationFailed"}
-_READY = {"Waiting", "Running", "Complete"}
+# The states of a job's cluster before it is ready for the first time.
+_BEFORE_READY: set[ClusterState] = {"starting", "suspended"}
+# Values of `jobStatus`, which Ray sets.
 _STARTED = {"RUNNING", "SUCCEEDED", "STOPPED", "FAILED"}
 
 
@@ -51,10 +53,10 @@ class _Client:
         *,
         config_file: str | None = None,
         context: str | None = None,
-        backend_grants: Mapping[str, Any] | None = None,
+        backend_grants: Mapping[str, object] | None = None,
         backend_sha256: str | None = None,
     ) -> None:
-        self._access: dict[str, Any] = {
+        self._access: BackendKeywords = {
             "kube_config": kube_config or config_file,
             "kube_context": kube_context or context,
             "backend_grants": backend_grants,
@@ -67,26 +69,24 @@ class _Client:
         """The client itself, for code of earlier releases that reads `resource.client`."""
         return self
 
-    def backend_for(self, name: str = "kuberay") -> KubeRay:
+    def backend_for(self, name: str = DEFAULT_BACKEND) -> KubeRay:
         """Returns a backend with this client's access to Kubernetes."""
         if name not in self._backends:
-            self._backends[name] = KubeRay(**self._access, backend=name)
+            self._backends[name] = KubeRay(**{**self._access, "backend": name})
         return self._backends[name]
 
-    def get(self, name: str, namespace: str) -> dict[str, Any]:
+    def get(self, name: str, namespace: str) -> Document:
         """Returns the object, or `{}` if it does not exist."""
-        try:
-            return _document(self._clusters.get(self._ref(name, namespace)))
-        except NotFoundError:
-            return {}
+        info = self._find(name, namespace)
+        return {} if info is None else _document(info)
 
-    def list(self, namespace: str, label_selector: str = "") -> dict[str, Any]:
+    def list(self, namespace: str, label_selector: str = "") -> Document:
         """Returns a namespace's objects with these labels (`a=b,c=d`), as `{"items": […]}`."""
         labels = labels_of(label_selector)
         query: Query = {"namespace": namespace, "labels": labels, "kind": self._kind}
         return {"items": [_document(info) for info in self._clusters.list_(query)]}
 
-    def create(self, body: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    def create(self, body: Mapping[str, object], namespace: str) -> Document:
         """Creates an object from its manifest, and returns it."""
         manifest = {key: body[key] for key in ("metadata", "spec") if key in body}
         owner: Owner = {
@@ -112,18 +112,18 @@ class _Client:
         """Deletes the object. It is not an error if the object does not exist."""
         self._clusters.delete(self._ref(name, namespace))
 
-    def update(self, name: str, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def update(self, name: str, namespace: str, body: Mapping[str, object]) -> Document:
         """Applies a merge patch (RFC 7386) to the object, and returns it."""
         return _document(self._clusters.update(self._ref(name, namespace), json.dumps(body)))
 
     def update_json_patch(
-        self, name: str, namespace: str, body: Iterable[Mapping[str, Any]]
-    ) -> dict[str, Any]:
+        self, name: str, namespace: str, body: Iterable[Mapping[str, object]]
+    ) -> Document:
         """Applies a JSON patch (RFC 6902) to the object, and returns it."""
         patch = json.dumps([dict(step) for step in body])
         return _document(self._clusters.update(self._ref(name, namespace), patch))
 
-    def get_status(self, name: str, namespace: str) -> dict[str, Any]:
+    def get_status(self, name: str, namespace: str) -> Document:
         """Returns the object's current `status`, or `{}` if KubeRay has not set it yet."""
         return self.get(name, namespace).get("status") or {}
 
@@ -132,11 +132,11 @@ class _Client:
     ) -> tuple[str, EndpointSet]:
         """Waits until the cluster is ready. Returns its head service's name and its endpoints."""
         endpoints = self._clusters.wait(self._ref(name, namespace), int(timeout * 1000))
-        return endpoints["host"].split(".")[0], endpoints
+        return head_service(endpoints)[0], endpoints
 
     def wait_until_exists(
         self, name: str, namespace: str, timeout: float = 60.0, poll_interval: float = 1.0
-    ) -> dict[str, Any]:
+    ) -> Document:
         """Waits until the object exists, and returns it."""
         what = f"the {self._kind} {namespace}/{name}"
         return _awaited(what, lambda: self.get(name, namespace), timeout, poll_interval)
@@ -150,7 +150,7 @@ class _Client:
     ) -> None:
         """Waits until the cluster with this head service is ready."""
         deadline = time.monotonic() + timeout
-        clusters = RayClusterClient(**self._access)
+        clusters = self._cluster_client()
 
         def made() -> str | None:
             for cluster in clusters.list(namespace)["items"]:
@@ -165,6 +165,22 @@ class _Client:
     @property
     def _clusters(self) -> ClusterClient:
         return ClusterClient(self.backend_for())
+
+    def _cluster_client(self) -> "RayClusterClient":
+        """Returns a client for RayClusters with the same access to Kubernetes."""
+        access = self._access
+        return RayClusterClient(
+            access.get("kube_config"),
+            access.get("kube_context"),
+            backend_grants=access.get("backend_grants"),
+            backend_sha256=access.get("backend_sha256"),
+        )
+
+    def _find(self, name: str, namespace: str) -> ClusterInfo | None:
+        try:
+            return self._clusters.get(self._ref(name, namespace))
+        except NotFoundError:
+            return None
 
     def _ref(self, name: str, namespace: str) -> ClusterRef:
         details = json.dumps({"kind": self._kind})
@@ -181,10 +197,10 @@ class RayClusterClient(_Client):
     def port_forward(self, name: str, namespace: str) -> Generator[tuple[int, int], None, None]:
         """Forwards local ports to the head's dashboard and Ray Client server, and yields them."""
         endpoints = self._clusters.endpoints(self._ref(name, namespace))
-        service, where, *_ = endpoints["host"].split(".")
-        dashboard = self.backend_for().forward(where, service, _DASHBOARD_PORT)
+        service, where = head_service(endpoints)
+        dashboard = self.backend_for().forward(where, service, DASHBOARD_PORT)
         try:
-            ray_client = self.backend_for().forward(where, service, _CLIENT_PORT)
+            ray_client = self.backend_for().forward(where, service, CLIENT_PORT)
             try:
                 yield dashboard.port, ray_client.port
             finally:
@@ -220,28 +236,20 @@ class RayJobClient(_Client):
     @property
     def ray_cluster_client(self) -> RayClusterClient:
         """A client for the jobs' RayClusters."""
-        return RayClusterClient(**self._access)
+        return self._cluster_client()
 
-    def raise_if_deployment_failed(self, name: str, namespace: str) -> dict[str, Any]:
+    def raise_if_deployment_failed(self, name: str, namespace: str) -> Document:
         """Raises `BackendError` if KubeRay has failed the job. Returns its status otherwise."""
-        status = self.get_status(name, namespace)
-        state = status.get("jobDeploymentStatus")
-        if state in _FAILED:
-            cause = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
-            raise BackendError(
-                f"the RayJob {namespace}/{name} is {state}" + (f": {cause}" if cause else ""),
-                reason=status.get("reason") or state,
-            )
-        return status
+        return self._check(name, namespace)[1]
 
     def wait_until_deployment_ready(
         self, name: str, namespace: str, timeout: float = 600.0, poll_interval: float = 1.0
-    ) -> dict[str, Any]:
+    ) -> Document:
         """Waits until the job's cluster is ready, and returns the job's status."""
 
-        def ready() -> dict[str, Any] | None:
-            status = self.raise_if_deployment_failed(name, namespace)
-            return status if status.get("jobDeploymentStatus") in _READY else None
+        def ready() -> Document | None:
+            state, status = self._check(name, namespace)
+            return status if state is not None and state not in _BEFORE_READY else None
 
         what = f"the cluster of the RayJob {namespace}/{name}"
         return _awaited(what, ready, timeout, poll_interval)
@@ -253,10 +261,10 @@ class RayJobClient(_Client):
         timeout: float = 600.0,
         poll_interval: float = 1.0,
         terminate_on_timeout: bool = True,
-    ) -> dict[str, Any]:
+    ) -> Document:
         """Waits until Ray has started the job, and returns the job's status."""
 
-        def running() -> dict[str, Any] | None:
+        def running() -> Document | None:
             status = self.raise_if_deployment_failed(name, namespace)
             return status if status.get("jobStatus") in _STARTED else None
 
@@ -276,35 +284,49 @@ class RayJobClient(_Client):
         with self.ray_cluster_client.job_submission_client(cluster, namespace) as jobs:
             return jobs.stop_job(job)
 
+    def _check(self, name: str, namespace: str) -> tuple[ClusterState | None, Document]:
+        """Returns the state of the job's cluster and the job's status.
+
+        The state is `None` if the job does not exist. Raises `BackendError` if KubeRay has failed
+        the job.
+        """
+        info = self._find(name, namespace)
+        if info is None:
+            return None, {}
+        status: Document = _document(info).get("status") or {}
+        if info["state"] == "failed":
+            found = status.get("jobDeploymentStatus")
+            cause = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
+            raise BackendError(
+                f"the RayJob {namespace}/{name} is {found}" + (f": {cause}" if cause else ""),
+                reason=status.get("reason") or found,
+            )
+        return info["state"], status
+
+
+ClientT = TypeVar("ClientT", bound=_Client)
+
 
 class _ClientResource(Resource):
     """A Dagster resource with the access to Kubernetes."""
 
-    kube_context: str | None = Field(
-        default=None, description="The context of the kubeconfig. Default: the current context."
-    )
-    kube_config: str | None = Field(
-        default=None,
-        description="The kubeconfig. Default: KUBECONFIG, ~/.kube/config, or the service account "
-        "of this pod.",
-    )
-    backend_grants: dict[str, Any] | None = Field(
-        default=None,
-        description="Restricts the component's grants and limits, in the form of its manifest: "
-        "`{grants: {…}, limits: {…}}`. It cannot add a grant.",
-    )
-    backend_sha256: str | None = Field(
-        default=None, description="The sha256 of the component's file."
-    )
+    kube_context: str | None = Field(default=None, description=described("kube_context"))
+    kube_config: str | None = Field(default=None, description=described("kube_config"))
+    backend_grants: Document | None = Field(default=None, description=described("backend_grants"))
+    backend_sha256: str | None = Field(default=None, description=described("backend_sha256"))
 
     def __init__(self, **data: Any) -> None:
         if "kubeconfig_file" in data:
             data["kube_config"] = data.pop("kubeconfig_file")
         super().__init__(**data)
 
-    @property
-    def _allowed(self) -> dict[str, Any]:
-        return {"backend_grants": self.backend_grants, "backend_sha256": self.backend_sha256}
+    def _new(self, client: type[ClientT]) -> ClientT:
+        return client(
+            self.kube_config,
+            self.kube_context,
+            backend_grants=self.backend_grants,
+            backend_sha256=self.backend_sha256,
+        )
 
 
 class KubeRayClusterClientResource(_ClientResource):
@@ -313,7 +335,7 @@ class KubeRayClusterClientResource(_ClientResource):
     @property
     def client(self) -> RayClusterClient:
         """The client, for code that reads `resource.client`."""
-        return RayClusterClient(self.kube_config, self.kube_context, **self._allowed)
+        return self._new(RayClusterClient)
 
     def create_resource(self, context: dg.InitResourceContext) -> Any:
         return self.client
@@ -325,7 +347,7 @@ class KubeRayJobClientResource(_ClientResource):
     @property
     def client(self) -> RayJobClient:
         """The client, for code that reads `resource.client`."""
-        return RayJobClient(self.kube_config, self.kube_context, **self._allowed)
+        return self._new(RayJobClient)
 
     def create_resource(self, context: dg.InitResourceContext) -> Any:
         return self.client
@@ -362,7 +384,7 @@ def _awaited(what: str, look: Callable[[], T | None], timeout: float, poll_inter
         time.sleep(poll_interval)
 
 
-def _document(info: ClusterInfo) -> dict[str, Any]:
+def _document(info: ClusterInfo) -> Document:
     return json.loads(info["document"])
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from dagster_ray.configs import Lifecycle
 from dagster_ray.errors import DagsterRayError
-from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE, KubeRay
 from dagster_ray.kuberay.base import BaseKubeRayResource
 from dagster_ray.kuberay.client import KubeRayClusterClientResource, RayClusterClient
 from dagster_ray.kuberay.configs import ClusterSharing, RayClusterConfig
@@ -46,7 +46,7 @@ class KubeRayCluster(BaseKubeRayResource):
     @property
     def namespace(self) -> str:
         actual = None if self._ref is None else self._ref["namespace"]
-        return actual or self.ray_cluster.namespace or "ray"
+        return actual or self.ray_cluster.namespace or DEFAULT_NAMESPACE
 
     def get_image(self, context: AnyDagsterContext) -> str | None:
         return self.ray_cluster.image or super().get_image(context)

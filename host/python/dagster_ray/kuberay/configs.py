@@ -6,12 +6,15 @@ A manifest contains only the fields that the user set. The component adds the ot
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from packaging.version import InvalidVersion, Version
 from pydantic import Field, model_validator
 
 from dagster_ray.dagster_typing import NestedConfig, PermissiveNestedConfig
+
+# A part of a Kubernetes object whose fields KubeRay defines.
+Document: TypeAlias = dict[str, Any]
 
 _TOKEN_SINCE = Version("2.52.0")
 _KUBERNETES_TOKEN_SINCE = Version("2.55.0")
@@ -37,7 +40,7 @@ class _Part(PermissiveNestedConfig):
     def __init__(self, **given: Any) -> None:
         # Map KubeRay's field names to the Python names, so that the same validation applies.
         ours = {_key(name): name for name in type(self).model_fields}
-        found: dict[str, Any] = {}
+        found: Document = {}
         for name, value in given.items():
             own = ours.get(_key(name), _key(name))
             # Dagster adds defaults under the Python names.
@@ -50,7 +53,7 @@ class _Part(PermissiveNestedConfig):
                 found[own] = value
         super().__init__(**found)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """Returns the set fields under KubeRay's names."""
         return {
             _key(name): value.document() if isinstance(value, _Part) else value
@@ -78,13 +81,13 @@ class RayClusterSpec(_Part):
 
     suspend: bool | None = None
     managed_by: str | None = None
-    autoscaler_options: dict[str, Any] | None = None
+    autoscaler_options: Document | None = None
     head_service_annotations: dict[str, str] | None = None
     enable_in_tree_autoscaling: bool | None = None
-    gcs_fault_tolerance_options: dict[str, Any] | None = None
-    head_group_spec: dict[str, Any] | None = None
+    gcs_fault_tolerance_options: Document | None = None
+    head_group_spec: Document | None = None
     ray_version: str | None = None
-    worker_group_specs: list[dict[str, Any]] | None = None
+    worker_group_specs: list[Document] | None = None
     auth_options: AuthOptions | None = None
     upgrade_strategy: RayClusterUpgradeStrategy | None = None
 
@@ -113,12 +116,12 @@ class RayJobSpec(_Part):
     pre_running_deadline_seconds: int | None = None
     backoff_limit: int | None = None
     ray_cluster_spec: RayClusterSpec | None = None
-    submitter_pod_template: dict[str, Any] | None = None
-    submitter_config: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
+    submitter_pod_template: Document | None = None
+    submitter_config: Document | None = None
+    metadata: Document | None = None
     cluster_selector: dict[str, str] | None = None
     managed_by: str | None = None
-    deletion_strategy: dict[str, Any] | None = None
+    deletion_strategy: Document | None = None
     runtime_env_yaml: str | None = None
     job_id: str | None = None
     submission_mode: Literal["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"] | None = (
@@ -151,7 +154,7 @@ class RayClusterConfig(NestedConfig):
 
     kind: str = "RayCluster"
     api_version: str = "ray.io/v1"
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Document = Field(default_factory=dict)
     spec: RayClusterSpec = Field(default_factory=RayClusterSpec)
     image: str | None = Field(default=None, description="The image of containers without one.")
 
@@ -164,7 +167,7 @@ class RayClusterConfig(NestedConfig):
         """The namespace in the metadata."""
         return self.metadata.get("namespace")
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Document:
         """Returns the set fields of the manifest under KubeRay's names."""
         return _manifest(self.metadata, self.spec)
 
@@ -174,7 +177,7 @@ class RayJobConfig(NestedConfig):
 
     kind: str = "RayJob"
     api_version: str = "ray.io/v1"
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Document = Field(default_factory=dict)
     spec: RayJobSpec = Field(default_factory=RayJobSpec)
 
     @property
@@ -182,7 +185,7 @@ class RayJobConfig(NestedConfig):
         """The namespace in the metadata."""
         return self.metadata.get("namespace")
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Document:
         """Returns the set fields of the manifest under KubeRay's names."""
         return _manifest(self.metadata, self.spec)
 
@@ -236,7 +239,7 @@ class ClusterSharing(NestedConfig):
         return self
 
 
-def _folded(given: Mapping[str, Any]) -> dict[str, Any]:
+def _folded(given: Document) -> Document:
     """Moves top-level fields to `spec` and `metadata`, where KubeRay expects them."""
     flat = {key: value for key, value in given.items() if key in RayClusterSpec.model_fields}
     rest = {key: value for key, value in given.items() if key not in flat}
@@ -260,7 +263,7 @@ def _folded(given: Mapping[str, Any]) -> dict[str, Any]:
     return rest
 
 
-def _manifest(metadata: Mapping[str, Any], spec: _Part) -> dict[str, Any]:
+def _manifest(metadata: Mapping[str, object], spec: _Part) -> Document:
     given = {key: value for key, value in metadata.items() if value is not None}
     return {"metadata": given, "spec": spec.document()}
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from dagster_ray import ray_access
 from dagster_ray.configs import Lifecycle
 from dagster_ray.contract import ClusterClient
-from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE, KubeRay
 from dagster_ray.kuberay.base import BaseKubeRayResource
 from dagster_ray.kuberay.client import KubeRayJobClientResource, RayJobClient
 from dagster_ray.kuberay.configs import InteractiveRayJobConfig
@@ -29,7 +29,7 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
     @property
     def namespace(self) -> str:
         actual = None if self._ref is None else self._ref["namespace"]
-        return actual or self.ray_job.namespace or "ray"
+        return actual or self.ray_job.namespace or DEFAULT_NAMESPACE
 
     @property
     def cluster_name(self) -> str:

@@ -16,6 +16,7 @@ from dagster_ray.contract import (
     Query,
 )
 from dagster_ray.errors import ConflictError, DagsterRayError
+from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE
 from dagster_ray.kuberay.client import RayClusterClient, labels_of
 from dagster_ray.specs import attributes
 
@@ -47,7 +48,7 @@ class RayClusterRef(dg.Config):
 class DeleteKubeRayClustersConfig(dg.Config):
     """Which clusters to delete: either a list, or those with matching labels."""
 
-    namespace: str = "ray"
+    namespace: str = DEFAULT_NAMESPACE
     match_labels: dict[str, str] | None = None
     clusters: list[RayClusterRef] | None = None
     cluster_names: list[str] | None = Field(
@@ -64,7 +65,7 @@ class DeleteKubeRayClustersConfig(dg.Config):
 class CleanupKubeRayClustersConfig(dg.Config):
     """Which clusters to check."""
 
-    namespace: str = "ray"
+    namespace: str = DEFAULT_NAMESPACE
     label_selector: str = Field(default="", description="Labels that must match: `a=b,c=d`.")
     labels: dict[str, str] | None = Field(
         default=None, description="More labels that must match. Values may contain a comma."

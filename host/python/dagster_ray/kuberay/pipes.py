@@ -13,16 +13,16 @@ from dagster import (
     PipesMessageReader,
 )
 
-from dagster_ray.backend import local_directories
 from dagster_ray.configs import run_tags
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
 from dagster_ray.errors import InvalidConfigError
-from dagster_ray.kuberay.backend import KubeRay
+from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay
 from dagster_ray.kuberay.client import RayJobClient
 from dagster_ray.kuberay.configs import deployment_name
 from dagster_ray.pipes.client import SubmitJobParams
 from dagster_ray.pipes.message_reader import PipesRayJobMessageReader
 from dagster_ray.pipes.session import Context, Script, run_session
+from dagster_ray.specs import local_directories
 
 # The second spelling appeared in the README of earlier releases.
 _RUNTIME_ENV_KEYS = ("runtimeEnvYAML", "runtimeEnvYaml")
@@ -52,7 +52,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         cookies: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
         *,
-        backend: str = "kuberay",
+        backend: str = DEFAULT_BACKEND,
     ) -> None:
         self.client = client or RayJobClient()
         self._context_injector = context_injector or PipesEnvContextInjector()

@@ -2,16 +2,14 @@
 
 import json
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
-from dagster_ray.backend import Backend, Connection
-from dagster_ray.configs import RayLauncherConfig, flatten, schema
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig, BackendKeywords, RayLauncherConfig, flatten, schema
 from dagster_ray.contract import JobStatus, LauncherClient, RunRef, Termination, Write
 from dagster_ray.dagster_internals import (
     CheckRunHealthResult,
@@ -29,6 +27,7 @@ from dagster_ray.dagster_internals import (
 )
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
+from dagster_ray.reachability import Reachability
 from dagster_ray.specs import parse_tag, run_options, runs_on_ray, worker_spec
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 # The run tag with the reference to the run's Ray job, as JSON.
 RUN_REF_TAG = "dagster-ray/run"
 
-_UNREACHABLE_TIMEOUT = 600.0
 
 
 class RayRunLauncher(RunLauncher, ConfigurableClass):
@@ -58,15 +56,9 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         inst_data: ConfigurableClassData | None = None,
         *,
         verify: bool | str | None = None,
-        backend: str | None = None,
-        backend_config: Mapping[str, Any] | None = None,
-        backend_grants: Mapping[str, Any] | None = None,
-        backend_sha256: str | None = None,
-        unreachable_timeout: float | None = None,
-        kube_config: str | None = None,
-        kube_context: str | None = None,
         enabled: bool | None = None,
-        backend_programs: Mapping[str, Sequence[str]] | None = None,
+        unreachable_timeout: float | None = None,
+        **backend: Unpack[BackendKeywords],
     ) -> None:
         self._inst_data = inst_data
         self._options = run_options(
@@ -81,27 +73,13 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
                 "resources": resources,
             }
         )
-        connection = {
-            "address": address,
-            "headers": headers,
-            "cookies": cookies,
-            "verify": verify,
-            "backend": backend,
-            "backend_config": backend_config,
-            "backend_grants": backend_grants,
-            "backend_sha256": backend_sha256,
-            "kube_config": kube_config,
-            "kube_context": kube_context,
-            "backend_programs": backend_programs,
-        }
-        self.backend = Backend(Connection.from_config(connection))
-        self._component = LauncherClient(self.backend)
-        self._unreachable_timeout = (
-            _UNREACHABLE_TIMEOUT if unreachable_timeout is None else unreachable_timeout
+        self.backend = Backend(
+            BackendConfig.of(
+                address=address, headers=headers, cookies=cookies, verify=verify, **backend
+            )
         )
-        # When Ray became unreachable for a run, in seconds of `time.monotonic`.
-        self._unreachable_since: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self._component = LauncherClient(self.backend)
+        self._reachability = Reachability(unreachable_timeout)
         # Launches the runs that do not run on Ray.
         self._default_launcher = DefaultRunLauncher()
         super().__init__()
@@ -237,8 +215,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             [status] = self._component.check([ref])
         except DagsterRayError as error:
             return self._unreachable(run.run_id, submission_id, error)
-        with self._lock:
-            self._unreachable_since.pop(run.run_id, None)
+        self._reachability.succeeded(run.run_id)
         worker, verdict = self._judge(run, status)
         return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
 
@@ -264,20 +241,12 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     def _unreachable(
         self, run_id: str, submission_id: str, error: DagsterRayError
     ) -> CheckRunHealthResult:
-        """Reports RUNNING until Ray has been unreachable for `unreachable_timeout`, then UNKNOWN.
-
-        An unreachable dashboard does not prove that the worker is dead, and Dagster's run
-        monitoring would start a second worker beside it.
-        """
-        now = time.monotonic()
-        with self._lock:
-            since = self._unreachable_since.setdefault(run_id, now)
-        seconds = now - since
-        lost = seconds >= self._unreachable_timeout
+        """Reports RUNNING until the outage exceeds `unreachable_timeout`, then UNKNOWN."""
+        outage = self._reachability.failed(run_id)
         return CheckRunHealthResult(
-            WorkerStatus.UNKNOWN if lost else WorkerStatus.RUNNING,
-            f"Ray has been unreachable for {seconds:.0f} s: {error}",
-            transient=not lost,
+            WorkerStatus.UNKNOWN if outage.is_final else WorkerStatus.RUNNING,
+            f"{outage}: {error}",
+            transient=not outage.is_final,
             run_worker_id=submission_id,
         )
 

@@ -1,6 +1,6 @@
 """Dagster Pipes on an existing Ray cluster, or on Ray on this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -10,16 +10,17 @@ from dagster import (
     PipesEnvContextInjector,
     PipesMessageReader,
 )
+from typing_extensions import NotRequired, Unpack
 
-from dagster_ray.backend import Backend, Connection, local_directories
-from dagster_ray.configs import run_tags
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig, BackendKeywords, run_tags
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
 from dagster_ray.pipes.message_reader import PipesRayJobMessageReader
 from dagster_ray.pipes.session import Context, Script, run_session
+from dagster_ray.specs import local_directories
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
-    from typing_extensions import NotRequired
 
 PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY = "ray_address"
 PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY = "ray_job_id"
@@ -29,14 +30,14 @@ class SubmitJobParams(TypedDict):
     """The parameters of Ray's ``JobSubmissionClient.submit_job``."""
 
     entrypoint: str
-    runtime_env: "NotRequired[dict[str, Any] | None]"
-    metadata: "NotRequired[dict[str, str] | None]"
-    submission_id: "NotRequired[str | None]"
-    entrypoint_num_cpus: "NotRequired[int | float | None]"
-    entrypoint_num_gpus: "NotRequired[int | float | None]"
-    entrypoint_memory: "NotRequired[int | None]"
-    entrypoint_resources: "NotRequired[dict[str, float] | None]"
-    entrypoint_label_selector: "NotRequired[dict[str, str] | None]"
+    runtime_env: NotRequired[dict[str, Any] | None]
+    metadata: NotRequired[dict[str, str] | None]
+    submission_id: NotRequired[str | None]
+    entrypoint_num_cpus: NotRequired[int | float | None]
+    entrypoint_num_gpus: NotRequired[int | float | None]
+    entrypoint_memory: NotRequired[int | None]
+    entrypoint_resources: NotRequired[dict[str, float] | None]
+    entrypoint_label_selector: NotRequired[dict[str, str] | None]
 
 
 class PipesRayJobClient(PipesClient, TreatAsResourceParam):
@@ -59,27 +60,14 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
         forward_termination: bool = True,
         timeout: float = 600,
         poll_interval: float = 1,
-        *,
-        backend: str | None = None,
-        backend_config: Mapping[str, Any] | None = None,
-        backend_grants: Mapping[str, Any] | None = None,
-        backend_sha256: str | None = None,
-        backend_programs: Mapping[str, Sequence[str]] | None = None,
+        **backend: Unpack[BackendKeywords],
     ) -> None:
         self._metadata = dict(metadata or {})
         self._context_injector = context_injector or PipesEnvContextInjector()
         self._message_reader = message_reader or PipesRayJobMessageReader()
         self._forward_termination = forward_termination
-        self._connection = Connection(
-            backend=backend,
-            address=address,
-            headers=headers or {},
-            cookies=cookies or {},
-            verify=verify,
-            backend_config=backend_config or {},
-            backend_grants=backend_grants,
-            backend_sha256=backend_sha256,
-            backend_programs=backend_programs or {},
+        self._config = BackendConfig.of(
+            address=address, headers=headers, cookies=cookies, verify=verify, **backend
         )
 
     @classmethod
@@ -89,7 +77,7 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
     @cached_property
     def backend(self) -> Backend:
         """The component that runs the scripts."""
-        return Backend(self._connection)
+        return Backend(self._config)
 
     @cached_property
     def client(self) -> "JobSubmissionClient":

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from dagster import (
 )
 
 from dagster_ray.backend import Backend
+from dagster_ray.configs import image
 from dagster_ray.contract import JobRef, JobStatus, Output, PendingCall, PipesClient, ScriptSpec
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation
 from dagster_ray.dagster_typing import add_asset_metadata, reported_materializations
@@ -29,10 +29,6 @@ Context = OpExecutionContext | AssetExecutionContext
 
 # How long termination waits for a launch that has not returned yet.
 _LAUNCH_SECONDS = 15.0
-# Pause between two calls of `pipes.follow`.
-_PAUSE_SECONDS = 1.0
-# Consecutive calls of `pipes.follow` without new output before the script is given up.
-_MAX_CALLS_WITHOUT_OUTPUT = 3
 _DEFAULT_STREAMS = {"stdout", "stderr"}
 
 
@@ -49,7 +45,7 @@ class Script:
         session: PipesSession,
         *,
         labels: Mapping[str, str],
-        options: Mapping[str, Any],
+        options: Mapping[str, object],
         directories: Iterable[str],
     ) -> None:
         self._component = PipesClient(backend)
@@ -63,7 +59,7 @@ class Script:
             "nonce": uuid.uuid4().hex[:12],
             "bootstrap": attributes(session.get_bootstrap_env_vars()),
             "labels": attributes(labels),
-            "image": context.run.tags.get("dagster/image"),
+            "image": image(context.run),
             "options": json.dumps({**options, **backend.options}),
         }
 
@@ -105,20 +101,18 @@ class Script:
         return shown
 
     def _follow(self, output: Output) -> None:
-        position, calls_without_output = None, 0
+        position = None
         while True:
             answer = self._component.follow(self.job, position, write=self._write, output=output)
             if answer["complete"]:
                 return
-            stalled = answer["position"] == position
-            calls_without_output = calls_without_output + 1 if stalled else 0
-            position = answer["position"]
-            if calls_without_output >= _MAX_CALLS_WITHOUT_OUTPUT:
+            if answer["position"] == position:
+                # The component decides how often it reconnects. It has given up.
                 raise UnavailableError(
-                    f"Ray job {self.job['submission_id']}: {calls_without_output} consecutive "
-                    "calls of pipes.follow returned neither new output nor the job's end"
+                    f"Ray job {self.job['submission_id']}: its output could not be read further, "
+                    "and pipes.follow returned neither new output nor the job's end"
                 )
-            time.sleep(_PAUSE_SECONDS)
+            position = answer["position"]
 
     def _terminate(self, pending: PendingCall[JobRef]) -> None:
         job = self.job["submission_id"]
@@ -149,7 +143,7 @@ def run_session(
     message_reader: PipesMessageReader,
     extras: dict[str, Any],
     labels: Mapping[str, str],
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     directories: Iterable[str],
     forward_termination: bool,
     launched: Callable[[Script], dict[str, Any]],

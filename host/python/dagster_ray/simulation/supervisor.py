@@ -38,6 +38,12 @@ def key_file(directory: str, key: str) -> Path:
     return Path(directory, "state", name)
 
 
+def write_atomically(file: Path, text: str, new: Path) -> None:
+    """Writes a file by renaming `new`, so that no reader sees a part of the text."""
+    new.write_text(text)
+    new.replace(file)
+
+
 class _Job:
     def __init__(self, directory: str, job: str, folder: str, path: str, entrypoint: str) -> None:
         self._directory = directory
@@ -80,10 +86,9 @@ class _Job:
         return self._files / f"{self._job}{suffix}"
 
     def _write(self, suffix: str, text: str) -> Path:
-        """Writes a file atomically."""
-        new, file = self._file(f"{suffix}.new"), self._file(suffix)
-        new.write_text(text)
-        return new.replace(file)
+        file = self._file(suffix)
+        write_atomically(file, text, self._file(f"{suffix}.new"))
+        return file
 
     def _on_sigterm(self, *_: object) -> None:
         if self._terminated_at is None:

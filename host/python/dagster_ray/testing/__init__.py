@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dagster_ray import _installation
+from dagster_ray import _installation, lazy_names
 
 if TYPE_CHECKING:
     from dagster_ray.testing.results import Result
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 # pytest loads this module in every session, even if no test needs Ray, so it must not import
 # Dagster.
 _installation.check()
-
-_HOMES = {
-    "Clock": "dagster_ray.testing.simulated",
-    "LaunchedRun": "dagster_ray.testing.runs",
-    "Result": "dagster_ray.testing.results",
-    "SimulatedJob": "dagster_ray.testing.simulated",
-    "SimulatedRay": "dagster_ray.testing.simulated",
-}
 
 
 @pytest.fixture
@@ -59,11 +51,7 @@ def simulated_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return lazy_names.find(__name__, name)
 
 
 __all__ = ["Clock", "LaunchedRun", "Result", "SimulatedJob", "SimulatedRay", "simulated_ray"]

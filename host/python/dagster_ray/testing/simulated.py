@@ -14,10 +14,11 @@ import dagster as dg
 from dagster import execute_job
 
 from dagster_ray import simulation
-from dagster_ray.backend import Backend, Connection
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
 from dagster_ray.contract import JobStatus, LauncherClient, RunRef
 from dagster_ray.errors import UnavailableError
-from dagster_ray.simulation.supervisor import SHUTDOWN_KEY, key_file
+from dagster_ray.simulation.supervisor import SHUTDOWN_KEY, key_file, write_atomically
 from dagster_ray.testing.code import Code, load_job, with_partition
 from dagster_ray.testing.results import Result
 from dagster_ray.testing.runs import LaunchedRun
@@ -83,14 +84,14 @@ class SimulatedRay:
         self._state = Path(self._directory, "state")
         self._state.mkdir(parents=True)
         simulation.begin_test(self._directory)
-        self._faults: list[dict[str, Any]] = []
+        self._faults: list[dict[str, object]] = []
         self._instance: dg.DagsterInstance | None = None
         self.clock = Clock(self._directory, time.time())
 
     @cached_property
     def _backend(self) -> Backend:
         settings = {simulation.SETTING: self._directory}
-        return Backend(Connection(backend="simulated", backend_config=settings))
+        return Backend(BackendConfig(backend="simulated", backend_config=settings))
 
     @property
     def environment(self) -> dict[str, str | None]:
@@ -232,12 +233,12 @@ class SimulatedRay:
         if self._instance is not None:
             self._instance.dispose()
 
-    def _add(self, fault: str, **about: Any) -> None:
+    def _add(self, fault: str, **about: object) -> None:
         kept = {name: value for name, value in about.items() if value is not None}
         self._faults.append({"fault": fault, **kept})
+        # Beside the bucket, in which each file is a key.
         new = Path(self._directory, "faults.new")
-        new.write_text(json.dumps(self._faults))
-        new.replace(key_file(self._directory, _FAULTS))
+        write_atomically(key_file(self._directory, _FAULTS), json.dumps(self._faults), new)
 
     def _job(self, record: Mapping[str, Any]) -> SimulatedJob:
         submission = record["submission"]

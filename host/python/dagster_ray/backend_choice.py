@@ -1,0 +1,75 @@
+"""Chooses the component and the Ray of a configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dagster_ray.address import DASHBOARD_PORT, dashboard_url, known_address
+from dagster_ray.component_files import (
+    built_in,
+    declared_settings,
+    resolve_component,
+    restriction_arguments,
+    setting_texts,
+)
+from dagster_ray.configs import BackendConfig
+from dagster_ray.ray_access import ReplacementBackend, in_ray_job
+
+_LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A component file with its settings, and the URL of Ray's dashboard if it is known."""
+
+    wasm: str
+    settings: Mapping[str, str]
+    url: str | None
+
+
+def configured_component(config: BackendConfig) -> str | None:
+    """Returns the component that the configuration names."""
+    return resolve_component(config.backend) if config.backend else None
+
+
+def replacement(replaced_by: ReplacementBackend) -> Choice:
+    """Returns the choice of a component that replaces the configured one."""
+    return Choice(built_in(replaced_by.component), replaced_by.settings, replaced_by.url)
+
+
+def choose(config: BackendConfig, named: str | None) -> Choice:
+    """Returns the component for a configuration. `named` is the component that it names.
+
+    Without a name, it is `local` if there is no address of Ray, and `existing` otherwise.
+    """
+    offered = config.backend_config or {}
+    restriction = restriction_arguments(config.backend_grants, config.backend_sha256)
+    if config.address is None and named not in (None, *_by_address()):
+        declared = declared_settings(named, restriction)
+        if "address" not in declared:
+            return Choice(named, setting_texts(offered, declared), None)
+    known = known_address(config.address)
+    is_local = config.backend == _LOCAL or known is None or known[0] == _LOCAL
+    port = offered.get("dashboard_port", DASHBOARD_PORT)
+    local_url = f"http://127.0.0.1:{port}"
+    if is_local and not (config.backend == _LOCAL and in_ray_job()):
+        wasm = named or built_in(_LOCAL)
+        settings = {"address": local_url, "dashboard_port": str(port)}
+    else:
+        # Inside a Ray job, `local` means the job's own cluster.
+        chosen = None if config.backend == _LOCAL else named
+        wasm = chosen or built_in("existing")
+        settings = {"address": dashboard_url(*(known or (local_url, "")))}
+    url = settings["address"]
+    if "dashboard_port" in offered:
+        settings["dashboard_port"] = str(port)
+    if offered.keys() - settings.keys():
+        settings |= setting_texts(offered, declared_settings(wasm, restriction))
+    return Choice(wasm, settings, url)
+
+
+def _by_address() -> tuple[str, ...]:
+    """The built-in components that need an address. Their settings need not be queried."""
+    return built_in("existing"), built_in(_LOCAL)
+
+
+__all__ = ["Choice", "choose", "configured_component", "replacement"]
