@@ -1,6 +1,7 @@
 """`RayIOManager` with each io backend: the object store and files."""
 
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from dagster_ray import RayIOManager
 from dagster_ray.contract import Address
+from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import (
     DagsterRayError,
     InvalidConfigError,
@@ -54,10 +56,17 @@ def manager(
         yield make
 
 
+@functools.cache
+def _instance() -> dg.DagsterInstance:
+    """Returns the deployment that these tests share: another one does not find its values."""
+    return dg.DagsterInstance.local_temp()
+
+
 def _materialize(
     manager: RayIOManager, *assets: Any, partition: str | None = None, **more: Any
 ) -> dg.ExecuteInProcessResult:
     resources = {"io_manager": manager, "ray_io_manager": manager}
+    more.setdefault("instance", _instance())
     return dg.materialize(list(assets), resources=resources, partition_key=partition, **more)
 
 
@@ -121,7 +130,7 @@ def test_the_output_metadata_has_key_type_size_and_expiry(manager: Manager) -> N
     metadata: dict[str, Any] = {
         name: entry.value for name, entry in event.materialization.metadata.items()
     }
-    assert metadata["dagster-ray/key"] == "asset/shown/="
+    assert metadata["dagster-ray/key"] == f"{deployment_id(_instance())}/asset/shown/="
     assert metadata["dagster-ray/type"] == "numpy.ndarray"
     assert 8000 < metadata["dagster-ray/size"] < 9000
     assert metadata["dagster-ray/kept until"] > time.time()
@@ -210,7 +219,7 @@ def test_the_error_for_an_unknown_option_suggests_the_right_one(manager: Manager
 
 def test_a_value_is_overwritten_unless_overwrite_is_false(manager: Manager) -> None:
     assert [_loaded_downstream(manager(), number) for number in (1, 2)] == [1, 2]
-    with pytest.raises(DagsterRayError, match="there is a value under asset/made/="):
+    with pytest.raises(DagsterRayError, match=r"there is a value under .*/asset/made/="):
         _loaded_downstream(manager(backend_config={"overwrite": False}), 3)
     assert _loaded_downstream(manager(), 4) == 4
 
@@ -231,7 +240,7 @@ def test_values_expire_after_their_time_or_when_their_run_ends(manager: Manager)
     with dg.DagsterInstance.ephemeral() as instance:
         resources = {"io_manager": manager()}
         first = short.execute_in_process(instance=instance, resources=resources).run_id
-        client = manager()._open(None)
+        client = manager()._open(None, instance)
         assert [value["run_id"] for value in client.find({"runs": [first]})] == [first]
         # The first step of the next run deletes the values of the ended run.
         second = manager()
@@ -241,6 +250,7 @@ def test_values_expire_after_their_time_or_when_their_run_ends(manager: Manager)
     brief = manager(backend_config={"asset_value_seconds": 1})
     assert _loaded_downstream(brief, 1) == 1
     time.sleep(1.1)
+    client = manager()._open(None, _instance())
     assert client.find({"asset": ["made"]}) == []
     with pytest.raises(NotFoundError):
         client.load(
@@ -253,6 +263,40 @@ def test_values_expire_after_their_time_or_when_their_run_ends(manager: Manager)
                 "mapping_key": None,
             }
         )
+
+
+def test_a_deployment_leaves_the_values_of_another_alone(manager: Manager) -> None:
+    @dg.asset
+    def shared_name() -> int:
+        return 2
+
+    @dg.op
+    def makes() -> int:
+        return 21
+
+    @dg.op(ins={"start": dg.In(dg.Nothing)})
+    def meanwhile() -> None:
+        with dg.DagsterInstance.ephemeral() as other:
+            # The first output of a process removes the values of ended runs.
+            _materialize(manager(), shared_name, instance=other)
+
+    @dg.op(ins={"after": dg.In(dg.Nothing)})
+    def takes(number: int) -> int:
+        return number
+
+    @dg.job
+    def long():
+        number = makes()
+        takes(number, after=meanwhile(start=number))
+
+    result = long.execute_in_process(instance=_instance(), resources={"io_manager": manager()})
+    assert result.output_for_node("takes") == 21
+
+    @dg.asset
+    def reader(shared_name: int) -> None: ...
+
+    with pytest.raises(NotFoundError, match="asset shared_name"):
+        _materialize(manager(), shared_name.to_source_asset(), reader)
 
 
 def test_concurrent_writers_of_a_key_leave_one_complete_value(manager: Manager) -> None:
@@ -273,7 +317,7 @@ def test_concurrent_writers_of_a_key_leave_one_complete_value(manager: Manager) 
     }
 
     def digits() -> set[int]:
-        return set(unpack(manager()._open(None).load(address)).tolist())
+        return set(unpack(manager()._open(None, _instance()).load(address)).tolist())
 
     write(0)
     threads = [threading.Thread(target=write, args=(digit,)) for digit in range(1, 5)]

@@ -126,11 +126,13 @@ def test_the_io_manager_examples_with_partitions(connected: RayHead, printed: st
     downstream = names.get("downstream") or names["downstream_unpartitioned"]
     resources = {"ray_io_manager": RayIOManager()}
     keys = names["partitions_def"].get_partition_keys()
-    for key in keys:
-        assert dg.materialize([upstream], partition_key=key, resources=resources).success
-    assets = [upstream.to_source_asset(), downstream]
-    for key in keys if downstream.partitions_def else [None]:
-        assert dg.materialize(assets, partition_key=key, resources=resources).success
+    with DagsterInstance.ephemeral() as instance:
+        more: dict[str, Any] = {"resources": resources, "instance": instance}
+        for key in keys:
+            assert dg.materialize([upstream], partition_key=key, **more).success
+        assets = [upstream.to_source_asset(), downstream]
+        for key in keys if downstream.partitions_def else [None]:
+            assert dg.materialize(assets, partition_key=key, **more).success
 
 
 @seed("local.py.txt")

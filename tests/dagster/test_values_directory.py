@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from dagster_ray.errors import PermissionDeniedError
 from dagster_ray.io.filesystem import Directory, directory
 
@@ -16,7 +15,11 @@ OUTSIDE = ["../outside", "a/../../outside", "/outside", "a//b", "..", ".", "", "
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Directory, Path]:
     folder = tmp_path / "root"
     folder.mkdir()
-    location = {"path": str(folder), "file URL": f"file://{folder}", "fsspec URL": f"local://{folder}"}
+    location = {
+        "path": str(folder),
+        "file URL": f"file://{folder}",
+        "fsspec URL": f"local://{folder}",
+    }
     return directory(location[request.param]), folder
 
 

@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster_ray.core.io_manager import DAGSTER_RAY_NAMESPACE, DAGSTER_RAY_OBJECT_MAP_NAME
+from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import NotFoundError
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.frames import pack, unpack
@@ -51,8 +52,8 @@ def _run(
         return instance, result
 
 
-def _kept(store: RayStore, run_id: str) -> int:
-    return len(store.find(f"run/{run_id}/"))
+def _kept(store: RayStore, instance: dg.DagsterInstance, run_id: str) -> int:
+    return len(store.find(f"{deployment_id(instance)}/run/{run_id}/"))
 
 
 def test_steps_pass_values_and_a_successful_run_deletes_them(
@@ -62,12 +63,12 @@ def test_steps_pass_values_and_a_successful_run_deletes_them(
     monkeypatch.setenv("VALUES_LOCATION", ray_head.gcs)
     instance, result = _run(home, ray_head, "in_ray")
     assert result.success, [entry.message for entry in instance.all_logs(result.run_id)]
-    assert _kept(store, result.run_id) == 0
+    assert _kept(store, instance, result.run_id) == 0
     monkeypatch.setenv("FAIL", "1")
-    _, failed = _run(home, ray_head, "in_ray")
+    instance, failed = _run(home, ray_head, "in_ray")
     assert not failed.success
     # A re-execution from the failed step needs the values.
-    assert _kept(store, failed.run_id) > 0
+    assert _kept(store, instance, failed.run_id) > 0
 
 
 def test_the_same_job_works_with_the_files_backend(

@@ -39,7 +39,7 @@ pub fn describe<B: Backend>() -> Description {
 /// # Errors
 /// The options are invalid, or the manifest does not grant the store.
 pub fn values<'a, B: Backend>(context: &IoContext) -> Result<Values<HostStore, ValueHandle<'a>>, Error> {
-    Values::new(HostStore::open(B::STORE)?, &context.options, wasip2::clocks::wall_clock::now().seconds)
+    Values::new(HostStore::open(B::STORE)?, context, wasip2::clocks::wall_clock::now().seconds)
 }
 
 /// Returns the value of a handle that was loaded, or `None` for a borrowed one.

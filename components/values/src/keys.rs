@@ -1,7 +1,10 @@
 //! The keys of stored values.
 //!
-//! - The value of an asset: `asset/<part>/…/=<partition>`, with an empty partition if there is none.
-//! - Any other value: `run/<run id>/<step>/<output>`, with `/=<mapping key>` for a dynamic output.
+//! - The value of an asset: `<deployment>/asset/<part>/…/=<partition>`, with an empty partition if there is
+//!   none.
+//! - Any other value: `<deployment>/run/<run id>/<step>/<output>`, with `/=<mapping key>` for a dynamic output.
+//!
+//! Several Dagster deployments may use one store. None of them finds the values of another.
 //!
 //! Every part is escaped, so that it contains only characters that are safe in a file name, and so that two
 //! addresses never have the same key.
@@ -17,39 +20,62 @@ const MAX_PART_BYTES: usize = 160;
 const READABLE_BYTES: usize = 100;
 const DIGEST_BYTES: usize = 16;
 
-/// The key prefix of all values that belong to a run.
-pub const RUNS: &str = "run/";
-
-/// Returns the key of an output.
-#[must_use]
-pub fn key(address: &Address) -> String {
-    if let Some(asset) = &address.asset {
-        let partition = address.partition.as_deref().map(escaped).unwrap_or_default();
-        return format!("{}{partition}", asset_prefix(asset));
-    }
-    let output = format!(
-        "{}{}/{}",
-        run_prefix(&address.run_id),
-        escaped(&address.step_key),
-        escaped(&address.output_name)
-    );
-    match &address.mapping_key {
-        Some(mapping) => format!("{output}/={}", escaped(mapping)),
-        None => output,
-    }
+/// The keys of one Dagster deployment.
+pub struct Keys {
+    /// The deployment's prefix, which ends with `/`.
+    prefix: String,
 }
 
-/// Returns the key prefix of an asset's values.
-#[must_use]
-pub fn asset_prefix(parts: &[String]) -> String {
-    let parts: Vec<_> = parts.iter().map(|part| escaped(part)).collect();
-    format!("asset/{}/=", parts.join("/"))
-}
+impl Keys {
+    /// Returns the keys of a deployment. An empty id stands for values that belong to none.
+    #[must_use]
+    pub fn new(deployment: &str) -> Self {
+        Self { prefix: format!("{}/", escaped(deployment)) }
+    }
 
-/// Returns the key prefix of a run's values.
-#[must_use]
-pub fn run_prefix(run_id: &str) -> String {
-    format!("{RUNS}{}/", escaped(run_id))
+    /// Returns the key of an output.
+    #[must_use]
+    pub fn output(&self, address: &Address) -> String {
+        if let Some(asset) = &address.asset {
+            let partition = address.partition.as_deref().map(escaped).unwrap_or_default();
+            return format!("{}{partition}", self.asset(asset));
+        }
+        let output = format!(
+            "{}{}/{}",
+            self.run(&address.run_id),
+            escaped(&address.step_key),
+            escaped(&address.output_name)
+        );
+        match &address.mapping_key {
+            Some(mapping) => format!("{output}/={}", escaped(mapping)),
+            None => output,
+        }
+    }
+
+    /// Returns the key prefix of an asset's values.
+    #[must_use]
+    pub fn asset(&self, parts: &[String]) -> String {
+        let parts: Vec<_> = parts.iter().map(|part| escaped(part)).collect();
+        format!("{}asset/{}/=", self.prefix, parts.join("/"))
+    }
+
+    /// Returns the key prefix of all values that belong to a run.
+    #[must_use]
+    pub fn runs(&self) -> String {
+        format!("{}run/", self.prefix)
+    }
+
+    /// Returns the key prefix of a run's values.
+    #[must_use]
+    pub fn run(&self, run_id: &str) -> String {
+        format!("{}{}/", self.runs(), escaped(run_id))
+    }
+
+    /// Returns whether a key is one of the deployment's.
+    #[must_use]
+    pub fn contains(&self, key: &str) -> bool {
+        key.starts_with(&self.prefix)
+    }
 }
 
 /// Escapes a part of a key: letters, digits, `_`, `-` and inner dots stay, other bytes are percent-encoded.
@@ -83,6 +109,10 @@ mod tests {
 
     use super::*;
 
+    fn key(address: &Address) -> String {
+        Keys::new("d").output(address)
+    }
+
     fn asset(parts: &[&str], partition: Option<&str>) -> Address {
         Address {
             asset: Some(parts.iter().map(|part| (*part).to_owned()).collect()),
@@ -109,7 +139,7 @@ mod tests {
         ];
         let keys: BTreeSet<_> = all.iter().map(key).collect();
         assert_eq!(keys.len(), all.len(), "{keys:?}");
-        assert_eq!(key(&asset(&["my asset"], Some("2024-01-01"))), "asset/my%20asset/=2024-01-01");
+        assert_eq!(key(&asset(&["my asset"], Some("2024-01-01"))), "d/asset/my%20asset/=2024-01-01");
     }
 
     #[test]
@@ -117,9 +147,21 @@ mod tests {
         let mut address = asset(&[], None);
         address.asset = None;
         address.step_key = "fan[one]".into();
-        assert_eq!(key(&address), "run/r/fan%5Bone%5D/result");
+        assert_eq!(key(&address), "d/run/r/fan%5Bone%5D/result");
         address.mapping_key = Some("one".into());
-        assert_eq!(key(&address), "run/r/fan%5Bone%5D/result/=one");
+        assert_eq!(key(&address), "d/run/r/fan%5Bone%5D/result/=one");
+    }
+
+    #[test]
+    fn deployments_share_no_key_and_no_prefix() {
+        let address = asset(&["a"], None);
+        let deployments = ["", "a", "a/asset", "../a", "A"].map(Keys::new);
+        for (at, one) in deployments.iter().enumerate() {
+            for (other_at, other) in deployments.iter().enumerate() {
+                assert_eq!(one.contains(&other.output(&address)), at == other_at);
+                assert_eq!(one.runs().starts_with(&other.runs()), at == other_at);
+            }
+        }
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! When a value expires.
 //!
-//! The value of an output that is not an asset expires when its run has succeeded, some time after the run
-//! has failed, or when Dagster does not know the run. The value of an asset expires by age. The store itself
+//! The value of an output that is not an asset expires when its run has succeeded, or some time after the run
+//! has failed. If Dagster does not know the run, it counts as one that failed when the value was stored: a run
+//! that was deleted needs no values, but the absence of a run is no proof. The value of an asset expires by age. The store itself
 //! enforces an expiry time, so that values are removed even if no cleanup runs.
 
 use crate::options::Options;
@@ -18,16 +19,18 @@ pub fn expires_at(address: &Address, options: &Options, now: u64) -> Option<u64>
     Some(now.saturating_add(seconds))
 }
 
-/// Returns whether the values of a run have expired. `known` are the runs that Dagster knows.
+/// Returns whether a run's value that was stored at `stored_at` has expired. `known` are the runs that Dagster
+/// knows. Times are in seconds since the Unix epoch.
 #[must_use]
-pub fn is_expired(run_id: &str, known: &[RunLife], options: &Options, now: u64) -> bool {
-    let Some(run) = known.iter().find(|run| run.run_id == run_id) else { return true };
-    match run.state {
-        RunState::Live => false,
-        RunState::Succeeded => true,
-        RunState::Failed => {
-            run.ended_at.is_some_and(|ended| now.saturating_sub(ended) >= options.failed_run_seconds)
-        }
+pub fn is_expired(run_id: &str, stored_at: u64, known: &[RunLife], options: &Options, now: u64) -> bool {
+    let is_over = |ended: u64| now.saturating_sub(ended) >= options.failed_run_seconds;
+    match known.iter().find(|run| run.run_id == run_id) {
+        None => is_over(stored_at),
+        Some(run) => match run.state {
+            RunState::Live => false,
+            RunState::Succeeded => true,
+            RunState::Failed => run.ended_at.is_some_and(is_over),
+        },
     }
 }
 
@@ -40,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn values_expire_when_their_run_succeeds_and_later_when_it_fails() {
+    fn values_expire_when_their_run_succeeds_and_later_when_it_fails_or_is_unknown() {
         let options = Options::default();
         let known = [
             run("live", RunState::Live, None),
@@ -48,11 +51,13 @@ mod tests {
             run("broke", RunState::Failed, Some(1_000_000)),
             run("broke-long-ago", RunState::Failed, Some(10)),
         ];
-        let expired = |id| is_expired(id, &known, &options, 1_000_100);
+        let stored = |id, stored_at| is_expired(id, stored_at, &known, &options, 1_000_100);
+        let expired = |id| stored(id, 10);
         assert!(!expired("live"));
         assert!(expired("done"));
         assert!(!expired("broke"));
         assert!(expired("broke-long-ago"));
-        assert!(expired("gone"));
+        assert!(expired("unknown"));
+        assert!(!stored("unknown", 1_000_000));
     }
 }

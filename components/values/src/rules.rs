@@ -5,13 +5,15 @@ use std::marker::PhantomData;
 use dagster_ray_sdk::Error;
 use dagster_ray_sdk::bindings::objects::Entry;
 
+use crate::keys::Keys;
+use crate::lifetime;
 use crate::options::Options;
 use crate::store::ValueStore;
-use crate::{keys, lifetime};
-use dagster_ray_sdk::bindings::io::{Address, Selection, Stored};
+use dagster_ray_sdk::bindings::io::{Address, IoContext, Selection, Stored};
 
 /// The number of names that an error lists; it counts the others.
 const LISTED: usize = 20;
+const DEPLOYMENT: &str = "dagster-ray/deployment";
 const RUN: &str = "dagster/run-id";
 const STEP: &str = "dagster/step";
 const OUTPUT: &str = "dagster/output";
@@ -19,22 +21,31 @@ const MAPPING: &str = "dagster/mapping-key";
 const ASSET: &str = "dagster/asset";
 const PARTITION: &str = "dagster/partition";
 
-/// The values of a store.
+/// The values of one Dagster deployment in a store.
 pub struct Values<P, V> {
     store: P,
+    deployment: String,
+    keys: Keys,
     options: Options,
     now: u64,
     value: PhantomData<V>,
 }
 
 impl<P: ValueStore<V>, V> Values<P, V> {
-    /// Creates the access to a store. `options` is the user's JSON, and `now` the time in seconds since the
-    /// Unix epoch.
+    /// Creates the access to a deployment's values in a store. `now` is the time in seconds since the Unix
+    /// epoch.
     ///
     /// # Errors
     /// The options are invalid.
-    pub fn new(store: P, options: &str, now: u64) -> Result<Self, Error> {
-        Ok(Self { store, options: Options::read(options)?, now, value: PhantomData })
+    pub fn new(store: P, context: &IoContext, now: u64) -> Result<Self, Error> {
+        Ok(Self {
+            store,
+            deployment: context.deployment.clone(),
+            keys: Keys::new(&context.deployment),
+            options: Options::read(&context.options)?,
+            now,
+            value: PhantomData,
+        })
     }
 
     /// Stores a value.
@@ -44,11 +55,11 @@ impl<P: ValueStore<V>, V> Values<P, V> {
     pub fn save(&self, address: &Address, value: &V) -> Result<Stored, Error> {
         let expires_at = lifetime::expires_at(address, &self.options, self.now);
         let entry = self.store.put(
-            &keys::key(address),
+            &self.keys.output(address),
             value,
             self.options.overwrite,
             expires_at,
-            &attributes(address),
+            &self.attributes(address),
         )?;
         Ok(stored(entry))
     }
@@ -58,7 +69,7 @@ impl<P: ValueStore<V>, V> Values<P, V> {
     /// # Errors
     /// `not-found` if the store has no such value. The message lists the values that the store has.
     pub fn load(&self, address: &Address) -> Result<V, Error> {
-        match self.store.get(&keys::key(address)) {
+        match self.store.get(&self.keys.output(address)) {
             Err(Error::NotFound(reason)) => Err(self.missing(&[address], &reason)),
             other => other,
         }
@@ -69,7 +80,7 @@ impl<P: ValueStore<V>, V> Values<P, V> {
     /// # Errors
     /// As [`Values::load`], with all missing partitions in one error.
     pub fn load_many(&self, addresses: &[Address]) -> Result<Vec<(String, V)>, Error> {
-        let keys: Vec<_> = addresses.iter().map(keys::key).collect();
+        let keys: Vec<_> = addresses.iter().map(|address| self.keys.output(address)).collect();
         let found = self.store.stat(&keys)?;
         let missing: Vec<_> = addresses
             .iter()
@@ -107,7 +118,7 @@ impl<P: ValueStore<V>, V> Values<P, V> {
     /// The store is unavailable.
     pub fn delete(&self, selection: Selection) -> Result<u32, Error> {
         let keys = match selection {
-            Selection::Keys(keys) => keys,
+            Selection::Keys(keys) => self.own(keys)?,
             other => self.select(other)?.into_iter().map(|entry| entry.key).collect(),
         };
         if keys.is_empty() { Ok(0) } else { self.store.delete(&keys) }
@@ -115,21 +126,22 @@ impl<P: ValueStore<V>, V> Values<P, V> {
 
     fn select(&self, selection: Selection) -> Result<Vec<Entry>, Error> {
         match selection {
-            Selection::Runs(runs) if runs.is_empty() => self.store.list(keys::RUNS),
+            Selection::Runs(runs) if runs.is_empty() => self.store.list(&self.keys.runs()),
             Selection::Runs(runs) => {
                 let mut found = Vec::new();
                 for run in runs {
-                    found.extend(self.store.list(&keys::run_prefix(&run))?);
+                    found.extend(self.store.list(&self.keys.run(&run))?);
                 }
                 Ok(found)
             }
-            Selection::Asset(parts) => self.store.list(&keys::asset_prefix(&parts)),
-            Selection::Keys(keys) => Ok(self.store.stat(&keys)?.into_iter().flatten().collect()),
+            Selection::Asset(parts) => self.store.list(&self.keys.asset(&parts)),
+            Selection::Keys(keys) => Ok(self.store.stat(&self.own(keys)?)?.into_iter().flatten().collect()),
             Selection::Expired(known) => {
-                let mut found = self.store.list(keys::RUNS)?;
+                let mut found = self.store.list(&self.keys.runs())?;
                 found.retain(|entry| {
-                    attribute(entry, RUN)
-                        .is_some_and(|run| lifetime::is_expired(run, &known, &self.options, self.now))
+                    attribute(entry, RUN).is_some_and(|run| {
+                        lifetime::is_expired(run, entry.stored_at, &known, &self.options, self.now)
+                    })
                 });
                 Ok(found)
             }
@@ -140,10 +152,10 @@ impl<P: ValueStore<V>, V> Values<P, V> {
     fn missing(&self, missing: &[&Address], reason: &str) -> Error {
         let Some(first) = missing.first() else { return Error::NotFound(reason.to_owned()) };
         let names: Vec<_> = missing.iter().map(|address| name(address)).collect();
-        let keys: Vec<_> = missing.iter().map(|address| keys::key(address)).collect();
+        let keys: Vec<_> = missing.iter().map(|address| self.keys.output(address)).collect();
         let (prefix, owner, part) = match &first.asset {
-            Some(parts) => (keys::asset_prefix(parts), "this asset", PARTITION),
-            None => (keys::run_prefix(&first.run_id), "this run", STEP),
+            Some(parts) => (self.keys.asset(parts), "this asset", PARTITION),
+            None => (self.keys.run(&first.run_id), "this run", STEP),
         };
         let stored: Vec<_> = match self.store.list(&prefix) {
             Ok(entries) => entries
@@ -170,6 +182,35 @@ impl<P: ValueStore<V>, V> Values<P, V> {
             listed(&keys)
         ))
     }
+
+    /// Returns keys that the caller named, if all are of its deployment.
+    fn own(&self, keys: Vec<String>) -> Result<Vec<String>, Error> {
+        match keys.iter().find(|key| !self.keys.contains(key)) {
+            None => Ok(keys),
+            Some(foreign) => Err(Error::Conflict(format!(
+                "key {foreign} is not one of deployment {:?}; write keys that `list` returns to it",
+                self.deployment
+            ))),
+        }
+    }
+
+    fn attributes(&self, address: &Address) -> Vec<(String, String)> {
+        let mut all = vec![
+            (DEPLOYMENT.to_owned(), self.deployment.clone()),
+            (RUN.to_owned(), address.run_id.clone()),
+            (STEP.to_owned(), address.step_key.clone()),
+            (OUTPUT.to_owned(), address.output_name.clone()),
+        ];
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                all.push((name.to_owned(), value));
+            }
+        };
+        add(MAPPING, address.mapping_key.clone());
+        add(ASSET, address.asset.as_ref().map(|parts| parts.join("/")));
+        add(PARTITION, address.partition.clone());
+        all
+    }
 }
 
 fn listed(names: &[String]) -> String {
@@ -194,30 +235,13 @@ fn name(address: &Address) -> String {
     }
 }
 
-fn attributes(address: &Address) -> Vec<(String, String)> {
-    let mut all = vec![
-        (RUN.to_owned(), address.run_id.clone()),
-        (STEP.to_owned(), address.step_key.clone()),
-        (OUTPUT.to_owned(), address.output_name.clone()),
-    ];
-    let mut add = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            all.push((name.to_owned(), value));
-        }
-    };
-    add(MAPPING, address.mapping_key.clone());
-    add(ASSET, address.asset.as_ref().map(|parts| parts.join("/")));
-    add(PARTITION, address.partition.clone());
-    all
-}
-
 fn attribute<'a>(entry: &'a Entry, name: &str) -> Option<&'a str> {
     entry.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 fn stored(entry: Entry) -> Stored {
-    let run_id =
-        entry.key.starts_with(keys::RUNS).then(|| attribute(&entry, RUN).map(str::to_owned)).flatten();
+    let is_asset = attribute(&entry, ASSET).is_some();
+    let run_id = attribute(&entry, RUN).filter(|_| !is_asset).map(str::to_owned);
     let mut metadata = vec![("key".to_owned(), entry.key.clone()), ("type".to_owned(), entry.info.type_name)];
     if let Some(node) = entry.node {
         metadata.push(("node".to_owned(), node));

@@ -6,6 +6,9 @@ use dagster_ray_sdk::bindings::objects::ValueInfo;
 use super::*;
 use dagster_ray_sdk::bindings::io::{RunLife, RunState};
 
+/// A time long after the values were stored, in seconds since the Unix epoch.
+const NOW: u64 = 10_000_000;
+
 #[derive(Default)]
 struct Memory(RefCell<BTreeMap<String, (Entry, u32)>>);
 
@@ -72,7 +75,12 @@ fn output(run: &str, step: &str) -> Address {
 }
 
 fn values<'a>(memory: &'a Memory, options: &str) -> Values<&'a Memory, u32> {
-    Values::new(memory, options, 1_000).unwrap()
+    values_of(memory, "production", options)
+}
+
+fn values_of<'a>(memory: &'a Memory, deployment: &str, options: &str) -> Values<&'a Memory, u32> {
+    let context = IoContext { deployment: deployment.into(), options: options.into() };
+    Values::new(memory, &context, NOW).unwrap()
 }
 
 #[test]
@@ -118,7 +126,7 @@ fn deleting_expired_values_removes_those_of_ended_runs_and_keeps_assets() {
     all.save(&partition("eur", "mon"), &1).unwrap();
     let known = vec![
         RunLife { run_id: "live".into(), state: RunState::Live, ended_at: None },
-        RunLife { run_id: "done".into(), state: RunState::Succeeded, ended_at: Some(990) },
+        RunLife { run_id: "done".into(), state: RunState::Succeeded, ended_at: Some(NOW - 10) },
     ];
     assert_eq!(all.delete(Selection::Expired(known)).unwrap(), 2);
     let left: Vec<_> =
@@ -132,9 +140,31 @@ fn every_value_has_an_expiry_time_unless_an_option_disables_it() {
     let memory = Memory::default();
     let expires_at = |options: &str, address: &Address| {
         values(&memory, options).save(address, &1).unwrap();
-        memory.0.borrow()[&keys::key(address)].0.keep_until
+        memory.0.borrow()[&Keys::new("production").output(address)].0.keep_until
     };
-    assert_eq!(expires_at("", &output("r", "s")), Some(1_000 + 7 * 24 * 3600));
-    assert_eq!(expires_at(r#"{"asset_value_seconds": 60}"#, &partition("eur", "mon")), Some(1_060));
+    assert_eq!(expires_at("", &output("r", "s")), Some(NOW + 7 * 24 * 3600));
+    assert_eq!(expires_at(r#"{"asset_value_seconds": 60}"#, &partition("eur", "mon")), Some(NOW + 60));
     assert_eq!(expires_at(r#"{"asset_value_seconds": null}"#, &partition("eur", "mon")), None);
+}
+
+#[test]
+fn a_deployment_neither_finds_nor_removes_values_of_another() {
+    let memory = Memory::default();
+    let (production, branch) = (values(&memory, ""), values_of(&memory, "branch", ""));
+    production.save(&partition("eur", "mon"), &1).unwrap();
+    production.save(&output("run-1", "step"), &2).unwrap();
+
+    assert!(matches!(branch.load(&partition("eur", "mon")), Err(Error::NotFound(_))));
+    branch.save(&partition("eur", "mon"), &3).unwrap();
+    assert_eq!(production.load(&partition("eur", "mon")).unwrap(), 1);
+
+    for selection in
+        [Selection::Expired(vec![]), Selection::Runs(vec![]), Selection::Runs(vec!["run-1".into()])]
+    {
+        assert_eq!(branch.delete(selection).unwrap(), 0);
+    }
+    let key = production.list(Selection::Runs(vec![])).unwrap().remove(0).key;
+    assert!(matches!(branch.delete(Selection::Keys(vec![key.clone()])), Err(Error::Conflict(_))));
+    assert!(matches!(branch.list(Selection::Keys(vec![key])), Err(Error::Conflict(_))));
+    assert_eq!(production.load(&output("run-1", "step")).unwrap(), 2);
 }

@@ -68,8 +68,13 @@ class RayIOManager(dg.ConfigurableIOManager):
     )
 
     _client: ValueClient | None = PrivateAttr(default=None)
+    _instance: dg.DagsterInstance | None = PrivateAttr(default=None)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _tidy: Throttle = PrivateAttr(default_factory=lambda: Throttle(_TIDY_SECONDS))
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        # A context of a value that is loaded outside of a step has no instance.
+        self._instance = context.instance
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         client = self._open(context)
@@ -123,7 +128,7 @@ class RayIOManager(dg.ConfigurableIOManager):
                     chosen.options,
                     stores,
                     restriction,
-                    deployment_id(instance or _instance(context)),
+                    deployment_id(instance or _instance(context) or self._instance),
                 )
                 if chosen.is_in_ray:
                     # Connect in the step's thread: `ray.init` installs signal handlers.

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 RUN_REF_TAG = "dagster-ray/run"
 
 
-
 class RayRunLauncher(RunLauncher, ConfigurableClass):
     """Submits each run as its own Ray job, unless its tag disables that."""
 
