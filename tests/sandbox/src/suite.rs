@@ -35,6 +35,9 @@ pub struct Attack {
     pub export: String,
     /// The text of the error, and a summary of the reports that reach the caller.
     pub outcome: String,
+    /// What the outcome means, where the table would show a code or the output of the component.
+    #[serde(default)]
+    pub meaning: Option<String>,
     /// The exception of `dagster_ray.errors` that a Python caller gets.
     pub raises: String,
 }
@@ -53,16 +56,19 @@ pub fn attacks() -> Vec<Attack> {
 /// Formats attacks as in `attacks.json`: one on each line.
 pub fn to_json(attacks: &[Attack]) -> String {
     let line = |attack: &Attack| {
-        let Attack { group, what, attack, export, outcome, raises } = attack;
-        let fields = [
+        let Attack { group, what, attack, export, outcome, meaning, raises } = attack;
+        let mut fields = vec![
             ("group", group),
             ("what", what),
             ("attack", attack),
             ("export", export),
             ("outcome", outcome),
-            ("raises", raises),
         ];
-        format!("  {{{}}}", fields.map(|(key, value)| format!("{}: {}", json!(key), json!(value))).join(", "))
+        fields.extend(meaning.as_ref().map(|meaning| ("meaning", meaning)));
+        fields.push(("raises", raises));
+        let fields: Vec<_> =
+            fields.iter().map(|(key, value)| format!("{}: {}", json!(key), json!(value))).collect();
+        format!("  {{{}}}", fields.join(", "))
     };
     format!("[\n{}\n]\n", attacks.iter().map(line).collect::<Vec<_>>().join(",\n"))
 }

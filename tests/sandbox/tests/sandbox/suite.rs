@@ -29,7 +29,8 @@ fn table(attacks: &[Attack]) -> String {
         } else {
             attack.what.clone()
         };
-        let (what, outcome, raises) = (cell(&what), cell(&attack.outcome), &attack.raises);
+        let outcome = attack.meaning.as_ref().unwrap_or(&attack.outcome);
+        let (what, outcome, raises) = (cell(&what), cell(outcome), &attack.raises);
         writeln!(text, "| {what} | {outcome} | `{raises}` |").unwrap();
     }
     text + "\n"
