@@ -54,6 +54,11 @@ fn refused(error: &Error) {
 fn options(configuration: &str, tag: &str) -> Option<Options> {
     let (configured, tagged) = (read(configuration, None), read(tag, None));
     let merged = read(configuration, Some(tag));
+    // A run or step that Ray does not execute ignores its other options.
+    let is_local = |read: &Option<Options>| read.as_ref().is_some_and(|options| !options.is_on_ray());
+    if [&configured, &tagged, &merged].into_iter().any(is_local) {
+        return merged;
+    }
     // Merging fails exactly if one of the two texts is invalid.
     let (Some(configured), Some(tagged)) = (&configured, &tagged) else {
         assert_eq!(merged, None);
