@@ -1,7 +1,8 @@
-"""Third-party backends, built from the WIT files alone: the examples and `dagster-ray new`."""
+"""Third-party backends, built outside the workspace: the examples and `dagster-ray new`."""
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from third_party_backends import (
     command_runner,
     dagster_ray,
     example,
+    packaged_sdk,
 )
 
 # The first build compiles the dependencies of all of them.
@@ -55,7 +57,10 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 
 class Project:
-    """A project that `dagster-ray new` has created, with its component built."""
+    """A project that `dagster-ray new` has created, with its component built.
+
+    A Rust project is built with the SDK as a registry would deliver it.
+    """
 
     def __init__(self, language: str, root: Path) -> None:
         self.command = ("new", "my-backend", "--language", language, "--into", str(root))
@@ -64,6 +69,9 @@ class Project:
         self.printed = made.stdout
         self.folder = root / "my-backend"
         if language == "rust":
+            sdk = self.folder / "vendor/dagster-ray-sdk"
+            shutil.rmtree(sdk)
+            packaged_sdk(root).rename(sdk)
             wasm = build_rust(self.folder, "my_backend")
         else:
             wasm = build_python(self.folder, root, "-d", "wit", "-w", "backend")
@@ -244,6 +252,24 @@ def test_the_examples_pass_the_conformance_tests(wasm: Path, runner: Runner) -> 
 def test_a_new_project_passes_the_conformance_tests(project: Project) -> None:
     checked = dagster_ray("check", str(project.wasm))
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def _sdk(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Returns the files of the SDK, and what its manifest says about the package."""
+    by_cargo = ("Cargo.toml", "Cargo.toml.orig", ".cargo_vcs_info.json")
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    command = ("cargo", "metadata", "--no-deps", "--offline", "--format-version", "1")
+    read = subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    [package] = json.loads(read.stdout)["packages"]
+    names = ("name", "version", "edition", "rust_version", "license", "dependencies")
+    texts = {name: path.read_text() for name, path in files.items() if name not in by_cargo}
+    return texts, {name: package[name] for name in names}
+
+
+def test_a_new_rust_project_contains_the_packaged_sdk(tmp_path: Path) -> None:
+    made = dagster_ray("new", "mine", "--language", "rust", "--into", str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    assert _sdk(tmp_path / "mine/vendor/dagster-ray-sdk") == _sdk(packaged_sdk(tmp_path))
 
 
 def test_a_new_project_runs_steps_and_reports_their_failures(

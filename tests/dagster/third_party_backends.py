@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,17 @@ def build_rust(folder: Path, name: str) -> Path:
     build = ("cargo", "build", "--release", "--target", "wasm32-wasip2", "--target-dir")
     _run(*build, str(_TARGET), cwd=folder)
     return _TARGET / f"wasm32-wasip2/release/{name}.wasm"
+
+
+def packaged_sdk(into: Path) -> Path:
+    """Packages the Rust SDK as for a registry, and returns the folder of the unpacked package."""
+    package = ("cargo", "package", "--package", "dagster-ray-sdk", "--no-verify", "--allow-dirty")
+    offline = ("--offline", "--exclude-lockfile", "--target-dir", str(into / "target"))
+    _run(*package, *offline, cwd=ROOT)
+    [crate] = (into / "target/package").glob("*.crate")
+    with tarfile.open(crate) as archive:
+        archive.extractall(into, filter="data")
+    return into / crate.stem
 
 
 def build_python(folder: Path, into: Path, *world: str) -> Path:

@@ -172,5 +172,4 @@ impl pipes::Guest for KubeRay {
     }
 }
 
-dagster_ray_sdk::export_run_backend!(KubeRay);
-dagster_ray_sdk::export_cluster!(KubeRay);
+dagster_ray_sdk::export!(KubeRay: describe, launcher, executor, pipes, cluster);

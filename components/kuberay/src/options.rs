@@ -3,19 +3,15 @@
 //! Manifests use KubeRay's camel-case field names. Fields that this component does not read are passed to
 //! the API server unchanged, which rejects unknown ones.
 
+pub use dagster_ray_sdk::options::read_document;
 use dagster_ray_sdk::{
     Error,
     json::{self, Map, Value},
     model::Attributes,
+    options::{Fields, Reader, read_merged},
 };
-use dagster_ray_submission::options::{
-    self as common,
-    reader::{self, Reader},
-};
-pub use dagster_ray_submission::options::{
-    cluster::{ClusterOptions, Sharing},
-    reader::read_document,
-};
+use dagster_ray_submission::options as common;
+pub use dagster_ray_submission::options::cluster::{ClusterOptions, Sharing};
 pub use dagster_ray_submission::scripts::ScriptOptions as Parameters;
 use schemars::JsonSchema;
 
@@ -70,70 +66,49 @@ pub struct ScriptOptions {
     pub runtime_env: Option<Map<String, Value>>,
 }
 
-const JOB_KEYS: [&str; 4] = [NAMESPACE, "image", "ray_job", "cluster"];
-const SCRIPT_KEYS: [&str; 4] = [NAMESPACE, "ray_job", "parameters", "runtime_env"];
-
 impl ClusterPlacement {
-    fn read(path: &str, value: &Value, reader: &mut Reader) -> Self {
+    fn read(reader: &mut Reader, path: &str, value: &Value) -> Option<Self> {
         match value.as_str() {
-            Some("own") => return Self::Dedicated,
-            Some("shared") => return Self::Shared,
+            Some("own") => return Some(Self::Dedicated),
+            Some("shared") => return Some(Self::Shared),
             _ => reader.add_mistake(path, format!("is {}", json::text(value)), "write `own` or `shared`"),
         }
-        Self::default()
+        None
     }
 }
 
 impl JobOptions {
-    fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
-        let mut options = Self::default();
-        for (key, value) in fields {
-            let path = format!("{prefix}{key}");
-            match key.as_str() {
-                _ if value.is_null() && JOB_KEYS.contains(&key.as_str()) => {}
-                NAMESPACE => options.namespace = reader.string(&path, value),
-                "image" => options.image = reader.string(&path, value),
-                "ray_job" => options.ray_job = Some(value.clone()),
-                "cluster" => options.cluster = ClusterPlacement::read(&path, value, reader),
-                _ => reader.unknown_key(&path, &JOB_KEYS),
-            }
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            namespace: fields.string(NAMESPACE),
+            image: fields.string("image"),
+            ray_job: fields.value("ray_job"),
+            cluster: fields.with("cluster", ClusterPlacement::read).unwrap_or_default(),
         }
-        options
     }
 }
 
 impl ScriptOptions {
-    /// Reads the options from an object. `prefix` is prepended to the paths of mistakes.
+    /// Reads the options from the fields of an object.
     #[must_use]
-    pub fn read(fields: &Map<String, Value>, prefix: &str, reader: &mut Reader) -> Self {
-        let mut options = Self::default();
-        for (key, value) in fields {
-            let path = format!("{prefix}{key}");
-            match key.as_str() {
-                _ if value.is_null() && SCRIPT_KEYS.contains(&key.as_str()) => {}
-                NAMESPACE => options.namespace = reader.string(&path, value),
-                "ray_job" => options.ray_job = Some(value.clone()),
-                "parameters" => {
-                    let hint = "write an object with the parameters of Ray's submit_job";
-                    options.parameters = reader
-                        .object(&path, value, hint)
-                        .map(|fields| Parameters::read(fields, &format!("{path}."), reader));
-                }
-                "runtime_env" => {
-                    let hint = "write an object such as {\"pip\": [\"polars\"]}";
-                    options.runtime_env = reader.object(&path, value, hint).cloned();
-                }
-                _ => reader.unknown_key(&path, &SCRIPT_KEYS),
-            }
+    pub fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            namespace: fields.string(NAMESPACE),
+            ray_job: fields.value("ray_job"),
+            parameters: fields.options(
+                "parameters",
+                "write an object with the parameters of Ray's submit_job",
+                Parameters::read,
+            ),
+            runtime_env: fields.object("runtime_env", "write an object such as {\"pip\": [\"polars\"]}"),
         }
-        options
     }
 }
 
 /// Reads the options of a run or a step: the shared ones and this backend's.
 pub fn job(configuration: &str, tags: &Attributes) -> Result<(common::Options, JobOptions), Error> {
-    let (shared, own) = common::Options::merged_with_extra_keys(configuration, tags, &JOB_KEYS)?;
-    let mut options = reader::read_fields(&own, JobOptions::read)?;
+    let (shared, mut options) =
+        read_merged(configuration, tags, |fields| (common::Options::read(fields), JobOptions::read(fields)))?;
     if options.image.is_none() {
         options.image = tags.iter().find(|(name, _)| name == IMAGE_TAG).map(|(_, image)| image.clone());
     }
@@ -147,7 +122,7 @@ pub const SCRIPT_SCHEMA: &str = include_str!("../schemas/scripts.json");
 
 #[cfg(test)]
 mod tests {
-    use dagster_ray_sdk::testing::assert_generated;
+    use dagster_ray_sdk::{options::keys, testing::assert_generated};
     use dagster_ray_submission::options::generate_schema;
 
     use super::*;
@@ -196,12 +171,12 @@ mod tests {
         assert!(job(r#"{"clusters": 1}"#, &Vec::new()).unwrap_err().message().contains("ray_job"));
     }
 
-    fn keys(schema: &Value) -> Vec<String> {
+    fn documented(schema: &Value) -> Vec<String> {
         schema["properties"].as_object().unwrap().keys().cloned().collect()
     }
 
-    fn sorted(keys: &[&str]) -> Vec<String> {
-        let mut keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+    fn sorted<T>(read: impl FnOnce(&mut Fields<'_>) -> T) -> Vec<&'static str> {
+        let mut keys = keys(read);
         keys.sort_unstable();
         keys
     }
@@ -209,18 +184,20 @@ mod tests {
     #[test]
     fn every_key_of_a_schema_is_read() {
         let cluster: Value = serde_json::from_str(ClusterOptions::SCHEMA).unwrap();
-        assert_eq!(keys(&cluster), sorted(&ClusterOptions::KEYS));
-        assert_eq!(keys(&cluster["$defs"]["Sharing"]), sorted(&Sharing::KEYS));
+        assert_eq!(documented(&cluster), sorted(ClusterOptions::read));
+        assert_eq!(documented(&cluster["$defs"]["Sharing"]), sorted(Sharing::read));
         let script: Value = serde_json::from_str(SCRIPT_SCHEMA).unwrap();
-        assert_eq!(keys(&script), sorted(&SCRIPT_KEYS));
+        assert_eq!(documented(&script), sorted(ScriptOptions::read));
         let problem = |text: String, role: &str| match role {
             "job" => job(&text, &Vec::new()).err(),
             "cluster" => read_document(&text, ClusterOptions::read).err(),
             _ => read_document(&text, ScriptOptions::read).err(),
         };
-        for (role, keys) in
-            [("job", &JOB_KEYS[..]), ("cluster", &ClusterOptions::KEYS[..]), ("script", &SCRIPT_KEYS[..])]
-        {
+        for (role, keys) in [
+            ("job", keys(JobOptions::read)),
+            ("cluster", keys(ClusterOptions::read)),
+            ("script", keys(ScriptOptions::read)),
+        ] {
             for key in keys {
                 let text = problem(format!("{{\"{key}\": 0.5}}"), role).map(|error| error.message());
                 // Manifests are not checked here, so their keys yield no error.
@@ -229,7 +206,7 @@ mod tests {
             }
             assert!(problem("{\"other\": 0.5}".to_owned(), role).is_some());
         }
-        for key in Sharing::KEYS {
+        for key in keys(Sharing::read) {
             let text = problem(format!("{{\"sharing\": {{\"{key}\": 0.5}}}}"), "cluster").unwrap().message();
             assert!(text.contains(&format!("`sharing.{key}`")) && !text.contains("known key"), "{text}");
         }
@@ -238,7 +215,7 @@ mod tests {
     #[test]
     fn the_schema_of_a_job_has_all_keys() {
         let schema: Value = serde_json::from_str(JOB_SCHEMA).unwrap();
-        for key in JOB_KEYS.iter().chain(&common::Options::KEYS) {
+        for key in keys(JobOptions::read).into_iter().chain(keys(common::Options::read)) {
             assert!(schema["properties"].get(key).is_some(), "{key}");
         }
         assert_eq!(schema["additionalProperties"], false);

@@ -7,6 +7,7 @@
 
 use std::io::Read;
 
+pub use dagster_ray_sdk::lines::Lines;
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
@@ -20,9 +21,6 @@ use crate::{JobsClient, response::check_response};
 const POLL_INTERVAL_MS: u64 = 1_000;
 /// How long a draining stream must be silent, beyond two intervals, before its log counts as complete.
 const QUIET_MS: u64 = 2_000;
-/// Longer lines are delivered in parts. A part has to fit into the component's memory and into one host
-/// call.
-const MAX_LINE_BYTES: usize = 8 << 20;
 
 /// Options of [`crate::RayJobs::follow_logs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,45 +70,6 @@ pub struct FollowResult {
     pub position: u64,
     /// Why following ended.
     pub end: FollowEnd,
-}
-
-/// Splits chunks into whole lines.
-#[derive(Debug, Default)]
-pub struct Lines {
-    partial: Vec<u8>,
-}
-
-impl Lines {
-    /// Adds a chunk and returns the lines that it completes, without line terminators.
-    pub fn push(&mut self, piece: &[u8]) -> Vec<Vec<u8>> {
-        let mut lines = Vec::new();
-        let mut rest = piece;
-        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-            let mut line = std::mem::take(&mut self.partial);
-            line.extend_from_slice(&rest[..end]);
-            lines.push(line);
-            rest = &rest[end + 1..];
-        }
-        self.partial.extend_from_slice(rest);
-        // The last byte stays, so that a line terminator that arrives next ends this line instead of an
-        // empty one. This also holds if the stream breaks here and resumes at the reached position.
-        if self.partial.len() >= MAX_LINE_BYTES
-            && let Some(last) = self.partial.pop()
-        {
-            lines.push(std::mem::replace(&mut self.partial, vec![last]));
-        }
-        lines
-    }
-
-    /// Returns the number of bytes after the last line terminator.
-    fn waiting(&self) -> u64 {
-        self.partial.len() as u64
-    }
-
-    /// Returns the unterminated last line, or `None` if there is none.
-    pub fn finish(self) -> Option<Vec<u8>> {
-        (!self.partial.is_empty()).then_some(self.partial)
-    }
 }
 
 /// Implements [`crate::RayJobs::follow_logs`].
@@ -227,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_line_terminator_after_a_part_of_a_long_line_adds_no_empty_line() {
-        let long = vec![b'x'; MAX_LINE_BYTES];
+        let long = vec![b'x'; Lines::MAX_BYTES];
         let mut lines = Lines::default();
         let mut got = lines.push(&long);
         assert_eq!(got.len(), 1);

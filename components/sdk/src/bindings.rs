@@ -1,28 +1,14 @@
 //! Bindings generated from the contract in `wit/`, once for all components.
 //!
-//! `wit-bindgen` generates separate types for the exported interfaces of each world, so each export belongs to
-//! one world here. A component can export several worlds: the linker merges them.
-//!
-//! - [`export_run_backend!`](crate::export_run_backend): `describe`, `launcher`, `executor` and `pipes`.
-//! - [`export_io_backend!`](crate::export_io_backend): `describe` and `io`.
-//! - [`export_cluster!`](crate::export_cluster), [`export_io!`](crate::export_io): one more export.
+//! `wit-bindgen` generates separate types for the exported interfaces of each world, so each export has a world
+//! of its own. [`export!`](crate::export) selects some of them, and the linker merges these.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
 wit_bindgen::generate!({
-    inline: r#"
-        package dagster-ray:sdk;
-        world runs {
-            include dagster-ray:backend/capabilities@0.1.0;
-            include dagster-ray:backend/runs@0.1.0;
-        }
-    "#,
-    world: "dagster-ray:sdk/runs",
+    world: "dagster-ray:backend/capabilities",
     path: "wit",
     additional_derives: [PartialEq],
-    pub_export_macro: true,
-    export_macro_name: "export_runs",
-    default_bindings_module: "dagster_ray_sdk::bindings",
     generate_all,
     with: {
         "wasi:io/error@0.2.12": wasip2::io::error,
@@ -39,7 +25,9 @@ wit_bindgen::generate!({
 pub use clusters::exports::dagster_ray::backend::cluster;
 pub use dagster_ray::host::{model, objects, packages, processes, sink, tasks};
 pub use description::exports::dagster_ray::backend::describe;
-pub use exports::dagster_ray::backend::{executor, launcher, pipes};
+pub use runs::exports::dagster_ray::backend::launcher;
+pub use scripts::exports::dagster_ray::backend::pipes;
+pub use steps::exports::dagster_ray::backend::executor;
 pub use values::exports::dagster_ray::backend::io;
 pub use wasi::{config::store as config_store, keyvalue, logging::logging};
 
@@ -52,7 +40,57 @@ pub mod description {
         pub_export_macro: true,
         export_macro_name: "export_description",
         default_bindings_module: "dagster_ray_sdk::bindings::description",
-        with: { "dagster-ray:host/model@0.1.0": crate::bindings::model },
+        with: {
+            "dagster-ray:host/model@0.1.0": crate::bindings::model,
+        },
+    });
+}
+
+/// The world that exports `launcher`.
+pub mod runs {
+    wit_bindgen::generate!({
+        world: "dagster-ray:backend/runs",
+        path: "wit",
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_runs",
+        default_bindings_module: "dagster_ray_sdk::bindings::runs",
+        with: {
+            "dagster-ray:host/model@0.1.0": crate::bindings::model,
+            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+        },
+    });
+}
+
+/// The world that exports `executor`.
+pub mod steps {
+    wit_bindgen::generate!({
+        world: "dagster-ray:backend/steps",
+        path: "wit",
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_steps",
+        default_bindings_module: "dagster_ray_sdk::bindings::steps",
+        with: {
+            "dagster-ray:host/model@0.1.0": crate::bindings::model,
+            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+        },
+    });
+}
+
+/// The world that exports `pipes`.
+pub mod scripts {
+    wit_bindgen::generate!({
+        world: "dagster-ray:backend/scripts",
+        path: "wit",
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_scripts",
+        default_bindings_module: "dagster_ray_sdk::bindings::scripts",
+        with: {
+            "dagster-ray:host/model@0.1.0": crate::bindings::model,
+            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+        },
     });
 }
 
@@ -88,53 +126,59 @@ pub mod values {
     });
 }
 
-/// Exports a type that implements `Guest` of `describe`, `launcher`, `executor` and `pipes`.
+/// Exports a type that implements `Guest` of each interface that is named.
 ///
-/// The macro expands to nothing in a native build, whose linker rejects the names of a component's exports.
+/// A component exports `describe` and any of `launcher`, `executor`, `pipes`, `cluster` and `io`:
+///
+/// ```ignore
+/// dagster_ray_sdk::export!(Backend: describe, launcher, executor);
+/// ```
+///
+/// A native build only checks that the type implements the traits: a native linker rejects the names of a
+/// component's exports.
 #[macro_export]
-macro_rules! export_run_backend {
-    ($backend:ident) => {
-        #[cfg(target_family = "wasm")]
-        $crate::bindings::description::export_description!(
-            $backend with_types_in $crate::bindings::description
-        );
-        #[cfg(target_family = "wasm")]
-        $crate::bindings::export_runs!($backend with_types_in $crate::bindings);
+macro_rules! export {
+    ($backend:ident: $($interface:ident),+ $(,)?) => {
+        $($crate::__export_interface!($backend: $interface);)+
+        const _: fn() = || {$({
+            fn implements<B: $crate::bindings::$interface::Guest>() {}
+            implements::<$backend>();
+        })+};
     };
 }
 
-/// Exports a type that implements `Guest` of `describe` and `io`.
-///
-/// The macro expands to nothing in a native build.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! export_io_backend {
-    ($backend:ident) => {
+macro_rules! __export_interface {
+    ($backend:ident: describe) => {
         #[cfg(target_family = "wasm")]
-        $crate::bindings::description::export_description!(
-            $backend with_types_in $crate::bindings::description
-        );
-        $crate::export_io!($backend);
+        $crate::bindings::description::export_description!($backend with_types_in $crate::bindings::description);
     };
-}
-
-/// Exports a type that implements `Guest` of `cluster`, beside another export macro.
-///
-/// The macro expands to nothing in a native build.
-#[macro_export]
-macro_rules! export_cluster {
-    ($backend:ident) => {
+    ($backend:ident: launcher) => {
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::runs::export_runs!($backend with_types_in $crate::bindings::runs);
+    };
+    ($backend:ident: executor) => {
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::steps::export_steps!($backend with_types_in $crate::bindings::steps);
+    };
+    ($backend:ident: pipes) => {
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::scripts::export_scripts!($backend with_types_in $crate::bindings::scripts);
+    };
+    ($backend:ident: cluster) => {
         #[cfg(target_family = "wasm")]
         $crate::bindings::clusters::export_clusters!($backend with_types_in $crate::bindings::clusters);
     };
-}
-
-/// Exports a type that implements `Guest` of `io`, beside another export macro.
-///
-/// The macro expands to nothing in a native build.
-#[macro_export]
-macro_rules! export_io {
-    ($backend:ident) => {
+    ($backend:ident: io) => {
         #[cfg(target_family = "wasm")]
         $crate::bindings::values::export_values!($backend with_types_in $crate::bindings::values);
+    };
+    ($backend:ident: $other:ident) => {
+        compile_error!(concat!(
+            "`",
+            stringify!($other),
+            "` is no interface of the contract: write describe, launcher, executor, pipes, cluster or io"
+        ));
     };
 }

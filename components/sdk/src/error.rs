@@ -100,6 +100,17 @@ fn field_message(field: &FieldError) -> String {
     }
 }
 
+/// Turns [`Error::NotFound`] into `None`.
+///
+/// # Errors
+/// Any other error.
+pub fn optional<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Err(Error::NotFound(_)) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Carries a contract error through [`std::io`], so that its type survives a generic reader or writer.
 #[derive(Debug)]
 struct Carried(Error);

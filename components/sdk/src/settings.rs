@@ -31,6 +31,20 @@ pub trait Settings {
             Error::invalid(key, &format!("`{text}` is not {expected}"), Some(&format!("write {expected}")))
         })
     }
+
+    /// Returns the value of a setting that is a number of seconds, as milliseconds. `default` and `limit` are
+    /// in seconds; the value must be below the limit.
+    fn milliseconds(&self, key: &str, default: f64, limit: f64) -> Result<u64, Error>
+    where
+        Self: Sized,
+    {
+        let seconds = self.parsed::<f64>(key, "a number of seconds")?.unwrap_or(default);
+        if !(0.0..limit).contains(&seconds) {
+            let hint = format!("write a number of seconds from 0 to less than {limit}");
+            return Err(Error::invalid(key, &format!("is {seconds}"), Some(&hint)));
+        }
+        Ok((seconds * 1_000.0) as u64)
+    }
 }
 
 /// The settings of `wasi:config/store`.
@@ -51,5 +65,24 @@ impl Settings for WasiSettings {
 impl Settings for BTreeMap<String, String> {
     fn get(&self, key: &str) -> Result<Option<String>, Error> {
         Ok(BTreeMap::get(self, key).cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_read_as_milliseconds_within_their_limit() {
+        let read = |text: &str| {
+            let settings = BTreeMap::from([("grace".to_owned(), text.to_owned())]);
+            settings.milliseconds("grace", 10.0, 60.0).map_err(|error| error.message())
+        };
+        assert_eq!(read("0.5"), Ok(500));
+        assert_eq!(BTreeMap::new().milliseconds("grace", 10.0, 60.0), Ok(10_000));
+        for wrong in ["-1", "60", "NaN", "inf", "ten"] {
+            let text = read(wrong).unwrap_err();
+            assert!(text.contains("`grace`") && text.contains("number of seconds"), "{text}");
+        }
     }
 }

@@ -146,4 +146,4 @@ impl cluster::Guest for Simulated {
 }
 
 dagster_ray_submission::export_backend!(Simulated);
-dagster_ray_sdk::export_cluster!(Simulated);
+dagster_ray_sdk::export!(Simulated: cluster);

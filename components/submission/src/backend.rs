@@ -264,6 +264,6 @@ macro_rules! export_backend {
             }
         };
 
-        ::dagster_ray_sdk::export_run_backend!($backend);
+        ::dagster_ray_sdk::export!($backend: describe, launcher, executor, pipes);
     };
 }

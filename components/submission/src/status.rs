@@ -24,19 +24,6 @@ pub fn state(status: &str) -> JobState {
     }
 }
 
-/// Returns a status without details. Every status is made from it, so that `ended` follows from the state.
-#[must_use]
-pub fn with_state(submission_id: &str, state: JobState) -> JobStatus {
-    JobStatus {
-        submission_id: submission_id.to_owned(),
-        state,
-        ended: has_ended(state),
-        message: None,
-        error_type: None,
-        exit_code: None,
-    }
-}
-
 /// Converts a job record of Ray's Jobs API to a status.
 #[must_use]
 pub fn from_job(submission_id: &str, job: &Job) -> JobStatus {
@@ -49,7 +36,7 @@ pub fn from_job(submission_id: &str, job: &Job) -> JobStatus {
         message,
         error_type: job.error_type.clone(),
         exit_code: job.driver_exit_code,
-        ..with_state(submission_id, state)
+        ..JobStatus::new(submission_id, state)
     }
 }
 
@@ -58,14 +45,8 @@ pub fn from_job(submission_id: &str, job: &Job) -> JobStatus {
 pub fn missing(submission_id: &str) -> JobStatus {
     JobStatus {
         message: Some(format!("Ray has no job `{submission_id}`")),
-        ..with_state(submission_id, JobState::Missing)
+        ..JobStatus::new(submission_id, JobState::Missing)
     }
-}
-
-/// Returns whether a job in this state has ended. A job in an unknown state may still run.
-#[must_use]
-pub fn has_ended(state: JobState) -> bool {
-    matches!(state, JobState::Succeeded | JobState::Failed | JobState::Stopped | JobState::Missing)
 }
 
 /// Returns the statuses of jobs by their submission ids, in the same order.

@@ -104,6 +104,6 @@ macro_rules! export_backend {
             }
         };
 
-        $crate::export_io_backend!($backend);
+        ::dagster_ray_sdk::export!($backend: describe, io);
     };
 }

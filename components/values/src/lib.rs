@@ -15,4 +15,4 @@ pub mod rules;
 pub mod store;
 
 #[doc(hidden)]
-pub use dagster_ray_sdk::{bindings, export_io_backend};
+pub use dagster_ray_sdk::bindings;

@@ -1,16 +1,16 @@
 //! The user's options of an I/O backend.
 
-use dagster_ray_sdk::Error;
-use dagster_ray_sdk::json::{self, Map, Value, type_name};
-use dagster_ray_sdk::model::FieldError;
+use dagster_ray_sdk::{
+    Error,
+    options::{Fields, read_field},
+};
 use schemars::JsonSchema;
-use serde::Deserialize;
 
 const DAY: u64 = 24 * 3600;
 
 /// Options for storing values.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields, default)]
 pub struct Options {
     /// Seconds after which the value of an asset expires. `null` keeps it until it is overwritten or
     /// deleted.
@@ -45,22 +45,18 @@ impl Options {
     /// # Errors
     /// The text is not an object, a key is unknown, or a value has the wrong type.
     pub fn read(text: &str) -> Result<Self, Error> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
-        }
-        let fields = match json::parse(text.as_bytes()) {
-            Ok(Value::Object(fields)) => fields,
-            Ok(other) => {
-                return Err(mistake(WHERE.to_owned(), &format!("is {}, not an object", type_name(&other))));
-            }
-            Err(error) => return Err(mistake(WHERE.to_owned(), &format!("is not JSON: {error}"))),
-        };
-        serde_json::from_value(Value::Object(fields.clone())).map_err(|error| {
-            let mistakes = mistakes(fields);
-            if mistakes.is_empty() {
-                mistake(WHERE.to_owned(), &error.to_string())
-            } else {
-                Error::InvalidConfig(mistakes)
+        read_field(WHERE, text, |fields| {
+            let default = Self::default();
+            Self {
+                asset_value_seconds: asset_value_seconds(fields).unwrap_or(default.asset_value_seconds),
+                run_value_seconds: fields.seconds("run_value_seconds").unwrap_or(default.run_value_seconds),
+                failed_run_seconds: fields
+                    .seconds("failed_run_seconds")
+                    .unwrap_or(default.failed_run_seconds),
+                overwrite: fields.boolean("overwrite").unwrap_or(default.overwrite),
+                allow_missing_partitions: fields
+                    .boolean("allow_missing_partitions")
+                    .unwrap_or(default.allow_missing_partitions),
             }
         })
     }
@@ -72,24 +68,12 @@ impl Options {
 /// The name of the configuration field that contains these options.
 const WHERE: &str = "backend_config";
 
-/// Returns an error for each invalid key. Each key is parsed alone, because serde reports only the first.
-fn mistakes(fields: Map<String, Value>) -> Vec<FieldError> {
-    let wrong = fields.into_iter().filter_map(|(key, value)| {
-        let path = format!("{WHERE}.{key}");
-        let alone = Value::Object(Map::from_iter([(key, value)]));
-        serde_json::from_value::<Options>(alone).err().map(|error| field(path, &error.to_string()))
-    });
-    wrong.collect()
-}
-
-fn mistake(path: String, problem: &str) -> Error {
-    Error::InvalidConfig(vec![field(path, problem)])
-}
-
-fn field(path: String, problem: &str) -> FieldError {
-    // Users write YAML or Python, so a position in the JSON is of no use to them.
-    let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
-    FieldError { path, problem, hint: Some("see the schema in `describe` for valid keys".to_owned()) }
+/// Returns the written lifetime: `Some(None)` for `null`, which means no limit.
+fn asset_value_seconds(fields: &mut Fields<'_>) -> Option<Option<u64>> {
+    const NAME: &str = "asset_value_seconds";
+    let is_null = fields.is_null(NAME);
+    let seconds = fields.seconds(NAME);
+    (is_null || seconds.is_some()).then_some(seconds)
 }
 
 #[cfg(test)]

@@ -1,21 +1,24 @@
 //! The exported interface `executor`: steps as jobs of the service.
 
-use crate::Backend;
-use crate::bindings::dagster_ray::host::model::{Error, JobStatus};
-use crate::bindings::dagster_ray::host::sink::Listener;
-use crate::bindings::exports::dagster_ray::backend::executor::{Guest, Placement, StepRef, StepSpec};
-use crate::service::Service;
-use crate::{job, options};
+use dagster_ray_sdk::{
+    Error,
+    executor::{Guest, Placement, StepRef, StepSpec},
+    model::JobStatus,
+    options::read_merged,
+    sink::Listener,
+};
+
+use crate::{Backend, job, options::Options, service::Service};
 
 impl Guest for Backend {
     fn plan(steps: Vec<StepSpec>) -> Result<Vec<Result<Placement, Error>>, Error> {
         let service = Service::configured()?;
-        Ok(steps.into_iter().map(|step| plan(&service, step)).collect())
+        Ok(steps.iter().map(|step| plan(&service, step)).collect())
     }
 
     fn launch(steps: Vec<StepSpec>) -> Result<Vec<Result<Placement, Error>>, Error> {
         let service = Service::configured()?;
-        Ok(steps.into_iter().map(|step| launch(&service, step)).collect())
+        Ok(steps.iter().map(|step| launch(&service, step)).collect())
     }
 
     fn check(steps: Vec<StepRef>) -> Result<Vec<JobStatus>, Error> {
@@ -32,17 +35,16 @@ impl Guest for Backend {
     }
 }
 
-fn plan(service: &Service, step: StepSpec) -> Result<Placement, Error> {
-    if spec(&step)?.is_none() {
+fn plan(service: &Service, step: &StepSpec) -> Result<Placement, Error> {
+    if spec(step)?.is_none() {
         return Ok(Placement::Local);
     }
-    let id = job::of_step(&step.run_id, &step.step_key, step.attempt);
-    Ok(Placement::Job(reference(step, service, id)))
+    Ok(Placement::Job(StepRef::new(step, service.reference(id(step)))))
 }
 
-fn launch(service: &Service, step: StepSpec) -> Result<Placement, Error> {
-    let Some(spec) = spec(&step)? else { return Ok(Placement::Local) };
-    let id = job::of_step(&step.run_id, &step.step_key, step.attempt);
+fn launch(service: &Service, step: &StepSpec) -> Result<Placement, Error> {
+    let Some(spec) = spec(step)? else { return Ok(Placement::Local) };
+    let id = id(step);
     let found = service.start(&id, &spec)?;
     let is_ours = found.labels.get(job::LAUNCH) == spec.labels.get(job::LAUNCH);
     if found.has_ended() && !is_ours {
@@ -50,12 +52,16 @@ fn launch(service: &Service, step: StepSpec) -> Result<Placement, Error> {
         service.forget(&id)?;
         service.start(&id, &spec)?;
     }
-    Ok(Placement::Job(reference(step, service, id)))
+    Ok(Placement::Job(StepRef::new(step, service.reference(id))))
+}
+
+fn id(step: &StepSpec) -> String {
+    job::of_step(&step.run_id, &step.step_key, step.attempt)
 }
 
 /// Returns the job of a step, or `None` if the step runs in a process of the run worker.
 fn spec(step: &StepSpec) -> Result<Option<job::Spec>, Error> {
-    let options = options::of_worker(&step.options, &step.tags)?;
+    let options = read_merged(&step.options, &step.tags, Options::read)?;
     if options.enabled == Some(false) {
         return Ok(None);
     }
@@ -65,16 +71,7 @@ fn spec(step: &StepSpec) -> Result<Option<job::Spec>, Error> {
         ("dagster/job", step.job_name.as_str()),
         ("dagster/step-key", step.step_key.as_str()),
     ];
-    job::Spec::of_worker(&step.command, options, &labels).map(Some)
-}
-
-fn reference(step: StepSpec, service: &Service, id: String) -> StepRef {
-    StepRef {
-        run_id: step.run_id,
-        step_key: step.step_key,
-        attempt: step.attempt,
-        job: service.reference(id),
-    }
+    Ok(Some(job::Spec::of_worker(&step.command, options, &labels)))
 }
 
 fn ids(steps: Vec<StepRef>) -> Vec<String> {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use dagster_ray_sdk::{
+    json::{Value, json},
+    model::WorkerCommand,
+    random,
+};
 
-use crate::bindings::dagster_ray::host::model::{Error, WorkerCommand};
-use crate::bindings::wasi::random::random::get_random_u64;
-use crate::options::{Options, ScriptOptions, invalid};
+use crate::options::{Options, ScriptOptions};
 
 /// The label with a nonce that distinguishes launches.
 pub(crate) const LAUNCH: &str = "launch";
@@ -18,12 +20,11 @@ const ARGUMENT: &str = "DAGSTER_WORKER_ARGUMENT";
 const LONGEST_NAME: usize = 60;
 const LONGEST_ID: usize = 200;
 
-/// The body of a request that starts a job.
-#[derive(Debug, Serialize)]
+/// What a job executes.
+#[derive(Debug)]
 pub(crate) struct Spec {
     argv: Vec<String>,
     env: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     directory: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -66,20 +67,18 @@ fn slug(name: &str) -> String {
 }
 
 impl Spec {
-    /// The job of a run worker or a step worker.
-    pub(crate) fn of_worker(
-        command: &WorkerCommand,
-        options: Options,
-        labels: &[(&str, &str)],
-    ) -> Result<Self, Error> {
-        let mut env = BTreeMap::new();
-        for (index, entry) in options.env_vars.iter().enumerate() {
-            // The entry is left out of the error, because it may hold a secret.
-            let Some((name, value)) = entry.split_once('=') else {
-                return Err(invalid(&format!("env_vars[{index}]"), "has no `=`", "write KEY=VALUE"));
-            };
-            env.insert(name.to_owned(), value.to_owned());
+    /// Returns the body of the request that starts the job.
+    pub(crate) fn document(&self) -> Value {
+        let mut document = json!({"argv": self.argv, "env": self.env, "labels": self.labels});
+        if let Some(directory) = &self.directory {
+            document["directory"] = directory.as_str().into();
         }
+        document
+    }
+
+    /// The job of a run worker or a step worker.
+    pub(crate) fn of_worker(command: &WorkerCommand, options: Options, labels: &[(&str, &str)]) -> Self {
+        let mut env: BTreeMap<String, String> = options.env_vars.into_iter().collect();
         // The worker's own variables take precedence over the user's.
         env.extend(command.env.iter().cloned());
         let mut argv = command.argv.clone();
@@ -88,7 +87,7 @@ impl Spec {
             let shell = ["sh", "-c", &format!(r#"exec "$@" "${ARGUMENT}""#), "sh"].map(str::to_owned);
             argv.splice(0..0, shell);
         }
-        Ok(Self { argv, env, directory: options.directory, labels: labelled(labels) })
+        Self { argv, env, directory: options.directory, labels: labelled(labels) }
     }
 
     /// The job of a script that reports through Dagster Pipes.
@@ -98,7 +97,7 @@ impl Spec {
         labels: &[(String, String)],
         deployment: &str,
     ) -> Self {
-        let mut env = options.runtime_env.env_vars;
+        let mut env = options.env_vars;
         env.extend(bootstrap.iter().cloned());
         let mut all = options.metadata;
         all.extend(labels.iter().cloned());
@@ -109,9 +108,8 @@ impl Spec {
 }
 
 fn labelled(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let launch = format!("{:016x}", get_random_u64());
     let own = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    own.chain([(LAUNCH.to_owned(), launch)]).collect()
+    own.chain([(LAUNCH.to_owned(), random::hex(8))]).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! The exported interface `launcher`: runs as jobs of the service.
 
-use crate::Backend;
-use crate::bindings::dagster_ray::host::model::{Error, JobState, JobStatus};
-use crate::bindings::dagster_ray::host::sink::Listener;
-use crate::bindings::exports::dagster_ray::backend::launcher::{Guest, RunRef, RunSpec, Termination};
-use crate::http::More;
-use crate::service::Service;
-use crate::{job, options};
+use std::io::Read;
+
+use dagster_ray_sdk::{
+    Error,
+    error::from_io,
+    launcher::{Guest, RunRef, RunSpec, Termination},
+    model::{JobState, JobStatus},
+    options::read_merged,
+    sink::Listener,
+};
+
+use crate::{Backend, job, options::Options, service::Service};
 
 /// Bytes of output in the debug info.
 const TAIL: usize = 16 << 10;
@@ -15,15 +20,15 @@ const QUIET_MS: u64 = 500;
 impl Guest for Backend {
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
         let service = Service::configured()?;
-        let options = options::of_worker(&run.options, &run.tags)?;
+        let options = read_merged(&run.options, &run.tags, Options::read)?;
         let labels = [
             (job::DEPLOYMENT, run.deployment.as_str()),
             ("dagster/run-id", run.run_id.as_str()),
             ("dagster/job", run.job_name.as_str()),
         ];
-        let spec = job::Spec::of_worker(&run.command, options, &labels)?;
+        let spec = job::Spec::of_worker(&run.command, options, &labels);
         let started = service.start(&job::of_run(&run.run_id, run.attempt), &spec)?;
-        Ok(RunRef { run_id: run.run_id, attempt: run.attempt, job: service.reference(started.id) })
+        Ok(RunRef::new(&run, service.reference(started.id)))
     }
 
     fn resume(run: RunSpec) -> Result<RunRef, Error> {
@@ -55,10 +60,15 @@ impl Guest for Backend {
         let id = run.job.submission_id;
         let status = service.look_at(&id)?;
         let mut tail = Vec::new();
-        if let Some(output) = service.output(&id, 0)? {
+        if let Some(mut output) = service.output(&id, 0)? {
+            let mut piece = [0; TAIL];
             // The stream of a running job does not end.
-            while let More::Bytes(bytes) = output.next(QUIET_MS)? {
-                tail.extend(bytes);
+            while output.wait_readable(QUIET_MS) {
+                let count = output.read(&mut piece).map_err(|error| from_io(error, "reading the output"))?;
+                if count == 0 {
+                    break;
+                }
+                tail.extend(&piece[..count]);
                 tail.drain(..tail.len().saturating_sub(TAIL));
             }
         }

@@ -3,19 +3,19 @@
 //! Each exported interface has a file. They share [`service`] (the HTTP client), [`options`] (the
 //! configuration) and [`job`] (ids and contents of jobs).
 
-mod bindings;
 mod executor;
-mod http;
 mod job;
 mod launcher;
 mod options;
 mod pipes;
 mod service;
 
-use bindings::exports::dagster_ray::backend::describe::{Description, Guest, Role};
+use dagster_ray_sdk::describe::{Description, Guest, Role};
 
 /// The component. It has no state, because each call gets a new instance.
-struct Backend;
+pub struct Backend;
+
+dagster_ray_sdk::export!(Backend: describe, launcher, executor, pipes);
 
 impl Guest for Backend {
     fn describe() -> Description {
@@ -35,7 +35,3 @@ impl Guest for Backend {
         }
     }
 }
-
-// A native linker does not accept a component's export names. Native builds only run the tests.
-#[cfg(target_family = "wasm")]
-bindings::export!(Backend with_types_in bindings);

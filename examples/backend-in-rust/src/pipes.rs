@@ -1,28 +1,36 @@
 //! The exported interface `pipes`: scripts that report through Dagster Pipes.
 
-use crate::Backend;
-use crate::bindings::dagster_ray::host::model::{Error, JobRef, JobState, JobStatus};
-use crate::bindings::dagster_ray::host::sink::{Channel, Listener};
-use crate::bindings::exports::dagster_ray::backend::pipes::{Followed, Guest, Position, ScriptSpec};
-use crate::http::{More, Response};
-use crate::service::{Service, sleep};
-use crate::{job, options};
+use std::io::Read;
+
+use dagster_ray_sdk::{
+    Error,
+    clock::{Clock, WasiClock},
+    http::Body,
+    lines::Lines,
+    model::{JobRef, JobStatus},
+    options::read_document,
+    pipes::{Followed, Guest, Position, ScriptSpec},
+    sink::{Channel, Listener},
+};
+
+use crate::{Backend, job, options::ScriptOptions, service::Service};
 
 /// How long to wait for output before checking whether the caller has canceled.
 const QUIET_MS: u64 = 500;
 const POLL_MS: u64 = 500;
+const PIECE: usize = 64 << 10;
 /// How often in a row the stream may break without another complete line.
 const BREAKS: u32 = 5;
 
 impl Guest for Backend {
     fn plan(script: ScriptSpec) -> Result<JobRef, Error> {
-        options::of_script(&script.options)?;
+        read_document(&script.options, ScriptOptions::read)?;
         Ok(Service::configured()?.reference(job::of_script(&script.run_id, &script.nonce)))
     }
 
     fn launch(script: ScriptSpec, listener: &Listener) -> Result<JobRef, Error> {
         let service = Service::configured()?;
-        let options = options::of_script(&script.options)?;
+        let options = read_document(&script.options, ScriptOptions::read)?;
         let spec = job::Spec::of_script(options, &script.bootstrap, &script.labels, &script.deployment);
         if listener.cancelled() {
             return Err(Error::Cancelled);
@@ -33,45 +41,37 @@ impl Guest for Backend {
 
     fn follow(job: JobRef, from: Option<Position>, listener: &Listener) -> Result<Followed, Error> {
         let service = Service::configured()?;
-        let from = match from.as_deref().map(str::parse) {
-            None => 0,
-            Some(Ok(from)) => from,
-            Some(Err(_)) => {
-                return Err(options::invalid("from", "is not a position", "pass what `follow` returned"));
-            }
-        };
-        let mut lines = Lines { position: from, incomplete: Vec::new() };
-        let reached = |lines: &Lines, complete| Followed { position: lines.position.to_string(), complete };
+        let mut position: u64 = from.map_or(Ok(0), |from| {
+            let hint = Some("pass what `follow` returned");
+            from.parse().map_err(|_| Error::invalid("from", "is not a position", hint))
+        })?;
         let mut fruitless = 0;
-        while let Some(output) = service.output(&job.submission_id, lines.position)? {
-            let before = lines.position;
-            if forward(&output, &mut lines, listener)? {
+        while let Some(output) = service.output(&job.submission_id, position)? {
+            let before = position;
+            if forward(output, &mut position, listener)? {
                 break;
             }
-            // The service sends an incomplete line again.
-            lines.incomplete.clear();
-            fruitless = if lines.position > before { 0 } else { fruitless + 1 };
+            fruitless = if position > before { 0 } else { fruitless + 1 };
             if fruitless > BREAKS {
                 // The caller continues at this position.
-                return Ok(reached(&lines, false));
+                return Ok(Followed { position: position.to_string(), complete: false });
             }
-            sleep(POLL_MS);
+            WasiClock.sleep_ms(POLL_MS);
         }
-        lines.end(listener);
-        Ok(reached(&lines, true))
+        Ok(Followed { position: position.to_string(), complete: true })
     }
 
     fn wait(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
         let service = Service::configured()?;
         loop {
             let status = service.look_at(&job.submission_id)?;
-            if status.state != JobState::Running {
+            if status.ended {
                 return Ok(status);
             }
             if listener.cancelled() {
                 return Err(Error::Cancelled);
             }
-            sleep(POLL_MS);
+            WasiClock.sleep_ms(POLL_MS);
         }
     }
 
@@ -83,63 +83,35 @@ impl Guest for Backend {
 }
 
 /// Forwards output until it ends or the connection breaks. Returns whether it ended.
-fn forward(output: &Response, lines: &mut Lines, listener: &Listener) -> Result<bool, Error> {
+///
+/// The position counts complete lines only, so that the service sends an incomplete line again.
+fn forward(mut output: Body, position: &mut u64, listener: &Listener) -> Result<bool, Error> {
+    let mut lines = Lines::default();
+    let mut read = *position;
+    let mut piece = vec![0; PIECE];
     loop {
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }
-        match output.next(QUIET_MS) {
-            Ok(More::Bytes(bytes)) => lines.add(&bytes, listener),
-            Ok(More::Quiet) => {}
-            Ok(More::End) => return Ok(true),
+        if !output.wait_readable(QUIET_MS) {
+            continue;
+        }
+        match output.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => {
+                read += count as u64;
+                let complete = lines.push(&piece[..count]);
+                if !complete.is_empty() {
+                    listener.output(Channel::Stdout, &complete);
+                }
+                *position = read - lines.waiting();
+            }
             Err(_) => return Ok(false),
         }
     }
-}
-
-/// Splits output into lines. The position counts complete lines only.
-struct Lines {
-    position: u64,
-    incomplete: Vec<u8>,
-}
-
-impl Lines {
-    fn add(&mut self, bytes: &[u8], listener: &Listener) {
-        let complete = self.complete(bytes);
-        if !complete.is_empty() {
-            listener.output(Channel::Stdout, &complete);
-        }
+    if let Some(last) = lines.finish() {
+        listener.output(Channel::Stdout, &[last]);
     }
-
-    fn complete(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        self.incomplete.extend(bytes);
-        let Some(last) = self.incomplete.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
-        let rest = self.incomplete.split_off(last + 1);
-        let mut ready = std::mem::replace(&mut self.incomplete, rest);
-        self.position += ready.len() as u64;
-        ready.pop();
-        ready.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
-    }
-
-    /// Forwards the last line, which has no line break.
-    fn end(&mut self, listener: &Listener) {
-        if !self.incomplete.is_empty() {
-            self.position += self.incomplete.len() as u64;
-            listener.output(Channel::Stdout, &[std::mem::take(&mut self.incomplete)]);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_complete_lines_are_forwarded_and_counted() {
-        let mut lines = Lines { position: 10, incomplete: Vec::new() };
-        assert!(lines.complete(b"on").is_empty());
-        assert_eq!(lines.position, 10);
-        assert_eq!(lines.complete(b"e\n\ntw"), [b"one".to_vec(), Vec::new()]);
-        assert_eq!((lines.position, lines.incomplete.as_slice()), (15, b"tw".as_slice()));
-    }
+    *position = read;
+    Ok(true)
 }

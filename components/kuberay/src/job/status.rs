@@ -137,7 +137,7 @@ pub fn from_manifest(submission_id: &str, document: &Value) -> JobStatus {
 
 fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
     let ray_state = ray::state(&status.job_status);
-    let final_ray_state = ray::has_ended(ray_state).then_some(ray_state);
+    let final_ray_state = ray_state.has_ended().then_some(ray_state);
     let (state, why) = match status.job_deployment_status.as_str() {
         // A final status in Ray counts, whatever KubeRay reports afterwards.
         _ if final_ray_state.is_some() => (ray_state, None),
@@ -171,7 +171,7 @@ fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobSta
         JobState::Failed => Some(status.job_deployment_status.clone()).filter(|name| !name.is_empty()),
         _ => None,
     };
-    JobStatus { message: why.or(kuberay_message), error_type, ..ray::with_state(submission_id, state) }
+    JobStatus { message: why.or(kuberay_message), error_type, ..JobStatus::new(submission_id, state) }
 }
 
 /// Returns why the head's pod is not ready, in parentheses, if KubeRay reports it.

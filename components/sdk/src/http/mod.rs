@@ -1,14 +1,17 @@
 //! Blocking HTTP with concurrent requests and streamed bodies.
 //!
-//! Every response is a [`Response`], whatever its status. An [`Error`] means that there is no response:
-//! the host denied the request, or the connection failed.
+//! [`Client`] is for one service: it retries, and returns an error for an unsuccessful response. Below it,
+//! [`Http`] returns every response as a [`Response`], whatever its status. There, an [`Error`] means that
+//! there is no response: the host denied the request, or the connection failed.
 
+mod client;
 mod failure;
 mod request;
 mod response;
 pub mod url;
 mod wasi;
 
+pub use client::Client;
 pub use request::{Method, Request, Timeouts};
 pub use response::{Body, BodySource, Response};
 pub use wasi::WasiHttp;

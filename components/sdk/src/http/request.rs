@@ -25,6 +25,12 @@ impl Method {
         self == Self::Get
     }
 
+    /// Returns whether a repeated request has the effect of one request (RFC 9110, section 9.2.2).
+    #[must_use]
+    pub fn is_idempotent(self) -> bool {
+        matches!(self, Self::Get | Self::Put | Self::Delete)
+    }
+
     /// Returns the method's name as HTTP spells it.
     #[must_use]
     pub fn name(self) -> &'static str {

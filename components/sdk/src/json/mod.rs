@@ -13,5 +13,5 @@ mod tests;
 
 pub use fields::{Fields, type_name};
 pub use parse::{Failure, Malformed, parse, read};
-pub use serde_json::{Map, Number, Value};
+pub use serde_json::{Map, Number, Value, json};
 pub use write::text;

@@ -1,4 +1,4 @@
-use dagster_ray_sdk::{model::FieldError, testing::assert_generated};
+use dagster_ray_sdk::{model::FieldError, options::keys, testing::assert_generated};
 
 use super::*;
 
@@ -42,7 +42,7 @@ fn the_hint_for_an_unknown_key_lists_the_known_keys() {
     let found = mistakes(r#"{"cpus": null}"#, None);
     assert_eq!(found[0].path, "cpus");
     let hint = found[0].hint.clone().expect("a hint");
-    assert!(Options::KEYS.iter().all(|key| hint.contains(key)));
+    assert!(keys(Options::read).iter().all(|key| hint.contains(key)));
 }
 
 #[test]
@@ -70,12 +70,11 @@ fn invalid_environment_variables_are_reported_without_their_values() {
 #[test]
 fn the_schema_has_exactly_the_known_keys() {
     let schema: Value = serde_json::from_str(Options::SCHEMA).expect("JSON");
-    let mut keys: Vec<&str> =
+    let documented: Vec<&str> =
         schema["properties"].as_object().expect("properties").keys().map(String::as_str).collect();
-    let mut known = Options::KEYS;
-    keys.sort_unstable();
+    let mut known = keys(Options::read);
     known.sort_unstable();
-    assert_eq!(keys, known);
+    assert_eq!(documented, known);
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema.get("required").is_none());
 }
@@ -87,15 +86,13 @@ fn the_schema_is_up_to_date() {
 }
 
 #[test]
-fn the_backends_own_keys_are_returned_unread_and_overridden_by_the_tag() {
+fn a_backends_own_keys_are_read_from_the_same_fields() {
     let tags = vec![(TAG.to_owned(), r#"{"image": "b"}"#.to_owned())];
-    let (options, own) =
-        Options::merged_with_extra_keys(r#"{"num_cpus": 1, "image": "a"}"#, &tags, &["image"]).expect("both");
+    let both = |fields: &mut Fields<'_>| (Options::read(fields), fields.string("image"));
+    let (options, image) = read_merged(r#"{"num_cpus": 1, "image": "a"}"#, &tags, both).expect("both");
     assert_eq!(options.num_cpus, Some(1.0));
-    assert_eq!(Value::from(own), serde_json::json!({"image": "b"}));
-    let Err(Error::InvalidConfig(found)) =
-        Options::merged_with_extra_keys(r#"{"imag": "a"}"#, &tags, &["image"])
-    else {
+    assert_eq!(image.as_deref(), Some("b"));
+    let Err(Error::InvalidConfig(found)) = read_merged(r#"{"imag": "a"}"#, &tags, both) else {
         panic!();
     };
     assert!(found[0].hint.as_ref().is_some_and(|hint| hint.contains("num_cpus") && hint.contains("image")));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use dagster_ray_runtime::contract::FILES;
+use dagster_ray_runtime::contract;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -41,7 +41,7 @@ enum Language {
     Python,
 }
 
-/// A file's path in the project, and its text, with the placeholders `{{name}}` and `{{file}}`.
+/// A file's path in the project, and its text, with the placeholders `{{name}}`, `{{file}}` and `{{version}}`.
 type Template = (&'static str, &'static str);
 
 macro_rules! template {
@@ -50,8 +50,7 @@ macro_rules! template {
     };
 }
 
-const SHARED: [Template; 2] =
-    [("wit/world.wit", template!("world.wit")), ("{{file}}.toml", template!("manifest.toml"))];
+const SHARED: [Template; 1] = [("{{file}}.toml", template!("manifest.toml"))];
 
 const RUST: [Template; 6] = [
     (".gitignore", template!("rust/gitignore")),
@@ -62,19 +61,41 @@ const RUST: [Template; 6] = [
     ("src/options.rs", template!("rust/src/options.rs")),
 ];
 
-const PYTHON: [Template; 5] = [
+const PYTHON: [Template; 6] = [
     (".gitignore", template!("python/gitignore")),
     ("README.md", template!("python/README.md")),
     ("app.py", template!("python/app.py")),
     ("options.py", template!("python/options.py")),
     ("requirements.txt", template!("python/requirements.txt")),
+    ("wit/world.wit", template!("python/world.wit")),
 ];
+
+/// The guest SDK without the contract's WIT files: each file's path in the package, and its text. `build.rs`
+/// lists them.
+const SDK: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
 impl Language {
     fn templates(self) -> &'static [Template] {
         match self {
             Self::Rust => &RUST,
             Self::Python => &PYTHON,
+        }
+    }
+
+    /// Returns the SDK of a new project, with the contract's WIT files.
+    fn sdk(self) -> Vec<(String, String)> {
+        match self {
+            Self::Rust => {
+                let wit = contract::FILES.iter().map(|(path, text)| (format!("wit/{path}"), *text));
+                let files = SDK.iter().map(|(path, text)| ((*path).to_owned(), *text)).chain(wit);
+                files
+                    .map(|(path, text)| (format!("vendor/dagster-ray-sdk/{path}"), text.to_owned()))
+                    .collect()
+            }
+            Self::Python => {
+                let files = contract::FILES.iter();
+                files.map(|(path, text)| (dependency(path), (*text).to_owned())).collect()
+            }
         }
     }
 
@@ -165,15 +186,18 @@ const RESERVED: &str = "abstract alloc app as async await become box break build
     unsafe unsized use virtual where while yield";
 
 fn files(language: Language, name: &str, file: &str) -> Vec<(String, String)> {
-    let filled = |text: &str| text.replace("{{name}}", name).replace("{{file}}", file);
+    let filled = |text: &str| {
+        let text = text.replace("{{name}}", name).replace("{{file}}", file);
+        text.replace("{{version}}", env!("CARGO_PKG_VERSION"))
+    };
     let own = language.templates().iter().chain(&SHARED);
     let mut files: Vec<_> = own.map(|(path, text)| (filled(path), filled(text))).collect();
-    files.extend(FILES.iter().map(|(path, text)| (dependency(path), (*text).to_owned())));
+    files.extend(language.sdk());
     files.sort();
     files
 }
 
-/// Returns the path of a WIT file in a project, whose own world is in `wit`.
+/// Returns the path of a WIT file of the contract in a project whose own world is in `wit`.
 fn dependency(path: &str) -> String {
     match path.strip_prefix("deps/") {
         Some(path) => format!("wit/deps/{path}"),
@@ -253,11 +277,26 @@ mod tests {
     }
 
     #[test]
+    fn a_rust_project_contains_the_sdk_without_references_to_this_repository() {
+        let files = files(Language::Rust, "mine", "mine");
+        let text = |path: &str| files.iter().find(|(other, _)| other == path).unwrap().1.as_str();
+        let manifest: toml::Table = text("vendor/dagster-ray-sdk/Cargo.toml").parse().unwrap();
+        assert_eq!(manifest["package"]["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
+        assert!(manifest["dependencies"].as_table().unwrap().values().all(|one| one.get("path").is_none()));
+        assert!(!text("vendor/dagster-ray-sdk/Cargo.toml").contains("workspace"));
+        for file in ["src/lib.rs", "wit/worlds.wit", "wit/deps/http.wit", "README.md", "LICENSE"] {
+            assert!(!text(&format!("vendor/dagster-ray-sdk/{file}")).is_empty());
+        }
+    }
+
+    #[test]
     fn all_placeholders_are_replaced() {
         for language in [Language::Rust, Language::Python] {
             for (path, text) in files(language, "my-name", "my_name") {
                 assert!(
-                    !path.contains("{{") && !text.contains("{{name") && !text.contains("{{file"),
+                    ["{{name", "{{file", "{{version"]
+                        .iter()
+                        .all(|left| !path.contains(left) && !text.contains(left)),
                     "{path}"
                 );
             }

@@ -2,29 +2,26 @@
 //!
 //! To use another infrastructure, replace the calls of [`processes`].
 
-// In native tests the exports are not called.
-#![cfg_attr(not(target_family = "wasm"), allow(dead_code))]
-
 mod options;
 
-wit_bindgen::generate!({ world: "backend", generate_all });
-
-use dagster_ray::host::model::{Error, JobRef, JobState, JobStatus, WorkerCommand};
-use dagster_ray::host::processes::{self, Command, Outcome, State};
-use dagster_ray::host::sink::Listener;
-use exports::dagster_ray::backend::describe::{self, Description, Role};
-use exports::dagster_ray::backend::executor::{self, Placement, StepRef, StepSpec};
-use exports::dagster_ray::backend::launcher::{self, RunRef, RunSpec, Termination};
-use wasi::logging::logging::{Level, log};
+use dagster_ray_sdk::{
+    Error,
+    describe::{self, Description, Role},
+    executor::{self, Placement, StepRef, StepSpec},
+    info,
+    launcher::{self, RunRef, RunSpec, Termination},
+    model::{JobRef, JobState, JobStatus, WorkerCommand},
+    options::read_merged,
+    processes::{self, Command, Outcome, State},
+    sink::Listener,
+};
 
 use options::Options;
 
 /// The component. Each call gets a new instance, so state belongs in a record such as `JobRef`.
-struct Backend;
+pub struct Backend;
 
-// A native linker does not accept the names of a component's exports.
-#[cfg(target_family = "wasm")]
-export!(Backend);
+dagster_ray_sdk::export!(Backend: describe, launcher, executor);
 
 impl describe::Guest for Backend {
     fn describe() -> Description {
@@ -43,17 +40,13 @@ impl describe::Guest for Backend {
 
 impl launcher::Guest for Backend {
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
-        let options = options::merged(&run.options, &run.tags)?;
+        let options = read_merged(&run.options, &run.tags, Options::read)?;
         let name = run_name(&run.run_id, run.attempt);
         // A launch is repeated if its response was lost, so look for the running process first.
         if matches!(processes::look(&name), State::Absent) {
             start(&name, &run.command, options)?;
         }
-        Ok(RunRef {
-            run_id: run.run_id,
-            attempt: run.attempt,
-            job: launched(name),
-        })
+        Ok(RunRef::new(&run, launched(name)))
     }
 
     fn resume(run: RunSpec) -> Result<RunRef, Error> {
@@ -61,7 +54,7 @@ impl launcher::Guest for Backend {
     }
 
     fn locate(run_id: String, attempt: u32) -> Result<RunRef, Error> {
-        let job = job(run_name(&run_id, attempt));
+        let job = JobRef::new(run_name(&run_id, attempt));
         Ok(RunRef {
             run_id,
             attempt,
@@ -126,10 +119,8 @@ impl executor::Guest for Backend {
             if status.state == JobState::Running {
                 let outcome = processes::stop(&status.submission_id, grace)?;
                 status = JobStatus {
-                    state: JobState::Stopped,
-                    ended: true,
                     exit_code: outcome.exit_code,
-                    ..status
+                    ..JobStatus::new(status.submission_id, JobState::Stopped)
                 };
             }
             statuses.push(status);
@@ -140,6 +131,29 @@ impl executor::Guest for Backend {
     fn finish(_run_id: String, _options: String) -> Result<(), Error> {
         // The steps of a run share no resources.
         Ok(())
+    }
+}
+
+fn plan(step: StepSpec) -> Result<Placement, Error> {
+    let options = read_merged(&step.options, &step.tags, Options::read)?;
+    if options.enabled == Some(false) {
+        return Ok(Placement::Local);
+    }
+    command(&step.command, options)?;
+    let name = step_name(&step);
+    Ok(Placement::Job(StepRef::new(&step, JobRef::new(name))))
+}
+
+fn launch(step: StepSpec) -> Result<Placement, Error> {
+    let options = read_merged(&step.options, &step.tags, Options::read)?;
+    if options.enabled == Some(false) {
+        return Ok(Placement::Local);
+    }
+    let name = step_name(&step);
+    match start(&name, &step.command, options) {
+        // A conflict means that the step is already running.
+        Ok(()) | Err(Error::Conflict(_)) => Ok(Placement::Job(StepRef::new(&step, launched(name)))),
+        Err(error) => Err(error),
     }
 }
 
@@ -154,7 +168,7 @@ fn step_name(step: &StepSpec) -> String {
 
 fn start(name: &str, worker: &WorkerCommand, options: Options) -> Result<(), Error> {
     let pid = processes::start(name, &command(worker, options)?)?;
-    log(Level::Info, "{{name}}", &format!("{name} is process {pid}"));
+    info!("{name} is process {pid}");
     Ok(())
 }
 
@@ -182,51 +196,11 @@ fn command(worker: &WorkerCommand, options: Options) -> Result<Command, Error> {
     })
 }
 
-fn job(name: String) -> JobRef {
-    JobRef {
-        submission_id: name,
-        dashboard_url: None,
-        details: None,
-    }
-}
-
 /// Returns a reference with details, which mark a job that was launched.
 fn launched(name: String) -> JobRef {
     JobRef {
         details: Some(r#"{"launched": true}"#.to_owned()),
-        ..job(name)
-    }
-}
-
-fn plan(step: StepSpec) -> Result<Placement, Error> {
-    let options = options::merged(&step.options, &step.tags)?;
-    if options.enabled == Some(false) {
-        return Ok(Placement::Local);
-    }
-    command(&step.command, options)?;
-    let name = step_name(&step);
-    Ok(Placement::Job(reference(step, job(name))))
-}
-
-fn launch(step: StepSpec) -> Result<Placement, Error> {
-    let options = options::merged(&step.options, &step.tags)?;
-    if options.enabled == Some(false) {
-        return Ok(Placement::Local);
-    }
-    let name = step_name(&step);
-    match start(&name, &step.command, options) {
-        // A conflict means that the step is already running.
-        Ok(()) | Err(Error::Conflict(_)) => Ok(Placement::Job(reference(step, launched(name)))),
-        Err(error) => Err(error),
-    }
-}
-
-fn reference(step: StepSpec, job: JobRef) -> StepRef {
-    StepRef {
-        run_id: step.run_id,
-        step_key: step.step_key,
-        attempt: step.attempt,
-        job,
+        ..JobRef::new(name)
     }
 }
 
@@ -240,12 +214,9 @@ fn look(name: String) -> JobStatus {
         State::Absent => (JobState::Missing, None, None),
     };
     JobStatus {
-        submission_id: name,
-        state,
-        ended: state != JobState::Running,
         message,
-        error_type: None,
         exit_code,
+        ..JobStatus::new(name, state)
     }
 }
 
@@ -266,7 +237,7 @@ mod tests {
             enabled: None,
             env_vars: vec![("A".to_owned(), "the user's".to_owned())],
         };
-        let command = command(&worker, options).ok().unwrap();
+        let command = command(&worker, options).unwrap();
         assert_eq!(command.args, ["-m", "dagster", "api", "execute_run", "{}"]);
         assert_eq!(command.env.last().unwrap().1, "the worker's");
     }
