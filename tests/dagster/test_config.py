@@ -129,19 +129,19 @@ def test_a_location_with_a_scheme_is_not_a_directory() -> None:
     assert local_directories({"working_dir": "code", "py_modules": modules}) == {"code", "./b:c"}
 
 
-def test_a_connection_is_validated_without_printing_credentials() -> None:
+def test_a_backend_config_is_validated_without_printing_credentials() -> None:
     with pytest.raises(InvalidConfigError) as raised:
-        BackendConfig.of(headers={"Authorization": 12345}, kube_config=1)
+        BackendConfig.validated(headers={"Authorization": 12345}, kube_config=1)
     assert [field["path"] for field in raised.value.fields or []] == [
         "headers.Authorization",
         "kube_config",
     ]
     assert "12345" not in str(raised.value)
     with pytest.raises(TypeError, match="adress"):
-        BackendConfig.of(adress="http://head:8265")
+        BackendConfig.validated(adress="http://head:8265")
 
 
-def test_the_keyword_arguments_of_constructors_are_fields_of_the_connection() -> None:
+def test_the_keyword_arguments_of_constructors_are_fields_of_the_backend_config() -> None:
     # The other fields are named parameters, in the order of earlier releases.
     named = {"address", "headers", "cookies", "verify"}
     assert set(BackendConfig.model_fields) - named == set(BackendKeywords.__annotations__)

@@ -252,13 +252,13 @@ def test_the_error_for_an_invalid_fault_names_its_path(simulated_ray: SimulatedR
 def test_the_simulation_ignores_the_options_and_grants_of_another_backend(
     simulated_ray: SimulatedRay,
 ) -> None:
-    connection = BackendConfig(
+    config = BackendConfig(
         backend="kuberay",
         backend_config={"namespace": "production"},
         backend_grants={"grants": {"http": ["address"]}},
         backend_sha256="0" * 64,
     )
-    backend = Backend(connection)
+    backend = Backend(config)
     assert backend.call("launcher.check", {"runs": []}) == []
     assert (backend.options, backend.url) == ({}, "http://ray.simulated:8265")
 

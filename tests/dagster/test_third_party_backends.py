@@ -330,7 +330,7 @@ def test_backend_programs_selects_the_interpreter_of_a_new_projects_workers(
         raise failed
     with pytest.raises(InvalidConfigError, match=r"backend_programs\.python"):
         Backend(
-            BackendConfig.of(
+            BackendConfig.validated(
                 backend=str(project.wasm), backend_programs={"python": "/usr/bin/python3"}
             )
         ).call("executor.check", {"steps": []})

@@ -123,13 +123,14 @@ class BackendConfig(_DashboardConfig):
     @classmethod
     def select(cls, values: Mapping[str, object]) -> Self:
         """Reads the fields of this class from a flat configuration that may have other fields."""
-        return cls.of(**{key: value for key, value in values.items() if key in cls.model_fields})
+        known = {key: value for key, value in values.items() if key in cls.model_fields}
+        return cls.validated(**known)
 
     @classmethod
-    def of(cls, **values: object) -> Self:
-        """Validates the fields. A field that is `None` is not set.
+    def validated(cls, **values: object) -> Self:
+        """Returns a configuration with these fields. A field that is `None` is not set.
 
-        Raises `InvalidConfigError`, and `TypeError` for a name that is no field.
+        Raises `InvalidConfigError` for an invalid value, and `TypeError` for an unknown field.
         """
         unknown = sorted(values.keys() - cls.model_fields.keys())
         if unknown:
@@ -138,7 +139,7 @@ class BackendConfig(_DashboardConfig):
         try:
             return cls(**given)
         except ValidationError as error:
-            # Without the value, which may be a credential.
+            # The text names the type only, because the value may be a credential.
             fields = [
                 _field_error(found["loc"], f"{found['msg']}, got {type(found['input']).__name__}")
                 for found in error.errors()

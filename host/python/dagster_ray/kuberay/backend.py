@@ -17,7 +17,7 @@ class KubeRay(Backend):
     def __init__(self, *, namespace: str | None = None, **backend: Unpack[BackendKeywords]) -> None:
         settings = {} if namespace is None else {"namespace": namespace}
         defaults: BackendKeywords = {"backend": DEFAULT_BACKEND, "backend_config": settings}
-        super().__init__(BackendConfig.of(**{**defaults, **backend}))
+        super().__init__(BackendConfig.validated(**{**defaults, **backend}))
 
 
 def head_service(endpoints: EndpointSet) -> tuple[str, str]:

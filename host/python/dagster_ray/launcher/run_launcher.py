@@ -73,7 +73,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             }
         )
         self.backend = Backend(
-            BackendConfig.of(
+            BackendConfig.validated(
                 address=address, headers=headers, cookies=cookies, verify=verify, **backend
             )
         )

@@ -66,7 +66,7 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
         self._context_injector = context_injector or PipesEnvContextInjector()
         self._message_reader = message_reader or PipesRayJobMessageReader()
         self._forward_termination = forward_termination
-        self._config = BackendConfig.of(
+        self._config = BackendConfig.validated(
             address=address, headers=headers, cookies=cookies, verify=verify, **backend
         )
 
