@@ -37,7 +37,7 @@ GROUPS = [{"groupName": "w", "replicas": 1, "template": {"snake_case": None}}]
 def test_every_exported_name_can_be_imported() -> None:
     for name in kuberay.__all__:
         assert getattr(kuberay, name) is not None, name
-    assert set(kuberay.__all__) == set(lazy_names.homes(kuberay.__name__))
+    assert set(kuberay.__all__) == set(lazy_names.imports(kuberay.__name__))
     assert deployment_name() == kuberay.DEFAULT_DEPLOYMENT_NAME
 
 

@@ -52,7 +52,7 @@ def test_only_dagster_internals_imports_private_modules_of_dagster() -> None:
     assert found == {"dagster_internals.py"}
 
 
-@pytest.mark.parametrize("name", lazy_names.homes(dagster_internals.__name__))
+@pytest.mark.parametrize("name", lazy_names.imports(dagster_internals.__name__))
 def test_dagster_has_each_private_name_that_the_package_uses(name: str) -> None:
     assert getattr(dagster_internals, name) is not None
 

@@ -197,7 +197,7 @@ class Pending:
 
 
 def _answer(call: "Call", timeout: float | None = None) -> Any:
-    """Returns a call's result, with an exception in place of each element that failed alone."""
+    """Returns a call's result, with an exception in place of each element that failed."""
     answer = json.loads(call.result(timeout))
     errors = call.errors()
     if not errors:

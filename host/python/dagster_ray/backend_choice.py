@@ -1,4 +1,4 @@
-"""Chooses the component and the Ray of a configuration."""
+"""Chooses the component of a configuration, and the Ray cluster that it uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ def replacement(replaced_by: ReplacementBackend) -> Choice:
 
 
 def choose(config: BackendConfig, named: str | None) -> Choice:
-    """Returns the component for a configuration. `named` is the component that it names.
+    """Returns the component for a configuration. `named` is the one that the configuration names.
 
-    Without a name, it is `local` if there is no address of Ray, and `existing` otherwise.
+    If it names none, the component is `local` without an address of Ray, and `existing` otherwise.
     """
     offered = config.backend_config or {}
     restriction = restriction_arguments(config.backend_grants, config.backend_sha256)
@@ -68,7 +68,7 @@ def choose(config: BackendConfig, named: str | None) -> Choice:
 
 
 def _by_address() -> tuple[str, ...]:
-    """The built-in components that need an address. Their settings need not be queried."""
+    """Returns the built-in components that take an address. Their settings need no query."""
     return built_in("existing"), built_in(_LOCAL)
 
 

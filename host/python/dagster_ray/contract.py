@@ -60,7 +60,7 @@ class Caller(Protocol):
     ) -> object:
         """Calls an export and returns its result.
 
-        An element of a list that failed alone is its exception.
+        In a list of results, an element that failed is an exception.
         """
         ...
 

@@ -11,13 +11,13 @@ from typing import Any
 
 
 @cache
-def homes(module: str) -> dict[str, str]:
-    """Returns the names that a module imports for type checkers, each with the module it is in."""
+def imports(module: str) -> dict[str, str]:
+    """Returns the names that a module imports for type checkers, each with its source module."""
     file = sys.modules[module].__file__
     assert file is not None
     # No pathlib: it takes 8 ms to import.
-    with open(file, encoding="utf-8") as source:  # noqa: PTH123
-        tree = ast.parse(source.read())
+    with open(file, encoding="utf-8") as opened:  # noqa: PTH123
+        tree = ast.parse(opened.read())
     return {
         alias.name: imported.module
         for block in tree.body
@@ -29,14 +29,14 @@ def homes(module: str) -> dict[str, str]:
 
 
 def find(module: str, name: str) -> Any:
-    """Imports a name for the function `__getattr__` of a module, which calls it once a name."""
-    # The import system asks for names such as `__path__`.
-    home = None if name.startswith("__") else homes(module).get(name)
-    if home is None:
+    """Imports a name on first use, for the function `__getattr__` of a module."""
+    # The import system looks up names such as `__path__`, which no module lists.
+    source = None if name.startswith("__") else imports(module).get(name)
+    if source is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(source), name)
     setattr(sys.modules[module], name, value)
     return value
 
 
-__all__ = ["find", "homes"]
+__all__ = ["find", "imports"]

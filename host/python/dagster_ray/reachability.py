@@ -9,7 +9,7 @@ _DEFAULT_TIMEOUT_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Outage:
-    """A time in which Ray could not be reached."""
+    """A period in which Ray could not be reached."""
 
     seconds: float
     """Its duration so far."""

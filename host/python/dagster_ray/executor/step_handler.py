@@ -125,7 +125,7 @@ class RayStepHandler(StepHandler):
         self._steps[key] = _Step(key, attempt, ref, submit)
 
     def is_local(self, context: StepHandlerContext) -> bool:
-        """Whether the component leaves a step to the run worker. Plans the step."""
+        """Returns whether the run worker executes a step locally. Plans the step."""
         is_local = self._plan(context).placement == "local"
         if is_local:
             self._take_plan(context)

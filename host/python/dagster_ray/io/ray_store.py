@@ -43,7 +43,7 @@ class RayStore:
             parts = [pickle.PickleBuffer(part) for part in frames.parts]
         stored = self._call_registry("put", entry, overwrite, parts)
         if stored is None:
-            raise conflict(key, "this Ray")
+            raise conflict(key, "the Ray cluster")
         return stored
 
     def get(self, key: str) -> Frames:
