@@ -1,11 +1,11 @@
 //! Records and replays the HTTP requests of components, injects faults, and speeds up their clock.
 //!
 //! The crate implements the interceptor and the clock that a host of `dagster_ray_runtime` accepts. A
-//! host without them sends requests directly and knows nothing of this crate.
+//! host without them sends requests directly and does not depend on this crate.
 //!
 //! - [`Cassette`]: the file with recorded requests and responses.
 //! - [`open`]: an interceptor that records into a cassette or replays one.
-//! - [`from_environment`]: the same, as the environment variable [`VARIABLE`] selects.
+//! - [`from_environment`]: the recorder or player that the environment variable [`VARIABLE`] selects.
 //! - [`FaultInjector`]: an interceptor that injects faults, in front of another one.
 //! - [`ClockSpeed`]: a clock for components that runs faster than real time.
 

@@ -1,7 +1,7 @@
 //! Cassettes: recordings of HTTP exchanges that are replayed without a network.
 //!
-//! An interceptor gets a request after the policy check and before the host adds credentials. It never
-//! records credentials, and replayed requests need the same grants. [`Cassette`] is the file format.
+//! A recorder or player gets a request after the policy check and before the host adds credentials. So
+//! credentials are not recorded, and replayed requests need the same grants. [`Cassette`] is the file format.
 
 mod content;
 mod error_names;

@@ -1,6 +1,6 @@
 //! Removes credentials and values of environment variables from a recording.
 //!
-//! The host adds its credentials after the cassette, so they can appear only if a server echoes them.
+//! The host adds its credentials after the recorder, so they can appear only if a server echoes them.
 //! Users' environment variables appear in Ray jobs and in pods. Requests are scrubbed in the same way
 //! before they are recorded and before they are compared with recorded ones.
 

@@ -28,7 +28,7 @@ pub(super) fn verified_with(path: &Path) -> Result<ClientConfig, Error> {
         trusted.push(certificate);
     }
     if trusted.is_empty() {
-        return Err(unusable("holds no certificate".into()));
+        return Err(unusable("contains no certificate".into()));
     }
     let provider = provider();
     let chains = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
