@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use wasmtime::Store;
 use wasmtime::component::{Instance, Resource};
 
-use crate::bindings::dagster_ray::host::model::{Error, JobState, JobStatus};
 use crate::bindings::exports::dagster_ray::backend::{describe, executor, launcher};
+use crate::capability::CallState;
 use crate::capability::objects::Value as HostValue;
 use crate::capability::sink::Listener;
-use crate::store::CallState;
+use crate::model::{Error, JobState, JobStatus};
 
 /// The result of an export.
 #[derive(Default)]

@@ -6,8 +6,7 @@ use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-pub(crate) use crate::capability::CallState;
-use crate::capability::{CallContext, States};
+use crate::capability::{CallContext, CallState, States};
 
 /// Maximum length of one random request, in bytes.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;

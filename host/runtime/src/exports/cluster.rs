@@ -9,7 +9,7 @@ use super::{Failure, listener, parse, to_json};
 use crate::bindings::exports::dagster_ray::backend::cluster::{
     ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, Expiry, GuestIndices, Query,
 };
-use crate::store::CallState;
+use crate::capability::CallState;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,8 +9,8 @@ use super::{Answer, Failure, parse};
 use crate::bindings::exports::dagster_ray::backend::io::{
     Address, GuestIndices, IoContext, RunLife, RunState, Selection, Stored,
 };
+use crate::capability::CallState;
 use crate::capability::objects::Value;
-use crate::store::CallState;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,9 +6,9 @@ use wasmtime::Store;
 use wasmtime::component::Instance;
 
 use super::{Failure, listener, parse, status, to_json};
-use crate::bindings::dagster_ray::host::model::JobRef;
 use crate::bindings::exports::dagster_ray::backend::pipes::{GuestIndices, ScriptSpec};
-use crate::store::CallState;
+use crate::capability::CallState;
+use crate::model::JobRef;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
