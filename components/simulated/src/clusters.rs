@@ -12,13 +12,11 @@ use dagster_ray_sdk::{
     },
     clock::Clock,
     json,
+    options::read_document,
     progress::ProgressListener,
     random,
 };
-use dagster_ray_submission::{
-    metadata,
-    options::{cluster::ClusterOptions, reader},
-};
+use dagster_ray_submission::{metadata, options::cluster::ClusterOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -87,7 +85,7 @@ impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
 
     /// Creates a cluster, or joins a shared one.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
-        let options = reader::read_document(&spec.options, ClusterOptions::read)?;
+        let options = read_document(&spec.options, ClusterOptions::read)?;
         let shared = options.sharing.is_some();
         let sharing = options.sharing.unwrap_or_default();
         for (name, mut record) in self.all()? {

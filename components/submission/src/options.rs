@@ -7,8 +7,6 @@ pub mod cluster;
 
 use std::collections::BTreeMap;
 
-/// The reader of options, under the path that backends use.
-pub use dagster_ray_sdk::options as reader;
 pub use dagster_ray_sdk::options::TAG;
 use dagster_ray_sdk::{
     Error,

@@ -10,15 +10,14 @@ use dagster_ray_sdk::{
     bindings::pipes::{Followed, ScriptSpec},
     clock::Clock,
     model::{JobRef, JobState, JobStatus},
+    options::read_document,
     progress::ProgressListener,
 };
 use serde_json::{Map, Value, json};
 
 pub use self::options::ScriptOptions;
 use crate::{
-    environment, follow, ids, metadata,
-    options::reader,
-    status, stop,
+    environment, follow, ids, metadata, status, stop,
     submit::{self, OnEnded},
 };
 
@@ -152,7 +151,7 @@ pub fn add_session_env(
 
 /// Returns the Ray job of a script.
 fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
-    let options = reader::read_document(&script.options, ScriptOptions::read)?;
+    let options = read_document(&script.options, ScriptOptions::read)?;
     let Some(entrypoint) = options.entrypoint.filter(|entrypoint| !entrypoint.trim().is_empty()) else {
         return Err(Error::invalid(
             "entrypoint",
