@@ -56,11 +56,8 @@ pub fn into_owned(handle: ValueHandle<'_>) -> Option<dagster_ray_sdk::bindings::
 macro_rules! export_backend {
     ($backend:ident) => {
         const _: () = {
-            use $crate::{
-                backend,
-                bindings::{describe, io, model::Error, objects::Value},
-                store::ValueHandle,
-            };
+            use ::dagster_ray_sdk::bindings::{describe, io, model::Error, objects::Value};
+            use $crate::{backend, store::ValueHandle};
 
             impl describe::Guest for $backend {
                 fn describe() -> describe::Description {

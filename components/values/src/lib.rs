@@ -13,6 +13,3 @@ pub mod lifetime;
 pub mod options;
 pub mod rules;
 pub mod store;
-
-#[doc(hidden)]
-pub use dagster_ray_sdk::bindings;

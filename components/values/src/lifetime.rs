@@ -1,9 +1,9 @@
 //! When a value expires.
 //!
 //! The value of an output that is not an asset expires when its run has succeeded, or some time after the run
-//! has failed. If Dagster does not know the run, it counts as one that failed when the value was stored: a run
-//! that was deleted needs no values, but the absence of a run is no proof. The value of an asset expires by age. The store itself
-//! enforces an expiry time, so that values are removed even if no cleanup runs.
+//! has failed. A run that Dagster does not know counts as one that failed when the value was stored: it was
+//! probably deleted, but its absence does not prove that. The value of an asset expires by age. The store
+//! itself enforces an expiry time, so that values are removed even if no cleanup runs.
 
 use crate::options::Options;
 use dagster_ray_sdk::bindings::io::{Address, RunLife, RunState};

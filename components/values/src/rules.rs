@@ -118,7 +118,7 @@ impl<P: ValueStore<V>, V> Values<P, V> {
     /// The store is unavailable.
     pub fn delete(&self, selection: Selection) -> Result<u32, Error> {
         let keys = match selection {
-            Selection::Keys(keys) => self.own(keys)?,
+            Selection::Keys(keys) => self.checked(keys)?,
             other => self.select(other)?.into_iter().map(|entry| entry.key).collect(),
         };
         if keys.is_empty() { Ok(0) } else { self.store.delete(&keys) }
@@ -135,7 +135,9 @@ impl<P: ValueStore<V>, V> Values<P, V> {
                 Ok(found)
             }
             Selection::Asset(parts) => self.store.list(&self.keys.asset(&parts)),
-            Selection::Keys(keys) => Ok(self.store.stat(&self.own(keys)?)?.into_iter().flatten().collect()),
+            Selection::Keys(keys) => {
+                Ok(self.store.stat(&self.checked(keys)?)?.into_iter().flatten().collect())
+            }
             Selection::Expired(known) => {
                 let mut found = self.store.list(&self.keys.runs())?;
                 found.retain(|entry| {
@@ -183,12 +185,12 @@ impl<P: ValueStore<V>, V> Values<P, V> {
         ))
     }
 
-    /// Returns keys that the caller named, if all are of its deployment.
-    fn own(&self, keys: Vec<String>) -> Result<Vec<String>, Error> {
+    /// Returns the keys that the caller named, or an error if one belongs to another deployment.
+    fn checked(&self, keys: Vec<String>) -> Result<Vec<String>, Error> {
         match keys.iter().find(|key| !self.keys.contains(key)) {
             None => Ok(keys),
-            Some(foreign) => Err(Error::Conflict(format!(
-                "key {foreign} is not one of deployment {:?}; write keys that `list` returns to it",
+            Some(other) => Err(Error::Conflict(format!(
+                "key {other} does not belong to deployment {:?}; pass keys that `list` returns for it",
                 self.deployment
             ))),
         }
