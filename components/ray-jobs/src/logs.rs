@@ -19,7 +19,7 @@ use crate::{JobsClient, response::check_response};
 
 /// The time between two calls of `next`.
 const POLL_INTERVAL_MS: u64 = 1_000;
-/// How long a draining stream must be silent, beyond two intervals, before its log counts as complete.
+/// How long a draining stream must send nothing, beyond two intervals, before its log counts as complete.
 const QUIET_MS: u64 = 2_000;
 
 /// Options of [`crate::RayJobs::follow_logs`].
@@ -90,7 +90,7 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
         let (seconds, rest) = (follow.interval_ms / 1_000, follow.interval_ms % 1_000);
         Request::get(format!("{address}/api/v0/logs/stream?{query}&interval={seconds}.{rest:03}"))
     }
-    // A job can be silent for any time.
+    // A job can write nothing for any time.
     .timeouts(Timeouts {
         first_byte_ms: Some(follow.first_byte_ms),
         between_bytes_ms: Some(7 * 24 * 3_600_000),

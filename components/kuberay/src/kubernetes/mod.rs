@@ -254,8 +254,8 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         resource_version: &str,
         seconds: u64,
     ) -> Result<Response, Error> {
-        /// The API server sends a bookmark about every minute, so a connection silent for longer is dead.
-        const SILENCE_MS: u64 = 150_000;
+        /// The API server sends a bookmark about every minute. A connection that is idle for longer is broken.
+        const IDLE_MS: u64 = 150_000;
 
         let query = [
             "watch=1".to_owned(),
@@ -265,7 +265,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
             which.query(),
         ];
         let request = Request::get(collection_url(kind, namespace, &query))
-            .timeouts(Timeouts { between_bytes_ms: Some(SILENCE_MS), ..Timeouts::default() });
+            .timeouts(Timeouts { between_bytes_ms: Some(IDLE_MS), ..Timeouts::default() });
         check_status(self.http.send(request)?, &RequestInfo { verb: "watch", kind, namespace, name: None })
     }
 

@@ -1,7 +1,7 @@
 //! The patterns of `.gitignore`, `.rayignore` and `excludes`, with Ray's semantics.
 //!
-//! Ray differs from Git in places: a pattern `*` in a directory excludes the directory itself. The hash of a
-//! package depends on it, so this module matches as Ray does.
+//! Ray differs from Git: a pattern `*` in a directory excludes the directory itself. The hash of a package
+//! depends on it, so this module matches as Ray does.
 //!
 //! A pattern is compiled to a sequence of parts. Matching tracks all possible positions in the path at once
 //! instead of backtracking, so that no pattern takes exponential time.
