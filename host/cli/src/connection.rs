@@ -45,7 +45,7 @@ pub(crate) struct Connection {
     directories: Vec<PathBuf>,
     /// A TOML file with [grants] and [limits] that restrict the component's manifest
     #[arg(long, value_name = "FILE")]
-    narrow: Option<PathBuf>,
+    restrict: Option<PathBuf>,
 }
 
 impl Connection {
@@ -74,10 +74,10 @@ impl Connection {
             authorities.push(self.authority(address)?);
             settings.entry("address".to_owned()).or_insert_with(|| address.clone());
         }
-        let restriction = match &self.narrow {
+        let restriction = match &self.restrict {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("--narrow {} cannot be read", path.display()))?;
+                    .with_context(|| format!("--restrict {} cannot be read", path.display()))?;
                 Restriction::parse(&text)?
             }
             None => Restriction::default(),

@@ -102,21 +102,23 @@ fn only_directories_of_the_option_can_be_read() {
 }
 
 #[test]
-fn narrow_file_restricts_grants_and_limits() {
+fn restriction_file_restricts_grants_and_limits() {
     let environment = environment_with_grants();
     let restrict = |text: &str| std::fs::write(environment.path("restrict.toml"), text).unwrap();
     restrict("[limits]\ncall_seconds = 0.3\n");
-    let late = run_attack(&environment, "spin", ["--narrow", "restrict.toml"]);
+    let late = run_attack(&environment, "spin", ["--restrict", "restrict.toml"]);
     assert!(late.contains("not finished within 0.3 s"), "{late}");
     restrict("[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\n");
     let refused =
-        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--narrow", "restrict.toml"]);
+        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--restrict", "restrict.toml"]);
     assert!(refused.fails(3).contains("processes"), "{}", refused.stderr());
     restrict("[grants]\nhtpp = []\n");
-    let wrong = environment.run(["call", "hostile", "launcher.locate", LOCATE, "--narrow", "restrict.toml"]);
+    let wrong =
+        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--restrict", "restrict.toml"]);
     assert!(wrong.fails(3).contains("htpp"), "{}", wrong.stderr());
-    let missing = environment.run(["call", "hostile", "launcher.locate", LOCATE, "--narrow", "nowhere.toml"]);
-    assert!(missing.fails(1).contains("--narrow nowhere.toml cannot be read"), "{}", missing.stderr());
+    let missing =
+        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--restrict", "nowhere.toml"]);
+    assert!(missing.fails(1).contains("--restrict nowhere.toml cannot be read"), "{}", missing.stderr());
 }
 
 #[test]
