@@ -1,8 +1,8 @@
 //! Tests of the host against a real Kubernetes cluster.
 //!
 //! Run `cargo xtask cluster up` in one terminal, and in another
-//! `KUBECONFIG=… cargo test --release --workspace --test sandbox -- --ignored cluster::`. The default image belongs to the test cluster. For another cluster, set `IMAGE` to an image
-//! with Python.
+//! `KUBECONFIG=… cargo test --release --workspace --test sandbox -- --ignored cluster::`. The default image
+//! belongs to the test cluster. For another cluster, set `IMAGE` to an image with Python.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
