@@ -13,8 +13,8 @@ Spec = dict[str, Any]
 # The label with a nonce that distinguishes launches.
 LAUNCH = "launch"
 
-# The label with the Dagster deployment, by which deployments that share the service know their own
-# jobs.
+# The label with the Dagster deployment. Deployments that share the service identify their jobs by
+# it.
 DEPLOYMENT = "dagster-ray/deployment"
 
 # The variable with a worker's last argument, which may hold secrets. The service shows command

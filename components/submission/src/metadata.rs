@@ -31,7 +31,7 @@ pub struct Origin<'a> {
     pub step_key: Option<&'a str>,
 }
 
-/// Returns the user's metadata, overridden by the origin and the nonce, by which other tools select jobs.
+/// Returns the user's metadata, overridden by the origin and the nonce. Other tools select jobs by them.
 #[must_use]
 pub fn with_origin(
     user: &BTreeMap<String, String>,

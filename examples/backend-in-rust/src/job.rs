@@ -12,7 +12,7 @@ use crate::options::{Options, ScriptOptions};
 
 /// The label with a nonce that distinguishes launches.
 pub(crate) const LAUNCH: &str = "launch";
-/// The label with the Dagster deployment, by which deployments that share the service know their own jobs.
+/// The label with the Dagster deployment. Deployments that share the service identify their jobs by it.
 pub(crate) const DEPLOYMENT: &str = "dagster-ray/deployment";
 /// The variable with a worker's last argument, which may hold secrets. The service shows command lines to
 /// every client.
