@@ -220,10 +220,10 @@ mod tests {
     }
 
     #[test]
-    fn disabled_foreign_and_reported_events_are_dropped() {
+    fn disabled_third_party_and_reported_events_are_dropped() {
         let lines = lines(|| {
             tracing::debug!(target: "dagster_ray_runtime::cache", "disabled");
-            tracing::error!(target: "kube_client::client", "foreign");
+            tracing::error!(target: "kube_client::client", "third-party");
             tracing::error!(target: REPORTED, component = "echo", "reported");
             let _span = tracing::error_span!(target: "dagster_ray_runtime", "span").entered();
             tracing::trace!(target: "dagster_ray_runtime::verbose", "enabled");

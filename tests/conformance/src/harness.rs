@@ -24,7 +24,7 @@ use crate::shared_objects::SharedObjects;
 use crate::specs::SECRET;
 use crate::subject::Subject;
 
-/// The address of a Ray that does not exist. The interceptor answers every request to it.
+/// The address of a Ray that does not exist. The interceptor responds to every request to it.
 const PLACEHOLDER_ADDRESS: &str = "http://conformance.invalid:8265";
 /// The timeout of one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(600);

@@ -21,7 +21,7 @@ pub struct Subject {
     pub options: BTreeMap<String, Map<String, Json>>,
     /// Intercepts the requests that no rule injects a fault into: records them, or replays a cassette.
     pub interceptor: Option<Arc<dyn Interceptor>>,
-    /// Whether the interceptor answers every request. The component's clock runs faster then.
+    /// Whether the interceptor responds to every request. The component's clock runs faster then.
     pub is_replayed: bool,
     /// Returns whether to stop early. Objects that rules have created are removed in any case.
     pub stop: Option<Arc<dyn Fn() -> bool + Send + Sync>>,

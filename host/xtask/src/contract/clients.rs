@@ -14,7 +14,7 @@ const OWN_PARAMETERS: [&str; 2] = ["self", "call_options"];
 
 /// A call of an exported function.
 pub(super) struct Call {
-    /// The name by which the host knows the function, such as `launcher.debug-info`.
+    /// The name of the function in the host, such as `launcher.debug-info`.
     pub(super) export: String,
     pub(super) arguments: Vec<Argument>,
     has_listener: bool,
