@@ -3,7 +3,7 @@
 import manifests
 import pytest
 from cluster import Cluster
-from dagster_ray.errors import BackendError, CallTimeoutError, DagsterRayError
+from dagster_ray.errors import BackendError, CallTimeoutError, DagsterRayError, InvalidConfigError
 from dagster_ray.kuberay import RayJobClient
 
 
@@ -29,6 +29,10 @@ def test_the_client_waits_for_patches_and_terminates_a_job(
     [listed] = client.list(namespace, "team=models")["items"]
     assert listed["metadata"]["name"] == "long"
     assert client.list(namespace, "team=other")["items"] == []
+    [listed] = client.list(namespace, "team in (models, other),!temporary")["items"]
+    assert listed["metadata"]["name"] == "long"
+    with pytest.raises(InvalidConfigError, match=r"query\.selector.*team in \(models"):
+        client.list(namespace, "team in (models")
 
     step = {"op": "replace", "path": "/metadata/labels/team", "value": "other"}
     changed = client.update_json_patch("long", namespace, [step])

@@ -20,7 +20,6 @@ from dagster_ray.kuberay import (
     RayJobSpec,
 )
 from dagster_ray.kuberay.backend import KubeRay
-from dagster_ray.kuberay.client import labels_of
 from dagster_ray.kuberay.configs import (
     AuthOptions,
     InteractiveRayJobConfig,
@@ -136,12 +135,6 @@ def test_skip_init_and_skip_cleanup_set_the_lifecycle() -> None:
     resource = KubeRayCluster(**older)
     assert (resource.lifecycle.connect, resource.lifecycle.cleanup) == (False, "never")
     assert resource.lifecycle.create
-
-
-def test_a_label_selector_other_than_equality_is_refused() -> None:
-    assert labels_of("a=b, c==d") == [["a", "b"], ["c", "d"]]
-    with pytest.raises(InvalidConfigError, match="a in \\(b\\)"):
-        labels_of("a in (b)")
 
 
 def test_deleting_takes_either_clusters_or_match_labels() -> None:

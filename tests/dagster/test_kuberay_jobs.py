@@ -128,7 +128,8 @@ def test_cleanup_deletes_clusters_older_than_the_limit_that_match_the_labels(
     assert _cleaned(client, namespace, older_than_seconds=60).success
     assert names(cluster, namespace, "rayclusters") == ["recent", "recent-of-y"]
     # Labels are an additional condition, given as a selector or as a mapping.
-    assert _cleaned(client, namespace, label_selector="team=z").success
+    for selector in ("team=z", "team notin (x, y)"):
+        assert _cleaned(client, namespace, label_selector=selector).success
     assert _cleaned(client, namespace, labels={"team": "z"}).success
     assert names(cluster, namespace, "rayclusters") == ["recent", "recent-of-y"]
     assert _cleaned(client, namespace, label_selector="team=x").success

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster_ray import Lifecycle
+from dagster_ray.errors import UnsupportedError
 from dagster_ray.kuberay import (
     ClusterSharing,
     KubeRayCluster,
@@ -225,6 +226,10 @@ def test_the_client_creates_updates_and_deletes_objects(simulated_ray: Simulated
     made = client.create({"metadata": {"name": "one", "labels": {"a": "b"}}, "spec": {}}, NAMESPACE)
     assert made["metadata"]["name"] == "one"
     assert client.get_status("one", NAMESPACE)["state"] == "ready"
+    for selector, count in {"": 1, "team!=x, user!=y": 1, "team==x": 0}.items():
+        assert len(client.list(NAMESPACE, selector)["items"]) == count, selector
+    with pytest.raises(UnsupportedError, match="a in \\(b\\)"):
+        client.list(NAMESPACE, "a in (b)")
     changed = client.update("one", NAMESPACE, {"spec": {"suspend": True}})
     assert changed["spec"]["suspend"] is True
     client.delete("one", NAMESPACE)

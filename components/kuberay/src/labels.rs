@@ -91,6 +91,22 @@ pub fn selector(labels: &BTreeMap<String, String>) -> String {
     parts.join(",")
 }
 
+/// Converts the keys in a label selector to their current spelling. Values contain no slash and do not change.
+#[must_use]
+pub fn current_selector(original: &str) -> String {
+    fn is_separator(c: char) -> bool {
+        !(c.is_ascii_alphanumeric() || "-_./".contains(c))
+    }
+
+    original
+        .split_inclusive(is_separator)
+        .map(|piece| {
+            let (word, separator) = piece.split_at(piece.trim_end_matches(is_separator).len());
+            key(word) + separator
+        })
+        .collect()
+}
+
 /// Returns the run id in an object's labels, in the current or the earlier spelling.
 #[must_use]
 pub fn run_id<'a>(labels: &BTreeMap<&'a str, &'a str>) -> Option<&'a str> {
@@ -126,5 +142,22 @@ mod tests {
         assert_eq!(value(&long), "a".repeat(62));
         assert_eq!(key("dagster.io/run_id"), RUN_ID);
         assert_eq!(key("dagster.io/git-sha"), "dagster/git-sha");
+    }
+
+    #[test]
+    fn only_the_keys_of_a_selector_are_converted() {
+        for (original, expected) in [
+            ("", ""),
+            (
+                "dagster.io/run_id=r, my.dagster.io/a==dagster.io",
+                "dagster/run-id=r, my.dagster.io/a==dagster.io",
+            ),
+            (
+                "!dagster.io/user,dagster.io/deployment in (a, ü)",
+                "!dagster/user,dagster/deployment in (a, ü)",
+            ),
+        ] {
+            assert_eq!(current_selector(original), expected, "{original}");
+        }
     }
 }

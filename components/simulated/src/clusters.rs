@@ -20,7 +20,9 @@ use dagster_ray_submission::{metadata, options::cluster::ClusterOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{faults::Fault, head, keys::KeyValueStore, machine::Machine, records, simulation::Simulation};
+use crate::{
+    faults::Fault, head, keys::KeyValueStore, machine::Machine, records, selector, simulation::Simulation,
+};
 
 const PREFIX: &str = "cluster/";
 const NAMESPACE: &str = "simulated";
@@ -177,9 +179,11 @@ impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
 
     /// Returns the clusters that match a query.
     pub fn list(&self, query: &Query) -> Result<Vec<ClusterInfo>, Error> {
+        let selected = query.selector.as_deref().map(selector::requirements).transpose()?.unwrap_or_default();
         let found = self.all()?.into_iter().filter(|(_, record)| {
             query.namespace.as_ref().is_none_or(|namespace| *namespace == record.namespace)
                 && query.labels.iter().all(|(label, value)| record.labels.get(label) == Some(value))
+                && selected.iter().all(|requirement| requirement.is_met(&record.labels))
         });
         Ok(found.map(|(name, record)| self.information(&name, record)).collect())
     }
@@ -254,6 +258,7 @@ impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
             labels: record.labels.into_iter().collect(),
             created_at: record.created_ms / 1_000,
             holders: record.holders,
+            job: None,
             document: json::text(&record.document),
         }
     }

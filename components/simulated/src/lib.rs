@@ -19,6 +19,7 @@ pub mod machine;
 mod options;
 pub mod ray;
 mod records;
+mod selector;
 pub mod simulation;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use dagster_ray_jobs::{RayJobs as _, Submission};
 use dagster_ray_sdk::{
     Error,
     bindings::{
-        cluster::{ClusterSpec, Creation, Owner},
+        cluster::{ClusterSpec, Creation, Owner, Query},
         executor::{Placement, StepRef, StepSpec},
         pipes::ScriptSpec,
     },
@@ -299,6 +299,24 @@ fn a_cluster_starts_after_the_given_time_or_never() {
     assert_eq!(clusters.wait(&created[1], 600_000, &listener), Err(Error::Timeout(600_000)));
     assert_eq!(simulation.machine().waited.get(), 0);
     assert!(clusters.delete(&created[1]).unwrap() && !clusters.delete(&created[1]).unwrap());
+}
+
+#[test]
+fn clusters_are_listed_by_equality_based_selectors() {
+    let clusters = Clusters::new(simulation(""));
+    clusters.create(&cluster("a", "{}")).unwrap();
+    let listed = |selector: &str| {
+        let selector = Some(selector.to_owned());
+        clusters.list(&Query { namespace: None, labels: Vec::new(), selector, kind: None })
+    };
+    for (selector, count) in
+        [("", 1), ("team=x", 1), ("team == x, other!=y", 1), ("team!=x", 0), ("other=", 0)]
+    {
+        assert_eq!(listed(selector).unwrap().len(), count, "{selector}");
+    }
+    for selector in ["team in (x, y)", "team", "=x"] {
+        assert!(matches!(listed(selector), Err(Error::Unsupported(_))), "{selector}");
+    }
 }
 
 #[test]

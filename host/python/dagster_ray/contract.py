@@ -280,6 +280,11 @@ class ClusterInfo(TypedDict):
     """When the cluster was created, in seconds since the Unix epoch."""
     holders: list[str]
     """The current users of a shared cluster."""
+    job: JobStatus | None
+    """The object's Ray job as Ray reports it, if the object has one.
+
+    Absent before Ray has the job.
+    """
     document: Json
     """The backend's complete object."""
 
@@ -320,6 +325,12 @@ class Query(TypedDict):
     """The namespace to search, if the backend has namespaces."""
     labels: Attributes
     """Labels that a cluster must have."""
+    selector: NotRequired[str | None]
+    """A label selector in Kubernetes' syntax, such as `team in (a, b),!temporary`.
+
+    A cluster must match it in addition to `labels`. A component that supports only a part of the
+    syntax refuses the rest as `unsupported`.
+    """
     kind: NotRequired[str | None]
     """The kind of object to search, if several of the backend's kinds are clusters.
 

@@ -106,7 +106,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         self.current(&target).map(|document| self.info(target.kind, &document, &target.details))
     }
 
-    /// Returns the RayClusters, or the RayJobs, of a namespace that have these labels.
+    /// Returns the RayClusters, or the RayJobs, of a namespace that match the query's labels and selector.
     pub fn list(&self, query: &Query) -> Result<Vec<ClusterInfo>, Error> {
         let kind = match query.kind.as_deref() {
             None | Some("RayCluster") => RAY_CLUSTER,
@@ -205,8 +205,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         run_id: &str,
     ) -> Result<(), Error> {
         let labels = job::create::selector(role, Some(run_id)).into_iter().collect();
-        let found =
-            self.list_objects(kind, &Query { namespace: Some(namespace.to_owned()), labels, kind: None })?;
+        let query = Query { namespace: Some(namespace.to_owned()), labels, selector: None, kind: None };
+        let found = self.list_objects(kind, &query)?;
         // A RayJob's cluster has the same labels, and is deleted together with the RayJob.
         for document in found.iter().filter(|one| !object::is_owned(one) && !object::is_deleting(one)) {
             let same = Precondition { uid: Some(object::uid(document).to_owned()), resource_version: None };
@@ -236,8 +236,20 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
 
     pub(crate) fn list_objects(&self, kind: Kind, query: &Query) -> Result<Vec<Value>, Error> {
         let namespace = query.namespace.as_deref().unwrap_or(&self.namespace);
-        let which = Selection::Labels(labels::selector(&labels::normalized(&query.labels)));
-        let mut listed = self.kubernetes.list(kind, namespace, &which, &[])?;
+        let required = labels::selector(&labels::normalized(&query.labels));
+        let given = query.selector.as_deref().map(labels::current_selector).unwrap_or_default();
+        let parts: Vec<&str> =
+            [required.as_str(), given.trim()].into_iter().filter(|part| !part.is_empty()).collect();
+        let which = Selection::Labels(parts.join(","));
+        let mut listed = self.kubernetes.list(kind, namespace, &which, &[]).map_err(|error| match error {
+            // Label values are valid, so the API server cannot parse the selector.
+            Error::Backend(api) if api.status == 400 && !given.is_empty() => Error::invalid(
+                "query.selector",
+                &format!("{given:?} is not a label selector: {}", api.message),
+                Some("write a Kubernetes label selector, such as `a=b` or `a in (b, c)`"),
+            ),
+            error => error,
+        })?;
         match listed.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => Ok(items),
             _ => Ok(Vec::new()),
@@ -274,6 +286,8 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 .into_iter()
                 .map(|lease| lease.holder)
                 .collect(),
+            // A RayCluster has no such status.
+            job: job::status::in_ray(document),
             document: json::text(document),
         }
     }
@@ -289,7 +303,39 @@ pub(crate) fn replaced(target: &Target) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use dagster_ray_sdk::testing::{ScriptedHttp, ScriptedResponse, VirtualClock};
+
     use super::*;
+
+    fn query(selector: &str) -> Query {
+        let labels = vec![("dagster.io/user".to_owned(), "me@example.org".to_owned())];
+        Query { namespace: None, labels, selector: Some(selector.to_owned()), kind: None }
+    }
+
+    #[test]
+    fn the_api_server_evaluates_labels_and_selector_of_a_query() {
+        let refusal =
+            r#"{"kind":"Status","code":400,"reason":"BadRequest","message":"unable to parse requirement"}"#;
+        let http = ScriptedHttp::new([
+            ScriptedResponse::new(200, r#"{"items": []}"#),
+            ScriptedResponse::new(200, r#"{"items": []}"#),
+            ScriptedResponse::new(400, refusal),
+        ]);
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let clusters = Clusters::new(kubernetes, Cell::new(0), "ray".to_owned());
+        assert_eq!(clusters.list(&query("team in (a, b)")), Ok(Vec::new()));
+        assert_eq!(clusters.list(&query(" ")), Ok(Vec::new()));
+        let urls: Vec<String> = http.requests().into_iter().map(|request| request.url).collect();
+        let labels = "?labelSelector=dagster%2Fuser%3Dme-at-example.org";
+        assert!(urls[0].ends_with(&format!("{labels}%2Cteam%20in%20%28a%2C%20b%29")), "{}", urls[0]);
+        assert!(urls[1].ends_with(labels), "{}", urls[1]);
+
+        let Err(Error::InvalidConfig(fields)) = clusters.list(&query("team in (a")) else { panic!() };
+        assert_eq!(fields[0].path, "query.selector");
+        assert!(fields[0].problem.contains("unable to parse requirement"), "{}", fields[0].problem);
+    }
 
     #[test]
     fn the_details_of_a_reference_round_trip() {

@@ -135,6 +135,15 @@ pub fn from_manifest(submission_id: &str, document: &Value) -> JobStatus {
     job_status(submission_id, &job.status, job.is_deleting())
 }
 
+/// Returns the status of a RayJob's job as Ray reports it, or `None` before Ray has the job.
+///
+/// [`from_manifest`] also considers KubeRay's status, so a RayJob can fail before Ray has its job.
+#[must_use]
+pub fn in_ray(document: &Value) -> Option<JobStatus> {
+    let state = ray::state(object::text(document, "/status/jobStatus")?);
+    Some(JobStatus::new(object::text(document, "/status/jobId").unwrap_or_default(), state))
+}
+
 fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
     let ray_state = ray::state(&status.job_status);
     let final_ray_state = ray_state.has_ended().then_some(ray_state);
@@ -211,6 +220,23 @@ mod tests {
             ("Dreaming", "RUNNING", JobState::Unknown),
         ] {
             assert_eq!(state(deployment, job), expected, "{deployment} {job}");
+        }
+    }
+
+    #[test]
+    fn the_status_in_ray_does_not_depend_on_kuberays() {
+        let found = |deployment: &str, job: &str| {
+            in_ray(&json!({"status": {"jobDeploymentStatus": deployment, "jobStatus": job, "jobId": "s"}}))
+        };
+        assert_eq!(found("Initializing", ""), None);
+        assert_eq!(found("Failed", ""), None);
+        for (deployment, job, state) in [
+            ("Running", "PENDING", JobState::Pending),
+            ("Dreaming", "RUNNING", JobState::Running),
+            ("Failed", "RUNNING", JobState::Running),
+            ("Retrying", "FAILED", JobState::Failed),
+        ] {
+            assert_eq!(found(deployment, job), Some(JobStatus::new("s", state)), "{deployment} {job}");
         }
     }
 

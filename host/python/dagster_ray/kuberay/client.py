@@ -13,18 +13,18 @@ from pydantic import Field
 from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
 from dagster_ray.configs import BackendKeywords, described
 from dagster_ray.contract import (
-    Attributes,
     ClusterClient,
     ClusterInfo,
     ClusterRef,
     ClusterSpec,
     ClusterState,
     EndpointSet,
+    JobStatus,
     Owner,
     Query,
 )
 from dagster_ray.dagster_typing import Resource
-from dagster_ray.errors import BackendError, CallTimeoutError, InvalidConfigError, NotFoundError
+from dagster_ray.errors import BackendError, CallTimeoutError, NotFoundError
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
 from dagster_ray.kuberay.configs import Document
 
@@ -36,8 +36,6 @@ T = TypeVar("T")
 
 # The states of a job's cluster before it is ready for the first time.
 _BEFORE_READY: set[ClusterState] = {"starting", "suspended"}
-# Values of `jobStatus`, which Ray sets.
-_STARTED = {"RUNNING", "SUCCEEDED", "STOPPED", "FAILED"}
 
 
 class _Client:
@@ -81,9 +79,13 @@ class _Client:
         return {} if info is None else _document(info)
 
     def list(self, namespace: str, label_selector: str = "") -> Document:
-        """Returns a namespace's objects with these labels (`a=b,c=d`), as `{"items": […]}`."""
-        labels = labels_of(label_selector)
-        query: Query = {"namespace": namespace, "labels": labels, "kind": self._kind}
+        """Returns a namespace's objects that match a label selector, as `{"items": […]}`."""
+        query: Query = {
+            "namespace": namespace,
+            "labels": [],
+            "selector": label_selector or None,
+            "kind": self._kind,
+        }
         return {"items": [_document(info) for info in self._clusters.list_(query)]}
 
     def create(self, body: Mapping[str, object], namespace: str) -> Document:
@@ -125,7 +127,7 @@ class _Client:
 
     def get_status(self, name: str, namespace: str) -> Document:
         """Returns the object's current `status`, or `{}` if KubeRay has not set it yet."""
-        return self.get(name, namespace).get("status") or {}
+        return _status(self._find(name, namespace))
 
     def wait_until_ready(
         self, name: str, namespace: str, timeout: float = 600.0
@@ -240,7 +242,7 @@ class RayJobClient(_Client):
 
     def raise_if_deployment_failed(self, name: str, namespace: str) -> Document:
         """Raises `BackendError` if KubeRay has failed the job. Returns its status otherwise."""
-        return self._check(name, namespace)[1]
+        return _status(self._check(name, namespace))
 
     def wait_until_deployment_ready(
         self, name: str, namespace: str, timeout: float = 600.0, poll_interval: float = 1.0
@@ -248,8 +250,8 @@ class RayJobClient(_Client):
         """Waits until the job's cluster is ready, and returns the job's status."""
 
         def ready() -> Document | None:
-            state, status = self._check(name, namespace)
-            return status if state is not None and state not in _BEFORE_READY else None
+            info = self._check(name, namespace)
+            return _status(info) if info and info["state"] not in _BEFORE_READY else None
 
         what = f"the cluster of the RayJob {namespace}/{name}"
         return _awaited(what, ready, timeout, poll_interval)
@@ -265,8 +267,8 @@ class RayJobClient(_Client):
         """Waits until Ray has started the job, and returns the job's status."""
 
         def running() -> Document | None:
-            status = self.raise_if_deployment_failed(name, namespace)
-            return status if status.get("jobStatus") in _STARTED else None
+            info = self._check(name, namespace)
+            return _status(info) if info and _has_started(info["job"]) else None
 
         try:
             return _awaited(f"the RayJob {namespace}/{name}", running, timeout, poll_interval)
@@ -277,31 +279,29 @@ class RayJobClient(_Client):
 
     def terminate(self, name: str, namespace: str) -> bool:
         """Stops the Ray job, and keeps the RayJob. Returns `False` if Ray has no such job."""
-        status = self.get_status(name, namespace)
-        cluster, job = status.get("rayClusterName"), status.get("jobId")
-        if not cluster or not job or not status.get("jobStatus"):
+        info = self._find(name, namespace)
+        job = info["job"] if info else None
+        cluster = _status(info).get("rayClusterName")
+        if not cluster or not job or not job["submission_id"]:
             return False
         with self.ray_cluster_client.job_submission_client(cluster, namespace) as jobs:
-            return jobs.stop_job(job)
+            return jobs.stop_job(job["submission_id"])
 
-    def _check(self, name: str, namespace: str) -> tuple[ClusterState | None, Document]:
-        """Returns the state of the job's cluster and the job's status.
+    def _check(self, name: str, namespace: str) -> ClusterInfo | None:
+        """Returns the job, or `None` if it does not exist.
 
-        The state is `None` if the job does not exist. Raises `BackendError` if KubeRay has failed
-        the job.
+        Raises `BackendError` if KubeRay has failed the job.
         """
         info = self._find(name, namespace)
-        if info is None:
-            return None, {}
-        status: Document = _document(info).get("status") or {}
-        if info["state"] == "failed":
+        if info and info["state"] == "failed":
+            status = _status(info)
             found = status.get("jobDeploymentStatus")
             cause = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
             raise BackendError(
                 f"the RayJob {namespace}/{name} is {found}" + (f": {cause}" if cause else ""),
                 reason=status.get("reason") or found,
             )
-        return info["state"], status
+        return info
 
 
 ClientT = TypeVar("ClientT", bound=_Client)
@@ -358,20 +358,6 @@ KubeRayClient = KubeRayClusterClientResource
 RayClusterClientResource = KubeRayClusterClientResource
 
 
-def labels_of(selector: str) -> Attributes:
-    """Parses a selector such as `a=b,c=d` into pairs of key and value."""
-    labels: Attributes = []
-    for part in filter(None, (part.strip() for part in selector.split(","))):
-        key, equals, value = part.replace("==", "=").partition("=")
-        if not equals or key.endswith("!") or not key:
-            raise InvalidConfigError(
-                f"label_selector: {part!r} does not have the form key=value; write `a=b,c=d`",
-                fields=[{"path": "label_selector", "problem": f"{part!r}", "hint": "key=value"}],
-            )
-        labels.append([key.strip(), value.strip()])
-    return labels
-
-
 def _awaited(what: str, look: Callable[[], T | None], timeout: float, poll_interval: float) -> T:
     """Calls `look` until it returns a truthy value, and returns that value."""
     deadline = time.monotonic() + timeout
@@ -384,8 +370,17 @@ def _awaited(what: str, look: Callable[[], T | None], timeout: float, poll_inter
         time.sleep(poll_interval)
 
 
+def _has_started(job: JobStatus | None) -> bool:
+    return job is not None and (job["state"] == "running" or job["ended"])
+
+
 def _document(info: ClusterInfo) -> Document:
     return json.loads(info["document"])
+
+
+def _status(info: ClusterInfo | None) -> Document:
+    """Returns the status in an object's document, or `{}` if there is none."""
+    return (_document(info).get("status") or {}) if info else {}
 
 
 __all__ = [

@@ -17,7 +17,7 @@ from dagster_ray.contract import (
 )
 from dagster_ray.errors import ConflictError, DagsterRayError
 from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE
-from dagster_ray.kuberay.client import RayClusterClient, labels_of
+from dagster_ray.kuberay.client import RayClusterClient
 from dagster_ray.specs import attributes
 
 _EXPIRATION_SECONDS = "14400"
@@ -66,7 +66,10 @@ class CleanupKubeRayClustersConfig(dg.Config):
     """Which clusters to check."""
 
     namespace: str = DEFAULT_NAMESPACE
-    label_selector: str = Field(default="", description="Labels that must match: `a=b,c=d`.")
+    label_selector: str = Field(
+        default="",
+        description="A Kubernetes label selector that must match, such as `a=b,c in (d, e)`.",
+    )
     labels: dict[str, str] | None = Field(
         default=None, description="More labels that must match. Values may contain a comma."
     )
@@ -106,9 +109,13 @@ def cleanup_kuberay_clusters_op(
     raycluster_client: dg.ResourceParam[RayClusterClient],
 ) -> None:
     """Deletes the expired clusters."""
-    labels = [*labels_of(config.label_selector), *attributes(config.labels or {})]
     found = expired(
-        context.instance, raycluster_client, config.namespace, labels, config.older_than_seconds
+        context.instance,
+        raycluster_client,
+        config.namespace,
+        attributes(config.labels or {}),
+        config.older_than_seconds,
+        config.label_selector,
     )
     _delete(context, raycluster_client, [info["cluster"] for info in found])
 
@@ -119,11 +126,13 @@ def expired(
     namespace: str,
     labels: Attributes,
     older_than_seconds: int,
+    label_selector: str = "",
 ) -> list[ClusterInfo]:
     """Returns the expired clusters."""
     live = instance.get_run_ids(dg.RunsFilter(statuses=LIVE))
+    selector = label_selector or None
     rule: Expiry = {
-        "query": {"namespace": namespace, "labels": labels, "kind": None},
+        "query": {"namespace": namespace, "labels": labels, "selector": selector, "kind": None},
         "live_runs": list(live),
         "older_than_s": older_than_seconds,
     }

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
-use super::{Failure, listener, parse, to_json};
+use super::{Failure, listener, parse, status, to_json};
 use crate::bindings::exports::dagster_ray::backend::cluster::{
     ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, Expiry, GuestIndices, Query,
 };
@@ -71,6 +71,7 @@ fn information(info: ClusterInfo) -> Result<Json, Failure> {
         "labels": info.labels,
         "created_at": info.created_at,
         "holders": info.holders,
+        "job": info.job.map(status),
         "document": info.document,
     }))
 }

@@ -9,7 +9,7 @@ use super::Needs::{Nothing, Service};
 use super::{Rule, eventually, expect_deployment, expect_no_leak, expect_unavailable, hostile, options};
 use crate::harness::{CallResult, Harness, describe_error};
 use crate::network::NetworkCondition;
-use crate::outcome::{Verdict, differs, expect, not_applicable};
+use crate::outcome::{Outcome, Verdict, differs, expect, not_applicable};
 use crate::schema::with;
 use crate::specs;
 
@@ -255,7 +255,19 @@ fn listed(harness: &Harness) -> Verdict {
     let info = harness.call("cluster.get", &json!({"cluster": cluster})).answer()?;
     expect(name(&info["cluster"]) == name(&cluster), &name(&cluster), || info.to_string())?;
     let none = listing(harness, &specs::run_id())?;
-    expect(none.is_empty(), "no cluster with other labels", || format!("{} clusters", none.len()))
+    expect(none.is_empty(), "no cluster with other labels", || format!("{} clusters", none.len()))?;
+    for (operator, count) in [("=", 1), ("!=", 0)] {
+        let selector = format!("conformance{operator}{run_id}");
+        let query = json!({"labels": [["conformance", run_id]], "selector": selector});
+        let found = match harness.call("cluster.list", &json!({"query": query})).answer() {
+            // A component may support none of the syntax, but it must not ignore a selector.
+            Err(Outcome::NotApplicable { .. }) => return Ok(()),
+            answered => answered?,
+        };
+        let found = found.as_array().map(Vec::len).unwrap_or_default();
+        expect(found == count, &format!("{count} clusters with {selector}"), || format!("{found} clusters"))?;
+    }
+    Ok(())
 }
 
 fn impatient(harness: &Harness) -> Verdict {
