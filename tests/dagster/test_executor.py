@@ -164,7 +164,7 @@ def test_steps_fail_when_their_jobs_are_stopped_killed_or_exit_silently(
     # The failed checks were logged and failed no step.
     assert fault.hits == 6
     log = [e.user_message for e in execute.instance.all_logs(result.run_id)]
-    assert any("Ray is unreachable while checking steps" in message for message in log)
+    assert any("Ray's jobs cannot be checked" in message for message in log)
     # One request checks all steps; there is none for a single job.
     assert proxy.recorded("GET", "/api/jobs/")
     assert not proxy.recorded("GET", "/api/jobs/.+")

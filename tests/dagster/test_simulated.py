@@ -7,13 +7,23 @@ import importlib.util
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
-from dagster_ray.errors import CallTimeoutError, InvalidConfigError
+from dagster_ray.contract import ExecutorClient, JobStatus, StepRef
+from dagster_ray.errors import (
+    BackendError,
+    CallTimeoutError,
+    ComponentTrap,
+    InvalidConfigError,
+    UnavailableError,
+)
+from dagster_ray.executor import step_handler
 from dagster_ray.simulation.supervisor import key_file
 from dagster_ray.testing import SimulatedRay
 from processes import wait_for
@@ -73,10 +83,48 @@ def test_a_minute_without_dashboard_fails_no_step_and_is_skipped(
     began = time.monotonic()
     result = simulated_ray.execute(PROJECT, job="training")
     assert result.success, result
-    assert any("Ray is unreachable while checking steps" in line for line in result.logs)
+    assert any("Ray's jobs cannot be checked" in line for line in result.logs)
     assert [job.step for job in simulated_ray.jobs] == ["load", "train"]
     assert simulated_ray.clock.elapsed >= 60
     assert time.monotonic() - began < 60
+
+
+def test_checks_of_steps_that_fail_are_one_event_at_the_beginning_and_one_at_the_end(
+    simulated_ray: SimulatedRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_check = ExecutorClient.check
+    errors = [ComponentTrap("it crashed"), BackendError("answered 401"), UnavailableError("reset")]
+
+    def check(self: ExecutorClient, steps: Sequence[StepRef], **options: Any) -> list[JobStatus]:
+        if errors:
+            raise errors.pop(0)
+        return real_check(self, steps, **options)
+
+    monkeypatch.setattr(ExecutorClient, "check", check)
+    result = simulated_ray.execute(PROJECT, job="training")
+    assert result.success, result
+    assert not errors
+    began, ended = [line for line in result.logs if "be checked" in line]
+    assert "Ray's jobs cannot be checked" in began and "it crashed" in began
+    assert "Ray's jobs can be checked again" in ended
+    assert not any("Error while checking health" in line for line in result.logs)
+
+
+@pytest.mark.timeout(60)
+def test_steps_that_exit_silently_fail_when_a_round_of_checks_outlasts_the_statuses(
+    simulated_ray: SimulatedRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each status is old at once, as in a run with hundreds of steps.
+    monkeypatch.setattr(step_handler, "_STATUS_SECONDS", -1.0)
+    result = simulated_ray.execute(PROJECT, job="exiting")
+    assert not result.success
+    for step in ("first", "second", "third"):
+        assert any(
+            f"step {step} ended without reporting the step's result" in error
+            for error in result.errors
+        ), result
+    # A step that has failed is not submitted again.
+    assert len(simulated_ray.jobs) == 3
 
 
 def test_launch_is_idempotent_when_the_response_is_lost(simulated_ray: SimulatedRay) -> None:

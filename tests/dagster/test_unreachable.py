@@ -1,12 +1,15 @@
 """The run launcher when no Ray listens at its address. Needs no Ray."""
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_run_for_test
-from dagster_ray.errors import InvalidConfigError, UnavailableError
+from dagster_ray.contract import JobStatus, LauncherClient, RunRef
+from dagster_ray.errors import BackendError, ComponentTrap, InvalidConfigError, UnavailableError
 from dagster_ray.launcher import RUN_REF_TAG, RayRunLauncher
 from processes import free_port
 
@@ -41,6 +44,48 @@ def test_health_is_running_until_the_unreachable_timeout(instance: dg.DagsterIns
     time.sleep(3)
     health = instance.run_launcher.check_run_worker_health(run)
     assert health.status == WorkerStatus.UNKNOWN
+
+
+def test_failed_checks_of_a_run_are_one_event_at_the_beginning_and_one_at_the_end(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    errors = [ComponentTrap("it crashed"), BackendError("answered 401"), UnavailableError("reset")]
+    status: JobStatus = {
+        "submission_id": f"dagster-run-{run.run_id}",
+        "state": "running",
+        "ended": False,
+        "message": None,
+        "error_type": None,
+        "exit_code": None,
+    }
+
+    def check(self: LauncherClient, runs: Sequence[RunRef], **options: Any) -> list[JobStatus]:
+        if errors:
+            raise errors.pop(0)
+        return [status]
+
+    monkeypatch.setattr(LauncherClient, "check", check)
+    for _ in range(5):
+        health = instance.run_launcher.check_run_worker_health(run)
+        assert health.status == WorkerStatus.RUNNING
+    messages = [entry.message for entry in instance.all_logs(run.run_id)]
+    began, ended = [message for message in messages if "be checked" in message]
+    assert "Ray's jobs cannot be checked" in began and "it crashed" in began
+    assert "Ray's jobs can be checked again" in ended
+
+
+def test_a_run_counts_as_running_while_its_job_cannot_be_named(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locate(self: LauncherClient, run_id: str, attempt: int, **options: Any) -> RunRef:
+        raise ComponentTrap("it crashed")
+
+    monkeypatch.setattr(LauncherClient, "locate", locate)
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    health = instance.run_launcher.check_run_worker_health(run)
+    assert health.status == WorkerStatus.RUNNING
+    assert "it crashed" in str(health.msg)
 
 
 def test_a_run_that_cannot_be_stopped_stays_canceling(instance: dg.DagsterInstance) -> None:

@@ -48,6 +48,25 @@ pub fn stop_jobs(
     submission_ids: &[String],
     listener: &impl ProgressListener,
 ) -> Result<Vec<StopOutcome>, Error> {
+    let mut kill_jobs = Vec::new();
+    let outcomes = stop_until_ended(jobs, clock, submission_ids, listener, &mut kill_jobs);
+    for id in &kill_jobs {
+        // Not fatal: a job that cannot be deleted only stays in Ray's job list.
+        if let Err(error) = remove(jobs, clock, id) {
+            warn!("cannot delete the Ray job {id}, which killed pending jobs: {}", error.message());
+        }
+    }
+    outcomes
+}
+
+/// Stops jobs, and adds the submission ids of the jobs that kill pending ones to `kill_jobs`.
+fn stop_until_ended(
+    jobs: &impl RayJobs,
+    clock: &impl Clock,
+    submission_ids: &[String],
+    listener: &impl ProgressListener,
+    kill_jobs: &mut Vec<String>,
+) -> Result<Vec<StopOutcome>, Error> {
     let mut outcomes: Vec<StopOutcome> = status::read_all(jobs, submission_ids)?
         .into_iter()
         .map(|status| StopOutcome { had_ended: status.ended, status })
@@ -56,7 +75,6 @@ pub fn stop_jobs(
     let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let mut next_stop = started;
     let mut next_kill = started + PENDING_MS;
-    let mut kill_jobs: Vec<String> = Vec::new();
     let mut kill_targets: Vec<String> = Vec::new();
 
     loop {
@@ -104,12 +122,6 @@ pub fn stop_jobs(
         }
     }
 
-    for id in &kill_jobs {
-        // Not fatal: a job that cannot be deleted only stays in Ray's job list.
-        if let Err(error) = remove(jobs, clock, id) {
-            warn!("cannot delete the Ray job {id}, which killed pending jobs: {}", error.message());
-        }
-    }
     for outcome in &mut outcomes {
         let killed = outcome.status.error_type.as_deref() == Some(kill_pending::SUPERVISOR_DIED);
         if killed && kill_targets.contains(&outcome.status.submission_id) {
@@ -217,6 +229,20 @@ mod tests {
         assert!(clock.now_ms() < 12_000);
         let calls = ray.calls();
         assert!(calls.iter().any(|call| call.starts_with("delete dagster-stop-")));
+    }
+
+    #[test]
+    fn the_kill_job_is_deleted_when_another_job_does_not_end() {
+        let ray = FakeRay::default();
+        ray.add_ignoring_stops("dagster-step-pending", "PENDING", 0);
+        ray.add_ignoring_stops("dagster-step-running", "RUNNING", 0);
+        let ids = ["dagster-step-pending", "dagster-step-running"];
+        assert!(matches!(stop_ids(&ray, &VirtualClock::default(), &ids), Err(Error::Timeout(TIMEOUT_MS))));
+        let kill_jobs: Vec<String> = ray.submitted().into_iter().map(|id| format!("delete {id}")).collect();
+        let calls = ray.calls();
+        let deletions: Vec<String> = calls.into_iter().filter(|call| call.starts_with("delete ")).collect();
+        assert_eq!(kill_jobs.len(), 1);
+        assert_eq!(deletions, kill_jobs);
     }
 
     #[test]

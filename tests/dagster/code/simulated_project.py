@@ -40,6 +40,17 @@ def breaking() -> None:
 
 
 @dg.op
+def exits() -> None:
+    os._exit(0)
+
+
+@dg.job(executor_def=ray_executor)
+def exiting() -> None:
+    for name in ("first", "second", "third"):
+        exits.alias(name)()
+
+
+@dg.op
 def endless(context: dg.OpExecutionContext) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     Path(os.environ["PIDS"]).write_text(f"{os.getpid()} {child.pid}")
@@ -85,6 +96,7 @@ defs = dg.Definitions(
     jobs=[
         training,
         breaking,
+        exiting,
         waiting,
         dg.define_asset_job("scripts", [scripted, scripted_on_kubernetes]),
         dg.define_asset_job("clusters", [on_a_cluster]),

@@ -50,6 +50,16 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
             Some("remove it: runs and steps use HTTPMode, which needs no shell in a submitter pod"),
         ));
     }
+    if let Some(limit) = spec.get("backoffLimit").filter(|limit| limit.as_f64().is_some_and(|n| n > 0.0)) {
+        mistakes.push(field_error(
+            &spec_path("backoffLimit"),
+            &format!(
+                "is {}, so KubeRay would start a second worker for a run or step that has failed",
+                json::text(limit)
+            ),
+            Some("remove it, and use Dagster's run retries or the op's RetryPolicy"),
+        ));
+    }
     mistakes.extend(unsupported(&submission));
     if !mistakes.is_empty() {
         return Err(Error::InvalidConfig(mistakes));
@@ -227,6 +237,16 @@ mod tests {
         let existing = json!({"spec": {"clusterSelector": {"ray.io/cluster": "x"}}});
         let spec = completed(existing, submission(json!({}))).unwrap();
         assert!(!spec.contains_key("shutdownAfterJobFinishes") && !spec.contains_key("rayClusterSpec"));
+    }
+
+    #[test]
+    fn a_backoff_limit_is_rejected_because_kuberay_would_rerun_the_worker() {
+        let with_limit =
+            |limit: Value| completed(json!({"spec": {"backoffLimit": limit}}), submission(json!({})));
+        let Err(Error::InvalidConfig(mistakes)) = with_limit(json!(2)) else { panic!() };
+        assert_eq!(mistakes[0].path, "ray_job.spec.backoffLimit");
+        assert!(with_limit(json!(0)).is_ok());
+        assert!(with_limit(Value::Null).is_ok());
     }
 
     #[test]

@@ -148,6 +148,10 @@ fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobSta
     let ray_state = ray::state(&status.job_status);
     let final_ray_state = ray_state.has_ended().then_some(ray_state);
     let (state, why) = match status.job_deployment_status.as_str() {
+        // `jobStatus` is that of the failed try until KubeRay has deleted its cluster.
+        "Retrying" if !is_deleting => {
+            (JobState::Pending, Some("KubeRay is retrying the job on a new Ray cluster".to_owned()))
+        }
         // A final status in Ray counts, whatever KubeRay reports afterwards.
         _ if final_ray_state.is_some() => (ray_state, None),
         "Failed" | "ValidationFailed" => (JobState::Failed, None),
@@ -166,9 +170,6 @@ fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobSta
             (JobState::Pending, Some("the Ray cluster is ready, and the job has not started yet".to_owned()))
         }
         "Waiting" => (JobState::Pending, Some("the Ray cluster waits for a job to be submitted".to_owned())),
-        "Retrying" => {
-            (JobState::Pending, Some("KubeRay is retrying the job on a new Ray cluster".to_owned()))
-        }
         "Suspending" | "Suspended" => (JobState::Pending, Some("the RayJob is suspended".to_owned())),
         other => {
             (JobState::Unknown, Some(format!("KubeRay reports the unknown jobDeploymentStatus `{other}`")))
@@ -205,6 +206,7 @@ mod tests {
             ("Initializing", "", JobState::Pending),
             ("Waiting", "", JobState::Pending),
             ("Retrying", "", JobState::Pending),
+            ("Retrying", "FAILED", JobState::Pending),
             ("Suspended", "", JobState::Pending),
             ("Running", "", JobState::Pending),
             ("Running", "PENDING", JobState::Pending),

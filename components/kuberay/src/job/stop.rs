@@ -31,6 +31,9 @@ const DELETION_TIMEOUT_MS: u64 = 15_000;
 /// Stops RayJobs, waits up to `patience_ms` until their Ray jobs have ended, and deletes them.
 ///
 /// The outcomes are in the order of `jobs`.
+///
+/// # Errors
+/// The first error of a deletion, after every RayJob was tried. [`Error::Cancelled`] if the caller cancels.
 pub fn stop_jobs<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     jobs: &[&RayJob],
@@ -81,12 +84,20 @@ pub fn stop_jobs<H: Http, C: Clock>(
     }
 
     let mut deleted = Vec::new();
+    let mut first_error = None;
     for job in jobs {
         let precondition = Precondition { uid: Some(job.metadata.uid.clone()), resource_version: None };
-        kubernetes.delete(RAY_JOB, &job.metadata.namespace, &job.metadata.name, &precondition)?;
-        deleted.push(*job);
+        match kubernetes.delete(RAY_JOB, &job.metadata.namespace, &job.metadata.name, &precondition) {
+            Ok(_) => deleted.push(*job),
+            // The other RayJobs must not run on because of this one.
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
     }
-    wait_until_gone(kubernetes, deleted, listener)?;
+    let gone = wait_until_gone(kubernetes, deleted, listener);
+    if let Some(error) = first_error {
+        return Err(error);
+    }
+    gone?;
     for outcome in &mut outcomes {
         if !outcome.status.ended {
             outcome.status.state = JobState::Stopped;
@@ -176,5 +187,41 @@ fn check_status(response: Result<Response, Error>) -> Result<Response, Error> {
     match response.status {
         200..=299 => Ok(response),
         status => Err(Error::backend(status, "Refused", "Ray's dashboard rejected the request")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dagster_ray_sdk::{
+        http::Method,
+        testing::{RecordingListener, ScriptedHttp, ScriptedResponse, VirtualClock},
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_one_deletion_leaves_no_other_ray_job_and_is_reported() {
+        let http = ScriptedHttp::with_rule(|request| {
+            let (code, reason) = match request.method {
+                Method::Delete if request.url.ends_with("/rayjobs/a") => (403, "Forbidden"),
+                Method::Delete => return Some(ScriptedResponse::new(200, "{}")),
+                _ => (404, "NotFound"),
+            };
+            let body = json!({"kind": "Status", "code": code, "reason": reason, "message": "m"});
+            Some(ScriptedResponse::new(code, body.to_string()))
+        });
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let jobs = ["a", "b", "c"].map(|name| {
+            let metadata = json!({"name": name, "namespace": "ray", "uid": name});
+            RayJob::read(&json!({"metadata": metadata, "spec": {"jobId": name}}))
+        });
+        let jobs: Vec<&RayJob> = jobs.iter().collect();
+        let outcome = stop_jobs(&kubernetes, &jobs, 1_000, &RecordingListener::default());
+        assert!(matches!(outcome, Err(Error::Backend(error)) if error.status == 403));
+        let requests = http.requests();
+        let deletions = requests.iter().filter(|request| request.method == Method::Delete);
+        let names: Vec<&str> = deletions.filter_map(|request| request.url.rsplit('/').next()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
     }
 }

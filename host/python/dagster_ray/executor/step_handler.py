@@ -31,12 +31,7 @@ from dagster_ray.dagster_internals import (
 )
 from dagster_ray.dagster_typing import STEP_EVENTS
 from dagster_ray.deployment import deployment_id
-from dagster_ray.errors import (
-    CallTimeoutError,
-    DagsterRayError,
-    InvalidConfigError,
-    UnavailableError,
-)
+from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnavailableError
 from dagster_ray.reachability import Outage, Reachability
 from dagster_ray.specs import parse_tag, worker_spec
 
@@ -48,8 +43,8 @@ _STEP_ENDS = {
 # The status of a step's job, unless Ray could not be asked.
 _Answer = JobStatus | Literal["unreachable"]
 
-# A status older than this belongs to an earlier round of health checks.
-_ROUND_SECONDS = 2.0
+# The age at which the status of a running job is read again.
+_STATUS_SECONDS = 2.0
 _PENDING_SUBMIT_SECONDS = 30.0
 
 
@@ -148,8 +143,9 @@ class RayStepHandler(StepHandler):
             return CheckStepHealthResult.unhealthy(
                 f"The step was not submitted to Ray: {step.failure}"
             )
-        if step.answer is None or time.monotonic() - self._checked_at > _ROUND_SECONDS:
-            self._check_all(step, step_context)
+        is_old = time.monotonic() - self._checked_at > _STATUS_SECONDS
+        if step.answer is None or (is_old and not _has_ended(step.answer)):
+            self._check_all(step_context)
         answer, step.answer = step.answer, None
         return self._judge(step, answer or "unreachable", step_handler_context)
 
@@ -270,26 +266,30 @@ class RayStepHandler(StepHandler):
             # The job may have been submitted, and must not run beside Dagster's retry.
             self._component.start_terminate([step.ref], write=self._append_line)
 
-    def _check_all(self, checked: _Step, step_context: IStepContext) -> None:
+    def _check_all(self, step_context: IStepContext) -> None:
         """Checks all steps with one call. The next checks use the statuses of the other steps."""
-        for step in list(self._steps.values()):
-            if step is not checked and _has_ended(step.answer):
-                # Dagster did not check this step since, so it has seen the step's end.
-                del self._steps[step.key]
         for step in self._steps.values():
             self._settle(step, step_context)
-        steps = [s for s in self._steps.values() if s.submit is None and s.failure is None]
+        # With many steps, Dagster's round of checks takes longer than a status stays fresh. A step
+        # that Dagster has not reached yet keeps its final status and `awaits_event`.
+        steps = [
+            step
+            for step in self._steps.values()
+            if step.submit is None and step.failure is None and not _has_ended(step.answer)
+        ]
+
+        def report(message: str) -> None:
+            DagsterEvent.engine_event(step_context, message, EngineEventData())
+
         answers: list[_Answer]
         try:
             refs = [step.ref for step in steps]
             answers = [*self._component.check(refs, write=self._append_line)]
-        except (UnavailableError, CallTimeoutError) as error:
-            self._outage = self._reachability.failed()
-            if self._outage.began:
-                step_context.log.warning(f"Ray is unreachable while checking steps: {error}")
+        except DagsterRayError as error:
+            self._outage = self._reachability.failed(error, report)
             answers = ["unreachable"] * len(steps)
         else:
-            self._reachability.succeeded()
+            self._reachability.succeeded(report)
             self._outage = None
         self._checked_at = time.monotonic()
         for step, answer in zip(steps, answers, strict=True):

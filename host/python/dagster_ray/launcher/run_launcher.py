@@ -208,13 +208,24 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             return CheckRunHealthResult(
                 WorkerStatus.RUNNING, "Dagster's default run launcher runs it."
             )
-        ref = self._reference(run)
-        submission_id = ref["job"]["submission_id"]
+
+        def report(message: str) -> None:
+            self._instance.report_engine_event(message, run, cls=type(self))
+
+        submission_id: str | None = None
         try:
+            ref = self._reference(run)
+            submission_id = ref["job"]["submission_id"]
             [status] = self._component.check([ref])
         except DagsterRayError as error:
-            return self._unreachable(run.run_id, submission_id, error)
-        self._reachability.succeeded(run.run_id)
+            outage = self._reachability.failed(error, report, run.run_id)
+            return CheckRunHealthResult(
+                WorkerStatus.UNKNOWN if outage.is_final else WorkerStatus.RUNNING,
+                str(outage),
+                transient=not outage.is_final,
+                run_worker_id=submission_id,
+            )
+        self._reachability.succeeded(report, run.run_id)
         worker, verdict = self._judge(run, status)
         return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
 
@@ -235,18 +246,6 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         return (
             WorkerStatus.FAILED,
             f"The Ray job has ended ({state}), but the run has not completed.",
-        )
-
-    def _unreachable(
-        self, run_id: str, submission_id: str, error: DagsterRayError
-    ) -> CheckRunHealthResult:
-        """Reports RUNNING until the outage exceeds `unreachable_timeout`, then UNKNOWN."""
-        outage = self._reachability.failed(run_id)
-        return CheckRunHealthResult(
-            WorkerStatus.UNKNOWN if outage.is_final else WorkerStatus.RUNNING,
-            f"{outage}: {error}",
-            transient=not outage.is_final,
-            run_worker_id=submission_id,
         )
 
     def get_run_worker_debug_info(
