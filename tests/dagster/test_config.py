@@ -11,6 +11,7 @@ from dagster_ray.address import dashboard_url, known_address
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig, BackendKeywords, flatten
 from dagster_ray.contract import RunSpec
+from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import InvalidConfigError
 from dagster_ray.specs import local_directories, parse_tag, run_options, worker_spec
@@ -77,6 +78,27 @@ def test_verify_must_be_a_boolean_or_a_path() -> None:
 def test_the_error_for_a_wrong_scheme_names_the_valid_schemes(address: str) -> None:
     with pytest.raises(InvalidConfigError, match=r"http\(s\)://host:8265"):
         dashboard_url(address, "address")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_link"),
+    [
+        ("https://head:8265/#/jobs/j", True),
+        ("http://[fd00::1]:8265", True),
+        ("javascript:alert(1)//http://head", False),
+        ("JavaScript:alert(1)", False),
+        ("\x01java\nscript:alert(1)", False),
+        ("data:text/html,x", False),
+        ("//head/", False),
+        ("http:", False),
+        ("http://[", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_only_http_urls_become_links_to_the_dashboard(url: str | None, is_link: bool) -> None:
+    link = dashboard_link({"submission_id": "j", "dashboard_url": url, "details": None})
+    assert link == ({"Ray Dashboard": dg.MetadataValue.url(url)} if url and is_link else {})
 
 
 def test_environment_variables_override_the_configured_address(

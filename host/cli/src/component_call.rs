@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anstyle::Style;
-use dagster_ray_runtime::{Backend, Call, CallOptions, CallResult, Progress, Report};
+use dagster_ray_runtime::{Backend, Call, CallOptions, CallResult, Progress, Report, plain};
 
 use crate::context::Context;
 use crate::exit::Interrupted;
@@ -53,7 +53,9 @@ fn report(output: Output, reported: Report) {
             output.note(format_args!("{style}{level}{style:#}: {message}"));
         }
         Report::Progress { message } => output.note(format_args!("{FAINT}{message}{FAINT:#}")),
-        Report::Event { event, body } => output.note(format_args!("{FAINT}{event}{FAINT:#}: {body}")),
+        Report::Event { event, body } => {
+            output.note(format_args!("{FAINT}{}{FAINT:#}: {}", plain(event), plain(body)));
+        }
         Report::Output { text, .. } => {
             // Write the script's output unchanged. A closed standard error must not end the call.
             let _ = std::io::stderr().write_all(&text);

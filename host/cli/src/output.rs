@@ -41,8 +41,7 @@ impl Output {
     /// If standard output cannot be written.
     pub(crate) fn line(self, document: &impl Serialize) -> anyhow::Result<()> {
         let mut out = anstream::stdout().lock();
-        serde_json::to_writer(&mut out, document)?;
-        writeln!(out)?;
+        writeln!(out, "{}", escaped(&serde_json::to_string(document)?))?;
         out.flush()?;
         Ok(())
     }
@@ -58,8 +57,7 @@ impl Output {
     ) -> anyhow::Result<()> {
         let mut out = anstream::stdout().lock();
         if self.json {
-            serde_json::to_writer_pretty(&mut out, document)?;
-            writeln!(out)?;
+            writeln!(out, "{}", escaped(&serde_json::to_string_pretty(document)?))?;
         } else {
             text(&mut out)?;
         }
@@ -118,6 +116,20 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
+}
+
+/// Escapes the control characters that `serde_json` leaves in strings: U+007F to U+009F, which a terminal
+/// obeys. The JSON document stays the same.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() && c != '\n' {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// Joins an error's causes, without those that earlier ones already contain.

@@ -64,7 +64,7 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Linear memory, in MiB.
+    /// Linear memory of one call, all memories together, in MiB.
     memory_mib: u32 = 128,
     /// Total elements of all tables.
     table_elements: u32 = 20_000,

@@ -12,6 +12,13 @@ use crate::reference::Reference;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a registry may take to authenticate a client or to return a manifest. The read timeout does not
+/// end a response that arrives byte by byte, and the client keeps the whole response in memory.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a pull or a push may take, with retries.
+pub(crate) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Maximum number of characters of a registry's message in an error.
+const MAX_MESSAGE_CHARS: usize = 500;
 
 /// Returns a client that has authenticated with the registry of `reference`.
 pub(crate) async fn connect(
@@ -30,11 +37,29 @@ pub(crate) async fn connect(
         ..ClientConfig::default()
     };
     let client = Client::try_from(config).map_err(|error| explain(reference, error))?;
-    client
-        .auth(reference.as_oci(), &credentials, operation)
-        .await
-        .map_err(|error| explain(reference, error))?;
+    respond(reference, client.auth(reference.as_oci(), &credentials, operation)).await?;
     Ok(client)
+}
+
+/// Waits for the response to a request, at most for [`RESPONSE_TIMEOUT`].
+pub(crate) async fn respond<T>(
+    reference: &Reference,
+    response: impl Future<Output = Result<T, OciDistributionError>>,
+) -> Result<T, RegistryError> {
+    let response = async { response.await.map_err(|error| explain(reference, error)) };
+    within(RESPONSE_TIMEOUT, reference, response).await
+}
+
+/// Waits for an operation, at most for `limit`.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    reference: &Reference,
+    operation: impl Future<Output = Result<T, RegistryError>>,
+) -> Result<T, RegistryError> {
+    tokio::time::timeout(limit, operation).await.unwrap_or_else(|_| {
+        let problem = format!("the registry has not finished its response within {limit:?}");
+        Err(RegistryError::Unavailable { reference: reference.to_string(), problem })
+    })
 }
 
 /// Converts an error of the client.
@@ -45,16 +70,18 @@ pub(crate) fn explain(reference: &Reference, error: OciDistributionError) -> Reg
     let refused = |problem: String| RegistryError::Refused {
         reference: reference.clone(),
         registry: registry.clone(),
-        problem,
+        problem: excerpt(&problem),
+    };
+    let unavailable = |problem: String| RegistryError::Unavailable {
+        reference: reference.clone(),
+        problem: excerpt(&problem),
     };
     match error {
-        E::ImageManifestNotFoundError(_) => RegistryError::NotFound { reference },
+        E::ImageManifestNotFoundError(_) => RegistryError::NotFound { reference: reference.clone() },
         E::UnauthorizedError { .. } => refused("the credentials are not accepted".into()),
         E::AuthenticationFailure(problem) => refused(problem),
-        E::ServerError { code: 404, .. } => RegistryError::NotFound { reference },
-        E::ServerError { code, message, .. } => {
-            RegistryError::Unavailable { reference, problem: format!("HTTP {code}: {}", message.trim()) }
-        }
+        E::ServerError { code: 404, .. } => RegistryError::NotFound { reference: reference.clone() },
+        E::ServerError { code, message, .. } => unavailable(format!("HTTP {code}: {}", message.trim())),
         E::RegistryError { envelope, .. } => {
             let is = |code: &OciErrorCode| envelope.errors.iter().any(|error| error.code == *code);
             if is(&OciErrorCode::Unauthorized) || is(&OciErrorCode::Denied) {
@@ -63,18 +90,32 @@ pub(crate) fn explain(reference: &Reference, error: OciDistributionError) -> Reg
                 || is(&OciErrorCode::NameUnknown)
                 || is(&OciErrorCode::BlobUnknown)
             {
-                RegistryError::NotFound { reference }
+                RegistryError::NotFound { reference: reference.clone() }
             } else {
-                RegistryError::Unavailable { reference, problem: envelope.to_string() }
+                unavailable(envelope.to_string())
             }
         }
         E::DigestError(oci_client::errors::DigestError::VerificationError { expected, actual }) => {
             let hex = |digest: String| digest.trim_start_matches("sha256:").to_owned();
-            RegistryError::Digest { reference, found: hex(actual), expected: hex(expected) }
+            RegistryError::Digest {
+                reference: reference.clone(),
+                found: hex(actual),
+                expected: hex(expected),
+            }
         }
-        E::RequestError(error) => RegistryError::Unavailable { reference, problem: root_cause(&error) },
-        other => RegistryError::Unavailable { reference, problem: other.to_string() },
+        E::RequestError(error) => unavailable(root_cause(&error)),
+        other => unavailable(other.to_string()),
     }
+}
+
+/// Returns the beginning of a registry's message, with its control characters replaced.
+fn excerpt(message: &str) -> String {
+    let mut chars = message.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c });
+    let mut text: String = chars.by_ref().take(MAX_MESSAGE_CHARS).collect();
+    if chars.next().is_some() {
+        text.push('…');
+    }
+    text
 }
 
 /// Returns the text of the innermost cause. The errors around it only repeat the URL.
@@ -84,4 +125,26 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
         last = source;
     }
     last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_does_not_end_is_unavailable() {
+        let reference = Reference::parse("oci://ghcr.io/team/backend:1").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let operation = std::future::pending::<Result<(), RegistryError>>();
+        let error = runtime.block_on(within(Duration::from_millis(10), &reference, operation)).unwrap_err();
+        assert!(error.to_string().ends_with("has not finished its response within 10ms"), "{error}");
+    }
+
+    #[test]
+    fn a_message_of_a_registry_is_shortened_and_cannot_control_the_terminal() {
+        assert_eq!(excerpt("denied"), "denied");
+        assert_eq!(excerpt("\u{1b}[2Jdenied"), "\u{fffd}[2Jdenied");
+        assert_eq!(excerpt(&"ä".repeat(MAX_MESSAGE_CHARS)).chars().count(), MAX_MESSAGE_CHARS);
+        assert_eq!(excerpt(&"ä".repeat(1 << 20)), "ä".repeat(MAX_MESSAGE_CHARS) + "…");
+    }
 }

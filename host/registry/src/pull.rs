@@ -8,7 +8,7 @@ use oci_client::manifest::{IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciD
 use oci_client::{Client, RegistryOperation};
 
 use crate::artifact::{Artifact, Blob};
-use crate::client::{connect, explain, root_cause};
+use crate::client::{TRANSFER_TIMEOUT, connect, explain, respond, root_cause, within};
 use crate::error::RegistryError;
 use crate::reference::Reference;
 use crate::store::{Pulled, Store};
@@ -19,13 +19,17 @@ const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_
 /// Returns the component that `reference` refers to. With a digest, the store is read first.
 ///
 /// # Errors
-/// If the artifact cannot be downloaded or does not match its digest. Nothing is stored then.
+/// If the artifact cannot be downloaded within 15 minutes or does not match its digest. Nothing is stored then.
 pub async fn pull(reference: &Reference, store: &Store) -> Result<Pulled, RegistryError> {
     if let Some(digest) = reference.digest()
         && let Some(pulled) = store.open(&reference.pinned(digest))
     {
         return Ok(pulled);
     }
+    within(TRANSFER_TIMEOUT, reference, fetch_with_retries(reference, store)).await
+}
+
+async fn fetch_with_retries(reference: &Reference, store: &Store) -> Result<Pulled, RegistryError> {
     let mut delays = RETRY_DELAYS.iter();
     loop {
         match fetch(reference, store).await {
@@ -45,10 +49,8 @@ async fn fetch(reference: &Reference, store: &Store) -> Result<Pulled, RegistryE
     let client = connect(reference, RegistryOperation::Pull).await?;
     let auth = crate::credentials::for_registry(reference.registry())?;
     let accepted = [IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE];
-    let (manifest, _) = client
-        .pull_manifest_raw(reference.as_oci(), &auth, &accepted)
-        .await
-        .map_err(|error| explain(reference, error))?;
+    let (manifest, _) =
+        respond(reference, client.pull_manifest_raw(reference.as_oci(), &auth, &accepted)).await?;
     let found = sha256(&manifest);
     if let Some(expected) = reference.digest()
         && expected != found

@@ -9,7 +9,7 @@ use oci_client::RegistryOperation;
 use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 
 use crate::artifact::{self, Config, LARGEST_NAMES};
-use crate::client::{connect, explain};
+use crate::client::{TRANSFER_TIMEOUT, connect, explain, within};
 use crate::error::RegistryError;
 use crate::reference::{PinnedReference, Reference};
 
@@ -31,11 +31,16 @@ pub struct Pushed {
 /// The digest depends only on the files, not on the registry or the time.
 ///
 /// # Errors
-/// If `reference` has a digest, the file is not a loadable component, or the registry rejects it.
+/// If `reference` has a digest, the file is not a loadable component, or the registry rejects it or takes
+/// longer than 15 minutes.
 pub async fn push(file: &Path, reference: &Reference) -> Result<Pushed, RegistryError> {
     if reference.digest().is_some() {
         return Err(RegistryError::DigestInPush { text: reference.to_string() });
     }
+    within(TRANSFER_TIMEOUT, reference, upload(file, reference)).await
+}
+
+async fn upload(file: &Path, reference: &Reference) -> Result<Pushed, RegistryError> {
     let checked = dagster_ray_policy::check(file, &Restriction::default(), None)?;
     let path = Manifest::path_of(file);
     let toml = match std::fs::read_to_string(&path) {

@@ -54,8 +54,8 @@ fn replaced<S: Serializer>(text: &[u8], serializer: S) -> Result<S::Ok, S::Error
 }
 
 /// Replaces control characters except line feed and tab, so that a component cannot control the
-/// terminal of a user who reads its log.
-pub(crate) fn plain(text: String) -> String {
+/// terminal of a user who reads its text.
+pub fn plain(text: String) -> String {
     let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(is_control) {
         return text;

@@ -1,12 +1,12 @@
 //! The wasmtime store of one call, dropped when the call ends.
 
-use dagster_ray_policy::Limits;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use crate::capability::{CallContext, CallState, States};
+use crate::limiter::CallLimiter;
 
 /// Maximum length of one random request, in bytes.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
@@ -37,26 +37,13 @@ pub(crate) fn new_store(engine: &Engine, context: &CallContext<'_>) -> Store<Cal
         settings: settings.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         wasi: isolated().stderr(stderr.clone()).max_random_size(MAX_RANDOM_BYTES).build(),
         stderr,
-        limits: store_limits(limits),
+        limiter: CallLimiter::new(limits),
     };
     let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.limits);
+    store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel((limits.transfer_mib as usize) << 20);
     // A busy guest yields at each tick, so that its deadline and cancellation take effect.
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     store
-}
-
-fn store_limits(limits: &Limits) -> StoreLimits {
-    let count = limits.instances as usize;
-    StoreLimitsBuilder::new()
-        .memory_size((limits.memory_mib as usize) << 20)
-        .table_elements(limits.table_elements as usize)
-        .instances(count)
-        .tables(count)
-        .memories(count)
-        // A guest that cannot grow its memory usually aborts without a message. A trap has one.
-        .trap_on_grow_failure(true)
-        .build()
 }

@@ -21,10 +21,11 @@ pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits, names: impl FnOnc
         (None, _) => error.root_cause().to_string(),
     };
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    match location(frames, names) {
+    // Both can contain names that the component chose.
+    plain(match location(frames, names) {
         Some(location) => format!("{what} (in {location})"),
         None => what,
-    }
+    })
 }
 
 /// Returns the innermost function outside the language's runtime.
@@ -35,8 +36,7 @@ fn location(frames: &[FrameInfo], names: impl FnOnce() -> Names) -> Option<Strin
     if known.peek().is_some() {
         return known
             .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-            .find(|name| !is_runtime_function(name))
-            .map(plain);
+            .find(|name| !is_runtime_function(name));
     }
     let indices: Vec<String> =
         frames.iter().take(FRAMES).map(|frame| frame.func_index().to_string()).collect();
@@ -56,4 +56,16 @@ fn is_runtime_function(function: &str) -> bool {
         .iter()
         .any(|own| function.starts_with(own))
         || ["abort", "sbrk", "malloc", "realloc", "calloc", "_Exit", "exit"].contains(&function)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_in_a_reason_are_replaced() {
+        let error = wasmtime::format_err!("no function \u{1b}[2J\u{9b}1mname");
+        let reason = reason(&error, &Limits::default(), Names::default);
+        assert_eq!(reason, "no function \u{fffd}[2J\u{fffd}1mname");
+    }
 }

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dagster_ray_runtime::plain;
 use serde_json::Value;
 
 use crate::component::{self, COMPONENT_HELP};
@@ -11,6 +12,7 @@ use crate::component_call;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::exit::{Exit, Usage};
+use crate::output::escaped;
 
 /// Call one function of a component, with the permissions that it has in Dagster
 ///
@@ -53,8 +55,8 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let answer =
         component_call::run(context, &backend, &arguments.export, &parameters, arguments.timeout)?.json;
     context.output.result(&answer, |out| match &answer {
-        Value::String(text) => writeln!(out, "{text}"),
-        other => writeln!(out, "{other:#}"),
+        Value::String(text) => writeln!(out, "{}", plain(text.clone())),
+        other => writeln!(out, "{}", escaped(&format!("{other:#}"))),
     })?;
     Ok(Exit::Done)
 }

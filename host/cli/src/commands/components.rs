@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dagster_ray_registry::Store;
-use dagster_ray_runtime::{Backend, BackendOptions, Host, Inspection};
+use dagster_ray_runtime::{Backend, BackendOptions, Host, Inspection, plain};
 use serde::Serialize;
 
 use crate::component_call;
@@ -100,7 +100,7 @@ fn row(
         let options = BackendOptions { path: path.to_owned(), ..BackendOptions::default() };
         let component = Backend::new(host.clone(), options);
         let card = component_call::run(context, &component, "describe.describe", "{}", None)?.json;
-        card["version"].as_str().map(str::to_owned)
+        card["version"].as_str().map(|version| plain(version.to_owned()))
     } else {
         if compile {
             let options = BackendOptions { path: path.to_owned(), ..BackendOptions::default() };

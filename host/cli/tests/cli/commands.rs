@@ -79,6 +79,16 @@ fn call_prints_the_result_to_standard_output() {
 }
 
 #[test]
+fn a_result_cannot_control_the_terminal() {
+    let environment = TestEnvironment::new();
+    let arguments = r#"{"run": {"run_id": "\u0007a\u009b1mb", "attempt": 0, "job": {"submission_id": "s", "dashboard_url": null, "details": null}}}"#;
+    let text = environment.run(["call", "echo", "launcher.debug-info", arguments]);
+    assert_eq!(text.stdout(), "\u{fffd}a\u{fffd}1mb\n");
+    let json = environment.run(["call", "echo", "launcher.debug-info", arguments, "--json"]);
+    assert_eq!(json.stdout(), "\"\\u0007a\\u009b1mb\"\n");
+}
+
+#[test]
 fn errors_have_their_exit_code_and_a_hint() {
     let environment = TestEnvironment::new();
     let text = environment.run(["call", "ekko", "describe.describe"]);

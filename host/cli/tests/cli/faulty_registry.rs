@@ -206,6 +206,14 @@ fn artifact_that_is_not_a_component_is_rejected() {
 }
 
 #[test]
+fn error_quotes_only_the_beginning_of_a_long_response() {
+    let answer = json!("x".repeat(1 << 20));
+    let registry = Registry::answering(&answer, Vec::new(), 0, "500 Internal Server Error");
+    let text = pull_error(&registry, 1);
+    assert!(text.contains("HTTP 500: ") && text.len() < 1_000, "{} bytes", text.len());
+}
+
+#[test]
 fn unauthorized_error_suggests_docker_login() {
     let registry = Registry::answering(
         &json!({"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]}),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dagster import DagsterEvent, DagsterEventType, DagsterInstance, MetadataValue
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance
 
 from dagster_ray.backend import Backend
 from dagster_ray.contract import (
@@ -30,6 +30,7 @@ from dagster_ray.dagster_internals import (
     serializable_error_info_from_exc_info,
 )
 from dagster_ray.dagster_typing import STEP_EVENTS
+from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnavailableError
 from dagster_ray.reachability import Outage, Reachability
@@ -372,8 +373,4 @@ def _reference(placement: Placement | Exception) -> StepRef:
 
 def _job_metadata(ref: StepRef) -> dict[str, Any]:
     job = ref["job"]
-    metadata: dict[str, Any] = {"Ray Submission ID": job["submission_id"]}
-    url = job["dashboard_url"]
-    if url:
-        metadata["Ray Dashboard"] = MetadataValue.url(url)
-    return metadata
+    return {"Ray Submission ID": job["submission_id"], **dashboard_link(job)}

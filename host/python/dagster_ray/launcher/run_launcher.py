@@ -25,6 +25,7 @@ from dagster_ray.dagster_internals import (
     WorkerStatus,
     serializable_error_info_from_exc_info,
 )
+from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.reachability import Reachability
@@ -282,11 +283,8 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         metadata: dict[str, Any] = {
             "Ray Job Submission ID": job["submission_id"],
             "Run ID": run.run_id,
+            **dashboard_link(job),
         }
-        # The reference may come from a run tag, which anyone can set.
-        url = job.get("dashboard_url")
-        if url:
-            metadata["Ray Dashboard"] = dg.MetadataValue.url(url)
         error = serializable_error_info_from_exc_info(sys.exc_info()) if failed else None
         self._instance.report_engine_event(
             message, run, EngineEventData(metadata=metadata, error=error), cls=type(self)

@@ -8,7 +8,6 @@ from typing import Any
 
 from dagster import (
     AssetExecutionContext,
-    MetadataValue,
     OpExecutionContext,
     PipesContextInjector,
     PipesMessageReader,
@@ -21,6 +20,7 @@ from dagster_ray.configs import image
 from dagster_ray.contract import JobRef, JobStatus, Output, PendingCall, PipesClient, ScriptSpec
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation
 from dagster_ray.dagster_typing import add_asset_metadata, reported_materializations
+from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
 from dagster_ray.specs import attributes
@@ -95,10 +95,7 @@ class Script:
         details = json.loads(self.job["details"] or "{}")
         if "name" in details:
             shown["RayJob"] = f"{details['namespace']}/{details['name']}"
-        url = self.job["dashboard_url"]
-        if url:
-            shown["Ray Dashboard"] = MetadataValue.url(url)
-        return shown
+        return {**shown, **dashboard_link(self.job)}
 
     def _follow(self, output: Output) -> None:
         position = None

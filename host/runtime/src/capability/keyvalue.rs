@@ -38,6 +38,10 @@ mod bindings {
 const MAX_KEY_BYTES: usize = 240;
 /// Maximum size of a value, in bytes.
 const MAX_VALUE_BYTES: u64 = 16 << 20;
+/// Maximum number of keys in a bucket.
+const MAX_KEYS: usize = 10_000;
+/// Maximum size of all values in a bucket, in bytes.
+const MAX_BUCKET_BYTES: u64 = 1 << 30;
 /// Maximum number of keys in one page of a list.
 const PAGE_SIZE: usize = 1_000;
 /// The name of the lock file. An encoded key never begins with a dot.
@@ -114,6 +118,45 @@ fn read(directory: &Path, key: &str) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
+/// Checks that a bucket has room for a value in the file `path`. The caller must hold the lock.
+fn check_room(directory: &Path, path: &Path, key: &str, size: u64) -> Result<(), Error> {
+    let replaced = std::fs::metadata(path).ok().map(|metadata| metadata.len());
+    // Counting reads the whole directory, and such a value cannot exceed a limit.
+    if replaced.is_some_and(|replaced| size <= replaced) {
+        return Ok(());
+    }
+    let (keys, bytes) = count(directory).map_err(|error| other_error(key, error))?;
+    if replaced.is_none() && keys >= MAX_KEYS {
+        return Err(other_error(
+            key,
+            format!("the bucket has {MAX_KEYS} keys, its limit; delete some first"),
+        ));
+    }
+    let total = bytes.saturating_sub(replaced.unwrap_or_default()).saturating_add(size);
+    if total > MAX_BUCKET_BYTES {
+        return Err(other_error(
+            key,
+            format!(
+                "the bucket would have {total} bytes, more than its limit of {MAX_BUCKET_BYTES}; delete some keys first"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the number of keys in a bucket, and the bytes of all its files, unfinished ones included.
+fn count(directory: &Path) -> std::io::Result<(usize, u64)> {
+    let (mut keys, mut bytes) = (0, 0_u64);
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            keys += 1;
+        }
+        bytes = bytes.saturating_add(entry.metadata()?.len());
+    }
+    Ok((keys, bytes))
+}
+
 /// Writes a value atomically. The caller must hold the lock.
 fn write(directory: &Path, key: &str, value: &[u8]) -> Result<(), Error> {
     let path = directory.join(file_name(key)?);
@@ -123,6 +166,7 @@ fn write(directory: &Path, key: &str, value: &[u8]) -> Result<(), Error> {
             format!("{} bytes, more than the limit of {MAX_VALUE_BYTES}", value.len()),
         ));
     }
+    check_room(directory, &path, key, value.len() as u64)?;
     let put = || {
         let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(directory)?;
         file.write_all(value)?;
@@ -282,6 +326,28 @@ mod tests {
         delete(&bucket, "..").unwrap();
         delete(&bucket, "..").unwrap();
         assert_eq!(read(&bucket, "..").unwrap(), None);
+    }
+
+    #[test]
+    fn a_full_bucket_accepts_no_new_key_and_no_larger_value() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = folder.path();
+        let refusal = |outcome: Result<(), Error>| format!("{:?}", outcome.unwrap_err());
+        set(bucket, "a", b"12").unwrap();
+        File::create(bucket.join("large")).unwrap().set_len(MAX_BUCKET_BYTES - 2).unwrap();
+        set(bucket, "a", b"34").unwrap();
+        assert!(refusal(set(bucket, "a", b"345")).contains("more than its limit of 1073741824"));
+        assert!(refusal(set(bucket, "b", b"3")).contains("more than its limit of 1073741824"));
+        delete(bucket, "large").unwrap();
+        set(bucket, "b", b"3").unwrap();
+        for key in 2..MAX_KEYS {
+            std::fs::write(bucket.join(format!("k{key}")), "").unwrap();
+        }
+        assert!(refusal(set(bucket, "c", b"4")).contains("the bucket has 10000 keys, its limit"));
+        assert!(increment(bucket, "n", 1).is_err());
+        set(bucket, "b", b"a longer value").unwrap();
+        delete(bucket, "a").unwrap();
+        assert_eq!(increment(bucket, "n", 1).unwrap(), 1);
     }
 
     #[test]

@@ -32,6 +32,8 @@ mod bindings {
 const MAX_READ_BYTES: u64 = 1 << 20;
 /// Maximum number of files in one directory tree.
 const MAX_FILES: usize = 200_000;
+/// Maximum number of entries in one directory tree: files, directories and links.
+const MAX_ENTRIES: usize = 2 * MAX_FILES;
 
 /// An opened directory or file.
 pub struct Source {
@@ -124,15 +126,11 @@ async fn read_range(path: &Path, offset: u64, length: u64) -> std::io::Result<Ve
 }
 
 fn list(root: &Path, directory: bool) -> Result<Vec<File>, Error> {
-    let mut found = Vec::new();
     if directory {
-        walk(root, root, &mut found)?;
-        found.sort_by(|one, other| one.path.cmp(&other.path));
-    } else {
-        let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        found.push(entry(root, name)?);
+        return walk(root, MAX_ENTRIES);
     }
-    Ok(found)
+    let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Ok(vec![entry(root, name)?])
 }
 
 fn entry(path: &Path, name: String) -> Result<File, Error> {
@@ -145,33 +143,97 @@ fn entry(path: &Path, name: String) -> Result<File, Error> {
     })
 }
 
-fn walk(root: &Path, directory: &Path, found: &mut Vec<File>) -> Result<(), Error> {
-    let unreadable = |error: std::io::Error| Error::Other(format!("{}: {error}", directory.display()));
-    let mut empty = true;
-    for child in std::fs::read_dir(directory).map_err(unreadable)? {
-        empty = false;
-        let path = child.map_err(unreadable)?.path();
-        // Skip links that are dangling, leave the root, or lead to an ancestor.
-        let inside =
-            path.canonicalize().is_ok_and(|real| real.starts_with(root) && !directory.starts_with(&real));
-        if !inside {
-            continue;
+/// Lists the files of a directory tree, by their paths. Links to directories inside the tree are followed.
+fn walk(root: &Path, max_entries: usize) -> Result<Vec<File>, Error> {
+    let mut walk = Walk { root, max_entries, entries: 0, ancestors: Vec::new(), found: Vec::new() };
+    walk.directory(root, root.to_owned())?;
+    walk.found.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(walk.found)
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    max_entries: usize,
+    /// The entries seen so far, with those that are not listed.
+    entries: usize,
+    /// The real paths of the current directory and of those through which it was reached.
+    ancestors: Vec<PathBuf>,
+    found: Vec<File>,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, directory: &Path, real: PathBuf) -> Result<(), Error> {
+        let unreadable = |error: std::io::Error| Error::Other(format!("{}: {error}", directory.display()));
+        let root = self.root;
+        let too_many =
+            |limit: usize, what: &str| Error::Other(format!("{}: more than {limit} {what}", root.display()));
+        let mut empty = true;
+        self.ancestors.push(real);
+        for child in std::fs::read_dir(directory).map_err(unreadable)? {
+            empty = false;
+            self.entries += 1;
+            // Links can make directories without files appear on any number of paths.
+            if self.entries > self.max_entries {
+                return Err(too_many(self.max_entries, "entries, with those behind links"));
+            }
+            let path = child.map_err(unreadable)?.path();
+            // Skip links that are dangling, leave the root, or lead back to a directory on this path.
+            let real = match path.canonicalize() {
+                Ok(real) if real.starts_with(root) && !self.ancestors.contains(&real) => real,
+                _ => continue,
+            };
+            if path.is_dir() {
+                self.directory(&path, real)?;
+            } else if path.is_file() {
+                self.found.push(entry(&path, relative(root, &path))?);
+            }
+            if self.found.len() > MAX_FILES {
+                return Err(too_many(MAX_FILES, "files"));
+            }
         }
-        if path.is_dir() {
-            walk(root, &path, found)?;
-        } else if path.is_file() {
-            found.push(entry(&path, relative(root, &path))?);
+        self.ancestors.pop();
+        if empty && directory != root {
+            self.found.push(entry(directory, relative(root, directory))?);
         }
-        if found.len() > MAX_FILES {
-            return Err(Error::Other(format!("{}: more than {MAX_FILES} files", root.display())));
-        }
+        Ok(())
     }
-    if empty && directory != root {
-        found.push(entry(directory, relative(root, directory))?);
-    }
-    Ok(())
 }
 
 fn relative(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_that_lead_in_a_circle_are_followed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for (name, next) in [("a", "b"), ("b", "c"), ("c", "b")] {
+            std::fs::create_dir(root.join(name)).unwrap();
+            std::fs::write(root.join(name).join("f"), "").unwrap();
+            symlink(root.join(next), root.join(name).join(next)).unwrap();
+        }
+        let paths: Vec<_> = list(&root, true).unwrap().into_iter().map(|file| file.path).collect();
+        assert_eq!(paths, ["a/b/c/f", "a/b/f", "a/f", "b/c/f", "b/f", "c/b/f", "c/f"]);
+    }
+
+    #[test]
+    fn the_number_of_paths_behind_links_is_limited() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for level in 0..30 {
+            let directory = root.join(level.to_string());
+            std::fs::create_dir(&directory).unwrap();
+            for name in ["x", "y"] {
+                symlink(root.join((level + 1).to_string()), directory.join(name)).unwrap();
+            }
+        }
+        let Err(Error::Other(text)) = walk(&root, 1_000) else { panic!("every path was followed") };
+        assert!(text.contains("more than 1000 entries"), "{text}");
+    }
 }

@@ -1,12 +1,12 @@
 //! The state of one call: the data of its wasmtime store.
 
-use wasmtime::StoreLimits;
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::States;
+use crate::limiter::CallLimiter;
 
 /// The state of one call.
 pub(crate) struct CallState {
@@ -16,7 +16,7 @@ pub(crate) struct CallState {
     pub(crate) settings: WasiConfigVariables,
     pub(crate) stderr: MemoryOutputPipe,
     pub(crate) wasi: WasiCtx,
-    pub(crate) limits: StoreLimits,
+    pub(crate) limiter: CallLimiter,
 }
 
 impl CallState {

@@ -30,7 +30,7 @@ fn an_endless_loop_ends_at_the_deadline() {
 #[test]
 fn memory_growth_ends_at_the_limit() {
     let text = outcome("memory");
-    assert!(text.contains("forcing trap when growing memory"), "{text}");
+    assert!(text.contains("more than the 16 MiB of memory that its limit `memory_mib` allows"), "{text}");
 }
 
 #[test]

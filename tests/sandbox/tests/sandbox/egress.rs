@@ -64,7 +64,7 @@ fn credentials_are_added_by_the_host() {
 }
 
 /// Header fields that only the host may set: credentials, and fields for connections and proxies.
-const FORBIDDEN: [&str; 20] = [
+const FORBIDDEN: [&str; 24] = [
     "authorization",
     "connection",
     "cookie",
@@ -81,10 +81,14 @@ const FORBIDDEN: [&str; 20] = [
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-auth-request-email",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    "x-forwarded-user",
     "x-ray-authorization",
+    "x-remote-extra-scopes",
+    "x-remote-user",
 ];
 
 #[test]

@@ -205,7 +205,7 @@ fn an_unusable_cluster_reports_the_cause_and_the_fix() {
     let plugin = "{ exec: { apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, 'echo log in first >&2; exit 3'] } }";
     let text = Kubeconfig::new("http://127.0.0.1:9", plugin).outcome(&format!("request GET {CLUSTERS}"));
     assert!(text.contains("answered 401") && text.contains("the credential plugin failed"), "{text}");
-    assert!(text.contains("log in first"), "{text}");
+    assert!(text.contains("(exit status: 3). Run `kubectl version` with this context"), "{text}");
 
     let plugin = "{ exec: { apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin } }";
     let text = Kubeconfig::new("http://127.0.0.1:9", plugin).outcome(&format!("request GET {CLUSTERS}"));

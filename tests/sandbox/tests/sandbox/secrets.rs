@@ -141,6 +141,36 @@ fn the_error_of_an_unusable_credential_does_not_contain_it() {
 }
 
 #[test]
+fn the_error_of_a_kubeconfig_or_a_credential_plugin_quotes_neither() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("config");
+    let plugin = |script: &str| {
+        format!(
+            "exec: {{ apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, '{script}'], env: [{{ name: A, value: planted-variable }}] }}"
+        )
+    };
+    for (user, expected) in [
+        ("token: planted-token\n    username: [planted".to_owned(), "at line "),
+        ("token: planted-token\n    username: { planted: name }".to_owned(), "a value has the wrong type"),
+        (plugin("echo planted-output; echo planted-error >&2; exit 3"), "(exit status: 3)"),
+        (plugin("echo planted-output"), "printed no valid ExecCredential"),
+    ] {
+        std::fs::write(
+            &kubeconfig,
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: dev\ncontexts: [{{ name: dev, context: {{ cluster: c, user: u }} }}]\nclusters: [{{ name: c, cluster: {{ server: 'https://127.0.0.1:9' }} }}]\nusers:\n- name: u\n  user:\n    {user}\n"
+            ),
+        )
+        .unwrap();
+        let subject = Subject::new("hostile", GRANTED)
+            .setting("attack", "request GET http://kubernetes.internal/api/v1/pods")
+            .kubeconfig(&kubeconfig);
+        let text = attack(&subject);
+        assert!(text.contains(expected) && !text.contains("planted"), "{user}: {text}");
+    }
+}
+
+#[test]
 fn the_error_of_an_invalid_header_does_not_contain_its_value() {
     let options = AuthorityOptions {
         url: "http://head:8265".into(),

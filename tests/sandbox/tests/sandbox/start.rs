@@ -73,5 +73,13 @@ fn a_loop_in_the_start_function_ends_at_the_deadline() {
 #[test]
 fn table_growth_ends_at_the_limit() {
     let grow = "(loop $l (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $l))";
-    insta::assert_snapshot!(outcome(&starting_with("(table $t 1 funcref)", grow)), @"subject: describe.describe: the component failed: forcing trap when growing table to 20001 elements (in start)");
+    insta::assert_snapshot!(outcome(&starting_with("(table $t 1 funcref)", grow)), @"subject: describe.describe: the component failed: it uses more than the 20000 table elements that its limit `table_elements` allows (in start)");
+}
+
+#[test]
+fn several_memories_or_tables_share_one_limit() {
+    let memories = "(memory 900) (memory 900) (memory 900)";
+    insta::assert_snapshot!(outcome(&starting_with(memories, "")), @"subject: describe.describe: the component failed: it uses more than the 128 MiB of memory that its limit `memory_mib` allows");
+    let tables = "(table 11000 funcref) (table 11000 funcref)";
+    insta::assert_snapshot!(outcome(&starting_with(tables, "")), @"subject: describe.describe: the component failed: it uses more than the 20000 table elements that its limit `table_elements` allows");
 }

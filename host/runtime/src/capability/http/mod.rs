@@ -101,7 +101,7 @@ const METHODS: [Method; 7] =
 
 /// Headers that a component must not set, in addition to wasmtime's: credentials, connection headers and
 /// headers of proxies.
-const FORBIDDEN_HEADERS: [&str; 12] = [
+const FORBIDDEN_HEADERS: [&str; 9] = [
     "authorization",
     "cookie",
     "expect",
@@ -110,11 +110,22 @@ const FORBIDDEN_HEADERS: [&str; 12] = [
     "te",
     "trailer",
     "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
     "x-ray-authorization",
 ];
+
+/// Beginnings of the names of headers that a component must not set. With these headers, a proxy tells the
+/// server behind it who the user is and where the request came from: `x-remote-user` in Kubernetes'
+/// [authenticating proxies], `x-forwarded-user` and `x-auth-request-email` in [oauth2-proxy].
+///
+/// [authenticating proxies]: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#authenticating-proxy
+/// [oauth2-proxy]: https://oauth2-proxy.github.io/oauth2-proxy/configuration/overview
+const FORBIDDEN_HEADER_PREFIXES: [&str; 3] = ["x-auth-request-", "x-forwarded-", "x-remote-"];
+
+fn is_forbidden(name: &HeaderName) -> bool {
+    DEFAULT_FORBIDDEN_HEADERS.contains(name)
+        || FORBIDDEN_HEADERS.contains(&name.as_str())
+        || FORBIDDEN_HEADER_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+}
 
 impl HttpEgress {
     fn record_denial(&mut self, request: &http::Request<WasiBody>) {
@@ -149,14 +160,8 @@ impl HttpEgress {
 }
 
 impl WasiHttpHooks for HttpEgress {
-    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        (self.forbidden_header_filter())(name)
-    }
-
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
-        Arc::new(|name| {
-            DEFAULT_FORBIDDEN_HEADERS.contains(name) || FORBIDDEN_HEADERS.contains(&name.as_str())
-        })
+        Arc::new(is_forbidden)
     }
 
     fn send_request(

@@ -323,13 +323,28 @@ pub(super) fn rejected_credentials(message: &str) -> String {
     format!("the API server does not accept the credentials; they may have expired{details}")
 }
 
+/// Names a mistake in a YAML document by its line and column, which count from 1. The parser's own message
+/// quotes lines, which can hold tokens.
+pub(super) fn invalid_yaml(at: Option<(u64, u64)>) -> String {
+    let position = at.filter(|(line, _)| *line > 0);
+    let position = position.map(|(line, column)| format!(" at line {line}, column {column}"));
+    format!("the YAML is invalid or a value has the wrong type{}", position.unwrap_or_default())
+}
+
+/// Explains why there are no credentials. The component and the event log get this text, and the command,
+/// the environment and the output of a credential plugin can hold tokens.
 fn plugin_problem(error: &AuthError) -> String {
     match error {
-        AuthError::AuthExecRun { cmd, out } => {
-            let stderr = String::from_utf8_lossy(&out.stderr);
-            let stderr = stderr.trim();
-            let from = stderr.char_indices().rev().nth(999).map_or(0, |(at, _)| at);
-            format!("the credential plugin failed ({}): {cmd}\n{}", out.status, &stderr[from..])
+        AuthError::AuthExecRun { out, .. } => format!(
+            "the credential plugin failed ({}). Run `kubectl version` with this context to see its output",
+            out.status
+        ),
+        AuthError::AuthExecParse(error) => format!(
+            "the credential plugin printed no valid ExecCredential: {}",
+            invalid_yaml(error.location().map(|at| (at.line(), at.column())))
+        ),
+        AuthError::MalformedTokenExpirationDate(_) => {
+            "the expiration time of the token is not a time such as 2030-01-01T00:00:00Z".into()
         }
         AuthError::AuthExecStart(error) => format!("the credential plugin cannot be started: {error}"),
         other => other.to_string(),

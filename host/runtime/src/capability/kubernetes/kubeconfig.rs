@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use kube::Config;
-use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
+use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde::Deserialize;
 
-use super::failure::Failure;
+use super::failure::{Failure, invalid_yaml};
 use super::location::ClusterLocation;
 
 /// Selects a Kubernetes cluster.
@@ -49,7 +49,7 @@ pub(super) async fn find(options: &KubernetesOptions, context: Option<&str>) -> 
         Source::Merged(files) => (files, Kubeconfig::from_env().map(Option::unwrap_or_default)),
     };
     let unusable = |problem: String| Failure::Kubeconfig { file: file.clone(), problem };
-    let mut kubeconfig = kubeconfig.map_err(|error| unusable(error.to_string()))?;
+    let mut kubeconfig = kubeconfig.map_err(|error| unusable(problem(&error)))?;
     let known: Vec<_> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     let context = options.context.as_deref().or(context).or(kubeconfig.current_context.as_deref());
     let Some(context) = context.filter(|name| known.iter().any(|known| known == name)).map(str::to_owned)
@@ -61,7 +61,7 @@ pub(super) async fn find(options: &KubernetesOptions, context: Option<&str>) -> 
         if let Some(exec) = user.auth_info.as_mut().and_then(|user| user.exec.as_mut())
             && exec.interactive_mode != Some(ExecInteractiveMode::Always)
         {
-            // This process has no terminal. The plugin's output becomes part of the error.
+            // This process has no terminal on which a plugin could ask.
             exec.interactive_mode = Some(ExecInteractiveMode::Never);
         }
     }
@@ -73,6 +73,14 @@ pub(super) async fn find(options: &KubernetesOptions, context: Option<&str>) -> 
     let proxy = proxy(own_proxy, &config.cluster_url);
     let server = config.cluster_url.to_string();
     Ok(Found { config, proxy, location: ClusterLocation { server, from: Some((file, context)) } })
+}
+
+/// Explains why a kubeconfig cannot be read.
+fn problem(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => invalid_yaml(error.location().map(|at| (at.line(), at.column()))),
+        other => other.to_string(),
+    }
 }
 
 fn source(options: &KubernetesOptions) -> Result<Source, Failure> {
