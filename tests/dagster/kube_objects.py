@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import manifests
 import yaml
 from cluster import Cluster
+from dagster_ray.deployment import deployment_id
 from document_blocks import readme_block
 from kubernetes import client
 
@@ -66,6 +68,11 @@ def account_kubeconfig(
     file = folder / f"kubeconfig-{account}"
     file.write_text(yaml.safe_dump(document))
     return file
+
+
+def owner_label(instance: dg.DagsterInstance) -> dict[str, str]:
+    """Returns the label of the objects that the instance's deployment owns."""
+    return {"dagster-ray/deployment": deployment_id(instance)}
 
 
 def make_cluster(

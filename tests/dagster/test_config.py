@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -231,3 +232,16 @@ def test_a_deployment_is_identified_by_its_run_storage_or_its_name_on_dagster_pl
     with dg.DagsterInstance.ephemeral() as instance:
         assert deployment_id(instance) == "prod"
     assert deployment_id(None) == ""
+
+
+def test_processes_that_first_use_a_run_storage_at_once_have_the_same_deployment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", raising=False)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        storage: Any = instance.run_storage
+        stored = storage.get_run_storage_id()
+        answers = iter(["an id that another process overtook"])
+        # As in a process that found no id, stored one, and was not the first to do so.
+        monkeypatch.setattr(storage, "get_run_storage_id", lambda: next(answers, stored))
+        assert deployment_id(instance) == stored

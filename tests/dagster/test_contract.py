@@ -148,10 +148,11 @@ def test_clusters_have_the_declared_types(simulated_ray: SimulatedRay) -> None:
     _check(found, list[contract.ClusterInfo])
     assert [info["cluster"]["name"] for info in found] == [cluster["name"]]
     query: contract.Query = {"labels": []}
-    _check(
-        clusters.expired({"query": query, "live_runs": [], "older_than_s": 0}),
-        list[contract.ClusterInfo],
+    expired = clusters.expired(
+        {"deployment": "d", "query": query, "live_runs": [], "older_than_s": 0}
     )
+    _check(expired, contract.Expirations)
+    assert expired == {"expired": found, "not_owned": []}
     _check(clusters.delete(cluster), bool)
 
 

@@ -31,6 +31,13 @@ def client(cluster: Cluster) -> KubeRayClusterClientResource:
     return KubeRayClusterClientResource(kube_config=str(cluster.kubeconfig))
 
 
+@pytest.fixture
+def deployment(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The deployment of all runs of a test. By default, each run has its own."""
+    monkeypatch.setenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", "of-the-test")
+    return "of-the-test"
+
+
 def _resource(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource, /, **more: Any
 ) -> KubeRayCluster:
@@ -118,6 +125,7 @@ def test_an_interactive_job_completes_when_its_driver_ends(
     wait_for("the job's end", ended, 60)
 
 
+@pytest.mark.usefixtures("deployment")
 def test_steps_that_start_at_once_share_one_cluster(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
@@ -143,6 +151,31 @@ def test_steps_that_start_at_once_share_one_cluster(
     wait_for("the release of the cluster", lambda: not names(cluster, namespace, "rayclusters"), 20)
 
 
+def test_deployments_in_one_namespace_do_not_share_clusters(
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+) -> None:
+    def shared() -> KubeRayCluster:
+        sharing = ClusterSharing(enabled=True, match_labels={"team": "models"})
+        lifecycle = Lifecycle(wait=False)
+        return _resource(cluster, namespace, client, cluster_sharing=sharing, lifecycle=lifecycle)
+
+    def left() -> list[str]:
+        return names(cluster, namespace, "rayclusters")
+
+    def meanwhile(resource: KubeRayCluster) -> list[str]:
+        with dg.DagsterInstance.ephemeral() as other:
+            result = _run(shared(), lambda of_the_other: of_the_other.name, instance=other)
+        return [resource.name, result.output_for_node("uses"), *left()]
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = _run(shared(), meanwhile, instance=instance)
+    ours, others, *remaining = result.output_for_node("uses")
+    assert ours != others
+    # The end of the other deployment's run deletes its cluster only.
+    assert remaining == [ours]
+    wait_for("the release of the cluster", lambda: not left(), 20)
+
+
 def _leases(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]:
     """Returns the leases in the annotations of a shared RayCluster."""
     document = cluster.custom.get_namespaced_custom_object(
@@ -156,17 +189,17 @@ def _leases(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]
     ]
 
 
-def _expired(client: KubeRayClusterClientResource, namespace: str) -> list[str]:
+def _expired(client: KubeRayClusterClientResource, namespace: str, deployment: str) -> list[str]:
     """Returns the clusters that a cleanup would delete if no run were live."""
     query = {"namespace": namespace, "labels": [], "kind": None}
-    rule = {"query": query, "live_runs": [], "older_than_s": 0}
+    rule = {"deployment": deployment, "query": query, "live_runs": [], "older_than_s": 0}
     found = client.client.backend_for().call("cluster.expired", {"rule": rule})
-    return [info["cluster"]["name"] for info in found]
+    return [info["cluster"]["name"] for info in found["expired"]]
 
 
 @pytest.mark.timeout(120)
 def test_heartbeats_renew_a_lease_until_the_step_ends(
-    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
+    cluster: Cluster, namespace: str, client: KubeRayClusterClientResource, deployment: str
 ) -> None:
     """A step may take longer than its lease of 20 s if a heartbeat renews it every 10 s.
 
@@ -192,12 +225,12 @@ def test_heartbeats_renew_a_lease_until_the_step_ends(
 
     def held_for_long(resource: KubeRayCluster) -> list[Any]:
         [first] = _leases(cluster, namespace, resource.name)
-        assert resource.name not in _expired(client, namespace)
+        assert resource.name not in _expired(client, namespace, deployment)
         time.sleep(longer)
         [last] = _leases(cluster, namespace, resource.name)
         assert (first["holder"], first["ttl_seconds"]) == (last["holder"], 20)
         renewed = last["renewed_at"] - first["renewed_at"]
-        return [renewed, resource.name in _expired(client, namespace)]
+        return [renewed, resource.name in _expired(client, namespace, deployment)]
 
     silent = ClusterSharingHeartbeat(enabled=False)
     resources = {"with": shared("with"), "without": shared("without", heartbeat=silent)}

@@ -17,7 +17,7 @@ from dagster_ray.kuberay import (
     cleanup_expired_kuberay_clusters,
     cleanup_old_ray_clusters,
 )
-from kube_objects import cluster_spec, make_cluster, names
+from kube_objects import cluster_spec, make_cluster, names, owner_label
 from processes import wait_for
 
 
@@ -163,7 +163,8 @@ def _held_by_a_starting_run(
     namespace: str,
 ) -> str:
     run = create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.STARTING)
-    make_cluster(cluster, namespace, "in-use", {"dagster/run-id": run.run_id})
+    labels = {"dagster/run-id": run.run_id, **owner_label(instance)}
+    make_cluster(cluster, namespace, "in-use", labels)
     return "in-use"
 
 
@@ -181,10 +182,11 @@ def test_the_sensor_requests_the_cleanup_of_its_code_locations_ended_runs(
         create_run_for_test(instance, job_name="job", status=status).run_id
         for status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED)
     )
-    location = {"dagster/code-location": "my-team-etl-at-prod"}
-    make_cluster(cluster, namespace, "left-over", {"dagster/run-id": over, **location})
-    make_cluster(cluster, namespace, "in-use", {"dagster/run-id": under_way, **location})
-    make_cluster(cluster, namespace, "of-others", {"dagster/run-id": over})
+    owner = owner_label(instance)
+    here = {"dagster/code-location": "my-team-etl-at-prod", **owner}
+    make_cluster(cluster, namespace, "left-over", {"dagster/run-id": over, **here})
+    make_cluster(cluster, namespace, "in-use", {"dagster/run-id": under_way, **here})
+    make_cluster(cluster, namespace, "of-others", {"dagster/run-id": over, **owner})
     resources = {"raycluster_client": client}
 
     def tick() -> list[Any]:

@@ -100,8 +100,11 @@ def test_the_image_of_the_manifest_overrides_the_resources_and_the_runs() -> Non
 
 
 def test_the_chosen_labels_decide_which_steps_share_a_cluster(
-    simulated_ray: SimulatedRay,
+    simulated_ray: SimulatedRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # By default, each run has its own instance, and so its own deployment.
+    monkeypatch.setenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", "prod")
+
     def shared(**match: bool) -> str:
         sharing = ClusterSharing(
             enabled=True,
@@ -113,6 +116,8 @@ def test_the_chosen_labels_decide_which_steps_share_a_cluster(
 
     first = shared()
     assert shared() == first, "another run shares the cluster"
+    monkeypatch.setenv("DAGSTER_CLOUD_DEPLOYMENT_NAME", "staging")
+    assert shared() != first, "a run of another deployment has its own cluster"
     # With `run_id`, each run has its own cluster.
     own = {shared(run_id=True), shared(run_id=True)}
     assert len(own) == 2 and first not in own

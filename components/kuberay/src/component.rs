@@ -2,7 +2,9 @@
 
 use dagster_ray_sdk::{
     bindings::{
-        cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
+        cluster::{
+            self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expirations, Expiry, Query,
+        },
         describe::{self, Description, Role},
         executor::{self, Placement, StepRef, StepSpec},
         launcher::{self, RunRef, RunSpec, Termination},
@@ -144,7 +146,7 @@ impl cluster::Guest for KubeRay {
         clusters()?.endpoints(&cluster)
     }
 
-    fn expired(rule: Expiry) -> Result<Vec<ClusterInfo>, Error> {
+    fn expired(rule: Expiry) -> Result<Expirations, Error> {
         clusters()?.expired(&rule)
     }
 }

@@ -27,6 +27,7 @@ use dagster_ray_submission::{
 use serde_json::json;
 
 use crate::{
+    annotations,
     cluster::Clusters,
     job::{
         JobLocation,
@@ -212,9 +213,12 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
             resource_key: None,
             holder: holder(&step.run_id),
         };
-        // Only the first step of a run has to create the cluster; the others find it here.
+        // Only the first step of a run has to create the cluster; the others find it here. The creation refuses
+        // the cluster of another owner.
         match self.clusters.kubernetes.get(RAY_CLUSTER, &namespace, &name) {
-            Ok(existing) if !object::is_deleting(&existing) => {
+            Ok(existing)
+                if !object::is_deleting(&existing) && annotations::is_owned_by(&existing, &owner) =>
+            {
                 return Ok(Clusters::<H, C, W>::reference(RAY_CLUSTER, &existing, &Default::default()));
             }
             Ok(_) | Err(Error::NotFound(_)) => {}

@@ -75,12 +75,19 @@ pub fn set_deployment(labels: &mut BTreeMap<String, String>, deployment: &str) {
     dagster_ray_submission::metadata::set_deployment(labels, &value(deployment));
 }
 
-/// Returns the labels that a cluster must have to be joined.
+/// Returns whether a deployment owns an object. An object without [`DEPLOYMENT_ID`] belongs to none.
 #[must_use]
-pub fn shared(match_labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub fn is_owned(labels: &BTreeMap<&str, &str>, deployment: &str) -> bool {
+    dagster_ray_submission::metadata::is_owned(labels.get(DEPLOYMENT_ID).copied(), &value(deployment))
+}
+
+/// Returns the labels that a cluster must have to be joined by an owner of this deployment.
+#[must_use]
+pub fn shared(match_labels: &BTreeMap<String, String>, deployment: &str) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> =
         match_labels.iter().map(|(name, text)| (key(name), value(text))).collect();
     all.insert(SHARING.to_owned(), "true".to_owned());
+    set_deployment(&mut all, deployment);
     all
 }
 

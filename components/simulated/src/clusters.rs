@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use dagster_ray_sdk::{
     Error,
     bindings::cluster::{
-        ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, EndpointSet, Expiry, Query,
+        ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, EndpointSet, Expirations, Expiry, Query,
     },
     clock::Clock,
     json,
@@ -44,6 +44,13 @@ struct Record {
     /// When the cluster is ready, in milliseconds of the simulation's clock. `None` means never.
     ready_ms: Option<u64>,
     document: Value,
+}
+
+impl Record {
+    /// Returns the Dagster deployment that owns the cluster, if any.
+    fn deployment(&self) -> Option<&str> {
+        self.labels.get(metadata::DEPLOYMENT).map(String::as_str)
+    }
 }
 
 /// Implements the contract's interface `cluster`.
@@ -91,6 +98,9 @@ impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
         let shared = options.sharing.is_some();
         let sharing = options.sharing.unwrap_or_default();
         for (name, mut record) in self.all()? {
+            if record.deployment().unwrap_or_default() != spec.owner.deployment {
+                continue;
+            }
             if record.owner == spec.owner.holder {
                 return Ok(Creation::Created(reference(&name, &record)));
             }
@@ -237,15 +247,21 @@ impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
         self.known(cluster).map(|_| endpoints())
     }
 
-    /// Returns the clusters that no live run owns and that are older than the rule's age.
-    pub fn expired(&self, rule: &Expiry) -> Result<Vec<ClusterInfo>, Error> {
+    /// Returns the clusters of a deployment that no live run owns and that are older than the rule's age, and
+    /// the clusters that the deployment does not own.
+    pub fn expired(&self, rule: &Expiry) -> Result<Expirations, Error> {
         let now_s = self.0.now_ms() / 1_000;
-        let mut found = self.list(&rule.query)?;
-        found.retain(|info| {
-            let run = self.read(&info.cluster.name).ok().flatten().map(|record| record.run_id);
-            !run.is_some_and(|run| rule.live_runs.contains(&run))
+        let mut found = Expirations { expired: Vec::new(), not_owned: Vec::new() };
+        for info in self.list(&rule.query)? {
+            let Some(record) = self.read(&info.cluster.name)? else { continue };
+            if !metadata::is_owned(record.deployment(), &rule.deployment) {
+                found.not_owned.push(info);
+            } else if !rule.live_runs.contains(&record.run_id)
                 && now_s.saturating_sub(info.created_at) >= rule.older_than_s
-        });
+            {
+                found.expired.push(info);
+            }
+        }
         Ok(found)
     }
 

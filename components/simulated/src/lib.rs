@@ -30,7 +30,9 @@ mod tests;
 use dagster_ray_sdk::{
     Error,
     bindings::{
-        cluster::{self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expiry, Query},
+        cluster::{
+            self, ClusterInfo, ClusterRef, ClusterSpec, Creation, EndpointSet, Expirations, Expiry, Query,
+        },
         describe::{Description, Role},
         executor::StepSpec,
         launcher::RunSpec,
@@ -141,7 +143,7 @@ impl cluster::Guest for Simulated {
         host_clusters()?.endpoints(&cluster)
     }
 
-    fn expired(rule: Expiry) -> Result<Vec<ClusterInfo>, Error> {
+    fn expired(rule: Expiry) -> Result<Expirations, Error> {
         host_clusters()?.expired(&rule)
     }
 }

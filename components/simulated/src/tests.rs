@@ -4,7 +4,7 @@ use dagster_ray_jobs::{RayJobs as _, Submission};
 use dagster_ray_sdk::{
     Error,
     bindings::{
-        cluster::{ClusterSpec, Creation, Owner, Query},
+        cluster::{ClusterSpec, Creation, Expiry, Owner, Query},
         executor::{Placement, StepRef, StepSpec},
         pipes::ScriptSpec,
     },
@@ -332,6 +332,33 @@ fn a_shared_cluster_is_joined_and_deleted_with_its_last_holder() {
     assert!(!clusters.release(&first, "a").unwrap());
     assert!(clusters.release(&first, "b").unwrap());
     assert!(matches!(clusters.get(&first), Err(Error::NotFound(_))));
+}
+
+#[test]
+fn clusters_of_another_deployment_neither_expire_nor_are_joined() {
+    let clusters = Clusters::new(simulation(""));
+    let options = r#"{"sharing": {"match_labels": {"team": "x"}}}"#;
+    let create = |deployment: &str, holder: &str| {
+        let mut spec = cluster(holder, options);
+        spec.owner.deployment = deployment.to_owned();
+        match clusters.create(&spec).unwrap() {
+            Creation::Created(cluster) => cluster.name,
+            Creation::Joined(cluster) => panic!("{cluster:?}"),
+        }
+    };
+    let ours = create("d", "a");
+    create("other", "b");
+    create("", "c");
+    let expired = |deployment: &str| {
+        let query = Query { namespace: None, labels: Vec::new(), kind: None };
+        let rule =
+            Expiry { deployment: deployment.to_owned(), query, live_runs: Vec::new(), older_than_s: 0 };
+        let found = clusters.expired(&rule).unwrap();
+        assert_eq!(found.expired.len() + found.not_owned.len(), 3);
+        found.expired.into_iter().map(|info| info.cluster.name).collect::<Vec<_>>()
+    };
+    assert_eq!(expired("d"), [ours]);
+    assert!(expired("").is_empty());
 }
 
 #[test]

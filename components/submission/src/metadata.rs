@@ -55,6 +55,14 @@ pub fn with_origin(
     all
 }
 
+/// Returns whether a deployment owns the object whose value of [`DEPLOYMENT`] is `owner`.
+///
+/// An object without the key belongs to no deployment, and a caller without a deployment owns no object.
+#[must_use]
+pub fn is_owned(owner: Option<&str>, deployment: &str) -> bool {
+    !deployment.is_empty() && owner == Some(deployment)
+}
+
 /// Sets the owning deployment in a job's metadata, or removes it if the caller belongs to none.
 pub fn set_deployment(metadata: &mut BTreeMap<String, String>, deployment: &str) {
     if deployment.is_empty() {

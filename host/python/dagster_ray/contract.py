@@ -200,7 +200,7 @@ class Owner(TypedDict):
     """The user of a cluster."""
 
     deployment: DeploymentId
-    """The Dagster deployment that owns the cluster."""
+    """The Dagster deployment that owns the cluster. A shared cluster is joined only within it."""
     run_id: str
     """The Dagster run id."""
     step_key: NotRequired[str | None]
@@ -339,14 +339,32 @@ class Query(TypedDict):
 
 
 class Expiry(TypedDict):
-    """Selects clusters that no run needs."""
+    """Selects clusters that no run of a deployment needs."""
 
+    deployment: DeploymentId
+    """The Dagster deployment whose clusters expire.
+
+    Clusters of another deployment, and clusters without one, never expire. Without a deployment,
+    none does.
+    """
     query: Query
     """The clusters to examine."""
     live_runs: list[str]
     """Ids of runs that are queued, starting or running. Their clusters never expire."""
     older_than_s: int
     """Age in seconds after which a cluster of an unknown run expires."""
+
+
+class Expirations(TypedDict):
+    """The result of `expired`."""
+
+    expired: list[ClusterInfo]
+    """The clusters of the deployment that none of its runs needs."""
+    not_owned: list[ClusterInfo]
+    """The clusters that Dagster created for another deployment or for an unknown one.
+
+    They never expire.
+    """
 
 
 Role = Literal[
@@ -690,10 +708,12 @@ class ClusterClient:
         answer = self._caller.call("cluster.endpoints", {"cluster": cluster}, **call_options)
         return cast(EndpointSet, answer)
 
-    def expired(self, rule: Expiry, **call_options: Unpack[CallOptions]) -> list[ClusterInfo]:
-        """Lists the clusters that no run needs."""
+    def expired(self, rule: Expiry, **call_options: Unpack[CallOptions]) -> Expirations:
+        """Lists the clusters of a deployment that none of its runs needs, and those that it does
+        not own.
+        """
         answer = self._caller.call("cluster.expired", {"rule": rule}, **call_options)
-        return cast(list[ClusterInfo], answer)
+        return cast(Expirations, answer)
 
 
 class DescribeClient:

@@ -34,6 +34,10 @@ def _storage_id(instance: DagsterInstance) -> str:
     storage: Any = instance.run_storage
     if storage not in _storage_ids:
         read = getattr(storage, "get_run_storage_id", None)
+        if read is not None:
+            # The first read of a new storage stores an id and returns it. Two processes can do so
+            # at once, and later reads return only one of the ids.
+            read()
         _storage_ids[storage] = "" if read is None else str(read())
     return _storage_ids[storage]
 

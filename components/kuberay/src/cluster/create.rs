@@ -69,7 +69,10 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         }
 
         let mut labels = labels::normalized(&spec.labels);
-        let match_labels = options.sharing.as_ref().map(|sharing| labels::shared(&sharing.match_labels));
+        let match_labels = options
+            .sharing
+            .as_ref()
+            .map(|sharing| labels::shared(&sharing.match_labels, &spec.owner.deployment));
         let default_name = || match &match_labels {
             Some(shared) => names::shared_cluster(shared),
             None => {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use dagster_ray_sdk::{
     Error,
-    bindings::cluster::{ClusterInfo, Expiry},
+    bindings::cluster::{Expirations, Expiry},
     clock::Clock,
     http::Http,
     warn,
@@ -23,12 +23,13 @@ use crate::{
 };
 
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
-    /// Returns the RayClusters and RayJobs that have no live run and no live lease, and are old enough.
-    pub fn expired(&self, rule: &Expiry) -> Result<Vec<ClusterInfo>, Error> {
+    /// Returns the RayClusters and RayJobs of a deployment that have no live run and no live lease, and are old
+    /// enough. Returns those that other deployments or earlier versions created, too.
+    pub fn expired(&self, rule: &Expiry) -> Result<Expirations, Error> {
         let live_runs: BTreeSet<String> = rule.live_runs.iter().map(|run| labels::value(run)).collect();
         let details = Details { only_if_unused: true, ..Details::default() };
         let now = self.wall.epoch_s();
-        let mut found = Vec::new();
+        let mut found = Expirations { expired: Vec::new(), not_owned: Vec::new() };
         for kind in [RAY_CLUSTER, RAY_JOB] {
             let documents = match self.list_objects(kind, &rule.query) {
                 Ok(documents) => documents,
@@ -39,18 +40,32 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 }
                 Err(error) => return Err(error),
             };
-            let expired = documents.iter().filter(|one| is_expired(one, &live_runs, rule.older_than_s, now));
-            found.extend(expired.map(|document| self.info(kind, document, &details)));
+            for document in &documents {
+                if is_expired(document, &rule.deployment, &live_runs, rule.older_than_s, now) {
+                    found.expired.push(self.info(kind, document, &details));
+                } else if is_not_owned(document, &rule.deployment) {
+                    found.not_owned.push(self.info(kind, document, &details));
+                }
+            }
         }
         Ok(found)
     }
 }
 
-fn is_expired(document: &Value, live_runs: &BTreeSet<String>, older_than_s: u64, now_s: u64) -> bool {
+fn is_expired(
+    document: &Value,
+    deployment: &str,
+    live_runs: &BTreeSet<String>,
+    older_than_s: u64,
+    now_s: u64,
+) -> bool {
     let object_labels = object::labels(document);
-    // An owned object is deleted with its owner, and an object without Dagster's labels is never deleted.
-    if object::is_deleting(document) || object::is_owned(document) || !labels::is_from_dagster(&object_labels)
-    {
+    // An object with an owner in Kubernetes is deleted with that owner.
+    if object::is_deleting(document) || object::is_owned(document) {
+        return false;
+    }
+    // The live runs are those of this deployment, so they say nothing about the clusters of another one.
+    if !labels::is_owned(&object_labels, deployment) {
         return false;
     }
     if labels::run_id(&object_labels).is_some_and(|run| live_runs.contains(&labels::value(run))) {
@@ -71,6 +86,13 @@ fn is_expired(document: &Value, live_runs: &BTreeSet<String>, older_than_s: u64,
     }
 }
 
+/// Returns whether Dagster created an object for another deployment, or for an unknown one.
+fn is_not_owned(document: &Value, deployment: &str) -> bool {
+    let object_labels = object::labels(document);
+    let is_separate = !object::is_deleting(document) && !object::is_owned(document);
+    is_separate && labels::is_from_dagster(&object_labels) && !labels::is_owned(&object_labels, deployment)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -80,7 +102,9 @@ mod tests {
 
     const NOW: u64 = 1_795_490_590;
 
-    fn cluster(labels: Value, lease_age: Option<u64>) -> Value {
+    /// Returns a cluster of the deployment `d`.
+    fn cluster(mut labels: Value, lease_age: Option<u64>) -> Value {
+        labels[labels::DEPLOYMENT_ID] = "d".into();
         let mut annotations = serde_json::Map::new();
         annotations.extend(lease_age.map(|age| {
             Lease { holder: "h".to_owned(), renewed_at: NOW - age, ttl_seconds: 60 }.annotation()
@@ -92,7 +116,7 @@ mod tests {
     }
 
     fn expired(document: &Value, live: &[&str], older_than_s: u64) -> bool {
-        is_expired(document, &live.iter().map(|run| (*run).to_owned()).collect(), older_than_s, NOW)
+        is_expired(document, "d", &live.iter().map(|run| (*run).to_owned()).collect(), older_than_s, NOW)
     }
 
     #[test]
@@ -111,8 +135,26 @@ mod tests {
     }
 
     #[test]
-    fn owned_objects_and_objects_without_dagsters_labels_never_expire() {
-        assert!(!expired(&cluster(json!({"team": "x"}), None), &[], 0));
+    fn only_the_clusters_of_the_rules_deployment_expire() {
+        let ended = json!({"dagster/run-id": "r", "dagster/cluster-sharing": "true"});
+        for owner in [Value::Null, "".into(), "other".into()] {
+            let mut kept = cluster(ended.clone(), Some(60));
+            kept["metadata"]["labels"][labels::DEPLOYMENT_ID] = owner.clone();
+            for deployment in ["d", ""] {
+                assert!(is_not_owned(&kept, deployment), "{owner} {deployment}");
+                assert!(!is_expired(&kept, deployment, &BTreeSet::new(), 0, NOW), "{owner} {deployment}");
+            }
+        }
+        let named = "my team/etl@prod";
+        let mut ours = cluster(ended, None);
+        ours["metadata"]["labels"][labels::DEPLOYMENT_ID] = labels::value(named).into();
+        assert!(is_expired(&ours, named, &BTreeSet::new(), 0, NOW) && !is_not_owned(&ours, named));
+        let not_of_dagster = json!({"metadata": {"name": "c", "labels": {"team": "x"}}});
+        assert!(!is_not_owned(&not_of_dagster, "d"));
+    }
+
+    #[test]
+    fn an_object_that_another_object_owns_never_expires() {
         let mut owned = cluster(json!({"dagster/run-id": "r"}), None);
         owned["metadata"]["ownerReferences"] = json!([{"kind": "RayJob"}]);
         assert!(!expired(&owned, &[], 0));

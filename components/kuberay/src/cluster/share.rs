@@ -29,7 +29,7 @@ const MAX_ATTEMPTS: u32 = 20;
 impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     /// Joins the oldest cluster that can be joined, or creates one.
     pub(super) fn share(&self, mut plan: Plan, sharing: &Sharing) -> Result<Creation, Error> {
-        let required = labels::shared(&sharing.match_labels);
+        let required = labels::shared(&sharing.match_labels, &plan.owner.deployment);
         let until = self.deadline();
         loop {
             let (name, value) = self.lease(&plan.owner.holder, Some(sharing.ttl_seconds)).annotation();
@@ -46,11 +46,9 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 }
                 CreateOutcome::Exists(existing) => existing,
             };
-            let object_labels = object::labels(&existing);
-            if required.iter().any(|(name, value)| object_labels.get(name.as_str()) != Some(&value.as_str()))
-            {
+            if !is_shared_by(&existing, &required) {
                 return Err(Error::Conflict(format!(
-                    "{} exists without the labels that sharing requires: {}",
+                    "{} exists, and its labels are not those that sharing requires: {}",
                     plan.label(),
                     labels::selector(&required)
                 )));
@@ -130,7 +128,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             return Ok(Vec::new());
         };
         // A cluster that a RayJob owns is deleted when that job ends.
-        found.retain(|one| can_be_joined(kind, one) && !object::is_owned(one));
+        found.retain(|one| is_shared_by(one, required) && can_be_joined(kind, one) && !object::is_owned(one));
         found.sort_by(|a, b| (created_at(a), object::name(a)).cmp(&(created_at(b), object::name(b))));
         Ok(found)
     }
@@ -168,6 +166,14 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 }
 
+/// Returns whether a cluster has the labels that sharing requires.
+fn is_shared_by(document: &Value, required: &BTreeMap<String, String>) -> bool {
+    let found = object::labels(document);
+    let is_same = |name: &str| found.get(name).copied() == required.get(name).map(String::as_str);
+    // An owner without a deployment requires no id, and must not join a cluster that has one.
+    is_same(labels::DEPLOYMENT_ID) && required.keys().all(|name| is_same(name.as_str()))
+}
+
 fn can_be_joined(kind: Kind, document: &Value) -> bool {
     let (state, _) =
         if kind == RAY_JOB { state::job_cluster_state(document) } else { state::cluster_state(document) };
@@ -178,5 +184,77 @@ fn precondition(document: &Value) -> Precondition {
     Precondition {
         uid: Some(object::uid(document).to_owned()),
         resource_version: Some(object::resource_version(document).to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use dagster_ray_sdk::{
+        bindings::cluster::{ClusterSpec, Owner},
+        http::Method,
+        testing::{ScriptedHttp, ScriptedResponse, VirtualClock},
+    };
+
+    use super::*;
+    use crate::kubernetes::Kubernetes;
+
+    /// Shares a cluster for an owner of `deployment` in a namespace that has a shared cluster of `existing`.
+    fn share(existing: Option<&str>, deployment: &str) -> Creation {
+        let existing = json!({"metadata": {
+            "name": "existing",
+            "namespace": "ray",
+            "uid": "1",
+            "labels": {"team": "x", labels::SHARING: "true", labels::DEPLOYMENT_ID: existing},
+        }});
+        let http = ScriptedHttp::with_rule(move |request| {
+            let body = match request.method {
+                Method::Get => json!({"items": [existing]}).to_string().into_bytes(),
+                Method::Post => request.body.clone(),
+                _ => existing.to_string().into_bytes(),
+            };
+            Some(ScriptedResponse::new(200, body))
+        });
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let clusters = Clusters::new(kubernetes, Cell::new(0), "ray".to_owned());
+        let spec = ClusterSpec {
+            name: None,
+            owner: Owner {
+                deployment: deployment.to_owned(),
+                run_id: "r".to_owned(),
+                step_key: None,
+                resource_key: None,
+                holder: "h".to_owned(),
+            },
+            image: Some("i".to_owned()),
+            labels: Vec::new(),
+            env: Vec::new(),
+            options: r#"{"ray_cluster": {"spec": {}}, "sharing": {"match_labels": {"team": "x"}}}"#
+                .to_owned(),
+        };
+        clusters.create(&spec).unwrap()
+    }
+
+    #[test]
+    fn a_shared_cluster_is_joined_only_within_its_deployment() {
+        for (existing, deployment) in [(Some("d"), "d"), (None, "")] {
+            let joined = share(existing, deployment);
+            assert!(matches!(joined, Creation::Joined(_)), "{existing:?} {deployment}: {joined:?}");
+        }
+        for (existing, deployment) in [(Some("other"), "d"), (None, "d"), (Some("d"), "")] {
+            let created = share(existing, deployment);
+            assert!(matches!(created, Creation::Created(_)), "{existing:?} {deployment}: {created:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_shared_cluster_depends_on_its_deployment() {
+        let name = |deployment: &str| match share(Some("other"), deployment) {
+            Creation::Created(cluster) => cluster.name,
+            Creation::Joined(cluster) => panic!("{cluster:?}"),
+        };
+        assert_eq!(name("a"), name("a"));
+        assert_ne!(name("a"), name("b"));
     }
 }

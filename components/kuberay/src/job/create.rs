@@ -103,7 +103,7 @@ impl Plan {
 /// Creates a RayJob, or adopts an existing one with the same name and `jobId`.
 ///
 /// # Errors
-/// [`Error::Conflict`] if a RayJob with the name has another `jobId`.
+/// [`Error::Conflict`] if a RayJob with the name has another `jobId` or belongs to another Dagster deployment.
 pub fn create_or_adopt<H: Http, C: Clock>(
     kubernetes: &Kubernetes<H, C>,
     namespace: &str,
@@ -111,9 +111,20 @@ pub fn create_or_adopt<H: Http, C: Clock>(
 ) -> Result<Launched, Error> {
     let existing = match kubernetes.create(RAY_JOB, namespace, document)? {
         CreateOutcome::Created(_) => return Ok(Launched::Live),
-        CreateOutcome::Exists(existing) => RayJob::read(&existing),
+        CreateOutcome::Exists(existing) => existing,
     };
     let ours = RayJob::read(document);
+    // The name of a script's RayJob can be the user's, and so the same in two deployments.
+    let found = object::labels(&existing).get(labels::DEPLOYMENT_ID).copied();
+    if found != object::labels(document).get(labels::DEPLOYMENT_ID).copied() {
+        return Err(Error::Conflict(format!(
+            "the RayJob {namespace}/{} exists and is not of this Dagster deployment: its label {} is {:?}",
+            ours.metadata.name,
+            labels::DEPLOYMENT_ID,
+            found.unwrap_or_default()
+        )));
+    }
+    let existing = RayJob::read(&existing);
     let launch = |job: &RayJob| job.metadata.annotations.get(metadata::LAUNCH_NONCE).cloned();
     if existing.spec.job_id != ours.spec.job_id {
         return Err(Error::Conflict(format!(
@@ -185,4 +196,36 @@ pub fn missing(reference: &JobRef) -> JobStatus {
         None => format!("the Ray job {} does not exist", reference.submission_id),
     };
     JobStatus { message: Some(message), ..ray::missing(&reference.submission_id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use dagster_ray_sdk::testing::{ScriptedHttp, ScriptedResponse, VirtualClock};
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(deployment: Option<&str>) -> Value {
+        json!({
+            "metadata": {"name": "nightly", "labels": {labels::DEPLOYMENT_ID: deployment}},
+            "spec": {"jobId": "nightly"},
+        })
+    }
+
+    #[test]
+    fn a_rayjob_of_another_deployment_is_not_adopted() {
+        let adopt = |existing: Option<&str>| {
+            let exists = r#"{"kind": "Status", "status": "Failure", "reason": "AlreadyExists", "code": 409}"#;
+            let http = ScriptedHttp::new([
+                ScriptedResponse::new(409, exists),
+                ScriptedResponse::new(200, job(existing).to_string()),
+            ]);
+            let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+            create_or_adopt(&kubernetes, "ray", &job(Some("d")))
+        };
+        assert_eq!(adopt(Some("d")), Ok(Launched::Live));
+        for existing in [Some("other"), None] {
+            assert!(matches!(adopt(existing), Err(Error::Conflict(_))), "{existing:?}");
+        }
+    }
 }

@@ -9,7 +9,10 @@ def delete_kuberay_clusters() -> None:
     delete_kuberay_clusters_op()
 
 
-@job(name="cleanup_old_ray_clusters", description="Deletes the clusters that no live run uses.")
+@job(
+    name="cleanup_old_ray_clusters",
+    description="Deletes this deployment's clusters that no live run uses.",
+)
 def cleanup_old_ray_clusters() -> None:
     cleanup_kuberay_clusters_op()
 

@@ -1,7 +1,9 @@
 """Ops that delete clusters: selected ones, and expired ones."""
 
+import logging
 import os
 from collections.abc import Iterable
+from datetime import datetime, timezone
 
 import dagster as dg
 from pydantic import Field, model_validator
@@ -12,15 +14,19 @@ from dagster_ray.contract import (
     ClusterClient,
     ClusterInfo,
     ClusterRef,
+    Expirations,
     Expiry,
     Query,
 )
+from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import ConflictError, DagsterRayError
 from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE
 from dagster_ray.kuberay.client import RayClusterClient
 from dagster_ray.specs import attributes
 
 _EXPIRATION_SECONDS = "14400"
+# The label with the id of the deployment that owns a cluster.
+_DEPLOYMENT = "dagster-ray/deployment"
 # Statuses of runs that may still use their cluster.
 LIVE = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -77,6 +83,9 @@ class CleanupKubeRayClustersConfig(dg.Config):
         default_factory=expiration_seconds,
         description="Age in seconds after which a cluster of an ended run is deleted.",
     )
+    dry_run: bool = Field(
+        default=False, description="Log what would be deleted and why, and delete nothing."
+    )
 
 
 @dg.op(name="delete_kuberay_clusters_op")
@@ -108,7 +117,7 @@ def cleanup_kuberay_clusters_op(
     config: CleanupKubeRayClustersConfig,
     raycluster_client: dg.ResourceParam[RayClusterClient],
 ) -> None:
-    """Deletes the expired clusters."""
+    """Deletes the expired clusters of this deployment, or logs them if `dry_run` is set."""
     found = expired(
         context.instance,
         raycluster_client,
@@ -117,7 +126,14 @@ def cleanup_kuberay_clusters_op(
         config.older_than_seconds,
         config.label_selector,
     )
-    _delete(context, raycluster_client, [info["cluster"] for info in found])
+    log_not_owned(context.log, found["not_owned"])
+    if config.dry_run:
+        for info in found["expired"]:
+            context.log.info(f"Would delete {_label(info['cluster'])}: {_reason(info)}.")
+        count = len(found["expired"])
+        context.log.info(f"Dry run: nothing is deleted. Expired clusters: {count}.")
+        return
+    _delete(context, raycluster_client, [info["cluster"] for info in found["expired"]])
 
 
 def expired(
@@ -127,16 +143,41 @@ def expired(
     labels: Attributes,
     older_than_seconds: int,
     label_selector: str = "",
-) -> list[ClusterInfo]:
-    """Returns the expired clusters."""
+) -> Expirations:
+    """Returns the expired clusters of the instance's deployment, and those that it does not own."""
     live = instance.get_run_ids(dg.RunsFilter(statuses=LIVE))
     selector = label_selector or None
     rule: Expiry = {
+        "deployment": deployment_id(instance),
         "query": {"namespace": namespace, "labels": labels, "selector": selector, "kind": None},
         "live_runs": list(live),
         "older_than_s": older_than_seconds,
     }
     return ClusterClient(client.backend_for()).expired(rule)
+
+
+def log_not_owned(log: logging.Logger, clusters: Iterable[ClusterInfo]) -> None:
+    """Logs which clusters a cleanup leaves alone because another deployment may need them."""
+    for info in clusters:
+        owner = dict(info["labels"]).get(_DEPLOYMENT)
+        reason = (
+            f"it belongs to the deployment {owner}"
+            if owner
+            else f"it has no label {_DEPLOYMENT}, so it may belong to another deployment"
+        )
+        log.info(f"Left {_label(info['cluster'])} alone: {reason}.")
+
+
+def _label(ref: ClusterRef) -> str:
+    return f"{ref['namespace']}/{ref['name']}"
+
+
+def _reason(info: ClusterInfo) -> str:
+    """Returns why a cluster is expired."""
+    run_id = dict(info["labels"]).get("dagster/run-id", "unknown")
+    created = datetime.fromtimestamp(info["created_at"], timezone.utc).isoformat()
+    holders = ", ".join(info["holders"]) or "none"
+    return f"no live run needs it (run: {run_id}, created: {created}, holders: {holders})"
 
 
 def _delete(
@@ -145,7 +186,7 @@ def _delete(
     """Deletes all clusters, and fails at the end if one could not be deleted."""
     failed: list[str] = []
     for ref in refs:
-        label = f"{ref['namespace']}/{ref['name']}"
+        label = _label(ref)
         try:
             was_there = ClusterClient(client.backend_for()).delete(ref)
             context.log.info(f"Deleted {label}." if was_there else f"{label} is gone already.")

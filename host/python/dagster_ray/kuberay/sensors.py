@@ -11,7 +11,7 @@ from dagster_ray.errors import DagsterRayError
 from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE
 from dagster_ray.kuberay.client import RayClusterClient
 from dagster_ray.kuberay.jobs import cleanup_old_ray_clusters
-from dagster_ray.kuberay.ops import LIVE, CleanupKubeRayClustersConfig, expired
+from dagster_ray.kuberay.ops import LIVE, CleanupKubeRayClustersConfig, expired, log_not_owned
 from dagster_ray.specs import attributes
 
 _EVERY_SECONDS = 300
@@ -57,7 +57,8 @@ def cleanup_expired_kuberay_clusters(
             context.log.error(f"The clusters of namespace {namespace} could not be listed: {error}")
             failed = failed or error
             continue
-        if found:
+        log_not_owned(context.log, found["not_owned"])
+        if found["expired"]:
             requested = True
             yield dg.RunRequest(
                 run_config=dg.RunConfig({"cleanup_kuberay_clusters_op": config}), tags=tags

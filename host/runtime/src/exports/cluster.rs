@@ -7,7 +7,7 @@ use wasmtime::component::Instance;
 
 use super::{Failure, listener, parse, status, to_json};
 use crate::bindings::exports::dagster_ray::backend::cluster::{
-    ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, Expiry, GuestIndices, Query,
+    ClusterInfo, ClusterRef, ClusterSpec, ClusterState, Creation, Expirations, Expiry, GuestIndices, Query,
 };
 use crate::capability::CallState;
 
@@ -116,7 +116,11 @@ pub(super) async fn call(
         }
         "delete" => to_json(guest.call_delete(store, &parse::<OneCluster>(arguments)?.cluster).await??),
         "endpoints" => to_json(guest.call_endpoints(store, &parse::<OneCluster>(arguments)?.cluster).await??),
-        "expired" => all(guest.call_expired(store, &parse::<Expired>(arguments)?.rule).await??),
+        "expired" => {
+            let Expirations { expired, not_owned } =
+                guest.call_expired(store, &parse::<Expired>(arguments)?.rule).await??;
+            Ok(json!({"expired": all(expired)?, "not_owned": all(not_owned)?}))
+        }
         _ => Err(Failure::NotOffered),
     }
 }

@@ -100,14 +100,14 @@ pub(super) const RULES: [Rule; 14] = [
     },
     Rule {
         interface: CLUSTER,
-        name: "a shared cluster is joined by a second holder and deleted with its last holder",
+        name: "a shared cluster is joined within its deployment and deleted with its last holder",
         reason: "the end of one holder must not stop the work of another",
         needs: Service,
         run: shared,
     },
     Rule {
         interface: CLUSTER,
-        name: "clusters of ended runs expire, and clusters of live runs do not",
+        name: "clusters of ended runs expire, and those of live runs and of other deployments do not",
         reason: "clusters left by crashed processes cost money until they are deleted",
         needs: Service,
         run: expired,
@@ -311,6 +311,13 @@ fn shared(harness: &Harness) -> Verdict {
         Ok(if joined { Ok((second, joined)) } else { Err(name(&second)) })
     })?;
     expect(joined && name(&second) == name(&first), &name(&first), || name(&second))?;
+    let mut spec = specs::cluster(&specs::run_id(), "third", &options);
+    spec["owner"]["deployment"] = "another-deployment".into();
+    let (third, joined) = creation(&harness.call("cluster.create", &json!({"spec": spec})).answer()?)?;
+    if joined {
+        return Err(differs("a new cluster for another deployment", name(&third)));
+    }
+    harness.call("cluster.delete", &json!({"cluster": third})).answer()?;
     let hold = |holder: &str| json!({"cluster": first, "holder": holder});
     harness.call("cluster.renew", &hold("second")).answer()?;
     let info = harness.call("cluster.get", &json!({"cluster": first})).answer()?;
@@ -326,17 +333,28 @@ fn shared(harness: &Harness) -> Verdict {
 
 fn expired(harness: &Harness) -> Verdict {
     let (run_id, cluster) = shared_by_rules(harness)?;
-    let found = |live: &[&str], older: u64| {
+    let found_of = |deployment: &str, live: &[&str], older: u64| -> Verdict<(Vec<String>, Vec<String>)> {
         let query = json!({"namespace": null, "labels": [["conformance", run_id]], "kind": null});
-        let rule = json!({"query": query, "live_runs": live, "older_than_s": older});
+        let rule = json!({
+            "deployment": deployment, "query": query, "live_runs": live, "older_than_s": older,
+        });
         let found = harness.call("cluster.expired", &json!({"rule": rule})).answer()?;
-        Ok(found.as_array().into_iter().flatten().map(|one| name(&one["cluster"])).collect::<Vec<_>>())
+        let names = |list: &str| {
+            found[list].as_array().into_iter().flatten().map(|one| name(&one["cluster"])).collect()
+        };
+        Ok((names("expired"), names("not_owned")))
     };
+    let found = |live: &[&str], older: u64| found_of(specs::DEPLOYMENT, live, older).map(|(found, _)| found);
     let live = found(&[&run_id], 0)?;
     expect(live.is_empty(), "no cluster of a live run", || live.join(", "))?;
     let young = found(&[], 3_600)?;
     expect(young.is_empty(), "no cluster younger than the rule's minimum age", || young.join(", "))?;
     std::thread::sleep(std::time::Duration::from_secs(2));
+    for deployment in ["another-deployment", ""] {
+        let (expired, not_owned) = found_of(deployment, &[], 0)?;
+        expect(expired.is_empty(), "no cluster of another deployment", || expired.join(", "))?;
+        expect(not_owned == [name(&cluster)], &name(&cluster), || not_owned.join(", "))?;
+    }
     let over = found(&[], 1)?;
     expect(over == [name(&cluster)], &name(&cluster), || over.join(", "))
 }
