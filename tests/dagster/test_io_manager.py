@@ -247,9 +247,9 @@ def test_values_expire_after_their_time_or_when_their_run_ends(manager: Manager)
         short.execute_in_process(instance=instance, resources={"io_manager": second})
         assert client.find({"runs": [first]}) == []
 
-    brief = manager(backend_config={"asset_value_seconds": 1})
+    brief = manager(backend_config={"asset_value_seconds": 4})
     assert _loaded_downstream(brief, 1) == 1
-    time.sleep(1.1)
+    time.sleep(4.1)
     client = manager()._open(None, _instance())
     assert client.find({"asset": ["made"]}) == []
     with pytest.raises(NotFoundError):

@@ -191,7 +191,7 @@ def _leases(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]
 
 def _expired(client: KubeRayClusterClientResource, namespace: str, deployment: str) -> list[str]:
     """Returns the clusters that a cleanup would delete if no run were live."""
-    query = {"namespace": namespace, "labels": [], "kind": None}
+    query = {"namespace": namespace, "labels": [], "selector": None, "kind": None}
     rule = {"deployment": deployment, "query": query, "live_runs": [], "older_than_s": 0}
     found = client.client.backend_for().call("cluster.expired", {"rule": rule})
     return [info["cluster"]["name"] for info in found["expired"]]

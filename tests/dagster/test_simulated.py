@@ -312,7 +312,7 @@ def test_the_simulation_ignores_the_options_and_grants_of_another_backend(
 
 
 def test_the_error_for_an_unknown_job_lists_the_known_jobs(simulated_ray: SimulatedRay) -> None:
-    with pytest.raises(InvalidConfigError, match="breaking, clusters, partitions"):
+    with pytest.raises(InvalidConfigError, match="breaking, clusters, exiting, partitions"):
         simulated_ray.execute(PROJECT, job="trainning")
     with pytest.raises(InvalidConfigError, match=r"file .*nowhere\.py does not exist"):
         simulated_ray.execute("nowhere.py")

@@ -350,7 +350,7 @@ fn clusters_of_another_deployment_neither_expire_nor_are_joined() {
     create("other", "b");
     create("", "c");
     let expired = |deployment: &str| {
-        let query = Query { namespace: None, labels: Vec::new(), kind: None };
+        let query = Query { namespace: None, labels: Vec::new(), selector: None, kind: None };
         let rule =
             Expiry { deployment: deployment.to_owned(), query, live_runs: Vec::new(), older_than_s: 0 };
         let found = clusters.expired(&rule).unwrap();

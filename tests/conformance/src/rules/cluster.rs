@@ -127,7 +127,11 @@ fn create(harness: &Harness, run_id: &str, holder: &str, options: &Map<String, J
 
 fn deployment(harness: &Harness) -> Verdict {
     expect_deployment(harness, || {
-        create(harness, RUN, "one", &harness.options(CLUSTER));
+        // A component that needs no request creates the cluster.
+        let made = create(harness, RUN, "deployment", &harness.options(CLUSTER)).answer();
+        if let Ok((cluster, _)) = made.and_then(|answer| creation(&answer)) {
+            harness.on_cleanup("cluster.delete", json!({"cluster": cluster}));
+        }
     })
 }
 

@@ -3,8 +3,6 @@
 
 use sandbox_tests::{Subject, attack};
 
-const SMALL: &str =
-    "id = 'hostile'\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\nlog_kib = 4\n";
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [['hello']], ghost = [[]] }\n[limits]\nmemory_mib = 16\ncall_seconds = 1.0\nstderr_kib = 1\n";
 
 fn outcome(name: &str) -> String {
@@ -125,7 +123,8 @@ fn only_a_configured_directory_is_read_and_links_cannot_leave_it() {
 
 #[test]
 fn a_component_without_a_required_grant_is_not_loaded() {
-    let subject = Subject::new("hostile", SMALL).setting("attack", "spin");
+    let manifest = GRANTED.replace("http = ['address']\n", "");
+    let subject = Subject::new("hostile", &manifest).setting("attack", "spin");
     let error = subject.backend().describe().expect_err("it imports wasi:http");
     let text = error.to_string();
     assert!(text.contains("wasi:http/") && text.contains("http = [\"address\"]"), "{text}");
