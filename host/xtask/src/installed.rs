@@ -125,6 +125,8 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
     };
     let path = format!("{}:/usr/local/bin:/usr/bin:/bin", venv.join("bin").display());
     command.current_dir(&work).env_clear().env("HOME", &home).env("PATH", path).env("LANG", "C.UTF-8");
+    // Ray keeps files of its last head below /tmp/ray, which another user's head cannot overwrite.
+    command.env("RAY_TMPDIR", &home);
     // A copied Python may have its own libpython, which it searches at its original path.
     command.env("LD_LIBRARY_PATH", root.join("python/lib"));
     let ran = stage.execute(&mut command);
