@@ -12,7 +12,6 @@ pub mod objects;
 pub mod packages;
 pub mod processes;
 pub mod tasks;
-pub mod uptime;
 
 use std::fmt;
 
@@ -83,10 +82,6 @@ grants! {
     tasks: {
         /// Whether the component may submit Ray tasks in the run's own Ray job.
         tasks: tasks::Grant,
-    }
-    uptime: {
-        /// Whether the component may read how long the machine has been running.
-        uptime: uptime::Grant,
     }
 }
 

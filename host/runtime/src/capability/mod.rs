@@ -14,7 +14,6 @@ pub mod processes;
 pub mod sink;
 mod state;
 pub mod tasks;
-pub mod uptime;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -115,7 +114,6 @@ capabilities! {
     processes: processes::ProcessesState,
     sink: sink::SinkState,
     tasks: tasks::TasksState,
-    uptime: uptime::UptimeState,
 }
 
 /// Returns the denial of a request that is not granted.
