@@ -30,10 +30,7 @@ pub(crate) fn check_response(
     if (200..300).contains(&status) {
         return Ok(response);
     }
-    let after_ms = response
-        .header("retry-after")
-        .and_then(|seconds| seconds.trim().parse::<u64>().ok())
-        .map(|seconds| seconds.saturating_mul(1_000));
+    let after_ms = response.retry_after_ms();
     let text = response.text(TEXT_LIMIT)?;
     let refused = |status: u16, reason: &str, message: String| {
         Error::Backend(ApiError {

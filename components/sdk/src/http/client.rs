@@ -147,10 +147,7 @@ fn check(mut response: Response, request: &Request) -> Result<Response, Error> {
     if (200..300).contains(&status) {
         return Ok(response);
     }
-    let after_ms = response
-        .header("retry-after")
-        .and_then(|seconds| seconds.trim().parse::<u64>().ok())
-        .map(|seconds| seconds.saturating_mul(1_000));
+    let after_ms = response.retry_after_ms();
     let text = response.text(TEXT_LIMIT)?;
     let reason = format!("{}: status {status}: {}", request.label(), excerpt(&text));
     Err(match status {

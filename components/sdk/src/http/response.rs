@@ -75,6 +75,14 @@ impl Response {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the milliseconds after which the service asks for a retry, if it names a number of seconds
+    /// (RFC 9110, `Retry-After`). A date is ignored.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        let seconds: u64 = self.header("retry-after")?.trim().parse().ok()?;
+        Some(seconds.saturating_mul(1_000))
+    }
+
     /// Reads the whole body.
     pub fn bytes(&mut self) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
