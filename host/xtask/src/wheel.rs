@@ -210,23 +210,30 @@ fn is_installed(project: &Project) -> Result<bool> {
     Ok(false)
 }
 
-/// Installs an editable wheel into `.venv`, so that an edited Python file needs no build.
-pub(crate) fn develop(project: &Project, stage: &mut Stage) -> Result<()> {
+/// Packs an editable wheel, which only points to the source tree. Returns its path.
+fn editable(project: &Project, stage: &mut Stage) -> Result<PathBuf> {
     let folder = project.target().join("editable");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     hatchling(project, stage, "editable", &folder, &format!("{ABI}-linux_{ARCH}"))?;
+    only_wheel(&folder)
+}
+
+/// Installs an editable wheel into `.venv`, so that an edited Python file needs no build.
+pub(crate) fn develop(project: &Project, stage: &mut Stage) -> Result<()> {
+    let wheel = editable(project, stage)?;
     let stamp = project.venv().join("dagster-ray-wheel.stamp");
     if stamp.exists() {
         fs::remove_file(&stamp)?;
     }
     let mut command =
         uv::command(project, stage, &["pip", "install", "--quiet", "--no-deps", "--reinstall"])?;
-    stage.execute(command.arg("--python").arg(project.venv_program("python")).arg(only_wheel(&folder)?))
+    stage.execute(command.arg("--python").arg(project.venv_program("python")).arg(wheel))
 }
 
-/// Checks the symbols, the stable ABI, the contents and the metadata of the wheel.
+/// Checks the symbols, the stable ABI, the contents and the metadata of the wheel, and that the editable
+/// wheel of `cargo xtask develop` can be packed.
 pub(crate) fn audit(project: &Project, stage: &mut Stage, wheel: &Path) -> Result<()> {
     Environment::Audit.make(project, stage)?;
     let program = |name: &str| project.program(Environment::Audit.program(project, name));
@@ -249,7 +256,8 @@ pub(crate) fn audit(project: &Project, stage: &mut Stage, wheel: &Path) -> Resul
             .arg(project.python_source().join("pyproject.toml"))
             .arg(wheel),
     )?;
-    stage.execute(program("twine").args(["check", "--strict"]).arg(wheel))
+    stage.execute(program("twine").args(["check", "--strict"]).arg(wheel))?;
+    editable(project, stage).map(drop)
 }
 
 /// Builds the wheel, audits it and copies it to `dist/`.
