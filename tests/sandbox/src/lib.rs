@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
+pub mod server;
 pub mod suite;
 
 use std::collections::BTreeMap;

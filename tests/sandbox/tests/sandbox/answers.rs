@@ -1,10 +1,11 @@
 //! Hostile servers: endless, slow, contradictory and redirecting responses.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, mpsc};
+use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use sandbox_tests::server::serve_connections;
 use sandbox_tests::{Subject, attack};
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 2.0\n";
@@ -22,18 +23,9 @@ fn request_outcome(
     request: &str,
     serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> String {
-    let serve = Arc::new(serve);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let authority = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let serve = serve.clone();
-            std::thread::spawn(move || {
-                let mut seen = [0; 4096];
-                let _ = stream.read(&mut seen);
-                let _ = serve(&mut stream);
-            });
-        }
+    let authority = serve_connections(move |stream| {
+        let _ = stream.read(&mut [0; 4096])?;
+        serve(stream)
     });
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &request.replace("SERVER", &authority))

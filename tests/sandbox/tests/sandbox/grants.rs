@@ -1,8 +1,6 @@
 //! Restrictions by the operator, and warnings about grants without effect.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-
+use sandbox_tests::server::{EMPTY, Server};
 use sandbox_tests::{Subject, attack, call, lines};
 use serde_json::json;
 
@@ -66,23 +64,9 @@ fn an_unused_grant_is_reported_once() {
     assert_eq!(lines(&backend, "launcher.locate", &arguments), [] as [String; 0]);
 }
 
-/// Starts a server on loopback and returns its port.
-fn loopback_server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut seen = [0; 4096];
-            let _ = stream.read(&mut seen);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        }
-    });
-    port
-}
-
 #[test]
 fn a_host_of_the_manifest_reaches_loopback_only_with_the_networks_grant() {
-    let port = loopback_server();
+    let port = Server::start(|_| EMPTY.to_owned()).port();
     let subject = |networks: &str| {
         let manifest = ALL.replace("['address']", &format!("['http://localhost:{port}']\n{networks}"));
         Subject::new("hostile", &manifest).setting("attack", &format!("get http://localhost:{port}/"))
@@ -103,7 +87,7 @@ fn a_host_of_the_manifest_reaches_loopback_only_with_the_networks_grant() {
 
 #[test]
 fn a_host_of_the_operator_may_resolve_to_loopback() {
-    let port = loopback_server();
+    let port = Server::start(|_| EMPTY.to_owned()).port();
     let subject = Subject::new("hostile", ALL)
         .setting("attack", &format!("get http://localhost:{port}/"))
         .authority(&format!("http://localhost:{port}"), ("x-a", "b"));
