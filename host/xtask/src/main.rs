@@ -15,6 +15,7 @@ mod environment;
 mod files;
 mod frozen;
 mod fuzz;
+mod go;
 mod installed;
 mod interpreter;
 mod matrix;
