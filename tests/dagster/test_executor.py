@@ -185,7 +185,7 @@ def test_a_submission_that_fails_once_is_retried_and_no_step_runs_twice(
         statuses = [job["status"] for job in ray_head.jobs(result.run_id).values()]
         return statuses == ["SUCCEEDED"] * 2
 
-    wait_for("two jobs that succeed", succeeded, 15)
+    wait_for("two jobs that succeed", succeeded)
 
 
 def test_a_step_with_an_invalid_tag_fails_at_once_and_the_others_run(

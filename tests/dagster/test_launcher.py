@@ -248,7 +248,12 @@ def test_a_run_is_resumed_after_its_worker_is_killed(
     wait_for(
         "the second worker's start", lambda: ray_head.jobs(run_id)[resumed]["status"] == "RUNNING"
     )
-    time.sleep(8)
+    taken_over = "Checking on status of in-progress step"
+    wait_for(
+        "the second worker's look at the step",
+        lambda: any(taken_over in message for message in deployment.messages(run_id)),
+        90,
+    )
     (marks / "go").touch()
     deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
     # The step of the killed worker kept running and was not started again.

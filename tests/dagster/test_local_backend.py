@@ -66,4 +66,4 @@ def test_ray_is_started_for_a_run_and_stopped_at_exit(tmp_path: Path) -> None:
     def ray_processes() -> list[str]:
         return [line for line in command_lines().values() if f"--dashboard-port={port}" in line]
 
-    wait_for("the end of Ray", lambda: not ray_processes(), 20)
+    wait_for("the end of Ray", lambda: not ray_processes())
