@@ -88,7 +88,7 @@ fn ungranted_arguments_and_programs_are_denied() {
 fn only_a_granted_value_store_is_opened() {
     let load =
         |key: &str| attack(&Subject::new("hostile", GRANTED).setting("attack", &format!("load {key}")));
-    insta::assert_snapshot!(load("theirs:key"), @r#"hostile: launcher.locate: the host refused objects to theirs. To allow it, add to [grants] in the component's manifest: objects = ["theirs"]"#);
+    insta::assert_snapshot!(load("others:key"), @r#"hostile: launcher.locate: the host refused objects to others. To allow it, add to [grants] in the component's manifest: objects = ["others"]"#);
     // Granted, but the embedding program provides no store with this name.
     assert!(load("ours:key").contains("the host refused objects to ours"));
 }
