@@ -5,7 +5,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def test_partition_offsets_and_fan_in_load_mappings(manager: Manager) -> None:
     window = dg.TimeWindowPartitionMapping(start_offset=-19, end_offset=0)
 
     @dg.asset(partitions_def=DAYS, ins={"daily": dg.AssetIn(partition_mapping=window)})
-    def rolling(context: dg.AssetExecutionContext, daily: Mapping[str, str]) -> None:
+    def rolling(context: dg.AssetExecutionContext, daily: dict[str, str]) -> None:
         seen[context.partition_key] = daily
 
     @dg.asset(partitions_def=DAYS)
@@ -345,7 +345,7 @@ def test_spilled_values_are_loaded_completely(manager: Manager) -> None:
         _materialize(manager(), large, partition=str(number))
 
     @dg.asset
-    def loads(large: Mapping[str, np.ndarray]) -> None:
+    def loads(large: dict[str, np.ndarray]) -> None:
         assert len(large) == 16
         for name, array in large.items():
             assert array.nbytes == 64 << 20 and (array == int(name)).all()
