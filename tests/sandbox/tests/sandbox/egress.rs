@@ -130,7 +130,7 @@ fn a_refused_connection_is_reported_with_the_url() {
 fn outcome_of(serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'static) -> String {
     let authority = serve_connections(move |stream| {
         // A response before the request would break the connection.
-        let _ = stream.read(&mut [0; 4096])?;
+        let _ = stream.read(&mut [0; 4096]);
         serve(stream)
     });
     let url = format!("http://{authority}");
