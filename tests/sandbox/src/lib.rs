@@ -129,10 +129,15 @@ impl Subject {
         self.folder.path().join("subject.wasm")
     }
 
-    /// Creates the backend.
+    /// Creates the backend in the host of the test process.
     pub fn backend(&self) -> Backend {
+        self.backend_in(host())
+    }
+
+    /// Creates the backend in a host.
+    pub fn backend_in(&self, host: Host) -> Backend {
         Backend::new(
-            host(),
+            host,
             BackendOptions {
                 path: self.wasm(),
                 settings: self.settings.clone(),
