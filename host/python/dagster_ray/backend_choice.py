@@ -63,7 +63,11 @@ def choose(config: BackendConfig, named: str | None) -> Choice:
     if "dashboard_port" in offered:
         settings["dashboard_port"] = str(port)
     if offered.keys() - settings.keys():
-        settings |= setting_texts(offered, declared_settings(wasm, restriction))
+        declared = declared_settings(wasm, restriction)
+        if wasm == built_in("existing"):
+            # Inside a Ray job, `existing` takes the place of `local`, whose settings are no options.
+            declared |= declared_settings(built_in(_LOCAL), restriction_arguments(None, None))
+        settings |= setting_texts(offered, declared)
     return Choice(wasm, settings, url)
 
 
