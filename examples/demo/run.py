@@ -58,7 +58,8 @@ def demonstrate(console: Console, home: Path) -> int:
     ray_port = free_port()
     settings = (HERE / "dagster.yaml").read_text()
     settings = settings.replace(
-        "backend: local", f"backend: local\n    backend_config: {{dashboard_port: {ray_port}, idle_seconds: 0}}"
+        "backend: local",
+        f"backend: local\n    backend_config: {{dashboard_port: {ray_port}, idle_seconds: 0}}",
     )
     (home / "dagster.yaml").write_text(settings)
     os.environ["DAGSTER_HOME"] = str(home)

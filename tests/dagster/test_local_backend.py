@@ -1,7 +1,8 @@
-"""The backend `local`: one Ray head for all processes of a user, which ends when nothing uses it."""
+"""The backend `local`: one Ray head for all processes of a user, until nothing uses it."""
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -38,6 +39,8 @@ def quick():
 @dg.job(executor_def=dg.in_process_executor)
 def short():
     quick()
+
+defs = dg.Definitions(jobs=[waiting, short])
 """
 
 # Launches a run and waits for its end. With `stay`, it then does nothing until it is killed.
@@ -84,7 +87,15 @@ class LocalRay:
             "class": "RayRunLauncher",
             "config": {"backend": "local", "backend_config": config},
         }
-        settings = {"telemetry": {"enabled": False}, "run_launcher": launcher}
+        settings = {
+            "telemetry": {"enabled": False},
+            "run_launcher": launcher,
+            # `dagster job launch` launches the run itself, and no daemon does.
+            "run_coordinator": {
+                "module": "dagster._core.run_coordinator",
+                "class": "DefaultRunCoordinator",
+            },
+        }
         (self.home / "dagster.yaml").write_text(json.dumps(settings))
         (root / "jobs.py").write_text(CODE)
         (root / "story.py").write_text(STORY)
@@ -141,7 +152,7 @@ class LocalRay:
 
 
 def lease_of(pid: int) -> Path | None:
-    """Returns the lease of the head that a process belongs to. All processes of a head inherit it."""
+    """Returns the lease of the head that a process belongs to. Its processes inherit it."""
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
@@ -244,6 +255,5 @@ def test_a_killed_supervisor_ends_the_head_and_its_files_are_replaced(local_ray:
 
 
 def has_output(process: "subprocess.Popen[str]") -> bool:
-    import select
-
+    assert process.stdout is not None
     return bool(select.select([process.stdout], [], [], 0)[0])

@@ -65,7 +65,7 @@ def choose(config: BackendConfig, named: str | None) -> Choice:
     if offered.keys() - settings.keys():
         declared = declared_settings(wasm, restriction)
         if wasm == built_in("existing"):
-            # Inside a Ray job, `existing` takes the place of `local`, whose settings are no options.
+            # Inside a Ray job, `existing` replaces `local`, whose settings are no options.
             declared |= declared_settings(built_in(_LOCAL), restriction_arguments(None, None))
         settings |= setting_texts(offered, declared)
     return Choice(wasm, settings, url)

@@ -1,7 +1,7 @@
 """Supervises a program that several processes of a user share, such as a Ray head.
 
-The host starts this script with the path of the extension module. It imports nothing of the package, to
-start quickly and to use little memory.
+The host starts this script with the path of the extension module. It imports nothing of the
+package, to start quickly and to use little memory.
 """
 
 import importlib.machinery

@@ -20,6 +20,7 @@ use super::{Ended, Session};
 
 const POLL: Duration = Duration::from_millis(50);
 const KEY_BYTES: usize = 16;
+const SESSION: &str = "session.json";
 
 /// The state of a shared program, from its files.
 pub(super) enum Presence {
@@ -43,6 +44,11 @@ impl Place {
         digest.update(component.as_os_str().as_bytes());
         digest.update([0]);
         digest.update(name.as_bytes());
+        // Containers with a common `/tmp` share no program, because they cannot reach each other's ports.
+        if let Ok(network) = fs::read_link("/proc/self/ns/net") {
+            digest.update([0]);
+            digest.update(network.as_os_str().as_bytes());
+        }
         let key = digest.finalize().iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect();
         Self { base: base.to_owned(), key }
     }
@@ -56,7 +62,7 @@ impl Place {
     }
 
     pub(super) fn session(&self) -> PathBuf {
-        self.folder().join("session.json")
+        self.folder().join(SESSION)
     }
 
     pub(super) fn lease(&self) -> PathBuf {
@@ -97,9 +103,7 @@ impl Place {
     }
 
     pub(super) fn look(&self) -> Presence {
-        if let Ok(file) = File::open(self.session())
-            && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
-        {
+        if is_locked(&self.session()) {
             let session = fs::read(self.session()).ok().and_then(|text| serde_json::from_slice(&text).ok());
             return session.map_or(Presence::Starting, Presence::Running);
         }
@@ -170,11 +174,16 @@ impl Place {
         let _ = fs::remove_dir(&self.base);
     }
 
-    /// Returns how many programs have files in the user's folder.
+    /// Returns how many programs run with files in the user's folder.
     pub(super) fn count(&self) -> usize {
         let entries = fs::read_dir(&self.base).into_iter().flatten().flatten();
-        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count()
+        entries.filter(|entry| is_locked(&entry.path().join(SESSION))).count()
     }
+}
+
+/// Returns whether a supervisor has locked a session file.
+fn is_locked(session: &Path) -> bool {
+    File::open(session).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {

@@ -122,20 +122,11 @@ impl Supervisor {
                 self.stop(STOP_GRACE);
                 return self.report_end();
             }
-            if !self.place.is_session(&self.session) {
-                // Somebody removed the files, so that no process can find the program.
-                self.stop(STOP_GRACE);
-                return Ok(());
-            }
             if self.is_used() {
                 unused_since = None;
             } else if unused_since.get_or_insert_with(Instant::now).elapsed() >= self.linger
-                && let Some(lock) = self.place.lock(Duration::ZERO)?
-                // A process may have joined before this one got the lock.
-                && !self.is_used()
+                && self.stop_unused()
             {
-                self.stop(STOP_GRACE);
-                self.place.remove(&lock);
                 return Ok(());
             }
             if let Some(grace) = self.users.stop {
@@ -148,6 +139,23 @@ impl Supervisor {
             }
             std::thread::sleep(TICK);
         }
+    }
+
+    /// Stops the program and removes its files, unless another process joins. Returns whether it has stopped.
+    fn stop_unused(&mut self) -> bool {
+        if !self.place.is_session(&self.session) {
+            // The files were removed, so that no process can join. Those of the place are another program's.
+            self.stop(STOP_GRACE);
+            return true;
+        }
+        let Ok(Some(lock)) = self.place.lock(Duration::ZERO) else { return false };
+        // A process may have joined before this one got the lock.
+        if self.is_used() {
+            return false;
+        }
+        self.stop(STOP_GRACE);
+        self.place.remove(&lock);
+        true
     }
 
     /// Returns whether a process has the lease open or a token holds the program.
@@ -196,6 +204,10 @@ impl Supervisor {
     fn report_end(self) -> io::Result<()> {
         std::thread::sleep(DRAIN);
         let Self { place, session, mut lease, status, tail, mut users, .. } = self;
+        if !place.is_session(&session) {
+            // The files of the place are another program's.
+            return Ok(());
+        }
         let exit_code = status.and_then(|status| status.code());
         place.write_ended(&Ended { exit_code, output: tail.text() })?;
         fs::remove_file(place.session())?;
