@@ -97,23 +97,31 @@ class LocalRay:
             },
         }
         (self.home / "dagster.yaml").write_text(json.dumps(settings))
+        # Dagster does not create the tables of one database in two processes at once.
+        with DagsterInstance.from_config(str(self.home)) as instance:
+            instance.get_runs()
+            instance.all_asset_keys()
         (root / "jobs.py").write_text(CODE)
         (root / "story.py").write_text(STORY)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.env = {**os.environ, "PATH": path, "HOME": str(root), "DAGSTER_HOME": str(self.home)}
-        # Of this head: the processes that were seen, and the folder with its files.
+        self.users: list[subprocess.Popen[str]] = []
+        # Of this head: the processes that were seen, and the pipe that its users keep open.
         self.heads: set[int] = set()
         self.lease: Path | None = None
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, *command],
-            stdout=subprocess.PIPE,
-            stderr=(self.root / "errors.log").open("ab"),
-            text=True,
-            env=self.env,
-            cwd=self.root,
-        )
+        with (self.root / "errors.log").open("ab") as errors:
+            user = subprocess.Popen(
+                [sys.executable, *command],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=self.env,
+                cwd=self.root,
+            )
+        self.users.append(user)
+        return user
 
     def story(
         self, job: str = "short", stay: bool = False, jobs: Path | None = None
@@ -165,6 +173,9 @@ def lease_of(pid: int) -> Path | None:
 def local_ray(tmp_path: Path):
     ray = LocalRay(tmp_path)
     yield ray
+    for user in ray.users:
+        user.kill()
+        user.wait()
     (tmp_path / "go").touch()
     for pid in [pid for pid in command_lines() if ray.lease and lease_of(pid) == ray.lease]:
         kill(pid)
