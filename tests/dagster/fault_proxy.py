@@ -36,8 +36,7 @@ class Request:
 class FaultProxy:
     def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
         """Starts the proxy. With `tls`, it serves HTTPS with the certificate of this context."""
-        target = urlsplit(upstream)
-        self._upstream = (target.hostname or "", target.port or 80)
+        self.redirect(upstream)
         self.requests: list[Request] = []
         self.connections = 0
         self.faults: list[Fault] = []
@@ -86,6 +85,11 @@ class FaultProxy:
             yield proxy
         finally:
             proxy.close()
+
+    def redirect(self, upstream: str) -> None:
+        """Sends the next requests to another server."""
+        target = urlsplit(upstream)
+        self._upstream = (target.hostname or "", target.port or 80)
 
     def close(self) -> None:
         self._server.shutdown()

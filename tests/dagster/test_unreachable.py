@@ -1,5 +1,6 @@
 """The run launcher when no Ray listens at its address. Needs no Ray."""
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,8 @@ import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_run_for_test
-from dagster_ray.contract import JobStatus, LauncherClient, RunRef
+from dagster._daemon.monitoring import RESUME_RUN_LOG_MESSAGE
+from dagster_ray.contract import JobStatus, LauncherClient, RunPlacement, RunRef, RunSpec
 from dagster_ray.errors import BackendError, ComponentTrap, InvalidConfigError, UnavailableError
 from dagster_ray.launcher import RUN_REF_TAG, RayRunLauncher
 from processes import free_port
@@ -58,6 +60,7 @@ def test_failed_checks_of_a_run_are_one_event_at_the_beginning_and_one_at_the_en
         "message": None,
         "error_type": None,
         "exit_code": None,
+        "missing_after_ms": None,
     }
 
     def check(self: LauncherClient, runs: Sequence[RunRef], **options: Any) -> list[JobStatus]:
@@ -78,10 +81,10 @@ def test_failed_checks_of_a_run_are_one_event_at_the_beginning_and_one_at_the_en
 def test_a_run_counts_as_running_while_its_job_cannot_be_named(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def locate(self: LauncherClient, run_id: str, attempt: int, **options: Any) -> RunRef:
+    def plan(self: LauncherClient, run: RunSpec, **options: Any) -> RunPlacement:
         raise ComponentTrap("it crashed")
 
-    monkeypatch.setattr(LauncherClient, "locate", locate)
+    monkeypatch.setattr(LauncherClient, "plan", plan)
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     health = instance.run_launcher.check_run_worker_health(run)
     assert health.status == WorkerStatus.RUNNING
@@ -102,14 +105,81 @@ def test_terminating_an_ended_or_unknown_run_returns_false(instance: dg.DagsterI
     assert instance.run_launcher.terminate("no such run") is False
 
 
-def test_the_job_reference_is_read_from_the_runs_tag(instance: dg.DagsterInstance) -> None:
-    tag = '{"run_id": "r", "attempt": 2, "job": {"submission_id": "kept"}}'
-    run = create_run_for_test(instance, tags={RUN_REF_TAG: tag})
-    bare = create_run_for_test(instance)
+def _submission_id(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     launcher = instance.run_launcher
     assert isinstance(launcher, RayRunLauncher)
-    assert launcher._reference(run)["job"]["submission_id"] == "kept"
-    assert launcher._reference(bare)["job"]["submission_id"] == f"dagster-run-{bare.run_id}"
+    ref = launcher._reference(run)
+    assert ref
+    return ref["job"]["submission_id"]
+
+
+def _reference_tag(run_id: str, attempt: int) -> dict[str, str]:
+    ref = {"run_id": run_id, "attempt": attempt, "job": {"submission_id": "kept"}}
+    return {RUN_REF_TAG: json.dumps(ref)}
+
+
+def test_the_reference_in_the_tag_counts_for_its_run_and_attempt_only(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = create_run_for_test(instance)
+    assert _submission_id(instance, run) == f"dagster-run-{run.run_id}"
+    for tag, expected in [
+        (_reference_tag(run.run_id, 0), "kept"),
+        (_reference_tag(run.run_id, 1), f"dagster-run-{run.run_id}"),
+        (_reference_tag("another run", 0), f"dagster-run-{run.run_id}"),
+    ]:
+        instance.add_run_tags(run.run_id, tag)
+        assert _submission_id(instance, run) == expected
+    instance.report_engine_event(RESUME_RUN_LOG_MESSAGE, run)
+    assert _submission_id(instance, run) == f"dagster-run-{run.run_id}-1"
+
+
+@pytest.mark.parametrize("tag", ["", "[]", "{}", '{"run_id": "r", "attempt": 0, "job": "j"}'])
+def test_a_malformed_reference_is_reported_once_and_ignored(
+    instance: dg.DagsterInstance, tag: str
+) -> None:
+    run = create_run_for_test(instance, tags={RUN_REF_TAG: tag})
+    for _ in range(3):
+        assert _submission_id(instance, run) == f"dagster-run-{run.run_id}"
+    [message] = [entry.message for entry in instance.all_logs(run.run_id)]
+    assert RUN_REF_TAG in message and "is ignored" in message
+
+
+def test_a_job_counts_as_missing_after_the_time_of_the_component(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    name = f"dagster-run-{run.run_id}"
+    doubtful: JobStatus = {
+        "submission_id": name,
+        "state": "unknown",
+        "ended": False,
+        "message": "the head was restarted",
+        "error_type": None,
+        "exit_code": None,
+        "missing_after_ms": 500,
+    }
+    found: list[JobStatus] = []
+
+    def check(self: LauncherClient, runs: Sequence[RunRef], **options: Any) -> list[JobStatus]:
+        return [found[0]]
+
+    def health() -> WorkerStatus:
+        return instance.run_launcher.check_run_worker_health(run).status
+
+    monkeypatch.setattr(LauncherClient, "check", check)
+    found[:] = [doubtful]
+    assert health() == WorkerStatus.RUNNING
+    time.sleep(0.6)
+    # The job is found again: its head was only unreachable behind another one.
+    found[:] = [{**doubtful, "state": "running", "missing_after_ms": None}]
+    assert health() == WorkerStatus.RUNNING
+    found[:] = [doubtful]
+    assert health() == WorkerStatus.RUNNING
+    time.sleep(0.6)
+    assert health() == WorkerStatus.NOT_FOUND
+    messages = [entry.message for entry in instance.all_logs(run.run_id)]
+    assert len([message for message in messages if "the head was restarted" in message]) == 2
 
 
 def test_the_error_for_a_wrong_address_scheme_names_the_scheme(home) -> None:

@@ -7,7 +7,7 @@ use dagster_ray_sdk::{
         },
         describe::{self, Description, Role},
         executor::{self, Placement, StepRef, StepSpec},
-        launcher::{self, RunRef, RunSpec, Termination},
+        launcher::{self, RunPlacement, RunRef, RunSpec, Termination},
         pipes::{self, Followed, Position, ScriptSpec},
         sink::Listener,
     },
@@ -60,16 +60,16 @@ impl describe::Guest for KubeRay {
 }
 
 impl launcher::Guest for KubeRay {
+    fn plan(run: RunSpec) -> Result<RunPlacement, Error> {
+        Launcher::new(clusters()?).plan(&run)
+    }
+
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
         Launcher::new(clusters()?).launch(&run)
     }
 
     fn resume(run: RunSpec) -> Result<RunRef, Error> {
         Launcher::new(clusters()?).launch(&run)
-    }
-
-    fn locate(run_id: String, attempt: u32) -> Result<RunRef, Error> {
-        Ok(Launcher::new(clusters()?).locate(&run_id, attempt))
     }
 
     fn terminate(run: RunRef, listener: &Listener) -> Result<Termination, Error> {

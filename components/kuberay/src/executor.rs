@@ -22,7 +22,7 @@ use dagster_ray_submission::{
     executor::{Executor as RayExecutor, submission},
     ids,
     options::Options,
-    status, stop as ray_stop,
+    session, stop as ray_stop,
 };
 use serde_json::json;
 
@@ -76,6 +76,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
                 name: names::steps_cluster(&step.run_id),
                 uid: None,
                 dashboard: None,
+                session: None,
             };
             return Ok(Placement::Job(reference(step, location.reference(&id, None))));
         }
@@ -123,7 +124,9 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
             }
         }
         for group in shared {
-            let found = self.request_shared(&group, |jobs, ids| status::read_all(jobs, ids))?;
+            let found = self.request_shared(&group, |jobs, _| {
+                session::read_all(jobs, group.iter().map(|(_, step)| &step.job))
+            })?;
             statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
         }
         Ok(statuses.into_values().collect())
@@ -197,6 +200,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
             name: cluster.name,
             uid: cluster.uid,
             dashboard: Some(endpoints.dashboard_url),
+            session: session::of_reference(&launched.job),
         };
         let JobRef { submission_id, dashboard_url, .. } = launched.job;
         Ok(reference(step, location.reference(&submission_id, dashboard_url)))
@@ -271,7 +275,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     ) -> Result<Vec<JobStatus>, Error> {
         let gone = || group.iter().map(|(_, step)| create::missing(&step.job)).collect();
         let Some((_, first)) = group.first() else { return Ok(Vec::new()) };
-        let Some(JobLocation::RayCluster { namespace, name, uid, dashboard }) =
+        let Some(JobLocation::RayCluster { namespace, name, uid, dashboard, .. }) =
             JobLocation::from_reference(&first.job)
         else {
             return Ok(gone());

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
     Error,
-    bindings::launcher::{RunRef, RunSpec, Termination},
+    bindings::launcher::{RunPlacement, RunRef, RunSpec, Termination},
     clock::Clock,
     http::Http,
     model::{JobState, JobStatus},
     progress::ProgressListener,
 };
-use dagster_ray_submission::{debug, environment, ids, launcher::submission};
+use dagster_ray_submission::{debug, environment, launcher::submission, options::Options};
 
 use crate::{
     cluster::{Clusters, head, state},
@@ -22,7 +22,8 @@ use crate::{
         stop,
     },
     kubernetes::{EVENT, RAY_CLUSTER, RAY_JOB, Selection, object},
-    labels, names, options,
+    labels, names,
+    options::{self, JobOptions},
     time::WallClock,
 };
 
@@ -41,30 +42,34 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         Self { clusters }
     }
 
+    /// Checks a run's options and manifest, and returns where the run executes. Makes no request.
+    pub fn plan(&self, run: &RunSpec) -> Result<RunPlacement, Error> {
+        let (common, own) = options::job(&run.options, &run.tags)?;
+        if !common.is_on_ray() {
+            return Ok(RunPlacement::Local);
+        }
+        let plan = self.job(run, common, own)?;
+        plan.document("checked", 0)?;
+        Ok(RunPlacement::Job(reference(run, &plan)))
+    }
+
     /// Launches a run (attempt 0) or resumes it (a later attempt). A live RayJob of the attempt is reused.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the attempt's RayJob has ended.
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let (common, own) = options::job(&run.options, &run.tags)?;
-        let submission = submission(run, common)?;
-        let plan = Plan::new(submission, own, &run.run_id, None, &self.clusters.namespace)?;
-        let id = plan.submission_id(0);
-        let name = names::run_job(&id);
+        let plan = self.job(run, common, own)?;
+        let name = names::run_job(&plan.submission_id(0));
         match create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &plan.document(&name, 0)?)?
         {
-            Launched::Live => Ok(reference(&run.run_id, run.attempt, plan.namespace)),
+            Launched::Live => Ok(reference(run, &plan)),
             Launched::Ended(job) => Err(Error::Conflict(format!(
                 "the RayJob {}/{name} exists and has ended ({:?}): resume the run to start a new attempt",
                 plan.namespace,
                 job.status().state
             ))),
         }
-    }
-
-    /// Returns the reference that a launch in the backend's default namespace returns. Makes no request.
-    pub fn locate(&self, run_id: &str, attempt: u32) -> RunRef {
-        reference(run_id, attempt, self.clusters.namespace.clone())
     }
 
     /// Stops a run's RayJob and deletes every object created for the run.
@@ -160,6 +165,10 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         Ok(text)
     }
 
+    fn job(&self, run: &RunSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
+        Plan::new(submission(run, common)?, own, &run.run_id, None, &self.clusters.namespace)
+    }
+
     /// Returns the namespace and the name of a run's RayJob.
     fn location(&self, run: &RunRef) -> (String, String) {
         match JobLocation::from_reference(&run.job) {
@@ -169,15 +178,76 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
     }
 }
 
-fn reference(run_id: &str, attempt: u32, namespace: String) -> RunRef {
-    let id = ids::run(run_id, attempt);
-    let location = JobLocation::RayJob { namespace, name: names::run_job(&id) };
-    RunRef { run_id: run_id.to_owned(), attempt, job: location.reference(&id, None) }
+fn reference(run: &RunSpec, plan: &Plan) -> RunRef {
+    let id = plan.submission_id(0);
+    let location = JobLocation::RayJob { namespace: plan.namespace.clone(), name: names::run_job(&id) };
+    RunRef::new(run, location.reference(&id, None))
 }
 
 fn line(text: &mut String, name: &str, value: &str) {
     if !value.is_empty() {
         // Writing to a `String` cannot fail.
         let _ = writeln!(text, "{name}: {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use dagster_ray_sdk::{
+        model::WorkerCommand,
+        testing::{ScriptedHttp, VirtualClock},
+    };
+    use dagster_ray_submission::options::TAG;
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::Kubernetes;
+
+    fn run(tag: &serde_json::Value) -> RunSpec {
+        RunSpec {
+            deployment: "d".to_owned(),
+            run_id: "r".to_owned(),
+            attempt: 1,
+            job_name: "j".to_owned(),
+            code_location: None,
+            command: WorkerCommand { argv: vec!["dagster".to_owned()], payload: None, env: Vec::new() },
+            tags: vec![(TAG.to_owned(), tag.to_string())],
+            options: r#"{"namespace": "configured", "image": "ray"}"#.to_owned(),
+        }
+    }
+
+    fn plan(tag: &serde_json::Value) -> Result<RunPlacement, Error> {
+        let http = ScriptedHttp::new([]);
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let planned =
+            Launcher::new(Clusters::new(kubernetes, Cell::new(0), "default".to_owned())).plan(&run(tag));
+        assert!(http.requests().is_empty());
+        planned
+    }
+
+    #[test]
+    fn plan_names_the_namespace_of_the_options_and_of_the_tag() {
+        for (tag, expected) in [
+            (json!({}), "configured"),
+            (json!({"namespace": "tagged"}), "tagged"),
+            (json!({"ray_job": {"metadata": {"namespace": "manifest"}}}), "manifest"),
+        ] {
+            let Ok(RunPlacement::Job(run)) = plan(&tag) else { panic!("a job: {tag}") };
+            let Some(JobLocation::RayJob { namespace, name }) = JobLocation::from_reference(&run.job) else {
+                panic!("a RayJob: {tag}")
+            };
+            assert_eq!((namespace.as_str(), run.job.submission_id.as_str()), (expected, "dagster-run-r-1"));
+            assert_eq!(name, names::run_job("dagster-run-r-1"));
+        }
+    }
+
+    #[test]
+    fn plan_reports_invalid_options_and_places_a_disabled_run_locally() {
+        assert_eq!(plan(&json!({"enabled": false})), Ok(RunPlacement::Local));
+        for mistake in [json!({"num_cpus": "two"}), json!({"ray_job": {"spec": {"entrypoint": "x"}}})] {
+            assert!(matches!(plan(&mistake), Err(Error::InvalidConfig(_))), "{mistake}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use dagster_ray_sdk::{
     bindings::{
         describe::{Description, Role},
         executor::{Placement, StepSpec},
-        launcher::{RunRef, RunSpec},
+        launcher::{RunPlacement, RunRef, RunSpec},
         pipes::ScriptSpec,
     },
     clock::Clock,
@@ -101,6 +101,11 @@ pub fn scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
     B::client().map(|(jobs, clock)| Scripts::new(jobs, clock))
 }
 
+/// Plans a run. Ray is neither contacted nor started.
+pub fn plan_run<B: Backend>(run: RunSpec) -> Result<RunPlacement, Error> {
+    launcher::<B>()?.plan(&B::run(run)?)
+}
+
 /// Launches or resumes a run. Options are validated before Ray is contacted or started.
 pub fn launch_run<B: Backend>(run: RunSpec) -> Result<RunRef, Error> {
     let run = B::run(run)?;
@@ -176,16 +181,16 @@ macro_rules! export_backend {
             }
 
             impl launcher::Guest for $backend {
+                fn plan(run: launcher::RunSpec) -> Result<launcher::RunPlacement, model::Error> {
+                    backend::plan_run::<Self>(run)
+                }
+
                 fn launch(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
                     backend::launch_run::<Self>(run)
                 }
 
                 fn resume(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
                     backend::launch_run::<Self>(run)
-                }
-
-                fn locate(run_id: String, attempt: u32) -> Result<launcher::RunRef, model::Error> {
-                    Ok(backend::launcher::<Self>()?.locate(&run_id, attempt))
                 }
 
                 fn terminate(

@@ -5,14 +5,14 @@ use dagster_ray_sdk::{
     Error,
     bindings::executor::{Placement, StepRef, StepSpec},
     clock::Clock,
-    model::{JobRef, JobStatus},
+    model::JobStatus,
     progress::ProgressListener,
 };
 
 use crate::{
     ids, metadata,
     options::Options,
-    status, stop,
+    session, stop,
     submit::{self, OnEnded},
     worker::{self, Worker},
 };
@@ -35,7 +35,8 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
         if !options.is_on_ray() {
             return Ok(Placement::Local);
         }
-        Ok(Placement::Job(self.reference(step, submission(step, options)?.submission_id)))
+        let id = submission(step, options)?.submission_id;
+        Ok(Placement::Job(StepRef::new(step, session::reference(&self.jobs, id, None))))
     }
 
     /// Launches a step, unless it is local. A live job of the step is reused; an ended one is submitted again
@@ -52,13 +53,14 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
     pub fn submit(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
         let mut submission = submission(step, options)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
-        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Resubmit)?;
-        Ok(self.reference(step, submission_id))
+        let session = session::current(&self.jobs);
+        let id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Resubmit)?;
+        Ok(StepRef::new(step, session::reference(&self.jobs, id, session)))
     }
 
     /// Returns the statuses of steps, in the same order.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
-        status::read_all(&self.jobs, &submission_ids(steps))
+        session::read_all(&self.jobs, steps.iter().map(|step| &step.job))
     }
 
     /// Stops steps together and returns their final statuses, in the same order.
@@ -69,16 +71,6 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
     ) -> Result<Vec<JobStatus>, Error> {
         let outcomes = stop::stop_jobs(&self.jobs, &self.clock, &submission_ids(steps), listener)?;
         Ok(outcomes.into_iter().map(|outcome| outcome.status).collect())
-    }
-
-    fn reference(&self, step: &StepSpec, submission_id: String) -> StepRef {
-        let dashboard_url = Some(self.jobs.dashboard_url(&submission_id));
-        StepRef {
-            run_id: step.run_id.clone(),
-            step_key: step.step_key.clone(),
-            attempt: step.attempt,
-            job: JobRef { submission_id, dashboard_url, details: None },
-        }
     }
 }
 
@@ -151,6 +143,18 @@ mod tests {
     }
 
     #[test]
+    fn a_step_whose_head_restarted_is_not_missing_at_once() {
+        let executor = Executor::new(FakeRay::default(), VirtualClock::default());
+        executor.jobs.set_session("first");
+        let Placement::Job(launched) = executor.launch(&step("a", "{}")).expect("a placement") else {
+            panic!("a job")
+        };
+        executor.jobs.restart("second");
+        let found = executor.check(&[launched]).expect("statuses");
+        assert!(!found[0].ended && found[0].missing_after_ms.is_some(), "{:?}", found[0]);
+    }
+
+    #[test]
     fn a_step_that_is_not_enabled_is_local_and_not_submitted() {
         let executor = Executor::new(FakeRay::default(), VirtualClock::default());
         // The other options are ignored.
@@ -161,6 +165,6 @@ mod tests {
         assert!(text.contains("enabled") && text.contains("not a boolean"), "{text}");
         assert!(executor.jobs.calls().is_empty());
         executor.launch(&step("a", r#"{"enabled": null}"#)).expect("a reference");
-        assert_eq!(executor.jobs.calls().len(), 1);
+        assert_eq!(executor.jobs.submissions().len(), 1);
     }
 }

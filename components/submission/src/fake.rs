@@ -42,6 +42,9 @@ pub(crate) struct FakeRay {
     calls: RefCell<Vec<String>>,
     new_status: RefCell<Option<String>>,
     fail_reads: Cell<bool>,
+    fail_version: Cell<bool>,
+    session: RefCell<Option<String>>,
+    restart: RefCell<Option<String>>,
     stops_until_ended: RefCell<BTreeMap<String, u32>>,
     log: RefCell<Vec<String>>,
     streams: Cell<usize>,
@@ -85,6 +88,25 @@ impl FakeRay {
 
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.fail_reads.set(fail);
+    }
+
+    pub(crate) fn fail_version(&self, fail: bool) {
+        self.fail_version.set(fail);
+    }
+
+    pub(crate) fn set_session(&self, session: &str) {
+        *self.session.borrow_mut() = Some(session.to_owned());
+    }
+
+    /// Restarts the head without persistence: with a new session and without jobs.
+    pub(crate) fn restart(&self, session: &str) {
+        self.set_session(session);
+        self.jobs.borrow_mut().clear();
+    }
+
+    /// Restarts the head when the next submission arrives.
+    pub(crate) fn restart_during_submission(&self, session: &str) {
+        *self.restart.borrow_mut() = Some(session.to_owned());
     }
 
     pub(crate) fn submissions(&self) -> Vec<Submission> {
@@ -144,12 +166,19 @@ impl FakeRay {
 
 impl RayJobs for FakeRay {
     fn version(&self) -> Result<Version, Error> {
-        self.read("version".to_owned()).map(|()| Version::default())
+        self.read("version".to_owned())?;
+        if self.fail_version.get() {
+            return Err(Error::unavailable("500", true));
+        }
+        Ok(Version { session_name: self.session.borrow().clone(), ..Version::default() })
     }
 
     fn submit(&self, job: &Submission) -> Result<String, Error> {
         self.submissions.borrow_mut().push(job.clone());
         self.call(format!("submit {}", job.submission_id));
+        if let Some(session) = self.restart.borrow_mut().take() {
+            self.restart(&session);
+        }
         match self.outcomes.borrow_mut().pop_front() {
             Some(SubmitOutcome::Lost) => {
                 self.make(job);

@@ -5,6 +5,7 @@
 //! - [`entrypoint`], [`environment`], [`metadata`]: the parts of a job.
 //! - [`submit`]: idempotent submission.
 //! - [`status`]: job statuses.
+//! - [`session`]: the Ray session of a job, and when a missing job counts as ended.
 //! - [`stop`], [`kill_pending`]: stopping running jobs and killing pending ones.
 //! - [`follow`]: streaming a job's output across broken connections.
 //! - [`launcher`], [`executor`], [`scripts`], [`debug`]: the contract's functions, for any [`RayJobs`].
@@ -24,6 +25,7 @@ pub mod launcher;
 pub mod metadata;
 pub mod options;
 pub mod scripts;
+pub mod session;
 pub mod status;
 pub mod stop;
 pub mod submit;

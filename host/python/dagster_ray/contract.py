@@ -135,7 +135,8 @@ JobState = Literal[
     "stopped",
     # Ray responded that it has no such job. A request that failed does not make a job missing.
     "missing",
-    # Ray reported a state that the component does not know.
+    # Ray reported a state that the component does not know, or the component cannot say whether the
+    # job runs. The message of the status says why.
     "unknown",
 ]
 """The state of a Ray job."""
@@ -163,6 +164,14 @@ class JobStatus(TypedDict):
     """Ray's error type, such as `JOB_ENTRYPOINT_COMMAND_ERROR`."""
     exit_code: int | None
     """The entrypoint's exit code."""
+    missing_after_ms: int | None
+    """Milliseconds after which a caller treats an `unknown` job as `missing` and ended, if each
+    status has this field until then.
+
+    Set if Ray has no such job, and its worker can still run: the job was submitted to another
+    session of Ray, whose nodes end some time after their head. The caller measures the time,
+    because the component keeps no state.
+    """
 
 
 class JobRef(TypedDict):
@@ -569,9 +578,10 @@ class RunSpec(TypedDict):
 
 
 class RunRef(TypedDict):
-    """Reference to a run that was submitted to Ray.
+    """Reference to the Ray job of a run.
 
-    The caller keeps it in a run tag, so that it outlives the process.
+    The caller keeps it in a run tag, so that it outlives the process: the reference of `plan`
+    before a launch, and that of the launch afterwards.
     """
 
     run_id: str
@@ -581,6 +591,15 @@ class RunRef(TypedDict):
     job: JobRef
     """The Ray job."""
 
+
+class RunPlacementJob(TypedDict):
+    """In a Ray job of its own."""
+
+    job: RunRef
+
+
+RunPlacement = RunPlacementJob | Literal["local"]
+"""Where a run executes."""
 
 Termination = Literal[
     # The job was stopped, and Ray confirmed it.
@@ -871,8 +890,18 @@ class LauncherClient:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
+    def plan(self, run: RunSpec, **call_options: Unpack[CallOptions]) -> RunPlacement:
+        """Decides where a run executes, without contacting Ray.
+
+        Validates the options. The reference names the job that `launch` or `resume` of the same
+        spec creates, so that the caller can keep it before the launch, and restore it if it is
+        lost.
+        """
+        answer = self._caller.call("launcher.plan", {"run": run}, **call_options)
+        return cast(RunPlacement, answer)
+
     def launch(self, run: RunSpec, **call_options: Unpack[CallOptions]) -> RunRef:
-        """Launches a run.
+        """Launches a run that is planned as a job.
 
         Repeating the launch of the same run and attempt, after a lost response or a daemon restart,
         returns the existing job.
@@ -885,20 +914,11 @@ class LauncherClient:
         answer = self._caller.call("launcher.resume", {"run": run}, **call_options)
         return cast(RunRef, answer)
 
-    def locate(self, run_id: str, attempt: int, **call_options: Unpack[CallOptions]) -> RunRef:
-        """Returns the reference of the Ray job that a launch creates, for a caller that lost it.
-
-        Does not contact Ray.
-        """
-        answer = self._caller.call(
-            "launcher.locate", {"run_id": run_id, "attempt": attempt}, **call_options
-        )
-        return cast(RunRef, answer)
-
     def terminate(self, run: RunRef, **call_options: Unpack[ListenerOptions]) -> Termination:
         """Stops a run's job, pending or running, and waits until it has ended.
 
-        Removes what was created for this run alone.
+        Removes what was created for this run alone. An error if the job may run where the component
+        cannot stop it.
         """
         answer = self._caller.call("launcher.terminate", {"run": run}, **call_options)
         return cast(Termination, answer)

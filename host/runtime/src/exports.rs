@@ -104,6 +104,7 @@ fn status(status: JobStatus) -> Value {
         "message": status.message,
         "error_type": status.error_type,
         "exit_code": status.exit_code,
+        "missing_after_ms": status.missing_after_ms,
     })
 }
 
@@ -180,13 +181,6 @@ struct Runs {
     runs: Vec<launcher::RunRef>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Locate {
-    run_id: String,
-    attempt: u32,
-}
-
 async fn call_launcher(
     store: &mut Store<CallState>,
     instance: &Instance,
@@ -198,10 +192,10 @@ async fn call_launcher(
     match function {
         "launch" => to_json(guest.call_launch(store, &parse::<Run<_>>(arguments)?.run).await??),
         "resume" => to_json(guest.call_resume(store, &parse::<Run<_>>(arguments)?.run).await??),
-        "locate" => {
-            let Locate { run_id, attempt } = parse(arguments)?;
-            to_json(guest.call_locate(store, &run_id, attempt).await??)
-        }
+        "plan" => Ok(match guest.call_plan(store, &parse::<Run<_>>(arguments)?.run).await?? {
+            launcher::RunPlacement::Job(run) => json!({"job": to_json(run)?}),
+            launcher::RunPlacement::Local => Value::from("local"),
+        }),
         "terminate" => {
             let run = parse::<Run<_>>(arguments)?.run;
             let listener = listener(store)?;

@@ -168,11 +168,20 @@ pub fn lines(backend: &Backend, export: &str, arguments: &Value) -> Vec<String> 
     }
 }
 
+/// Returns the arguments of `launcher.plan` for a run.
+pub fn plan_arguments(run_id: &str) -> Value {
+    let command = json!({"argv": ["dagster"], "payload": null, "env": []});
+    json!({"run": {
+        "deployment": "d", "run_id": run_id, "attempt": 0, "job_name": "n", "code_location": null,
+        "command": command, "tags": [], "options": "{}",
+    }})
+}
+
 /// Calls the export that makes the attack, checks that the host serves the next call, and returns the
 /// outcome of the attack.
 pub fn attack(subject: &Subject) -> String {
     let backend = subject.backend();
-    let outcome = call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));
+    let outcome = call(&backend, "launcher.plan", &plan_arguments("r"));
     let next = call(&backend, "launcher.check", &json!({"runs": []}));
     assert_eq!(next.expect("the next call is served"), json!([]));
     match outcome {

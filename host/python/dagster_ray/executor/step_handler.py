@@ -33,6 +33,7 @@ from dagster_ray.dagster_typing import STEP_EVENTS
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnavailableError
+from dagster_ray.missing_jobs import MissingJobs
 from dagster_ray.reachability import Outage, Reachability
 from dagster_ray.specs import parse_tag, worker_spec
 
@@ -83,6 +84,7 @@ class RayStepHandler(StepHandler):
         self._options = options
         self._reachability = Reachability(unreachable_timeout)
         self._outage: Outage | None = None
+        self._missing = MissingJobs()
         # By step key and attempt.
         self._plans: dict[tuple[str, int], _Plan] = {}
         self._steps: dict[str, _Step] = {}
@@ -285,13 +287,14 @@ class RayStepHandler(StepHandler):
         answers: list[_Answer]
         try:
             refs = [step.ref for step in steps]
-            answers = [*self._component.check(refs, write=self._append_line)]
+            statuses = self._component.check(refs, write=self._append_line)
         except DagsterRayError as error:
             self._outage = self._reachability.failed(error, report)
             answers = ["unreachable"] * len(steps)
         else:
             self._reachability.succeeded(report)
             self._outage = None
+            answers = [self._missing.settle(status, report) for status in statuses]
         self._checked_at = time.monotonic()
         for step, answer in zip(steps, answers, strict=True):
             step.answer = answer

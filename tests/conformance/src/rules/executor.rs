@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::Needs::{Nothing, Service};
 use super::{
     Rule, eventually, expect_deployment, expect_no_leak, expect_no_request, expect_unavailable, hostile,
-    job_id, jobs, options, status,
+    is_missing, job_id, jobs, options, status,
 };
 use crate::harness::{CallResult, Harness};
 use crate::network::NetworkCondition;
@@ -377,7 +377,7 @@ fn order(harness: &Harness) -> Verdict {
     let all: Vec<(&str, &str)> = (0..3).map(|at| status(&found, at)).collect();
     let alive = |state: &str| matches!(state, "pending" | "running");
     expect(
-        alive(all[0].1) && all[1].1 == "missing" && alive(all[2].1),
+        alive(all[0].1) && is_missing(&found[1]) && alive(all[2].1),
         "pending or running, missing, pending or running",
         || format!("{}, {}, {}", all[0].1, all[1].1, all[2].1),
     )?;

@@ -72,6 +72,11 @@ pub(crate) fn apply(harness: &Harness, rule: &Rule) -> Outcome {
     }
 }
 
+/// Returns whether a job is missing, or counts as missing after a time.
+fn is_missing(status: &Json) -> bool {
+    status["state"] == "missing" || (status["state"] == "unknown" && status["missing_after_ms"].is_u64())
+}
+
 /// Returns the id and the state of the job at a position of an answer, or of the answer itself.
 fn status(answer: &Json, at: usize) -> (&str, &str) {
     let field = |key: &str| {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use dagster_ray_runtime::Backend;
 use dagster_ray_runtime::capability::kubernetes::Forward;
-use sandbox_tests::{Subject, call};
+use sandbox_tests::{Subject, call, plan_arguments};
 use serde_json::{Value, json};
 
 const GRANTED: &str = "id = 'hostile'
@@ -168,7 +168,7 @@ fn backend(attack: &str) -> Backend {
 }
 
 fn outcome(backend: &Backend) -> String {
-    call(backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0})).unwrap_err().to_string()
+    call(backend, "launcher.plan", &plan_arguments("r")).unwrap_err().to_string()
 }
 
 fn attack(attack: &str) -> String {

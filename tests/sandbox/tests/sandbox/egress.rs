@@ -5,8 +5,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sandbox_tests::{Subject, attack, call};
-use serde_json::json;
+use sandbox_tests::{Subject, attack, call, plan_arguments};
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 20.0\n";
 
@@ -104,7 +103,7 @@ fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
             assert_eq!(
                 outcome(&written),
                 format!(
-                    "hostile: launcher.locate: the field {name} refused by wasi:http (HeaderError::Forbidden)"
+                    "hostile: launcher.plan: the field {name} refused by wasi:http (HeaderError::Forbidden)"
                 ),
                 "{written}"
             );
@@ -114,10 +113,10 @@ fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
         let text = attack(&subject(&server, &format!("{attack_name} URL/api")));
         let expected =
             format!("GET {}/api: the host rejected a header field: HeaderError::Forbidden", server.url);
-        assert_eq!(text, format!("hostile: launcher.locate: {expected}"));
+        assert_eq!(text, format!("hostile: launcher.plan: {expected}"));
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
-    assert_eq!(outcome("x-own"), "hostile: launcher.locate: answered 200");
+    assert_eq!(outcome("x-own"), "hostile: launcher.plan: answered 200");
     let heads = server.heads.lock().unwrap();
     assert!(heads.len() == 1 && heads[0].contains("x-own: stolen"), "{heads:?}");
 }
@@ -137,7 +136,7 @@ fn connections_are_reused_across_calls() {
     let subject = subject(&server, "get URL/api");
     let backend = subject.backend();
     for _ in 0..20 {
-        let _ = call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));
+        let _ = call(&backend, "launcher.plan", &plan_arguments("r"));
     }
     assert_eq!(server.heads.lock().unwrap().len(), 20);
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
@@ -177,7 +176,7 @@ fn a_truncated_response_is_an_error() {
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &format!("get {url}/api"))
         .authority(&url, ("x-a", "b"));
-    insta::assert_snapshot!(attack(&subject).replace(&url, "URL"), @"hostile: launcher.locate: GET URL/api: incomplete HTTP response");
+    insta::assert_snapshot!(attack(&subject).replace(&url, "URL"), @"hostile: launcher.plan: GET URL/api: incomplete HTTP response");
 }
 
 #[test]
@@ -196,5 +195,5 @@ fn an_endless_response_ends_at_the_limit() {
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &format!("get {url}/api"))
         .authority(&url, ("x-a", "b"));
-    insta::assert_snapshot!(attack(&subject).replace(&url, "URL"), @"hostile: launcher.locate: GET URL/api: HTTP response body size exceeds limit: 1048576 bytes");
+    insta::assert_snapshot!(attack(&subject).replace(&url, "URL"), @"hostile: launcher.plan: GET URL/api: HTTP response body size exceeds limit: 1048576 bytes");
 }

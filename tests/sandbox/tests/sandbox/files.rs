@@ -70,7 +70,7 @@ fn parameters_of_exported_functions_are_compared() {
                 (core instance $i (instantiate $m))
                 (func $f {parameters} (result string)
                     (canon lift (core func $i "f") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
-                (instance $d (export "locate" (func $f)) (export "launch" (func $f)))
+                (instance $d (export "plan" (func $f)) (export "launch" (func $f)))
                 (export "dagster-ray:backend/launcher@0.1.0" (instance $d)))"#
         ))
     };

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use sandbox_tests::{Subject, attack, call, lines};
+use sandbox_tests::{Subject, attack, call, lines, plan_arguments};
 use serde_json::json;
 
 const ALL: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [['hello'], ['goodbye']] }\n[limits]\nmemory_mib = 64\ncall_seconds = 60.0\n";
@@ -16,7 +16,7 @@ fn run(line: &str) -> Subject {
 fn a_restriction_by_the_operator_denies_and_names_backend_grants() {
     let allowed = json!({"grants": {"http": ["address"], "packages": true, "objects": ["ours"], "processes": {"echo": [["hello"]]}}});
     assert!(attack(&run("echo hello").restricted(&allowed)).ends_with("Some(0) hello"));
-    insta::assert_snapshot!(attack(&run("echo goodbye").restricted(&allowed)), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest, and to grants in backend_grants of the configuration: processes = { echo = [["goodbye"]] }"#);
+    insta::assert_snapshot!(attack(&run("echo goodbye").restricted(&allowed)), @r#"hostile: launcher.plan: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest, and to grants in backend_grants of the configuration: processes = { echo = [["goodbye"]] }"#);
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn the_lower_limit_applies_and_unnamed_grants_stay() {
     let subject = Subject::new("hostile", ALL)
         .setting("attack", "spin")
         .restricted(&json!({"limits": {"call_seconds": 0.2, "memory_mib": 4_000}}));
-    insta::assert_snapshot!(attack(&subject), @"hostile: launcher.locate: not finished within 0.2 s, and stopped");
+    insta::assert_snapshot!(attack(&subject), @"hostile: launcher.plan: not finished within 0.2 s, and stopped");
 }
 
 #[test]
@@ -55,15 +55,15 @@ fn an_unused_grant_is_reported_once() {
         &json!({"grants": {"http": ["address", "https://more.example"], "processes": {"sh": [[]]}}}),
     );
     let backend = subject.backend();
-    let arguments = json!({"run_id": "r", "attempt": 0});
-    let warnings = lines(&backend, "launcher.locate", &arguments).join("\n");
+    let arguments = plan_arguments("r");
+    let warnings = lines(&backend, "launcher.plan", &arguments).join("\n");
     let warnings = warnings.replace(&subject.wasm().with_extension("").display().to_string(), "subject");
     insta::assert_snapshot!(warnings, @r#"
     echo: no import of the component uses the grant `http = ["address"]`. Remove it from [grants] in subject.toml
     echo: no import of the component uses the grant `processes = { sh = [[]] }`. Remove it from [grants] in subject.toml
     echo: backend_grants: grants.http: "https://more.example" has no effect: the manifest grants less
     "#);
-    assert_eq!(lines(&backend, "launcher.locate", &arguments), [] as [String; 0]);
+    assert_eq!(lines(&backend, "launcher.plan", &arguments), [] as [String; 0]);
 }
 
 /// Starts a server on loopback and returns its port.
@@ -114,8 +114,8 @@ fn a_host_of_the_operator_may_resolve_to_loopback() {
 fn arguments_beyond_the_memory_limit_are_an_error() {
     let subject = Subject::new("echo", "id = 'echo'\n[limits]\nmemory_mib = 16\n");
     let backend = subject.backend();
-    let huge = json!({"run_id": "x".repeat(32 << 20), "attempt": 0});
-    let text = call(&backend, "launcher.locate", &huge).unwrap_err().to_string();
-    assert!(text.contains("echo: launcher.locate: ") && text.len() < 10_000, "{text}");
-    assert!(call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0})).is_ok());
+    let huge = plan_arguments(&"x".repeat(32 << 20));
+    let text = call(&backend, "launcher.plan", &huge).unwrap_err().to_string();
+    assert!(text.contains("echo: launcher.plan: ") && text.len() < 10_000, "{text}");
+    assert!(call(&backend, "launcher.plan", &plan_arguments("r")).is_ok());
 }

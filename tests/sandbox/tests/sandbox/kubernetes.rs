@@ -108,11 +108,11 @@ fn unreachable() -> Kubeconfig {
 fn an_ungranted_request_is_denied_with_the_grant_to_add() {
     insta::assert_snapshot!(
         unreachable().outcome("get http://kubernetes.internal/api/v1/namespaces/ray/secrets/s"),
-        @r#"hostile: launcher.locate: the host refused kubernetes to GET /api/v1/namespaces/ray/secrets/s. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "", resources = ["secrets"], verbs = ["get"], namespaces = ["ray"] }]"#
+        @r#"hostile: launcher.plan: the host refused kubernetes to GET /api/v1/namespaces/ray/secrets/s. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "", resources = ["secrets"], verbs = ["get"], namespaces = ["ray"] }]"#
     );
     insta::assert_snapshot!(
         unreachable().outcome("get http://kubernetes.internal/apis/ray.io/v1/rayclusters?watch=true"),
-        @r#"hostile: launcher.locate: the host refused kubernetes to GET /apis/ray.io/v1/rayclusters?watch=true. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "ray.io", resources = ["rayclusters"], verbs = ["watch"] }]"#
+        @r#"hostile: launcher.plan: the host refused kubernetes to GET /apis/ray.io/v1/rayclusters?watch=true. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "ray.io", resources = ["rayclusters"], verbs = ["watch"] }]"#
     );
 }
 
@@ -120,7 +120,7 @@ fn an_ungranted_request_is_denied_with_the_grant_to_add() {
 fn an_ungranted_cluster_service_is_denied_with_the_grant_to_add() {
     insta::assert_snapshot!(
         unreachable().outcome("get http://head.ray.svc:8265/api/version"),
-        @r#"hostile: launcher.locate: the host refused http to http://head.ray.svc:8265/api/version. To allow it, add to [grants] in the component's manifest: http = ["cluster-services"]"#
+        @r#"hostile: launcher.plan: the host refused http to http://head.ray.svc:8265/api/version. To allow it, add to [grants] in the component's manifest: http = ["cluster-services"]"#
     );
 }
 

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::prelude::*;
 use dagster_ray_runtime::{Authority, AuthorityOptions};
-use sandbox_tests::{Subject, attack, lines};
-use serde_json::json;
+use sandbox_tests::{Subject, attack, lines, plan_arguments};
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\nkubernetes = [{ group = '', resources = ['pods'], verbs = ['list'] }]\n";
 
@@ -80,8 +79,7 @@ fn a_secret_is_not_in_the_memory_errors_or_log_of_a_component() {
         .authority(&dashboard.url, ("authorization", "Bearer planted-dashboard-header"))
         .cookie(&behind_cookie.url, ("session", "planted-cookie"))
         .kubeconfig(&kubeconfig);
-    let logged =
-        lines(&subject.backend(), "launcher.locate", &json!({"run_id": "r", "attempt": 0})).join("\n");
+    let logged = lines(&subject.backend(), "launcher.plan", &plan_arguments("r")).join("\n");
     assert!(logged.contains("given-as-a-setting") && !logged.contains("planted"), "{logged}");
     let text = attack(&subject);
     let (_, counts) = text.rsplit_once("found ").unwrap_or_else(|| panic!("{text}"));
