@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_LAUNCHER = "Dagster's default run launcher"
 # Stands for the command of a run that no Ray job can load. Such a run is planned, but not launched.
-_NO_COMMAND = "dagster"
+_NO_COMMAND = ("dagster", "api", "execute_run")
 
 
 class RayRunLauncher(RunLauncher, ConfigurableClass):
@@ -156,7 +156,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self, run: dg.DagsterRun, attempt: int, *, is_resumed: bool
     ) -> tuple[RunSpec, set[str]]:
         origin = run.job_code_origin
-        argv, payload = [_NO_COMMAND], None
+        argv, payload = [*_NO_COMMAND], None
         if origin is not None:
             args_class = ResumeRunArgs if is_resumed else ExecuteRunArgs
             # The last argument is long and may hold secrets, so it is passed as the payload.
