@@ -140,7 +140,7 @@ pub(super) const RULES: [Rule; 21] = [
     },
     Rule {
         interface: LAUNCHER,
-        name: "statuses have the order of the runs, and a run without a job is missing, at once or after a time",
+        name: "statuses have the order of the runs, and a run without a job is missing",
         reason: "Dagster matches statuses to runs by position",
         needs: Service,
         run: order,
