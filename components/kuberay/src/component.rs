@@ -16,6 +16,7 @@ use dagster_ray_sdk::{
     model::{Error, JobRef, JobStatus},
     settings::{Settings as _, WasiSettings},
 };
+use dagster_ray_submission::patience::Patience;
 
 use crate::{
     cluster::Clusters,
@@ -30,9 +31,23 @@ use crate::{
 /// The backend that creates Ray clusters and Ray jobs through KubeRay.
 pub struct KubeRay;
 
-fn clusters() -> Result<Clusters<WasiHttp, WasiClock, HostClock>, Error> {
+type HostClusters = Clusters<WasiHttp, WasiClock, HostClock>;
+
+fn kubernetes() -> Result<Kubernetes<WasiHttp, WasiClock>, Error> {
+    Ok(Kubernetes::new(WasiHttp, WasiClock).with_patience(Patience::from_settings(&WasiSettings)?))
+}
+
+fn clusters() -> Result<HostClusters, Error> {
+    clusters_of(kubernetes()?)
+}
+
+/// Returns clusters for a check of runs or steps.
+fn checked_clusters() -> Result<HostClusters, Error> {
+    clusters_of(kubernetes()?.for_checks())
+}
+
+fn clusters_of(kubernetes: Kubernetes<WasiHttp, WasiClock>) -> Result<HostClusters, Error> {
     let namespace = WasiSettings.get(NAMESPACE)?.filter(|namespace| !namespace.trim().is_empty());
-    let kubernetes = Kubernetes::new(WasiHttp, WasiClock);
     Ok(Clusters::new(kubernetes, HostClock, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())))
 }
 
@@ -49,12 +64,15 @@ impl describe::Guest for KubeRay {
                 (Role::Cluster, ClusterOptions::SCHEMA.to_owned()),
                 (Role::Pipes, options::SCRIPT_SCHEMA.to_owned()),
             ],
-            settings: vec![(
-                NAMESPACE.to_owned(),
-                format!(
-                    "The default namespace of RayJobs and RayClusters. Defaults to `{DEFAULT_NAMESPACE}`."
+            settings: vec![
+                (
+                    NAMESPACE.to_owned(),
+                    format!(
+                        "The default namespace of RayJobs and RayClusters. Defaults to `{DEFAULT_NAMESPACE}`."
+                    ),
                 ),
-            )],
+                Patience::described(),
+            ],
         }
     }
 }
@@ -77,7 +95,7 @@ impl launcher::Guest for KubeRay {
     }
 
     fn check(runs: Vec<RunRef>) -> Result<Vec<JobStatus>, Error> {
-        Launcher::new(clusters()?).check(&runs)
+        Launcher::new(checked_clusters()?).check(&runs)
     }
 
     fn debug_info(run: RunRef) -> Result<String, Error> {
@@ -97,7 +115,7 @@ impl executor::Guest for KubeRay {
     }
 
     fn check(steps: Vec<StepRef>) -> Result<Vec<JobStatus>, Error> {
-        Executor::new(clusters()?).check(&steps)
+        Executor::new(checked_clusters()?).check(&steps)
     }
 
     fn terminate(steps: Vec<StepRef>, listener: &Listener) -> Result<Vec<JobStatus>, Error> {

@@ -191,7 +191,9 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         let cluster = self.steps_cluster(step, own)?;
         let endpoints = self.clusters.wait(&cluster, CLUSTER_MS, &DebugLog)?;
         let jobs = self.jobs(&endpoints.dashboard_url)?;
-        let launched = RayExecutor::new(jobs, self.clusters.kubernetes.clock()).submit(step, common)?;
+        let kubernetes = &self.clusters.kubernetes;
+        let launched =
+            RayExecutor::new(jobs, kubernetes.clock(), kubernetes.patience()).submit(step, common)?;
         let location = JobLocation::RayCluster {
             namespace: cluster.namespace.unwrap_or_default(),
             name: cluster.name,
@@ -255,7 +257,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     }
 
     fn jobs(&self, dashboard: &str) -> Result<JobsClient<&H, &C>, Error> {
-        JobsClient::new(dashboard, self.clusters.kubernetes.http(), self.clusters.kubernetes.clock())
+        self.clusters.kubernetes.ray_jobs(dashboard)
     }
 
     fn list_jobs(&self, namespace: &str, run_id: &str) -> Result<Vec<RayJob>, Error> {

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
     Error,
     bindings::launcher::{RunRef, RunSpec, Termination},
@@ -144,8 +143,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             }
         }
         let output = job.dashboard().filter(|_| !job.status.job_status.is_empty()).map(|dashboard| {
-            let jobs = JobsClient::new(&dashboard, kubernetes.http(), kubernetes.clock())?;
-            debug::info(&jobs, &job.spec.job_id)
+            debug::info(&kubernetes.ray_jobs(&dashboard)?, &job.spec.job_id)
         });
         if let Some(Ok(info)) = output {
             text.push_str(&info);

@@ -1,6 +1,6 @@
 //! The contract's `pipes`: runs external scripts as RayJobs.
 
-use dagster_ray_jobs::JobsClient;
+use dagster_ray_jobs::RayJobs as _;
 use dagster_ray_sdk::{
     Error,
     bindings::{cluster::Owner, pipes::ScriptSpec},
@@ -9,6 +9,7 @@ use dagster_ray_sdk::{
     json,
     model::{Attributes, JobRef, JobStatus},
     progress::ProgressListener,
+    retry::Policy,
     warn,
 };
 use dagster_ray_submission::{
@@ -159,8 +160,9 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
             return Ok(FollowResult { position: from, complete: true });
         };
         let kubernetes = &self.clusters.kubernetes;
-        let jobs = JobsClient::new(&dashboard, kubernetes.http(), kubernetes.clock())?;
-        follow::follow(&jobs, kubernetes.clock(), &job.submission_id, from, listener)
+        let jobs = kubernetes.ray_jobs(&dashboard)?.limited(Policy::ONCE, None);
+        let unreachable = kubernetes.patience().unreachable();
+        follow::follow(&jobs, kubernetes.clock(), unreachable, &job.submission_id, from, listener)
     }
 
     /// Waits until Ray has the job and returns the dashboard's URL. Returns `None` if the job ends earlier.

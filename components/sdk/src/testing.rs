@@ -14,13 +14,26 @@ use crate::{
     progress::{Channel, Level, ProgressListener},
 };
 
-/// A clock that advances only when a caller sleeps.
-#[derive(Debug, Default)]
+/// A clock that advances only when a caller sleeps. Its jitter is the longest one, unless a test sets another.
+#[derive(Debug)]
 pub struct VirtualClock {
     now: Cell<u64>,
+    jitter: f64,
+}
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        Self::with_jitter(1.0)
+    }
 }
 
 impl VirtualClock {
+    /// Creates a clock whose jitter is always this fraction of the longest one, from 0 to 1.
+    #[must_use]
+    pub const fn with_jitter(jitter: f64) -> Self {
+        Self { now: Cell::new(0), jitter }
+    }
+
     /// Advances the clock by `ms` milliseconds.
     pub fn advance(&self, ms: u64) {
         self.now.set(self.now.get() + ms);
@@ -34,6 +47,10 @@ impl Clock for VirtualClock {
 
     fn sleep_ms(&self, ms: u64) {
         self.advance(ms);
+    }
+
+    fn jitter_ms(&self, max_ms: u64) -> u64 {
+        (max_ms as f64 * self.jitter) as u64
     }
 }
 

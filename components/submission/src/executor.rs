@@ -12,6 +12,7 @@ use dagster_ray_sdk::{
 use crate::{
     ids, metadata,
     options::Options,
+    patience::Patience,
     status, stop,
     submit::{self, OnEnded},
     worker::{self, Worker},
@@ -21,12 +22,13 @@ use crate::{
 pub struct Executor<J, C> {
     jobs: J,
     clock: C,
+    patience: Patience,
 }
 
 impl<J: RayJobs, C: Clock> Executor<J, C> {
     /// Creates an executor that submits to this Ray.
-    pub const fn new(jobs: J, clock: C) -> Self {
-        Self { jobs, clock }
+    pub const fn new(jobs: J, clock: C, patience: Patience) -> Self {
+        Self { jobs, clock, patience }
     }
 
     /// Checks a step's options and returns the placement of its first launch. Makes no request.
@@ -52,7 +54,8 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
     pub fn submit(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
         let mut submission = submission(step, options)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
-        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Resubmit)?;
+        let policy = self.patience.request();
+        let submission_id = submit::submit(&self.jobs, &self.clock, policy, submission, OnEnded::Resubmit)?;
         Ok(self.reference(step, submission_id))
     }
 
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_steps_resources_do_not_leak_into_the_next_step() {
-        let executor = Executor::new(FakeRay::default(), VirtualClock::default());
+        let executor = Executor::new(FakeRay::default(), VirtualClock::default(), Patience::default());
         executor.launch(&step("a", r#"{"resources": {"tpu": 4}, "num_gpus": 0}"#)).expect("a reference");
         executor.launch(&step("b", "{}")).expect("a reference");
         let resources: Vec<Vec<String>> = executor
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn plan_sends_no_request_and_returns_the_job_that_launch_returns() {
-        let executor = Executor::new(FakeRay::default(), VirtualClock::default());
+        let executor = Executor::new(FakeRay::default(), VirtualClock::default(), Patience::default());
         let planned = executor.plan(&step("load[x]", "{}")).expect("a plan");
         assert!(executor.jobs.calls().is_empty());
         assert!(matches!(planned, Placement::Job(_)));
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_step_that_is_not_enabled_is_local_and_not_submitted() {
-        let executor = Executor::new(FakeRay::default(), VirtualClock::default());
+        let executor = Executor::new(FakeRay::default(), VirtualClock::default(), Patience::default());
         // The other options are ignored.
         let local = step("a", r#"{"enabled": false, "num_cpus": -1}"#);
         assert_eq!(executor.plan(&local).expect("a plan"), Placement::Local);

@@ -9,7 +9,7 @@ use dagster_ray_jobs::{
     Job, RayJobs, Submission, Version,
     logs::{FollowAction, FollowEnd, FollowOptions, FollowResult, Lines},
 };
-use dagster_ray_sdk::{Error, model::WorkerCommand};
+use dagster_ray_sdk::{Error, http::Timeouts, model::WorkerCommand, retry::Policy};
 use serde_json::Value;
 
 use crate::{entrypoint, ids, kill_pending};
@@ -143,6 +143,10 @@ impl FakeRay {
 }
 
 impl RayJobs for FakeRay {
+    fn limited(self, _policy: Policy, _timeouts: Option<Timeouts>) -> Self {
+        self
+    }
+
     fn version(&self) -> Result<Version, Error> {
         self.read("version".to_owned()).map(|()| Version::default())
     }

@@ -12,6 +12,7 @@ use dagster_ray_sdk::{
 use crate::{
     debug, ids, metadata,
     options::Options,
+    patience::Patience,
     status, stop,
     submit::{self, OnEnded},
     worker::{self, Worker},
@@ -23,12 +24,13 @@ const RESUME: &str = "resume the run to start a new attempt";
 pub struct Launcher<J, C> {
     jobs: J,
     clock: C,
+    patience: Patience,
 }
 
 impl<J: RayJobs, C: Clock> Launcher<J, C> {
     /// Creates a launcher that submits to this Ray.
-    pub const fn new(jobs: J, clock: C) -> Self {
-        Self { jobs, clock }
+    pub const fn new(jobs: J, clock: C, patience: Patience) -> Self {
+        Self { jobs, clock, patience }
     }
 
     /// Launches a run (attempt 0) or resumes it (a later attempt). A live job of the attempt is reused.
@@ -38,7 +40,9 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let mut submission = submission(run, Options::merged(&run.options, &run.tags)?)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
-        let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Conflict(RESUME))?;
+        let policy = self.patience.request();
+        let submission_id =
+            submit::submit(&self.jobs, &self.clock, policy, submission, OnEnded::Conflict(RESUME))?;
         Ok(self.reference(&run.run_id, run.attempt, submission_id))
     }
 
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn launch_sends_one_request_with_the_merged_options() {
-        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
+        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default(), Patience::default());
         let launched = launcher.launch(&run()).expect("a reference");
         assert_eq!(launcher.jobs.calls(), ["submit dagster-run-r"]);
         assert_eq!(launched.job.dashboard_url.as_deref(), Some("http://ray:8265/#/jobs/dagster-run-r"));
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_repeated_launch_adopts_the_live_job_and_a_new_attempt_gets_its_own() {
-        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
+        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default(), Patience::default());
         assert_eq!(launcher.launch(&run()).expect("a reference").job, launcher.locate("r", 0).job);
         assert_eq!(launcher.launch(&run()).expect("a reference").job, launcher.locate("r", 0).job);
         let resumed = launcher.launch(&RunSpec { attempt: 1, ..run() }).expect("a reference");
@@ -151,7 +155,7 @@ mod tests {
 
     #[test]
     fn terminating_a_run_whose_job_never_started_reports_stopped() {
-        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default());
+        let launcher = Launcher::new(FakeRay::default(), VirtualClock::default(), Patience::default());
         let mut run = run();
         "/opt/env/bin/python3.12".clone_into(&mut run.command.argv[0]);
         launcher.jobs.ignore_stops("dagster-run-r");

@@ -23,6 +23,7 @@ pub mod kill_pending;
 pub mod launcher;
 pub mod metadata;
 pub mod options;
+pub mod patience;
 pub mod scripts;
 pub mod status;
 pub mod stop;
