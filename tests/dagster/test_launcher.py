@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster import DagsterEventType, DagsterRunStatus
+from dagster import DagsterEventType, DagsterRun, DagsterRunStatus
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 from dagster_ray.errors import NotFoundError
 from deployment import LOCATION, Deployment
 from fault_proxy import FaultProxy
 from processes import command_lines, kill, wait_for
+from ray.job_submission import JobSubmissionClient
 from ray_head import RayHead
 
 # Quotes and commands, which neither a shell nor YAML may interpret.
@@ -255,3 +256,28 @@ def test_a_run_is_resumed_after_its_worker_is_killed(
     assert (marks / "starts").read_text() == "x"
     steps = [name for name in ray_head.jobs(run_id) if name.startswith("dagster-step-")]
     assert len(steps) == 1
+
+
+def test_a_run_that_was_given_up_is_stopped_at_the_next_contact(
+    home, ray_head: RayHead, front: FaultProxy
+) -> None:
+    config = {"address": front.url, "unreachable_timeout": 1}
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    instance = home({"run_launcher": launcher})
+    lost, other = (
+        create_run_for_test(instance, status=DagsterRunStatus.STARTED) for _ in range(2)
+    )
+    job = f"dagster-run-{lost.run_id}"
+    submission = {"entrypoint": "sleep 600", "submission_id": job, "runtime_env": {}}
+    JobSubmissionClient(ray_head.url).submit_job(**submission)
+    wait_for("the job", lambda: ray_head.jobs()[job]["status"] == "RUNNING", 60)
+
+    def check(run: DagsterRun) -> WorkerStatus:
+        return instance.run_launcher.check_run_worker_health(run).status
+
+    with front.inject("GET", ".*", 503):
+        wait_for("the end of the patience", lambda: check(lost) == WorkerStatus.UNKNOWN, 30)
+    assert ray_head.jobs()[job]["status"] == "RUNNING"
+    # Ray answers the check of another run.
+    wait_for("an answer", lambda: check(other) == WorkerStatus.NOT_FOUND, 60)
+    wait_for("the end of the job", lambda: ray_head.jobs()[job]["status"] == "STOPPED", 30)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance
 
+from dagster_ray import ray_access
 from dagster_ray.backend import Backend
 from dagster_ray.contract import (
     ExecutorClient,
@@ -32,7 +33,14 @@ from dagster_ray.dagster_internals import (
 from dagster_ray.dagster_typing import STEP_EVENTS
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
-from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnavailableError
+from dagster_ray.errors import (
+    CallTimeoutError,
+    ComponentTrap,
+    DagsterRayError,
+    InvalidConfigError,
+    UnavailableError,
+)
+from dagster_ray.patience import check_limit, unreachable_seconds
 from dagster_ray.reachability import Outage, Reachability
 from dagster_ray.specs import parse_tag, worker_spec
 
@@ -47,6 +55,8 @@ _Answer = JobStatus | Literal["unreachable"]
 # The age at which the status of a running job is read again.
 _STATUS_SECONDS = 2.0
 _PENDING_SUBMIT_SECONDS = 30.0
+# How long the end of a run waits for the jobs that were given up.
+_GIVEN_UP_SECONDS = 60.0
 
 
 @dataclass
@@ -81,7 +91,12 @@ class RayStepHandler(StepHandler):
         self._backend = backend
         self._component = ExecutorClient(backend)
         self._options = options
-        self._reachability = Reachability(unreachable_timeout)
+        self._reachability = Reachability(
+            unreachable_seconds(backend.config, unreachable_timeout),
+            interval=ray_access.current().health_check_seconds,
+        )
+        self._check_limit = check_limit(backend.config)
+        self._given_up = backend.given_up
         self._outage: Outage | None = None
         # By step key and attempt.
         self._plans: dict[tuple[str, int], _Plan] = {}
@@ -128,7 +143,8 @@ class RayStepHandler(StepHandler):
         return is_local
 
     def finish(self, run_id: str) -> None:
-        """Releases the resources that the run's steps share, such as a cluster."""
+        """Stops jobs that were given up, and releases what the run's steps share."""
+        self._given_up.wait(_GIVEN_UP_SECONDS)
         options = {**self._options, **self._backend.options}
         self._component.finish(run_id, json.dumps(options))
 
@@ -252,6 +268,7 @@ class RayStepHandler(StepHandler):
         except DagsterRayError as error:
             step.failure = error
             return
+        self._reached(step_context)
         submission_id = step.ref["job"]["submission_id"]
         if submission_id != planned:
             DagsterEvent.engine_event(
@@ -263,9 +280,28 @@ class RayStepHandler(StepHandler):
 
     def _forget(self, step: _Step, error: DagsterRayError) -> None:
         self._steps.pop(step.key, None)
-        if isinstance(error, UnavailableError) and error.maybe_applied:
+        is_lost = isinstance(error, UnavailableError) and error.maybe_applied
+        if is_lost or isinstance(error, CallTimeoutError | ComponentTrap):
             # The job may have been submitted, and must not run beside Dagster's retry.
-            self._component.start_terminate([step.ref], write=self._append_line)
+            self._give_up(step, may_arrive=True)
+            self._given_up.contact()
+
+    def _give_up(self, step: _Step, *, may_arrive: bool) -> None:
+        """Remembers a step's job, which is stopped at the next contact with Ray."""
+        ref = step.ref
+        self._given_up.add(
+            ref["job"]["submission_id"],
+            lambda: self._component.start_terminate([ref], write=self._append_line),
+            is_missing=lambda statuses: all(one["state"] == "missing" for one in statuses),
+            report=lambda message: self._append_line("info", message),
+            may_arrive=may_arrive,
+        )
+
+    def _reached(self, step_context: IStepContext) -> None:
+        """Ends an outage, because Ray has answered."""
+        self._reachability.succeeded(lambda message: _report(step_context, message))
+        self._outage = None
+        self._given_up.contact()
 
     def _check_all(self, step_context: IStepContext) -> None:
         """Checks all steps with one call. The next checks use the statuses of the other steps."""
@@ -278,20 +314,23 @@ class RayStepHandler(StepHandler):
             for step in self._steps.values()
             if step.submit is None and step.failure is None and not _has_ended(step.answer)
         ]
-
-        def report(message: str) -> None:
-            DagsterEvent.engine_event(step_context, message, EngineEventData())
-
+        refs = [step.ref for step in steps]
         answers: list[_Answer]
         try:
-            refs = [step.ref for step in steps]
-            answers = [*self._component.check(refs, write=self._append_line)]
+            answers = [
+                *self._reachability.check(
+                    lambda: self._component.check(
+                        refs, write=self._append_line, timeout=self._check_limit
+                    )
+                )
+            ]
         except DagsterRayError as error:
-            self._outage = self._reachability.failed(error, report)
+            self._outage = self._reachability.failed(
+                error, lambda message: _report(step_context, message)
+            )
             answers = ["unreachable"] * len(steps)
         else:
-            self._reachability.succeeded(report)
-            self._outage = None
+            self._reached(step_context)
         self._checked_at = time.monotonic()
         for step, answer in zip(steps, answers, strict=True):
             step.answer = answer
@@ -303,7 +342,7 @@ class RayStepHandler(StepHandler):
         context: StepHandlerContext,
     ) -> CheckStepHealthResult:
         if answer == "unreachable":
-            return self._judge_unreachable()
+            return self._judge_unreachable(step, context)
         state = answer["state"]
         step.ref["job"]["submission_id"] = job = answer["submission_id"]
         if not answer["ended"]:
@@ -329,10 +368,17 @@ class RayStepHandler(StepHandler):
         ended = f"Ray job {job} for step {step.key} has ended ({state})."
         return CheckStepHealthResult.unhealthy(reason.get(state, ended))
 
-    def _judge_unreachable(self) -> CheckStepHealthResult:
+    def _judge_unreachable(
+        self, step: _Step, context: StepHandlerContext
+    ) -> CheckStepHealthResult:
         """Reports a step as healthy until the outage exceeds `unreachable_timeout`."""
         if self._outage is None or not self._outage.is_final:
             return CheckStepHealthResult.healthy()
+        run_id = context.dagster_run.run_id
+        if reported_attempts(context.instance, run_id)[step.key] > step.attempt:
+            return CheckStepHealthResult.healthy()
+        self._steps.pop(step.key, None)
+        self._give_up(step, may_arrive=False)
         return CheckStepHealthResult.unhealthy(f"{self._outage}.")
 
     def _append_line(self, level: str, message: str) -> None:
@@ -356,6 +402,10 @@ def reported_attempts(instance: DagsterInstance, run_id: str) -> Counter[str]:
     """Returns the number of attempts of each step whose end is in Dagster's event log."""
     entries = instance.all_logs(run_id, of_type=_STEP_ENDS)
     return Counter(entry.step_key for entry in entries if entry.step_key)
+
+
+def _report(step_context: IStepContext, message: str) -> None:
+    DagsterEvent.engine_event(step_context, message, EngineEventData())
 
 
 def _has_ended(answer: _Answer | None) -> bool:

@@ -28,7 +28,7 @@ from dagster_ray.dagster_internals import (
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
-from dagster_ray.reachability import Reachability
+from dagster_ray.launcher.run_health import RunHealth
 from dagster_ray.specs import parse_tag, run_options, runs_on_ray, worker_spec
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         *,
         verify: bool | str | None = None,
         enabled: bool | None = None,
-        unreachable_timeout: float | None = None,
         **backend: Unpack[BackendKeywords],
     ) -> None:
         self._inst_data = inst_data
@@ -75,11 +74,15 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         )
         self.backend = Backend(
             BackendConfig.validated(
-                address=address, headers=headers, cookies=cookies, verify=verify, **backend
+                address=address,
+                headers=headers,
+                cookies=cookies,
+                verify=verify,
+                **backend,
             )
         )
         self._component = LauncherClient(self.backend)
-        self._reachability = Reachability(unreachable_timeout)
+        self._health = RunHealth(self.backend, self._component)
         # Launches the runs that do not run on Ray.
         self._default_launcher = DefaultRunLauncher()
         super().__init__()
@@ -209,26 +212,11 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             return CheckRunHealthResult(
                 WorkerStatus.RUNNING, "Dagster's default run launcher runs it."
             )
-
-        def report(message: str) -> None:
-            self._instance.report_engine_event(message, run, cls=type(self))
-
-        submission_id: str | None = None
-        try:
-            ref = self._reference(run)
-            submission_id = ref["job"]["submission_id"]
-            [status] = self._component.check([ref])
-        except DagsterRayError as error:
-            outage = self._reachability.failed(error, report, run.run_id)
-            return CheckRunHealthResult(
-                WorkerStatus.UNKNOWN if outage.is_final else WorkerStatus.RUNNING,
-                str(outage),
-                transient=not outage.is_final,
-                run_worker_id=submission_id,
-            )
-        self._reachability.succeeded(report, run.run_id)
-        worker, verdict = self._judge(run, status)
-        return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
+        checked = self._health.check(self._instance, run, lambda: self._reference(run))
+        if isinstance(checked, CheckRunHealthResult):
+            return checked
+        worker, verdict = self._judge(run, checked)
+        return CheckRunHealthResult(worker, verdict, run_worker_id=checked["submission_id"])
 
     def _judge(self, run: dg.DagsterRun, status: JobStatus) -> tuple[WorkerStatus, str | None]:
         state = status["state"]
