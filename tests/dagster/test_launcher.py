@@ -264,9 +264,7 @@ def test_a_run_that_was_given_up_is_stopped_at_the_next_contact(
     config = {"address": front.url, "unreachable_timeout": 1}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     instance = home({"run_launcher": launcher})
-    lost, other = (
-        create_run_for_test(instance, status=DagsterRunStatus.STARTED) for _ in range(2)
-    )
+    lost, other = (create_run_for_test(instance, status=DagsterRunStatus.STARTED) for _ in range(2))
     job = f"dagster-run-{lost.run_id}"
     submission = {"entrypoint": "sleep 600", "submission_id": job, "runtime_env": {}}
     JobSubmissionClient(ray_head.url).submit_job(**submission)

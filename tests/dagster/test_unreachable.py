@@ -296,10 +296,9 @@ def test_only_time_in_which_checks_failed_counts_as_an_outage() -> None:
     def failing(count: int, every: float) -> list[bool]:
         finals = []
         for _ in range(count):
-            error = UnavailableError("no answer")
-            with pytest.raises(UnavailableError):
-                reachability.check(lambda: _fail(error))
-            finals.append(reachability.failed(error, told.append, "run").is_final)
+            with pytest.raises(UnavailableError) as raised:
+                reachability.check(lambda: _fail(UnavailableError("no answer")))
+            finals.append(reachability.failed(raised.value, told.append, "run").is_final)
             clock.now += every
         return finals
 
@@ -351,6 +350,10 @@ class Stop:
         return
 
 
+def _is_missing(end: str) -> bool:
+    return end == "missing"
+
+
 def test_a_job_that_was_given_up_is_stopped_until_its_end_is_confirmed() -> None:
     clock = Time()
     jobs = GivenUpJobs(clock)
@@ -361,9 +364,10 @@ def test_a_job_that_was_given_up_is_stopped_until_its_end_is_confirmed() -> None
         stops.append(Stop())
         return stops[-1]
 
-    jobs.add("late", stop, is_missing=lambda end: end == "missing", report=told.append, may_arrive=True)
+    jobs.add("late", stop, is_missing=_is_missing, report=told.append, may_arrive=True)
     assert not stops, "Ray has not answered yet"
-    outcomes: list[str | DagsterRayError] = [UnavailableError("again"), "missing", "missing", "stopped"]
+    again = UnavailableError("again")
+    outcomes: list[str | DagsterRayError] = [again, "missing", "missing", "stopped"]
     for number, outcome in enumerate(outcomes, 1):
         jobs.contact()
         # A contact does not repeat a call in progress.
@@ -376,7 +380,7 @@ def test_a_job_that_was_given_up_is_stopped_until_its_end_is_confirmed() -> None
     assert "late" in told[0]
 
     # A job that does not arrive is forgotten.
-    jobs.add("lost", stop, is_missing=lambda end: end == "missing", report=told.append, may_arrive=True)
+    jobs.add("lost", stop, is_missing=_is_missing, report=told.append, may_arrive=True)
     for _ in range(10):
         jobs.contact()
         stops[-1].outcome = "missing"

@@ -142,9 +142,10 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
                 line(&mut text, &format!("event {}", part("/reason")), part("/message"));
             }
         }
-        let output = job.dashboard().filter(|_| !job.status.job_status.is_empty()).map(|dashboard| {
-            debug::info(&kubernetes.ray_jobs(&dashboard)?, &job.spec.job_id)
-        });
+        let output = job
+            .dashboard()
+            .filter(|_| !job.status.job_status.is_empty())
+            .map(|dashboard| debug::info(&kubernetes.ray_jobs(&dashboard)?, &job.spec.job_id));
         if let Some(Ok(info)) = output {
             text.push_str(&info);
         } else if !job.status.ray_cluster_name.is_empty()

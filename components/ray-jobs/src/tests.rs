@@ -62,8 +62,7 @@ fn transient_failures_are_retried_and_then_reported_as_unavailable() {
 fn a_limited_client_tries_each_request_once_within_its_timeouts() {
     let clock = VirtualClock::default();
     let http = ScriptedHttp::with_rule(|_| Some(ScriptedResponse::Error(Error::unavailable("no", true))));
-    let timeouts =
-        Timeouts { connect_ms: Some(1), first_byte_ms: Some(2), between_bytes_ms: Some(3) };
+    let timeouts = Timeouts { connect_ms: Some(1), first_byte_ms: Some(2), between_bytes_ms: Some(3) };
     let client = client(&http, &clock).limited(Policy::ONCE, Some(timeouts));
     let ids = ["a".to_owned(), "b".to_owned()];
     assert!(client.get("a").is_err());

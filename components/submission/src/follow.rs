@@ -168,12 +168,8 @@ mod tests {
     use super::*;
     use crate::fake::FakeRay;
 
-    const UNREACHABLE: Policy = Policy {
-        patience_ms: 60_000,
-        first_wait_ms: 250,
-        max_wait_ms: 5_000,
-        max_retry_after_ms: 60_000,
-    };
+    const UNREACHABLE: Policy =
+        Policy { patience_ms: 60_000, first_wait_ms: 250, max_wait_ms: 5_000, max_retry_after_ms: 60_000 };
 
     fn texts(listener: &RecordingListener) -> Vec<String> {
         listener.lines.borrow().iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()

@@ -868,7 +868,7 @@ class IoClient(Generic[ValueT]):
 class LauncherClient:
     """Launches runs: each Dagster run as its own Ray job."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Starter) -> None:
         self._caller = caller
 
     def launch(self, run: RunSpec, **call_options: Unpack[CallOptions]) -> RunRef:
@@ -902,6 +902,13 @@ class LauncherClient:
         """
         answer = self._caller.call("launcher.terminate", {"run": run}, **call_options)
         return cast(Termination, answer)
+
+    def start_terminate(
+        self, run: RunRef, **call_options: Unpack[CallOptions]
+    ) -> PendingCall[Termination]:
+        """Starts `terminate`, and does not wait for its result."""
+        pending = self._caller.start("launcher.terminate", {"run": run}, **call_options)
+        return cast(PendingCall[Termination], pending)
 
     def check(self, runs: Sequence[RunRef], **call_options: Unpack[CallOptions]) -> list[JobStatus]:
         """Returns the status of each run, in the order given."""
@@ -964,3 +971,10 @@ class PipesClient:
         """Stops a job and removes what was created for it."""
         answer = self._caller.call("pipes.terminate", {"job": job}, **call_options)
         return cast(JobStatus, answer)
+
+    def start_terminate(
+        self, job: JobRef, **call_options: Unpack[CallOptions]
+    ) -> PendingCall[JobStatus]:
+        """Starts `terminate`, and does not wait for its result."""
+        pending = self._caller.start("pipes.terminate", {"job": job}, **call_options)
+        return cast(PendingCall[JobStatus], pending)

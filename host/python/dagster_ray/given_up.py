@@ -80,7 +80,7 @@ class GivenUpJobs:
                     self._end(name, job, job.call)
 
     def wait(self, seconds: float) -> None:
-        """Stops the jobs, and waits at most `seconds` for it, as the last chance of this process."""
+        """Stops the jobs, and waits at most `seconds` for their ends."""
         deadline = self._clock() + seconds
         # A call that is in progress may have begun before Ray could be reached.
         for _ in range(2):

@@ -217,7 +217,10 @@ mod tests {
     #[test]
     fn the_wait_in_a_status_takes_precedence_over_the_header() {
         let after_ms = |text| failure(429, Some(1_000), text, &info("list")).retry_after_ms();
-        assert_eq!(after_ms(r#"{"kind":"Status","code":429,"details":{"retryAfterSeconds":7}}"#), Some(7_000));
+        assert_eq!(
+            after_ms(r#"{"kind":"Status","code":429,"details":{"retryAfterSeconds":7}}"#),
+            Some(7_000)
+        );
         assert_eq!(after_ms(r#"{"kind":"Status","code":429}"#), Some(1_000));
     }
 

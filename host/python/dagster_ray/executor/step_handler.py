@@ -368,9 +368,7 @@ class RayStepHandler(StepHandler):
         ended = f"Ray job {job} for step {step.key} has ended ({state})."
         return CheckStepHealthResult.unhealthy(reason.get(state, ended))
 
-    def _judge_unreachable(
-        self, step: _Step, context: StepHandlerContext
-    ) -> CheckStepHealthResult:
+    def _judge_unreachable(self, step: _Step, context: StepHandlerContext) -> CheckStepHealthResult:
         """Reports a step as healthy until the outage exceeds `unreachable_timeout`."""
         if self._outage is None or not self._outage.is_final:
             return CheckStepHealthResult.healthy()
