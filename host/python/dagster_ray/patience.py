@@ -38,8 +38,9 @@ def check_limit(config: BackendConfig) -> float:
 
 def _number(config: BackendConfig, field: str, default: float) -> float:
     given: object = with_patience(config).get(SETTING)
-    fields = cast("Mapping[str, object]", given) if isinstance(given, Mapping) else {}
-    value = fields.get(field)
+    if not isinstance(given, Mapping):
+        return default
+    value = cast("Mapping[str, object]", given).get(field)
     return float(value) if isinstance(value, int | float) else default
 
 
