@@ -267,7 +267,8 @@ def test_a_run_that_was_given_up_is_stopped_at_the_next_contact(
     lost, other = (create_run_for_test(instance, status=DagsterRunStatus.STARTED) for _ in range(2))
     job = f"dagster-run-{lost.run_id}"
     submission = {"entrypoint": "sleep 600", "submission_id": job, "runtime_env": {}}
-    JobSubmissionClient(ray_head.url).submit_job(**submission)
+    token = {"Authorization": f"Bearer {ray_head.token}"}
+    JobSubmissionClient(ray_head.url, headers=token).submit_job(**submission)
     wait_for("the job", lambda: ray_head.jobs()[job]["status"] == "RUNNING", 60)
 
     def check(run: DagsterRun) -> WorkerStatus:

@@ -38,16 +38,9 @@ impl Policy {
     pub fn retry<T>(
         &self,
         clock: &impl Clock,
-        mut operation: impl FnMut() -> Result<T, Error>,
+        operation: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut retries = Retries::new(*self);
-        loop {
-            match operation() {
-                Ok(value) => return Ok(value),
-                Err(error) if error.is_transient() => retries.pause(clock, error)?,
-                Err(error) => return Err(error),
-            }
-        }
+        Retries::new(*self).run(clock, operation)
     }
 }
 
@@ -67,6 +60,30 @@ impl Retries {
     #[must_use]
     pub const fn new(policy: Policy) -> Self {
         Self { policy, failures: 0, first_at_ms: None }
+    }
+
+    /// Creates an instance whose patience counts from now, for an operation that waits within an attempt.
+    #[must_use]
+    pub fn from_now(policy: Policy, clock: &impl Clock) -> Self {
+        Self { policy, failures: 0, first_at_ms: Some(clock.now_ms()) }
+    }
+
+    /// Runs an operation as [`Policy::retry`] does.
+    ///
+    /// # Errors
+    /// The operation's first permanent error, or its last transient one.
+    pub fn run<T>(
+        mut self,
+        clock: &impl Clock,
+        mut operation: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            match operation() {
+                Ok(value) => return Ok(value),
+                Err(error) if error.is_transient() => self.pause(clock, error)?,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Forgets the failures: the operation has succeeded.

@@ -4,7 +4,12 @@
 //! in the job's metadata, and after an ambiguous error the job is read back and the nonce compared.
 
 use dagster_ray_jobs::{Job, RayJobs, Submission};
-use dagster_ray_sdk::{Error, clock::Clock, retry::Policy, warn};
+use dagster_ray_sdk::{
+    Error,
+    clock::Clock,
+    retry::{Policy, Retries},
+    warn,
+};
 
 use crate::{ids, metadata};
 
@@ -57,7 +62,8 @@ fn submit_or_adopt(
     policy: Policy,
     submission: &Submission,
 ) -> Result<Submitted, Error> {
-    policy.retry(clock, || {
+    // Reading the job back has the client's own patience.
+    Retries::from_now(policy, clock).run(clock, || {
         let error = match jobs.submit(submission) {
             Ok(_) => return Ok(Submitted::Live),
             Err(error) => error,
