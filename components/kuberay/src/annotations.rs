@@ -30,6 +30,13 @@ pub fn is_owned_by(document: &Value, owner: &Owner) -> bool {
     object::annotations(document).get(OWNER).is_some_and(|text| *text == owner_text(owner))
 }
 
+/// Returns the step key in the owner of an object. A label's value cannot hold every key.
+#[must_use]
+pub fn step_key(document: &Value) -> Option<String> {
+    let owner = json::parse(object::annotations(document).get(OWNER)?.as_bytes()).ok()?;
+    owner.get("step_key")?.as_str().map(str::to_owned)
+}
+
 fn owner_text(owner: &Owner) -> String {
     json::text(&json!({
         "deployment": owner.deployment,

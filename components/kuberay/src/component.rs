@@ -9,6 +9,7 @@ use dagster_ray_sdk::{
         executor::{self, Placement, StepRef, StepSpec},
         launcher::{self, RunRef, RunSpec, Termination},
         pipes::{self, Followed, Position, ScriptSpec},
+        reconciler::{self, Leftover, Reconciliation},
         sink::Listener,
     },
     clock::WasiClock,
@@ -24,6 +25,7 @@ use crate::{
     launcher::Launcher,
     options::{self, ClusterOptions, DEFAULT_NAMESPACE, NAMESPACE},
     pipes::Pipes,
+    reconcile,
     time::HostClock,
 };
 
@@ -174,4 +176,10 @@ impl pipes::Guest for KubeRay {
     }
 }
 
-dagster_ray_sdk::export!(KubeRay: describe, launcher, executor, pipes, cluster);
+impl reconciler::Guest for KubeRay {
+    fn reconcile(rule: Reconciliation, listener: &Listener) -> Result<Vec<Leftover>, Error> {
+        reconcile::reconcile(&clusters()?, &rule, listener)
+    }
+}
+
+dagster_ray_sdk::export!(KubeRay: describe, launcher, executor, pipes, cluster, reconciler);

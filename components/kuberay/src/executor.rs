@@ -11,11 +11,10 @@ use dagster_ray_sdk::{
         executor::{Placement, StepRef, StepSpec},
     },
     clock::Clock,
-    debug,
     http::Http,
     json,
     model::{JobRef, JobStatus},
-    progress::{Channel, Level, ProgressListener},
+    progress::{DebugLog, ProgressListener},
 };
 use dagster_ray_submission::{
     environment,
@@ -40,6 +39,7 @@ use crate::{
     manifest::Template,
     names,
     options::{self, ClusterPlacement, JobOptions},
+    reconcile::{self, NewAttempt},
     time::WallClock,
 };
 
@@ -85,7 +85,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     }
 
     /// Launches a step, unless it is local. A live job of the step is reused; an ended one is launched again
-    /// under a new name.
+    /// under a new name. What earlier attempts of the step left in Kubernetes is stopped first.
     pub fn launch(&self, step: &StepSpec) -> Result<Placement, Error> {
         let (common, own) = options::job(&step.options, &step.tags)?;
         if !common.is_on_ray() {
@@ -99,15 +99,38 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
 
     fn launch_dedicated(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<StepRef, Error> {
         let plan = self.dedicated_plan(step, common, own)?;
+        if step.attempt > 0 {
+            self.remove_earlier(&plan.namespace, step, false)?;
+        }
         let mut launches = 0;
         loop {
             let name = names::step_job(&step.run_id, &step.step_key, &plan.submission_id(launches));
             let document = plan.document(&name, launches)?;
             match create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &document)? {
                 Launched::Live => return Ok(self.dedicated_reference(step, &plan, launches)),
-                Launched::Ended(_) => launches += 1,
+                Launched::Ended(_) => {
+                    if launches == 0 {
+                        self.remove_earlier(&plan.namespace, step, true)?;
+                    }
+                    launches += 1;
+                }
             }
         }
+    }
+
+    /// Removes what earlier workers of the step left in Kubernetes.
+    fn remove_earlier(&self, namespace: &str, step: &StepSpec, is_relaunch: bool) -> Result<(), Error> {
+        let new = NewAttempt {
+            deployment: &step.deployment,
+            run_id: &step.run_id,
+            step_key: &step.step_key,
+            attempt: step.attempt,
+            is_relaunch,
+        };
+        for kind in [RAY_JOB, RAY_CLUSTER] {
+            reconcile::remove_earlier(&self.clusters, kind, namespace, &new)?;
+        }
+        Ok(())
     }
 
     /// Returns the statuses of steps, in the same order, with one list per run and namespace, and one per
@@ -190,6 +213,13 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     fn launch_on_shared(&self, step: &StepSpec, common: Options, own: &JobOptions) -> Result<StepRef, Error> {
         let cluster = self.steps_cluster(step, own)?;
         let endpoints = self.clusters.wait(&cluster, CLUSTER_MS, &DebugLog)?;
+        if step.attempt > 0 {
+            self.remove_earlier(
+                cluster.namespace.as_deref().unwrap_or(&self.clusters.namespace),
+                step,
+                false,
+            )?;
+        }
         let jobs = self.jobs(&endpoints.dashboard_url)?;
         let launched = RayExecutor::new(jobs, self.clusters.kubernetes.clock()).submit(step, common)?;
         let location = JobLocation::RayCluster {
@@ -325,25 +355,4 @@ pub fn holder(run_id: &str) -> String {
 
 fn reference(step: &StepSpec, job: JobRef) -> StepRef {
     StepRef { run_id: step.run_id.clone(), step_key: step.step_key.clone(), attempt: step.attempt, job }
-}
-
-/// A listener that writes to the debug log. `launch` has no listener from its caller.
-struct DebugLog;
-
-impl ProgressListener for DebugLog {
-    fn progress(&self, message: &str) {
-        debug!("{message}");
-    }
-
-    fn log(&self, _level: Level, message: &str) {
-        debug!("{message}");
-    }
-
-    fn event(&self, _kind: &str, _body: &str) {}
-
-    fn output(&self, _channel: Channel, _lines: &[Vec<u8>]) {}
-
-    fn cancelled(&self) -> bool {
-        false
-    }
 }

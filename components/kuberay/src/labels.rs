@@ -10,6 +10,12 @@ pub const RUN_ID: &str = "dagster/run-id";
 pub const DEPLOYMENT: &str = "dagster/deployment";
 /// The id of the Dagster deployment that owns the object, which users cannot set.
 pub const DEPLOYMENT_ID: &str = dagster_ray_submission::metadata::DEPLOYMENT;
+/// The key of the Dagster step.
+pub const STEP: &str = dagster_ray_submission::metadata::STEP;
+/// The attempt of the step, or of the run without a step.
+pub const ATTEMPT: &str = dagster_ray_submission::metadata::ATTEMPT;
+/// Marks a cluster that the user keeps after its run. Only its age ends it.
+pub const KEEP: &str = dagster_ray_submission::metadata::KEEP;
 /// The user named by a run tag.
 pub const USER: &str = "dagster/user";
 /// The key of the Dagster resource that requested the cluster.

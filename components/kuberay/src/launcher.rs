@@ -85,6 +85,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         };
         // The worker stops its own steps, unless it never ran or was killed.
         self.clusters.delete_of_run(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
+        self.clusters.delete_of_run(RAY_JOB, &namespace, labels::ROLE_SCRIPT, &run.run_id)?;
         self.clusters.delete_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
         Ok(termination)
     }

@@ -56,10 +56,16 @@ pub fn key(holder: &str) -> String {
     format!("{PREFIX}{}", ids::digest(holder))
 }
 
+/// Returns the leases on a cluster, expired or not. Annotations that are not leases are ignored.
+#[must_use]
+pub fn of(document: &Value) -> Vec<Lease> {
+    all(&object::annotations(document))
+}
+
 /// Returns the leases on a cluster that have not expired. Annotations that are not leases are ignored.
 #[must_use]
 pub fn unexpired(document: &Value, now_s: u64) -> Vec<Lease> {
-    all(&object::annotations(document)).into_iter().filter(|lease| lease.is_live(now_s)).collect()
+    of(document).into_iter().filter(|lease| lease.is_live(now_s)).collect()
 }
 
 fn all(annotations: &BTreeMap<&str, &str>) -> Vec<Lease> {
@@ -73,5 +79,5 @@ fn all(annotations: &BTreeMap<&str, &str>) -> Vec<Lease> {
 /// Returns whether a cluster has any lease, expired or not. A released lease is removed.
 #[must_use]
 pub fn has_any(document: &Value) -> bool {
-    !all(&object::annotations(document)).is_empty()
+    !of(document).is_empty()
 }

@@ -139,6 +139,8 @@ impl<H: Http, C: Clock, W: WallClock> Pipes<H, C, W> {
         };
         let mut origin = labels::normalized(&script.labels);
         origin.insert(labels::RUN_ID.to_owned(), labels::value(&script.run_id));
+        origin.insert(labels::STEP.to_owned(), labels::value(&script.step_key));
+        origin.insert(labels::ATTEMPT.to_owned(), script.attempt.to_string());
         origin.insert(labels::ROLE.to_owned(), labels::ROLE_SCRIPT.to_owned());
         labels::set_deployment(&mut origin, &script.deployment);
         let mut notes = annotations::for_owner(&owner, None, true);

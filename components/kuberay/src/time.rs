@@ -11,16 +11,8 @@ pub trait WallClock {
 pub struct HostClock;
 
 impl WallClock for HostClock {
-    #[cfg(target_family = "wasm")]
     fn epoch_s(&self) -> u64 {
-        wasip2::clocks::wall_clock::now().seconds
-    }
-
-    #[cfg(not(target_family = "wasm"))]
-    fn epoch_s(&self) -> u64 {
-        std::time::SystemTime::now()
-            .duration_since(std::time::SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
+        dagster_ray_sdk::clock::epoch_s()
     }
 }
 

@@ -34,3 +34,19 @@ impl Clock for WasiClock {
         wasip2::clocks::monotonic_clock::subscribe_duration(ms.saturating_mul(NANOS_PER_MS)).block();
     }
 }
+
+/// Returns the host's wall-clock time, in seconds since the Unix epoch.
+#[cfg(target_family = "wasm")]
+#[must_use]
+pub fn epoch_s() -> u64 {
+    wasip2::clocks::wall_clock::now().seconds
+}
+
+/// Returns this machine's wall-clock time, in seconds since the Unix epoch.
+#[cfg(not(target_family = "wasm"))]
+#[must_use]
+pub fn epoch_s() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

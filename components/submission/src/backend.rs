@@ -8,8 +8,9 @@ use dagster_ray_sdk::{
         executor::{Placement, StepSpec},
         launcher::{RunRef, RunSpec},
         pipes::ScriptSpec,
+        reconciler::{Leftover, Reconciliation},
     },
-    clock::Clock,
+    clock::{Clock, epoch_s},
     model::JobRef,
     progress::ProgressListener,
 };
@@ -18,6 +19,7 @@ use crate::{
     executor::Executor,
     launcher::{self, Launcher},
     options::Options,
+    reconcile,
     scripts::{ScriptOptions, Scripts},
 };
 
@@ -58,6 +60,12 @@ pub trait Backend {
     /// Adjusts a script before it is checked and submitted.
     fn script(script: ScriptSpec) -> Result<ScriptSpec, Error> {
         Ok(script)
+    }
+
+    /// Stops what has outlived its run or step attempt, as the contract's `reconcile`. Does not start Ray.
+    fn reconcile(rule: &Reconciliation, listener: &impl ProgressListener) -> Result<Vec<Leftover>, Error> {
+        let (jobs, clock) = Self::client()?;
+        reconcile::jobs::reconcile(&jobs, &clock, rule, epoch_s(), listener)
     }
 
     /// Describes the backend, as the contract's `describe` returns it.
@@ -166,7 +174,9 @@ pub fn launch_script<B: Backend>(
 macro_rules! export_backend {
     ($backend:ident) => {
         const _: () = {
-            use ::dagster_ray_sdk::bindings::{describe, executor, launcher, model, pipes, sink::Listener};
+            use ::dagster_ray_sdk::bindings::{
+                describe, executor, launcher, model, pipes, reconciler, sink::Listener,
+            };
             use $crate::backend;
 
             impl describe::Guest for $backend {
@@ -262,8 +272,17 @@ macro_rules! export_backend {
                     backend::scripts::<Self>()?.terminate(&job, listener)
                 }
             }
+
+            impl reconciler::Guest for $backend {
+                fn reconcile(
+                    rule: reconciler::Reconciliation,
+                    listener: &Listener,
+                ) -> Result<Vec<reconciler::Leftover>, model::Error> {
+                    <Self as backend::Backend>::reconcile(&rule, listener)
+                }
+            }
         };
 
-        ::dagster_ray_sdk::export!($backend: describe, launcher, executor, pipes);
+        ::dagster_ray_sdk::export!($backend: describe, launcher, executor, pipes, reconciler);
     };
 }

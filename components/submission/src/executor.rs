@@ -12,6 +12,7 @@ use dagster_ray_sdk::{
 use crate::{
     ids, metadata,
     options::Options,
+    reconcile::earlier::{self, Earlier},
     status, stop,
     submit::{self, OnEnded},
     worker::{self, Worker},
@@ -19,7 +20,7 @@ use crate::{
 
 /// The contract's executor, generic over the Jobs API client and the clock.
 pub struct Executor<J, C> {
-    jobs: J,
+    pub(crate) jobs: J,
     clock: C,
 }
 
@@ -39,7 +40,7 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
     }
 
     /// Launches a step, unless it is local. A live job of the step is reused; an ended one is submitted again
-    /// under a new id.
+    /// under a new id. What earlier attempts of the step left in Ray is stopped first.
     pub fn launch(&self, step: &StepSpec) -> Result<Placement, Error> {
         let options = Options::merged(&step.options, &step.tags)?;
         if !options.is_on_ray() {
@@ -52,6 +53,9 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
     pub fn submit(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
         let mut submission = submission(step, options)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
+        if step.attempt > 0 {
+            earlier::stop_jobs_of_step(&self.jobs, &self.clock, &submission, Earlier::Attempts)?;
+        }
         let submission_id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Resubmit)?;
         Ok(self.reference(step, submission_id))
     }
@@ -94,6 +98,7 @@ pub fn submission(step: &StepSpec, options: Options) -> Result<Submission, Error
         job_name: &step.job_name,
         code_location: step.code_location.as_deref(),
         step_key: Some(&step.step_key),
+        attempt: step.attempt,
     };
     let submission_id = ids::step(&step.run_id, &step.step_key, step.attempt);
     worker::submission(Worker { submission_id, origin, command: &step.command }, options)

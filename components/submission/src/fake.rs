@@ -43,6 +43,7 @@ pub(crate) struct FakeRay {
     new_status: RefCell<Option<String>>,
     fail_reads: Cell<bool>,
     stops_until_ended: RefCell<BTreeMap<String, u32>>,
+    rejected_stops: RefCell<Vec<String>>,
     log: RefCell<Vec<String>>,
     streams: Cell<usize>,
 }
@@ -68,6 +69,32 @@ impl FakeRay {
     /// Lets a job ignore every stop request.
     pub(crate) fn ignore_stops(&self, id: &str) {
         self.stops_until_ended.borrow_mut().insert(id.to_owned(), 0);
+    }
+
+    /// Adds a job with metadata that started at a time in seconds since the Unix epoch.
+    pub(crate) fn add_with(&self, id: &str, status: &str, start_s: u64, metadata: &[(&str, &str)]) {
+        self.add(id, status);
+        if let Some(job) = self.jobs.borrow_mut().get_mut(id) {
+            job.start_time = Some(start_s * 1_000);
+            job.metadata =
+                metadata.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+        }
+    }
+
+    pub(crate) fn set_entrypoint(&self, id: &str, entrypoint: &str) {
+        if let Some(job) = self.jobs.borrow_mut().get_mut(id) {
+            entrypoint.clone_into(&mut job.entrypoint);
+        }
+    }
+
+    /// Lets Ray reject every stop request of a job.
+    pub(crate) fn reject_stops(&self, id: &str) {
+        self.rejected_stops.borrow_mut().push(id.to_owned());
+    }
+
+    /// Returns the submission ids of the jobs that have not ended.
+    pub(crate) fn live(&self) -> Vec<String> {
+        self.jobs.borrow().iter().filter(|(_, job)| !job.has_ended()).map(|(id, _)| id.clone()).collect()
     }
 
     pub(crate) fn set_submit_outcomes(&self, outcomes: impl IntoIterator<Item = SubmitOutcome>) {
@@ -127,6 +154,9 @@ impl FakeRay {
     }
 
     fn stop(&self, id: &str) -> Result<bool, Error> {
+        if self.rejected_stops.borrow().iter().any(|rejected| rejected == id) {
+            return Err(Error::backend(403, "Forbidden", "no permission to stop"));
+        }
         let mut jobs = self.jobs.borrow_mut();
         let job = jobs.get_mut(id).ok_or_else(|| Error::NotFound(id.to_owned()))?;
         if job.has_ended() {

@@ -12,6 +12,7 @@ use dagster_ray_sdk::{
 use crate::{
     debug, ids, metadata,
     options::Options,
+    reconcile::earlier,
     status, stop,
     submit::{self, OnEnded},
     worker::{self, Worker},
@@ -21,7 +22,7 @@ const RESUME: &str = "resume the run to start a new attempt";
 
 /// The contract's launcher, generic over the Jobs API client and the clock.
 pub struct Launcher<J, C> {
-    jobs: J,
+    pub(crate) jobs: J,
     clock: C,
 }
 
@@ -47,10 +48,15 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
         self.reference(run_id, attempt, ids::run(run_id, attempt))
     }
 
-    /// Stops a run's job and returns once it has ended.
+    /// Stops a run's jobs and returns once they have ended.
     pub fn terminate(&self, run: &RunRef, listener: &impl ProgressListener) -> Result<Termination, Error> {
         let id = std::slice::from_ref(&run.job.submission_id);
         let outcomes = stop::stop_jobs(&self.jobs, &self.clock, id, listener)?;
+        // The worker stops its own steps, unless it never ran or was killed.
+        for outcome in &outcomes {
+            let worker = &outcome.status.submission_id;
+            earlier::stop_jobs_of_run(&self.jobs, &self.clock, &run.run_id, worker, listener)?;
+        }
         Ok(match outcomes.first() {
             None => Termination::Missing,
             Some(outcome) if outcome.status.state == JobState::Missing => Termination::Missing,
@@ -90,6 +96,7 @@ pub fn submission(run: &RunSpec, options: Options) -> Result<Submission, Error> 
         job_name: &run.job_name,
         code_location: run.code_location.as_deref(),
         step_key: None,
+        attempt: run.attempt,
     };
     let submission_id = ids::run(&run.run_id, run.attempt);
     worker::submission(Worker { submission_id, origin, command: &run.command }, options)

@@ -6,6 +6,7 @@
 //! - [`submit`]: idempotent submission.
 //! - [`status`]: job statuses.
 //! - [`stop`], [`kill_pending`]: stopping running jobs and killing pending ones.
+//! - [`reconcile`]: stopping what runs on after its run or step attempt is over.
 //! - [`follow`]: streaming a job's output across broken connections.
 //! - [`launcher`], [`executor`], [`scripts`], [`debug`]: the contract's functions, for any [`RayJobs`].
 //! - [`backend`]: the trait that a component implements, and the macro that exports it.
@@ -23,6 +24,7 @@ pub mod kill_pending;
 pub mod launcher;
 pub mod metadata;
 pub mod options;
+pub mod reconcile;
 pub mod scripts;
 pub mod status;
 pub mod stop;

@@ -164,7 +164,14 @@ fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
     let mut metadata: BTreeMap<String, String> = options.metadata;
     metadata.extend(script.labels.iter().cloned());
     metadata::set_deployment(&mut metadata, &script.deployment);
-    metadata.insert(metadata::LAUNCH_NONCE.to_owned(), script.nonce.clone());
+    for (key, value) in [
+        (metadata::RUN_ID, script.run_id.clone()),
+        (metadata::STEP, script.step_key.clone()),
+        (metadata::ATTEMPT, script.attempt.to_string()),
+        (metadata::LAUNCH_NONCE, script.nonce.clone()),
+    ] {
+        metadata.insert(key.to_owned(), value);
+    }
     Ok(Submission {
         entrypoint,
         submission_id: options.submission_id.unwrap_or_else(|| ids::script(&script.run_id, &script.nonce)),

@@ -6,14 +6,18 @@
 use dagster_ray_jobs::{Job, RayJobs, Submission};
 use dagster_ray_sdk::{Error, clock::Clock, retry::Policy, warn};
 
-use crate::{ids, metadata};
+use crate::{
+    ids, metadata,
+    reconcile::earlier::{self, Earlier},
+};
 
 /// What to do if a job with the submission id exists and has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnEnded {
     /// Fail with [`Error::Conflict`] and this advice. The caller decides whether to start the work again.
     Conflict(&'static str),
-    /// Submit under the next free submission id. The ended job belongs to an earlier worker.
+    /// Submit under the next free submission id. The ended job belongs to an earlier worker of the step, whose
+    /// scripts are stopped first.
     Resubmit,
 }
 
@@ -41,7 +45,12 @@ pub fn submit(
         match submit_or_adopt(jobs, clock, &submission)? {
             Submitted::Live => return Ok(submission.submission_id),
             Submitted::Ended(job) => match on_ended {
-                OnEnded::Resubmit => launches += 1,
+                OnEnded::Resubmit => {
+                    if launches == 0 {
+                        earlier::stop_jobs_of_step(jobs, clock, &submission, Earlier::Workers)?;
+                    }
+                    launches += 1;
+                }
                 OnEnded::Conflict(advice) => {
                     return Err(Error::Conflict(format!(
                         "the Ray job {} exists and has ended ({}): {advice}",

@@ -110,6 +110,27 @@ Several deployments can share one Ray, one Kubernetes namespace and one store, s
 object carries the id of the deployment that owns it. Empty if the caller belongs to no deployment.
 """
 
+RunState = Literal[
+    # It is queued, starting or running.
+    "live",
+    # It succeeded.
+    "succeeded",
+    # It failed or was canceled, and can be re-executed from failure.
+    "failed",
+]
+"""The state of a run."""
+
+
+class RunLife(TypedDict):
+    """A run that exists in Dagster's run storage."""
+
+    run_id: str
+    """The Dagster run id."""
+    state: RunState
+    """The run's state."""
+    ended_at: NotRequired[int | None]
+    """When the run ended, in seconds since the Unix epoch."""
+
 
 class FieldError(TypedDict):
     """One error in a configuration."""
@@ -495,28 +516,6 @@ class Stored(TypedDict):
     """When the value was stored, in seconds since the Unix epoch."""
 
 
-RunState = Literal[
-    # It is queued, starting or running.
-    "live",
-    # It succeeded.
-    "succeeded",
-    # It failed or was canceled, and can be re-executed from failure.
-    "failed",
-]
-"""The state of a run."""
-
-
-class RunLife(TypedDict):
-    """A run that exists in Dagster's run storage."""
-
-    run_id: str
-    """The Dagster run id."""
-    state: RunState
-    """The run's state."""
-    ended_at: NotRequired[int | None]
-    """When the run ended, in seconds since the Unix epoch."""
-
-
 class SelectionRuns(TypedDict):
     """The non-asset outputs of these runs, or of every run if the list is empty."""
 
@@ -627,6 +626,87 @@ class Followed(TypedDict):
     """The position to resume from."""
     complete: bool
     """Whether the output is complete."""
+
+
+class StepEnd(TypedDict):
+    """The latest attempt of a step whose end is in Dagster's event log."""
+
+    run_id: str
+    """The Dagster run id."""
+    step_key: str
+    """The Dagster step key."""
+    attempt: int
+    """The attempt. Earlier attempts of the step have ended too."""
+    ended_at: int
+    """When the attempt ended, in seconds since the Unix epoch."""
+
+
+class Reconciliation(TypedDict):
+    """What Dagster knows about the runs of a deployment, and what to do with the objects of those
+    that are over.
+    """
+
+    deployment: DeploymentId
+    """The Dagster deployment whose objects are removed.
+
+    Objects of another deployment, and objects without one, are never removed. Without a deployment,
+    none is.
+    """
+    namespaces: list[str]
+    """The namespaces to search, if the backend has namespaces. If empty, its default namespace."""
+    runs: list[RunLife]
+    """The known runs. The other runs are unknown."""
+    ended_steps: list[StepEnd]
+    """The steps of live runs of which an attempt has ended."""
+    ended_grace_s: int
+    """Seconds for which the objects of a run or step attempt are kept after its end, because a
+    worker reports the end before it exits.
+    """
+    unknown_grace_s: NotRequired[int | None]
+    """The age in seconds up to which the objects of an unknown run are kept.
+
+    Without it, they are kept.
+    """
+    dry_run: bool
+    """Whether to change nothing, and only return what would be removed."""
+
+
+Outcome = Literal[
+    # It was stopped or deleted.
+    "removed",
+    # It would be stopped or deleted without `dry-run`.
+    "would-remove",
+    # It could not be stopped or deleted. `problem` says why.
+    "failed",
+    # It was left alone, because it belongs to another deployment or to none.
+    "not-owned",
+]
+"""What was done with an object."""
+
+
+class Leftover(TypedDict):
+    """An object that has outlived its owner, or that the deployment does not own."""
+
+    kind: str
+    """The kind of object, such as `Ray job` or `RayCluster`."""
+    name: str
+    """The object's name. For a Ray job, its submission id."""
+    namespace: str | None
+    """The object's namespace, if the backend has namespaces."""
+    deployment: str | None
+    """The Dagster deployment that the object names, if any."""
+    run_id: str | None
+    """The Dagster run id that the object names, if any."""
+    step_key: str | None
+    """The Dagster step key that the object names, if any."""
+    attempt: int | None
+    """The attempt of the run or step, if the object names one."""
+    reason: str
+    """Why the object is a leftover, or why it is left alone."""
+    outcome: Outcome
+    """What was done."""
+    problem: str | None
+    """Why it could not be removed."""
 
 
 class ClusterClient:
@@ -964,3 +1044,22 @@ class PipesClient:
         """Stops a job and removes what was created for it."""
         answer = self._caller.call("pipes.terminate", {"job": job}, **call_options)
         return cast(JobStatus, answer)
+
+
+class ReconcilerClient:
+    """Stops and removes what runs on after its Dagster run, step attempt or holder is over."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def reconcile(
+        self, rule: Reconciliation, **call_options: Unpack[ListenerOptions]
+    ) -> list[Leftover]:
+        """Stops and deletes the objects of a deployment that have outlived their run, step attempt
+        or holder.
+
+        Returns them, and the objects of Dagster that the deployment does not own. An error of one
+        object does not stop the removal of the others. Repeating the call is not an error.
+        """
+        answer = self._caller.call("reconciler.reconcile", {"rule": rule}, **call_options)
+        return cast(list[Leftover], answer)

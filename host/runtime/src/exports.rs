@@ -4,7 +4,9 @@
 
 mod cluster;
 mod io;
+mod life;
 mod pipes;
+mod reconciler;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -42,6 +44,7 @@ pub(crate) fn has_listener(export: &str) -> bool {
         Some(
             ("launcher" | "executor", "terminate")
                 | ("cluster", "wait")
+                | ("reconciler", "reconcile")
                 | ("pipes", "launch" | "follow" | "wait" | "terminate")
         )
     )
@@ -129,6 +132,9 @@ pub(crate) async fn call(
         Some(("executor", function)) => call_executor(store, instance, function, arguments).await,
         Some(("cluster", function)) => Ok(cluster::call(store, instance, function, arguments).await?.into()),
         Some(("pipes", function)) => Ok(pipes::call(store, instance, function, arguments).await?.into()),
+        Some(("reconciler", function)) => {
+            Ok(reconciler::call(store, instance, function, arguments).await?.into())
+        }
         Some(("io", function)) => io::call(store, instance, function, arguments, values).await,
         _ => Err(Failure::NotOffered),
     }

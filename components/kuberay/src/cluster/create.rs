@@ -16,6 +16,7 @@ use crate::{
     manifest::{Template, complete_cluster, object_name},
     names,
     options::{self, ClusterOptions},
+    reconcile::{self, NewAttempt},
     time::WallClock,
 };
 
@@ -25,10 +26,28 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         let options = options::read_document(&spec.options, ClusterOptions::read)?;
         let sharing = options.sharing.clone();
         let plan = self.plan(spec, options)?;
+        self.remove_earlier(&plan)?;
         match sharing {
             Some(sharing) => self.share(plan, &sharing),
             None => self.create_dedicated(&plan).map(Creation::Created),
         }
+    }
+
+    /// Deletes the clusters that earlier attempts of the owner's step left. Their worker may have been killed.
+    fn remove_earlier(&self, plan: &Plan) -> Result<(), Error> {
+        let labels = object::labels(&plan.document);
+        let attempt = labels.get(labels::ATTEMPT).and_then(|attempt| attempt.parse().ok());
+        let (Some(step_key), Some(attempt @ 1..)) = (plan.owner.step_key.as_deref(), attempt) else {
+            return Ok(());
+        };
+        let new = NewAttempt {
+            deployment: &plan.owner.deployment,
+            run_id: &plan.owner.run_id,
+            step_key,
+            attempt,
+            is_relaunch: false,
+        };
+        reconcile::remove_earlier(self, plan.kind, &plan.namespace, &new)
     }
 
     fn create_dedicated(&self, plan: &Plan) -> Result<ClusterRef, Error> {

@@ -61,8 +61,14 @@ impl Plan {
             ));
         }
         let namespace = template.namespace().or(options.namespace.as_deref()).unwrap_or(namespace).to_owned();
-        let known =
-            [metadata::DEPLOYMENT, metadata::JOB, metadata::RUN_ID, metadata::CODE_LOCATION, metadata::STEP];
+        let known = [
+            metadata::DEPLOYMENT,
+            metadata::JOB,
+            metadata::RUN_ID,
+            metadata::CODE_LOCATION,
+            metadata::STEP,
+            metadata::ATTEMPT,
+        ];
         let mut origin = BTreeMap::new();
         origin.extend(
             known

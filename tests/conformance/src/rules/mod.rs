@@ -9,6 +9,7 @@ mod jobs;
 mod launcher;
 mod options;
 mod pipes;
+mod reconciler;
 
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Rule> {
     all.extend(executor::RULES);
     all.extend(pipes::RULES);
     all.extend(cluster::RULES);
+    all.extend(reconciler::RULES);
     all.extend(io::RULES);
     all
 }
