@@ -82,10 +82,10 @@ class RayHead:
         except OSError:
             return False
 
-    def request(self, path: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(
-            self.url + path, method=method, headers={"Authorization": f"Bearer {self.token}"}
-        )
+    def request(self, path: str, method: str = "GET", body: object = None) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.loads(response.read())
 
@@ -97,6 +97,9 @@ class RayHead:
             if job.get("submission_id")
             and run_id in (None, (job.get("metadata") or {}).get("dagster/run-id"))
         }
+
+    def submit(self, job: dict[str, Any]) -> None:
+        self.request("/api/jobs/", "POST", job)
 
     def stop_job(self, submission_id: str) -> None:
         self.request(f"/api/jobs/{submission_id}/stop", "POST")

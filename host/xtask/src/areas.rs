@@ -53,7 +53,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "launcher",
         about: "RayRunLauncher on real Ray",
-        stages: &[Kind::Pytest(&["launcher", "config", "local_backend", "unreachable", "tls"])],
+        stages: &[Kind::Pytest(&["launcher", "config", "local_backend", "unreachable", "reconcile", "tls"])],
     },
     Area {
         name: "executor",

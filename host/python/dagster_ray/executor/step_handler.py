@@ -15,6 +15,7 @@ from dagster_ray.contract import (
     ExecutorClient,
     JobState,
     JobStatus,
+    Leftover,
     PendingCall,
     Placement,
     StepRef,
@@ -34,6 +35,7 @@ from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnavailableError
 from dagster_ray.reachability import Outage, Reachability
+from dagster_ray.reconcile.reconciliation import reconcile_run
 from dagster_ray.specs import parse_tag, worker_spec
 
 _STEP_ENDS = {
@@ -131,6 +133,10 @@ class RayStepHandler(StepHandler):
         """Releases the resources that the run's steps share, such as a cluster."""
         options = {**self._options, **self._backend.options}
         self._component.finish(run_id, json.dumps(options))
+
+    def stop_leftovers(self, instance: DagsterInstance, run_id: str) -> list[Leftover]:
+        """Stops what the run's killed step workers have left, and returns it."""
+        return reconcile_run(instance, self._backend, run_id, write=self._append_line)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         step = self._tracked(step_handler_context)

@@ -29,6 +29,7 @@ from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.reachability import Reachability
+from dagster_ray.reconcile.background import BackgroundReconciliation
 from dagster_ray.specs import parse_tag, run_options, runs_on_ray, worker_spec
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         **backend: Unpack[BackendKeywords],
     ) -> None:
         self._inst_data = inst_data
+        self._reconciliation = BackgroundReconciliation(self)
         self._options = run_options(
             {
                 "enabled": enabled,
@@ -87,6 +89,15 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     def register_instance(self, instance: dg.DagsterInstance) -> None:
         super().register_instance(instance)
         self._default_launcher.register_instance(instance)
+
+    def dispose(self) -> None:
+        self._reconciliation.close()
+        self._default_launcher.dispose()
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        """The Dagster instance that the launcher belongs to."""
+        return self._instance
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
@@ -120,6 +131,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
+        self._reconciliation.begin()
         run = context.dagster_run
         override = parse_tag(run.tags)
         if self._is_on_ray(run, override):
@@ -204,6 +216,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self._default_launcher.join(timeout)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        self._reconciliation.begin()
         if not self._is_on_ray(run, parse_tag(run.tags)):
             # The default run launcher has no health check: the code server monitors its runs.
             return CheckRunHealthResult(
@@ -228,6 +241,8 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             )
         self._reachability.succeeded(report, run.run_id)
         worker, verdict = self._judge(run, status)
+        if worker in (WorkerStatus.FAILED, WorkerStatus.NOT_FOUND):
+            self._reconciliation.await_end(run.run_id)
         return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
 
     def _judge(self, run: dg.DagsterRun, status: JobStatus) -> tuple[WorkerStatus, str | None]:
