@@ -11,7 +11,7 @@ use crate::interrupt::POLL_INTERVAL;
 /// The module of the Python package that knows the Dagster instance.
 const MODULE: &str = "dagster_ray.reconcile";
 
-/// Stop and remove what has outlived its run, step attempt or holder, on Ray and Kubernetes
+/// Stop and remove what has outlived its run, step attempt or holder
 ///
 /// DAGSTER_HOME names the Dagster instance, whose RayRunLauncher names the backend. The instance's own
 /// record of its runs decides. Objects of another Dagster deployment, or of none, are listed and left
