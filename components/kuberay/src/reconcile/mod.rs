@@ -45,7 +45,7 @@ struct Found {
 impl Found {
     /// Returns whether the object is the RayJob of a worker or a script, whose Ray job is stopped first.
     fn is_worker(&self) -> bool {
-        self.kind == RAY_JOB && RayJob::read(&self.document).spec.job_id != ""
+        self.kind == RAY_JOB && !RayJob::read(&self.document).spec.job_id.is_empty()
     }
 }
 

@@ -42,10 +42,12 @@ pub fn reconcile(
     let mut leftovers = Vec::new();
     let mut running = Vec::new();
     for one in &found {
-        let verdict = match () {
-            () if ids::is_kill_job(one.id) => judge_kill_job(one, &listed, &facts),
-            () if one.job.has_ended() => Verdict::Keep,
-            () => facts.judge(&one.owner),
+        let verdict = if ids::is_kill_job(one.id) {
+            judge_kill_job(one, &listed, &facts)
+        } else if one.job.has_ended() {
+            Verdict::Keep
+        } else {
+            facts.judge(&one.owner)
         };
         let (Verdict::Over(reason) | Verdict::NotOwned(reason)) = verdict else { continue };
         let leftover = one.owner.leftover(KIND, None, one.id, reason);
