@@ -137,7 +137,7 @@ class Executor(exports.Executor):
     def terminate(self, steps: list[StepRef], listener: Listener) -> list[JobStatus]:
         return Service.configured().stop([step.job.submission_id for step in steps], listener)
 
-    def finish(self, run_id: str, options: str) -> None:
+    def finish(self, run_id: str, options: str, tags: list[list[tuple[str, str]]]) -> None:
         """Does nothing: this backend creates nothing that the steps of a run share."""
 
     def _spec(self, step: StepSpec) -> jobs.Spec | None:

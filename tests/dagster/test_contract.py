@@ -103,7 +103,7 @@ def test_executed_steps_have_the_declared_types(simulated_ray: SimulatedRay) -> 
     step = launched["job"]
     _check(executor.check([step]), list[contract.JobStatus])
     _check(executor.terminate([step]), list[contract.JobStatus])
-    assert executor.finish("r", "{}") is None
+    assert executor.finish("r", "{}", [[["a", "b"]]]) is None
 
 
 def test_scripts_have_the_declared_types_and_report_their_output(

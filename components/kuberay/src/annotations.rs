@@ -11,6 +11,8 @@ use crate::kubernetes::object;
 pub const OWNER: &str = "dagster-ray/owner";
 /// The annotation with the seconds after its creation at which a cluster expires once its run has ended.
 pub const TTL: &str = "dagster-ray/ttl-seconds";
+/// The annotation with the seconds for which a RayJob is kept after its job has ended.
+pub const JOB_TTL: &str = "dagster-ray/job-ttl-seconds";
 /// The annotation that says whether a cluster is deleted when its last holder releases it.
 pub const DELETE_WHEN_RELEASED: &str = "dagster-ray/delete-when-released";
 

@@ -13,7 +13,7 @@ use dagster_ray_sdk::{
     },
     clock::WasiClock,
     http::WasiHttp,
-    model::{Error, JobRef, JobStatus},
+    model::{Attributes, Error, JobRef, JobStatus},
     settings::{Settings as _, WasiSettings},
 };
 
@@ -24,16 +24,15 @@ use crate::{
     launcher::Launcher,
     options::{self, ClusterOptions, DEFAULT_NAMESPACE, NAMESPACE},
     pipes::Pipes,
-    time::HostClock,
 };
 
 /// The backend that creates Ray clusters and Ray jobs through KubeRay.
 pub struct KubeRay;
 
-fn clusters() -> Result<Clusters<WasiHttp, WasiClock, HostClock>, Error> {
+fn clusters() -> Result<Clusters<WasiHttp, WasiClock>, Error> {
     let namespace = WasiSettings.get(NAMESPACE)?.filter(|namespace| !namespace.trim().is_empty());
     let kubernetes = Kubernetes::new(WasiHttp, WasiClock);
-    Ok(Clusters::new(kubernetes, HostClock, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())))
+    Ok(Clusters::new(kubernetes, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())))
 }
 
 impl describe::Guest for KubeRay {
@@ -104,8 +103,8 @@ impl executor::Guest for KubeRay {
         Executor::new(clusters()?).terminate(&steps, listener)
     }
 
-    fn finish(run_id: String, options: String) -> Result<(), Error> {
-        Executor::new(clusters()?).finish(&run_id, &options)
+    fn finish(run_id: String, options: String, tags: Vec<Attributes>) -> Result<(), Error> {
+        Executor::new(clusters()?).finish(&run_id, &options, &tags)
     }
 }
 
@@ -161,8 +160,7 @@ impl pipes::Guest for KubeRay {
     }
 
     fn follow(job: JobRef, from: Option<Position>, listener: &Listener) -> Result<Followed, Error> {
-        let reached = Pipes::new(clusters()?).follow(&job, from.as_deref(), listener)?;
-        Ok(Followed { position: reached.position.to_string(), complete: reached.complete })
+        Pipes::new(clusters()?).follow(&job, from.as_deref(), listener)
     }
 
     fn wait(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {

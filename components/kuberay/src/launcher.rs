@@ -18,12 +18,13 @@ use crate::{
     job::{
         JobLocation,
         create::{self, Launched, Plan},
+        ended,
+        pending::Reasons,
         status::RayJob,
         stop,
     },
     kubernetes::{EVENT, RAY_CLUSTER, RAY_JOB, Selection, object},
     labels, names, options,
-    time::WallClock,
 };
 
 /// How long to wait for a stopped run: the run worker's stop time and 10 s.
@@ -31,17 +32,18 @@ const TIMEOUT_MS: u64 = (environment::RUN_STOP_WAIT_S as u64 + 10) * 1_000;
 const LOG_LINES: u32 = 200;
 
 /// The contract's launcher.
-pub struct Launcher<H, C, W> {
-    clusters: Clusters<H, C, W>,
+pub struct Launcher<H, C> {
+    clusters: Clusters<H, C>,
 }
 
-impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
+impl<H: Http, C: Clock> Launcher<H, C> {
     /// Creates a launcher on the API server of these clusters.
-    pub fn new(clusters: Clusters<H, C, W>) -> Self {
+    pub fn new(clusters: Clusters<H, C>) -> Self {
         Self { clusters }
     }
 
-    /// Launches a run (attempt 0) or resumes it (a later attempt). A live RayJob of the attempt is reused.
+    /// Launches a run (attempt 0) or resumes it (a later attempt). A live RayJob of the attempt is reused. Deletes
+    /// the RayJobs of ended runs that were kept for their time.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the attempt's RayJob has ended.
@@ -53,7 +55,10 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         let name = names::run_job(&id);
         match create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &plan.document(&name, 0)?)?
         {
-            Launched::Live => Ok(reference(&run.run_id, run.attempt, plan.namespace)),
+            Launched::Live => {
+                ended::delete_ended(&self.clusters.kubernetes, &plan.namespace, &run.deployment);
+                Ok(reference(&run.run_id, run.attempt, plan.namespace))
+            }
             Launched::Ended(job) => Err(Error::Conflict(format!(
                 "the RayJob {}/{name} exists and has ended ({:?}): resume the run to start a new attempt",
                 plan.namespace,
@@ -89,28 +94,36 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         Ok(termination)
     }
 
-    /// Returns the statuses of runs, in the same order, with one request per namespace.
+    /// Returns the statuses of runs, in the same order, with one request per namespace. While clusters start, one
+    /// more request finds what keeps them from starting.
     pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
         let kubernetes = &self.clusters.kubernetes;
         if let [run] = runs {
             let (namespace, name) = self.location(run);
             return match kubernetes.get(RAY_JOB, &namespace, &name) {
-                Ok(job) => Ok(vec![RayJob::read(&job).status()]),
+                Ok(job) => {
+                    let job = RayJob::read(&job);
+                    let reasons = Reasons::read(kubernetes, &namespace, [&job]);
+                    Ok(vec![reasons.status_of(Some(&job), &run.job)])
+                }
                 Err(Error::NotFound(_)) => Ok(vec![create::missing(&run.job)]),
                 Err(error) => Err(error),
             };
         }
-        let mut listed: Vec<(String, Vec<RayJob>)> = Vec::new();
+        let mut listed: Vec<(String, Vec<RayJob>, Reasons)> = Vec::new();
         let mut statuses = Vec::new();
         for run in runs {
             let (namespace, _) = self.location(run);
-            if !listed.iter().any(|(known, _)| *known == namespace) {
+            if !listed.iter().any(|(known, ..)| *known == namespace) {
                 let jobs = create::list(kubernetes, &namespace, &create::selector(labels::ROLE_RUN, None))?;
-                listed.push((namespace.clone(), jobs));
+                let reasons = Reasons::read(kubernetes, &namespace, &jobs);
+                listed.push((namespace.clone(), jobs, reasons));
             }
-            let jobs = listed.iter().find(|(known, _)| *known == namespace).map(|(_, jobs)| jobs.as_slice());
-            let job = jobs.unwrap_or_default().iter().find(|job| job.spec.job_id == run.job.submission_id);
-            statuses.push(create::status_of(job, &run.job));
+            let Some((_, jobs, reasons)) = listed.iter().find(|(known, ..)| *known == namespace) else {
+                continue;
+            };
+            let job = jobs.iter().find(|job| job.spec.job_id == run.job.submission_id);
+            statuses.push(reasons.status_of(job, &run.job));
         }
         Ok(statuses)
     }
@@ -126,7 +139,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             Err(error) => return Err(error),
         };
         let job = RayJob::read(&document);
-        let status = job.status();
+        let status = Reasons::read(kubernetes, &namespace, [&job]).status_of(Some(&job), &run.job);
         let mut text = format!("RayJob: {namespace}/{name}\n");
         line(&mut text, "status in Ray", &job.status.job_status);
         line(&mut text, "status in KubeRay", &job.status.job_deployment_status);

@@ -77,6 +77,7 @@ type Rule = Box<dyn Fn(&Request) -> Option<ScriptedResponse>>;
 pub struct ScriptedHttp {
     script: RefCell<VecDeque<ScriptedResponse>>,
     rule: Option<Rule>,
+    headers: Vec<(String, String)>,
     requests: RefCell<Vec<Request>>,
 }
 
@@ -91,6 +92,13 @@ impl ScriptedHttp {
     #[must_use]
     pub fn with_rule(rule: impl Fn(&Request) -> Option<ScriptedResponse> + 'static) -> Self {
         Self { rule: Some(Box::new(rule)), ..Self::default() }
+    }
+
+    /// Adds a header field to every response. `name` must be lowercase.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Returns the requests so far, with their bodies.
@@ -111,7 +119,7 @@ impl ScriptedHttp {
             Some(ScriptedResponse::Broken { status, chunks, error }) => (status, chunks, Some(error)),
         };
         let source = Pieces { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect(), error };
-        Ok(Response { status, headers: Vec::new(), body: Body::new(source) })
+        Ok(Response { status, headers: self.headers.clone(), body: Body::new(source) })
     }
 }
 

@@ -225,7 +225,11 @@ macro_rules! export_backend {
                 }
 
                 // No cluster was created for the run's steps, so there is nothing to remove.
-                fn finish(_run_id: String, _options: String) -> Result<(), model::Error> {
+                fn finish(
+                    _run_id: String,
+                    _options: String,
+                    _tags: Vec<model::Attributes>,
+                ) -> Result<(), model::Error> {
                     Ok(())
                 }
             }

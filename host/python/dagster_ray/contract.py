@@ -798,12 +798,21 @@ class ExecutorClient:
         pending = self._caller.start("executor.terminate", {"steps": steps}, **call_options)
         return cast(PendingCall[list[JobStatus]], pending)
 
-    def finish(self, run_id: str, options: Json, **call_options: Unpack[CallOptions]) -> None:
+    def finish(
+        self,
+        run_id: str,
+        options: Json,
+        tags: Sequence[Attributes],
+        **call_options: Unpack[CallOptions],
+    ) -> None:
         """Removes what the steps of a run shared, after its last step.
 
-        `options` are the steps' options, without their tags. Repeating the call is not an error.
+        `options` are the steps' options, without their tags. `tags` are the tags of all steps with
+        the tag `dagster-ray/config`, without repetitions. Repeating the call is not an error.
         """
-        self._caller.call("executor.finish", {"run_id": run_id, "options": options}, **call_options)
+        self._caller.call(
+            "executor.finish", {"run_id": run_id, "options": options, "tags": tags}, **call_options
+        )
 
 
 class IoClient(Generic[ValueT]):

@@ -16,7 +16,7 @@ use crate::bindings::exports::dagster_ray::backend::{describe, executor, launche
 use crate::capability::CallState;
 use crate::capability::objects::Value as HostValue;
 use crate::capability::sink::Listener;
-use crate::model::{Error, JobState, JobStatus};
+use crate::model::{Attributes, Error, JobState, JobStatus};
 
 /// The result of an export.
 #[derive(Default)]
@@ -235,6 +235,7 @@ struct Steps {
 struct Finish {
     run_id: String,
     options: String,
+    tags: Vec<Attributes>,
 }
 
 /// Converts the placement of each step. An element with an error is an object with the key `error`: the error's
@@ -275,8 +276,8 @@ async fn call_executor(
             Ok(statuses(guest.call_terminate(store, &steps, listener).await??).into())
         }
         "finish" => {
-            let Finish { run_id, options } = parse(arguments)?;
-            Ok(guest.call_finish(store, &run_id, &options).await?.map(|()| Value::Null)?.into())
+            let Finish { run_id, options, tags } = parse(arguments)?;
+            Ok(guest.call_finish(store, &run_id, &options, &tags).await?.map(|()| Value::Null)?.into())
         }
         _ => Err(Failure::NotOffered),
     }

@@ -14,7 +14,7 @@ use dagster_ray_sdk::{
 use dagster_ray_submission::{ids, metadata, status as ray};
 use serde_json::Value;
 
-use super::{JobLocation, manifest, status::RayJob};
+use super::{JobLocation, ended, manifest, status::RayJob};
 use crate::{
     annotations,
     kubernetes::{CreateOutcome, Kubernetes, RAY_JOB, Selection, object},
@@ -90,6 +90,7 @@ impl Plan {
         manifest::complete(&mut template, submission, self.options.image.as_deref())?;
         let mut notes = annotations::for_owner(&self.owner, None, true);
         notes.insert(metadata::LAUNCH_NONCE.to_owned(), launch.into());
+        notes.extend([ended::annotation(self.options.job_ttl_seconds)]);
         Ok(template.document(RAY_JOB, &self.namespace, name, self.origin.clone(), notes))
     }
 

@@ -1,7 +1,9 @@
 //! Runs, steps and scripts as RayJobs.
 
 pub mod create;
+pub mod ended;
 pub mod manifest;
+pub mod pending;
 pub mod status;
 pub mod stop;
 

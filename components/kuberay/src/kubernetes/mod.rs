@@ -8,6 +8,8 @@ pub mod object;
 mod responses;
 pub mod watch;
 
+use std::cell::Cell;
+
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
@@ -17,6 +19,7 @@ use dagster_ray_sdk::{
 };
 use serde_json::{Value, json};
 
+use crate::time::parse_http_date;
 use responses::{RequestInfo, check_status};
 
 /// The base URL of the API server.
@@ -119,13 +122,16 @@ pub struct Kubernetes<H, C> {
     http: H,
     clock: C,
     policy: Policy,
+    /// The API server's time in the last response, and when it arrived, in milliseconds of `clock`.
+    server_time: Cell<Option<(u64, u64)>>,
 }
 
 impl<H: Http, C: Clock> Kubernetes<H, C> {
     /// Creates a client that retries transient errors for some seconds, such as those of a restarting API
     /// server.
     pub fn new(http: H, clock: C) -> Self {
-        Self { http, clock, policy: Policy { attempts: 6, first_wait_ms: 250, max_wait_ms: 4_000 } }
+        let policy = Policy { attempts: 6, first_wait_ms: 250, max_wait_ms: 4_000 };
+        Self { http, clock, policy, server_time: Cell::new(None) }
     }
 
     /// Returns the clock.
@@ -136,6 +142,18 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
     /// Returns the HTTP client, for requests to services in the cluster.
     pub fn http(&self) -> &H {
         &self.http
+    }
+
+    /// Returns the API server's time, in seconds since the Unix epoch: the date of its last response, plus the
+    /// time since then.
+    ///
+    /// # Errors
+    /// [`Error::Other`] without a response that has a date.
+    pub fn now_s(&self) -> Result<u64, Error> {
+        let (date_s, at_ms) = self.server_time.get().ok_or_else(|| {
+            Error::Other("the API server's responses have no `Date`, so no age can be computed".to_owned())
+        })?;
+        Ok(date_s + self.clock.now_ms().saturating_sub(at_ms) / 1_000)
     }
 
     /// Returns an object.
@@ -276,7 +294,11 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         skipped_fields: &[&str],
     ) -> Result<Value, Error> {
         self.policy.retry(&self.clock, || {
-            check_status(self.http.send(request.clone())?, info)?.json(&info.label(), skipped_fields)
+            let response = self.http.send(request.clone())?;
+            if let Some(date_s) = response.header("date").and_then(parse_http_date) {
+                self.server_time.set(Some((date_s, self.clock.now_ms())));
+            }
+            check_status(response, info)?.json(&info.label(), skipped_fields)
         })
     }
 }

@@ -107,7 +107,7 @@ class Executor(exports.Executor):
             statuses.append(status)
         return statuses
 
-    def finish(self, run_id: str, options: str) -> None:
+    def finish(self, run_id: str, options: str, tags: list[list[tuple[str, str]]]) -> None:
         """Does nothing, because the steps of a run share no resources."""
 
 

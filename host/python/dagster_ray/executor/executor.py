@@ -65,12 +65,14 @@ class RayExecutor(StepDelegatingExecutor):
             if not ended:
                 self._local_steps.interrupt(as_worker=interrupted)
             try:
-                self._end(plan_context, ended)
+                self._end(plan_context, execution_plan, ended)
             finally:
                 # A step that has reported its end may still be cleaning up.
                 self._local_steps.join()
 
-    def _end(self, plan_context: PlanOrchestrationContext, ended: bool) -> None:
+    def _end(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan, ended: bool
+    ) -> None:
         # If runs may be resumed, Dagster does not stop the steps of an interrupted run, even when
         # the run is being canceled.
         run = plan_context.instance.get_run_by_id(plan_context.run_id)
@@ -78,11 +80,14 @@ class RayExecutor(StepDelegatingExecutor):
         if canceling:
             self._stop_steps(plan_context)
         if canceling or ended:
-            self._finish(plan_context)
+            self._finish(plan_context, execution_plan)
 
-    def _finish(self, plan_context: PlanOrchestrationContext) -> None:
+    def _finish(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> None:
+        tags = [step.tags for step in execution_plan.steps]
         try:
-            self._ray_steps.finish(plan_context.run_id)
+            self._ray_steps.finish(plan_context.run_id, tags)
         except DagsterRayError as error:
             plan_context.log.warning(f"The run's shared resources could not be removed: {error}")
 

@@ -4,13 +4,14 @@ import json
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance
 
 from dagster_ray.backend import Backend
+from dagster_ray.configs import USER_DEFINED_RAY_KEY
 from dagster_ray.contract import (
     ExecutorClient,
     JobState,
@@ -33,8 +34,9 @@ from dagster_ray.dagster_typing import STEP_EVENTS
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnavailableError
+from dagster_ray.pending import PendingReason
 from dagster_ray.reachability import Outage, Reachability
-from dagster_ray.specs import parse_tag, worker_spec
+from dagster_ray.specs import attributes, parse_tag, worker_spec
 
 _STEP_ENDS = {
     DagsterEventType.STEP_SUCCESS,
@@ -68,6 +70,8 @@ class _Step:
     submit: PendingCall[list[Placement | Exception]] | None = None
     failure: DagsterRayError | None = None
     answer: _Answer | None = None
+    # Why the step is pending, as far as the user knows, and since when.
+    pending: PendingReason = field(default_factory=PendingReason)
     # The job succeeded, but the event log does not contain the step's end yet.
     awaits_event: bool = False
 
@@ -127,10 +131,15 @@ class RayStepHandler(StepHandler):
             self._take_plan(context)
         return is_local
 
-    def finish(self, run_id: str) -> None:
-        """Releases the resources that the run's steps share, such as a cluster."""
+    def finish(self, run_id: str, tags: Iterable[Mapping[str, str]]) -> None:
+        """Releases the resources that the run's steps share, such as a cluster.
+
+        `tags` are the tags of the run's steps.
+        """
         options = {**self._options, **self._backend.options}
-        self._component.finish(run_id, json.dumps(options))
+        overrides = {step[USER_DEFINED_RAY_KEY] for step in tags if USER_DEFINED_RAY_KEY in step}
+        distinct = [attributes({USER_DEFINED_RAY_KEY: text}) for text in sorted(overrides)]
+        self._component.finish(run_id, json.dumps(options), distinct)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         step = self._tracked(step_handler_context)
@@ -307,6 +316,13 @@ class RayStepHandler(StepHandler):
         state = answer["state"]
         step.ref["job"]["submission_id"] = job = answer["submission_id"]
         if not answer["ended"]:
+            reason = step.pending.changed(answer)
+            if reason is not None:
+                DagsterEvent.engine_event(
+                    context.get_step_context(step.key),
+                    f"Ray job {job} for step {step.key} is pending: {reason}",
+                    EngineEventData(metadata=_job_metadata(step.ref)),
+                )
             return CheckStepHealthResult.healthy()
         run_id = context.dagster_run.run_id
         if reported_attempts(context.instance, run_id)[step.key] > step.attempt:

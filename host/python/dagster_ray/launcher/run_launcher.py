@@ -28,6 +28,7 @@ from dagster_ray.dagster_internals import (
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
+from dagster_ray.launcher.pending_runs import PendingRuns
 from dagster_ray.reachability import Reachability
 from dagster_ray.specs import parse_tag, run_options, runs_on_ray, worker_spec
 
@@ -80,6 +81,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         )
         self._component = LauncherClient(self.backend)
         self._reachability = Reachability(unreachable_timeout)
+        self._pending_runs = PendingRuns(self._component.check, self._report)
         # Launches the runs that do not run on Ray.
         self._default_launcher = DefaultRunLauncher()
         super().__init__()
@@ -174,6 +176,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         ref = launch(spec, write=self._writer(run), directories=directories)
         self._instance.add_run_tags(run.run_id, {RUN_REF_TAG: json.dumps(ref)})
         self._report(run, "Ray run job created", ref)
+        self._pending_runs.add(self._instance, run, ref)
 
     def terminate(self, run_id: str) -> bool:
         run = self._instance.get_run_by_id(run_id)
@@ -199,6 +202,10 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         if run is not None and not run.is_finished:
             self._instance.report_run_canceled(run)
         return True
+
+    def dispose(self) -> None:
+        self._pending_runs.stop()
+        self._default_launcher.dispose()
 
     def join(self, timeout: int = 30) -> None:
         self._default_launcher.join(timeout)
@@ -254,7 +261,26 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     ) -> str | None:
         if not self._is_on_ray(run, parse_tag(run.tags)):
             return self._default_launcher.get_run_worker_debug_info(run, include_container_logs)
-        return self._component.debug_info(self._reference(run))
+        ref = self._reference(run)
+        if run.status != dg.DagsterRunStatus.STARTING:
+            return self._component.debug_info(ref)
+        try:
+            info = self._component.debug_info(ref)
+        except DagsterRayError as error:
+            info = f"{error}\n"
+        return info + self._stop_unstarted(run, ref)
+
+    def _stop_unstarted(self, run: dg.DagsterRun, ref: RunRef) -> str:
+        """Stops the job of a run that has not started in time, and returns the outcome as text.
+
+        Dagster's run monitoring asks for the debug info of such a run and then fails it, but it
+        terminates nothing: the job would stay in its queue, and start later for a failed run.
+        """
+        try:
+            outcome = self._component.terminate(ref, write=self._writer(run))
+        except DagsterRayError as error:
+            return f"The Ray job could not be stopped, and may still start: {error}\n"
+        return f"The Ray job was stopped, because the run has not started in time ({outcome}).\n"
 
     def _is_on_ray(self, run: dg.DagsterRun, override: Mapping[str, Any] | None) -> bool:
         # A run that was submitted to Ray stays there, even if the configuration has changed.

@@ -285,7 +285,11 @@ fn texts(harness: &Harness) -> Verdict {
             json!({"steps": [step]})
         })?;
     }
-    hostile::texts(harness, "executor.finish", |text| json!({"run_id": text, "options": "{}"}))
+    hostile::texts(
+        harness,
+        "executor.finish",
+        |text| json!({"run_id": text, "options": "{}", "tags": [[[text, text]]]}),
+    )
 }
 
 fn random_content(harness: &Harness) -> Verdict {
@@ -307,7 +311,7 @@ fn random_content(harness: &Harness) -> Verdict {
     hostile::random_content(
         harness,
         "executor.finish",
-        |any| json!({"run_id": any.text, "options": any.options}),
+        |any| json!({"run_id": any.text, "options": any.options, "tags": [any.tags]}),
     )
 }
 
@@ -427,8 +431,9 @@ fn terminate(harness: &Harness) -> Verdict {
 fn finish(harness: &Harness) -> Verdict {
     let options = Json::Object(harness.options(EXECUTOR)).to_string();
     let run_id = specs::run_id();
+    let finished = json!({"run_id": run_id, "options": options, "tags": [[["dagster-ray/config", "{}"]]]});
     for _ in 0..2 {
-        harness.call("executor.finish", &json!({"run_id": run_id, "options": options})).answer()?;
+        harness.call("executor.finish", &finished).answer()?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use dagster_ray_sdk::{
     executor::{self, Placement, StepRef, StepSpec},
     info,
     launcher::{self, RunRef, RunSpec, Termination},
-    model::{JobRef, JobState, JobStatus, WorkerCommand},
+    model::{Attributes, JobRef, JobState, JobStatus, WorkerCommand},
     options::read_merged,
     processes::{self, Command, Outcome, State},
     sink::Listener,
@@ -128,7 +128,7 @@ impl executor::Guest for Backend {
         Ok(statuses)
     }
 
-    fn finish(_run_id: String, _options: String) -> Result<(), Error> {
+    fn finish(_run_id: String, _options: String, _tags: Vec<Attributes>) -> Result<(), Error> {
         // The steps of a run share no resources.
         Ok(())
     }
