@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -12,7 +12,12 @@ from dagster_ray.errors import DagsterRayError
 from dagster_ray.pending import PendingReason
 
 _INTERVAL_SECONDS = 10.0
-_STARTING = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
+# A run that is resumed has started, and its new worker can be pending.
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
 
 _logger = logging.getLogger("dagster_ray")
 
@@ -69,7 +74,7 @@ class PendingRuns:
                     self._thread = None
                     return
             try:
-                self._forget_started(instance, pending)
+                self._forget_finished(instance, pending)
                 self._report_reasons(list(pending.values()))
             except DagsterRayError as error:
                 # Ray may be unreachable for a time. The next check tries again.
@@ -78,18 +83,16 @@ class PendingRuns:
                 # The instance may have been disposed, or its storage may be down.
                 _logger.warning("pending runs were not checked", exc_info=True)
 
-    def _forget_started(
+    def _forget_finished(
         self, instance: dg.DagsterInstance, pending: dict[str, _PendingRun]
     ) -> None:
-        filters = dg.RunsFilter(run_ids=list(pending), statuses=_STARTING)
-        starting = set(instance.get_run_ids(filters))
-        for run_id in [run_id for run_id in pending if run_id not in starting]:
+        filters = dg.RunsFilter(run_ids=list(pending), statuses=_UNFINISHED)
+        unfinished = set(instance.get_run_ids(filters))
+        for run_id in [run_id for run_id in pending if run_id not in unfinished]:
             del pending[run_id]
-            with self._lock:
-                self._pending.pop(run_id, None)
+            self._forget(run_id)
 
-    def _report_reasons(self, pending: Iterable[_PendingRun]) -> None:
-        pending = list(pending)
+    def _report_reasons(self, pending: list[_PendingRun]) -> None:
         if not pending:
             return
         statuses = self._check([one.ref for one in pending])
@@ -97,6 +100,12 @@ class PendingRuns:
             reason = one.reason.changed(status)
             if reason is not None:
                 self._report(one.run, f"The Ray job is pending: {reason}", one.ref)
+            if status["state"] == "running" or status["ended"]:
+                self._forget(one.run.run_id)
+
+    def _forget(self, run_id: str) -> None:
+        with self._lock:
+            self._pending.pop(run_id, None)
 
 
 __all__ = ["PendingRuns"]
