@@ -85,7 +85,7 @@ class RayExecutor(StepDelegatingExecutor):
     def _finish(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> None:
-        tags = [step.tags for step in execution_plan.steps]
+        tags = [step.tags or {} for step in execution_plan.steps]
         try:
             self._ray_steps.finish(plan_context.run_id, tags)
         except DagsterRayError as error:
