@@ -94,21 +94,21 @@ impl<H: Http, C: Clock> Pipes<H, C> {
         let mut position = Position::parse(from)?;
         let location = ray_job_location(job)?;
         let kubernetes = &self.clusters.kubernetes;
-        // The execution whose log was followed to its end.
-        let mut done = None;
+        // The execution whose log was followed to its end, and whether its RayCluster was deleted before.
+        let (mut done, mut is_lost) = (None, false);
         loop {
             let (jobs, cluster, started) = match self.next_execution(job, &location, done, listener)? {
                 Next::Execution { jobs, cluster, started } => (jobs, cluster, started),
-                Next::Nothing => return Ok(position.followed(true)),
+                Next::Nothing if !is_lost => return Ok(position.followed(true)),
                 Next::Unreachable => return Ok(position.followed(false)),
-                Next::Lost => {
+                Next::Nothing | Next::Lost => {
                     warn_of_loss(&location, listener);
                     return Ok(position.followed(true));
                 }
             };
             if position.execution.is_some_and(|known| known != started) {
                 let text = format!(
-                    "the script runs again, on the RayCluster {}/{cluster}: its output starts anew",
+                    "the script runs again, on the RayCluster {}/{cluster}: its output starts from the beginning",
                     location.0
                 );
                 listener.log(Level::Warning, &text);
@@ -122,10 +122,7 @@ impl<H: Http, C: Clock> Pipes<H, C> {
             if !reached.complete {
                 return Ok(position.followed(false));
             }
-            if execution.is_lost.get() {
-                warn_of_loss(&location, listener);
-            }
-            done = Some(started);
+            (done, is_lost) = (Some(started), execution.is_lost.get());
         }
     }
 
