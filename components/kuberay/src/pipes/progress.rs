@@ -22,7 +22,7 @@ pub(super) enum Seen {
     /// The RayJob has changed. [`JobWatch::current`] returns it.
     Changed,
     /// The RayJob does not exist, with its last state if known.
-    Deleted(Option<RayJob>),
+    Deleted(Option<Box<RayJob>>),
 }
 
 /// A watch of a script's RayJob.
@@ -75,7 +75,9 @@ impl<'a, H: Http, C: Clock, L: ProgressListener> JobWatch<'a, H, C, L> {
         }
         let seen = match self.watch.next(SLICE_MS, STREAM_MS)? {
             None => Seen::Nothing,
-            Some(Change::Deleted(last)) => return Ok(Seen::Deleted(last.as_ref().map(RayJob::read))),
+            Some(Change::Deleted(last)) => {
+                return Ok(Seen::Deleted(last.map(|last| Box::new(RayJob::read(&last)))));
+            }
             Some(Change::Updated(document)) => {
                 self.current = Some(RayJob::read(&document));
                 Seen::Changed

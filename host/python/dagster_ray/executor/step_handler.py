@@ -316,11 +316,11 @@ class RayStepHandler(StepHandler):
         state = answer["state"]
         step.ref["job"]["submission_id"] = job = answer["submission_id"]
         if not answer["ended"]:
-            reason = step.pending.changed(answer)
-            if reason is not None:
+            waits_for = step.pending.changed(answer)
+            if waits_for is not None:
                 DagsterEvent.engine_event(
                     context.get_step_context(step.key),
-                    f"Ray job {job} for step {step.key} is pending: {reason}",
+                    f"Ray job {job} for step {step.key} is pending: {waits_for}",
                     EngineEventData(metadata=_job_metadata(step.ref)),
                 )
             return CheckStepHealthResult.healthy()
