@@ -215,7 +215,13 @@ def test_a_step_waits_for_a_suspended_shared_cluster_and_says_so(
 
     lines: list[str] = []
     launch = executor.start_launch([step("a")], write=lambda _, message: lines.append(message))
-    wait_for("the reason", lambda: any("is suspended and waits" in line for line in lines), 30)
+
+    def says_why() -> bool:
+        # Reports arrive when the call is polled, as the executor does in its health checks.
+        assert not launch.done()
+        return any("is suspended and waits" in line for line in lines)
+
+    wait_for("the reason", says_why, 30)
     [planned] = executor.plan([step("a")])
     assert isinstance(planned, dict) and "job" in planned
     # The time in the queue does not count.

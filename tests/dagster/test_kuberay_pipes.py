@@ -154,7 +154,10 @@ def test_a_retried_script_is_followed_from_the_beginning_of_its_second_execution
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """KubeRay runs a failed script again, with the same id on a new RayCluster."""
+    """KubeRay runs a failed script again, with the same id on a new RayCluster.
+
+    In HTTPMode, it does so at once. In K8sJobMode, the submitter's own retries come first.
+    """
     begun = tmp_path / "begun"
     body = f"""
         import pathlib
@@ -170,7 +173,14 @@ def test_a_retried_script_is_followed_from_the_beginning_of_its_second_execution
             context.report_custom_message("first" if first else "second")
         raise SystemExit(3 if first else 0)
     """
-    ray_job = _ray_job(cluster, namespace, tmp_path, _entrypoint(tmp_path, body), backoffLimit=1)
+    ray_job = _ray_job(
+        cluster,
+        namespace,
+        tmp_path,
+        _entrypoint(tmp_path, body),
+        backoffLimit=1,
+        submissionMode="HTTPMode",
+    )
     result, custom = _run(client, cluster, ray_job=ray_job)
     assert result.success and custom == ["first", "second"]
     captured = capfd.readouterr()
