@@ -53,22 +53,43 @@ class RayHead:
             *('--resources={"widget": 4}', "--disable-usage-stats"),
             *(f"--{name}={value}" for name, value in ports.items()),
         ]
+        self._command = command
+        self._variables = {
+            **os.environ,
+            **self.environment,
+            # Ray starts workers by the name `dagster`, which must resolve to this environment.
+            "PATH": f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+        }
         self._log = log.open("wb")
+        self.start()
+
+    def start(self) -> None:
+        """Starts the head. After `kill`, the new head has the old address and another session."""
         self.process = subprocess.Popen(
-            command,
+            self._command,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                **self.environment,
-                # Ray starts workers by the name `dagster`, which must resolve to this environment.
-                "PATH": f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "PIP_NO_INDEX": "1",
-                "PIP_FIND_LINKS": str(self.wheels),
-            },
+            env=self._variables,
             start_new_session=True,
         )
         wait_for("Ray's dashboard", self._is_up, 90)
+
+    def kill(self, *programs: str) -> None:
+        """Kills the processes of Ray whose command line contains one of the texts, or all."""
+        alive = command_lines()
+        main = {pid for pid, line in alive.items() if str(self.root / "ray") in line}
+        # A worker of Ray replaces its command line by a title.
+        workers = {
+            child
+            for pid in main
+            for child in descendants(pid)
+            if alive.get(child, "").startswith("ray::")
+        }
+        for pid in main | workers:
+            if not programs or any(program in alive[pid] for program in programs):
+                kill(pid)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     PytestKubernetes(&'static [&'static str]),
     /// Tests of the control plane itself.
     ControlPlane,
+    /// The quick cells of the fault matrix, and a short soak.
+    Faults,
     /// The audit of the wheel.
     Audit,
     /// Installation of the wheel in empty environments, as a user does it.
@@ -79,6 +81,11 @@ pub(crate) const AREAS: &[Area] = &[
         name: "kuberay",
         about: "all tests that need the Kubernetes control plane, and its own tests",
         stages: &[Kind::ControlPlane, Kind::PytestKubernetes(&[""])],
+    },
+    Area {
+        name: "faults",
+        about: "the quick cells of the fault matrix, and a short soak",
+        stages: &[Kind::Faults],
     },
     Area {
         name: "sandbox",

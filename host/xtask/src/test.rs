@@ -15,6 +15,7 @@ use crate::circles;
 use crate::cluster;
 use crate::contract;
 use crate::environment::Environment;
+use crate::faults;
 use crate::frozen;
 use crate::installed;
 use crate::project::Project;
@@ -24,12 +25,13 @@ use crate::test_cluster::{self, TestCluster};
 use crate::wheel;
 
 /// Arguments of ruff: the package's configuration, and the folders to check.
-const PYTHON: [&str; 7] = [
+const PYTHON: [&str; 8] = [
     "--config",
     "host/python/pyproject.toml",
     "host/python",
     "tests/dagster",
     "tests/cluster",
+    "tests/faults",
     "tests/bench",
     "examples",
 ];
@@ -145,6 +147,9 @@ impl Tests<'_> {
             let built = cluster::build(self.project, self.stages);
             self.kubernetes(&kubernetes_files, has(Kind::ControlPlane), built);
         }
+        if has(Kind::Faults) {
+            faults::quick(self.project, self.stages, self.pytest);
+        }
         if has(Kind::Audit) {
             self.audit();
         }
@@ -162,7 +167,7 @@ impl Tests<'_> {
         self.python_lint();
         self.audit();
         self.pytest("pytest", &[""], None, None);
-        for name in ["kubernetes", "installed wheel", "demo"] {
+        for name in ["kubernetes", "faults", "installed wheel", "demo"] {
             self.stages.skip(name, "--fast");
         }
     }
@@ -180,6 +185,7 @@ impl Tests<'_> {
             registry::build(self.project, self.stages)
         });
         self.pytest("pytest", &[""], None, registry.as_deref());
+        faults::quick(self.project, self.stages, &[]);
         installed::run(self.project, self.stages, self.wheel);
         self.demo();
         if let Some(program) = &registry {
@@ -264,13 +270,15 @@ impl Tests<'_> {
                 marks.push("not slow");
             }
             pytest.args(["-m", &marks.join(" and ")]).args(self.pytest);
+            pytest.arg(faults::report(self.project, name)?);
             pytest.envs(cluster.map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
             pytest.envs(registry.map(|program| (registry::VARIABLE, program)));
             let Err(error) = stage.execute(&mut pytest) else { return Ok(()) };
             // These tests observe real services within time limits. A test that fails twice is a defect. One
             // that fails once is reported in the table and in the log.
             stage.note(&format!("{error:#}; the failed tests are run a second time"))?;
-            stage.execute(pytest.args(["--last-failed", "--last-failed-no-failures", "none"]))?;
+            pytest.args(["--last-failed", "--last-failed-no-failures", "none"]);
+            stage.execute(pytest.arg(faults::report(self.project, &format!("{name} again"))?))?;
             second_try = Some("passed at the second try only; see `FAILED` in the log");
             Ok(())
         });
