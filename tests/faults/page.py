@@ -105,9 +105,9 @@ def _name(test: str) -> str:
 def _shown(key: Key, cell: Run | Shown) -> str:
     """Returns the part of a table row that does not depend on results."""
     tests = ", ".join(f"`{_name(test)}`" for test in evidence(key, cell))
-    has_defect = isinstance(cell, Run) and cell.defect
-    defect = f" **Does not hold today:** {cell.defect}" if has_defect else ""
-    return f"| {FAULTS[key[1]].title} | {cell.holds}{defect} | {tests} |"
+    defect = cell.defect if isinstance(cell, Run) else ""
+    holds = f"{cell.holds} **Does not hold today:** {defect}" if defect else cell.holds
+    return f"| {FAULTS[key[1]].title} | {holds} | {tests} |"
 
 
 def _others(row: str) -> list[str]:
