@@ -64,7 +64,7 @@ class Fault:
 
 @dataclass
 class Trigger:
-    """An action at the first matching request, before Ray gets it or before its client does."""
+    """An action at the first matching request. Before Ray gets the request, it also drops it."""
 
     matches: Fault
     after: bool
@@ -164,7 +164,7 @@ class FaultProxy:
         after: bool,
         contains: str = "",
     ) -> Iterator[Trigger]:
-        """Runs the action at the first matching request, before Ray gets it or after."""
+        """Runs the action at the first matching request, in place of it or after it."""
         trigger = Trigger(Fault(method, path, "", 1, contains=contains), after, action)
         self._triggers.append(trigger)
         try:
@@ -190,7 +190,8 @@ class FaultProxy:
                     return fault
         return None
 
-    def _run_triggers(self, request: Request, *, after: bool) -> None:
+    def _run_triggers(self, request: Request, *, after: bool) -> bool:
+        """Runs the actions at a request, and returns whether there were any."""
         with self._lock:
             reached = [
                 trigger
@@ -202,6 +203,7 @@ class FaultProxy:
         for trigger in reached:
             trigger.action()
             trigger.done.set()
+        return bool(reached)
 
     def _effect(self, fault: Fault | None) -> int | str | None:
         """Waits as the fault demands, and returns what happens to this request."""
@@ -221,7 +223,9 @@ class FaultProxy:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         request = Request(handler.command, handler.path, body, dict(handler.headers))
         fault = self._fault(request)
-        self._run_triggers(request, after=False)
+        if self._run_triggers(request, after=False):
+            _reset(handler)
+            return
         effect = self._effect(fault)
         if fault is not None and isinstance(effect, int):
             self._respond(handler, effect, list(fault.headers.items()), b"injected")

@@ -63,7 +63,12 @@ _OVER_HTTP: dict[str, tuple[type[Operation], str, str]] = {
     ),
 }
 # What `cargo xtask test` runs of the faults over HTTP.
-_QUICK: set[Key] = {("launch", "lost"), ("health", "429"), ("pipes-follow", "reset")}
+_QUICK: set[Key] = {
+    ("launch", "lost"),
+    ("health", "429"),
+    ("health", "reset"),
+    ("pipes-follow", "reset"),
+}
 
 RUNS: dict[Key, Run] = {
     (operation, fault): _run(kind, strike, ends, holds, quick=(operation, fault) in _QUICK)
@@ -77,6 +82,7 @@ RUNS |= {
         strikes.at_request("daemon", KILL, after=True),
         "SUCCESS",
         "Killed after the submission: the run is one Ray job, and succeeds.",
+        quick=True,
     ),
     ("launch", "sigterm"): _run(
         Launch, strikes.at_request("daemon", TERM, after=False), "SUCCESS|FAILURE", _ONE_JOB
@@ -130,6 +136,7 @@ RUNS |= {
         strikes.worker_at_request(KILL, after=True),
         "SUCCESS",
         "Killed after the submission: the resumed run adopts the step, which runs once.",
+        quick=True,
     ),
     ("step", "run-worker-9"): _run(Resume, strikes.nothing, "SUCCESS", _RESUMED),
     ("step", "step-worker-9"): _run(
@@ -137,6 +144,7 @@ RUNS |= {
         strikes.worker(KILL, of_step=True),
         "FAILURE",
         "The step fails with the reason, and so does the run.",
+        quick=True,
     ),
     ("step", "sigterm"): _run(
         UnderWay,

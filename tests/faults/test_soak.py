@@ -10,6 +10,7 @@ from lab import Lab
 from soak import Soak
 
 
+@pytest.mark.quick
 @pytest.mark.timeout(0)
 def test_runs_end_in_the_state_that_happened_and_leave_nothing(
     labs: Callable[[], Lab], request: pytest.FixtureRequest

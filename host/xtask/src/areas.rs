@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     PytestKubernetes(&'static [&'static str]),
     /// Tests of the control plane itself.
     ControlPlane,
-    /// The quick cells of the fault matrix.
+    /// The quick cells of the fault matrix, and a short soak.
     Faults,
     /// The audit of the wheel.
     Audit,
@@ -82,7 +82,11 @@ pub(crate) const AREAS: &[Area] = &[
         about: "all tests that need the Kubernetes control plane, and its own tests",
         stages: &[Kind::ControlPlane, Kind::PytestKubernetes(&[""])],
     },
-    Area { name: "faults", about: "the quick cells of the fault matrix", stages: &[Kind::Faults] },
+    Area {
+        name: "faults",
+        about: "the quick cells of the fault matrix, and a short soak",
+        stages: &[Kind::Faults],
+    },
     Area {
         name: "sandbox",
         about: "the host with misbehaving components, from Rust and from Python",

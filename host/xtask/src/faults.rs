@@ -10,6 +10,8 @@ use clap::Args;
 use crate::project::Project;
 use crate::stages::Stages;
 
+/// How long the soak of `cargo xtask test` runs, in minutes.
+const SHORT_SOAK: f64 = 0.5;
 /// Log of `cargo xtask test` with the results of the Rust tests.
 const RUST_TESTS: &str = "xtask/cargo-test.log";
 
@@ -67,11 +69,11 @@ impl Soak {
     }
 }
 
-/// Runs the quick cells.
+/// Runs the quick cells and a short soak.
 pub(crate) fn quick(project: &Project, stages: &Stages, arguments: &[String]) {
     stages.run("faults", |stage| {
         let mut pytest = pytest(project);
-        pytest.args(["-m", "quick"]).args(arguments);
+        pytest.args(["-m", "quick", "--soak-minutes", &SHORT_SOAK.to_string()]).args(arguments);
         stage.execute(&mut pytest)
     });
 }
