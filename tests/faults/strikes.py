@@ -14,6 +14,8 @@ from processes import wait_for
 Strike = Callable[[Lab, Operation], AbstractContextManager[None]]
 # The pause that an overloaded dashboard asks for, in seconds.
 RETRY_AFTER = 3
+# The time within which Ray ends the jobs of a node that is gone, in seconds.
+NODE_END = 10
 # The time after which a started daemon has checked all runs, in seconds.
 DAEMON_START = 12
 
@@ -153,8 +155,8 @@ def ray_ends(*programs: str, restarts: bool = False) -> Strike:
         lab.is_broken = True
         yield
         lab.head.kill(*programs)
+        time.sleep(NODE_END)
         if restarts:
-            time.sleep(2)
             lab.head.start()
 
     return strike
