@@ -1,11 +1,17 @@
-"""A real Ray cluster that is started for the tests."""
+"""A real Ray cluster that is started for the tests.
+
+`python ray_head.py FILE` starts a head for several test processes, describes it in a file, and stops
+it at the end of the standard input.
+"""
 
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import urllib.request
 import venv
@@ -15,21 +21,64 @@ from typing import Any
 from processes import command_lines, descendants, free_port, kill, wait_for
 
 
-class RayHead:
+class RunningHead:
+    """A Ray head that is running: where it is, and what it says about its jobs."""
+
+    def __init__(self, root: Path, port: int, gcs: str, client: str) -> None:
+        self.root = root
+        self.token_path = root / "token"
+        self.token = self.token_path.read_text()
+        # Ray runs pip for a runtime environment, and pip finds its packages here.
+        self.wheels = root / "wheels"
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.gcs = gcs
+        self.client = client
+
+    @classmethod
+    def read(cls, file: Path) -> "RunningHead":
+        """Returns the head that `description` describes in a file."""
+        found = json.loads(file.read_text())
+        return cls(Path(found["root"]), found["port"], found["gcs"], found["client"])
+
+    def description(self) -> str:
+        """Returns the head as JSON, for other processes."""
+        facts = {"root": str(self.root), "port": self.port, "gcs": self.gcs, "client": self.client}
+        return json.dumps(facts)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Returns the variables with which a client process authenticates."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_path)}
+
+    def request(self, path: str, method: str = "GET") -> Any:
+        request = urllib.request.Request(
+            self.url + path, method=method, headers={"Authorization": f"Bearer {self.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.loads(response.read())
+
+    def jobs(self, run_id: str | None = None) -> dict[str, dict[str, Any]]:
+        """Returns the submitted jobs by submission id: those of one Dagster run, or all."""
+        return {
+            job["submission_id"]: job
+            for job in self.request("/api/jobs/")
+            if job.get("submission_id")
+            and run_id in (None, (job.get("metadata") or {}).get("dagster/run-id"))
+        }
+
+    def stop_job(self, submission_id: str) -> None:
+        self.request(f"/api/jobs/{submission_id}/stop", "POST")
+
+
+class RayHead(RunningHead):
     """A Ray head on free ports, with its own temporary directory and authentication token."""
 
     def __init__(self, root: Path, log: Path, *, watched: bool = True) -> None:
         """Starts the head. If `watched` (`ray start --block`), all of Ray ends with any process."""
-        self.root = root
-        self.token_path = root / "token"
-        self.token = secrets.token_hex(16)
-        self.token_path.write_text(self.token)
-        # Ray runs pip for a runtime environment, and pip finds its packages here.
-        self.wheels = root / "wheels"
-        self.wheels.mkdir()
+        (root / "token").write_text(secrets.token_hex(16))
+        (root / "wheels").mkdir()
         python = _own_environment(root / "python")
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         ports = {
             name: str(free_port())
             for name in (
@@ -41,8 +90,12 @@ class RayHead:
                 "metrics-export-port",
             )
         }
-        self.gcs = f"127.0.0.1:{ports['port']}"
-        self.client = f"ray://127.0.0.1:{ports['ray-client-server-port']}"
+        super().__init__(
+            root,
+            free_port(),
+            f"127.0.0.1:{ports['port']}",
+            f"ray://127.0.0.1:{ports['ray-client-server-port']}",
+        )
         command = [
             *(str(python), "-m", "ray.scripts.scripts", "start", "--head"),
             *(["--block"] if watched else []),
@@ -70,36 +123,12 @@ class RayHead:
         )
         wait_for("Ray's dashboard", self._is_up, 90)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Returns the variables with which a client process authenticates."""
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_path)}
-
     def _is_up(self) -> bool:
         assert not self.process.poll(), f"Ray did not start: see {self._log.name}"
         try:
             return bool(self.request("/api/jobs/") is not None)
         except OSError:
             return False
-
-    def request(self, path: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(
-            self.url + path, method=method, headers={"Authorization": f"Bearer {self.token}"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.loads(response.read())
-
-    def jobs(self, run_id: str | None = None) -> dict[str, dict[str, Any]]:
-        """Returns the submitted jobs by submission id: those of one Dagster run, or all."""
-        return {
-            job["submission_id"]: job
-            for job in self.request("/api/jobs/")
-            if job.get("submission_id")
-            and run_id in (None, (job.get("metadata") or {}).get("dagster/run-id"))
-        }
-
-    def stop_job(self, submission_id: str) -> None:
-        self.request(f"/api/jobs/{submission_id}/stop", "POST")
 
     def restart_dashboard(self) -> None:
         """Kills Ray's dashboard and starts it again two seconds later."""
@@ -159,3 +188,20 @@ def _own_environment(folder: Path) -> Path:
     program.write_text(f"#!{programs / 'python'}\n{text}")
     program.chmod(0o755)
     return programs / "python"
+
+
+def _serve(file: Path) -> None:
+    root = Path(tempfile.mkdtemp(prefix="dr-", dir="/tmp"))
+    head = RayHead(root, root / "head.log")
+    try:
+        file.write_text(head.description())
+        print(file, flush=True)
+        sys.stdin.read()
+    finally:
+        left = head.stop()
+        shutil.rmtree(root, ignore_errors=True)
+    assert not left, left
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))

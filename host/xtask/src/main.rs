@@ -21,6 +21,7 @@ mod matrix;
 mod names;
 mod project;
 mod registry;
+mod side_by_side;
 mod stages;
 mod test;
 mod test_cluster;

@@ -19,6 +19,7 @@ use crate::frozen;
 use crate::installed;
 use crate::project::Project;
 use crate::registry;
+use crate::side_by_side;
 use crate::stages::Stages;
 use crate::test_cluster::{self, TestCluster};
 use crate::wheel;
@@ -49,6 +50,9 @@ pub(crate) struct Test {
     /// Test the lowest and the highest supported Dagster, Ray and Python (an hour or more)
     #[arg(long, conflicts_with_all = ["areas", "fast"])]
     matrix: bool,
+    /// Run the suites of two deployments at the same time, on one Ray and in one namespace (an hour)
+    #[arg(long, conflicts_with_all = ["areas", "fast", "matrix"])]
+    two_deployments: bool,
     /// Arguments for pytest, such as `-k resume`
     #[arg(last = true)]
     pytest: Vec<String>,
@@ -66,7 +70,8 @@ impl Test {
     /// Builds, then runs the stages. Only stages that depend on a failed stage are skipped.
     pub(crate) fn run(&self, project: &Project, stages: &Stages) {
         std::thread::scope(|scope| {
-            let everything = self.areas.is_empty() && !self.fast && !self.matrix;
+            let everything =
+                self.areas.is_empty() && !self.fast && !self.matrix && !self.two_deployments;
             // The slowest stage if it is not in the cache. It does not depend on the build.
             let control_plane = everything.then(|| scope.spawn(|| cluster::build(project, stages)));
             let Some(wheel) = build::run(project, stages, Environment::Test) else {
@@ -75,6 +80,10 @@ impl Test {
             };
             if self.matrix {
                 installed::matrix(project, stages, &wheel);
+                return;
+            }
+            if self.two_deployments {
+                side_by_side::run(project, stages);
                 return;
             }
             let tests = Tests { project, stages, wheel: &wheel, fast: self.fast, pytest: &self.pytest };
