@@ -21,7 +21,14 @@ from wit_world.exports.executor import (
     StepRef,
     StepSpec,
 )
-from wit_world.exports.launcher import RunRef, RunSpec, Termination
+from wit_world.exports.launcher import (
+    RunPlacement,
+    RunPlacement_Job,
+    RunPlacement_Local,
+    RunRef,
+    RunSpec,
+    Termination,
+)
 from wit_world.exports.pipes import Followed, ScriptSpec
 from wit_world.imports.model import (
     Error,
@@ -57,6 +64,12 @@ class Describe(exports.Describe):
 
 
 class Launcher(exports.Launcher):
+    def plan(self, run: RunSpec) -> RunPlacement:
+        if options.of_worker(run.options, run.tags).get("enabled") is False:
+            return RunPlacement_Local()
+        reference = Service.configured().reference(jobs.run_id(run.run_id, run.attempt))
+        return RunPlacement_Job(RunRef(run.run_id, run.attempt, reference))
+
     def launch(self, run: RunSpec) -> RunRef:
         service = Service.configured()
         chosen = options.of_worker(run.options, run.tags)
@@ -71,10 +84,6 @@ class Launcher(exports.Launcher):
 
     def resume(self, run: RunSpec) -> RunRef:
         return self.launch(run)
-
-    def locate(self, run_id: str, attempt: int) -> RunRef:
-        reference = Service.configured().reference(jobs.run_id(run_id, attempt))
-        return RunRef(run_id, attempt, reference)
 
     def terminate(self, run: RunRef, listener: Listener) -> Termination:
         service = Service.configured()
@@ -137,7 +146,7 @@ class Executor(exports.Executor):
     def terminate(self, steps: list[StepRef], listener: Listener) -> list[JobStatus]:
         return Service.configured().stop([step.job.submission_id for step in steps], listener)
 
-    def finish(self, run_id: str, options: str) -> None:
+    def finish(self, run_id: str, options: str, tags: list[list[tuple[str, str]]]) -> None:
         """Does nothing: this backend creates nothing that the steps of a run share."""
 
     def _spec(self, step: StepSpec) -> jobs.Spec | None:

@@ -86,7 +86,7 @@ class Service:
             for job in self._ask("GET", f"/jobs?ids={batch}"):
                 known[job["id"]] = _status(job)
         missing = JobState.MISSING
-        return [known.get(id) or JobStatus(id, missing, True, None, None, None) for id in ids]
+        return [known.get(id) or JobStatus(id, missing, True, None, None, None, None) for id in ids]
 
     def stop(self, ids: list[str], listener: Listener) -> list[JobStatus]:
         """Stops all jobs at once and returns their final statuses."""
@@ -159,7 +159,7 @@ def _status(job: dict[str, Any]) -> JobStatus:
     state = _STATES.get(job["state"], JobState.UNKNOWN)
     ended = state not in (JobState.RUNNING, JobState.UNKNOWN)
     message = f"exit code {code}" if code else None
-    return JobStatus(job["id"], state, ended, message, None, code)
+    return JobStatus(job["id"], state, ended, message, None, code, None)
 
 
 def _succeeded(response: Response) -> Response:

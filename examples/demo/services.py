@@ -57,7 +57,7 @@ class Webserver:
             raise self.failure(f"the run could not be launched: {error}") from error
 
     def stop(self) -> None:
-        """Sends SIGINT, so that the components can stop the programs that they started."""
+        """Sends SIGINT, so that the server stops its code server. Ray then stops by itself."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:

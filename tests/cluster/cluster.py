@@ -28,6 +28,8 @@ from kubernetes import client, config
 
 REPOSITORY = Path(__file__).parents[2]
 RUNNING = "DAGSTER_RAY_TEST_CLUSTER"
+# The name of a namespace that the tests of several sessions use.
+SHARED_NAMESPACE = "DAGSTER_RAY_TEST_NAMESPACE"
 # Seconds. The first start may build the control plane.
 START_LIMIT = 40 * 60
 
@@ -277,10 +279,18 @@ def own_cluster(cluster: Cluster) -> Cluster:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """Creates a namespace for the test, with its service account, and deletes it afterwards."""
-    name = f"test-{secrets.token_hex(4)}"
+    """Creates a namespace for the test, with its service account, and deletes it afterwards.
+
+    If a variable names the namespace of several sessions, it is created once, and stays.
+    """
+    shared = os.environ.get(SHARED_NAMESPACE)
+    name = shared or f"test-{secrets.token_hex(4)}"
     core = cluster.core
-    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
+    try:
+        core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
+    except client.ApiException as error:
+        if not shared or error.status != 409:
+            raise
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -291,5 +301,6 @@ def namespace(cluster: Cluster) -> Iterator[str]:
                 raise
             time.sleep(0.05)
     yield name
-    cluster.wait_for_apiserver()
-    core.delete_namespace(name)
+    if not shared:
+        cluster.wait_for_apiserver()
+        core.delete_namespace(name)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import cluster, namespace, own_cluster, pytest_addoption
 from dagster_ray.testing import simulated_ray
 from fault_proxy import FaultProxy
-from ray_head import RayHead
+from ray_head import RayHead, RunningHead
 
 __all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption", "simulated_ray"]
 
@@ -53,7 +53,14 @@ def _started(log: Path, **options: Any) -> Iterator[RayHead]:
 
 
 @pytest.fixture(scope="session")
-def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHead]:
+    """Returns a Ray head of this session, or the one of several sessions."""
+    file = os.environ.get("DAGSTER_RAY_TEST_HEAD")
+    if file is not None:
+        shared = RunningHead.read(Path(file))
+        os.environ.update(shared.environment)
+        yield shared
+        return
     with _started(tmp_path_factory.getbasetemp() / "ray-head.log") as head:
         yield head
 

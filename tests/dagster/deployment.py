@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus
@@ -37,53 +37,84 @@ LOCATION = "it's a place"
 
 
 class Deployment:
-    def __init__(self, root: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, root: Path, settings: dict[str, Any], jobs: Path | None = None) -> None:
+        """Starts the processes. `jobs` is the file with the definitions; default: code/runs.py."""
+        jobs = jobs or Path(__file__).parent / "code/runs.py"
         self.root = root
         self.home = root / "home"
         self.home.mkdir()
         (self.home / "dagster.yaml").write_text(yaml.safe_dump(settings))
         code = root / "code"
-        shutil.copytree(Path(__file__).parent / "code", code)
-        self._processes: list[subprocess.Popen[bytes]] = []
+        shutil.copytree(jobs.parent, code)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[str, ...]] = {}
         self._environment = {**os.environ, "DAGSTER_HOME": str(self.home)}
         grpc, self._web = free_port(), free_port()
         workspace = root / "workspace.yaml"
         server = {"host": "127.0.0.1", "port": grpc, "location_name": LOCATION}
         workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
-        self._start(
-            *("dagster", "api", "grpc", "--python-file", str(code / "runs.py")),
-            *("--working-directory", str(code), "--host", "127.0.0.1", "--port", str(grpc)),
-            *("--location-name", LOCATION),
-        )
-        self._start("dagster", "api", "grpc-health-check", "--port", str(grpc), wait=True)
-        self._start("dagster-daemon", "run", "-w", str(workspace))
-        web = ("-h", "127.0.0.1", "-p", str(self._web), "-w", str(workspace))
-        self._start("dagster-webserver", *web)
+        code_server = ("dagster", "api", "grpc", "--python-file", str(code / jobs.name))
+        self._commands = {
+            "code server": (
+                *code_server,
+                *("--working-directory", str(code), "--host", "127.0.0.1", "--port", str(grpc)),
+                *("--location-name", LOCATION),
+            ),
+            "daemon": ("dagster-daemon", "run", "-w", str(workspace)),
+            "webserver": (
+                *("dagster-webserver", "-h", "127.0.0.1", "-p", str(self._web)),
+                *("-w", str(workspace)),
+            ),
+        }
+        self._health_check = ("dagster", "api", "grpc-health-check", "--port", str(grpc))
+        self.start("code server")
+        self.start("daemon")
+        self.start("webserver")
         self.instance = DagsterInstance.from_config(str(self.home))
-        wait_for("the webserver", self._is_up, 90)
 
-    def _start(self, program: str, *arguments: str, wait: bool = False) -> None:
-        executable = str(Path(sys.executable).parent / program)
-        log = (self.root / "processes.log").open("ab")
-        if wait:
+    def start(self, name: str) -> None:
+        """Starts `code server`, `daemon` or `webserver`, after the end of the last one.
 
-            def healthy() -> bool:
-                checked = subprocess.run(
-                    [executable, *arguments], env=self._environment, stdout=log, stderr=log
-                )
-                return checked.returncode == 0
-
-            wait_for("the code server", healthy, 90)
-            return
-        process = subprocess.Popen(
-            [executable, *arguments],
+        Waits until a server answers, but not for the daemon.
+        """
+        if name in self._processes:
+            self._processes[name].wait(60)
+        program, *arguments = self._commands[name]
+        self._processes[name] = subprocess.Popen(
+            [self._executable(program), *arguments],
             env=self._environment,
-            stdout=log,
+            stdout=self._log(),
             stderr=subprocess.STDOUT,
             cwd=self.root,
             start_new_session=True,
         )
-        self._processes.append(process)
+        if name == "code server":
+            wait_for("the code server", self._code_server_answers, 90)
+        elif name == "webserver":
+            wait_for("the webserver", self._is_up, 90)
+
+    def signal(self, name: str, sign: int = signal.SIGKILL) -> None:
+        """Sends a signal to `code server`, `daemon` or `webserver`."""
+        self._processes[name].send_signal(sign)
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def _executable(self, program: str) -> str:
+        return str(Path(sys.executable).parent / program)
+
+    def _log(self) -> BinaryIO:
+        return (self.root / "processes.log").open("ab")
+
+    def _code_server_answers(self) -> bool:
+        program, *arguments = self._health_check
+        checked = subprocess.run(
+            [self._executable(program), *arguments],
+            env=self._environment,
+            stdout=self._log(),
+            stderr=self._log(),
+        )
+        return checked.returncode == 0
 
     def _is_up(self) -> bool:
         try:
@@ -142,9 +173,9 @@ class Deployment:
 
     def stop(self) -> None:
         self.instance.dispose()
-        for process in self._processes:
+        for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
-        for process in self._processes:
+        for process in self._processes.values():
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:

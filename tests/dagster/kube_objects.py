@@ -1,5 +1,6 @@
 """Roles, service accounts and RayCluster specs for tests on KubeRay."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def allow(
     rbac: Any = client.RbacAuthorizationV1Api(cluster.api())
     metadata = {"name": f"dagster-ray-{account}", "namespace": namespace}
     rules = role_rules(outside=False) if rules is None else rules
+    if any(
+        role.metadata.name == metadata["name"]
+        for role in rbac.list_namespaced_role(namespace).items
+    ):
+        return
     rbac.create_namespaced_role(namespace, {"metadata": metadata, "rules": rules})
     rbac.create_namespaced_role_binding(
         namespace,
@@ -110,7 +116,16 @@ def cluster_spec(cluster: Cluster, shared: Path | None = None) -> dict[str, Any]
 
 
 def names(cluster: Cluster, namespace: str, plural: str) -> list[str]:
-    """Returns the names of KubeRay's objects in a namespace, without those being deleted."""
+    """Returns the names of KubeRay's objects in a namespace, without those being deleted.
+
+    If the environment names this session's deployment, objects of others are left out.
+    """
     found = cluster.custom.list_namespaced_custom_object("ray.io", "v1", namespace, plural)
-    metadata = [item["metadata"] for item in found["items"]]
+    metadata = [item["metadata"] for item in found["items"] if _is_ours(item["metadata"])]
     return sorted(each["name"] for each in metadata if "deletionTimestamp" not in each)
+
+
+def _is_ours(metadata: dict[str, Any]) -> bool:
+    ours = os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME")
+    owner = (metadata.get("labels") or {}).get("dagster-ray/deployment")
+    return ours is None or owner in (ours, None)

@@ -20,9 +20,9 @@ from component_files import FIXTURES, put
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import InvalidConfigError, UnavailableError
+from run_spec import PLAN
 
 REGISTRY = os.environ.get("DAGSTER_RAY_TEST_REGISTRY")
-LOCATE = {"run_id": "r", "attempt": 0}
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -101,7 +101,7 @@ def test_verify_selects_the_trusted_certificates(
     attack = ("--setting", f"attack=get {url}/", "--address", url)
 
     def error(*options: str) -> str:
-        call = ("call", hostile, "launcher.locate", json.dumps(LOCATE))
+        call = ("call", hostile, "launcher.plan", json.dumps(PLAN))
         ended = command(*call, *attack, *options)
         assert ended.returncode == 4
         return ended.stderr
@@ -125,9 +125,7 @@ def test_verbose_logs_to_standard_error(command: Command) -> None:
 
 def test_an_interrupt_ends_a_running_call_with_exit_code_130(cache: Path, hostile: str) -> None:
     process = subprocess.Popen(
-        _arguments(
-            "call", hostile, "launcher.locate", json.dumps(LOCATE), "--setting", "attack=spin"
-        ),
+        _arguments("call", hostile, "launcher.plan", json.dumps(PLAN), "--setting", "attack=spin"),
         stderr=subprocess.PIPE,
         text=True,
         # A shell starts background processes with SIGINT ignored; the tests may run in one.
@@ -149,8 +147,8 @@ def test_a_pushed_backend_is_used_by_its_pinned_reference(command: Command, regi
     pushed = _json(command("push", "existing", f"{reference}:1", "--json"))["reference"]
     assert pushed.startswith(f"{reference}@sha256:")
     backend = Backend(BackendConfig(backend=pushed, address="http://127.0.0.1:9"))
-    located = backend.call("launcher.locate", LOCATE)
-    assert located["job"]["submission_id"] == "dagster-run-r"
+    planned = backend.call("launcher.plan", PLAN)
+    assert planned["job"]["job"]["submission_id"] == "dagster-run-r"
 
 
 def test_a_backend_reference_without_a_digest_is_refused_with_the_pull_command() -> None:
@@ -164,4 +162,4 @@ def test_an_unreachable_registry_raises_unavailable_error(cache: Path) -> None:
     pinned = f"oci://127.0.0.1:9/backend@sha256:{'0' * 64}"
     backend = Backend(BackendConfig(backend=pinned, address="http://127.0.0.1:9"))
     with pytest.raises(UnavailableError, match="registry cannot be used"):
-        backend.call("launcher.locate", LOCATE)
+        backend.call("launcher.plan", PLAN)

@@ -25,6 +25,7 @@ from dagster_ray.errors import (
 )
 from fault_proxy import FaultProxy
 from processes import free_port
+from run_spec import PLAN
 
 RUN = {"run_id": "r", "attempt": 0, "job": {"submission_id": "s"}}
 
@@ -119,7 +120,7 @@ def test_a_cancelled_call_raises_cancelled_error(tmp_path: Path) -> None:
     backend = Backend(
         BackendConfig(backend=str(wasm), address="http://127.0.0.1:9", backend_config=attack)
     )
-    pending = backend.start("launcher.locate", {"run_id": "r", "attempt": 0})
+    pending = backend.start("launcher.plan", PLAN)
     time.sleep(0.5)
     assert not pending.done()
     pending.cancel()

@@ -13,9 +13,9 @@ PROBE = """
 import json, sys, threading, time
 import dagster
 before = set(sys.modules)
-begin = time.perf_counter()
+begin = time.process_time()
 import dagster_ray
-seconds = time.perf_counter() - begin
+seconds = time.process_time() - begin
 imported = sorted(set(sys.modules) - before)
 executor = dagster_ray.ray_executor, dagster_ray.RayRunLauncher, dagster_ray.LocalRay
 heavy = [name for name in ("ray", "kubernetes", "requests") if name in sys.modules]

@@ -5,7 +5,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dagster_ray.errors import (
 )
 from dagster_ray.io.frames import unpack
 from document_blocks import SEED
+from processes import wait_for
 from ray_head import RayHead
 
 KEPT = dg.StaticPartitionsDefinition(["a", "b", "c"])
@@ -147,7 +148,7 @@ def test_partition_offsets_and_fan_in_load_mappings(manager: Manager) -> None:
     window = dg.TimeWindowPartitionMapping(start_offset=-19, end_offset=0)
 
     @dg.asset(partitions_def=DAYS, ins={"daily": dg.AssetIn(partition_mapping=window)})
-    def rolling(context: dg.AssetExecutionContext, daily: Mapping[str, str]) -> None:
+    def rolling(context: dg.AssetExecutionContext, daily: dict[str, str]) -> None:
         seen[context.partition_key] = daily
 
     @dg.asset(partitions_def=DAYS)
@@ -247,11 +248,11 @@ def test_values_expire_after_their_time_or_when_their_run_ends(manager: Manager)
         short.execute_in_process(instance=instance, resources={"io_manager": second})
         assert client.find({"runs": [first]}) == []
 
-    brief = manager(backend_config={"asset_value_seconds": 4})
+    # Long enough for the downstream asset to load the value on a busy machine.
+    brief = manager(backend_config={"asset_value_seconds": 10})
     assert _loaded_downstream(brief, 1) == 1
-    time.sleep(4.1)
     client = manager()._open(None, _instance())
-    assert client.find({"asset": ["made"]}) == []
+    wait_for("the end of the value's lifetime", lambda: client.find({"asset": ["made"]}) == [])
     with pytest.raises(NotFoundError):
         client.load(
             {
@@ -344,7 +345,7 @@ def test_spilled_values_are_loaded_completely(manager: Manager) -> None:
         _materialize(manager(), large, partition=str(number))
 
     @dg.asset
-    def loads(large: Mapping[str, np.ndarray]) -> None:
+    def loads(large: dict[str, np.ndarray]) -> None:
         assert len(large) == 16
         for name, array in large.items():
             assert array.nbytes == 64 << 20 and (array == int(name)).all()

@@ -148,7 +148,7 @@ def test_steps_that_start_at_once_share_one_cluster(
     with ThreadPoolExecutor(20) as pool:
         used = set(pool.map(step, range(20)))
     assert len(used) == 1 and set(sizes) == {1}
-    wait_for("the release of the cluster", lambda: not names(cluster, namespace, "rayclusters"), 20)
+    wait_for("the release of the cluster", lambda: not names(cluster, namespace, "rayclusters"))
 
 
 def test_deployments_in_one_namespace_do_not_share_clusters(
@@ -173,7 +173,7 @@ def test_deployments_in_one_namespace_do_not_share_clusters(
     assert ours != others
     # The end of the other deployment's run deletes its cluster only.
     assert remaining == [ours]
-    wait_for("the release of the cluster", lambda: not left(), 20)
+    wait_for("the release of the cluster", lambda: not left())
 
 
 def _leases(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`PipesKubeRayJobClient` on a real Kubernetes control plane."""
 
+import json
 import sys
 import textwrap
 import threading
@@ -10,6 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 from cluster import Cluster
+from dagster_ray.contract import PipesClient
 from dagster_ray.errors import InvalidConfigError, ScriptFailedError
 from dagster_ray.kuberay import PipesKubeRayJobClient, RayJobClient
 from irregular_output import IRREGULAR_OUTPUT, assert_complete
@@ -142,6 +144,79 @@ def test_a_failed_script_raises_an_error_and_an_aborted_one_is_deleted(
     running = names(cluster, namespace, "rayjobs")
     # The RayJob of the failed script stays until its ttl is over.
     assert len(running) == 1
+
+
+@pytest.mark.timeout(300)
+def test_a_retried_script_is_followed_from_the_beginning_of_its_second_execution(
+    client: PipesKubeRayJobClient,
+    cluster: Cluster,
+    namespace: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """KubeRay runs a failed script again, with the same id on a new RayCluster.
+
+    In HTTPMode, it does so at once. In K8sJobMode, the submitter's own retries come first.
+    """
+    begun = tmp_path / "begun"
+    body = f"""
+        import pathlib
+        from dagster_pipes import open_dagster_pipes
+
+        begun = pathlib.Path({str(begun)!r})
+        first = not begun.exists()
+        begun.touch()
+        with open_dagster_pipes() as context:
+            # The second log is shorter than the first.
+            for number in range(20 if first else 5):
+                print("first" if first else "second", number)
+            context.report_custom_message("first" if first else "second")
+        raise SystemExit(3 if first else 0)
+    """
+    ray_job = _ray_job(
+        cluster,
+        namespace,
+        tmp_path,
+        _entrypoint(tmp_path, body),
+        backoffLimit=1,
+        submissionMode="HTTPMode",
+    )
+    result, custom = _run(client, cluster, ray_job=ray_job)
+    assert result.success and custom == ["first", "second"]
+    captured = capfd.readouterr()
+    lines = [
+        line for line in captured.out.splitlines() if line.split(" ")[0] in ("first", "second")
+    ]
+    expected = [f"first {number}" for number in range(20)]
+    assert lines == expected + [f"second {number}" for number in range(5)]
+    assert captured.err.count("the script runs again, on the RayCluster") == 1
+
+
+@pytest.mark.timeout(200)
+def test_a_script_whose_cluster_is_deleted_at_once_does_not_hang(
+    client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    entrypoint = _entrypoint(tmp_path, "print('a line')")
+    ray_job = _ray_job(
+        *(cluster, namespace, tmp_path, entrypoint),
+        shutdownAfterJobFinishes=True,
+        ttlSecondsAfterFinished=1,
+    )
+    result, _ = _run(client, cluster, ray_job=ray_job)
+    assert result.success
+    # A second look at the script finds its RayJob, but not its cluster.
+    [name] = names(cluster, namespace, "rayjobs")
+    wait_for("no cluster", lambda: not names(cluster, namespace, "rayclusters"), 60)
+    details = json.dumps({"kind": "RayJob", "namespace": namespace, "name": name})
+    job = {"submission_id": name, "dashboard_url": None, "details": details}
+    lines: list[str] = []
+    pipes = PipesClient(client.backend)
+
+    def write(level: str, message: str) -> None:
+        lines.append(message)
+
+    assert pipes.follow(job, None, write=write, timeout=60)["complete"]  # type: ignore[arg-type]
+    assert any("may be missing" in line for line in lines), lines
 
 
 def test_a_missing_or_invalid_manifest_is_refused(

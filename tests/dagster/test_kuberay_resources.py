@@ -63,6 +63,8 @@ def test_a_cluster_is_labeled_with_its_deployment_job_run_and_resource(
     result = _run(resource, _name)
     assert _labels(result.output_for_node("uses")) == {
         "dagster-ray/deployment": "prod",
+        # The reconciler keeps a cluster that its user keeps.
+        "dagster-ray/keep": "true",
         "dagster/deployment": "prod",
         # Dagster+ sets this tag.
         "dagster/deployment-name": "prod",

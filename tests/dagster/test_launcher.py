@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster import DagsterEventType, DagsterRunStatus
+from dagster import DagsterEventType, DagsterRun, DagsterRunStatus
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 from dagster_ray.errors import NotFoundError
 from deployment import LOCATION, Deployment
 from fault_proxy import FaultProxy
 from processes import command_lines, kill, wait_for
+from ray.job_submission import JobSubmissionClient
 from ray_head import RayHead
 
 # Quotes and commands, which neither a shell nor YAML may interpret.
@@ -94,11 +95,12 @@ def test_a_run_is_launched_as_one_ray_job_and_succeeds(
     # The instance reference holds dagster.yaml, which Ray's list of jobs must not show.
     assert "instance_ref" not in job["entrypoint"]
     assert "run_launcher" not in job["entrypoint"]
-    # The tag overrides the configuration field by field, also with 0, without another request.
+    # The tag overrides the configuration field by field, also with 0.
     [submit] = front.recorded("POST", "/api/jobs/")
     assert not json.loads(submit.body).get("entrypoint_num_cpus")
     assert json.loads(submit.body)["entrypoint_num_gpus"] == 0.5
-    assert not front.recorded("GET", "/api/version")
+    # The session, which the reference names.
+    assert len(front.recorded("GET", "/api/version")) == 1
     # Ray's default of three seconds is too short for a worker to stop its steps.
     assert int(job["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 30
 
@@ -248,10 +250,39 @@ def test_a_run_is_resumed_after_its_worker_is_killed(
     wait_for(
         "the second worker's start", lambda: ray_head.jobs(run_id)[resumed]["status"] == "RUNNING"
     )
-    time.sleep(8)
+    taken_over = "Checking on status of in-progress step"
+    wait_for(
+        "the second worker's look at the step",
+        lambda: any(taken_over in message for message in deployment.messages(run_id)),
+        90,
+    )
     (marks / "go").touch()
     deployment.wait_until(run_id, DagsterRunStatus.SUCCESS)
     # The step of the killed worker kept running and was not started again.
     assert (marks / "starts").read_text() == "x"
     steps = [name for name in ray_head.jobs(run_id) if name.startswith("dagster-step-")]
     assert len(steps) == 1
+
+
+def test_a_run_that_was_given_up_is_stopped_at_the_next_contact(
+    home, ray_head: RayHead, front: FaultProxy
+) -> None:
+    config = {"address": front.url, "unreachable_timeout": 1}
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    instance = home({"run_launcher": launcher})
+    lost, other = (create_run_for_test(instance, status=DagsterRunStatus.STARTED) for _ in range(2))
+    job = f"dagster-run-{lost.run_id}"
+    submission = {"entrypoint": "sleep 600", "submission_id": job, "runtime_env": {}}
+    token = {"Authorization": f"Bearer {ray_head.token}"}
+    JobSubmissionClient(ray_head.url, headers=token).submit_job(**submission)
+    wait_for("the job", lambda: ray_head.jobs()[job]["status"] == "RUNNING", 60)
+
+    def check(run: DagsterRun) -> WorkerStatus:
+        return instance.run_launcher.check_run_worker_health(run).status
+
+    with front.inject("GET", ".*", 503):
+        wait_for("the end of the patience", lambda: check(lost) == WorkerStatus.UNKNOWN, 30)
+    assert ray_head.jobs()[job]["status"] == "RUNNING"
+    # Ray answers the check of another run.
+    wait_for("an answer", lambda: check(other) == WorkerStatus.NOT_FOUND, 60)
+    wait_for("the end of the job", lambda: ray_head.jobs()[job]["status"] == "STOPPED", 30)

@@ -1,5 +1,6 @@
 """The host's log lines in Python's `logging`. Needs no Ray."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -13,11 +14,11 @@ import pytest
 from component_files import FIXTURES, put
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
+from run_spec import PLAN, RUN
 
 # The capacity of the host's queue of log lines, and a number of lines that exceeds it.
 _WAITING = 256
 _LOADED = 300
-LOCATE = {"run_id": "r", "attempt": 0}
 GRANTED = 'id = "echo"\n[grants]\npackages = true\n'
 
 
@@ -52,7 +53,7 @@ def test_loading_a_component_is_logged_before_the_call_returns(
 ) -> None:
     backend = _echo(tmp_path)
     with caplog.at_level(logging.INFO, "dagster_ray"):
-        backend.call("launcher.locate", LOCATE)
+        backend.call("launcher.plan", PLAN)
         [loaded] = [record for record in _of_host(caplog) if "loaded" in record.getMessage()]
     assert (loaded.name, loaded.levelno) == ("dagster_ray.host.loader", logging.INFO)
     assert str(tmp_path / "mine.wasm") in loaded.getMessage()
@@ -63,7 +64,7 @@ def test_loading_a_component_is_logged_before_the_call_returns(
 def test_lines_below_the_log_level_are_not_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _echo(tmp_path).call("launcher.locate", LOCATE)
+    _echo(tmp_path).call("launcher.plan", PLAN)
     assert _of_host(caplog) == []
 
 
@@ -74,19 +75,19 @@ def test_a_child_logger_can_have_its_own_level(
     logging.getLogger("dagster_ray.host.loader").setLevel(logging.INFO)
     # The host reads the levels of child loggers once a second.
     time.sleep(1.1)
-    _echo(tmp_path).call("launcher.locate", LOCATE)
+    _echo(tmp_path).call("launcher.plan", PLAN)
     assert {record.name for record in _of_host(caplog)} == {"dagster_ray.host.loader"}
 
 
 def test_a_warning_of_the_host_is_logged_as_a_warning(
     tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _echo(tmp_path).call("launcher.locate", LOCATE)
+    _echo(tmp_path).call("launcher.plan", PLAN)
     [compiled] = cache.glob("*.cwasm")
     compiled.chmod(0o666)
     # Another backend loads the same component from the cache.
     backend = _echo(tmp_path / "other")
-    backend.call("launcher.locate", LOCATE)
+    backend.call("launcher.plan", PLAN)
     [warning] = _of_host(caplog)
     assert (warning.name, warning.levelno) == ("dagster_ray.host.cache", logging.WARNING)
     assert str(compiled) in warning.getMessage()
@@ -97,14 +98,14 @@ def test_a_warning_of_the_loader_is_emitted_once_with_or_without_a_listener(
 ) -> None:
     received: list[tuple[str, str]] = []
     _echo(tmp_path / "reported", GRANTED).call(
-        "launcher.locate", LOCATE, write=lambda level, line: received.append((level, line))
+        "launcher.plan", PLAN, write=lambda level, line: received.append((level, line))
     )
     [(level, line)] = received
     assert level == "warning" and "packages = true" in line
     assert caplog.records == []
 
     component = _echo(tmp_path / "logged", GRANTED)._component(())
-    component.call("launcher.locate", '{"run_id": "r", "attempt": 0}')
+    component.call("launcher.plan", json.dumps(PLAN))
     [warning] = caplog.records
     assert (warning.name, warning.levelno) == ("dagster_ray", logging.WARNING)
     assert "packages = true" in warning.getMessage()
@@ -114,19 +115,8 @@ def test_a_components_log_line_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The fixture `echo` logs one line when it launches a run."""
-    command = {"argv": ["true"], "payload": None, "env": []}
-    run = {
-        "deployment": "d",
-        "run_id": "r",
-        "attempt": 0,
-        "job_name": "j",
-        "code_location": None,
-        "command": command,
-        "tags": [],
-        "options": "{}",
-    }
     with caplog.at_level(logging.DEBUG, "dagster_ray"):
-        _echo(tmp_path).call("launcher.launch", {"run": run})
+        _echo(tmp_path).call("launcher.launch", {"run": RUN})
     [asked] = [record for record in caplog.records if "launch of run" in record.getMessage()]
     assert (asked.name, asked.levelno) == ("dagster_ray", logging.INFO)
 
@@ -152,7 +142,7 @@ def test_a_handler_that_waits_for_the_caller_does_not_block_the_call(
     try:
         with caplog.at_level(logging.INFO, "dagster_ray"):
             began = time.monotonic()
-            _echo(tmp_path).call("launcher.locate", LOCATE)
+            _echo(tmp_path).call("launcher.plan", PLAN)
             assert time.monotonic() - began < 20
     finally:
         release.set()
@@ -163,7 +153,7 @@ def test_lines_that_a_slow_handler_cannot_take_are_dropped_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Compile the component once, before many threads load it.
-    _echo(tmp_path / "first").call("launcher.locate", LOCATE)
+    _echo(tmp_path / "first").call("launcher.plan", PLAN)
     release = threading.Event()
     logger = logging.getLogger("dagster_ray.host")
     handler = _Slow(release)
@@ -172,7 +162,7 @@ def test_lines_that_a_slow_handler_cannot_take_are_dropped_and_counted(
     try:
         with caplog.at_level(logging.INFO, "dagster_ray"), ThreadPoolExecutor(32) as threads:
             # Each backend has its own file, so each call loads a component and logs a line.
-            list(threads.map(lambda backend: backend.call("launcher.locate", LOCATE), backends))
+            list(threads.map(lambda backend: backend.call("launcher.plan", PLAN), backends))
             release.set()
             [dropped] = _until(lambda: [r for r in caplog.records if "dropped" in r.getMessage()])
     finally:
@@ -198,7 +188,7 @@ from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
 logging.basicConfig(level=logging.DEBUG, format="%(name)s %(levelname)s %(message)s")
 backend = Backend(BackendConfig(backend=sys.argv[1], address="http://127.0.0.1:9"))
-pending = backend.start("launcher.locate", {"run_id": "r", "attempt": 0})
+pending = backend.start("launcher.check", {"runs": []})
 if sys.argv[2] == "wait":
     pending.result()
 """

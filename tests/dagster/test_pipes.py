@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster_ray import PipesRayJobClient
-from dagster_ray.errors import InvalidConfigError, ScriptFailedError
+from dagster_ray.errors import InvalidConfigError, ScriptFailedError, UnavailableError
 from dagster_ray.pipes import PipesRayJobMessageReader
 from fault_proxy import Fault, FaultProxy
 from irregular_output import IRREGULAR_OUTPUT, assert_complete
@@ -377,3 +377,72 @@ def test_custom_message_readers_and_context_injectors_work(
         client, {"entrypoint": script(ALL_SORTS)}, checked=True, extras={"param": "value"}
     )
     assert custom == [{"answer": 42}]
+
+
+def _away(proxy: FaultProxy) -> list[Fault]:
+    faults = [Fault("GET", ".*", 503), Fault("POST", ".*", 503)]
+    proxy.faults += faults
+    return faults
+
+
+def test_an_outage_after_the_end_of_a_script_does_not_lose_its_result(
+    ray_head: RayHead, proxy: FaultProxy, script: Write
+) -> None:
+    mark = f"ended-{os.getpid()}"
+
+    def has_ended() -> bool:
+        jobs = ray_head.jobs().values()
+        return any(
+            job["status"] == "SUCCEEDED" and (job["metadata"] or {}).get("mark") == mark
+            for job in jobs
+        )
+
+    hits: list[int] = []
+
+    def trouble() -> None:
+        wait_for("the end of the script", has_ended, 60)
+        faults = _away(proxy)
+        proxy.break_streams()
+        time.sleep(12)
+        proxy.faults.clear()
+        hits.append(sum(fault.hits for fault in faults))
+
+    thread = threading.Thread(target=trouble)
+    thread.start()
+    params = {"entrypoint": script("print('done')\n"), "metadata": {"mark": mark}}
+    result, _ = _run(PipesRayJobClient(address=proxy.url), params)
+    thread.join()
+    assert result.success
+    assert hits[0] > 4
+    assert not proxy.recorded("POST", ".*/stop")
+
+
+def test_a_script_that_was_given_up_is_stopped_at_the_next_contact(
+    ray_head: RayHead, proxy: FaultProxy, script: Write
+) -> None:
+    mark = f"given-up-{os.getpid()}"
+    client = PipesRayJobClient(
+        address=proxy.url,
+        unreachable_timeout=3,
+        backend_config={"patience": {"request_seconds": 1}},
+    )
+
+    def status() -> set[str]:
+        jobs = ray_head.jobs().values()
+        return {job["status"] for job in jobs if (job["metadata"] or {}).get("mark") == mark}
+
+    def trouble() -> None:
+        wait_for("the script", lambda: status() == {"RUNNING"}, 60)
+        _away(proxy)
+        proxy.break_streams()
+
+    thread = threading.Thread(target=trouble)
+    thread.start()
+    entrypoint = script("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
+    with pytest.raises(UnavailableError):
+        _run(client, {"entrypoint": entrypoint, "metadata": {"mark": mark}})
+    thread.join()
+    assert status() == {"RUNNING"}
+    proxy.faults.clear()
+    _run(client, {"entrypoint": script("print('another')\n")})
+    wait_for("the end of the script that was given up", lambda: status() == {"STOPPED"}, 60)

@@ -51,6 +51,15 @@ QUICK_START = readme_block("Quick start", "python")
 QUICK_START_ENDS = readme_block("Quick start", "text")
 
 
+@readme("What killed processes leave", "python")
+def test_the_reconciling_job_and_its_sensor_can_be_loaded(printed: str) -> None:
+    scope: dict[str, Any] = {}
+    exec(printed, scope)
+    repository = scope["defs"].get_repository_def()
+    assert repository.has_job(scope["reconcile_ray"].name)
+    assert repository.has_sensor_def(scope["reconcile_ray_sensor"].name)
+
+
 @readme("Quick start", "shell")
 def test_the_install_command_names_existing_extras(printed: str) -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
@@ -334,7 +343,7 @@ def test_the_printed_commands_and_options_exist(
         described = run(name, "--help")
         assert described.returncode == 0, described.stderr
         for option in (word for word in own if word.startswith("--")):
-            assert f"{option} " in described.stdout, f"{line}: {option} is unknown"
+            assert re.search(rf"{option}\s", described.stdout), f"{line}: {option} is unknown"
         if name in RUN_AT_ONCE:
             done = run(name, *words)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 from ray_head import RayHead
+from run_spec import PLAN
 
 SANDBOX = Path(__file__).parents[1] / "sandbox"
 PROBE = Path(__file__).parent / "code" / "attacks.py"
@@ -87,7 +88,7 @@ def test_an_unknown_key_in_backend_grants_is_named_in_the_error(key: str, tmp_pa
         BackendConfig(backend="existing", address="http://127.0.0.1:9", backend_grants=allowed)
     )
     with pytest.raises(InvalidConfigError, match=f"backend_grants: .*{key}"):
-        backend.call("launcher.locate", {"run_id": "r", "attempt": 0})
+        backend.call("launcher.plan", PLAN)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +109,4 @@ def test_the_launchers_configuration_restricts_and_pins_its_backend(
     launcher = home({"run_launcher": launcher}).run_launcher
     assert isinstance(launcher, RayRunLauncher)
     with pytest.raises(ComponentLoadError, match=message):
-        launcher.backend.call("launcher.locate", {"run_id": "r", "attempt": 0})
+        launcher.backend.call("launcher.plan", PLAN)

@@ -18,7 +18,7 @@ from dagster_ray.configs import BackendConfig
 for _ in range(2):
     backend = Backend(BackendConfig(address="http://127.0.0.1:9"))
     for _ in range(2):
-        backend.call("launcher.locate", {"run_id": "r", "attempt": 0})
+        backend.call("launcher.check", {"runs": []})
 """
 
 

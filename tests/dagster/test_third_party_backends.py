@@ -19,6 +19,7 @@ from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, ScriptFailedError
 from processes import command_lines, wait_for
+from run_spec import RUN
 from third_party_backends import (
     ROOT,
     Runner,
@@ -232,13 +233,15 @@ def test_a_pipes_script_reports_metadata_output_and_failure(
 
 
 def test_the_host_sends_the_configured_token(wasm: Path, runner: Runner) -> None:
-    ref = {"run_id": "r", "attempt": 0}
     with_token = Backend(
         BackendConfig(backend=str(wasm), address=runner.url, headers=runner.headers)
     )
-    run = with_token.call("launcher.locate", ref)
+    planned = with_token.call("launcher.plan", {"run": RUN})
+    run = planned["job"]
     assert with_token.call("launcher.check", {"runs": [run]})[0]["state"] == "missing"
     without = Backend(BackendConfig(backend=str(wasm), address=runner.url))
+    off = {**RUN, "options": '{"enabled": false}'}
+    assert with_token.call("launcher.plan", {"run": off}) == "local"
     with pytest.raises(DagsterRayError, match="send the token"):
         without.call("launcher.check", {"runs": [run]})
 

@@ -1,5 +1,8 @@
 """The run launcher when no Ray listens at its address. Needs no Ray."""
 
+import json
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +11,20 @@ import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_run_for_test
-from dagster_ray.contract import JobStatus, LauncherClient, RunRef
-from dagster_ray.errors import BackendError, ComponentTrap, InvalidConfigError, UnavailableError
+from dagster._daemon.monitoring import RESUME_RUN_LOG_MESSAGE
+from dagster_ray.circuit_breaker import CircuitBreaker
+from dagster_ray.contract import JobStatus, LauncherClient, RunPlacement, RunRef, RunSpec
+from dagster_ray.errors import (
+    BackendError,
+    ComponentTrap,
+    DagsterRayError,
+    InvalidConfigError,
+    UnavailableError,
+)
+from dagster_ray.given_up import GivenUpJobs
 from dagster_ray.launcher import RUN_REF_TAG, RayRunLauncher
-from processes import free_port
+from dagster_ray.reachability import Reachability
+from processes import free_port, wait_for
 
 
 @pytest.fixture
@@ -19,7 +32,11 @@ def instance(home) -> dg.DagsterInstance:
     launcher = {
         "module": "dagster_ray",
         "class": "RayRunLauncher",
-        "config": {"address": f"http://127.0.0.1:{free_port()}", "unreachable_timeout": 3},
+        "config": {
+            "address": f"http://127.0.0.1:{free_port()}",
+            "unreachable_timeout": 3,
+            "backend_config": {"patience": {"request_seconds": 0.5}},
+        },
     }
     return home({"run_launcher": launcher})
 
@@ -41,9 +58,27 @@ def test_health_is_running_until_the_unreachable_timeout(instance: dg.DagsterIns
     health = instance.run_launcher.check_run_worker_health(run)
     assert health.status == WorkerStatus.RUNNING
     assert health.transient
-    time.sleep(3)
-    health = instance.run_launcher.check_run_worker_health(run)
-    assert health.status == WorkerStatus.UNKNOWN
+
+    def is_given_up() -> bool:
+        health = instance.run_launcher.check_run_worker_health(run)
+        return health.status == WorkerStatus.UNKNOWN
+
+    began = time.monotonic()
+    wait_for("the end of the patience", is_given_up, 20)
+    assert time.monotonic() - began > 2.5
+
+
+def test_a_run_that_ended_during_an_outage_is_not_given_up(instance: dg.DagsterInstance) -> None:
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    instance.run_launcher.check_run_worker_health(run)
+    success = dg.DagsterEventType.RUN_SUCCESS.value
+    instance.report_dagster_event(dg.DagsterEvent(success, job_name=run.job_name), run.run_id)
+
+    def verdict() -> WorkerStatus | None:
+        status = instance.run_launcher.check_run_worker_health(run).status
+        return None if status == WorkerStatus.RUNNING else status
+
+    assert wait_for("a verdict", verdict, 30) == WorkerStatus.SUCCESS
 
 
 def test_failed_checks_of_a_run_are_one_event_at_the_beginning_and_one_at_the_end(
@@ -58,6 +93,7 @@ def test_failed_checks_of_a_run_are_one_event_at_the_beginning_and_one_at_the_en
         "message": None,
         "error_type": None,
         "exit_code": None,
+        "missing_after_ms": None,
     }
 
     def check(self: LauncherClient, runs: Sequence[RunRef], **options: Any) -> list[JobStatus]:
@@ -66,10 +102,15 @@ def test_failed_checks_of_a_run_are_one_event_at_the_beginning_and_one_at_the_en
         return [status]
 
     monkeypatch.setattr(LauncherClient, "check", check)
-    for _ in range(5):
+    messages: list[str] = []
+
+    def has_ended() -> bool:
         health = instance.run_launcher.check_run_worker_health(run)
         assert health.status == WorkerStatus.RUNNING
-    messages = [entry.message for entry in instance.all_logs(run.run_id)]
+        messages[:] = [entry.message for entry in instance.all_logs(run.run_id)]
+        return any("checked again" in message for message in messages)
+
+    wait_for("the end of the outage", has_ended, 20)
     began, ended = [message for message in messages if "be checked" in message]
     assert "Ray's jobs cannot be checked" in began and "it crashed" in began
     assert "Ray's jobs can be checked again" in ended
@@ -78,10 +119,10 @@ def test_failed_checks_of_a_run_are_one_event_at_the_beginning_and_one_at_the_en
 def test_a_run_counts_as_running_while_its_job_cannot_be_named(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def locate(self: LauncherClient, run_id: str, attempt: int, **options: Any) -> RunRef:
+    def plan(self: LauncherClient, run: RunSpec, **options: Any) -> RunPlacement:
         raise ComponentTrap("it crashed")
 
-    monkeypatch.setattr(LauncherClient, "locate", locate)
+    monkeypatch.setattr(LauncherClient, "plan", plan)
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     health = instance.run_launcher.check_run_worker_health(run)
     assert health.status == WorkerStatus.RUNNING
@@ -102,14 +143,81 @@ def test_terminating_an_ended_or_unknown_run_returns_false(instance: dg.DagsterI
     assert instance.run_launcher.terminate("no such run") is False
 
 
-def test_the_job_reference_is_read_from_the_runs_tag(instance: dg.DagsterInstance) -> None:
-    tag = '{"run_id": "r", "attempt": 2, "job": {"submission_id": "kept"}}'
-    run = create_run_for_test(instance, tags={RUN_REF_TAG: tag})
-    bare = create_run_for_test(instance)
+def _submission_id(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     launcher = instance.run_launcher
     assert isinstance(launcher, RayRunLauncher)
-    assert launcher._reference(run)["job"]["submission_id"] == "kept"
-    assert launcher._reference(bare)["job"]["submission_id"] == f"dagster-run-{bare.run_id}"
+    ref = launcher._reference(run)
+    assert ref
+    return ref["job"]["submission_id"]
+
+
+def _reference_tag(run_id: str, attempt: int) -> dict[str, str]:
+    ref = {"run_id": run_id, "attempt": attempt, "job": {"submission_id": "kept"}}
+    return {RUN_REF_TAG: json.dumps(ref)}
+
+
+def test_the_reference_in_the_tag_counts_for_its_run_and_attempt_only(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = create_run_for_test(instance)
+    assert _submission_id(instance, run) == f"dagster-run-{run.run_id}"
+    for tag, expected in [
+        (_reference_tag(run.run_id, 0), "kept"),
+        (_reference_tag(run.run_id, 1), f"dagster-run-{run.run_id}"),
+        (_reference_tag("another run", 0), f"dagster-run-{run.run_id}"),
+    ]:
+        instance.add_run_tags(run.run_id, tag)
+        assert _submission_id(instance, run) == expected
+    instance.report_engine_event(RESUME_RUN_LOG_MESSAGE, run)
+    assert _submission_id(instance, run) == f"dagster-run-{run.run_id}-1"
+
+
+@pytest.mark.parametrize("tag", ["", "[]", "{}", '{"run_id": "r", "attempt": 0, "job": "j"}'])
+def test_a_malformed_reference_is_reported_once_and_ignored(
+    instance: dg.DagsterInstance, tag: str
+) -> None:
+    run = create_run_for_test(instance, tags={RUN_REF_TAG: tag})
+    for _ in range(3):
+        assert _submission_id(instance, run) == f"dagster-run-{run.run_id}"
+    [message] = [entry.message for entry in instance.all_logs(run.run_id)]
+    assert RUN_REF_TAG in message and "is ignored" in message
+
+
+def test_a_job_counts_as_missing_after_the_time_of_the_component(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    name = f"dagster-run-{run.run_id}"
+    doubtful: JobStatus = {
+        "submission_id": name,
+        "state": "unknown",
+        "ended": False,
+        "message": "the head was restarted",
+        "error_type": None,
+        "exit_code": None,
+        "missing_after_ms": 500,
+    }
+    found: list[JobStatus] = []
+
+    def check(self: LauncherClient, runs: Sequence[RunRef], **options: Any) -> list[JobStatus]:
+        return [found[0]]
+
+    def health() -> WorkerStatus:
+        return instance.run_launcher.check_run_worker_health(run).status
+
+    monkeypatch.setattr(LauncherClient, "check", check)
+    found[:] = [doubtful]
+    assert health() == WorkerStatus.RUNNING
+    time.sleep(0.6)
+    # The job is found again: its head was only unreachable behind another one.
+    found[:] = [{**doubtful, "state": "running", "missing_after_ms": None}]
+    assert health() == WorkerStatus.RUNNING
+    found[:] = [doubtful]
+    assert health() == WorkerStatus.RUNNING
+    time.sleep(0.6)
+    assert health() == WorkerStatus.NOT_FOUND
+    messages = [entry.message for entry in instance.all_logs(run.run_id)]
+    assert len([message for message in messages if "the head was restarted" in message]) == 2
 
 
 def test_the_error_for_a_wrong_address_scheme_names_the_scheme(home) -> None:
@@ -119,3 +227,229 @@ def test_the_error_for_a_wrong_address_scheme_names_the_scheme(home) -> None:
     run = create_run_for_test(instance)
     with pytest.raises(InvalidConfigError, match="ftp"):
         instance.run_launcher.get_run_worker_debug_info(run)
+
+
+class Silent:
+    """A listener that never answers, as a host behind a firewall that drops packets."""
+
+    def __init__(self, *, accepts: bool) -> None:
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(64 if accepts else 0)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._fillers: list[socket.socket] = []
+        while not accepts and self._connects():
+            assert len(self._fillers) < 100, "the backlog does not fill"
+
+    def _connects(self) -> bool:
+        filler = socket.socket()
+        self._fillers.append(filler)
+        filler.settimeout(0.5)
+        return filler.connect_ex(self._listener.getsockname()) == 0
+
+    def connections(self) -> int:
+        """Accepts and counts the connections so far."""
+        self._listener.setblocking(False)
+        count = 0
+        while True:
+            try:
+                self._fillers.append(self._listener.accept()[0])
+            except BlockingIOError:
+                return count
+            count += 1
+
+    def close(self) -> None:
+        for one in [self._listener, *self._fillers]:
+            one.close()
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_checks_of_many_runs_wait_once_for_a_listener_that_never_answers(
+    home, accepts: bool
+) -> None:
+    silent = Silent(accepts=accepts)
+    patience = {"check_seconds": 2, "connect_seconds": 1}
+    launcher = {
+        "module": "dagster_ray",
+        "class": "RayRunLauncher",
+        "config": {"address": silent.url, "backend_config": {"patience": patience}},
+    }
+    instance = home({"run_launcher": launcher})
+    runs = [create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED) for _ in range(10)]
+    began = time.monotonic()
+    healths = [instance.run_launcher.check_run_worker_health(run) for run in runs]
+    # Ten checks of two seconds each would take 20 s.
+    assert time.monotonic() - began < 10
+    messages = {health.msg for health in healths}
+    assert all(health.status == WorkerStatus.RUNNING for health in healths)
+    # The runs after a failed check have its error, which names the job of the checked run. On a
+    # slow machine, the backoff passes before the last run.
+    assert len(messages) <= 4, messages
+    expected = "timed out while waiting for the response" if accepts else "the connection timed out"
+    assert all(expected in str(message) and silent.url in str(message) for message in messages)
+    if accepts:
+        assert silent.connections() == len(messages)
+    silent.close()
+
+
+class Time:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _breaker(clock: Time, first_seconds: float = 0.0) -> CircuitBreaker:
+    return CircuitBreaker(first_seconds, clock=clock, jitter=lambda: 1.0)
+
+
+def _fail(error: DagsterRayError) -> None:
+    raise error
+
+
+def test_the_backoff_of_checks_doubles_and_ends_with_a_success() -> None:
+    clock = Time()
+    breaker = _breaker(clock, 1.0)
+    requests: list[float] = []
+
+    def check() -> None:
+        requests.append(clock.now - 1_000)
+        raise UnavailableError("no answer")
+
+    for _ in range(400):
+        with pytest.raises(UnavailableError, match="no answer"):
+            breaker.call(check)
+        clock.now += 0.25
+    assert requests == [0, 1, 3, 7, 15, 31, 61, 91]
+    clock.now += 30
+    assert breaker.call(lambda: "answer") == "answer"
+    # An answer that is an error does not delay the next check.
+    for _ in range(2):
+        with pytest.raises(BackendError):
+            breaker.call(lambda: _fail(BackendError("answered 401")))
+    assert breaker.call(lambda: "answer") == "answer"
+
+
+def test_only_one_check_at_a_time_probes_an_address() -> None:
+    clock = Time()
+    breaker = _breaker(clock, 1.0)
+    with pytest.raises(UnavailableError):
+        breaker.call(lambda: _fail(UnavailableError("no answer")))
+    clock.now += 1
+    probing, end = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        probing.set()
+        end.wait(30)
+
+    probe = threading.Thread(target=lambda: breaker.call(slow))
+    probe.start()
+    assert probing.wait(30)
+    with pytest.raises(UnavailableError):
+        breaker.call(lambda: pytest.fail("a second probe"))
+    end.set()
+    probe.join()
+    assert breaker.call(lambda: "answer") == "answer"
+
+
+def test_only_time_in_which_checks_failed_counts_as_an_outage() -> None:
+    clock = Time()
+    told: list[str] = []
+    reachability = Reachability(600, interval=120, breaker=_breaker(clock), clock=clock)
+
+    def failing(count: int, every: float) -> list[bool]:
+        finals = []
+        for _ in range(count):
+            with pytest.raises(UnavailableError) as raised:
+                reachability.check(lambda: _fail(UnavailableError("no answer")))
+            finals.append(reachability.failed(raised.value, told.append, "run").is_final)
+            clock.now += every
+        return finals
+
+    # Checks every two minutes fail for ten minutes.
+    assert failing(6, 120) == [False] * 5 + [True]
+    reachability.succeeded(told.append, "run")
+    # Without checks in between, two failures are no outage.
+    assert failing(2, 3_600) == [False, False]
+    assert failing(6, 120) == [False] * 5 + [True]
+    # A worker that is known to run begins anew.
+    reachability.is_alive("run")
+    assert failing(5, 120) == [False] * 4 + [True]
+    assert len(told) == 3, told
+
+
+def test_errors_that_the_breaker_repeats_do_not_extend_an_outage() -> None:
+    clock = Time()
+    reachability = Reachability(20, interval=5, breaker=_breaker(clock, 25.0), clock=clock)
+    finals = []
+    for _ in range(12):
+        try:
+            reachability.check(lambda: _fail(UnavailableError("no answer")))
+        except UnavailableError as error:
+            outage = reachability.failed(error, lambda message: None, "run")
+            finals.append((outage.seconds, outage.is_final))
+        clock.now += 5
+    # Real checks at 0, 25 and 55 seconds.
+    assert finals[:5] == [(0, False)] * 5
+    assert finals[5:11] == [(25, False)] * 6
+    assert finals[11] == (55, True)
+
+
+class Stop:
+    """A call that stops a job, and ends when a test sets its outcome."""
+
+    def __init__(self) -> None:
+        self.outcome: str | DagsterRayError | None = None
+
+    def done(self) -> bool:
+        return self.outcome is not None
+
+    def result(self, timeout: float | None = None) -> str:
+        assert self.outcome is not None
+        if isinstance(self.outcome, DagsterRayError):
+            raise self.outcome
+        return self.outcome
+
+    def cancel(self) -> None:
+        return
+
+
+def _is_missing(end: str) -> bool:
+    return end == "missing"
+
+
+def test_a_job_that_was_given_up_is_stopped_until_its_end_is_confirmed() -> None:
+    clock = Time()
+    jobs = GivenUpJobs(clock)
+    stops: list[Stop] = []
+    told: list[str] = []
+
+    def stop() -> Stop:
+        stops.append(Stop())
+        return stops[-1]
+
+    jobs.add("late", stop, is_missing=_is_missing, report=told.append, may_arrive=True)
+    assert not stops, "Ray has not answered yet"
+    again = UnavailableError("again")
+    outcomes: list[str | DagsterRayError] = [again, "missing", "missing", "stopped"]
+    for number, outcome in enumerate(outcomes, 1):
+        jobs.contact()
+        # A contact does not repeat a call in progress.
+        jobs.contact()
+        assert len(stops) == number
+        clock.now += 30
+        stops[-1].outcome = outcome
+    jobs.contact()
+    assert len(stops) == 4 and len(jobs) == 0
+    assert "late" in told[0]
+
+    # A job that does not arrive is forgotten.
+    jobs.add("lost", stop, is_missing=_is_missing, report=told.append, may_arrive=True)
+    for _ in range(10):
+        jobs.contact()
+        stops[-1].outcome = "missing"
+        clock.now += 30
+    assert len(jobs) == 0 and len(told) == 1

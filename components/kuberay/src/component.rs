@@ -7,15 +7,17 @@ use dagster_ray_sdk::{
         },
         describe::{self, Description, Role},
         executor::{self, Placement, StepRef, StepSpec},
-        launcher::{self, RunRef, RunSpec, Termination},
+        launcher::{self, RunPlacement, RunRef, RunSpec, Termination},
         pipes::{self, Followed, Position, ScriptSpec},
+        reconciler::{self, Leftover, Reconciliation},
         sink::Listener,
     },
     clock::WasiClock,
     http::WasiHttp,
-    model::{Error, JobRef, JobStatus},
+    model::{Attributes, Error, JobRef, JobStatus},
     settings::{Settings as _, WasiSettings},
 };
+use dagster_ray_submission::patience::Patience;
 
 use crate::{
     cluster::Clusters,
@@ -24,16 +26,30 @@ use crate::{
     launcher::Launcher,
     options::{self, ClusterOptions, DEFAULT_NAMESPACE, NAMESPACE},
     pipes::Pipes,
-    time::HostClock,
+    reconcile,
 };
 
 /// The backend that creates Ray clusters and Ray jobs through KubeRay.
 pub struct KubeRay;
 
-fn clusters() -> Result<Clusters<WasiHttp, WasiClock, HostClock>, Error> {
+type HostClusters = Clusters<WasiHttp, WasiClock>;
+
+fn kubernetes() -> Result<Kubernetes<WasiHttp, WasiClock>, Error> {
+    Ok(Kubernetes::new(WasiHttp, WasiClock).with_patience(Patience::from_settings(&WasiSettings)?))
+}
+
+fn clusters() -> Result<HostClusters, Error> {
+    clusters_of(kubernetes()?)
+}
+
+/// Returns clusters for a check of runs or steps.
+fn checked_clusters() -> Result<HostClusters, Error> {
+    clusters_of(kubernetes()?.for_checks())
+}
+
+fn clusters_of(kubernetes: Kubernetes<WasiHttp, WasiClock>) -> Result<HostClusters, Error> {
     let namespace = WasiSettings.get(NAMESPACE)?.filter(|namespace| !namespace.trim().is_empty());
-    let kubernetes = Kubernetes::new(WasiHttp, WasiClock);
-    Ok(Clusters::new(kubernetes, HostClock, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())))
+    Ok(Clusters::new(kubernetes, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())))
 }
 
 impl describe::Guest for KubeRay {
@@ -49,17 +65,24 @@ impl describe::Guest for KubeRay {
                 (Role::Cluster, ClusterOptions::SCHEMA.to_owned()),
                 (Role::Pipes, options::SCRIPT_SCHEMA.to_owned()),
             ],
-            settings: vec![(
-                NAMESPACE.to_owned(),
-                format!(
-                    "The default namespace of RayJobs and RayClusters. Defaults to `{DEFAULT_NAMESPACE}`."
+            settings: vec![
+                (
+                    NAMESPACE.to_owned(),
+                    format!(
+                        "The default namespace of RayJobs and RayClusters. Defaults to `{DEFAULT_NAMESPACE}`."
+                    ),
                 ),
-            )],
+                Patience::described(),
+            ],
         }
     }
 }
 
 impl launcher::Guest for KubeRay {
+    fn plan(run: RunSpec) -> Result<RunPlacement, Error> {
+        Launcher::new(clusters()?).plan(&run)
+    }
+
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
         Launcher::new(clusters()?).launch(&run)
     }
@@ -68,16 +91,12 @@ impl launcher::Guest for KubeRay {
         Launcher::new(clusters()?).launch(&run)
     }
 
-    fn locate(run_id: String, attempt: u32) -> Result<RunRef, Error> {
-        Ok(Launcher::new(clusters()?).locate(&run_id, attempt))
-    }
-
     fn terminate(run: RunRef, listener: &Listener) -> Result<Termination, Error> {
         Launcher::new(clusters()?).terminate(&run, listener)
     }
 
     fn check(runs: Vec<RunRef>) -> Result<Vec<JobStatus>, Error> {
-        Launcher::new(clusters()?).check(&runs)
+        Launcher::new(checked_clusters()?).check(&runs)
     }
 
     fn debug_info(run: RunRef) -> Result<String, Error> {
@@ -97,15 +116,15 @@ impl executor::Guest for KubeRay {
     }
 
     fn check(steps: Vec<StepRef>) -> Result<Vec<JobStatus>, Error> {
-        Executor::new(clusters()?).check(&steps)
+        Executor::new(checked_clusters()?).check(&steps)
     }
 
     fn terminate(steps: Vec<StepRef>, listener: &Listener) -> Result<Vec<JobStatus>, Error> {
         Executor::new(clusters()?).terminate(&steps, listener)
     }
 
-    fn finish(run_id: String, options: String) -> Result<(), Error> {
-        Executor::new(clusters()?).finish(&run_id, &options)
+    fn finish(run_id: String, options: String, tags: Vec<Attributes>) -> Result<(), Error> {
+        Executor::new(clusters()?).finish(&run_id, &options, &tags)
     }
 }
 
@@ -161,8 +180,7 @@ impl pipes::Guest for KubeRay {
     }
 
     fn follow(job: JobRef, from: Option<Position>, listener: &Listener) -> Result<Followed, Error> {
-        let reached = Pipes::new(clusters()?).follow(&job, from.as_deref(), listener)?;
-        Ok(Followed { position: reached.position.to_string(), complete: reached.complete })
+        Pipes::new(clusters()?).follow(&job, from.as_deref(), listener)
     }
 
     fn wait(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
@@ -174,4 +192,10 @@ impl pipes::Guest for KubeRay {
     }
 }
 
-dagster_ray_sdk::export!(KubeRay: describe, launcher, executor, pipes, cluster);
+impl reconciler::Guest for KubeRay {
+    fn reconcile(rule: Reconciliation, listener: &Listener) -> Result<Vec<Leftover>, Error> {
+        reconcile::reconcile(&clusters()?, &rule, listener)
+    }
+}
+
+dagster_ray_sdk::export!(KubeRay: describe, launcher, executor, pipes, cluster, reconciler);

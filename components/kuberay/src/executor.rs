@@ -1,7 +1,7 @@
 //! The contract's `executor`: runs each step as a RayJob with a dedicated cluster, or as a Ray job on a
 //! cluster that the steps of a run share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
@@ -13,25 +13,28 @@ use dagster_ray_sdk::{
     clock::Clock,
     debug,
     http::Http,
-    json,
-    model::{JobRef, JobStatus},
+    info, json,
+    model::{Attributes, JobRef, JobStatus},
     progress::{Channel, Level, ProgressListener},
+    warn,
 };
 use dagster_ray_submission::{
     environment,
     executor::{Executor as RayExecutor, submission},
     ids,
     options::Options,
-    status, stop as ray_stop,
+    session, stop as ray_stop,
 };
 use serde_json::json;
 
 use crate::{
     annotations,
-    cluster::Clusters,
+    cluster::{Clusters, state},
     job::{
         JobLocation,
         create::{self, Launched, Plan},
+        ended,
+        pending::Reasons,
         status::RayJob,
         stop,
     },
@@ -40,25 +43,25 @@ use crate::{
     manifest::Template,
     names,
     options::{self, ClusterPlacement, JobOptions},
-    time::WallClock,
+    reconcile::{self, NewAttempt},
 };
 
 /// How long to wait for a stopped step: the step worker's stop time and 10 s.
 const TIMEOUT_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
-/// How long the shared cluster of a run may take to become ready.
-const CLUSTER_MS: u64 = 900_000;
+/// Seconds that the shared cluster of a run may take to become ready, by default.
+const CLUSTER_TIMEOUT_S: u64 = 900;
 
 /// The contract's executor.
-pub struct Executor<H, C, W> {
-    clusters: Clusters<H, C, W>,
+pub struct Executor<H, C> {
+    clusters: Clusters<H, C>,
 }
 
 /// Steps that one request covers, each with its index in the caller's list.
 type Group<'s> = Vec<(usize, &'s StepRef)>;
 
-impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
+impl<H: Http, C: Clock> Executor<H, C> {
     /// Creates an executor on the API server of these clusters.
-    pub fn new(clusters: Clusters<H, C, W>) -> Self {
+    pub fn new(clusters: Clusters<H, C>) -> Self {
         Self { clusters }
     }
 
@@ -76,6 +79,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
                 name: names::steps_cluster(&step.run_id),
                 uid: None,
                 dashboard: None,
+                session: None,
             };
             return Ok(Placement::Job(reference(step, location.reference(&id, None))));
         }
@@ -85,7 +89,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     }
 
     /// Launches a step, unless it is local. A live job of the step is reused; an ended one is launched again
-    /// under a new name.
+    /// under a new name. What earlier attempts of the step left in Kubernetes is stopped first.
     pub fn launch(&self, step: &StepSpec) -> Result<Placement, Error> {
         let (common, own) = options::job(&step.options, &step.tags)?;
         if !common.is_on_ray() {
@@ -99,31 +103,57 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
 
     fn launch_dedicated(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<StepRef, Error> {
         let plan = self.dedicated_plan(step, common, own)?;
+        if step.attempt > 0 {
+            self.remove_earlier(&plan.namespace, step, false)?;
+        }
         let mut launches = 0;
         loop {
             let name = names::step_job(&step.run_id, &step.step_key, &plan.submission_id(launches));
             let document = plan.document(&name, launches)?;
             match create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &document)? {
                 Launched::Live => return Ok(self.dedicated_reference(step, &plan, launches)),
-                Launched::Ended(_) => launches += 1,
+                Launched::Ended(_) => {
+                    if launches == 0 {
+                        self.remove_earlier(&plan.namespace, step, true)?;
+                    }
+                    launches += 1;
+                }
             }
         }
     }
 
+    /// Removes what earlier workers of the step left in Kubernetes.
+    fn remove_earlier(&self, namespace: &str, step: &StepSpec, is_relaunch: bool) -> Result<(), Error> {
+        let new = NewAttempt {
+            deployment: &step.deployment,
+            run_id: &step.run_id,
+            step_key: &step.step_key,
+            attempt: step.attempt,
+            is_relaunch,
+        };
+        for kind in [RAY_JOB, RAY_CLUSTER] {
+            reconcile::remove_earlier(&self.clusters, kind, namespace, &new)?;
+        }
+        Ok(())
+    }
+
     /// Returns the statuses of steps, in the same order, with one list per run and namespace, and one per
-    /// shared cluster.
+    /// shared cluster. While dedicated clusters start, one more request finds what keeps them from starting.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
         let (dedicated, shared) = self.group_by_cluster(steps);
         let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
         for ((namespace, run_id), group) in dedicated {
             let listed = self.list_jobs(&namespace, &run_id)?;
+            let reasons = Reasons::read(&self.clusters.kubernetes, &namespace, &listed);
             for (index, step) in group {
                 let job = create::latest(&listed, &step.job.submission_id);
-                statuses.insert(index, create::status_of(job, &step.job));
+                statuses.insert(index, reasons.status_of(job, &step.job));
             }
         }
         for group in shared {
-            let found = self.request_shared(&group, |jobs, ids| status::read_all(jobs, ids))?;
+            let found = self.request_shared(&group, |jobs, _| {
+                session::read_all(jobs, group.iter().map(|(_, step)| &step.job))
+            })?;
             statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
         }
         Ok(statuses.into_values().collect())
@@ -166,12 +196,40 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         Ok(statuses.into_values().collect())
     }
 
-    /// Deletes the cluster that a run's steps shared.
-    pub fn finish(&self, run_id: &str, configuration: &str) -> Result<(), Error> {
-        let (_, own) = options::job(configuration, &Vec::new())?;
+    /// Deletes the clusters that a run's steps shared, and the RayJobs of ended runs that were kept for their
+    /// time.
+    ///
+    /// `tags` are the tags of the run's steps, which can name other namespaces than the configuration.
+    ///
+    /// # Errors
+    /// The first error of a deletion, after every namespace was tried.
+    pub fn finish(&self, run_id: &str, configuration: &str, tags: &[Attributes]) -> Result<(), Error> {
+        let configured = self.configured_namespace(configuration, &Vec::new())?;
+        // A step with an invalid tag was not launched.
+        let tagged = tags.iter().filter_map(|tags| self.configured_namespace(configuration, tags).ok());
+        let namespaces: BTreeSet<String> = tagged.chain([configured]).collect();
+        let mut first_error = None;
+        for namespace in namespaces {
+            let deleted = self.clusters.delete_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, run_id);
+            first_error = first_error.or(deleted.err());
+            self.delete_ended_jobs(&namespace, run_id);
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    /// Deletes the RayJobs that the run's deployment has kept for their time. Runs that KubeRay does not launch
+    /// have no other occasion for that.
+    fn delete_ended_jobs(&self, namespace: &str, run_id: &str) {
+        let Ok(steps) = self.list_jobs(namespace, run_id) else { return };
+        if let Some(deployment) = steps.first().and_then(|step| step.metadata.deployment.as_deref()) {
+            ended::delete_ended(&self.clusters.kubernetes, namespace, deployment);
+        }
+    }
+
+    fn configured_namespace(&self, configuration: &str, tags: &Attributes) -> Result<String, Error> {
+        let (_, own) = options::job(configuration, tags)?;
         let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
-        let namespace = self.namespace(&template, &own);
-        self.clusters.delete_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, run_id)
+        Ok(self.namespace(&template, &own))
     }
 
     fn dedicated_plan(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
@@ -186,17 +244,26 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         reference(step, location.reference(&id, None))
     }
 
-    /// Submits a step to the shared cluster of its run, which the first step creates.
+    /// Submits a step to the shared cluster of its run, which the first step creates. Waits for the cluster,
+    /// also for days if it is in a queue: to the caller, the step is being launched, and the log says why.
     fn launch_on_shared(&self, step: &StepSpec, common: Options, own: &JobOptions) -> Result<StepRef, Error> {
         let cluster = self.steps_cluster(step, own)?;
-        let endpoints = self.clusters.wait(&cluster, CLUSTER_MS, &DebugLog)?;
+        let timeout_ms = own.cluster_timeout_seconds.unwrap_or(CLUSTER_TIMEOUT_S).saturating_mul(1_000);
+        let endpoints = self.clusters.wait_for(&cluster, timeout_ms, false, &StepLog)?;
+        if step.attempt > 0 {
+            let namespace = cluster.namespace.as_deref().unwrap_or(&self.clusters.namespace);
+            self.remove_earlier(namespace, step, false)?;
+        }
         let jobs = self.jobs(&endpoints.dashboard_url)?;
-        let launched = RayExecutor::new(jobs, self.clusters.kubernetes.clock()).submit(step, common)?;
+        let kubernetes = &self.clusters.kubernetes;
+        let launched =
+            RayExecutor::new(jobs, kubernetes.clock(), kubernetes.patience()).submit(step, common)?;
         let location = JobLocation::RayCluster {
             namespace: cluster.namespace.unwrap_or_default(),
             name: cluster.name,
             uid: cluster.uid,
             dashboard: Some(endpoints.dashboard_url),
+            session: session::of_reference(&launched.job),
         };
         let JobRef { submission_id, dashboard_url, .. } = launched.job;
         Ok(reference(step, location.reference(&submission_id, dashboard_url)))
@@ -219,7 +286,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
             Ok(existing)
                 if !object::is_deleting(&existing) && annotations::is_owned_by(&existing, &owner) =>
             {
-                return Ok(Clusters::<H, C, W>::reference(RAY_CLUSTER, &existing, &Default::default()));
+                return Ok(Clusters::<H, C>::reference(RAY_CLUSTER, &existing, &Default::default()));
             }
             Ok(_) | Err(Error::NotFound(_)) => {}
             Err(error) => return Err(error),
@@ -255,7 +322,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     }
 
     fn jobs(&self, dashboard: &str) -> Result<JobsClient<&H, &C>, Error> {
-        JobsClient::new(dashboard, self.clusters.kubernetes.http(), self.clusters.kubernetes.clock())
+        self.clusters.kubernetes.ray_jobs(dashboard)
     }
 
     fn list_jobs(&self, namespace: &str, run_id: &str) -> Result<Vec<RayJob>, Error> {
@@ -263,7 +330,8 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     }
 
     /// Sends a request to the Ray of a shared cluster. If the request fails and the API server reports that
-    /// the cluster does not exist, its jobs are missing. An unreachable Ray alone does not make them missing.
+    /// the cluster does not exist, or was not ready yet, its jobs are missing. An unreachable Ray alone does
+    /// not make them missing.
     fn request_shared(
         &self,
         group: &Group<'_>,
@@ -271,7 +339,7 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
     ) -> Result<Vec<JobStatus>, Error> {
         let gone = || group.iter().map(|(_, step)| create::missing(&step.job)).collect();
         let Some((_, first)) = group.first() else { return Ok(Vec::new()) };
-        let Some(JobLocation::RayCluster { namespace, name, uid, dashboard }) =
+        let Some(JobLocation::RayCluster { namespace, name, uid, dashboard, .. }) =
             JobLocation::from_reference(&first.job)
         else {
             return Ok(gone());
@@ -287,8 +355,10 @@ impl<H: Http, C: Clock, W: WallClock> Executor<H, C, W> {
         match response {
             Err(Error::NotFound(_)) => Ok(gone()),
             Err(Error::Cancelled) => Err(Error::Cancelled),
-            Err(error) => match self.clusters.get(&cluster) {
+            Err(error) => match self.clusters.current(&self.clusters.target(&cluster)) {
                 Err(Error::NotFound(_)) => Ok(gone()),
+                // The launch that waited for the cluster was canceled.
+                Ok(found) if state::was_never_ready(&found) => Ok(gone()),
                 _ => Err(error),
             },
             found => found,
@@ -327,16 +397,21 @@ fn reference(step: &StepSpec, job: JobRef) -> StepRef {
     StepRef { run_id: step.run_id.clone(), step_key: step.step_key.clone(), attempt: step.attempt, job }
 }
 
-/// A listener that writes to the debug log. `launch` has no listener from its caller.
-struct DebugLog;
+/// A listener that writes to the log of the step that is being launched. `launch` has no listener from its
+/// caller.
+struct StepLog;
 
-impl ProgressListener for DebugLog {
+impl ProgressListener for StepLog {
     fn progress(&self, message: &str) {
         debug!("{message}");
     }
 
-    fn log(&self, _level: Level, message: &str) {
-        debug!("{message}");
+    fn log(&self, level: Level, message: &str) {
+        match level {
+            Level::Debug => debug!("{message}"),
+            Level::Info => info!("{message}"),
+            Level::Warning | Level::Error => warn!("{message}"),
+        }
     }
 
     fn event(&self, _kind: &str, _body: &str) {}
@@ -347,3 +422,6 @@ impl ProgressListener for DebugLog {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use dagster_ray_sdk::model::Attributes;
+use serde_json::Value;
+
+use crate::kubernetes::object;
 
 /// The id of the Dagster run.
 pub const RUN_ID: &str = "dagster/run-id";
@@ -10,6 +13,12 @@ pub const RUN_ID: &str = "dagster/run-id";
 pub const DEPLOYMENT: &str = "dagster/deployment";
 /// The id of the Dagster deployment that owns the object, which users cannot set.
 pub const DEPLOYMENT_ID: &str = dagster_ray_submission::metadata::DEPLOYMENT;
+/// The key of the Dagster step.
+pub const STEP: &str = dagster_ray_submission::metadata::STEP;
+/// The attempt of the step, or of the run without a step.
+pub const ATTEMPT: &str = dagster_ray_submission::metadata::ATTEMPT;
+/// Marks a cluster that the user keeps after its run. Only its age ends it.
+pub const KEEP: &str = dagster_ray_submission::metadata::KEEP;
 /// The user named by a run tag.
 pub const USER: &str = "dagster/user";
 /// The key of the Dagster resource that requested the cluster.
@@ -28,6 +37,9 @@ pub const ROLE_STEP: &str = "step";
 pub const ROLE_STEPS: &str = "steps-cluster";
 /// The RayJob of an external script.
 pub const ROLE_SCRIPT: &str = "script";
+
+/// The queue of an object that Kueue admits (Kueue, "Run A RayJob").
+const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
 /// The label prefix of clusters created by earlier versions. Only `run_id` differs in more than the prefix.
 const OLD_PREFIX: &str = "dagster.io/";
@@ -118,6 +130,12 @@ pub fn current_selector(original: &str) -> String {
 #[must_use]
 pub fn run_id<'a>(labels: &BTreeMap<&'a str, &'a str>) -> Option<&'a str> {
     labels.get(RUN_ID).or_else(|| labels.get(OLD_RUN_ID)).copied().filter(|id| !id.is_empty())
+}
+
+/// Returns the queue of Kueue that an object belongs to.
+#[must_use]
+pub fn queue(document: &Value) -> Option<&str> {
+    object::labels(document).get(KUEUE_QUEUE).copied()
 }
 
 /// Returns whether an object has a label of Dagster.

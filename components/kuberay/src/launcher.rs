@@ -2,28 +2,29 @@
 
 use std::fmt::Write as _;
 
-use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
     Error,
-    bindings::launcher::{RunRef, RunSpec, Termination},
+    bindings::launcher::{RunPlacement, RunRef, RunSpec, Termination},
     clock::Clock,
     http::Http,
     model::{JobState, JobStatus},
     progress::ProgressListener,
 };
-use dagster_ray_submission::{debug, environment, ids, launcher::submission};
+use dagster_ray_submission::{debug, environment, launcher::submission, options::Options};
 
 use crate::{
     cluster::{Clusters, head, state},
     job::{
         JobLocation,
         create::{self, Launched, Plan},
+        ended,
+        pending::Reasons,
         status::RayJob,
         stop,
     },
     kubernetes::{EVENT, RAY_CLUSTER, RAY_JOB, Selection, object},
-    labels, names, options,
-    time::WallClock,
+    labels, names,
+    options::{self, JobOptions},
 };
 
 /// How long to wait for a stopped run: the run worker's stop time and 10 s.
@@ -31,40 +32,48 @@ const TIMEOUT_MS: u64 = (environment::RUN_STOP_WAIT_S as u64 + 10) * 1_000;
 const LOG_LINES: u32 = 200;
 
 /// The contract's launcher.
-pub struct Launcher<H, C, W> {
-    clusters: Clusters<H, C, W>,
+pub struct Launcher<H, C> {
+    clusters: Clusters<H, C>,
 }
 
-impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
+impl<H: Http, C: Clock> Launcher<H, C> {
     /// Creates a launcher on the API server of these clusters.
-    pub fn new(clusters: Clusters<H, C, W>) -> Self {
+    pub fn new(clusters: Clusters<H, C>) -> Self {
         Self { clusters }
     }
 
-    /// Launches a run (attempt 0) or resumes it (a later attempt). A live RayJob of the attempt is reused.
+    /// Checks a run's options and manifest, and returns where the run executes. Makes no request.
+    pub fn plan(&self, run: &RunSpec) -> Result<RunPlacement, Error> {
+        let (common, own) = options::job(&run.options, &run.tags)?;
+        if !common.is_on_ray() {
+            return Ok(RunPlacement::Local);
+        }
+        let plan = self.job(run, common, own)?;
+        plan.document("checked", 0)?;
+        Ok(RunPlacement::Job(reference(run, &plan)))
+    }
+
+    /// Launches a run (attempt 0) or resumes it (a later attempt). A live RayJob of the attempt is reused. Deletes
+    /// the RayJobs of ended runs that were kept for their time.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the attempt's RayJob has ended.
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let (common, own) = options::job(&run.options, &run.tags)?;
-        let submission = submission(run, common)?;
-        let plan = Plan::new(submission, own, &run.run_id, None, &self.clusters.namespace)?;
-        let id = plan.submission_id(0);
-        let name = names::run_job(&id);
+        let plan = self.job(run, common, own)?;
+        let name = names::run_job(&plan.submission_id(0));
         match create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &plan.document(&name, 0)?)?
         {
-            Launched::Live => Ok(reference(&run.run_id, run.attempt, plan.namespace)),
+            Launched::Live => {
+                ended::delete_ended(&self.clusters.kubernetes, &plan.namespace, &run.deployment);
+                Ok(reference(run, &plan))
+            }
             Launched::Ended(job) => Err(Error::Conflict(format!(
                 "the RayJob {}/{name} exists and has ended ({:?}): resume the run to start a new attempt",
                 plan.namespace,
                 job.status().state
             ))),
         }
-    }
-
-    /// Returns the reference that a launch in the backend's default namespace returns. Makes no request.
-    pub fn locate(&self, run_id: &str, attempt: u32) -> RunRef {
-        reference(run_id, attempt, self.clusters.namespace.clone())
     }
 
     /// Stops a run's RayJob and deletes every object created for the run.
@@ -85,32 +94,41 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         };
         // The worker stops its own steps, unless it never ran or was killed.
         self.clusters.delete_of_run(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
+        self.clusters.delete_of_run(RAY_JOB, &namespace, labels::ROLE_SCRIPT, &run.run_id)?;
         self.clusters.delete_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
         Ok(termination)
     }
 
-    /// Returns the statuses of runs, in the same order, with one request per namespace.
+    /// Returns the statuses of runs, in the same order, with one request per namespace. While clusters start, one
+    /// more request finds what keeps them from starting.
     pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
         let kubernetes = &self.clusters.kubernetes;
         if let [run] = runs {
             let (namespace, name) = self.location(run);
             return match kubernetes.get(RAY_JOB, &namespace, &name) {
-                Ok(job) => Ok(vec![RayJob::read(&job).status()]),
+                Ok(job) => {
+                    let job = RayJob::read(&job);
+                    let reasons = Reasons::read(kubernetes, &namespace, [&job]);
+                    Ok(vec![reasons.status_of(Some(&job), &run.job)])
+                }
                 Err(Error::NotFound(_)) => Ok(vec![create::missing(&run.job)]),
                 Err(error) => Err(error),
             };
         }
-        let mut listed: Vec<(String, Vec<RayJob>)> = Vec::new();
+        let mut listed: Vec<(String, Vec<RayJob>, Reasons)> = Vec::new();
         let mut statuses = Vec::new();
         for run in runs {
             let (namespace, _) = self.location(run);
-            if !listed.iter().any(|(known, _)| *known == namespace) {
+            if !listed.iter().any(|(known, ..)| *known == namespace) {
                 let jobs = create::list(kubernetes, &namespace, &create::selector(labels::ROLE_RUN, None))?;
-                listed.push((namespace.clone(), jobs));
+                let reasons = Reasons::read(kubernetes, &namespace, &jobs);
+                listed.push((namespace.clone(), jobs, reasons));
             }
-            let jobs = listed.iter().find(|(known, _)| *known == namespace).map(|(_, jobs)| jobs.as_slice());
-            let job = jobs.unwrap_or_default().iter().find(|job| job.spec.job_id == run.job.submission_id);
-            statuses.push(create::status_of(job, &run.job));
+            let Some((_, jobs, reasons)) = listed.iter().find(|(known, ..)| *known == namespace) else {
+                continue;
+            };
+            let job = jobs.iter().find(|job| job.spec.job_id == run.job.submission_id);
+            statuses.push(reasons.status_of(job, &run.job));
         }
         Ok(statuses)
     }
@@ -126,7 +144,7 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
             Err(error) => return Err(error),
         };
         let job = RayJob::read(&document);
-        let status = job.status();
+        let status = Reasons::read(kubernetes, &namespace, [&job]).status_of(Some(&job), &run.job);
         let mut text = format!("RayJob: {namespace}/{name}\n");
         line(&mut text, "status in Ray", &job.status.job_status);
         line(&mut text, "status in KubeRay", &job.status.job_deployment_status);
@@ -143,10 +161,10 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
                 line(&mut text, &format!("event {}", part("/reason")), part("/message"));
             }
         }
-        let output = job.dashboard().filter(|_| !job.status.job_status.is_empty()).map(|dashboard| {
-            let jobs = JobsClient::new(&dashboard, kubernetes.http(), kubernetes.clock())?;
-            debug::info(&jobs, &job.spec.job_id)
-        });
+        let output = job
+            .dashboard()
+            .filter(|_| !job.status.job_status.is_empty())
+            .map(|dashboard| debug::info(&kubernetes.ray_jobs(&dashboard)?, &job.spec.job_id));
         if let Some(Ok(info)) = output {
             text.push_str(&info);
         } else if !job.status.ray_cluster_name.is_empty()
@@ -160,6 +178,10 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
         Ok(text)
     }
 
+    fn job(&self, run: &RunSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
+        Plan::new(submission(run, common)?, own, &run.run_id, None, &self.clusters.namespace)
+    }
+
     /// Returns the namespace and the name of a run's RayJob.
     fn location(&self, run: &RunRef) -> (String, String) {
         match JobLocation::from_reference(&run.job) {
@@ -169,15 +191,74 @@ impl<H: Http, C: Clock, W: WallClock> Launcher<H, C, W> {
     }
 }
 
-fn reference(run_id: &str, attempt: u32, namespace: String) -> RunRef {
-    let id = ids::run(run_id, attempt);
-    let location = JobLocation::RayJob { namespace, name: names::run_job(&id) };
-    RunRef { run_id: run_id.to_owned(), attempt, job: location.reference(&id, None) }
+fn reference(run: &RunSpec, plan: &Plan) -> RunRef {
+    let id = plan.submission_id(0);
+    let location = JobLocation::RayJob { namespace: plan.namespace.clone(), name: names::run_job(&id) };
+    RunRef::new(run, location.reference(&id, None))
 }
 
 fn line(text: &mut String, name: &str, value: &str) {
     if !value.is_empty() {
         // Writing to a `String` cannot fail.
         let _ = writeln!(text, "{name}: {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use dagster_ray_sdk::{
+        model::WorkerCommand,
+        testing::{ScriptedHttp, VirtualClock},
+    };
+    use dagster_ray_submission::options::TAG;
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::Kubernetes;
+
+    fn run(tag: &serde_json::Value) -> RunSpec {
+        RunSpec {
+            deployment: "d".to_owned(),
+            run_id: "r".to_owned(),
+            attempt: 1,
+            job_name: "j".to_owned(),
+            code_location: None,
+            command: WorkerCommand { argv: vec!["dagster".to_owned()], payload: None, env: Vec::new() },
+            tags: vec![(TAG.to_owned(), tag.to_string())],
+            options: r#"{"namespace": "configured", "image": "ray"}"#.to_owned(),
+        }
+    }
+
+    fn plan(tag: &serde_json::Value) -> Result<RunPlacement, Error> {
+        let http = ScriptedHttp::new([]);
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let planned = Launcher::new(Clusters::new(kubernetes, "default".to_owned())).plan(&run(tag));
+        assert!(http.requests().is_empty());
+        planned
+    }
+
+    #[test]
+    fn plan_names_the_namespace_of_the_options_and_of_the_tag() {
+        for (tag, expected) in [
+            (json!({}), "configured"),
+            (json!({"namespace": "tagged"}), "tagged"),
+            (json!({"ray_job": {"metadata": {"namespace": "manifest"}}}), "manifest"),
+        ] {
+            let Ok(RunPlacement::Job(run)) = plan(&tag) else { panic!("a job: {tag}") };
+            let Some(JobLocation::RayJob { namespace, name }) = JobLocation::from_reference(&run.job) else {
+                panic!("a RayJob: {tag}")
+            };
+            assert_eq!((namespace.as_str(), run.job.submission_id.as_str()), (expected, "dagster-run-r-1"));
+            assert_eq!(name, names::run_job("dagster-run-r-1"));
+        }
+    }
+
+    #[test]
+    fn plan_reports_invalid_options_and_places_a_disabled_run_locally() {
+        assert_eq!(plan(&json!({"enabled": false})), Ok(RunPlacement::Local));
+        for mistake in [json!({"num_cpus": "two"}), json!({"ray_job": {"spec": {"entrypoint": "x"}}})] {
+            assert!(matches!(plan(&mistake), Err(Error::InvalidConfig(_))), "{mistake}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 //!   and timestamps.
 //! - [`cluster`]: the contract's `cluster` interface.
 //! - [`job`]: RayJobs, used by [`launcher`], [`executor`] and [`pipes`].
+//! - [`reconcile`]: the contract's `reconciler`.
 //! - [`component`]: the component's exports.
 
 pub mod annotations;
@@ -21,4 +22,5 @@ pub mod manifest;
 pub mod names;
 pub mod options;
 pub mod pipes;
+pub mod reconcile;
 pub mod time;

@@ -48,6 +48,12 @@ pub struct JobOptions {
     /// Whether a step runs on a dedicated cluster, or on one that the steps of its run share and that is
     /// created from the same `rayClusterSpec`. Applies to steps only.
     pub cluster: ClusterPlacement,
+    /// Seconds for which the cluster that the steps of a run share may start. The time for which it is suspended
+    /// or waits for quota does not count. Defaults to 900.
+    pub cluster_timeout_seconds: Option<u64>,
+    /// Seconds for which the RayJob of an ended run or step is kept, at least 60. It is deleted when the next
+    /// run begins or ends after that time. Defaults to 86400 (a day).
+    pub job_ttl_seconds: Option<u64>,
 }
 
 /// Options of a script.
@@ -84,6 +90,8 @@ impl JobOptions {
             image: fields.string("image"),
             ray_job: fields.value("ray_job"),
             cluster: fields.with("cluster", ClusterPlacement::read).unwrap_or_default(),
+            cluster_timeout_seconds: fields.seconds("cluster_timeout_seconds"),
+            job_ttl_seconds: fields.seconds("job_ttl_seconds"),
         }
     }
 }

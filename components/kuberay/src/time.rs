@@ -1,49 +1,35 @@
-//! Wall-clock time, in seconds since the Unix epoch.
+//! Reads the timestamps of the API server.
+//!
+//! Ages are computed from times of the API server only: machines' clocks can differ by any amount.
 
-/// A clock whose times can be compared with those of other machines.
-pub trait WallClock {
-    /// Seconds since the Unix epoch.
-    fn epoch_s(&self) -> u64;
-}
-
-/// The host's wall clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HostClock;
-
-impl WallClock for HostClock {
-    #[cfg(target_family = "wasm")]
-    fn epoch_s(&self) -> u64 {
-        wasip2::clocks::wall_clock::now().seconds
-    }
-
-    #[cfg(not(target_family = "wasm"))]
-    fn epoch_s(&self) -> u64 {
-        std::time::SystemTime::now()
-            .duration_since(std::time::SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
-    }
-}
-
-/// A manual clock for tests.
-impl WallClock for std::cell::Cell<u64> {
-    fn epoch_s(&self) -> u64 {
-        self.get()
-    }
-}
-
-impl<W: WallClock> WallClock for &W {
-    fn epoch_s(&self) -> u64 {
-        (**self).epoch_s()
-    }
-}
-
-/// Reads a Kubernetes timestamp (RFC 3339 in UTC, such as `2026-01-31T12:00:00Z`).
+/// Reads a Kubernetes timestamp (RFC 3339 in UTC, such as `2026-01-31T12:00:00Z`), in seconds since the Unix
+/// epoch.
 #[must_use]
 pub fn parse_timestamp(timestamp: &str) -> Option<u64> {
     let text = timestamp.strip_suffix('Z')?;
     let (date, clock) = text.split_once('T')?;
     let mut date = date.split('-').map(str::parse::<u64>);
     let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    epoch_s(year, month, day, clock)
+}
+
+/// Reads the date of an HTTP response (`IMF-fixdate` of RFC 9110, such as `Sun, 06 Nov 1994 08:49:37 GMT`), in
+/// seconds since the Unix epoch.
+#[must_use]
+pub fn parse_http_date(date: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+    let text = date.trim().strip_suffix(" GMT")?;
+    let (_, text) = text.split_once(", ")?;
+    let mut parts = text.split(' ');
+    let (day, month, year, clock) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
+    epoch_s(year.parse().ok()?, month, day.parse().ok()?, clock)
+}
+
+/// Returns the seconds since the Unix epoch. `clock` is `hh:mm:ss`, possibly with a fraction.
+fn epoch_s(year: u64, month: u64, day: u64, clock: &str) -> Option<u64> {
     let mut clock = clock.split(['.', ':']).map(str::parse::<u64>);
     let (hour, minute, second) = (clock.next()?.ok()?, clock.next()?.ok()?, clock.next()?.ok()?);
     if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
@@ -72,6 +58,18 @@ mod tests {
             ("yesterday", None),
         ] {
             assert_eq!(parse_timestamp(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_date_of_a_response_is_read() {
+        for (text, expected) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Tue, 24 Nov 2026 03:23:10 GMT", Some(1_795_490_590)),
+            ("Tue, 24 Foo 2026 03:23:10 GMT", None),
+            ("2026-11-24T03:23:10Z", None),
+        ] {
+            assert_eq!(parse_http_date(text), expected, "{text}");
         }
     }
 }

@@ -14,9 +14,18 @@ use crate::programs::Programs;
 /// The distance between the default ports of Ray Client and the dashboard.
 const CLIENT_PORT_OFFSET: u16 = 10_001 - DASHBOARD_PORT;
 
-/// Returns the name of a head among the host's programs. The name contains the port, because one process
-/// can start heads for several configurations.
-fn name(port: u16) -> String {
+/// The configuration of a head.
+#[derive(Clone, Copy)]
+pub(crate) struct Head {
+    /// The port of the dashboard.
+    pub(crate) port: u16,
+    /// How long the head runs on when nothing uses it.
+    pub(crate) idle_ms: u64,
+}
+
+/// Returns the name of a head among the host's programs. The name contains the port, because a user can have
+/// heads for several configurations.
+pub(crate) fn name(port: u16) -> String {
     format!("head-{port}")
 }
 
@@ -30,20 +39,26 @@ const RIVAL_MS: u64 = 5_000;
 const STOP_GRACE_MS: u64 = 5_000;
 const OUTPUT_LINES: usize = 20;
 
-/// Returns when a head responds on the port; starts one if necessary.
+/// Returns when a head responds on the port; starts one if necessary. A head that this backend started, in any
+/// process of the user, is used by this process from then on.
 ///
 /// A job can be submitted at once: Ray holds the request until it has an agent.
 pub(crate) fn ensure(
     ray: &impl RayJobs,
     programs: &impl Programs,
     clock: &impl Clock,
-    port: u16,
+    head: Head,
 ) -> Result<(), Error> {
+    let port = head.port;
+    if matches!(programs.state(&name(port)), State::Running(_)) {
+        // Also if it responds: without this process as a user, it could stop.
+        return start(ray, programs, clock, head).map(|_| ());
+    }
     if probe(ray, port)?.is_some() {
         return Ok(());
     }
     info!("no Ray head responds at 127.0.0.1:{port}; starting one");
-    let (pid, version) = start(ray, programs, clock, port)?;
+    let (pid, version) = start(ray, programs, clock, head)?;
     if !is_other_session(&version, pid) {
         return Ok(());
     }
@@ -53,7 +68,7 @@ pub(crate) fn ensure(
     programs.stop(&name(port), STOP_GRACE_MS)?;
     if probe(ray, port)?.is_none() {
         // The program was a wrapper: its process id differs from the one in the session's name.
-        start(ray, programs, clock, port)?;
+        start(ray, programs, clock, head)?;
     }
     Ok(())
 }
@@ -74,20 +89,15 @@ fn probe(ray: &impl RayJobs, port: u16) -> Result<Option<Version>, Error> {
     }
 }
 
-/// Starts a head and waits until a head responds. Returns the process id, if this call started it, and the
+/// Joins or starts the head and waits until a head responds. Returns the process id of `ray start`, and the
 /// version.
 fn start(
     ray: &impl RayJobs,
     programs: &impl Programs,
     clock: &impl Clock,
-    port: u16,
-) -> Result<(Option<u32>, Version), Error> {
-    let pid = match programs.start(&name(port), &command(port)) {
-        Ok(pid) => Some(pid),
-        // Another call of this host is starting the head.
-        Err(Error::Conflict(_)) => None,
-        Err(error) => return Err(error),
-    };
+    Head { port, idle_ms }: Head,
+) -> Result<(u32, Version), Error> {
+    let pid = programs.share(&name(port), &command(port), idle_ms)?;
     let started = clock.now_ms();
     let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let mut next_report = started + REPORT_MS;
@@ -130,13 +140,13 @@ fn start(
     }
 }
 
-/// Returns whether the session belongs to another process than the one that this call started.
+/// Returns whether the session belongs to another process than the head of this backend.
 ///
 /// The name of a Ray session ends with the process id of the program that started it.
-fn is_other_session(version: &Version, started: Option<u32>) -> bool {
+fn is_other_session(version: &Version, started: u32) -> bool {
     let session =
         version.session_name.as_deref().and_then(|name| name.rsplit('_').next()?.parse::<u32>().ok());
-    matches!((session, started), (Some(session), Some(started)) if session != started)
+    session.is_some_and(|session| session != started)
 }
 
 fn command(port: u16) -> Command {
@@ -144,7 +154,7 @@ fn command(port: u16) -> Command {
     let fixed = [
         "start",
         "--head",
-        // In the foreground, so that the host sees when Ray ends, and stops it when the host process ends.
+        // In the foreground, so that the host sees when Ray ends, and can stop it.
         "--block",
         "--disable-usage-stats",
         "--include-dashboard=true",

@@ -5,10 +5,14 @@ use dagster_ray_sdk::{
     bindings::processes::{self, Command, Outcome, State},
 };
 
-/// Manages programs that outlive a call.
-pub(crate) trait Programs {
-    /// Starts a program under a name, and returns its process id.
-    fn start(&self, name: &str, command: &Command) -> Result<u32, Error>;
+/// Manages programs that the processes of a user share.
+pub trait Programs {
+    /// Uses the program under a name, and starts it if it does not run. Returns its process id. The program ends
+    /// when nothing has used it for `linger_ms` milliseconds.
+    fn share(&self, name: &str, command: &Command, linger_ms: u64) -> Result<u32, Error>;
+
+    /// Keeps a program running for `ms` milliseconds, or until a process that uses it names the token.
+    fn hold(&self, name: &str, token: &str, ms: u64) -> Result<(), Error>;
 
     /// Returns the state of a program.
     fn state(&self, name: &str) -> State;
@@ -18,11 +22,15 @@ pub(crate) trait Programs {
 }
 
 /// The programs of the host.
-pub(crate) struct HostPrograms;
+pub struct HostPrograms;
 
 impl Programs for HostPrograms {
-    fn start(&self, name: &str, command: &Command) -> Result<u32, Error> {
-        processes::start(name, command)
+    fn share(&self, name: &str, command: &Command, linger_ms: u64) -> Result<u32, Error> {
+        processes::share(name, command, linger_ms)
+    }
+
+    fn hold(&self, name: &str, token: &str, ms: u64) -> Result<(), Error> {
+        processes::hold(name, token, ms)
     }
 
     fn state(&self, name: &str) -> State {

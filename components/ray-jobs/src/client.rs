@@ -6,7 +6,7 @@ use dagster_ray_sdk::{
     error::malformed_response,
     http::{Http, Request, Response, Timeouts, WasiHttp, url},
     json::{Fields, Value},
-    retry::Policy,
+    retry::{Policy, Retries},
 };
 
 use crate::{
@@ -21,6 +21,14 @@ pub const DASHBOARD_PORT: u16 = 8265;
 
 /// The operations of Ray's Jobs API.
 pub trait RayJobs {
+    /// Returns the client with another retry policy, and with these timeouts for each request.
+    ///
+    /// Without timeouts, each request keeps those that suit it.
+    #[must_use]
+    fn limited(self, policy: Policy, timeouts: Option<Timeouts>) -> Self
+    where
+        Self: Sized;
+
     /// Returns the versions of Ray and its API: `GET /api/version`.
     fn version(&self) -> Result<Version, Error>;
 
@@ -81,6 +89,7 @@ pub struct JobsClient<H = WasiHttp, C = WasiClock, P = HostPackages> {
     packages: P,
     rules: PackageRules,
     policy: Policy,
+    timeouts: Option<Timeouts>,
 }
 
 impl<H: Http, C: Clock> JobsClient<H, C> {
@@ -102,6 +111,7 @@ impl<H: Http, C: Clock> JobsClient<H, C> {
             packages: HostPackages,
             rules: PackageRules::default(),
             policy: Policy::default(),
+            timeouts: None,
         })
     }
 }
@@ -110,8 +120,8 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
     /// Sets the source of local directories and files.
     #[must_use]
     pub fn with_packages<Q: Packages>(self, packages: Q) -> JobsClient<H, C, Q> {
-        let Self { address, http, clock, rules, policy, .. } = self;
-        JobsClient { address, http, clock, packages, rules, policy }
+        let Self { address, http, clock, rules, policy, timeouts, .. } = self;
+        JobsClient { address, http, clock, packages, rules, policy, timeouts }
     }
 
     /// Sets which files packages exclude, and the size limit of packages.
@@ -138,13 +148,22 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
         format!("{}{path}", self.address)
     }
 
+    /// Returns a request within the client's timeouts, if it has any.
+    fn limit(&self, request: Request) -> Request {
+        match self.timeouts {
+            Some(timeouts) => request.timeouts(timeouts),
+            None => request,
+        }
+    }
+
     fn job_path(&self, id: &str, below: &str) -> String {
         self.url(&format!("/api/jobs/{}{below}", url::encode(id)))
     }
 
     /// Sends a request, with retries, and returns the JSON of the response.
     fn request_json(&self, request: &Request, missing: Option<&str>) -> Result<Value, Error> {
-        self.policy.retry(&self.clock, || read(self.http.send(request.clone()), request, missing))
+        let request = self.limit(request.clone());
+        self.policy.retry(&self.clock, || read(self.http.send(request.clone()), &request, missing))
     }
 
     /// Sends a request for each job, and reads the responses.
@@ -154,7 +173,7 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
         request: impl Fn(&str) -> Request,
         read: impl Fn(&Value) -> Result<T, String>,
     ) -> Vec<Result<T, Error>> {
-        let requests: Vec<_> = ids.iter().map(|id| (request(id), no_job(id))).collect();
+        let requests: Vec<_> = ids.iter().map(|id| (self.limit(request(id)), no_job(id))).collect();
         let responses = self.request_many(&requests);
         requests
             .iter()
@@ -170,27 +189,27 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
         let mut responses: Vec<Option<Result<Value, Error>>> = Vec::new();
         responses.resize_with(requests.len(), || None);
         let mut open: Vec<usize> = (0..requests.len()).collect();
-        let mut attempt = 1;
+        let mut retries = Retries::new(self.policy);
         while !open.is_empty() {
             let batch = open.iter().map(|&index| requests[index].0.clone()).collect();
             let mut again = Vec::new();
-            let mut wait = 0;
+            let mut after_ms = None;
             for (index, sent) in std::mem::take(&mut open).into_iter().zip(self.http.send_all(batch)) {
                 let (request, missing) = &requests[index];
                 let response = read(sent, request, Some(missing));
                 if let Err(error) = &response
-                    && let Some(ms) = self.policy.backoff_after(attempt, error)
+                    && error.is_transient()
                 {
-                    wait = wait.max(ms);
+                    after_ms = after_ms.max(error.retry_after_ms());
                     again.push(index);
                 }
                 responses[index] = Some(response);
             }
             if !again.is_empty() {
+                let Some(wait) = retries.wait_after(&self.clock, after_ms) else { break };
                 self.clock.sleep_ms(wait);
             }
             open = again;
-            attempt += 1;
         }
         // The first batch contains every index.
         responses.into_iter().flatten().collect()
@@ -198,6 +217,12 @@ impl<H: Http, C: Clock, P: Packages> JobsClient<H, C, P> {
 }
 
 impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
+    fn limited(mut self, policy: Policy, timeouts: Option<Timeouts>) -> Self {
+        self.policy = policy;
+        self.timeouts = timeouts;
+        self
+    }
+
     fn version(&self) -> Result<Version, Error> {
         let request = Request::get(self.url("/api/version"));
         typed(&request, Version::read(&self.request_json(&request, None)?))

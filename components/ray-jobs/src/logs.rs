@@ -76,85 +76,123 @@ pub struct FollowResult {
 pub(crate) fn follow<H: Http, C: Clock, P>(
     client: &JobsClient<H, C, P>,
     submission_id: &str,
-    follow: &FollowOptions,
+    options: &FollowOptions,
     next: &mut dyn FnMut() -> FollowAction,
     deliver: &mut dyn FnMut(Vec<Vec<u8>>),
 ) -> Result<FollowResult, Error> {
-    let id = url::encode(submission_id);
-    // Ray requires a `node_id`, but uses the node that the job ran on.
-    let query = format!("node_id=any&submission_id={id}&lines=-1");
-    let address = &client.address;
-    let request = if follow.has_ended {
-        Request::get(format!("{address}/api/v0/logs/file?{query}"))
-    } else {
-        let (seconds, rest) = (follow.interval_ms / 1_000, follow.interval_ms % 1_000);
-        Request::get(format!("{address}/api/v0/logs/stream?{query}&interval={seconds}.{rest:03}"))
-    }
-    // A job can write nothing for any time.
-    .timeouts(Timeouts {
-        first_byte_ms: Some(follow.first_byte_ms),
-        between_bytes_ms: Some(7 * 24 * 3_600_000),
-        ..Timeouts::default()
-    });
+    let request = request(&client.address, submission_id, options);
     let response = client.http.send(request.clone())?;
     let mut body = check_response(response, request.method, &request.label(), None)?.body;
-
-    // Ray checks the log once per interval. A busy agent can be much later.
-    let quiet_ms = follow.interval_ms * 2 + QUIET_MS;
-    let mut lines = Lines::default();
-    let mut skip = follow.from;
-    let mut read = follow.from;
-    let mut piece = vec![0; 64 * 1024];
+    let mut log = Log::new(options.from);
     let mut called_at = client.clock.now_ms();
-    let mut decision = FollowAction::Continue;
+    let mut action = FollowAction::Continue;
     let end = loop {
-        let wait_ms = if decision == FollowAction::Drain { quiet_ms } else { POLL_INTERVAL_MS };
-        let ready = body.wait_readable(wait_ms);
-        if !ready && decision == FollowAction::Drain {
+        let drains = action == FollowAction::Drain;
+        let ready = body.wait_readable(if drains { quiet_ms(options) } else { POLL_INTERVAL_MS });
+        if !ready && drains {
             break FollowEnd::Complete;
         }
-        if ready {
-            match body.read(&mut piece) {
-                // The end of the stream proves a complete log only if the job was known to have ended
-                // before: otherwise the job may have written more lines.
-                Ok(0) if follow.has_ended || decision == FollowAction::Drain => break FollowEnd::Complete,
-                Ok(0) => {
-                    break FollowEnd::Broken(Error::unavailable(
-                        "Ray ended the stream of a job's log early",
-                        false,
-                    ));
-                }
-                Ok(count) => {
-                    let known = usize::try_from(skip).map_or(count, |skip| skip.min(count));
-                    skip -= known as u64;
-                    read += (count - known) as u64;
-                    let whole = lines.push(&piece[known..count]);
-                    if !whole.is_empty() {
-                        deliver(whole);
-                    }
-                }
-                Err(broken) => break FollowEnd::Broken(error::from_io(broken, "following a job's log")),
-            }
+        if ready && let Some(end) = log.read(&mut body, options.has_ended || drains, deliver) {
+            break end;
         }
         let now = client.clock.now_ms();
-        if decision == FollowAction::Continue && (!ready || now.saturating_sub(called_at) >= POLL_INTERVAL_MS)
-        {
+        let is_due = !ready || now.saturating_sub(called_at) >= POLL_INTERVAL_MS;
+        if action == FollowAction::Continue && is_due {
             called_at = now;
-            decision = next();
+            action = next();
         }
-        if decision == FollowAction::Stop {
+        if action == FollowAction::Stop {
             break FollowEnd::Stopped;
         }
     };
-    // `read` starts at `follow.from`, so a stream that broke before that position moves nothing.
-    let mut position = read - lines.waiting();
-    if end == FollowEnd::Complete
-        && let Some(tail) = lines.finish()
-    {
-        position = read;
-        deliver(vec![tail]);
+    Ok(log.finish(end, deliver))
+}
+
+/// Returns the request for a job's log.
+fn request(address: &str, submission_id: &str, options: &FollowOptions) -> Request {
+    let id = url::encode(submission_id);
+    // Ray requires a `node_id`, but uses the node that the job ran on.
+    let query = format!("node_id=any&submission_id={id}&lines=-1");
+    let request = if options.has_ended {
+        Request::get(format!("{address}/api/v0/logs/file?{query}"))
+    } else {
+        let (seconds, rest) = (options.interval_ms / 1_000, options.interval_ms % 1_000);
+        Request::get(format!("{address}/api/v0/logs/stream?{query}&interval={seconds}.{rest:03}"))
+    };
+    // A job can write nothing for any time.
+    request.timeouts(Timeouts {
+        first_byte_ms: Some(options.first_byte_ms),
+        between_bytes_ms: Some(7 * 24 * 3_600_000),
+        ..Timeouts::default()
+    })
+}
+
+/// Returns how long a draining stream must send nothing before its log counts as complete.
+///
+/// Ray checks the log once per interval. A busy agent can be much later.
+fn quiet_ms(options: &FollowOptions) -> u64 {
+    options.interval_ms * 2 + QUIET_MS
+}
+
+/// The part of a log that was received.
+struct Log {
+    lines: Lines,
+    /// How many of the next bytes were delivered before.
+    skip: u64,
+    /// The number of bytes received. It starts at the position to follow from, so a stream that breaks
+    /// before that position does not change it.
+    received: u64,
+    buffer: Vec<u8>,
+}
+
+impl Log {
+    fn new(from: u64) -> Self {
+        Self { lines: Lines::default(), skip: from, received: from, buffer: vec![0; 64 * 1024] }
     }
-    Ok(FollowResult { position, end })
+
+    /// Reads once and delivers whole lines. Returns why following ended, if it did.
+    ///
+    /// The end of the stream proves a complete log only if the job was known to have ended before
+    /// (`has_ended`): otherwise the job may have written more lines.
+    fn read(
+        &mut self,
+        body: &mut impl Read,
+        has_ended: bool,
+        deliver: &mut dyn FnMut(Vec<Vec<u8>>),
+    ) -> Option<FollowEnd> {
+        let count = match body.read(&mut self.buffer) {
+            Ok(0) if has_ended => return Some(FollowEnd::Complete),
+            Ok(0) => {
+                let error = Error::unavailable("Ray ended the stream of a job's log early", false);
+                return Some(FollowEnd::Broken(error));
+            }
+            Ok(count) => count,
+            Err(broken) => {
+                return Some(FollowEnd::Broken(error::from_io(broken, "following a job's log")));
+            }
+        };
+        let known = usize::try_from(self.skip).map_or(count, |skip| skip.min(count));
+        self.skip -= known as u64;
+        self.received += (count - known) as u64;
+        let whole = self.lines.push(&self.buffer[known..count]);
+        if !whole.is_empty() {
+            deliver(whole);
+        }
+        None
+    }
+
+    /// Returns the position of the last whole line. Delivers the incomplete line at the end of a complete
+    /// log.
+    fn finish(self, end: FollowEnd, deliver: &mut dyn FnMut(Vec<Vec<u8>>)) -> FollowResult {
+        let mut position = self.received - self.lines.waiting();
+        if end == FollowEnd::Complete
+            && let Some(tail) = self.lines.finish()
+        {
+            position = self.received;
+            deliver(vec![tail]);
+        }
+        FollowResult { position, end }
+    }
 }
 
 #[cfg(test)]

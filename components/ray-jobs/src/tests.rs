@@ -3,7 +3,8 @@
 use dagster_ray_sdk::{
     Error,
     clock::Clock as _,
-    http::Method,
+    http::{Method, Timeouts},
+    retry::Policy,
     testing::{ScriptedHttp, ScriptedResponse, VirtualClock},
 };
 use serde_json::json;
@@ -54,7 +55,23 @@ fn transient_failures_are_retried_and_then_reported_as_unavailable() {
 
     let http = ScriptedHttp::with_rule(|_| Some(ScriptedResponse::new(500, "Internal Server Error")));
     assert!(matches!(client(&http, &clock).get("a"), Err(Error::Unavailable(_))));
-    assert_eq!(http.requests().len(), 4);
+    assert!(clock.now_ms() > 30_000, "{}", clock.now_ms());
+}
+
+#[test]
+fn a_limited_client_tries_each_request_once_within_its_timeouts() {
+    let clock = VirtualClock::default();
+    let http = ScriptedHttp::with_rule(|_| Some(ScriptedResponse::Error(Error::unavailable("no", true))));
+    let timeouts = Timeouts { connect_ms: Some(1), first_byte_ms: Some(2), between_bytes_ms: Some(3) };
+    let client = client(&http, &clock).limited(Policy::ONCE, Some(timeouts));
+    let ids = ["a".to_owned(), "b".to_owned()];
+    assert!(client.get("a").is_err());
+    assert!(client.list().is_err());
+    assert!(client.get_many(&ids).iter().all(Result::is_err));
+    assert_eq!(clock.now_ms(), 0);
+    let sent = http.requests();
+    assert_eq!(sent.len(), 4);
+    assert!(sent.iter().all(|request| request.timeouts == timeouts));
 }
 
 #[test]

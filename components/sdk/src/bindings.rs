@@ -25,6 +25,7 @@ wit_bindgen::generate!({
 pub use clusters::exports::dagster_ray::backend::cluster;
 pub use dagster_ray::host::{model, objects, packages, processes, sink, tasks};
 pub use description::exports::dagster_ray::backend::describe;
+pub use reconciliations::exports::dagster_ray::backend::reconciler;
 pub use runs::exports::dagster_ray::backend::launcher;
 pub use scripts::exports::dagster_ray::backend::pipes;
 pub use steps::exports::dagster_ray::backend::executor;
@@ -110,6 +111,22 @@ pub mod clusters {
     });
 }
 
+/// The world that exports `reconciler`.
+pub mod reconciliations {
+    wit_bindgen::generate!({
+        world: "dagster-ray:backend/reconciliations",
+        path: "wit",
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_reconciliations",
+        default_bindings_module: "dagster_ray_sdk::bindings::reconciliations",
+        with: {
+            "dagster-ray:host/model@0.1.0": crate::bindings::model,
+            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+        },
+    });
+}
+
 /// The world that exports `io`.
 pub mod values {
     wit_bindgen::generate!({
@@ -128,7 +145,7 @@ pub mod values {
 
 /// Exports a type that implements `Guest` of each interface that is named.
 ///
-/// A component exports `describe` and any of `launcher`, `executor`, `pipes`, `cluster` and `io`:
+/// A component exports `describe` and any of `launcher`, `executor`, `pipes`, `cluster`, `reconciler` and `io`:
 ///
 /// ```ignore
 /// dagster_ray_sdk::export!(Backend: describe, launcher, executor);
@@ -170,6 +187,10 @@ macro_rules! __export_interface {
         #[cfg(target_family = "wasm")]
         $crate::bindings::clusters::export_clusters!($backend with_types_in $crate::bindings::clusters);
     };
+    ($backend:ident: reconciler) => {
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::reconciliations::export_reconciliations!($backend with_types_in $crate::bindings::reconciliations);
+    };
     ($backend:ident: io) => {
         #[cfg(target_family = "wasm")]
         $crate::bindings::values::export_values!($backend with_types_in $crate::bindings::values);
@@ -178,7 +199,7 @@ macro_rules! __export_interface {
         compile_error!(concat!(
             "`",
             stringify!($other),
-            "` is no interface of the contract: write describe, launcher, executor, pipes, cluster or io"
+            "` is no interface of the contract: write describe, launcher, executor, pipes, cluster, reconciler or io"
         ));
     };
 }

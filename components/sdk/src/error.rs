@@ -64,6 +64,15 @@ impl Error {
         }
     }
 
+    /// Returns the milliseconds after which the service asks for a retry, if it named a time.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Unavailable(hint) => hint.after_ms,
+            _ => None,
+        }
+    }
+
     /// Returns the error as a sentence for a person.
     #[must_use]
     pub fn message(&self) -> String {

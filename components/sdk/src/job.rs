@@ -25,6 +25,7 @@ impl JobStatus {
             message: None,
             error_type: None,
             exit_code: None,
+            missing_after_ms: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The progress listener of a call, behind a trait.
 
-use crate::bindings::sink;
+use crate::{bindings::sink, debug};
 
 pub use crate::bindings::sink::{Channel, Level};
 
@@ -41,5 +41,27 @@ impl ProgressListener for sink::Listener {
 
     fn cancelled(&self) -> bool {
         sink::Listener::cancelled(self)
+    }
+}
+
+/// A listener that writes to the debug log, for calls that get no listener from their caller.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DebugLog;
+
+impl ProgressListener for DebugLog {
+    fn progress(&self, message: &str) {
+        debug!("{message}");
+    }
+
+    fn log(&self, _level: Level, message: &str) {
+        debug!("{message}");
+    }
+
+    fn event(&self, _kind: &str, _body: &str) {}
+
+    fn output(&self, _channel: Channel, _lines: &[Vec<u8>]) {}
+
+    fn cancelled(&self) -> bool {
+        false
     }
 }

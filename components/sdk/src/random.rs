@@ -1,4 +1,4 @@
-//! Random bytes for unique names.
+//! Random bytes for unique names, and random numbers for waits.
 
 use crate::hex;
 
@@ -6,6 +6,14 @@ use crate::hex;
 #[must_use]
 pub fn hex(bytes: usize) -> String {
     hex::encode(&random_bytes(bytes))
+}
+
+/// Returns a random number from 0 to `max`.
+#[must_use]
+pub fn up_to(max: u64) -> u64 {
+    let bytes: [u8; 8] = random_bytes(8).try_into().unwrap_or_default();
+    // The high word of the product is uniform enough for waits, and has no division.
+    ((u128::from(u64::from_le_bytes(bytes)) * (u128::from(max) + 1)) >> 64) as u64
 }
 
 #[cfg(target_family = "wasm")]
@@ -25,4 +33,14 @@ fn random_bytes(count: usize) -> Vec<u8> {
     }
     bytes.truncate(count);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_reach_both_ends_and_stay_within_them() {
+        let found: std::collections::BTreeSet<u64> = (0..500).map(|_| super::up_to(3)).collect();
+        assert_eq!(found, [0, 1, 2, 3].into());
+        assert_eq!(super::up_to(0), 0);
+    }
 }

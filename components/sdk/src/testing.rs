@@ -14,13 +14,26 @@ use crate::{
     progress::{Channel, Level, ProgressListener},
 };
 
-/// A clock that advances only when a caller sleeps.
-#[derive(Debug, Default)]
+/// A clock that advances only when a caller sleeps. Its jitter is the longest one, unless a test sets another.
+#[derive(Debug)]
 pub struct VirtualClock {
     now: Cell<u64>,
+    jitter: f64,
+}
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        Self::with_jitter(1.0)
+    }
 }
 
 impl VirtualClock {
+    /// Creates a clock whose jitter is always this fraction of the longest one, from 0 to 1.
+    #[must_use]
+    pub const fn with_jitter(jitter: f64) -> Self {
+        Self { now: Cell::new(0), jitter }
+    }
+
     /// Advances the clock by `ms` milliseconds.
     pub fn advance(&self, ms: u64) {
         self.now.set(self.now.get() + ms);
@@ -34,6 +47,10 @@ impl Clock for VirtualClock {
 
     fn sleep_ms(&self, ms: u64) {
         self.advance(ms);
+    }
+
+    fn jitter_ms(&self, max_ms: u64) -> u64 {
+        (max_ms as f64 * self.jitter) as u64
     }
 }
 
@@ -77,6 +94,7 @@ type Rule = Box<dyn Fn(&Request) -> Option<ScriptedResponse>>;
 pub struct ScriptedHttp {
     script: RefCell<VecDeque<ScriptedResponse>>,
     rule: Option<Rule>,
+    headers: Vec<(String, String)>,
     requests: RefCell<Vec<Request>>,
 }
 
@@ -91,6 +109,13 @@ impl ScriptedHttp {
     #[must_use]
     pub fn with_rule(rule: impl Fn(&Request) -> Option<ScriptedResponse> + 'static) -> Self {
         Self { rule: Some(Box::new(rule)), ..Self::default() }
+    }
+
+    /// Adds a header field to every response. `name` must be lowercase.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Returns the requests so far, with their bodies.
@@ -111,7 +136,7 @@ impl ScriptedHttp {
             Some(ScriptedResponse::Broken { status, chunks, error }) => (status, chunks, Some(error)),
         };
         let source = Pieces { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect(), error };
-        Ok(Response { status, headers: Vec::new(), body: Body::new(source) })
+        Ok(Response { status, headers: self.headers.clone(), body: Body::new(source) })
     }
 }
 

@@ -15,8 +15,13 @@ use dagster_ray_sdk::{
     options::read_document,
     progress::ProgressListener,
     random,
+    reconciler::{Leftover, Outcome, Reconciliation},
 };
-use dagster_ray_submission::{metadata, options::cluster::ClusterOptions};
+use dagster_ray_submission::{
+    metadata,
+    options::cluster::ClusterOptions,
+    reconcile::facts::{Facts, Owner, Verdict},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -263,6 +268,42 @@ impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
             }
         }
         Ok(found)
+    }
+
+    /// Deletes the clusters of a deployment whose run, or whose holders' runs, are over.
+    pub fn reconcile(&self, rule: &Reconciliation) -> Result<Vec<Leftover>, Error> {
+        let facts = Facts::new(rule, self.0.now_ms() / 1_000, []);
+        let mut leftovers = Vec::new();
+        for (name, record) in self.all()? {
+            let owner = Owner {
+                deployment: record.deployment().map(str::to_owned),
+                is_owned: metadata::is_owned(record.deployment(), &rule.deployment),
+                run_id: Some(record.run_id.clone()).filter(|run_id| !run_id.is_empty()),
+                step_key: record.labels.get(metadata::STEP).cloned(),
+                attempt: metadata::attempt(&record.labels),
+                created_s: Some(record.created_ms / 1_000),
+                ..Owner::default()
+            };
+            let mut verdict = facts.judge(&owner);
+            if owner.is_owned && record.labels.contains_key(metadata::KEEP) {
+                verdict = Verdict::Keep;
+            } else if owner.is_owned && record.shared {
+                verdict = match record.holders.iter().map(|holder| facts.holder_is_over(holder)).collect() {
+                    Some::<Vec<String>>(reasons) if record.delete_when_released && !reasons.is_empty() => {
+                        Verdict::Over("the runs of its holders are over".to_owned())
+                    }
+                    _ => Verdict::Keep,
+                };
+            }
+            let (Verdict::Over(reason) | Verdict::NotOwned(reason)) = verdict else { continue };
+            let mut leftover = owner.leftover("RayCluster", Some(&record.namespace), &name, reason);
+            if leftover.outcome == Outcome::WouldRemove && !rule.dry_run {
+                self.delete(&reference(&name, &record))?;
+                leftover.outcome = Outcome::Removed;
+            }
+            leftovers.push(leftover);
+        }
+        Ok(leftovers)
     }
 
     fn information(&self, name: &str, record: Record) -> ClusterInfo {

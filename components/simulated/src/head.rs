@@ -11,6 +11,8 @@ use crate::{faults::Fault, keys::KeyValueStore, log::Log, machine::Machine, simu
 
 /// The address of the head. This component handles the requests itself; nothing listens there.
 pub const ADDRESS: &str = "http://ray.simulated:8265";
+/// The name of the simulated head's session. The simulated head never loses its jobs.
+const SESSION: &str = "session_simulated";
 /// Envoy's response body while the head behind it restarts.
 const UNAVAILABLE_BODY: &str = "no healthy upstream";
 
@@ -52,7 +54,7 @@ impl<K: KeyValueStore + 'static, M: Machine + 'static> Simulation<K, M> {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match (request.method, parts.as_slice()) {
             (Method::Get, ["api", "version"]) => Ok(document(
-                &json!({"version": "4", "ray_version": "simulated", "ray_commit": "", "session_name": null}),
+                &json!({"version": "4", "ray_version": "simulated", "ray_commit": "", "session_name": SESSION}),
             )),
             (Method::Get, ["api", "jobs"]) => {
                 let mut jobs = Vec::new();

@@ -37,13 +37,17 @@ use dagster_ray_sdk::{
         executor::StepSpec,
         launcher::RunSpec,
         pipes::ScriptSpec,
+        reconciler::{Leftover, Reconciliation},
         sink::Listener,
     },
+    clock::Clock,
+    progress::ProgressListener,
     settings::{Settings, WasiSettings},
 };
 use dagster_ray_submission::{
     backend::{self, Backend},
     options::cluster::ClusterOptions,
+    reconcile,
 };
 
 use crate::{
@@ -91,6 +95,14 @@ impl Backend for Simulated {
 
     fn script(script: ScriptSpec) -> Result<ScriptSpec, Error> {
         options::script(script)
+    }
+
+    fn reconcile(rule: &Reconciliation, listener: &impl ProgressListener) -> Result<Vec<Leftover>, Error> {
+        let (jobs, clock) = Self::client()?;
+        let now_s = clock.now_ms() / 1_000;
+        let mut leftovers = reconcile::jobs::reconcile(&jobs, &clock, rule, now_s, listener)?;
+        leftovers.extend(Clusters::new(clock).reconcile(rule)?);
+        Ok(leftovers)
     }
 
     fn describe() -> Description {

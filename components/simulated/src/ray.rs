@@ -4,7 +4,7 @@ use dagster_ray_jobs::{
     Job, JobsClient, RayJobs, Submission, Version,
     logs::{FollowAction, FollowOptions, FollowResult},
 };
-use dagster_ray_sdk::Error;
+use dagster_ray_sdk::{Error, http::Timeouts, retry::Policy};
 use serde_json::Value;
 
 use crate::{head, keys::KeyValueStore, machine::Machine, simulation::Simulation};
@@ -23,6 +23,12 @@ impl<K: KeyValueStore + 'static, M: Machine + 'static> SimulatedRay<K, M> {
 }
 
 impl<K: KeyValueStore + 'static, M: Machine + 'static> RayJobs for SimulatedRay<K, M> {
+    /// Sets the retry policy, except one without retries: a simulated outage ends only because calls wait, and
+    /// their waits are virtual.
+    fn limited(self, policy: Policy, timeouts: Option<Timeouts>) -> Self {
+        if policy == Policy::ONCE { self } else { Self(self.0.limited(policy, timeouts)) }
+    }
+
     fn version(&self) -> Result<Version, Error> {
         self.0.version()
     }

@@ -168,7 +168,9 @@ pub fn matches(selector: FaultSelector<'_>, submission: &Value) -> bool {
 
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &submission["metadata"];
-    let (step, id) = (metadata[STEP].as_str(), text(&submission["submission_id"]));
+    let id = text(&submission["submission_id"]);
+    // A script names the step that runs it.
+    let step = metadata[STEP].as_str().filter(|_| ids::is_step(&id));
     let is_run = step.is_none() && id.starts_with(ids::RUN_PREFIX);
     if ids::is_kill_job(&id) {
         return false;

@@ -13,7 +13,7 @@ use dagster_ray_sdk::{
     settings::Settings,
     testing::RecordingListener,
 };
-use dagster_ray_submission::{executor::Executor, kill_pending, scripts::Scripts};
+use dagster_ray_submission::{executor::Executor, kill_pending, patience::Patience, scripts::Scripts};
 use std::collections::BTreeMap;
 
 use crate::{
@@ -36,7 +36,7 @@ fn simulation(faults: &str) -> Fake {
 }
 
 fn executor(simulation: &Fake) -> Executor<FakeRay, Fake> {
-    Executor::new(SimulatedRay::new(simulation).unwrap(), simulation.clone())
+    Executor::new(SimulatedRay::new(simulation).unwrap(), simulation.clone(), Patience::default())
 }
 
 /// Launches a step on Ray.
@@ -48,7 +48,7 @@ fn launch(executor: &Executor<FakeRay, Fake>, step: &StepSpec) -> StepRef {
 }
 
 fn scripts(simulation: &Fake) -> Scripts<FakeRay, Fake> {
-    Scripts::new(SimulatedRay::new(simulation).unwrap(), simulation.clone())
+    Scripts::new(SimulatedRay::new(simulation).unwrap(), simulation.clone(), Patience::default())
 }
 
 fn skipped_ms(simulation: &Fake) -> u64 {
@@ -123,7 +123,7 @@ fn jobs_run_with_the_submitted_environment_and_report_the_exit_code() {
 
 #[test]
 fn an_unavailable_head_outlasts_the_retries_of_one_launch_without_real_waits() {
-    let simulation = simulation(r#"[{"fault": "unavailable", "seconds": 60}]"#);
+    let simulation = simulation(r#"[{"fault": "unavailable", "seconds": 300}]"#);
     let mut launches = 0;
     let launched = loop {
         launches += 1;
@@ -134,10 +134,10 @@ fn an_unavailable_head_outlasts_the_retries_of_one_launch_without_real_waits() {
         }
         assert!(launches < 20);
     };
-    assert!(launches > 1, "one launch must not retry for a minute");
+    assert!(launches > 1, "one launch must not retry for five minutes");
     assert_eq!(state(&simulation, &launched).0, JobState::Running);
     assert_eq!(simulation.machine().waited.get(), 0);
-    assert!((60_000..90_000).contains(&skipped_ms(&simulation)), "{}", skipped_ms(&simulation));
+    assert!((300_000..340_000).contains(&skipped_ms(&simulation)), "{}", skipped_ms(&simulation));
     assert_eq!(simulation.machine().started.borrow().len(), 1);
 }
 

@@ -5,19 +5,24 @@ use dagster_ray_sdk::{
     Error,
     bindings::{
         describe::{Description, Role},
-        executor::{Placement, StepSpec},
-        launcher::{RunRef, RunSpec},
+        executor::{Placement, StepRef, StepSpec},
+        launcher::{RunPlacement, RunRef, RunSpec},
         pipes::ScriptSpec,
+        reconciler::{Leftover, Reconciliation},
     },
-    clock::Clock,
-    model::JobRef,
+    clock::{Clock, epoch_s},
+    model::{JobRef, JobStatus},
     progress::ProgressListener,
+    retry::Policy,
+    settings::WasiSettings,
 };
 
 use crate::{
     executor::Executor,
     launcher::{self, Launcher},
     options::Options,
+    patience::Patience,
+    reconcile,
     scripts::{ScriptOptions, Scripts},
 };
 
@@ -34,7 +39,8 @@ pub trait Backend {
     const VERSION: &str;
     /// A one-sentence summary.
     const SUMMARY: &str;
-    /// The settings that the backend reads, as pairs of key and one-sentence description.
+    /// The settings that the backend reads, as pairs of key and one-sentence description. Every backend also
+    /// reads [`Patience::SETTING`].
     const SETTINGS: &[(&str, &str)];
 
     /// Returns a client of the Ray that the settings name.
@@ -60,6 +66,12 @@ pub trait Backend {
         Ok(script)
     }
 
+    /// Stops what has outlived its run or step attempt, as the contract's `reconcile`. Does not start Ray.
+    fn reconcile(rule: &Reconciliation, listener: &impl ProgressListener) -> Result<Vec<Leftover>, Error> {
+        let (jobs, clock) = Self::client()?;
+        reconcile::jobs::reconcile(&jobs, &clock, rule, epoch_s(), listener)
+    }
+
     /// Describes the backend, as the contract's `describe` returns it.
     #[must_use]
     fn describe() -> Description
@@ -82,31 +94,90 @@ pub fn description<B: Backend>() -> Description {
             (Role::Executor, Options::SCHEMA.to_owned()),
             (Role::Pipes, ScriptOptions::SCHEMA.to_owned()),
         ],
-        settings: B::SETTINGS.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect(),
+        settings: B::SETTINGS
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
+            .chain([Patience::described()])
+            .collect(),
+    }
+}
+
+/// How a call waits for Ray.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Each request is tried once, within the timeouts of a check.
+    Check,
+    /// Each request is tried once. The caller polls.
+    Poll,
+    /// Requests are repeated.
+    Request,
+}
+
+impl Wait {
+    /// Applies the patience of the settings to a client.
+    fn limit<J: RayJobs>(self, jobs: J) -> Result<(J, Patience), Error> {
+        let patience = Patience::from_settings(&WasiSettings)?;
+        let jobs = match self {
+            Self::Check => jobs.limited(Policy::ONCE, Some(patience.check())),
+            Self::Poll => jobs.limited(Policy::ONCE, None),
+            Self::Request => jobs.limited(patience.request(), None),
+        };
+        Ok((jobs, patience))
     }
 }
 
 /// Returns the backend's launcher, without waiting for Ray to accept jobs.
 pub fn launcher<B: Backend>() -> Result<Launcher<B::Jobs, B::Clock>, Error> {
-    B::client().map(|(jobs, clock)| Launcher::new(jobs, clock))
+    launcher_with(B::client()?, Wait::Request)
+}
+
+fn launcher_with<J: RayJobs, C: Clock>((jobs, clock): (J, C), wait: Wait) -> Result<Launcher<J, C>, Error> {
+    wait.limit(jobs).map(|(jobs, patience)| Launcher::new(jobs, clock, patience))
 }
 
 /// Returns the backend's executor, without waiting for Ray to accept jobs.
 pub fn executor<B: Backend>() -> Result<Executor<B::Jobs, B::Clock>, Error> {
-    B::client().map(|(jobs, clock)| Executor::new(jobs, clock))
+    executor_with(B::client()?, Wait::Request)
+}
+
+fn executor_with<J: RayJobs, C: Clock>((jobs, clock): (J, C), wait: Wait) -> Result<Executor<J, C>, Error> {
+    wait.limit(jobs).map(|(jobs, patience)| Executor::new(jobs, clock, patience))
 }
 
 /// Returns the backend's [`Scripts`], without waiting for Ray to accept jobs.
 pub fn scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
-    B::client().map(|(jobs, clock)| Scripts::new(jobs, clock))
+    scripts_with(B::client()?, Wait::Request)
+}
+
+/// Returns the backend's [`Scripts`] for following a script and waiting for its end.
+pub fn polling_scripts<B: Backend>() -> Result<Scripts<B::Jobs, B::Clock>, Error> {
+    scripts_with(B::client()?, Wait::Poll)
+}
+
+fn scripts_with<J: RayJobs, C: Clock>((jobs, clock): (J, C), wait: Wait) -> Result<Scripts<J, C>, Error> {
+    wait.limit(jobs).map(|(jobs, patience)| Scripts::new(jobs, clock, patience))
+}
+
+/// Returns the statuses of runs, with one try within the limits of a check.
+pub fn check_runs<B: Backend>(runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
+    launcher_with(B::client()?, Wait::Check)?.check(runs)
+}
+
+/// Returns the statuses of steps, with one try within the limits of a check.
+pub fn check_steps<B: Backend>(steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
+    executor_with(B::client()?, Wait::Check)?.check(steps)
+}
+
+/// Plans a run. Ray is neither contacted nor started.
+pub fn plan_run<B: Backend>(run: RunSpec) -> Result<RunPlacement, Error> {
+    launcher::<B>()?.plan(&B::run(run)?)
 }
 
 /// Launches or resumes a run. Options are validated before Ray is contacted or started.
 pub fn launch_run<B: Backend>(run: RunSpec) -> Result<RunRef, Error> {
     let run = B::run(run)?;
     launcher::submission(&run, Options::merged(&run.options, &run.tags)?)?;
-    let (jobs, clock) = B::ready_client()?;
-    Launcher::new(jobs, clock).launch(&run)
+    launcher_with(B::ready_client()?, Wait::Request)?.launch(&run)
 }
 
 /// The placement of each step of a call, or the step's own error.
@@ -139,10 +210,7 @@ pub fn launch_steps<B: Backend>(steps: Vec<StepSpec>) -> Result<Placements, Erro
         }
         let executor = match submitting.take() {
             Some(executor) => executor,
-            None => {
-                let (jobs, clock) = B::ready_client()?;
-                Executor::new(jobs, clock)
-            }
+            None => executor_with(B::ready_client()?, Wait::Request)?,
         };
         placements.push(submitting.insert(executor).launch(&step));
     }
@@ -156,8 +224,7 @@ pub fn launch_script<B: Backend>(
 ) -> Result<JobRef, Error> {
     let script = B::script(script)?;
     scripts::<B>()?.plan(&script)?;
-    let (jobs, clock) = B::ready_client()?;
-    Scripts::new(jobs, clock).launch(&script, listener)
+    scripts_with(B::ready_client()?, Wait::Request)?.launch(&script, listener)
 }
 
 /// Exports a [`Backend`] as a component of the world `run-backend`. The component's crate depends on
@@ -166,7 +233,9 @@ pub fn launch_script<B: Backend>(
 macro_rules! export_backend {
     ($backend:ident) => {
         const _: () = {
-            use ::dagster_ray_sdk::bindings::{describe, executor, launcher, model, pipes, sink::Listener};
+            use ::dagster_ray_sdk::bindings::{
+                describe, executor, launcher, model, pipes, reconciler, sink::Listener,
+            };
             use $crate::backend;
 
             impl describe::Guest for $backend {
@@ -176,16 +245,16 @@ macro_rules! export_backend {
             }
 
             impl launcher::Guest for $backend {
+                fn plan(run: launcher::RunSpec) -> Result<launcher::RunPlacement, model::Error> {
+                    backend::plan_run::<Self>(run)
+                }
+
                 fn launch(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
                     backend::launch_run::<Self>(run)
                 }
 
                 fn resume(run: launcher::RunSpec) -> Result<launcher::RunRef, model::Error> {
                     backend::launch_run::<Self>(run)
-                }
-
-                fn locate(run_id: String, attempt: u32) -> Result<launcher::RunRef, model::Error> {
-                    Ok(backend::launcher::<Self>()?.locate(&run_id, attempt))
                 }
 
                 fn terminate(
@@ -196,7 +265,7 @@ macro_rules! export_backend {
                 }
 
                 fn check(runs: Vec<launcher::RunRef>) -> Result<Vec<model::JobStatus>, model::Error> {
-                    backend::launcher::<Self>()?.check(&runs)
+                    backend::check_runs::<Self>(&runs)
                 }
 
                 fn debug_info(run: launcher::RunRef) -> Result<String, model::Error> {
@@ -214,7 +283,7 @@ macro_rules! export_backend {
                 }
 
                 fn check(steps: Vec<executor::StepRef>) -> Result<Vec<model::JobStatus>, model::Error> {
-                    backend::executor::<Self>()?.check(&steps)
+                    backend::check_steps::<Self>(&steps)
                 }
 
                 fn terminate(
@@ -225,7 +294,11 @@ macro_rules! export_backend {
                 }
 
                 // No cluster was created for the run's steps, so there is nothing to remove.
-                fn finish(_run_id: String, _options: String) -> Result<(), model::Error> {
+                fn finish(
+                    _run_id: String,
+                    _options: String,
+                    _tags: Vec<model::Attributes>,
+                ) -> Result<(), model::Error> {
                     Ok(())
                 }
             }
@@ -248,11 +321,11 @@ macro_rules! export_backend {
                     from: Option<pipes::Position>,
                     listener: &Listener,
                 ) -> Result<pipes::Followed, model::Error> {
-                    backend::scripts::<Self>()?.follow(&job, from.as_deref(), listener)
+                    backend::polling_scripts::<Self>()?.follow(&job, from.as_deref(), listener)
                 }
 
                 fn wait(job: model::JobRef, listener: &Listener) -> Result<model::JobStatus, model::Error> {
-                    backend::scripts::<Self>()?.wait(&job, listener)
+                    backend::polling_scripts::<Self>()?.wait(&job, listener)
                 }
 
                 fn terminate(
@@ -262,8 +335,17 @@ macro_rules! export_backend {
                     backend::scripts::<Self>()?.terminate(&job, listener)
                 }
             }
+
+            impl reconciler::Guest for $backend {
+                fn reconcile(
+                    rule: reconciler::Reconciliation,
+                    listener: &Listener,
+                ) -> Result<Vec<reconciler::Leftover>, model::Error> {
+                    <Self as backend::Backend>::reconcile(&rule, listener)
+                }
+            }
         };
 
-        ::dagster_ray_sdk::export!($backend: describe, launcher, executor, pipes);
+        ::dagster_ray_sdk::export!($backend: describe, launcher, executor, pipes, reconciler);
     };
 }

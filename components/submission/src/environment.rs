@@ -8,6 +8,8 @@ use crate::options::Options;
 pub const JOB_NAME: &str = "DAGSTER_RUN_JOB_NAME";
 /// The environment variable with the step key, for step workers.
 pub const STEP_KEY: &str = "DAGSTER_RUN_STEP_KEY";
+/// The environment variable with the attempt of the step, for step workers.
+pub const STEP_ATTEMPT: &str = "DAGSTER_RAY_STEP_ATTEMPT";
 /// Ray's environment variable with the seconds between SIGTERM and SIGKILL when a job is stopped.
 ///
 /// Ray's default of 3 s is too short for Dagster to stop its steps and clean up.

@@ -9,7 +9,7 @@ use dagster_ray_jobs::{
     Job, RayJobs, Submission, Version,
     logs::{FollowAction, FollowEnd, FollowOptions, FollowResult, Lines},
 };
-use dagster_ray_sdk::{Error, model::WorkerCommand};
+use dagster_ray_sdk::{Error, http::Timeouts, model::WorkerCommand, retry::Policy};
 use serde_json::Value;
 
 use crate::{entrypoint, ids, kill_pending};
@@ -42,7 +42,11 @@ pub(crate) struct FakeRay {
     calls: RefCell<Vec<String>>,
     new_status: RefCell<Option<String>>,
     fail_reads: Cell<bool>,
+    fail_version: Cell<bool>,
+    session: RefCell<Option<String>>,
+    restart: RefCell<Option<String>>,
     stops_until_ended: RefCell<BTreeMap<String, u32>>,
+    rejected_stops: RefCell<Vec<String>>,
     log: RefCell<Vec<String>>,
     streams: Cell<usize>,
 }
@@ -70,6 +74,32 @@ impl FakeRay {
         self.stops_until_ended.borrow_mut().insert(id.to_owned(), 0);
     }
 
+    /// Adds a job with metadata that started at a time in seconds since the Unix epoch.
+    pub(crate) fn add_with(&self, id: &str, status: &str, start_s: u64, metadata: &[(&str, &str)]) {
+        self.add(id, status);
+        if let Some(job) = self.jobs.borrow_mut().get_mut(id) {
+            job.start_time = Some(start_s * 1_000);
+            job.metadata =
+                metadata.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+        }
+    }
+
+    pub(crate) fn set_entrypoint(&self, id: &str, entrypoint: &str) {
+        if let Some(job) = self.jobs.borrow_mut().get_mut(id) {
+            entrypoint.clone_into(&mut job.entrypoint);
+        }
+    }
+
+    /// Lets Ray reject every stop request of a job.
+    pub(crate) fn reject_stops(&self, id: &str) {
+        self.rejected_stops.borrow_mut().push(id.to_owned());
+    }
+
+    /// Returns the submission ids of the jobs that have not ended.
+    pub(crate) fn live(&self) -> Vec<String> {
+        self.jobs.borrow().iter().filter(|(_, job)| !job.has_ended()).map(|(id, _)| id.clone()).collect()
+    }
+
     pub(crate) fn set_submit_outcomes(&self, outcomes: impl IntoIterator<Item = SubmitOutcome>) {
         self.outcomes.borrow_mut().extend(outcomes);
     }
@@ -85,6 +115,25 @@ impl FakeRay {
 
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.fail_reads.set(fail);
+    }
+
+    pub(crate) fn fail_version(&self, fail: bool) {
+        self.fail_version.set(fail);
+    }
+
+    pub(crate) fn set_session(&self, session: &str) {
+        *self.session.borrow_mut() = Some(session.to_owned());
+    }
+
+    /// Restarts the head without persistence: with a new session and without jobs.
+    pub(crate) fn restart(&self, session: &str) {
+        self.set_session(session);
+        self.jobs.borrow_mut().clear();
+    }
+
+    /// Restarts the head when the next submission arrives.
+    pub(crate) fn restart_during_submission(&self, session: &str) {
+        *self.restart.borrow_mut() = Some(session.to_owned());
     }
 
     pub(crate) fn submissions(&self) -> Vec<Submission> {
@@ -127,6 +176,9 @@ impl FakeRay {
     }
 
     fn stop(&self, id: &str) -> Result<bool, Error> {
+        if self.rejected_stops.borrow().iter().any(|rejected| rejected == id) {
+            return Err(Error::backend(403, "Forbidden", "no permission to stop"));
+        }
         let mut jobs = self.jobs.borrow_mut();
         let job = jobs.get_mut(id).ok_or_else(|| Error::NotFound(id.to_owned()))?;
         if job.has_ended() {
@@ -143,13 +195,24 @@ impl FakeRay {
 }
 
 impl RayJobs for FakeRay {
+    fn limited(self, _policy: Policy, _timeouts: Option<Timeouts>) -> Self {
+        self
+    }
+
     fn version(&self) -> Result<Version, Error> {
-        self.read("version".to_owned()).map(|()| Version::default())
+        self.read("version".to_owned())?;
+        if self.fail_version.get() {
+            return Err(Error::unavailable("500", true));
+        }
+        Ok(Version { session_name: self.session.borrow().clone(), ..Version::default() })
     }
 
     fn submit(&self, job: &Submission) -> Result<String, Error> {
         self.submissions.borrow_mut().push(job.clone());
         self.call(format!("submit {}", job.submission_id));
+        if let Some(session) = self.restart.borrow_mut().take() {
+            self.restart(&session);
+        }
         match self.outcomes.borrow_mut().pop_front() {
             Some(SubmitOutcome::Lost) => {
                 self.make(job);

@@ -11,12 +11,10 @@ use dagster_ray_sdk::{
     clock::Clock,
     polling::Interval,
     progress::{Channel, ProgressListener},
+    retry::{Policy, Retries},
     warn,
 };
 
-/// How long Ray may be unreachable before `follow` returns an incomplete result and its position. The caller
-/// gives up if a second call adds no output.
-const TIMEOUT_MS: u64 = 1_200_000;
 const FIRST_WAIT_MS: u64 = 200;
 const MAX_WAIT_MS: u64 = 2_000;
 /// How many streams in a row of a job that has ended may break without new output.
@@ -35,16 +33,17 @@ pub struct FollowResult {
 /// job has ended and its log is complete.
 ///
 /// A broken stream is reopened at the reached position. Ray merges a job's standard error into its
-/// standard output.
+/// standard output. If Ray is unreachable for as long as `unreachable` allows, the result is incomplete.
 pub fn follow(
     jobs: &impl RayJobs,
     clock: &impl Clock,
+    unreachable: Policy,
     submission_id: &str,
     from: u64,
     listener: &impl ProgressListener,
 ) -> Result<FollowResult, Error> {
     let mut position = from;
-    let mut reached_at = clock.now_ms();
+    let mut outage = Retries::new(unreachable);
     let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let mut failed_streams = 0;
     let mut has_ended = false;
@@ -66,19 +65,22 @@ pub fn follow(
             listener.output(Channel::Stdout, &lines);
         };
         let options = FollowOptions { from: position, has_ended, ..FollowOptions::default() };
+        let mut is_permanent = false;
         let broken = match jobs.follow_logs(submission_id, &options, &mut next, &mut deliver) {
             Ok(followed) => {
                 position = followed.position;
-                reached_at = clock.now_ms();
+                outage.reset();
                 match followed.end {
                     FollowEnd::Complete => return Ok(FollowResult { position, complete: true }),
                     FollowEnd::Stopped => return Err(Error::Cancelled),
                     FollowEnd::Broken(error) => error,
                 }
             }
-            // The head returns such an error also for a log that is still empty.
-            Err(error) if is_retried(&error) => error,
-            Err(error) => return Err(error),
+            Err(error) => {
+                // The head returns a status of 5xx also for a log that is still empty.
+                is_permanent = !is_retried(&error);
+                error
+            }
         };
         if listener.cancelled() {
             return Err(Error::Cancelled);
@@ -93,16 +95,20 @@ pub fn follow(
                 failed_streams += if job.driver_node_id.is_none() { MAX_FAILED_STREAMS } else { 1 };
                 has_ended = true;
             }
-            Ok(_) => reached_at = clock.now_ms(),
+            Ok(_) => {}
             Err(Error::NotFound(_)) => return Ok(FollowResult { position, complete: true }),
-            Err(error) if !is_retried(&error) => return Err(error),
-            Err(_) => {}
+            Err(error) if !is_outage(&error) => return Err(error),
+            Err(error) => match outage.pause(clock, error) {
+                Ok(()) => continue,
+                Err(_) => return Ok(FollowResult { position, complete: false }),
+            },
+        }
+        outage.reset();
+        if is_permanent {
+            return Err(broken);
         }
         if failed_streams >= MAX_FAILED_STREAMS {
             return read_last(jobs, submission_id, position, &broken, listener);
-        }
-        if clock.now_ms().saturating_sub(reached_at) >= TIMEOUT_MS {
-            return Ok(FollowResult { position, complete: false });
         }
         interval.sleep(clock);
     }
@@ -141,6 +147,12 @@ fn read_last(
     Ok(FollowResult { position: text.len() as u64, complete: true })
 }
 
+/// Returns whether an error says nothing about the job: Ray, or a proxy in front of it, is not in order.
+#[must_use]
+pub fn is_outage(error: &Error) -> bool {
+    matches!(error, Error::Unavailable(_) | Error::Backend(_) | Error::Timeout(_) | Error::Other(_))
+}
+
 fn is_retried(error: &Error) -> bool {
     match error {
         Error::NotFound(_) => true,
@@ -156,6 +168,9 @@ mod tests {
     use super::*;
     use crate::fake::FakeRay;
 
+    const UNREACHABLE: Policy =
+        Policy { patience_ms: 60_000, first_wait_ms: 250, max_wait_ms: 5_000, max_retry_after_ms: 60_000 };
+
     fn texts(listener: &RecordingListener) -> Vec<String> {
         listener.lines.borrow().iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
     }
@@ -166,7 +181,7 @@ mod tests {
         ray.add("j", "SUCCEEDED");
         ray.write_log(&["one\ntw", "o\nth", "", "ree\nfour"]);
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-        let reached = follow(&ray, &clock, "j", 0, &listener).expect("the end");
+        let reached = follow(&ray, &clock, UNREACHABLE, "j", 0, &listener).expect("the end");
         assert_eq!(texts(&listener), ["one", "two", "three", "four"]);
         assert_eq!(reached, FollowResult { position: 18, complete: true });
     }
@@ -176,7 +191,7 @@ mod tests {
         let ray = FakeRay::default();
         ray.add("j", "FAILED");
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-        assert!(follow(&ray, &clock, "j", 0, &listener).expect("the end").complete);
+        assert!(follow(&ray, &clock, UNREACHABLE, "j", 0, &listener).expect("the end").complete);
         let texts = texts(&listener);
         assert_eq!((texts.len(), texts[6].as_str(), texts[7].as_str()), (300, "line 7\r", "line 8"));
     }
@@ -188,10 +203,10 @@ mod tests {
         let listener = RecordingListener::default();
         listener.cancelled.set(true);
         let clock = VirtualClock::default();
-        assert!(matches!(follow(&ray, &clock, "j", 0, &listener), Err(Error::Cancelled)));
+        assert!(matches!(follow(&ray, &clock, UNREACHABLE, "j", 0, &listener), Err(Error::Cancelled)));
         listener.cancelled.set(false);
-        let reached = follow(&ray, &clock, "j", 7, &listener).expect("a position");
+        let reached = follow(&ray, &clock, UNREACHABLE, "j", 7, &listener).expect("a position");
         assert_eq!(reached, FollowResult { position: 7, complete: false });
-        assert!(clock.now_ms() >= TIMEOUT_MS);
+        assert_eq!(clock.now_ms(), UNREACHABLE.patience_ms);
     }
 }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 /// The prefix of the submission ids of run workers. The run id follows.
 pub const RUN_PREFIX: &str = "dagster-run-";
+const STEP_PREFIX: &str = "dagster-step-";
 const KILL_PREFIX: &str = "dagster-stop-";
 const MAX_SLUG_CHARS: usize = 60;
 const DIGEST_BYTES: usize = 8;
@@ -23,7 +24,13 @@ pub fn run(run_id: &str, attempt: u32) -> String {
 /// Returns the submission id of a step worker's first launch.
 #[must_use]
 pub fn step(run_id: &str, step_key: &str, attempt: u32) -> String {
-    with_attempt(format!("dagster-step-{run_id}-{}", slug(step_key)), attempt)
+    with_attempt(format!("{STEP_PREFIX}{run_id}-{}", slug(step_key)), attempt)
+}
+
+/// Returns whether a submission id is one of [`step`], also of a repeated launch.
+#[must_use]
+pub fn is_step(submission_id: &str) -> bool {
+    submission_id.starts_with(STEP_PREFIX)
 }
 
 /// Returns the submission id of a script.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use dagster_ray_jobs::{Job, Submission};
 use serde_json::json;
 
-use crate::{entrypoint, ids};
+use crate::{entrypoint, ids, metadata};
 
 /// Ray's `error_type` for a job whose supervisor actor was killed.
 pub const SUPERVISOR_DIED: &str = "JOB_SUPERVISOR_ACTOR_DIED";
@@ -43,9 +43,25 @@ pub fn kill_job(waiting: &[&Job]) -> Submission {
         entrypoint: format!("{program} {words}"),
         submission_id: ids::kill_job(),
         runtime_env: json!({}),
-        metadata: BTreeMap::new(),
+        metadata: metadata(waiting),
         ..Submission::default()
     }
+}
+
+/// Returns the deployment and the run of the pending jobs, so that a kill job that never ends has an owner.
+fn metadata(waiting: &[&Job]) -> BTreeMap<String, String> {
+    let owner = waiting.first().map(|job| &job.metadata);
+    [metadata::DEPLOYMENT, metadata::RUN_ID]
+        .into_iter()
+        .filter_map(|key| Some((key.to_owned(), owner?.get(key)?.clone())))
+        .collect()
+}
+
+/// Returns the submission ids of the pending jobs that a kill job kills.
+#[must_use]
+pub fn targets(kill_job: &Job) -> Vec<String> {
+    let words = shlex::split(&kill_job.entrypoint).unwrap_or_default();
+    words.into_iter().skip_while(|word| word != SCRIPT).skip(1).collect()
 }
 
 /// Returns the shell-quoted Python interpreter of a pending job, or `None` if its program is not Python.

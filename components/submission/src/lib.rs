@@ -5,7 +5,9 @@
 //! - [`entrypoint`], [`environment`], [`metadata`]: the parts of a job.
 //! - [`submit`]: idempotent submission.
 //! - [`status`]: job statuses.
+//! - [`session`]: the Ray session of a job, and when a missing job counts as ended.
 //! - [`stop`], [`kill_pending`]: stopping running jobs and killing pending ones.
+//! - [`reconcile`]: stopping what runs on after its run or step attempt is over.
 //! - [`follow`]: streaming a job's output across broken connections.
 //! - [`launcher`], [`executor`], [`scripts`], [`debug`]: the contract's functions, for any [`RayJobs`].
 //! - [`backend`]: the trait that a component implements, and the macro that exports it.
@@ -23,7 +25,10 @@ pub mod kill_pending;
 pub mod launcher;
 pub mod metadata;
 pub mod options;
+pub mod patience;
+pub mod reconcile;
 pub mod scripts;
+pub mod session;
 pub mod status;
 pub mod stop;
 pub mod submit;

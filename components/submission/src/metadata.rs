@@ -13,6 +13,10 @@ pub const STEP: &str = "dagster/op";
 /// The id of the Dagster deployment that owns the job. Users cannot set it. `dagster/deployment`, which they
 /// can set on clusters, is a name for people.
 pub const DEPLOYMENT: &str = "dagster-ray/deployment";
+/// The attempt of the step, or of the run without a step: 0 for the first.
+pub const ATTEMPT: &str = "dagster-ray/attempt";
+/// Marks a cluster that the user keeps after its run. Only its age ends it.
+pub const KEEP: &str = "dagster-ray/keep";
 /// The nonce of the launch. Every launch has its own, also a repeated launch of the same run or step.
 pub const LAUNCH_NONCE: &str = "dagster-ray/launch";
 
@@ -29,6 +33,8 @@ pub struct Origin<'a> {
     pub code_location: Option<&'a str>,
     /// The key of the step, if the job executes a step.
     pub step_key: Option<&'a str>,
+    /// The attempt of the step, or of the run without a step.
+    pub attempt: u32,
 }
 
 /// Returns the user's metadata, overridden by the origin and the nonce. Other tools select jobs by them.
@@ -47,12 +53,19 @@ pub fn with_origin(
     ];
     let mut all = user.clone();
     set_deployment(&mut all, origin.deployment);
+    all.insert(ATTEMPT.to_owned(), origin.attempt.to_string());
     for (name, value) in ours {
         if let Some(value) = value {
             all.insert(name.to_owned(), value.to_owned());
         }
     }
     all
+}
+
+/// Returns the attempt in a job's metadata or an object's labels.
+#[must_use]
+pub fn attempt(metadata: &BTreeMap<String, String>) -> Option<u32> {
+    metadata.get(ATTEMPT)?.parse().ok()
 }
 
 /// Returns whether a deployment owns the object whose value of [`DEPLOYMENT`] is `owner`.

@@ -12,12 +12,15 @@ use dagster_ray_sdk::{
     model::{JobRef, JobState, JobStatus},
     options::read_document,
     progress::ProgressListener,
+    retry::Retries,
 };
 use serde_json::{Map, Value, json};
 
 pub use self::options::ScriptOptions;
 use crate::{
-    environment, follow, ids, metadata, status, stop,
+    environment, follow, ids, metadata,
+    patience::Patience,
+    status, stop,
     submit::{self, OnEnded},
 };
 
@@ -31,12 +34,13 @@ const ARRIVAL_POLL_INTERVAL_MS: u64 = 500;
 pub struct Scripts<J, C> {
     jobs: J,
     clock: C,
+    patience: Patience,
 }
 
 impl<J: RayJobs, C: Clock> Scripts<J, C> {
     /// Creates an instance that submits to this Ray.
-    pub const fn new(jobs: J, clock: C) -> Self {
-        Self { jobs, clock }
+    pub const fn new(jobs: J, clock: C, patience: Patience) -> Self {
+        Self { jobs, clock, patience }
     }
 
     /// Checks a script's options and returns the reference that a launch returns. Makes no request.
@@ -54,7 +58,8 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }
-        let id = submit::submit(&self.jobs, &self.clock, submission, OnEnded::Conflict(TAKEN))?;
+        let policy = self.patience.request();
+        let id = submit::submit(&self.jobs, &self.clock, policy, submission, OnEnded::Conflict(TAKEN))?;
         Ok(self.reference(id))
     }
 
@@ -66,21 +71,30 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
         listener: &impl ProgressListener,
     ) -> Result<Followed, Error> {
         let from = parse_position(from)?;
-        let followed = follow::follow(&self.jobs, &self.clock, &job.submission_id, from, listener)?;
+        let policy = self.patience.unreachable();
+        let followed = follow::follow(&self.jobs, &self.clock, policy, &job.submission_id, from, listener)?;
         Ok(Followed { position: followed.position.to_string(), complete: followed.complete })
     }
 
     /// Waits until a script has ended.
+    ///
+    /// # Errors
+    /// The last error of an outage that lasted as long as [`Patience::unreachable`].
     pub fn wait(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<JobStatus, Error> {
+        let mut outage = Retries::new(self.patience.unreachable());
         loop {
             if listener.cancelled() {
                 return Err(Error::Cancelled);
             }
-            let status = self.read_status(job)?;
-            if status.ended {
-                return Ok(status);
+            match self.read_status(job) {
+                Ok(status) if status.ended => return Ok(status),
+                Ok(_) => {
+                    outage.reset();
+                    self.clock.sleep_ms(POLL_INTERVAL_MS);
+                }
+                Err(error) if follow::is_outage(&error) => outage.pause(&self.clock, error)?,
+                Err(error) => return Err(error),
             }
-            self.clock.sleep_ms(POLL_INTERVAL_MS);
         }
     }
 
@@ -164,7 +178,14 @@ fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
     let mut metadata: BTreeMap<String, String> = options.metadata;
     metadata.extend(script.labels.iter().cloned());
     metadata::set_deployment(&mut metadata, &script.deployment);
-    metadata.insert(metadata::LAUNCH_NONCE.to_owned(), script.nonce.clone());
+    for (key, value) in [
+        (metadata::RUN_ID, script.run_id.clone()),
+        (metadata::STEP, script.step_key.clone()),
+        (metadata::ATTEMPT, script.attempt.to_string()),
+        (metadata::LAUNCH_NONCE, script.nonce.clone()),
+    ] {
+        metadata.insert(key.to_owned(), value);
+    }
     Ok(Submission {
         entrypoint,
         submission_id: options.submission_id.unwrap_or_else(|| ids::script(&script.run_id, &script.nonce)),
@@ -180,7 +201,11 @@ fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
 
 #[cfg(test)]
 mod tests {
-    use dagster_ray_sdk::testing::{RecordingListener, VirtualClock};
+    use dagster_ray_jobs::JobsClient;
+    use dagster_ray_sdk::{
+        retry::Policy,
+        testing::{RecordingListener, ScriptedHttp, ScriptedResponse, VirtualClock},
+    };
 
     use super::*;
     use crate::fake::{FakeRay, SubmitOutcome};
@@ -200,7 +225,47 @@ mod tests {
     }
 
     fn scripts() -> Scripts<FakeRay, VirtualClock> {
-        Scripts::new(FakeRay::default(), VirtualClock::default())
+        Scripts::new(FakeRay::default(), VirtualClock::default(), Patience::default())
+    }
+
+    type Client<'a> = JobsClient<&'a ScriptedHttp, &'a VirtualClock>;
+
+    /// Returns scripts whose Ray follows an HTTP script, as a call of `wait` uses it.
+    fn waiting<'a>(http: &'a ScriptedHttp, clock: &'a VirtualClock) -> Scripts<Client<'a>, &'a VirtualClock> {
+        let jobs = JobsClient::new("http://ray:8265", http, clock).expect("a client");
+        Scripts::new(jobs.limited(Policy::ONCE, None), clock, Patience::default())
+    }
+
+    #[test]
+    fn wait_outlasts_an_outage_and_returns_the_true_end() {
+        let clock = VirtualClock::default();
+        let running = || ScriptedResponse::new(200, r#"{"status": "RUNNING"}"#);
+        let failures = || {
+            let refused = ScriptedResponse::Error(Error::unavailable("connection refused", false));
+            // A proxy in front of a dashboard that restarts.
+            let others = [401, 404, 502].map(|status| ScriptedResponse::new(status, "<html>"));
+            std::iter::repeat_n(refused, 50).chain(others)
+        };
+        let succeeded = [
+            ScriptedResponse::new(200, r#"{"status": "SUCCEEDED"}"#),
+            ScriptedResponse::new(404, "Job j-again1 does not exist"),
+        ];
+        // Two outages in a row do not add up.
+        let script = [running()].into_iter().chain(failures()).chain([running()]).chain(failures());
+        let http = ScriptedHttp::new(script.chain(succeeded));
+        let ended = waiting(&http, &clock).wait(&JobRef::new("j"), &RecordingListener::default());
+        assert_eq!(ended.expect("an end").state, JobState::Succeeded);
+        assert!(clock.now_ms() > 400_000, "{}", clock.now_ms());
+    }
+
+    #[test]
+    fn wait_gives_up_after_the_patience_with_the_last_error() {
+        let clock = VirtualClock::default();
+        let refused = || ScriptedResponse::Error(Error::unavailable("connection refused", false));
+        let http = ScriptedHttp::with_rule(move |_| Some(refused()));
+        let error = waiting(&http, &clock).wait(&JobRef::new("j"), &RecordingListener::default());
+        assert!(error.unwrap_err().message().contains("refused"));
+        assert_eq!(clock.now_ms(), 600_000);
     }
 
     #[test]

@@ -4,21 +4,27 @@
 //! in the job's metadata, and after an ambiguous error the job is read back and the nonce compared.
 
 use dagster_ray_jobs::{Job, RayJobs, Submission};
-use dagster_ray_sdk::{Error, clock::Clock, retry::Policy, warn};
+use dagster_ray_sdk::{
+    Error,
+    clock::Clock,
+    retry::{Policy, Retries},
+    warn,
+};
 
-use crate::{ids, metadata};
+use crate::{
+    ids, metadata,
+    reconcile::earlier::{self, Earlier},
+};
 
 /// What to do if a job with the submission id exists and has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnEnded {
     /// Fail with [`Error::Conflict`] and this advice. The caller decides whether to start the work again.
     Conflict(&'static str),
-    /// Submit under the next free submission id. The ended job belongs to an earlier worker.
+    /// Submit under the next free submission id. The ended job belongs to an earlier worker of the step, whose
+    /// scripts are stopped first.
     Resubmit,
 }
-
-/// Retries of one submission. They cover the seconds that a dashboard takes to restart.
-const RETRIES: Policy = Policy { attempts: 6, first_wait_ms: 250, max_wait_ms: 4_000 };
 
 enum Submitted {
     Live,
@@ -27,10 +33,11 @@ enum Submitted {
 
 /// Submits a job, or adopts a live job with the same submission id, and returns its submission id.
 ///
-/// `submission` must carry the id of the first launch, and a nonce under [`metadata::LAUNCH_NONCE`].
+/// `policy` limits the retries. `submission` must carry the id of the first launch, and a nonce under [`metadata::LAUNCH_NONCE`].
 pub fn submit(
     jobs: &impl RayJobs,
     clock: &impl Clock,
+    policy: Policy,
     mut submission: Submission,
     on_ended: OnEnded,
 ) -> Result<String, Error> {
@@ -38,10 +45,15 @@ pub fn submit(
     let mut launches = 0;
     loop {
         submission.submission_id = ids::repeated(&first, launches);
-        match submit_or_adopt(jobs, clock, &submission)? {
+        match submit_or_adopt(jobs, clock, policy, &submission)? {
             Submitted::Live => return Ok(submission.submission_id),
             Submitted::Ended(job) => match on_ended {
-                OnEnded::Resubmit => launches += 1,
+                OnEnded::Resubmit => {
+                    if launches == 0 {
+                        earlier::stop_jobs_of_step(jobs, clock, &submission, Earlier::Workers)?;
+                    }
+                    launches += 1;
+                }
                 OnEnded::Conflict(advice) => {
                     return Err(Error::Conflict(format!(
                         "the Ray job {} exists and has ended ({}): {advice}",
@@ -56,9 +68,11 @@ pub fn submit(
 fn submit_or_adopt(
     jobs: &impl RayJobs,
     clock: &impl Clock,
+    policy: Policy,
     submission: &Submission,
 ) -> Result<Submitted, Error> {
-    RETRIES.retry(clock, || {
+    // Reading the job back has the client's own patience.
+    Retries::from_now(policy, clock).run(clock, || {
         let error = match jobs.submit(submission) {
             Ok(_) => return Ok(Submitted::Live),
             Err(error) => error,
@@ -106,7 +120,7 @@ mod tests {
     }
 
     fn submit_once(ray: &FakeRay, on_ended: OnEnded) -> Result<String, Error> {
-        submit(ray, &VirtualClock::default(), submission("mine"), on_ended)
+        submit(ray, &VirtualClock::default(), Policy::default(), submission("mine"), on_ended)
     }
 
     #[test]
@@ -126,9 +140,9 @@ mod tests {
         assert_eq!(ray.submitted().len(), 4);
 
         let ray = FakeRay::default();
-        ray.set_submit_outcomes(std::iter::repeat_n(SubmitOutcome::Dropped, 20));
+        ray.set_submit_outcomes(std::iter::repeat_n(SubmitOutcome::Dropped, 50));
         assert!(matches!(submit_once(&ray, OnEnded::Conflict("no")), Err(Error::Unavailable(_))));
-        assert!(ray.submitted().len() < 10);
+        assert!((5..20).contains(&ray.submitted().len()), "{}", ray.submitted().len());
     }
 
     #[test]

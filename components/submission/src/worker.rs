@@ -29,7 +29,10 @@ pub(crate) fn submission(worker: Worker<'_>, options: Options) -> Result<Submiss
     };
     let stop_wait = stop_wait_s.to_string();
     let mut lowest = vec![(environment::JOB_NAME, origin.job_name), (environment::STOP_WAIT, &*stop_wait)];
-    lowest.extend(origin.step_key.map(|key| (environment::STEP_KEY, key)));
+    let attempt = origin.attempt.to_string();
+    if let Some(key) = origin.step_key {
+        lowest.extend([(environment::STEP_KEY, key), (environment::STEP_ATTEMPT, &*attempt)]);
+    }
     let mut highest = command.env.clone();
     highest.extend(entrypoint::payload(command));
     Ok(Submission {

@@ -6,7 +6,10 @@
 //! itself enforces an expiry time, so that values are removed even if no cleanup runs.
 
 use crate::options::Options;
-use dagster_ray_sdk::bindings::io::{Address, RunLife, RunState};
+use dagster_ray_sdk::bindings::{
+    io::Address,
+    model::{RunLife, RunState},
+};
 
 /// Returns the expiry time of a value that is stored now, in seconds since the Unix epoch. `None` means that
 /// it does not expire.

@@ -3,7 +3,7 @@
 use dagster_ray_sdk::{
     Error,
     executor::{Guest, Placement, StepRef, StepSpec},
-    model::JobStatus,
+    model::{Attributes, JobStatus},
     options::read_merged,
     sink::Listener,
 };
@@ -30,7 +30,7 @@ impl Guest for Backend {
     }
 
     // This backend creates nothing that the steps of a run share.
-    fn finish(_run_id: String, _options: String) -> Result<(), Error> {
+    fn finish(_run_id: String, _options: String, _tags: Vec<Attributes>) -> Result<(), Error> {
         Ok(())
     }
 }

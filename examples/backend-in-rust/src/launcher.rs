@@ -5,7 +5,7 @@ use std::io::Read;
 use dagster_ray_sdk::{
     Error,
     error::from_io,
-    launcher::{Guest, RunRef, RunSpec, Termination},
+    launcher::{Guest, RunPlacement, RunRef, RunSpec, Termination},
     model::{JobState, JobStatus},
     options::read_merged,
     sink::Listener,
@@ -18,6 +18,15 @@ const TAIL: usize = 16 << 10;
 const QUIET_MS: u64 = 500;
 
 impl Guest for Backend {
+    fn plan(run: RunSpec) -> Result<RunPlacement, Error> {
+        let options = read_merged(&run.options, &run.tags, Options::read)?;
+        if options.enabled == Some(false) {
+            return Ok(RunPlacement::Local);
+        }
+        let job = Service::configured()?.reference(job::of_run(&run.run_id, run.attempt));
+        Ok(RunPlacement::Job(RunRef::new(&run, job)))
+    }
+
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
         let service = Service::configured()?;
         let options = read_merged(&run.options, &run.tags, Options::read)?;
@@ -33,11 +42,6 @@ impl Guest for Backend {
 
     fn resume(run: RunSpec) -> Result<RunRef, Error> {
         Self::launch(run)
-    }
-
-    fn locate(run_id: String, attempt: u32) -> Result<RunRef, Error> {
-        let job = Service::configured()?.reference(job::of_run(&run_id, attempt));
-        Ok(RunRef { run_id, attempt, job })
     }
 
     fn terminate(run: RunRef, listener: &Listener) -> Result<Termination, Error> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dagster_ray_runtime::capability::processes::SharedProgramOptions;
 use dagster_ray_runtime::{Host, HostOptions};
 
 use crate::exit::Refused;
@@ -18,6 +19,8 @@ pub struct Installation {
     pub programs: BTreeMap<String, Vec<String>>,
     /// The folder with trusted compiled code, if the program was installed with one.
     pub installed: Option<PathBuf>,
+    /// How to run programs that outlive the command.
+    pub shared_programs: Option<SharedProgramOptions>,
 }
 
 impl Installation {
@@ -35,7 +38,7 @@ impl Installation {
         let components = named.map(PathBuf::from).or(beside).unwrap_or_else(built);
         let programs = [("python", "python3"), ("ray", "ray")];
         let programs = programs.map(|(name, file)| (name.to_owned(), vec![file.to_owned()]));
-        Self { components, programs: programs.into(), installed: None }
+        Self { components, programs: programs.into(), installed: None, shared_programs: None }
     }
 }
 
@@ -67,8 +70,13 @@ impl Context {
                 let interceptor =
                     dagster_ray_recording::from_environment().map_err(|error| Refused(error.to_string()))?;
                 let installed = self.installation.installed.clone();
-                let host =
-                    Host::start_with(HostOptions { interceptor, installed, ..HostOptions::default() })?;
+                let shared_programs = self.installation.shared_programs.clone();
+                let host = Host::start_with(HostOptions {
+                    interceptor,
+                    installed,
+                    shared_programs,
+                    ..HostOptions::default()
+                })?;
                 Ok(self.host.insert(host).clone())
             }
         }

@@ -213,7 +213,6 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -273,17 +272,15 @@ mod tests {
             [
                 r#"grants.http: "https://evil.example:443""#,
                 "grants.packages: true",
-                r#"grants.processes: ray = [["stop"]]"#,
-                "grants.processes: sh = [[]]",
+                r#"grants.processes = { ray = [["stop"]] }"#,
+                "grants.processes = { sh = [[]] }",
                 "limits.memory_mib = 512 (the component has 64)",
             ]
         );
         assert!(restricted.grants.http.is_empty());
         assert!(!restricted.grants.packages);
-        assert_eq!(
-            restricted.grants.processes,
-            BTreeMap::from([("ray".to_owned(), vec![vec!["start".to_owned(), "--head".to_owned()]])])
-        );
+        assert_eq!(restricted.grants.processes.len(), 1);
+        assert_eq!(restricted.grants.processes["ray"].prefix, [["start".to_owned(), "--head".to_owned()]]);
         assert_eq!(restricted.limits.memory_mib, 64);
         assert_eq!(restricted.limits.call_seconds, 5.0);
     }

@@ -8,6 +8,7 @@ use http::Uri;
 
 use crate::authority::{Authority, Origin};
 use crate::capability::http::{ADDRESS, CLUSTER_SERVICES};
+use crate::capability::processes::ProgramGrant;
 use crate::kubernetes::Rule;
 use crate::manifest::Grants;
 
@@ -30,8 +31,8 @@ pub struct Policy {
 pub struct Program {
     /// The program file and the leading arguments. Empty if the configuration does not name a command.
     pub command: Vec<String>,
-    /// The component's arguments must begin with one of these lists.
-    pub prefixes: Vec<Vec<String>>,
+    /// The arguments and environment variables that the component may give it.
+    pub grant: ProgramGrant,
 }
 
 impl Policy {
@@ -58,9 +59,9 @@ impl Policy {
         let programs = grants
             .processes
             .iter()
-            .map(|(name, prefixes)| {
+            .map(|(name, grant)| {
                 let command = programs.get(name).cloned().unwrap_or_default();
-                (name.clone(), Program { command, prefixes: prefixes.clone() })
+                (name.clone(), Program { command, grant: grant.clone() })
             })
             .collect();
         let directories = if grants.packages {

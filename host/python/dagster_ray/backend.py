@@ -15,6 +15,7 @@ from dagster_ray.component_files import Restriction, built_in, native, restricti
 from dagster_ray.configs import BackendConfig
 from dagster_ray.contract import CallOptions, ListenerOptions, Output, Write
 from dagster_ray.errors import UnsupportedError
+from dagster_ray.given_up import GivenUpJobs
 from dagster_ray.ray_access import ReplacementBackend, in_kubernetes
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Backend:
         self._named = configured_component(config)
         self._lock = threading.Lock()
         self._choice: Choice | None = None
+        self.given_up = GivenUpJobs()
         self._components: dict[frozenset[str], Component] = {}
         # The replacement that `_choice` and `_components` belong to. An object of a module outlives
         # the simulation of a single test.

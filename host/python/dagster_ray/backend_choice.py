@@ -12,6 +12,7 @@ from dagster_ray.component_files import (
     setting_texts,
 )
 from dagster_ray.configs import BackendConfig
+from dagster_ray.patience import with_patience
 from dagster_ray.ray_access import ReplacementBackend, in_ray_job
 
 _LOCAL = "local"
@@ -41,7 +42,7 @@ def choose(config: BackendConfig, named: str | None) -> Choice:
 
     If it names none, the component is `local` without an address of Ray, and `existing` otherwise.
     """
-    offered = config.backend_config or {}
+    offered = with_patience(config)
     restriction = restriction_arguments(config.backend_grants, config.backend_sha256)
     if config.address is None and named not in (None, *_by_address()):
         declared = declared_settings(named, restriction)
@@ -63,7 +64,11 @@ def choose(config: BackendConfig, named: str | None) -> Choice:
     if "dashboard_port" in offered:
         settings["dashboard_port"] = str(port)
     if offered.keys() - settings.keys():
-        settings |= setting_texts(offered, declared_settings(wasm, restriction))
+        declared = declared_settings(wasm, restriction)
+        if wasm == built_in("existing"):
+            # Inside a Ray job, `existing` replaces `local`, whose settings are no options.
+            declared |= declared_settings(built_in(_LOCAL), restriction_arguments(None, None))
+        settings |= setting_texts(offered, declared)
     return Choice(wasm, settings, url)
 
 

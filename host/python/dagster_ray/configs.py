@@ -111,6 +111,13 @@ class BackendConfig(_DashboardConfig):
         default=None,
         description="The sha256 of the backend's file. A file with another one is not loaded.",
     )
+    unreachable_timeout: float | None = Field(
+        default=None,
+        description=(
+            "Seconds that Ray may be unreachable before its jobs count as lost (default: 600). "
+            "`backend_config.patience` has the other limits."
+        ),
+    )
 
     @field_validator("backend_programs", mode="before")
     @classmethod
@@ -163,6 +170,7 @@ class BackendKeywords(TypedDict, total=False):
     kube_context: str | None
     backend_grants: Mapping[str, Any] | None
     backend_sha256: str | None
+    unreachable_timeout: float | None
 
 
 class RayExecutionConfig(Config):
@@ -197,11 +205,6 @@ class RayExecutionConfig(Config):
 
 class RayLauncherConfig(RayExecutionConfig, RayJobSubmissionClientConfig, BackendConfig):
     """The configuration of the run launcher."""
-
-    unreachable_timeout: float | None = Field(
-        default=None,
-        description="Seconds that Ray may be unreachable before its jobs count as lost.",
-    )
 
 
 class RayExecutorConfig(RayLauncherConfig):

@@ -110,6 +110,27 @@ Several deployments can share one Ray, one Kubernetes namespace and one store, s
 object carries the id of the deployment that owns it. Empty if the caller belongs to no deployment.
 """
 
+RunState = Literal[
+    # It is queued, starting or running.
+    "live",
+    # It succeeded.
+    "succeeded",
+    # It failed or was canceled, and can be re-executed from failure.
+    "failed",
+]
+"""The state of a run."""
+
+
+class RunLife(TypedDict):
+    """A run that exists in Dagster's run storage."""
+
+    run_id: str
+    """The Dagster run id."""
+    state: RunState
+    """The run's state."""
+    ended_at: NotRequired[int | None]
+    """When the run ended, in seconds since the Unix epoch."""
+
 
 class FieldError(TypedDict):
     """One error in a configuration."""
@@ -135,7 +156,8 @@ JobState = Literal[
     "stopped",
     # Ray responded that it has no such job. A request that failed does not make a job missing.
     "missing",
-    # Ray reported a state that the component does not know.
+    # Ray reported a state that the component does not know, or the component cannot say whether the
+    # job runs. The message of the status says why.
     "unknown",
 ]
 """The state of a Ray job."""
@@ -163,6 +185,14 @@ class JobStatus(TypedDict):
     """Ray's error type, such as `JOB_ENTRYPOINT_COMMAND_ERROR`."""
     exit_code: int | None
     """The entrypoint's exit code."""
+    missing_after_ms: int | None
+    """Milliseconds after which a caller treats an `unknown` job as `missing` and ended, if each
+    status has this field until then.
+
+    Set if Ray has no such job, and its worker can still run: the job was submitted to another
+    session of Ray, whose nodes end some time after their head. The caller measures the time,
+    because the component keeps no state.
+    """
 
 
 class JobRef(TypedDict):
@@ -495,28 +525,6 @@ class Stored(TypedDict):
     """When the value was stored, in seconds since the Unix epoch."""
 
 
-RunState = Literal[
-    # It is queued, starting or running.
-    "live",
-    # It succeeded.
-    "succeeded",
-    # It failed or was canceled, and can be re-executed from failure.
-    "failed",
-]
-"""The state of a run."""
-
-
-class RunLife(TypedDict):
-    """A run that exists in Dagster's run storage."""
-
-    run_id: str
-    """The Dagster run id."""
-    state: RunState
-    """The run's state."""
-    ended_at: NotRequired[int | None]
-    """When the run ended, in seconds since the Unix epoch."""
-
-
 class SelectionRuns(TypedDict):
     """The non-asset outputs of these runs, or of every run if the list is empty."""
 
@@ -569,9 +577,10 @@ class RunSpec(TypedDict):
 
 
 class RunRef(TypedDict):
-    """Reference to a run that was submitted to Ray.
+    """Reference to the Ray job of a run.
 
-    The caller keeps it in a run tag, so that it outlives the process.
+    The caller keeps it in a run tag, so that it outlives the process: the reference of `plan`
+    before a launch, and that of the launch afterwards.
     """
 
     run_id: str
@@ -581,6 +590,15 @@ class RunRef(TypedDict):
     job: JobRef
     """The Ray job."""
 
+
+class RunPlacementJob(TypedDict):
+    """In a Ray job of its own."""
+
+    job: RunRef
+
+
+RunPlacement = RunPlacementJob | Literal["local"]
+"""Where a run executes."""
 
 Termination = Literal[
     # The job was stopped, and Ray confirmed it.
@@ -627,6 +645,87 @@ class Followed(TypedDict):
     """The position to resume from."""
     complete: bool
     """Whether the output is complete."""
+
+
+class StepEnd(TypedDict):
+    """The latest attempt of a step whose end is in Dagster's event log."""
+
+    run_id: str
+    """The Dagster run id."""
+    step_key: str
+    """The Dagster step key."""
+    attempt: int
+    """The attempt. Earlier attempts of the step have ended too."""
+    ended_at: int
+    """When the attempt ended, in seconds since the Unix epoch."""
+
+
+class Reconciliation(TypedDict):
+    """What Dagster knows about the runs of a deployment, and what to do with the objects of those
+    that are over.
+    """
+
+    deployment: DeploymentId
+    """The Dagster deployment whose objects are removed.
+
+    Objects of another deployment, and objects without one, are never removed. Without a deployment,
+    none is.
+    """
+    namespaces: list[str]
+    """The namespaces to search, if the backend has namespaces. If empty, its default namespace."""
+    runs: list[RunLife]
+    """The known runs. The other runs are unknown."""
+    ended_steps: list[StepEnd]
+    """The steps of live runs of which an attempt has ended."""
+    ended_grace_s: int
+    """Seconds for which the objects of a run or step attempt are kept after its end, because a
+    worker reports the end before it exits.
+    """
+    unknown_grace_s: NotRequired[int | None]
+    """The age in seconds up to which the objects of an unknown run are kept.
+
+    Without it, they are kept.
+    """
+    dry_run: bool
+    """Whether to change nothing, and only return what would be removed."""
+
+
+Outcome = Literal[
+    # It was stopped or deleted.
+    "removed",
+    # It would be stopped or deleted without `dry-run`.
+    "would-remove",
+    # It could not be stopped or deleted. `problem` says why.
+    "failed",
+    # It was left alone, because it belongs to another deployment or to none.
+    "not-owned",
+]
+"""What was done with an object."""
+
+
+class Leftover(TypedDict):
+    """An object that has outlived its owner, or that the deployment does not own."""
+
+    kind: str
+    """The kind of object, such as `Ray job` or `RayCluster`."""
+    name: str
+    """The object's name. For a Ray job, its submission id."""
+    namespace: str | None
+    """The object's namespace, if the backend has namespaces."""
+    deployment: str | None
+    """The Dagster deployment that the object names, if any."""
+    run_id: str | None
+    """The Dagster run id that the object names, if any."""
+    step_key: str | None
+    """The Dagster step key that the object names, if any."""
+    attempt: int | None
+    """The attempt of the run or step, if the object names one."""
+    reason: str
+    """Why the object is a leftover, or why it is left alone."""
+    outcome: Outcome
+    """What was done."""
+    problem: str | None
+    """Why it could not be removed."""
 
 
 class ClusterClient:
@@ -798,12 +897,21 @@ class ExecutorClient:
         pending = self._caller.start("executor.terminate", {"steps": steps}, **call_options)
         return cast(PendingCall[list[JobStatus]], pending)
 
-    def finish(self, run_id: str, options: Json, **call_options: Unpack[CallOptions]) -> None:
+    def finish(
+        self,
+        run_id: str,
+        options: Json,
+        tags: Sequence[Attributes],
+        **call_options: Unpack[CallOptions],
+    ) -> None:
         """Removes what the steps of a run shared, after its last step.
 
-        `options` are the steps' options, without their tags. Repeating the call is not an error.
+        `options` are the steps' options, without their tags. `tags` are the tags of all steps with
+        the tag `dagster-ray/config`, without repetitions. Repeating the call is not an error.
         """
-        self._caller.call("executor.finish", {"run_id": run_id, "options": options}, **call_options)
+        self._caller.call(
+            "executor.finish", {"run_id": run_id, "options": options, "tags": tags}, **call_options
+        )
 
 
 class IoClient(Generic[ValueT]):
@@ -868,11 +976,21 @@ class IoClient(Generic[ValueT]):
 class LauncherClient:
     """Launches runs: each Dagster run as its own Ray job."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Starter) -> None:
         self._caller = caller
 
+    def plan(self, run: RunSpec, **call_options: Unpack[CallOptions]) -> RunPlacement:
+        """Decides where a run executes, without contacting Ray.
+
+        Validates the options. The reference names the job that `launch` or `resume` of the same
+        spec creates, so that the caller can keep it before the launch, and restore it if it is
+        lost.
+        """
+        answer = self._caller.call("launcher.plan", {"run": run}, **call_options)
+        return cast(RunPlacement, answer)
+
     def launch(self, run: RunSpec, **call_options: Unpack[CallOptions]) -> RunRef:
-        """Launches a run.
+        """Launches a run that is planned as a job.
 
         Repeating the launch of the same run and attempt, after a lost response or a daemon restart,
         returns the existing job.
@@ -885,23 +1003,21 @@ class LauncherClient:
         answer = self._caller.call("launcher.resume", {"run": run}, **call_options)
         return cast(RunRef, answer)
 
-    def locate(self, run_id: str, attempt: int, **call_options: Unpack[CallOptions]) -> RunRef:
-        """Returns the reference of the Ray job that a launch creates, for a caller that lost it.
-
-        Does not contact Ray.
-        """
-        answer = self._caller.call(
-            "launcher.locate", {"run_id": run_id, "attempt": attempt}, **call_options
-        )
-        return cast(RunRef, answer)
-
     def terminate(self, run: RunRef, **call_options: Unpack[ListenerOptions]) -> Termination:
         """Stops a run's job, pending or running, and waits until it has ended.
 
-        Removes what was created for this run alone.
+        Removes what was created for this run alone. An error if the job may run where the component
+        cannot stop it.
         """
         answer = self._caller.call("launcher.terminate", {"run": run}, **call_options)
         return cast(Termination, answer)
+
+    def start_terminate(
+        self, run: RunRef, **call_options: Unpack[CallOptions]
+    ) -> PendingCall[Termination]:
+        """Starts `terminate`, and does not wait for its result."""
+        pending = self._caller.start("launcher.terminate", {"run": run}, **call_options)
+        return cast(PendingCall[Termination], pending)
 
     def check(self, runs: Sequence[RunRef], **call_options: Unpack[CallOptions]) -> list[JobStatus]:
         """Returns the status of each run, in the order given."""
@@ -964,3 +1080,29 @@ class PipesClient:
         """Stops a job and removes what was created for it."""
         answer = self._caller.call("pipes.terminate", {"job": job}, **call_options)
         return cast(JobStatus, answer)
+
+    def start_terminate(
+        self, job: JobRef, **call_options: Unpack[CallOptions]
+    ) -> PendingCall[JobStatus]:
+        """Starts `terminate`, and does not wait for its result."""
+        pending = self._caller.start("pipes.terminate", {"job": job}, **call_options)
+        return cast(PendingCall[JobStatus], pending)
+
+
+class ReconcilerClient:
+    """Stops and removes what runs on after its Dagster run, step attempt or holder is over."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def reconcile(
+        self, rule: Reconciliation, **call_options: Unpack[ListenerOptions]
+    ) -> list[Leftover]:
+        """Stops and deletes the objects of a deployment that have outlived their run, step attempt
+        or holder.
+
+        Returns them, and the objects of Dagster that the deployment does not own. An error of one
+        object does not stop the removal of the others. Repeating the call is not an error.
+        """
+        answer = self._caller.call("reconciler.reconcile", {"rule": rule}, **call_options)
+        return cast(list[Leftover], answer)

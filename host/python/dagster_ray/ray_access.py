@@ -52,6 +52,8 @@ class RayAccess:
 
     # Seconds between two health checks of a step.
     health_check_seconds = 5
+    # The backoff after the first failed check of an address, in seconds.
+    check_backoff_seconds = 1.0
     # Whether `connect` connects this process to Ray, so that it has a Ray job id.
     connects_to_ray = True
     # Whether the values of a successful run are kept.
@@ -79,6 +81,8 @@ class SimulatedRayAccess(RayAccess):
 
     # A simulated job ends at once, so each round checks it.
     health_check_seconds = 0
+    # The waits of checks end a simulated outage.
+    check_backoff_seconds = 0.0
     connects_to_ray = False
     # A test may load the values. They are removed with the simulation's directory.
     keeps_run_values = True

@@ -11,7 +11,6 @@ from dagster import DagsterRun
 from dagster_ray.configs import USER_DEFINED_RAY_KEY, RayExecutionConfig
 from dagster_ray.contract import Attributes, RunSpec
 
-_ENABLED = "enabled"
 # As in Ray (`_private/runtime_env/packaging.py`) and in the components (`is_local_path`).
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 # The fields of a configuration that are passed with each run and step. The others select the
@@ -35,18 +34,6 @@ def parse_tag(tags: Mapping[str, str]) -> dict[str, object] | None:
     except ValueError:
         return None
     return cast("dict[str, object]", document) if isinstance(document, dict) else None
-
-
-def runs_on_ray(options: Mapping[str, object], override: Mapping[str, object] | None) -> bool:
-    """Whether Ray executes a run. `override` is its parsed tag.
-
-    The adapter decides this for runs, because a component is not called for a run of Dagster's
-    default run launcher. A value of `enabled` that is not a boolean is passed to the component,
-    which reports the error.
-    """
-    override = override or {}
-    enabled = override[_ENABLED] if _ENABLED in override else options.get(_ENABLED)
-    return enabled is not False
 
 
 def worker_spec(

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 
 use crate::call::LOOK;
 use crate::installed;
+use crate::supervisor;
 
 /// Runs a command line and returns its exit code. The first argument is the program's name.
 #[pyfunction]
@@ -23,7 +24,8 @@ pub(crate) fn cli(
 ) -> PyResult<u8> {
     let interrupt = Interrupt::default();
     let (sender, ended) = channel();
-    let installation = Installation { components, programs, installed: installed::folder() };
+    let shared_programs = supervisor::options(py);
+    let installation = Installation { components, programs, installed: installed::folder(), shared_programs };
     let command_interrupt = interrupt.clone();
     // Python handles signals only in the main thread, so that thread waits and another one runs the command.
     std::thread::Builder::new().name("dagster-ray-command".into()).spawn(move || {

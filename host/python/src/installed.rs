@@ -13,6 +13,11 @@ use crate::errors;
 /// Its files are trusted as much as the module. So the folder is derived from the path of the loaded
 /// module, not from Python code.
 pub(crate) fn folder() -> Option<PathBuf> {
+    Some(module()?.parent()?.join("components"))
+}
+
+/// Returns the path of the loaded extension module.
+pub(crate) fn module() -> Option<PathBuf> {
     let address = (folder as *const ()).cast();
     let mut found = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: the address is in this module, and dladdr writes a Dl_info or returns 0.
@@ -26,8 +31,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
         }
         CStr::from_ptr(name)
     };
-    let module = PathBuf::from(OsStr::from_bytes(module.to_bytes()));
-    Some(module.parent()?.join("components"))
+    Some(PathBuf::from(OsStr::from_bytes(module.to_bytes())))
 }
 
 /// Compiles the components of a folder for every CPU of this architecture, writes the code beside them,

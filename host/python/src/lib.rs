@@ -13,6 +13,7 @@ mod log;
 mod name;
 mod objects;
 mod process;
+mod supervisor;
 
 use pyo3::prelude::*;
 
@@ -40,6 +41,8 @@ mod _native {
     use super::name::named;
     #[pymodule_export]
     use super::process::shutdown;
+    #[pymodule_export]
+    use super::supervisor::supervise;
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -4,11 +4,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dagster_ray_recording::CassetteError;
+use dagster_ray_runtime::capability::processes::SharedProgramOptions;
 use dagster_ray_runtime::{Host, HostOptions, LoadError};
 use pyo3::prelude::*;
 
 use crate::errors;
 use crate::installed;
+use crate::supervisor;
 
 struct ProcessHost {
     pid: u32,
@@ -22,12 +24,13 @@ const GRACE: Duration = Duration::from_secs(15);
 
 /// Returns the host of this process. A host of a parent process is an error.
 pub(crate) fn host(py: Python<'_>) -> PyResult<Host> {
+    let shared_programs = supervisor::options(py);
     let made = py.detach(|| {
         let mut own = HOST.lock().unwrap_or_else(PoisonError::into_inner);
         match own.as_ref() {
             Some(own) if own.pid == std::process::id() => Ok(Some(own.host.clone())),
             Some(_) => Ok(None),
-            None => start().map(|host| {
+            None => start(shared_programs).map(|host| {
                 *own = Some(ProcessHost { pid: std::process::id(), host: host.clone() });
                 Some(host)
             }),
@@ -51,11 +54,12 @@ enum StartError {
 }
 
 /// Starts a host that records or replays requests if the environment asks for it.
-fn start() -> Result<Host, StartError> {
+fn start(shared_programs: Option<SharedProgramOptions>) -> Result<Host, StartError> {
     let interceptor = dagster_ray_recording::from_environment()?;
     Ok(Host::start_with(HostOptions {
         interceptor,
         installed: installed::folder(),
+        shared_programs,
         ..HostOptions::default()
     })?)
 }

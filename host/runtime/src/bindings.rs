@@ -11,6 +11,7 @@ crate::wit::generate!(
             export dagster-ray:backend/executor@0.1.0;
             export dagster-ray:backend/cluster@0.1.0;
             export dagster-ray:backend/pipes@0.1.0;
+            export dagster-ray:backend/reconciler@0.1.0;
             export dagster-ray:backend/io@0.1.0;
         }
     "#,

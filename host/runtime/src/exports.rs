@@ -4,7 +4,9 @@
 
 mod cluster;
 mod io;
+mod life;
 mod pipes;
+mod reconciler;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +18,7 @@ use crate::bindings::exports::dagster_ray::backend::{describe, executor, launche
 use crate::capability::CallState;
 use crate::capability::objects::Value as HostValue;
 use crate::capability::sink::Listener;
-use crate::model::{Error, JobState, JobStatus};
+use crate::model::{Attributes, Error, JobState, JobStatus};
 
 /// The result of an export.
 #[derive(Default)]
@@ -42,6 +44,7 @@ pub(crate) fn has_listener(export: &str) -> bool {
         Some(
             ("launcher" | "executor", "terminate")
                 | ("cluster", "wait")
+                | ("reconciler", "reconcile")
                 | ("pipes", "launch" | "follow" | "wait" | "terminate")
         )
     )
@@ -104,6 +107,7 @@ fn status(status: JobStatus) -> Value {
         "message": status.message,
         "error_type": status.error_type,
         "exit_code": status.exit_code,
+        "missing_after_ms": status.missing_after_ms,
     })
 }
 
@@ -129,6 +133,9 @@ pub(crate) async fn call(
         Some(("executor", function)) => call_executor(store, instance, function, arguments).await,
         Some(("cluster", function)) => Ok(cluster::call(store, instance, function, arguments).await?.into()),
         Some(("pipes", function)) => Ok(pipes::call(store, instance, function, arguments).await?.into()),
+        Some(("reconciler", function)) => {
+            Ok(reconciler::call(store, instance, function, arguments).await?.into())
+        }
         Some(("io", function)) => io::call(store, instance, function, arguments, values).await,
         _ => Err(Failure::NotOffered),
     }
@@ -180,13 +187,6 @@ struct Runs {
     runs: Vec<launcher::RunRef>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Locate {
-    run_id: String,
-    attempt: u32,
-}
-
 async fn call_launcher(
     store: &mut Store<CallState>,
     instance: &Instance,
@@ -198,10 +198,10 @@ async fn call_launcher(
     match function {
         "launch" => to_json(guest.call_launch(store, &parse::<Run<_>>(arguments)?.run).await??),
         "resume" => to_json(guest.call_resume(store, &parse::<Run<_>>(arguments)?.run).await??),
-        "locate" => {
-            let Locate { run_id, attempt } = parse(arguments)?;
-            to_json(guest.call_locate(store, &run_id, attempt).await??)
-        }
+        "plan" => Ok(match guest.call_plan(store, &parse::<Run<_>>(arguments)?.run).await?? {
+            launcher::RunPlacement::Job(run) => json!({"job": to_json(run)?}),
+            launcher::RunPlacement::Local => Value::from("local"),
+        }),
         "terminate" => {
             let run = parse::<Run<_>>(arguments)?.run;
             let listener = listener(store)?;
@@ -235,6 +235,7 @@ struct Steps {
 struct Finish {
     run_id: String,
     options: String,
+    tags: Vec<Attributes>,
 }
 
 /// Converts the placement of each step. An element with an error is an object with the key `error`: the error's
@@ -275,8 +276,8 @@ async fn call_executor(
             Ok(statuses(guest.call_terminate(store, &steps, listener).await??).into())
         }
         "finish" => {
-            let Finish { run_id, options } = parse(arguments)?;
-            Ok(guest.call_finish(store, &run_id, &options).await?.map(|()| Value::Null)?.into())
+            let Finish { run_id, options, tags } = parse(arguments)?;
+            Ok(guest.call_finish(store, &run_id, &options, &tags).await?.map(|()| Value::Null)?.into())
         }
         _ => Err(Failure::NotOffered),
     }

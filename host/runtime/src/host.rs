@@ -11,6 +11,7 @@ use wasmtime::Engine;
 use crate::capability::Shared;
 use crate::capability::clock::Clock;
 use crate::capability::http::Interceptor;
+use crate::capability::processes::{ProcessPrograms, SharedProgramOptions};
 use crate::engine::{EngineHandle, TickGuard};
 use crate::error::engine_error;
 
@@ -31,6 +32,8 @@ pub struct HostOptions {
     /// The directory of the components that are installed with the package. Compiled code in it is
     /// loaded without verification, so the directory must be as trusted as the running program.
     pub installed: Option<PathBuf>,
+    /// How to run programs that outlive this process. Without it, components cannot share programs.
+    pub shared_programs: Option<SharedProgramOptions>,
 }
 
 /// The host of a process. Clones share one host.
@@ -54,7 +57,7 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub fn start_with(options: HostOptions) -> Result<Self, LoadError> {
-        let HostOptions { interceptor, clock, installed } = options;
+        let HostOptions { interceptor, clock, installed, shared_programs } = options;
         let engine = EngineHandle::start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -62,12 +65,13 @@ impl Host {
             .enable_all()
             .build()
             .map_err(|error| engine_error(error.into()))?;
-        let shared = Shared { interceptor, clock, ..Shared::default() };
+        let programs = ProcessPrograms::new(shared_programs);
+        let shared = Shared { interceptor, clock, programs, ..Shared::default() };
         Ok(Self(Arc::new(Inner { engine, runtime, shared, installed })))
     }
 
     /// Stops all programs that components started, in parallel, and waits until they have ended.
-    /// Programs that do not end within `grace` are killed.
+    /// Programs that do not end within `grace` are killed. Shared programs run on while others use them.
     pub fn shutdown(&self, grace: Duration) {
         let programs = self.shared().programs.clone();
         self.0.runtime.block_on(async move { programs.stop_all(grace).await });

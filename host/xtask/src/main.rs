@@ -12,15 +12,18 @@ mod components;
 mod contract;
 mod demo;
 mod environment;
+mod faults;
 mod files;
 mod frozen;
 mod fuzz;
+mod go;
 mod installed;
 mod interpreter;
 mod matrix;
 mod names;
 mod project;
 mod registry;
+mod side_by_side;
 mod stages;
 mod test;
 mod test_cluster;
@@ -79,6 +82,10 @@ enum Command {
     Wheel,
     /// Search for inputs that violate the properties of tests/fuzz, with libFuzzer
     Fuzz(fuzz::Fuzz),
+    /// Run the fault matrix of tests/faults on a real Ray, and write docs/reliability.md
+    Faults(faults::Faults),
+    /// Perform random launches, kills, restarts and network faults on a real Ray
+    Soak(faults::Soak),
     /// Manage a real Kubernetes control plane with the KubeRay operator, with processes as pods
     Cluster {
         #[command(subcommand)]
@@ -152,6 +159,16 @@ fn execute(arguments: Arguments) -> Result<bool> {
         }
         Command::Test(test) => test.run(&project, &stages),
         Command::Fuzz(fuzz) => fuzz::run(&project, &stages, &fuzz),
+        Command::Faults(faults) => {
+            if build::run(&project, &stages, Environment::Test).is_some() {
+                faults.run(&project, &stages);
+            }
+        }
+        Command::Soak(soak) => {
+            if build::run(&project, &stages, Environment::Test).is_some() {
+                soak.run(&project, &stages);
+            }
+        }
         Command::Cluster { command: ClusterCommand::Build } => {
             cluster::build(&project, &stages);
         }

@@ -15,21 +15,24 @@ use crate::circles;
 use crate::cluster;
 use crate::contract;
 use crate::environment::Environment;
+use crate::faults;
 use crate::frozen;
 use crate::installed;
 use crate::project::Project;
 use crate::registry;
+use crate::side_by_side;
 use crate::stages::Stages;
 use crate::test_cluster::{self, TestCluster};
 use crate::wheel;
 
 /// Arguments of ruff: the package's configuration, and the folders to check.
-const PYTHON: [&str; 7] = [
+const PYTHON: [&str; 8] = [
     "--config",
     "host/python/pyproject.toml",
     "host/python",
     "tests/dagster",
     "tests/cluster",
+    "tests/faults",
     "tests/bench",
     "examples",
 ];
@@ -49,6 +52,9 @@ pub(crate) struct Test {
     /// Test the lowest and the highest supported Dagster, Ray and Python (an hour or more)
     #[arg(long, conflicts_with_all = ["areas", "fast"])]
     matrix: bool,
+    /// Run the suites of two deployments at the same time, on one Ray and in one namespace (an hour)
+    #[arg(long, conflicts_with_all = ["areas", "fast", "matrix"])]
+    two_deployments: bool,
     /// Arguments for pytest, such as `-k resume`
     #[arg(last = true)]
     pytest: Vec<String>,
@@ -66,7 +72,7 @@ impl Test {
     /// Builds, then runs the stages. Only stages that depend on a failed stage are skipped.
     pub(crate) fn run(&self, project: &Project, stages: &Stages) {
         std::thread::scope(|scope| {
-            let everything = self.areas.is_empty() && !self.fast && !self.matrix;
+            let everything = self.areas.is_empty() && !self.fast && !self.matrix && !self.two_deployments;
             // The slowest stage if it is not in the cache. It does not depend on the build.
             let control_plane = everything.then(|| scope.spawn(|| cluster::build(project, stages)));
             let Some(wheel) = build::run(project, stages, Environment::Test) else {
@@ -75,6 +81,10 @@ impl Test {
             };
             if self.matrix {
                 installed::matrix(project, stages, &wheel);
+                return;
+            }
+            if self.two_deployments {
+                side_by_side::run(project, stages, &self.pytest);
                 return;
             }
             let tests = Tests { project, stages, wheel: &wheel, fast: self.fast, pytest: &self.pytest };
@@ -145,6 +155,9 @@ impl Tests<'_> {
             let built = cluster::build(self.project, self.stages);
             self.kubernetes(&kubernetes_files, has(Kind::ControlPlane), built);
         }
+        if has(Kind::Faults) {
+            faults::quick(self.project, self.stages, self.pytest);
+        }
         if has(Kind::Audit) {
             self.audit();
         }
@@ -162,7 +175,7 @@ impl Tests<'_> {
         self.python_lint();
         self.audit();
         self.pytest("pytest", &[""], None, None);
-        for name in ["kubernetes", "installed wheel", "demo"] {
+        for name in ["kubernetes", "faults", "installed wheel", "demo"] {
             self.stages.skip(name, "--fast");
         }
     }
@@ -180,6 +193,7 @@ impl Tests<'_> {
             registry::build(self.project, self.stages)
         });
         self.pytest("pytest", &[""], None, registry.as_deref());
+        faults::quick(self.project, self.stages, &[]);
         installed::run(self.project, self.stages, self.wheel);
         self.demo();
         if let Some(program) = &registry {
@@ -264,13 +278,15 @@ impl Tests<'_> {
                 marks.push("not slow");
             }
             pytest.args(["-m", &marks.join(" and ")]).args(self.pytest);
+            pytest.arg(faults::report(self.project, name)?);
             pytest.envs(cluster.map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
             pytest.envs(registry.map(|program| (registry::VARIABLE, program)));
             let Err(error) = stage.execute(&mut pytest) else { return Ok(()) };
             // These tests observe real services within time limits. A test that fails twice is a defect. One
             // that fails once is reported in the table and in the log.
             stage.note(&format!("{error:#}; the failed tests are run a second time"))?;
-            stage.execute(pytest.args(["--last-failed", "--last-failed-no-failures", "none"]))?;
+            pytest.args(["--last-failed", "--last-failed-no-failures", "none"]);
+            stage.execute(pytest.arg(faults::report(self.project, &format!("{name} again"))?))?;
             second_try = Some("passed at the second try only; see `FAILED` in the log");
             Ok(())
         });

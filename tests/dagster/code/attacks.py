@@ -169,8 +169,8 @@ def _canaries(attacker: Attacker) -> dict[str, Any]:
     lines: list[str] = []
     try:
         component.call(
-            "launcher.locate",
-            json.dumps(EXPORTS["launcher.locate"]),
+            "launcher.plan",
+            json.dumps(EXPORTS["launcher.plan"]),
             lambda text, *_: lines.append(text),
         )
         error = "no answer"

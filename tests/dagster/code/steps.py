@@ -113,6 +113,11 @@ def abandoned():
     leaves()
 
 
+@dg.job(executor_def=ray_executor)
+def waiting():
+    waits()
+
+
 @dg.op
 def quick() -> int:
     return 1

@@ -33,12 +33,13 @@ const NAMES: [&str; 15] = [
     "wasi:logging/",
     "wasi:keyvalue/",
 ];
-const INTERFACES: [&str; 20] = [
+const INTERFACES: [&str; 21] = [
     "describe",
     "launcher",
     "executor",
     "cluster",
     "pipes",
+    "reconciler",
     "io",
     "launcher-x",
     "types",
@@ -196,7 +197,7 @@ fn load_built(bytes: Vec<u8>, imports: &[String], exports: &[String], described:
     let is_backend = |name: &String| {
         let interface = name.strip_prefix("dagster-ray:backend/").and_then(|name| name.split_once('@'));
         interface.is_some_and(|(interface, _)| {
-            ["describe", "launcher", "executor", "cluster", "pipes", "io"].contains(&interface)
+            ["describe", "launcher", "executor", "cluster", "pipes", "reconciler", "io"].contains(&interface)
         })
     };
     match introspect::read(path, &bytes) {

@@ -19,6 +19,8 @@ use crate::structured::{read, structured};
 const QUIET_MS: u64 = 2_000;
 /// The number of status requests after which the job has ended in any case.
 const MAX_STATUS_REQUESTS: u32 = 40;
+/// No outage lasts as long as this.
+const PATIENCE_MS: u64 = 86_400_000;
 
 /// The behavior of one connection.
 #[derive(Debug, Clone)]
@@ -91,7 +93,8 @@ pub fn check(data: &[u8]) {
         .expect("an address")
         .with_retry(Policy::ONCE);
     let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-    let reached = follow(&client, &clock, "j", 0, &listener);
+    let patience = Policy::default().with_patience(PATIENCE_MS);
+    let reached = follow(&client, &clock, patience, "j", 0, &listener);
     let FollowResult { position, complete } = reached.expect("every failure here can be retried");
 
     // The whole log is requested as JSON, so its bytes become text.

@@ -60,9 +60,12 @@ fn no_more(less: &Grants, more: &Grants) {
         let covers = |other: &_| rule.intersection(other).as_ref() == Some(rule);
         assert!(more.kubernetes.iter().any(covers), "{rule:?}");
     }
-    for (program, prefixes) in &less.processes {
-        let allowed = more.processes.get(program).expect("the program is granted");
-        assert!(prefixes.iter().all(|longer| allowed.iter().any(|prefix| longer.starts_with(prefix))));
+    for (program, allowed) in &less.processes {
+        // A grant is covered if its intersection with the other grant allows the same.
+        let both = allowed.intersection(more.processes.get(program).expect("the program is granted"));
+        assert!(allowed.prefix.iter().all(|list| both.prefix.contains(list)), "{allowed:?}");
+        assert!(allowed.exact.iter().all(|list| both.exact.contains(list)), "{allowed:?}");
+        assert!(allowed.env.iter().all(|name| both.env.contains(name)), "{allowed:?}");
     }
 }
 

@@ -186,13 +186,15 @@ fn requests(left: &Grants, own: &Grants, by: &Grants) {
 
 /// Checks that an allowed invocation of a program is allowed by both.
 fn programs(left: &Grants, own: &Grants, by: &Grants) {
-    for (program, prefixes) in &left.processes {
-        for prefix in prefixes {
+    for (program, allowed) in &left.processes {
+        for prefix in &allowed.prefix {
             let longer: Vec<String> = prefix.iter().cloned().chain(["more".to_owned()]).collect();
             for arguments in [prefix, &longer] {
+                assert!(allowed.allows_arguments(arguments));
                 for grants in [own, by] {
-                    let allowed = grants.processes.get(program).into_iter().flatten();
-                    assert!(allowed.into_iter().any(|prefix| arguments.starts_with(prefix)));
+                    assert!(
+                        grants.processes.get(program).is_some_and(|grant| grant.allows_arguments(arguments))
+                    );
                 }
             }
         }

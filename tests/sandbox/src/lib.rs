@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "this crate is nothing but tests")]
 
+pub mod server;
 pub mod suite;
 
 use std::collections::BTreeMap;
@@ -129,10 +130,15 @@ impl Subject {
         self.folder.path().join("subject.wasm")
     }
 
-    /// Creates the backend.
+    /// Creates the backend in the host of the test process.
     pub fn backend(&self) -> Backend {
+        self.backend_in(host())
+    }
+
+    /// Creates the backend in a host.
+    pub fn backend_in(&self, host: Host) -> Backend {
         Backend::new(
-            host(),
+            host,
             BackendOptions {
                 path: self.wasm(),
                 settings: self.settings.clone(),
@@ -168,11 +174,20 @@ pub fn lines(backend: &Backend, export: &str, arguments: &Value) -> Vec<String> 
     }
 }
 
+/// Returns the arguments of `launcher.plan` for a run.
+pub fn plan_arguments(run_id: &str) -> Value {
+    let command = json!({"argv": ["dagster"], "payload": null, "env": []});
+    json!({"run": {
+        "deployment": "d", "run_id": run_id, "attempt": 0, "job_name": "n", "code_location": null,
+        "command": command, "tags": [], "options": "{}",
+    }})
+}
+
 /// Calls the export that makes the attack, checks that the host serves the next call, and returns the
 /// outcome of the attack.
 pub fn attack(subject: &Subject) -> String {
     let backend = subject.backend();
-    let outcome = call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));
+    let outcome = call(&backend, "launcher.plan", &plan_arguments("r"));
     let next = call(&backend, "launcher.check", &json!({"runs": []}));
     assert_eq!(next.expect("the next call is served"), json!([]));
     match outcome {

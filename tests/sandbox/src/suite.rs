@@ -3,8 +3,6 @@
 //! and the table in `docs/security.md` is written from it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,35 +74,6 @@ pub fn to_json(attacks: &[Attack]) -> String {
 /// Returns each export of the hostile component with valid arguments.
 pub fn exports() -> BTreeMap<String, Value> {
     serde_json::from_str(include_str!("../exports.json")).expect("exports.json is valid")
-}
-
-/// Starts a server that answers each request with 200, and returns its port.
-pub fn server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let Ok(copy) = stream.try_clone() else { return };
-                let mut reader = BufReader::new(copy);
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
-                if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-                    // Read the whole body: an earlier answer would race with the host's limits.
-                    let mut line = Vec::new();
-                    while line != b"0\r\n" {
-                        line.clear();
-                        if reader.read_until(b'\n', &mut line).unwrap_or(0) == 0 {
-                            return;
-                        }
-                    }
-                }
-                let _ =
-                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
-            });
-        }
-    });
-    port
 }
 
 /// The outcome of an attack.

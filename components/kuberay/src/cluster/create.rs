@@ -16,23 +16,44 @@ use crate::{
     manifest::{Template, complete_cluster, object_name},
     names,
     options::{self, ClusterOptions},
-    time::WallClock,
+    reconcile::{self, NewAttempt},
 };
 
-impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
+/// How long the deletion of an earlier cluster with the same name may take, in seconds.
+const DELETION_TIMEOUT_S: u64 = 120;
+
+impl<H: Http, C: Clock> Clusters<H, C> {
     /// Creates a cluster, or joins an existing one if sharing is requested.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
         let options = options::read_document(&spec.options, ClusterOptions::read)?;
         let sharing = options.sharing.clone();
         let plan = self.plan(spec, options)?;
+        self.remove_earlier(&plan)?;
         match sharing {
             Some(sharing) => self.share(plan, &sharing),
             None => self.create_dedicated(&plan).map(Creation::Created),
         }
     }
 
+    /// Deletes the clusters that earlier attempts of the owner's step left. Their worker may have been killed.
+    fn remove_earlier(&self, plan: &Plan) -> Result<(), Error> {
+        let labels = object::labels(&plan.document);
+        let attempt = labels.get(labels::ATTEMPT).and_then(|attempt| attempt.parse().ok());
+        let (Some(step_key), Some(attempt @ 1..)) = (plan.owner.step_key.as_deref(), attempt) else {
+            return Ok(());
+        };
+        let new = NewAttempt {
+            deployment: &plan.owner.deployment,
+            run_id: &plan.owner.run_id,
+            step_key,
+            attempt,
+            is_relaunch: false,
+        };
+        reconcile::remove_earlier(self, plan.kind, &plan.namespace, &new)
+    }
+
     fn create_dedicated(&self, plan: &Plan) -> Result<ClusterRef, Error> {
-        let until = self.deadline();
+        let wait = self.begin_pause(DELETION_TIMEOUT_S);
         loop {
             let existing = match self.kubernetes.create(plan.kind, &plan.namespace, &plan.document)? {
                 CreateOutcome::Created(made) => return Ok(Self::reference(plan.kind, &made, &plan.details)),
@@ -44,7 +65,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             if !object::is_deleting(&existing) {
                 return Ok(Self::reference(plan.kind, &existing, &plan.details));
             }
-            self.pause(until, plan)?;
+            self.pause(&wait, plan, "is being deleted")?;
         }
     }
 
@@ -100,6 +121,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             // The cast drops fractions of a millisecond.
             failure_tolerance_ms: (options.failure_tolerance_seconds.max(0.0) * 1_000.0) as u64,
             lease_ttl_s: options.sharing.as_ref().map(|sharing| sharing.ttl_seconds),
+            lease_renew_s: options.sharing.as_ref().and_then(|sharing| sharing.renew_seconds),
             only_if_unused: false,
         };
         let delete = options.sharing.as_ref().is_none_or(|sharing| sharing.delete_when_released);

@@ -1,7 +1,7 @@
 //! Finds expired clusters and RayJobs.
 //!
 //! Their owner can have been killed at any time, so the decision uses only the labels and annotations of the
-//! object, the live runs and the clock.
+//! object, the live runs and the API server's time.
 
 use std::collections::BTreeSet;
 
@@ -19,16 +19,14 @@ use crate::{
     annotations::TTL,
     kubernetes::{RAY_CLUSTER, RAY_JOB, object},
     labels, leases,
-    time::WallClock,
 };
 
-impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
+impl<H: Http, C: Clock> Clusters<H, C> {
     /// Returns the RayClusters and RayJobs of a deployment that have no live run and no live lease, and are old
     /// enough. Returns those that other deployments or earlier versions created, too.
     pub fn expired(&self, rule: &Expiry) -> Result<Expirations, Error> {
         let live_runs: BTreeSet<String> = rule.live_runs.iter().map(|run| labels::value(run)).collect();
         let details = Details { only_if_unused: true, ..Details::default() };
-        let now = self.wall.epoch_s();
         let mut found = Expirations { expired: Vec::new(), not_owned: Vec::new() };
         for kind in [RAY_CLUSTER, RAY_JOB] {
             let documents = match self.list_objects(kind, &rule.query) {
@@ -40,11 +38,12 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 }
                 Err(error) => return Err(error),
             };
+            let now = self.kubernetes.now_s()?;
             for document in &documents {
                 if is_expired(document, &rule.deployment, &live_runs, rule.older_than_s, now) {
-                    found.expired.push(self.info(kind, document, &details));
+                    found.expired.push(self.info(kind, document, &details)?);
                 } else if is_not_owned(document, &rule.deployment) {
-                    found.not_owned.push(self.info(kind, document, &details));
+                    found.not_owned.push(self.info(kind, document, &details)?);
                 }
             }
         }
@@ -107,7 +106,8 @@ mod tests {
         labels[labels::DEPLOYMENT_ID] = "d".into();
         let mut annotations = serde_json::Map::new();
         annotations.extend(lease_age.map(|age| {
-            Lease { holder: "h".to_owned(), renewed_at: NOW - age, ttl_seconds: 60 }.annotation()
+            let (holder, renewed_at) = ("h".to_owned(), NOW - age);
+            Lease { holder, renewed_at, ttl_seconds: 60, renew_seconds: None }.annotation()
         }));
         json!({"metadata": {
             "name": "c", "labels": labels, "annotations": annotations,

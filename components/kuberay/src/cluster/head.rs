@@ -8,10 +8,19 @@ use crate::kubernetes::{Kubernetes, POD, Selection, object};
 /// The autoscaler's container in the head's pod. Its log does not explain failures of the head.
 const AUTOSCALER: &str = "autoscaler";
 
+/// KubeRay's label with the name of a pod's RayCluster.
+pub const CLUSTER: &str = "ray.io/cluster";
+
 /// Returns the selection of a cluster's head pod, by KubeRay's labels.
 #[must_use]
 pub fn selection(cluster: &str) -> Selection {
-    Selection::Labels(format!("ray.io/cluster={cluster},ray.io/node-type=head"))
+    Selection::Labels(format!("{CLUSTER}={cluster},ray.io/node-type=head"))
+}
+
+/// Returns the selection of the head pods of some clusters.
+#[must_use]
+pub fn selection_of(clusters: &[&str]) -> Selection {
+    Selection::Labels(format!("{CLUSTER} in ({}),ray.io/node-type=head", clusters.join(",")))
 }
 
 /// Returns what keeps a pod from running, as sentences. A pod that is starting normally yields none.

@@ -23,7 +23,7 @@ use crate::{
     job,
     kubernetes::{DeleteOutcome, Kind, Kubernetes, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
     labels, leases,
-    time::{WallClock, parse_timestamp},
+    time::parse_timestamp,
 };
 
 /// The component's data in the `details` of a cluster reference.
@@ -35,6 +35,8 @@ pub struct Details {
     pub failure_tolerance_ms: u64,
     /// Seconds after its last renewal at which a holder's lease expires.
     pub lease_ttl_s: Option<u64>,
+    /// Seconds between two renewals of a holder's lease, if there are any.
+    pub lease_renew_s: Option<u64>,
     /// Whether `delete` keeps a cluster with a live lease. Set in references to expired clusters.
     pub only_if_unused: bool,
 }
@@ -48,6 +50,7 @@ impl Details {
             kind: object::text(&document, "/kind").unwrap_or_default().to_owned(),
             failure_tolerance_ms: number("failure_tolerance_ms").unwrap_or_default(),
             lease_ttl_s: number("lease_ttl_s"),
+            lease_renew_s: number("lease_renew_s"),
             only_if_unused: document.get("only_if_unused").and_then(Value::as_bool).unwrap_or_default(),
         }
     }
@@ -59,17 +62,18 @@ impl Details {
             "failure_tolerance_ms": self.failure_tolerance_ms,
             "only_if_unused": self.only_if_unused,
         });
-        if let Some(seconds) = self.lease_ttl_s {
-            document["lease_ttl_s"] = seconds.into();
+        for (field, seconds) in [("lease_ttl_s", self.lease_ttl_s), ("lease_renew_s", self.lease_renew_s)] {
+            if let Some(seconds) = seconds {
+                document[field] = seconds.into();
+            }
         }
         json::text(&document)
     }
 }
 
-/// The contract's clusters, on an API server, a monotonic clock and a wall clock.
-pub struct Clusters<H, C, W> {
+/// The contract's clusters, on an API server.
+pub struct Clusters<H, C> {
     pub(crate) kubernetes: Kubernetes<H, C>,
-    pub(crate) wall: W,
     pub(crate) namespace: String,
 }
 
@@ -94,16 +98,16 @@ impl Target {
     }
 }
 
-impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
+impl<H: Http, C: Clock> Clusters<H, C> {
     /// Creates an instance on this API server. `namespace` is the default namespace.
-    pub fn new(kubernetes: Kubernetes<H, C>, wall: W, namespace: String) -> Self {
-        Self { kubernetes, wall, namespace }
+    pub fn new(kubernetes: Kubernetes<H, C>, namespace: String) -> Self {
+        Self { kubernetes, namespace }
     }
 
     /// Returns one cluster.
     pub fn get(&self, cluster: &ClusterRef) -> Result<ClusterInfo, Error> {
         let target = self.target(cluster);
-        self.current(&target).map(|document| self.info(target.kind, &document, &target.details))
+        self.info(target.kind, &self.current(&target)?, &target.details)
     }
 
     /// Returns the RayClusters, or the RayJobs, of a namespace that match the query's labels and selector.
@@ -117,7 +121,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             }
         };
         let found = self.list_objects(kind, query)?;
-        Ok(found.iter().map(|document| self.info(kind, document, &Details::default())).collect())
+        found.iter().map(|document| self.info(kind, document, &Details::default())).collect()
     }
 
     /// Changes a cluster by a JSON merge patch or a JSON patch, if its uid is that of the reference.
@@ -136,7 +140,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             _ => return Err(Error::invalid("patch", "is neither an object nor a list", hint)),
         }
         let changed = self.kubernetes.patch(target.kind, &target.namespace, &target.name, &patch)?;
-        Ok(self.info(target.kind, &changed, &target.details))
+        self.info(target.kind, &changed, &target.details)
     }
 
     /// Deletes a cluster, and returns whether it existed.
@@ -159,7 +163,7 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
                 Err(Error::NotFound(_)) => return Ok(false),
                 Err(error) => return Err(error),
             };
-            let held = leases::unexpired(&document, self.wall.epoch_s());
+            let held = leases::unexpired(&document, self.kubernetes.now_s()?);
             if let Some(lease) = held.first() {
                 return Err(Error::Conflict(format!("{} is in use by {}", target.label(), lease.holder)));
             }
@@ -197,6 +201,9 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 
     /// Deletes the objects of a role that were created for a run. Sends one request if there are none.
+    ///
+    /// # Errors
+    /// The first error of a deletion, after every object was tried.
     pub(crate) fn delete_of_run(
         &self,
         kind: Kind,
@@ -207,14 +214,17 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         let labels = job::create::selector(role, Some(run_id)).into_iter().collect();
         let query = Query { namespace: Some(namespace.to_owned()), labels, selector: None, kind: None };
         let found = self.list_objects(kind, &query)?;
+        let mut first_error = None;
         // A RayJob's cluster has the same labels, and is deleted together with the RayJob.
         for document in found.iter().filter(|one| !object::is_owned(one) && !object::is_deleting(one)) {
             let same = Precondition { uid: Some(object::uid(document).to_owned()), resource_version: None };
             let name = object::name(document);
             info!("deleting the {} {namespace}/{name} of the run {run_id}", kind.kind);
-            self.kubernetes.delete(kind, namespace, name, &same)?;
+            if let Err(error) = self.kubernetes.delete(kind, namespace, name, &same) {
+                first_error = first_error.or(Some(error));
+            }
         }
-        Ok(())
+        first_error.map_or(Ok(()), Err)
     }
 
     pub(crate) fn target(&self, cluster: &ClusterRef) -> Target {
@@ -272,24 +282,27 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         }
     }
 
-    pub(crate) fn info(&self, kind: Kind, document: &Value, details: &Details) -> ClusterInfo {
+    pub(crate) fn info(&self, kind: Kind, document: &Value, details: &Details) -> Result<ClusterInfo, Error> {
         let (state, reason) =
             if kind == RAY_JOB { state::job_cluster_state(document) } else { state::cluster_state(document) };
         let labels: BTreeMap<&str, &str> = object::labels(document);
-        ClusterInfo {
+        // The time matters only for leases.
+        let held = if leases::has_any(document) {
+            leases::unexpired(document, self.kubernetes.now_s()?)
+        } else {
+            Vec::new()
+        };
+        Ok(ClusterInfo {
             cluster: Self::reference(kind, document, details),
             state,
             reason,
             labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             created_at: created_at(document),
-            holders: leases::unexpired(document, self.wall.epoch_s())
-                .into_iter()
-                .map(|lease| lease.holder)
-                .collect(),
+            holders: held.into_iter().map(|lease| lease.holder).collect(),
             // A RayCluster has no such status.
             job: job::status::in_ray(document),
             document: json::text(document),
-        }
+        })
     }
 }
 
@@ -303,9 +316,10 @@ pub(crate) fn replaced(target: &Target) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
-    use dagster_ray_sdk::testing::{ScriptedHttp, ScriptedResponse, VirtualClock};
+    use dagster_ray_sdk::{
+        http::Method,
+        testing::{ScriptedHttp, ScriptedResponse, VirtualClock},
+    };
 
     use super::*;
 
@@ -324,7 +338,7 @@ mod tests {
             ScriptedResponse::new(400, refusal),
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
-        let clusters = Clusters::new(kubernetes, Cell::new(0), "ray".to_owned());
+        let clusters = Clusters::new(kubernetes, "ray".to_owned());
         assert_eq!(clusters.list(&query("team in (a, b)")), Ok(Vec::new()));
         assert_eq!(clusters.list(&query(" ")), Ok(Vec::new()));
         let urls: Vec<String> = http.requests().into_iter().map(|request| request.url).collect();
@@ -338,11 +352,39 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_one_deletion_leaves_no_other_object_of_the_run() {
+        let http = ScriptedHttp::with_rule(|request| {
+            let object = |name: &str| json!({"metadata": {"name": name, "uid": name}});
+            Some(match request.method {
+                Method::Get => {
+                    let listed = json!({"items": [object("a"), object("b"), object("c")]});
+                    ScriptedResponse::new(200, listed.to_string())
+                }
+                _ if request.url.ends_with("/b") => ScriptedResponse::new(200, "{}"),
+                _ => {
+                    let body = json!({"kind": "Status", "code": 403, "reason": "Forbidden"});
+                    ScriptedResponse::new(403, body.to_string())
+                }
+            })
+        });
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let clusters = Clusters::new(kubernetes, "ray".to_owned());
+        let outcome = clusters.delete_of_run(RAY_JOB, "ray", labels::ROLE_STEP, "r");
+        let Err(Error::Backend(first)) = outcome else { panic!("{outcome:?}") };
+        assert!(first.message.contains("rayjobs ray/a"), "{}", first.message);
+        let requests = http.requests();
+        let deletions = requests.iter().filter(|request| request.method == Method::Delete);
+        let names: Vec<&str> = deletions.filter_map(|request| request.url.rsplit('/').next()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
     fn the_details_of_a_reference_round_trip() {
         let all = Details {
             kind: "RayJob".to_owned(),
             failure_tolerance_ms: 1_500,
             lease_ttl_s: Some(60),
+            lease_renew_s: Some(10),
             only_if_unused: true,
         };
         for details in [all, Details::default()] {

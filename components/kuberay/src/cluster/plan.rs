@@ -4,13 +4,8 @@ use dagster_ray_sdk::{Error, bindings::cluster::Owner, clock::Clock, http::Http}
 use serde_json::Value;
 
 use super::{Clusters, Details};
-use crate::{
-    kubernetes::{Kind, object},
-    time::WallClock,
-};
+use crate::kubernetes::{Kind, object};
 
-/// How long the deletion of an earlier cluster with the same name may take.
-const TIMEOUT_MS: u64 = 120_000;
 const PAUSE_MS: u64 = 500;
 
 /// A cluster before its creation.
@@ -28,22 +23,30 @@ impl Plan {
     }
 }
 
-impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
-    /// Returns when [`Self::pause`] gives up, in milliseconds of the clock.
-    pub(super) fn deadline(&self) -> u64 {
-        self.kubernetes.clock().now_ms().saturating_add(TIMEOUT_MS)
+/// A wait for an earlier cluster with the name of a plan.
+pub(super) struct Pause {
+    until_ms: u64,
+    timeout_s: u64,
+}
+
+impl<H: Http, C: Clock> Clusters<H, C> {
+    /// Begins a wait that lasts at most `timeout_s` seconds.
+    pub(super) fn begin_pause(&self, timeout_s: u64) -> Pause {
+        let timeout_ms = timeout_s.saturating_mul(1_000);
+        Pause { until_ms: self.kubernetes.clock().now_ms().saturating_add(timeout_ms), timeout_s }
     }
 
-    /// Sleeps for [`PAUSE_MS`] while an earlier cluster with the name still exists.
+    /// Sleeps for [`PAUSE_MS`] while an earlier cluster with the name still exists. `state` says why the
+    /// cluster can be neither used nor replaced, such as "is being deleted".
     ///
     /// # Errors
-    /// [`Error::Unavailable`] from `until` on, in milliseconds of the clock.
-    pub(super) fn pause(&self, until: u64, plan: &Plan) -> Result<(), Error> {
-        if self.kubernetes.clock().now_ms() >= until {
+    /// [`Error::Unavailable`] at the end of the wait.
+    pub(super) fn pause(&self, wait: &Pause, plan: &Plan, state: &str) -> Result<(), Error> {
+        if self.kubernetes.clock().now_ms() >= wait.until_ms {
             let reason = format!(
-                "{} still exists after {} s, so it cannot be replaced",
+                "{} exists and {state}, so it can be neither used nor replaced after {} s",
                 plan.label(),
-                TIMEOUT_MS / 1_000
+                wait.timeout_s
             );
             return Err(Error::unavailable(reason, false));
         }

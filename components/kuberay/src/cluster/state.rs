@@ -6,13 +6,16 @@ use serde_json::Value;
 use crate::{
     job::status,
     kubernetes::{
-        condition::{Condition, HEAD_READY, condition, conditions},
+        condition::{Condition, HEAD_READY, REPLICA_FAILURE, condition, conditions},
         object,
     },
+    labels,
 };
 
-/// KubeRay's condition for pods that cannot be created or deleted.
-const REPLICA_FAILURE: &str = "ReplicaFailure";
+/// KubeRay's condition for a cluster whose pods have all been ready once since it was created or resumed.
+const PROVISIONED: &str = "RayClusterProvisioned";
+/// Part of the API server's message if a pod would exceed a ResourceQuota (Kubernetes, "Resource Quotas").
+const EXCEEDED_QUOTA: &str = "exceeded quota";
 /// Ray's default ports, used if the status names none.
 const CLIENT_PORT: &str = "10001";
 const GCS_PORT: &str = "6379";
@@ -28,7 +31,7 @@ pub fn cluster_state(cluster: &Value) -> (ClusterState, Option<String>) {
         return (ClusterState::Failed, Some(reason));
     }
     match object::text(cluster, "/status/state") {
-        Some("suspended") => (ClusterState::Suspended, reason),
+        Some("suspended") => (ClusterState::Suspended, waits_for(cluster).or(reason)),
         Some("ready") if endpoints(cluster).is_some() => (ClusterState::Ready, reason),
         _ => {
             let waiting = condition(cluster, HEAD_READY).filter(|one| one.status != "True");
@@ -66,6 +69,26 @@ pub fn failure(cluster: &Value) -> Option<String> {
 #[must_use]
 pub fn replica_failure(cluster: &Value) -> Option<String> {
     condition(cluster, REPLICA_FAILURE).filter(|one| one.status == "True").map(|one| one.summary())
+}
+
+/// Returns what a RayCluster waits for that only others can give it, as a predicate: it is suspended, or its
+/// pods would exceed a quota. Such a cluster has not failed, and can wait for any time.
+#[must_use]
+pub fn waits_for(cluster: &Value) -> Option<String> {
+    let is_suspended = object::text(cluster, "/status/state") == Some("suspended")
+        || cluster.pointer("/spec/suspend") == Some(&Value::Bool(true));
+    if is_suspended {
+        return Some(status::suspended(labels::queue(cluster)));
+    }
+    let refused = replica_failure(cluster).filter(|reason| reason.contains(EXCEEDED_QUOTA))?;
+    Some(format!("waits for quota ({refused})"))
+}
+
+/// Returns whether a RayCluster has not been ready since it was created or resumed, so that no job of it runs.
+#[must_use]
+pub fn was_never_ready(cluster: &Value) -> bool {
+    let provisioned = condition(cluster, PROVISIONED).is_some_and(|one| one.status == "True");
+    !provisioned && endpoints(cluster).is_none()
 }
 
 /// Returns the endpoints of a RayCluster, or `None` if it is not ready.

@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 
 use super::{Clusters, Target, head, replaced, state};
 use crate::{
+    job::status,
     kubernetes::{
         EVENT, Kind, POD, RAY_CLUSTER, RAY_JOB, Selection, condition, object,
         watch::{Change, Watch},
     },
-    time::WallClock,
+    labels,
 };
 
 /// The interval at which cancellation is checked.
@@ -36,7 +37,7 @@ const LOG_LINES: u32 = 200;
 /// The lines of a container's log that are part of the error.
 const ERROR_LINES: usize = 30;
 
-impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
+impl<H: Http, C: Clock> Clusters<H, C> {
     /// Waits until a cluster is ready, and reports its conditions and its head pod's failures.
     ///
     /// # Errors
@@ -48,6 +49,18 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
         timeout_ms: u64,
         listener: &dyn ProgressListener,
     ) -> Result<EndpointSet, Error> {
+        self.wait_for(cluster, timeout_ms, true, listener)
+    }
+
+    /// Waits as [`Self::wait`] does. The time for which the cluster is suspended or waits for quota counts only
+    /// if `counts_queue` is set.
+    pub(crate) fn wait_for(
+        &self,
+        cluster: &ClusterRef,
+        timeout_ms: u64,
+        counts_queue: bool,
+        listener: &dyn ProgressListener,
+    ) -> Result<EndpointSet, Error> {
         let target = self.target(cluster);
         let mut wait = Wait {
             clusters: self,
@@ -55,6 +68,9 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
             listener,
             started_ms: self.kubernetes.clock().now_ms(),
             timeout_ms,
+            counts_queue,
+            queued_ms: 0,
+            queued_since_ms: None,
             cluster: None,
             job: None,
             head_failures: Vec::new(),
@@ -65,12 +81,18 @@ impl<H: Http, C: Clock, W: WallClock> Clusters<H, C, W> {
     }
 }
 
-struct Wait<'a, H, C, W> {
-    clusters: &'a Clusters<H, C, W>,
+struct Wait<'a, H, C> {
+    clusters: &'a Clusters<H, C>,
     target: &'a Target,
     listener: &'a dyn ProgressListener,
     started_ms: u64,
     timeout_ms: u64,
+    /// Whether the time in a queue counts.
+    counts_queue: bool,
+    /// The time in a queue that has ended, in milliseconds.
+    queued_ms: u64,
+    /// When the time in a queue began that has not ended, in milliseconds of the clock.
+    queued_since_ms: Option<u64>,
     /// The RayCluster, as last received.
     cluster: Option<Value>,
     /// The RayJob that owns it, as last received.
@@ -82,7 +104,7 @@ struct Wait<'a, H, C, W> {
     failing_since_ms: Option<u64>,
 }
 
-impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
+impl<H: Http, C: Clock> Wait<'_, H, C> {
     fn run(&mut self) -> Result<EndpointSet, Error> {
         let kubernetes = &self.clusters.kubernetes;
         let (namespace, target) = (&self.target.namespace, self.target);
@@ -93,7 +115,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             if self.listener.cancelled() {
                 return Err(Error::Cancelled);
             }
-            let waited = kubernetes.clock().now_ms().saturating_sub(self.started_ms);
+            let waited = self.waited_ms();
             if waited >= self.timeout_ms {
                 let last_error = watch.last_error().map(Error::message);
                 return Err(self.failed(
@@ -131,6 +153,34 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
         }
     }
 
+    /// Returns the time of the wait that counts, in milliseconds.
+    fn waited_ms(&self) -> u64 {
+        let now = self.clusters.kubernetes.clock().now_ms();
+        let all = now.saturating_sub(self.started_ms);
+        if self.counts_queue {
+            return all;
+        }
+        let queued = self.queued_ms + self.queued_since_ms.map_or(0, |since| now.saturating_sub(since));
+        all.saturating_sub(queued)
+    }
+
+    /// Records and reports that the object waits in a queue or for quota, or no longer does.
+    fn set_queued(&mut self, reason: Option<String>) {
+        let now = self.clusters.kubernetes.clock().now_ms();
+        match (&reason, self.queued_since_ms) {
+            (Some(_), None) => self.queued_since_ms = Some(now),
+            (None, Some(since)) => {
+                self.queued_ms += now.saturating_sub(since);
+                self.queued_since_ms = None;
+                self.reported.remove("queue");
+            }
+            _ => {}
+        }
+        if let Some(reason) = reason {
+            self.report("queue", Level::Info, &format!("{} {reason}", self.target.label()));
+        }
+    }
+
     fn handle_change(&mut self, change: Change) -> Result<Option<EndpointSet>, Error> {
         let document = match change {
             Change::Updated(document) => document,
@@ -155,11 +205,13 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
 
     /// Handles a change of an interactive RayJob. Its status is `Waiting` once the cluster is ready.
     fn handle_job(&mut self, job: Value) -> Result<Option<EndpointSet>, Error> {
-        let status = object::text(&job, "/status/jobDeploymentStatus").unwrap_or("New").to_owned();
+        let state = object::text(&job, "/status/jobDeploymentStatus").unwrap_or("New").to_owned();
         let why = [object::text(&job, "/status/reason"), object::text(&job, "/status/message")];
         let why: Vec<&str> = why.into_iter().flatten().collect();
         let why = (!why.is_empty()).then(|| why.join(": "));
-        self.report("job", Level::Info, &format!("{}: {status}", self.target.label()));
+        self.report("job", Level::Info, &format!("{}: {state}", self.target.label()));
+        let is_suspended = matches!(state.as_str(), "Suspending" | "Suspended");
+        self.set_queued(is_suspended.then(|| status::suspended(labels::queue(&job))));
         let name = object::text(&job, "/status/rayClusterName").map(str::to_owned);
         if let Some(status) = job.pointer("/status/rayClusterStatus") {
             self.cluster = Some(json!({
@@ -168,9 +220,9 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             }));
         }
         self.job = Some(job);
-        match status.as_str() {
+        match state.as_str() {
             "Failed" | "ValidationFailed" => {
-                Err(self.failed(&status, &format!("has the status {status}"), why))
+                Err(self.failed(&state, &format!("has the status {state}"), why))
             }
             "Waiting" | "Running" | "Complete" => {
                 let Some(name) = name else { return Ok(None) };
@@ -197,7 +249,9 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
             return Ok(Some(endpoints));
         }
         let failure = state::failure(&cluster);
-        let refused = state::replica_failure(&cluster);
+        let queue = state::waits_for(&cluster);
+        let refused = state::replica_failure(&cluster).filter(|_| queue.is_none());
+        self.set_queued(queue);
         let known = failure.is_some() || refused.is_some();
         self.cluster = Some(cluster);
         if !known {
@@ -268,6 +322,7 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
     fn failed(&self, reason: &str, what: &str, why: Option<String>) -> Error {
         let mut message = format!("{} {what}", self.target.label());
         let mut parts: Vec<String> = why.into_iter().collect();
+        parts.extend(self.cluster.as_ref().and_then(state::waits_for));
         parts.extend(self.cluster.as_ref().map(state::describe));
         parts.extend(self.head_failures.iter().cloned());
         if self.cluster.is_none() && self.has_no_status() {
@@ -303,4 +358,67 @@ impl<H: Http, C: Clock, W: WallClock> Wait<'_, H, C, W> {
 
 fn is_of_kind(event: &Value, kind: Kind) -> bool {
     object::text(event, "/involvedObject/kind") == Some(kind.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use dagster_ray_sdk::testing::{RecordingListener, ScriptedHttp, ScriptedResponse, VirtualClock};
+
+    use super::*;
+    use crate::kubernetes::Kubernetes;
+
+    /// Waits 900 s for a cluster that has `status` and then, after more than 900 s, is ready.
+    fn wait(status: Value, counts_queue: bool) -> (Result<EndpointSet, Error>, Vec<String>) {
+        let streams = Cell::new(0);
+        let rule = move |request: &dagster_ray_sdk::http::Request| {
+            let cluster =
+                |status: Value| json!({"metadata": {"name": "c", "namespace": "ray"}, "status": status});
+            if !request.url.contains("/rayclusters") {
+                return Some(ScriptedResponse::new(
+                    200,
+                    r#"{"metadata": {"resourceVersion": "1"}, "items": []}"#,
+                ));
+            }
+            if !request.url.contains("watch=1") {
+                let listed =
+                    json!({"metadata": {"resourceVersion": "1"}, "items": [cluster(status.clone())]});
+                return Some(ScriptedResponse::new(200, listed.to_string()));
+            }
+            // A stream that ends at once delays the next one by up to 5 s.
+            streams.set(streams.get() + 1);
+            let ready = json!({
+                "state": "ready", "head": {"serviceName": "s"}, "endpoints": {"dashboard": "8265"},
+            });
+            let line = json!({"type": "MODIFIED", "object": cluster(ready)}).to_string() + "\n";
+            Some(ScriptedResponse::new(200, if streams.get() < 250 { String::new() } else { line }))
+        };
+        let http = ScriptedHttp::with_rule(rule);
+        let clusters = Clusters::new(Kubernetes::new(&http, VirtualClock::default()), "ray".to_owned());
+        let listener = RecordingListener::default();
+        let cluster = ClusterRef { name: "c".into(), namespace: None, uid: None, details: None };
+        let ended = clusters.wait_for(&cluster, 900_000, counts_queue, &listener);
+        assert!(clusters.kubernetes.clock().now_ms() >= 900_000);
+        let logs = listener.logs.borrow().clone();
+        (ended, logs)
+    }
+
+    #[test]
+    fn the_time_in_a_queue_or_without_quota_counts_only_on_request() {
+        let quota = json!({"conditions": [
+            {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreateHeadPod",
+             "message": "pods \"c-head\" is forbidden: exceeded quota: small"},
+        ]});
+        for (status, reason) in [(json!({"state": "suspended"}), "is suspended"), (quota, "exceeded quota")] {
+            let (ended, logs) = wait(status.clone(), false);
+            assert_eq!(ended.unwrap().host, "s.ray.svc");
+            // The reason is reported once.
+            assert_eq!(logs.iter().filter(|line| line.contains(reason)).count(), 1, "{logs:?}");
+            let Err(Error::Backend(late)) = wait(status, true).0 else { panic!("{reason}") };
+            assert!(late.message.contains("is not ready after 900 s") && late.message.contains(reason));
+        }
+        let Err(Error::Backend(late)) = wait(json!({}), false).0 else { panic!() };
+        assert!(late.message.contains("is not ready after 900 s"), "{}", late.message);
+    }
 }

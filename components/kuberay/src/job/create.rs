@@ -14,7 +14,7 @@ use dagster_ray_sdk::{
 use dagster_ray_submission::{ids, metadata, status as ray};
 use serde_json::Value;
 
-use super::{JobLocation, manifest, status::RayJob};
+use super::{JobLocation, ended, manifest, status::RayJob};
 use crate::{
     annotations,
     kubernetes::{CreateOutcome, Kubernetes, RAY_JOB, Selection, object},
@@ -61,8 +61,14 @@ impl Plan {
             ));
         }
         let namespace = template.namespace().or(options.namespace.as_deref()).unwrap_or(namespace).to_owned();
-        let known =
-            [metadata::DEPLOYMENT, metadata::JOB, metadata::RUN_ID, metadata::CODE_LOCATION, metadata::STEP];
+        let known = [
+            metadata::DEPLOYMENT,
+            metadata::JOB,
+            metadata::RUN_ID,
+            metadata::CODE_LOCATION,
+            metadata::STEP,
+            metadata::ATTEMPT,
+        ];
         let mut origin = BTreeMap::new();
         origin.extend(
             known
@@ -90,6 +96,7 @@ impl Plan {
         manifest::complete(&mut template, submission, self.options.image.as_deref())?;
         let mut notes = annotations::for_owner(&self.owner, None, true);
         notes.insert(metadata::LAUNCH_NONCE.to_owned(), launch.into());
+        notes.extend([ended::annotation(self.options.job_ttl_seconds)]);
         Ok(template.document(RAY_JOB, &self.namespace, name, self.origin.clone(), notes))
     }
 

@@ -13,8 +13,8 @@ use crate::manifest::{Template, complete_cluster, field_error, is_set};
 /// the entrypoint and the environment through a shell in a submitter pod, which alters special characters.
 const HTTP_MODE: &str = "HTTPMode";
 const INTERACTIVE_MODE: &str = "InteractiveMode";
-/// The default deadline of a RayJob: one day.
-const ACTIVE_DEADLINE_S: u64 = 86_400;
+/// The default deadline of an interactive RayJob, whose driver can be killed: one day.
+const INTERACTIVE_DEADLINE_S: u64 = 86_400;
 /// Seconds for which the cluster of an ended job is kept for inspection.
 const TTL_S: u64 = 60;
 /// The longest argument or variable that Linux passes to a program (`MAX_ARG_STRLEN`).
@@ -102,13 +102,17 @@ pub fn interactive(
         ));
     }
     spec.insert("submissionMode".to_owned(), INTERACTIVE_MODE.into());
+    spec.entry("activeDeadlineSeconds").or_insert(json!(INTERACTIVE_DEADLINE_S));
     lifetime(spec);
     cluster(spec, &format!("{path}.spec"), image, env)
 }
 
-/// Sets defaults that delete the cluster after the job has ended, and limit the job's run time.
+/// Sets defaults that delete the cluster after the job has ended.
+///
+/// There is no default deadline: `activeDeadlineSeconds` counts the time for which a job waits for resources,
+/// and Dagster has its own limits.
 pub fn lifetime(spec: &mut Map<String, Value>) {
-    let mut defaults = vec![("backoffLimit", json!(0)), ("activeDeadlineSeconds", json!(ACTIVE_DEADLINE_S))];
+    let mut defaults = vec![("backoffLimit", json!(0))];
     // KubeRay rejects these two fields together with a `deletionStrategy`, and on a cluster that the job
     // does not own.
     if !is_set(spec, "deletionStrategy") && !is_set(spec, "clusterSelector") {
@@ -225,6 +229,8 @@ mod tests {
             spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["image"],
             "i"
         );
+        // A job that waits in a queue for days must not fail.
+        assert!(!spec.contains_key("activeDeadlineSeconds"));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Runs, steps and scripts as RayJobs.
 
 pub mod create;
+pub mod ended;
 pub mod manifest;
+pub mod pending;
 pub mod status;
 pub mod stop;
 
 use dagster_ray_sdk::{json, model::JobRef};
+use dagster_ray_submission::session;
 use serde_json::{Value, json};
 
 use crate::kubernetes::{RAY_CLUSTER, RAY_JOB, object};
@@ -30,6 +33,8 @@ pub enum JobLocation {
         uid: Option<String>,
         /// The URL of the cluster's dashboard, once it is known.
         dashboard: Option<String>,
+        /// The Ray session that the job was submitted to, once it is known. A restarted head has another.
+        session: Option<String>,
     },
 }
 
@@ -47,9 +52,9 @@ impl JobLocation {
             Self::RayJob { namespace, name } => {
                 json!({"kind": RAY_JOB.kind, "namespace": namespace, "name": name})
             }
-            Self::RayCluster { namespace, name, uid, dashboard } => {
+            Self::RayCluster { namespace, name, uid, dashboard, session } => {
                 let mut document = json!({"kind": RAY_CLUSTER.kind, "namespace": namespace, "name": name});
-                for (field, value) in [("uid", uid), ("dashboard", dashboard)] {
+                for (field, value) in [("uid", uid), ("dashboard", dashboard), (session::KEY, session)] {
                     if let Some(value) = value {
                         document[field] = value.as_str().into();
                     }
@@ -68,7 +73,8 @@ impl JobLocation {
         if kind == RAY_JOB.kind {
             Some(Self::RayJob { namespace, name })
         } else if kind == RAY_CLUSTER.kind {
-            Some(Self::RayCluster { namespace, name, uid: part("/uid"), dashboard: part("/dashboard") })
+            let (uid, dashboard) = (part("/uid"), part("/dashboard"));
+            Some(Self::RayCluster { namespace, name, uid, dashboard, session: session::of_reference(job) })
         } else {
             None
         }
@@ -82,14 +88,18 @@ mod tests {
     #[test]
     fn the_location_in_a_reference_is_parsed() {
         let (namespace, name) = ("n".to_owned(), "a".to_owned());
-        let shared = |uid: Option<&str>, dashboard: Option<&str>| JobLocation::RayCluster {
-            namespace: namespace.clone(),
-            name: name.clone(),
-            uid: uid.map(str::to_owned),
-            dashboard: dashboard.map(str::to_owned),
-        };
+        let shared =
+            |uid: Option<&str>, dashboard: Option<&str>, session: Option<&str>| JobLocation::RayCluster {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                uid: uid.map(str::to_owned),
+                dashboard: dashboard.map(str::to_owned),
+                session: session.map(str::to_owned),
+            };
         let dedicated = JobLocation::RayJob { namespace: namespace.clone(), name: name.clone() };
-        for location in [dedicated, shared(None, None), shared(Some("u"), Some("http://d:8265"))] {
+        for location in
+            [dedicated, shared(None, None, None), shared(Some("u"), Some("http://d:8265"), Some("s"))]
+        {
             assert_eq!(JobLocation::from_reference(&location.reference("id", None)), Some(location));
         }
         for details in

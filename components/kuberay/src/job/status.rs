@@ -10,9 +10,12 @@ use dagster_ray_sdk::model::{JobState, JobStatus};
 use dagster_ray_submission::status as ray;
 use serde_json::{Value, json};
 
-use crate::kubernetes::{
-    condition::{HEAD_READY, condition},
-    object,
+use crate::{
+    kubernetes::{
+        condition::{HEAD_READY, REPLICA_FAILURE, condition},
+        object,
+    },
+    labels,
 };
 
 /// The fields of a RayJob that this component reads. The rest can be long and is dropped.
@@ -39,6 +42,10 @@ pub struct Metadata {
     pub annotations: BTreeMap<String, String>,
     /// Set while the object is being deleted.
     pub deletion_timestamp: Option<String>,
+    /// The label with the deployment that owns the RayJob.
+    pub deployment: Option<String>,
+    /// The queue of Kueue that holds the job back while it is suspended.
+    pub queue: Option<String>,
 }
 
 /// The fields of the spec that this component reads.
@@ -46,6 +53,8 @@ pub struct Metadata {
 pub struct Spec {
     /// The id under which KubeRay submits the job.
     pub job_id: String,
+    /// How often KubeRay runs a failed job again, each time on a new RayCluster.
+    pub backoff_limit: u64,
 }
 
 /// The fields of the status that this component reads.
@@ -65,6 +74,8 @@ pub struct Status {
     pub dashboard_url: String,
     /// The status of the RayCluster.
     pub ray_cluster_status: Value,
+    /// How often the job has failed, without a failure that KubeRay has not processed yet.
+    pub failed: u64,
 }
 
 impl RayJob {
@@ -75,6 +86,7 @@ impl RayJob {
     #[must_use]
     pub fn read(document: &Value) -> Self {
         let part = |pointer: &str| object::text(document, pointer).unwrap_or_default().to_owned();
+        let number = |pointer| document.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
         let mut annotations = BTreeMap::new();
         annotations.extend(
             object::annotations(document).into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())),
@@ -86,8 +98,12 @@ impl RayJob {
                 uid: part("/metadata/uid"),
                 annotations,
                 deletion_timestamp: object::text(document, "/metadata/deletionTimestamp").map(str::to_owned),
+                deployment: object::labels(document)
+                    .get(labels::DEPLOYMENT_ID)
+                    .map(|deployment| (*deployment).to_owned()),
+                queue: labels::queue(document).map(str::to_owned),
             },
-            spec: Spec { job_id: part("/spec/jobId") },
+            spec: Spec { job_id: part("/spec/jobId"), backoff_limit: number("/spec/backoffLimit") },
             status: Status {
                 job_status: part("/status/jobStatus"),
                 job_deployment_status: part("/status/jobDeploymentStatus"),
@@ -96,6 +112,7 @@ impl RayJob {
                 ray_cluster_name: part("/status/rayClusterName"),
                 dashboard_url: part("/status/dashboardURL"),
                 ray_cluster_status: document.pointer("/status/rayClusterStatus").cloned().unwrap_or_default(),
+                failed: number("/status/failed"),
             },
         }
     }
@@ -104,6 +121,27 @@ impl RayJob {
     #[must_use]
     pub fn is_deleting(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Returns whether KubeRay has finished with the job: it neither monitors it nor runs it again.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.status.job_deployment_status.as_str(), "Complete" | "Failed" | "ValidationFailed")
+    }
+
+    /// Returns whether KubeRay is creating the cluster or waiting for it.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.status.job_deployment_status == "Initializing" && !self.is_deleting()
+    }
+
+    /// Returns whether KubeRay will run the job again after its failure in Ray, which KubeRay has not processed
+    /// yet (`checkBackoffLimitAndUpdateStatusIfNeeded` of KubeRay's controller).
+    fn will_be_retried(&self) -> bool {
+        !self.is_final()
+            && !self.is_deleting()
+            && ray::state(&self.status.job_status) == JobState::Failed
+            && self.status.failed < self.spec.backoff_limit
     }
 
     /// Returns the URL of the cluster's dashboard, once KubeRay reports it.
@@ -124,15 +162,14 @@ impl RayJob {
     /// Returns the job's status, with `spec.jobId` as the submission id.
     #[must_use]
     pub fn status(&self) -> JobStatus {
-        job_status(&self.spec.job_id, &self.status, self.is_deleting())
+        job_status(&self.spec.job_id, self)
     }
 }
 
 /// Returns the status of a RayJob manifest.
 #[must_use]
 pub fn from_manifest(submission_id: &str, document: &Value) -> JobStatus {
-    let job = RayJob::read(document);
-    job_status(submission_id, &job.status, job.is_deleting())
+    job_status(submission_id, &RayJob::read(document))
 }
 
 /// Returns the status of a RayJob's job as Ray reports it, or `None` before Ray has the job.
@@ -144,13 +181,17 @@ pub fn in_ray(document: &Value) -> Option<JobStatus> {
     Some(JobStatus::new(object::text(document, "/status/jobId").unwrap_or_default(), state))
 }
 
-fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobStatus {
+fn job_status(submission_id: &str, job: &RayJob) -> JobStatus {
+    let (status, is_deleting) = (&job.status, job.is_deleting());
     let ray_state = ray::state(&status.job_status);
     let final_ray_state = ray_state.has_ended().then_some(ray_state);
     let (state, why) = match status.job_deployment_status.as_str() {
         // `jobStatus` is that of the failed try until KubeRay has deleted its cluster.
         "Retrying" if !is_deleting => {
             (JobState::Pending, Some("KubeRay is retrying the job on a new Ray cluster".to_owned()))
+        }
+        _ if job.will_be_retried() => {
+            (JobState::Pending, Some("the job has failed, and KubeRay will run it again".to_owned()))
         }
         // A final status in Ray counts, whatever KubeRay reports afterwards.
         _ if final_ray_state.is_some() => (ray_state, None),
@@ -163,14 +204,16 @@ fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobSta
         _ if is_deleting => (JobState::Stopped, Some("the RayJob is being deleted".to_owned())),
         "" => (JobState::Pending, Some("KubeRay has not processed the RayJob yet".to_owned())),
         "Initializing" => {
-            (JobState::Pending, Some(format!("the Ray cluster is starting{}", head_condition(status))))
+            (JobState::Pending, Some(format!("the Ray cluster is starting{}", cluster_condition(status))))
         }
         "Running" if ray_state == JobState::Running => (JobState::Running, None),
         "Running" => {
             (JobState::Pending, Some("the Ray cluster is ready, and the job has not started yet".to_owned()))
         }
         "Waiting" => (JobState::Pending, Some("the Ray cluster waits for a job to be submitted".to_owned())),
-        "Suspending" | "Suspended" => (JobState::Pending, Some("the RayJob is suspended".to_owned())),
+        "Suspending" | "Suspended" => {
+            (JobState::Pending, Some(format!("the RayJob {}", suspended(job.metadata.queue.as_deref()))))
+        }
         other => {
             (JobState::Unknown, Some(format!("KubeRay reports the unknown jobDeploymentStatus `{other}`")))
         }
@@ -184,11 +227,22 @@ fn job_status(submission_id: &str, status: &Status, is_deleting: bool) -> JobSta
     JobStatus { message: why.or(kuberay_message), error_type, ..JobStatus::new(submission_id, state) }
 }
 
-/// Returns why the head's pod is not ready, in parentheses, if KubeRay reports it.
-fn head_condition(status: &Status) -> String {
-    let waiting = condition(&json!({"status": status.ray_cluster_status}), HEAD_READY)
-        .filter(|one| one.status != "True");
-    waiting.map(|one| format!(" ({})", one.summary())).unwrap_or_default()
+/// Returns what a suspended object waits for, as a predicate.
+#[must_use]
+pub fn suspended(queue: Option<&str>) -> String {
+    match queue {
+        Some(queue) => format!("is suspended and waits in Kueue's queue `{queue}`"),
+        None => "is suspended and waits until its field `suspend` is false".to_owned(),
+    }
+}
+
+/// Returns why KubeRay cannot create pods or why the head's pod is not ready, in parentheses, if KubeRay
+/// reports it.
+fn cluster_condition(status: &Status) -> String {
+    let cluster = json!({"status": status.ray_cluster_status});
+    let failure = condition(&cluster, REPLICA_FAILURE).filter(|one| one.status == "True");
+    let waiting = || condition(&cluster, HEAD_READY).filter(|one| one.status != "True");
+    failure.or_else(waiting).map(|one| format!(" ({})", one.summary())).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -223,6 +277,43 @@ mod tests {
         ] {
             assert_eq!(state(deployment, job), expected, "{deployment} {job}");
         }
+    }
+
+    #[test]
+    fn a_failed_job_is_pending_while_kuberay_will_run_it_again() {
+        let found = |deployment: &str, failed: u64, limit: u64| {
+            from_manifest(
+                "s",
+                &json!({
+                    "spec": {"backoffLimit": limit},
+                    "status": {"jobDeploymentStatus": deployment, "jobStatus": "FAILED", "failed": failed},
+                }),
+            )
+            .state
+        };
+        // In K8sJobMode, KubeRay processes the failure after the submitter's end.
+        assert_eq!(found("Running", 0, 1), JobState::Pending);
+        assert_eq!(found("Running", 1, 1), JobState::Failed);
+        assert_eq!(found("Running", 0, 0), JobState::Failed);
+        // KubeRay decides on a retry when it sets this status, for example not after a deadline.
+        assert_eq!(found("Failed", 1, 3), JobState::Failed);
+    }
+
+    #[test]
+    fn a_pending_job_says_what_it_waits_for() {
+        let message = |document: Value| from_manifest("s", &document).message.unwrap();
+        let suspended = json!({"status": {"jobDeploymentStatus": "Suspended"}});
+        assert!(message(suspended.clone()).contains("until its field `suspend` is false"));
+        let mut queued = suspended;
+        queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "team-a".into();
+        assert!(message(queued).contains("Kueue's queue `team-a`"));
+        let quota = json!({"status": {"jobDeploymentStatus": "Initializing", "rayClusterStatus": {"conditions": [
+            {"type": "HeadPodReady", "status": "False", "reason": "HeadPodNotFound", "message": "none"},
+            {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreateHeadPod",
+             "message": "pods \"a-head-x1y2z\" is forbidden: exceeded quota: small, requested: cpu=1"},
+        ]}}});
+        let text = message(quota);
+        assert!(text.contains("FailedCreateHeadPod: pods is forbidden: exceeded quota: small"), "{text}");
     }
 
     #[test]

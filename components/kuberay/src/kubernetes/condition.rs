@@ -7,6 +7,9 @@ use super::object;
 /// KubeRay's condition for a ready head pod.
 pub const HEAD_READY: &str = "HeadPodReady";
 
+/// KubeRay's condition for pods that cannot be created or deleted.
+pub const REPLICA_FAILURE: &str = "ReplicaFailure";
+
 /// A condition of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
@@ -21,17 +24,28 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Returns the condition as one line of text.
+    /// Returns the condition as one line of text, without the names of pods that could not be created: those
+    /// are generated anew for each attempt.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut text = format!("{}={}", self.kind, self.status);
         for part in [&self.reason, &self.message] {
             if !part.is_empty() {
                 text.push_str(": ");
-                text.push_str(part);
+                text.push_str(&without_pod_name(part));
             }
         }
         text
+    }
+}
+
+/// Removes the name from the API server's message `pods "<name>" is forbidden: …`.
+fn without_pod_name(text: &str) -> String {
+    const PODS: &str = "pods \"";
+
+    match text.split_once(PODS).and_then(|(before, rest)| Some((before, rest.split_once('"')?.1))) {
+        Some((before, after)) => format!("{before}pods{after}"),
+        None => text.to_owned(),
     }
 }
 

@@ -8,6 +8,9 @@ pub mod object;
 mod responses;
 pub mod watch;
 
+use std::cell::Cell;
+
+use dagster_ray_jobs::{JobsClient, RayJobs as _};
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
@@ -15,8 +18,10 @@ use dagster_ray_sdk::{
     json,
     retry::Policy,
 };
+use dagster_ray_submission::patience::Patience;
 use serde_json::{Value, json};
 
+use crate::time::parse_http_date;
 use responses::{RequestInfo, check_status};
 
 /// The base URL of the API server.
@@ -118,14 +123,55 @@ pub struct Precondition {
 pub struct Kubernetes<H, C> {
     http: H,
     clock: C,
+    patience: Patience,
     policy: Policy,
+    timeouts: Option<Timeouts>,
+    /// The API server's time in the last response, and when it arrived, in milliseconds of `clock`.
+    server_time: Cell<Option<(u64, u64)>>,
 }
 
 impl<H: Http, C: Clock> Kubernetes<H, C> {
-    /// Creates a client that retries transient errors for some seconds, such as those of a restarting API
-    /// server.
+    /// Creates a client that retries transient errors, such as those of a restarting API server.
     pub fn new(http: H, clock: C) -> Self {
-        Self { http, clock, policy: Policy { attempts: 6, first_wait_ms: 250, max_wait_ms: 4_000 } }
+        let patience = Patience::default();
+        Self {
+            http,
+            clock,
+            patience,
+            policy: patience.request(),
+            timeouts: None,
+            server_time: Cell::new(None),
+        }
+    }
+
+    /// Sets how long to wait for the API server and for Ray.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self.policy = patience.request();
+        self
+    }
+
+    /// Lets the client, and those of [`Kubernetes::ray_jobs`], try each request once within the timeouts of a
+    /// check.
+    #[must_use]
+    pub fn for_checks(mut self) -> Self {
+        self.policy = Policy::ONCE;
+        self.timeouts = Some(self.patience.check());
+        self
+    }
+
+    /// Returns how long to wait for the API server and for Ray.
+    pub fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    /// Returns a client of the Jobs API at a dashboard's URL, with the same limits.
+    ///
+    /// # Errors
+    /// The URL is invalid.
+    pub fn ray_jobs(&self, dashboard: &str) -> Result<JobsClient<&H, &C>, Error> {
+        Ok(JobsClient::new(dashboard, &self.http, &self.clock)?.limited(self.policy, self.timeouts))
     }
 
     /// Returns the clock.
@@ -136,6 +182,18 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
     /// Returns the HTTP client, for requests to services in the cluster.
     pub fn http(&self) -> &H {
         &self.http
+    }
+
+    /// Returns the API server's time, in seconds since the Unix epoch: the date of its last response, plus the
+    /// time since then.
+    ///
+    /// # Errors
+    /// [`Error::Other`] without a response that has a date.
+    pub fn now_s(&self) -> Result<u64, Error> {
+        let (date_s, at_ms) = self.server_time.get().ok_or_else(|| {
+            Error::Other("the API server's responses have no `Date`, so no age can be computed".to_owned())
+        })?;
+        Ok(date_s + self.clock.now_ms().saturating_sub(at_ms) / 1_000)
     }
 
     /// Returns an object.
@@ -157,8 +215,21 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         which: &Selection,
         skipped_fields: &[&str],
     ) -> Result<Value, Error> {
+        self.list_with(&self.policy, kind, namespace, which, skipped_fields)
+    }
+
+    /// Returns a list as [`Kubernetes::list`] does, with a retry policy of its own.
+    fn list_with(
+        &self,
+        policy: &Policy,
+        kind: Kind,
+        namespace: &str,
+        which: &Selection,
+        skipped_fields: &[&str],
+    ) -> Result<Value, Error> {
         let request = Request::get(collection_url(kind, namespace, &[which.query()]));
-        self.send(&request, &RequestInfo { verb: "list", kind, namespace, name: None }, skipped_fields)
+        let info = RequestInfo { verb: "list", kind, namespace, name: None };
+        self.send_with(policy, &request, &info, skipped_fields)
     }
 
     /// Creates an object, or returns the existing one with its name.
@@ -275,8 +346,23 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         info: &RequestInfo<'_>,
         skipped_fields: &[&str],
     ) -> Result<Value, Error> {
-        self.policy.retry(&self.clock, || {
-            check_status(self.http.send(request.clone())?, info)?.json(&info.label(), skipped_fields)
+        self.send_with(&self.policy, request, info, skipped_fields)
+    }
+
+    fn send_with(
+        &self,
+        policy: &Policy,
+        request: &Request,
+        info: &RequestInfo<'_>,
+        skipped_fields: &[&str],
+    ) -> Result<Value, Error> {
+        let timeouts = self.timeouts.unwrap_or(request.timeouts);
+        policy.retry(&self.clock, || {
+            let response = self.http.send(request.clone().timeouts(timeouts))?;
+            if let Some(date_s) = response.header("date").and_then(parse_http_date) {
+                self.server_time.set(Some((date_s, self.clock.now_ms())));
+            }
+            check_status(response, info)?.json(&info.label(), skipped_fields)
         })
     }
 }
@@ -336,6 +422,18 @@ mod tests {
         assert_eq!(kubernetes.delete(RAY_JOB, "ray", "a", &precondition).unwrap(), DeleteOutcome::NotFound);
         let body: Value = serde_json::from_slice(&http.requests()[0].body).unwrap();
         assert_eq!(body["preconditions"], json!({"uid": "1", "resourceVersion": "7"}));
+    }
+
+    #[test]
+    fn a_client_for_checks_tries_each_request_once_within_the_timeouts() {
+        let http = ScriptedHttp::with_rule(|_| Some(failure(503, "ServiceUnavailable")));
+        let clock = VirtualClock::default();
+        let kubernetes = Kubernetes::new(&http, &clock).for_checks();
+        assert!(kubernetes.get(RAY_JOB, "ray", "a").is_err());
+        assert!(kubernetes.ray_jobs("http://head:8265").unwrap().get("j").is_err());
+        assert_eq!((clock.now_ms(), http.requests().len()), (0, 2));
+        let limit = Patience::default().check();
+        assert!(http.requests().iter().all(|request| request.timeouts == limit));
     }
 
     #[test]

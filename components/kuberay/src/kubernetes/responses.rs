@@ -51,7 +51,7 @@ struct Status {
     name: String,
     kind: String,
     causes: Vec<Cause>,
-    retry_after_s: Option<u64>,
+    retry_after_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Status {
                     field: part(cause, "/field"),
                 })
                 .collect(),
-            retry_after_s: number("/details/retryAfterSeconds"),
+            retry_after_ms: number("/details/retryAfterSeconds").map(|seconds| seconds.saturating_mul(1_000)),
         })
     }
 }
@@ -90,13 +90,15 @@ pub(super) fn check_status(mut response: Response, info: &RequestInfo<'_>) -> Re
     if (200..300).contains(&response.status) {
         return Ok(response);
     }
-    let retry_after = response.header("retry-after").and_then(|seconds| seconds.trim().parse().ok());
+    let retry_after_ms = response.retry_after_ms();
     let text = response.text(TEXT_LIMIT)?;
-    Err(failure(response.status, retry_after, &text, info))
+    Err(failure(response.status, retry_after_ms, &text, info))
 }
 
 /// Converts the body of a failure to an error.
-pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, info: &RequestInfo<'_>) -> Error {
+///
+/// `retry_after_ms` is the wait that the response's header asks for. The one in a `Status` takes precedence.
+pub(super) fn failure(code: u16, retry_after_ms: Option<u64>, text: &str, info: &RequestInfo<'_>) -> Error {
     let status = Status::read(text);
     let known = status.is_some();
     let status = status.unwrap_or_default();
@@ -148,7 +150,7 @@ pub(super) fn failure(code: u16, retry_after_s: Option<u64>, text: &str, info: &
         400 if let Some(fields) = unknown_fields(message) => Error::InvalidConfig(fields),
         429 | 500..=599 => Error::Unavailable(RetryHint {
             reason: format!("{label}: the API server answered {code}: {message}"),
-            after_ms: status.retry_after_s.or(retry_after_s).map(|seconds| seconds.saturating_mul(1_000)),
+            after_ms: status.retry_after_ms.or(retry_after_ms),
             maybe_applied: code != 429 && !matches!(info.verb, "get" | "list" | "watch"),
         }),
         _ => refused(
@@ -210,6 +212,16 @@ mod tests {
         for part in ["create", "rayclusters", "namespace ray", "apiGroups: [\"ray.io\"]", "User \"x\""] {
             assert!(api.message.contains(part), "{}", api.message);
         }
+    }
+
+    #[test]
+    fn the_wait_in_a_status_takes_precedence_over_the_header() {
+        let after_ms = |text| failure(429, Some(1_000), text, &info("list")).retry_after_ms();
+        assert_eq!(
+            after_ms(r#"{"kind":"Status","code":429,"details":{"retryAfterSeconds":7}}"#),
+            Some(7_000)
+        );
+        assert_eq!(after_ms(r#"{"kind":"Status","code":429}"#), Some(1_000));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use dagster_ray_sdk::{
     error::from_io,
     http::{Body, Http},
     json,
+    retry::{Policy, Retries},
 };
 use serde_json::Value;
 
@@ -65,6 +66,7 @@ pub struct Watch<'k, H, C> {
     stream: Option<Stream>,
     waiting: VecDeque<Change>,
     pause_ms: u64,
+    outage: Retries,
     not_before_ms: u64,
     last_error: Option<Error>,
 }
@@ -81,6 +83,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             stream: None,
             waiting: VecDeque::new(),
             pause_ms: FIRST_PAUSE_MS,
+            outage: Retries::new(kubernetes.patience().unreachable()),
             not_before_ms: 0,
             last_error: None,
         }
@@ -94,6 +97,9 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
     /// Returns the next change, or `None` after about `wait_ms`. The first changes are the listed objects.
     ///
     /// `last_for_ms` is how long the caller still intends to watch, which limits a stream's duration.
+    ///
+    /// # Errors
+    /// A permanent error, or the last one of an outage that lasted as long as the client's patience.
     pub fn next(&mut self, wait_ms: u64, last_for_ms: u64) -> Result<Option<Change>, Error> {
         let until = self.kubernetes.clock().now_ms().saturating_add(wait_ms);
         loop {
@@ -112,8 +118,12 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
                 Ok(false) => return Ok(None),
                 Err(error) if error.is_transient() => {
                     self.stream = None;
+                    let clock = self.kubernetes.clock();
+                    let Some(wait_ms) = self.outage.wait_after(clock, error.retry_after_ms()) else {
+                        return Err(error);
+                    };
                     self.last_error = Some(error);
-                    self.back_off();
+                    self.back_off(wait_ms);
                 }
                 Err(error) => return Err(error),
             }
@@ -131,6 +141,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             match self.kubernetes.stream(self.kind, &self.namespace, &self.which, &from, seconds) {
                 Ok(response) => {
                     self.stream = Some(Stream { body: response.body, unread: Vec::new() });
+                    self.outage.reset();
                     self.last_error = None;
                 }
                 Err(Error::Backend(api)) if api.status == 410 => self.resource_version = None,
@@ -142,7 +153,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             Poll::Pending => Ok(false),
             Poll::End => {
                 self.stream = None;
-                self.back_off();
+                self.back_off(0);
                 Ok(true)
             }
             Poll::Line(line) => {
@@ -153,7 +164,10 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
     }
 
     fn list(&mut self) -> Result<(), Error> {
-        let mut listed = self.kubernetes.list(self.kind, &self.namespace, &self.which, &[])?;
+        // The watch itself repeats a failed list, so that its caller can stop between two attempts.
+        let once = Policy::ONCE;
+        let mut listed = self.kubernetes.list_with(&once, self.kind, &self.namespace, &self.which, &[])?;
+        self.outage.reset();
         self.resource_version = Some(object::resource_version(&listed).to_owned());
         self.stream = None;
         self.last_error = None;
@@ -174,7 +188,7 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
             let code =
                 line.object.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
             self.stream = None;
-            self.back_off();
+            self.back_off(0);
             if code == Some(410) {
                 self.resource_version = None;
                 return Ok(());
@@ -201,9 +215,13 @@ impl<'k, H: Http, C: Clock> Watch<'k, H, C> {
         Ok(())
     }
 
-    /// Delays the next request, twice as long each time, up to [`MAX_PAUSE_MS`].
-    fn back_off(&mut self) {
-        self.not_before_ms = self.kubernetes.clock().now_ms().saturating_add(self.pause_ms);
+    /// Delays the next request by at least `wait_ms`, and by a pause that is twice as long each time, up to
+    /// [`MAX_PAUSE_MS`]. Half of the pause is random.
+    fn back_off(&mut self, wait_ms: u64) {
+        let clock = self.kubernetes.clock();
+        let half = self.pause_ms / 2;
+        let pause_ms = half + clock.jitter_ms(self.pause_ms - half);
+        self.not_before_ms = clock.now_ms().saturating_add(pause_ms.max(wait_ms));
         self.pause_ms = (self.pause_ms * 2).min(MAX_PAUSE_MS);
     }
 }
@@ -278,6 +296,24 @@ mod tests {
         assert!(urls[1].contains("fieldSelector=metadata.name%3Da"));
         assert!(urls[2].contains("resourceVersion=9"));
         assert!(!urls[3].contains("watch"));
+    }
+
+    #[test]
+    fn a_watch_outlasts_an_outage_until_the_patience_is_over() {
+        let http = ScriptedHttp::with_rule(|_| {
+            Some(ScriptedResponse::Error(Error::unavailable("connection refused", false)))
+        });
+        let clock = VirtualClock::default();
+        let kubernetes = Kubernetes::new(&http, &clock);
+        let mut watch = Watch::new(&kubernetes, RAY_CLUSTER, "ray", Selection::Name("a".to_owned()));
+        let error = loop {
+            match watch.next(1_000, 60_000) {
+                Ok(change) => assert_eq!(change, None),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.message().contains("refused"));
+        assert!((600_000..610_000).contains(&clock.now_ms()), "{}", clock.now_ms());
     }
 
     #[test]

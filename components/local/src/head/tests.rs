@@ -18,17 +18,22 @@ struct Machine {
     started: RefCell<Vec<Command>>,
     stopped: RefCell<u32>,
     ends_with: Option<&'static str>,
-    conflict: bool,
+    is_running: bool,
 }
 
 impl Programs for Machine {
-    fn start(&self, _name: &str, command: &Command) -> Result<u32, Error> {
+    fn share(&self, _name: &str, command: &Command, _linger_ms: u64) -> Result<u32, Error> {
         self.started.borrow_mut().push(command.clone());
-        if self.conflict { Err(Error::Conflict("head".to_owned())) } else { Ok(PID) }
+        Ok(PID)
+    }
+
+    fn hold(&self, _name: &str, _token: &str, _ms: u64) -> Result<(), Error> {
+        Ok(())
     }
 
     fn state(&self, _name: &str) -> State {
         match self.ends_with {
+            _ if self.started.borrow().is_empty() && !self.is_running => State::Absent,
             Some(output) => State::Ended(Outcome { exit_code: Some(1), output: output.to_owned() }),
             None => State::Running(PID),
         }
@@ -67,7 +72,7 @@ fn ensure_with(
     let ray = JobsClient::new("http://127.0.0.1:8265", http, VirtualClock::default())
         .expect("a client")
         .with_retry(Policy::ONCE);
-    ensure(&ray, machine, &VirtualClock::default(), DASHBOARD_PORT)
+    ensure(&ray, machine, &VirtualClock::default(), Head { port: DASHBOARD_PORT, idle_ms: 60_000 })
 }
 
 #[test]
@@ -89,12 +94,22 @@ fn another_service_on_the_port_is_an_invalid_config_error() {
 
 #[test]
 fn a_head_is_started_once_and_awaited_if_none_responds() {
-    for conflict in [false, true] {
-        let machine = Machine { conflict, ..Machine::default() };
+    for is_running in [false, true] {
+        let machine = Machine { is_running, ..Machine::default() };
         ensure_with(refused(20).chain([version(PID)]), &machine).expect("a head");
         assert_eq!(machine.started.borrow().len(), 1);
         assert_eq!(*machine.stopped.borrow(), 0);
     }
+}
+
+#[test]
+fn a_head_of_another_process_is_joined_also_if_it_responds() {
+    let machine = Machine { is_running: true, ..Machine::default() };
+    // The program can be a wrapper, whose process id is not in the session's name.
+    for pid in [PID, PID + 1] {
+        ensure_with([version(pid)], &machine).expect("a head");
+    }
+    assert_eq!((machine.started.borrow().len(), *machine.stopped.borrow()), (2, 0));
 }
 
 #[test]

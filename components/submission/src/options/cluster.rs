@@ -38,13 +38,25 @@ pub struct Sharing {
     pub match_labels: BTreeMap<String, String>,
     /// Seconds after its last renewal at which a holder's lease expires.
     pub ttl_seconds: u64,
+    /// Seconds between two renewals of a holder's lease. A failed cluster whose holders have missed three
+    /// renewals is replaced before their leases expire. Without it, holders do not renew regularly.
+    pub renew_seconds: Option<u64>,
+    /// Seconds for which a new holder waits for an earlier cluster that it can neither join nor replace: one
+    /// that is being deleted, or that has failed and is still held.
+    pub join_timeout_seconds: u64,
     /// Whether the cluster is deleted when its last holder releases it.
     pub delete_when_released: bool,
 }
 
 impl Default for Sharing {
     fn default() -> Self {
-        Self { match_labels: BTreeMap::new(), ttl_seconds: 1_800, delete_when_released: true }
+        Self {
+            match_labels: BTreeMap::new(),
+            ttl_seconds: 1_800,
+            renew_seconds: None,
+            join_timeout_seconds: 120,
+            delete_when_released: true,
+        }
     }
 }
 
@@ -74,6 +86,10 @@ impl Sharing {
         Self {
             match_labels: fields.strings("match_labels").unwrap_or_default(),
             ttl_seconds: fields.seconds("ttl_seconds").unwrap_or(default.ttl_seconds),
+            renew_seconds: fields.seconds("renew_seconds"),
+            join_timeout_seconds: fields
+                .seconds("join_timeout_seconds")
+                .unwrap_or(default.join_timeout_seconds),
             delete_when_released: fields
                 .boolean("delete_when_released")
                 .unwrap_or(default.delete_when_released),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use dagster_ray_sdk::bindings::objects::ValueInfo;
 
 use super::*;
-use dagster_ray_sdk::bindings::io::{RunLife, RunState};
+use dagster_ray_sdk::bindings::model::{RunLife, RunState};
 
 /// A time long after the values were stored, in seconds since the Unix epoch.
 const NOW: u64 = 10_000_000;

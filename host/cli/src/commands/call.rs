@@ -22,8 +22,7 @@ use crate::output::escaped;
 #[command(after_help = "\
 Examples:
   dagster-ray call kuberay describe.describe
-  dagster-ray call existing launcher.locate '{\"run_id\": \"8f3c\", \"attempt\": 0}' \\
-      --address http://ray-head:8265
+  dagster-ray call existing launcher.plan @run.json --address http://ray-head:8265
   dagster-ray call ./mine.wasm launcher.launch @run.json --setting voice=test --timeout 30")]
 pub(crate) struct Arguments {
     #[arg(help = COMPONENT_HELP)]

@@ -13,6 +13,7 @@ mod inspect;
 mod new;
 mod pull;
 mod push;
+mod reconcile;
 mod record;
 mod replay;
 mod schema;
@@ -51,6 +52,7 @@ commands! {
     Watch => watch,
     Pull => pull,
     Push => push,
+    Reconcile => reconcile,
     Clean => clean,
     Completions => completions,
 }

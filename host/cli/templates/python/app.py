@@ -22,7 +22,14 @@ from wit_world.exports.executor import (
     StepRef,
     StepSpec,
 )
-from wit_world.exports.launcher import RunRef, RunSpec, Termination
+from wit_world.exports.launcher import (
+    RunPlacement,
+    RunPlacement_Job,
+    RunPlacement_Local,
+    RunRef,
+    RunSpec,
+    Termination,
+)
 from wit_world.imports import logging, processes
 from wit_world.imports.model import (
     Error,
@@ -51,6 +58,15 @@ class Describe(exports.Describe):
 
 
 class Launcher(exports.Launcher):
+    def plan(self, run: RunSpec) -> RunPlacement:
+        chosen = options.merged(run.options, run.tags)
+        if not chosen.enabled:
+            return RunPlacement_Local()
+        _command(run.command, chosen)
+        return RunPlacement_Job(
+            RunRef(run.run_id, run.attempt, _job(_run_name(run.run_id, run.attempt)))
+        )
+
     def launch(self, run: RunSpec) -> RunRef:
         chosen = options.merged(run.options, run.tags)
         name = _run_name(run.run_id, run.attempt)
@@ -61,9 +77,6 @@ class Launcher(exports.Launcher):
 
     def resume(self, run: RunSpec) -> RunRef:
         return self.launch(run)
-
-    def locate(self, run_id: str, attempt: int) -> RunRef:
-        return RunRef(run_id, attempt, _job(_run_name(run_id, attempt)))
 
     def terminate(self, run: RunRef, listener: Listener) -> Termination:
         name = run.job.submission_id
@@ -107,7 +120,7 @@ class Executor(exports.Executor):
             statuses.append(status)
         return statuses
 
-    def finish(self, run_id: str, options: str) -> None:
+    def finish(self, run_id: str, options: str, tags: list[list[tuple[str, str]]]) -> None:
         """Does nothing, because the steps of a run share no resources."""
 
 
@@ -182,10 +195,10 @@ def _reference(step: StepSpec, job: JobRef) -> StepRef:
 def _look(name: str) -> JobStatus:
     found = processes.look(name)
     if isinstance(found, State_Running):
-        return JobStatus(name, JobState.RUNNING, False, None, None, None)
+        return JobStatus(name, JobState.RUNNING, False, None, None, None, None)
     if not isinstance(found, State_Ended):
-        return JobStatus(name, JobState.MISSING, True, None, None, None)
+        return JobStatus(name, JobState.MISSING, True, None, None, None, None)
     outcome = found.value
     if outcome.exit_code == 0:
-        return JobStatus(name, JobState.SUCCEEDED, True, None, None, 0)
-    return JobStatus(name, JobState.FAILED, True, outcome.output, None, outcome.exit_code)
+        return JobStatus(name, JobState.SUCCEEDED, True, None, None, 0, None)
+    return JobStatus(name, JobState.FAILED, True, outcome.output, None, outcome.exit_code, None)

@@ -1,8 +1,6 @@
 //! The commands that need no registry.
 
-use crate::common::{CommandOutput, TestEnvironment};
-
-const LOCATE: &str = r#"{"run_id": "r", "attempt": 0}"#;
+use crate::common::{CommandOutput, PLAN, TestEnvironment};
 
 #[test]
 fn every_command_has_a_summary_and_an_example() {
@@ -69,11 +67,11 @@ fn inspect_does_not_compile_the_component() {
 fn call_prints_the_result_to_standard_output() {
     let environment = TestEnvironment::new();
     let called =
-        environment.run(["call", "echo", "launcher.locate", LOCATE, "--setting", "voice=test", "--json"]);
-    assert_eq!(called.json()["job"]["submission_id"], "test-r");
-    std::fs::write(environment.path("locate.json"), LOCATE).unwrap();
-    let from_file = environment.run(["call", "echo", "launcher.locate", "@locate.json"]);
-    assert_eq!(from_file.json()["job"]["submission_id"], "echo-r");
+        environment.run(["call", "echo", "launcher.plan", PLAN, "--setting", "voice=test", "--json"]);
+    assert_eq!(called.json()["job"]["job"]["submission_id"], "test-r");
+    std::fs::write(environment.path("plan.json"), PLAN).unwrap();
+    let from_file = environment.run(["call", "echo", "launcher.plan", "@plan.json"]);
+    assert_eq!(from_file.json()["job"]["job"]["submission_id"], "echo-r");
     let text = environment.run(["call", "echo", "launcher.debug-info", r#"{"run": {"run_id": "r", "attempt": 0, "job": {"submission_id": "s", "dashboard_url": null, "details": null}}}"#]);
     assert_eq!((text.code(), text.stdout()), (0, "r\n"), "{}", text.stderr());
 }
@@ -95,9 +93,9 @@ fn errors_have_their_exit_code_and_a_hint() {
     assert!(text.fails(2).contains("choose one of echo"), "{}", text.stderr());
     let text = environment.run(["call", "echo", "describe"]);
     assert!(text.fails(2).contains("write interface.function"), "{}", text.stderr());
-    let text = environment.run(["call", "echo", "launcher.locate", "[1]"]);
+    let text = environment.run(["call", "echo", "launcher.plan", "[1]"]);
     assert!(text.fails(2).contains("write the parameters by name"), "{}", text.stderr());
-    let text = environment.run(["call", "echo", "launcher.locate", r#"{"run": "r"}"#]);
+    let text = environment.run(["call", "echo", "launcher.plan", r#"{"run": "r"}"#]);
     assert!(text.fails(2).contains("the arguments do not fit the contract"), "{}", text.stderr());
     let text = environment.run(["call", "echo", "describe.describe", "--header", "a=b"]);
     assert!(text.fails(2).contains("--address"), "{}", text.stderr());
@@ -116,14 +114,13 @@ fn errors_have_their_exit_code_and_a_hint() {
 fn trap_and_timeout_exit_with_the_component_error_code() {
     let environment = TestEnvironment::new();
     environment.install("hostile", "id = \"hostile\"\n[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\nprocesses = { echo = [[\"hello\"]] }\n");
-    let trapped =
-        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=panic"]);
+    let trapped = environment.run(["call", "hostile", "launcher.plan", PLAN, "--setting", "attack=panic"]);
     assert!(trapped.fails(4).contains("it panicked or aborted"), "{}", trapped.stderr());
     let late = environment.run([
         "call",
         "hostile",
-        "launcher.locate",
-        LOCATE,
+        "launcher.plan",
+        PLAN,
         "--setting",
         "attack=spin",
         "--timeout",
@@ -139,7 +136,7 @@ fn interrupted_call_exits_with_130() {
     // Compile the component first, so that the signal arrives during the call.
     environment.run(["call", "hostile", "describe.describe"]).json();
     let mut command =
-        environment.command(["call", "hostile", "launcher.locate", LOCATE, "--setting", "attack=spin"]);
+        environment.command(["call", "hostile", "launcher.plan", PLAN, "--setting", "attack=spin"]);
     let child =
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_secs(2));

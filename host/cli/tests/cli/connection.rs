@@ -1,9 +1,8 @@
 //! The options under "Connection and permissions", tested by what the component can do with them.
 
 use crate::common::server::Server;
-use crate::common::{CommandOutput, TestEnvironment};
+use crate::common::{CommandOutput, PLAN, TestEnvironment};
 
-const LOCATE: &str = r#"{"run_id": "r", "attempt": 0}"#;
 const MANIFEST: &str = r#"
 id = "hostile"
 [grants]
@@ -25,8 +24,7 @@ fn environment_with_grants() -> TestEnvironment {
 #[track_caller]
 fn run_attack<const N: usize>(environment: &TestEnvironment, attack: &str, options: [&str; N]) -> String {
     let setting = format!("attack={attack}");
-    let mut command =
-        environment.command(["call", "hostile", "launcher.locate", LOCATE, "--setting", &setting]);
+    let mut command = environment.command(["call", "hostile", "launcher.plan", PLAN, "--setting", &setting]);
     let output = CommandOutput(command.args(options).output().unwrap());
     output.fails(4).to_owned()
 }
@@ -82,7 +80,7 @@ fn program_option_names_the_file_of_a_granted_program() {
     assert!(output.contains("Some(0) hello world"), "{output}");
     let without = run_attack(&environment, "run greet hello world", []);
     assert!(without.contains("greet"), "{without}");
-    let text = environment.run(["call", "hostile", "launcher.locate", LOCATE, "--program", "greet"]);
+    let text = environment.run(["call", "hostile", "launcher.plan", PLAN, "--program", "greet"]);
     assert!(text.fails(2).contains("NAME=VALUE"), "{}", text.stderr());
 }
 
@@ -109,15 +107,12 @@ fn restriction_file_restricts_grants_and_limits() {
     let late = run_attack(&environment, "spin", ["--restrict", "restrict.toml"]);
     assert!(late.contains("not finished within 0.3 s"), "{late}");
     restrict("[grants]\nhttp = [\"address\"]\npackages = true\nobjects = [\"ours\"]\n");
-    let refused =
-        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--restrict", "restrict.toml"]);
+    let refused = environment.run(["call", "hostile", "launcher.plan", PLAN, "--restrict", "restrict.toml"]);
     assert!(refused.fails(3).contains("processes"), "{}", refused.stderr());
     restrict("[grants]\nhtpp = []\n");
-    let wrong =
-        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--restrict", "restrict.toml"]);
+    let wrong = environment.run(["call", "hostile", "launcher.plan", PLAN, "--restrict", "restrict.toml"]);
     assert!(wrong.fails(3).contains("htpp"), "{}", wrong.stderr());
-    let missing =
-        environment.run(["call", "hostile", "launcher.locate", LOCATE, "--restrict", "nowhere.toml"]);
+    let missing = environment.run(["call", "hostile", "launcher.plan", PLAN, "--restrict", "nowhere.toml"]);
     assert!(missing.fails(1).contains("--restrict nowhere.toml cannot be read"), "{}", missing.stderr());
 }
 

@@ -11,7 +11,18 @@ fn main_help_matches_the_snapshot() {
 #[test]
 fn command_help_matches_the_snapshots() {
     let environment = TestEnvironment::new();
-    for name in ["components", "inspect", "schema", "call", "pull", "push", "watch", "clean", "completions"] {
+    for name in [
+        "components",
+        "inspect",
+        "schema",
+        "call",
+        "pull",
+        "push",
+        "watch",
+        "reconcile",
+        "clean",
+        "completions",
+    ] {
         let help = environment.run([name, "--help"]);
         assert_eq!(help.code(), 0, "{}", help.stderr());
         insta::assert_snapshot!(name, help.stdout());

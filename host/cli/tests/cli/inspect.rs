@@ -50,7 +50,7 @@ fn json_contains_the_same_grants() {
         let all = inspected["limits"].as_array().unwrap();
         all.iter().find(|limit| limit["limit"] == name).unwrap().clone()
     };
-    assert_eq!(limit("call_seconds"), json!({"limit": "call_seconds", "value": 7200, "is_written": true}));
+    assert_eq!(limit("call_seconds"), json!({"limit": "call_seconds", "value": 604800, "is_written": true}));
     assert_eq!(limit("handles"), json!({"limit": "handles", "value": 1024, "is_written": false}));
 }
 

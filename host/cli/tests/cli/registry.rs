@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::common::TestEnvironment;
+use crate::common::{PLAN, TestEnvironment};
 
 struct Registry {
     process: Child,
@@ -101,9 +101,8 @@ fn a_trap_of_a_pulled_component_names_its_function() {
     other.run(["pull", &pinned, "--output", "mine.wasm", "--json"]).json();
     let names = environment.components().join("hostile.names");
     assert_eq!(std::fs::read(other.path("mine.names")).unwrap(), std::fs::read(names).unwrap());
-    let locate = r#"{"run_id": "r", "attempt": 0}"#;
     for component in [pinned.as_str(), "mine.wasm"] {
-        let trapped = other.run(["call", component, "launcher.locate", locate, "--setting", "attack=stack"]);
+        let trapped = other.run(["call", component, "launcher.plan", PLAN, "--setting", "attack=stack"]);
         assert!(trapped.fails(4).contains("fixture_hostile::attacks::stack"), "{}", trapped.stderr());
     }
 }

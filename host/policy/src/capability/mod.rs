@@ -76,7 +76,8 @@ grants! {
         keyvalue: keyvalue::Grant,
     }
     processes: {
-        /// Programs that the component may run. The arguments must begin with one of the program's lists.
+        /// Programs that the component may run: the lists with which the arguments must begin, or a table
+        /// with `prefix`, `exact` and `env`, the environment variables that the component may set.
         processes: processes::Grant,
     }
     tasks: {
@@ -176,7 +177,7 @@ mod tests {
         let text = r#"
             http = ["https://a\"b:443"]
             kubernetes = [{ group = "", resources = ["pods/log"], verbs = ["get"], namespaces = ["ray"] }]
-            processes = { "my program" = [["a", "b c"], []] }
+            processes = { "my program" = [["a", "b c"], []], ray = { exact = [["x"]], env = ["A"] } }
             networks = ["link-local"]
             tasks = true
         "#;

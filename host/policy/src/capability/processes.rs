@@ -1,33 +1,36 @@
-//! The grant `processes`: programs that the component may run. The arguments must begin with one of the
-//! program's lists.
+//! The grant `processes`: programs that the component may run, with which arguments, and which environment
+//! variables it may set.
 //!
 //! ```toml
 //! [grants.processes]
-//! ray = [["start", "--head"], ["stop"]]
+//! echo = [["hello"]]                       # these words first, then any others
+//! ray = { exact = [["status", "--port=<number>"]], env = ["RAY_LOG_LEVEL"] }
 //! ```
+//!
+//! A word that ends with `<number>` stands for every word with decimal digits there.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Capability, Entry, Grants, no_problem};
+use super::{Capability, Entry, Grants};
 
-/// The grant `processes`: allowed beginnings of the arguments, by the name of the program.
-pub type Grant = BTreeMap<String, Vec<Vec<String>>>;
+mod arguments;
+mod program;
+
+pub use self::program::ProgramGrant;
+
+/// The grant `processes`: what is allowed of each program, by its name.
+pub type Grant = BTreeMap<String, ProgramGrant>;
 
 /// Programs of the configuration.
 pub static CAPABILITY: Capability = Capability {
     name: "processes",
     example: "processes = { <program> = [[\"<first argument>\"]] }",
     interfaces: &["dagster-ray:host/processes"],
-    entries: |grants| {
-        let program = |(name, prefixes): (&String, &Vec<Vec<String>>)| {
-            Entry::new("processes", json!({ name: prefixes }))
-        };
-        grants.processes.iter().map(program).collect()
-    },
+    entries: |grants| grants.processes.iter().map(|(name, program)| entry(name, program)).collect(),
     is_granted: |grants| !grants.processes.is_empty(),
-    problem: no_problem,
+    problem: |grants| grants.processes.iter().find_map(|(name, program)| program.problem(name)),
     restrict,
 };
 
@@ -36,54 +39,33 @@ pub fn missing_grant(program: &str, arguments: &[String]) -> String {
     format!("processes = {{ {program} = [{arguments:?}] }}")
 }
 
+/// Returns the line of a manifest that would also allow these environment variables of a granted program.
+pub fn missing_variables(program: &str, grant: &ProgramGrant, variables: &[&str]) -> String {
+    let mut grant = grant.clone();
+    grant.env.extend(variables.iter().map(|&name| name.to_owned()));
+    entry(program, &grant).line()
+}
+
+fn entry(name: &str, program: &ProgramGrant) -> Entry {
+    Entry::new("processes", json!({ name: program }))
+}
+
 fn restrict(grants: &mut Grants, by: &Grants) -> Vec<String> {
     let mut ineffective = Vec::new();
-    for (program, allowed) in &by.processes {
-        let own = grants.processes.get(program).map_or(&[] as &[_], Vec::as_slice);
-        for line in
-            allowed.iter().filter(|line| intersect_prefixes(std::slice::from_ref(*line), own).is_empty())
-        {
-            ineffective.push(format!("grants.processes: {program} = [{line:?}]"));
-        }
+    for (name, allowed) in &by.processes {
+        let unused = match grants.processes.get(name) {
+            Some(own) => allowed.without_effect_on(own),
+            None => vec![allowed.clone()],
+        };
+        let line = |part: &ProgramGrant| entry(name, part).line();
+        ineffective.extend(unused.iter().map(|part| format!("grants.{}", line(part))));
     }
     grants.processes = std::mem::take(&mut grants.processes)
         .into_iter()
-        .filter_map(|(program, own)| {
-            let kept = intersect_prefixes(by.processes.get(&program)?, &own);
-            (!kept.is_empty()).then_some((program, kept))
+        .filter_map(|(name, own)| {
+            let kept = own.intersection(by.processes.get(&name)?);
+            kept.allows_something().then_some((name, kept))
         })
         .collect();
     ineffective
-}
-
-/// Intersects two sets of argument prefixes. Of each pair in which one is a prefix of the other, the
-/// longer one remains.
-fn intersect_prefixes(allowed: &[Vec<String>], own: &[Vec<String>]) -> Vec<Vec<String>> {
-    let mut found: Vec<Vec<String>> = Vec::new();
-    for (allowed, own) in allowed.iter().flat_map(|allowed| own.iter().map(move |own| (allowed, own))) {
-        let (longer, shorter) = if allowed.len() > own.len() { (allowed, own) } else { (own, allowed) };
-        if longer.starts_with(shorter) && !found.contains(longer) {
-            found.push(longer.clone());
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longer_of_two_argument_prefixes_remains() {
-        let prefixes = |lines: &[&[&str]]| -> Vec<Vec<String>> {
-            lines.iter().map(|line| line.iter().map(|word| (*word).to_owned()).collect()).collect()
-        };
-        let own = prefixes(&[&["start", "--head"], &["stop"]]);
-        assert_eq!(intersect_prefixes(&prefixes(&[&[]]), &own), own);
-        assert_eq!(
-            intersect_prefixes(&prefixes(&[&["start"], &["start", "--head", "-v"]]), &own),
-            prefixes(&[&["start", "--head"], &["start", "--head", "-v"]])
-        );
-        assert_eq!(intersect_prefixes(&prefixes(&[&["start", "--worker"]]), &own), prefixes(&[]));
-    }
 }

@@ -13,14 +13,23 @@ pub enum Interface {
     Cluster,
     /// Runs external scripts.
     Pipes,
+    /// Removes what has outlived its run.
+    Reconciler,
     /// Stores values.
     Io,
 }
 
 impl Interface {
     /// Every interface.
-    pub const ALL: [Self; 6] =
-        [Self::Describe, Self::Launcher, Self::Executor, Self::Cluster, Self::Pipes, Self::Io];
+    pub const ALL: [Self; 7] = [
+        Self::Describe,
+        Self::Launcher,
+        Self::Executor,
+        Self::Cluster,
+        Self::Pipes,
+        Self::Reconciler,
+        Self::Io,
+    ];
 
     /// Returns the interface's name in the contract.
     pub fn name(self) -> &'static str {
@@ -30,6 +39,7 @@ impl Interface {
             Self::Executor => "executor",
             Self::Cluster => "cluster",
             Self::Pipes => "pipes",
+            Self::Reconciler => "reconciler",
             Self::Io => "io",
         }
     }

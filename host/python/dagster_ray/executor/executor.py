@@ -18,12 +18,13 @@ from dagster_ray.dagster_internals import (
     get_tag_concurrency_limits_config,
     multiple_process_executor_requirements,
 )
-from dagster_ray.errors import DagsterRayError, InvalidConfigError
+from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnsupportedError
 from dagster_ray.executor.local_steps import LocalStepHandler
 from dagster_ray.executor.step_dispatcher import StepDispatcher
 from dagster_ray.executor.step_handler import RayStepHandler
 from dagster_ray.io.run_values import remove_values
 from dagster_ray.launcher.run_launcher import RayRunLauncher
+from dagster_ray.reconcile.reconciliation import describe
 from dagster_ray.specs import run_options
 
 # Dagster's default of 1 s would add up to a second to each step.
@@ -65,26 +66,55 @@ class RayExecutor(StepDelegatingExecutor):
             if not ended:
                 self._local_steps.interrupt(as_worker=interrupted)
             try:
-                self._end(plan_context, ended)
+                if ended or not self._is_resumed(plan_context, interrupted):
+                    self._end(plan_context, execution_plan, succeeded=ended and not failed)
             finally:
                 # A step that has reported its end may still be cleaning up.
                 self._local_steps.join()
 
-    def _end(self, plan_context: PlanOrchestrationContext, ended: bool) -> None:
-        # If runs may be resumed, Dagster does not stop the steps of an interrupted run, even when
-        # the run is being canceled.
-        run = plan_context.instance.get_run_by_id(plan_context.run_id)
-        canceling = run is not None and run.status == dg.DagsterRunStatus.CANCELING
-        if canceling:
-            self._stop_steps(plan_context)
-        if canceling or ended:
-            self._finish(plan_context)
+    def _is_resumed(self, plan_context: PlanOrchestrationContext, interrupted: bool) -> bool:
+        """Whether Dagster starts another worker for the run, which continues its steps."""
+        # An exception other than an interrupt fails the run, and a run that is being canceled ends.
+        instance, run_id = plan_context.instance, plan_context.run_id
+        if not interrupted or not instance.run_will_resume(run_id):
+            return False
+        run = instance.get_run_by_id(run_id)
+        return run is None or run.status != dg.DagsterRunStatus.CANCELING
 
-    def _finish(self, plan_context: PlanOrchestrationContext) -> None:
+    def _end(
+        self,
+        plan_context: PlanOrchestrationContext,
+        execution_plan: ExecutionPlan,
+        *,
+        succeeded: bool,
+    ) -> None:
+        if not succeeded:
+            self._stop_steps(plan_context)
+        # Also if a step could not be stopped: it must not run on, and it ends with its cluster.
+        self._finish(plan_context, execution_plan)
+        if not succeeded:
+            self._stop_leftovers(plan_context)
+
+    def _finish(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> None:
+        tags = [step.tags or {} for step in execution_plan.steps]
         try:
-            self._ray_steps.finish(plan_context.run_id)
+            self._ray_steps.finish(plan_context.run_id, tags)
         except DagsterRayError as error:
             plan_context.log.warning(f"The run's shared resources could not be removed: {error}")
+
+    def _stop_leftovers(self, plan_context: PlanOrchestrationContext) -> None:
+        """Stops what killed step workers have left, such as their Pipes scripts."""
+        try:
+            found = self._ray_steps.stop_leftovers(plan_context.instance, plan_context.run_id)
+        except UnsupportedError:
+            return
+        except DagsterRayError as error:
+            plan_context.log.warning(f"What the run's steps left could not be stopped: {error}")
+            return
+        for leftover in found:
+            plan_context.log.info(describe(leftover))
 
     def _stop_steps(self, plan_context: PlanOrchestrationContext) -> None:
         try:
@@ -93,7 +123,7 @@ class RayExecutor(StepDelegatingExecutor):
             plan_context.log.error(f"The Ray jobs of the run's steps could not be stopped: {error}")
             return
         for job in jobs:
-            plan_context.log.info(f"Stopped Ray job {job}: the run is being canceled.")
+            plan_context.log.info(f"Stopped Ray job {job}: the run is over.")
 
 
 @dg.executor(

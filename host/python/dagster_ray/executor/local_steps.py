@@ -20,7 +20,8 @@ from dagster_ray.dagster_internals import (
     StepHandlerContext,
 )
 from dagster_ray.dagster_typing import STEP_EVENTS
-from dagster_ray.executor.step_handler import reported_attempts, step_and_attempt
+from dagster_ray.executor.step_handler import reported_attempts
+from dagster_ray.executor.step_plans import step_and_attempt
 from dagster_ray.ray_access import in_ray_job
 
 # The grace period before a step is killed, as for a step on Ray.

@@ -6,7 +6,8 @@ from dagster import DagsterEvent
 
 from dagster_ray.dagster_internals import CheckStepHealthResult, StepHandler, StepHandlerContext
 from dagster_ray.executor.local_steps import LocalStepHandler
-from dagster_ray.executor.step_handler import RayStepHandler, step_and_attempt
+from dagster_ray.executor.step_handler import RayStepHandler
+from dagster_ray.executor.step_plans import step_and_attempt
 
 
 class StepDispatcher(StepHandler):

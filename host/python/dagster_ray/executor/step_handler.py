@@ -4,21 +4,23 @@ import json
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance
 
+from dagster_ray import ray_access
 from dagster_ray.backend import Backend
+from dagster_ray.configs import USER_DEFINED_RAY_KEY
 from dagster_ray.contract import (
     ExecutorClient,
     JobState,
     JobStatus,
+    Leftover,
     PendingCall,
     Placement,
     StepRef,
-    StepSpec,
 )
 from dagster_ray.dagster_internals import (
     CheckStepHealthResult,
@@ -31,10 +33,20 @@ from dagster_ray.dagster_internals import (
 )
 from dagster_ray.dagster_typing import STEP_EVENTS
 from dagster_ray.dashboard import dashboard_link
-from dagster_ray.deployment import deployment_id
-from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnavailableError
+from dagster_ray.errors import (
+    CallTimeoutError,
+    ComponentTrap,
+    DagsterRayError,
+    InvalidConfigError,
+    UnavailableError,
+)
+from dagster_ray.executor.step_plans import StepPlans, reference, step_and_attempt
+from dagster_ray.missing_jobs import MissingJobs
+from dagster_ray.patience import check_limit, unreachable_seconds
+from dagster_ray.pending import PendingReason
 from dagster_ray.reachability import Outage, Reachability
-from dagster_ray.specs import parse_tag, worker_spec
+from dagster_ray.reconcile.reconciliation import reconcile_run
+from dagster_ray.specs import attributes
 
 _STEP_ENDS = {
     DagsterEventType.STEP_SUCCESS,
@@ -47,15 +59,8 @@ _Answer = JobStatus | Literal["unreachable"]
 # The age at which the status of a running job is read again.
 _STATUS_SECONDS = 2.0
 _PENDING_SUBMIT_SECONDS = 30.0
-
-
-@dataclass
-class _Plan:
-    """The component's decision about a step that has not been launched."""
-
-    spec: StepSpec
-    directories: set[str]
-    placement: Placement | Exception
+# How long the end of a run waits for the jobs that were given up.
+_GIVEN_UP_SECONDS = 60.0
 
 
 @dataclass
@@ -68,6 +73,8 @@ class _Step:
     submit: PendingCall[list[Placement | Exception]] | None = None
     failure: DagsterRayError | None = None
     answer: _Answer | None = None
+    # Why the step is pending, as far as the user knows, and since when.
+    pending: PendingReason = field(default_factory=PendingReason)
     # The job succeeded, but the event log does not contain the step's end yet.
     awaits_event: bool = False
 
@@ -81,15 +88,21 @@ class RayStepHandler(StepHandler):
         self._backend = backend
         self._component = ExecutorClient(backend)
         self._options = options
-        self._reachability = Reachability(unreachable_timeout)
+        self._reachability = Reachability(
+            unreachable_seconds(backend.config, unreachable_timeout),
+            interval=ray_access.current().health_check_seconds,
+        )
+        self._check_limit = check_limit(backend.config)
+        self._given_up = backend.given_up
         self._outage: Outage | None = None
-        # By step key and attempt.
-        self._plans: dict[tuple[str, int], _Plan] = {}
+        self._missing = MissingJobs()
         self._steps: dict[str, _Step] = {}
         self._stopped = False
         self._checked_at = float("-inf")
         # Log lines of components, until a step's log is available.
         self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
+        full_options = {**options, **backend.options}
+        self._plans = StepPlans(self._component, full_options, self._append_line)
 
     @property
     def name(self) -> str:
@@ -99,9 +112,9 @@ class RayStepHandler(StepHandler):
         key, attempt = step_and_attempt(step_handler_context)
         step_context = step_handler_context.get_step_context(key)
         self._pass_lines_on(step_context)
-        plan = self._take_plan(step_handler_context)
+        plan = self._plans.take(step_handler_context)
         try:
-            ref = _reference(plan.placement)
+            ref = plan.reference
         except InvalidConfigError:
             # A retry would fail in the same way. An exception would also fail the other steps.
             error = serializable_error_info_from_exc_info(sys.exc_info())
@@ -122,15 +135,25 @@ class RayStepHandler(StepHandler):
 
     def is_local(self, context: StepHandlerContext) -> bool:
         """Returns whether the run worker executes a step locally. Plans the step."""
-        is_local = self._plan(context).placement == "local"
+        is_local = self._plans.plan(context).placement == "local"
         if is_local:
-            self._take_plan(context)
+            self._plans.take(context)
         return is_local
 
-    def finish(self, run_id: str) -> None:
-        """Releases the resources that the run's steps share, such as a cluster."""
+    def finish(self, run_id: str, tags: Iterable[Mapping[str, str]]) -> None:
+        """Stops jobs that were given up, and releases what the steps share, such as a cluster.
+
+        `tags` are the tags of the run's steps.
+        """
+        self._given_up.wait(_GIVEN_UP_SECONDS)
         options = {**self._options, **self._backend.options}
-        self._component.finish(run_id, json.dumps(options))
+        overrides = {step[USER_DEFINED_RAY_KEY] for step in tags if USER_DEFINED_RAY_KEY in step}
+        distinct = [attributes({USER_DEFINED_RAY_KEY: text}) for text in sorted(overrides)]
+        self._component.finish(run_id, json.dumps(options), distinct)
+
+    def stop_leftovers(self, instance: DagsterInstance, run_id: str) -> list[Leftover]:
+        """Stops what the run's killed step workers have left, and returns it."""
+        return reconcile_run(instance, self._backend, run_id, write=self._append_line)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         step = self._tracked(step_handler_context)
@@ -185,7 +208,7 @@ class RayStepHandler(StepHandler):
             # Wait for the submission: a job that is submitted after the stop would still start.
             try:
                 [placement] = step.submit.result(max(deadline - time.monotonic(), 0.1))
-                step.ref = _reference(placement)
+                step.ref = reference(placement)
             except (DagsterRayError, TimeoutError) as error:
                 step.submit.cancel()
                 self._append_line("warning", f"step {step.key}: its submission failed: {error}")
@@ -195,48 +218,12 @@ class RayStepHandler(StepHandler):
         self._steps.clear()
         return [step.ref["job"]["submission_id"] for step in running]
 
-    def _spec(self, context: StepHandlerContext) -> tuple[StepSpec, set[str]]:
-        key, attempt = step_and_attempt(context)
-        args = context.execute_step_args
-        tags = context.step_tags[key]
-        spec, directories = worker_spec(
-            context.dagster_run,
-            deployment=deployment_id(context.instance),
-            attempt=attempt,
-            argv=args.get_command_args(skip_serialized_namedtuple=True),
-            payload=None,
-            env={entry["name"]: entry["value"] for entry in args.get_command_env()},
-            tags=tags,
-            override=parse_tag(tags),
-            options={**self._options, **self._backend.options},
-        )
-        return {**spec, "step_key": key}, directories
-
-    def _plan(self, context: StepHandlerContext) -> _Plan:
-        key = step_and_attempt(context)
-        plan = self._plans.get(key)
-        if plan is None:
-            spec, directories = self._spec(context)
-            placement: Placement | Exception
-            try:
-                [placement] = self._component.plan([spec], write=self._append_line)
-            except DagsterRayError as error:
-                placement = error
-            plan = self._plans[key] = _Plan(spec, directories, placement)
-        return plan
-
-    def _take_plan(self, context: StepHandlerContext) -> _Plan:
-        """Returns a step's plan and forgets it."""
-        plan = self._plan(context)
-        del self._plans[step_and_attempt(context)]
-        return plan
-
     def _tracked(self, context: StepHandlerContext) -> _Step:
         """Returns the tracked step. A step of an earlier run worker is located by its plan."""
         key, attempt = step_and_attempt(context)
         step = self._steps.get(key)
         if step is None or step.attempt != attempt:
-            ref = _reference(self._take_plan(context).placement)
+            ref = self._plans.take(context).reference
             step = self._steps[key] = _Step(key, attempt, ref)
         return step
 
@@ -248,10 +235,11 @@ class RayStepHandler(StepHandler):
         planned = step.ref["job"]["submission_id"]
         try:
             [placement] = submit.result()
-            step.ref = _reference(placement)
+            step.ref = reference(placement)
         except DagsterRayError as error:
             step.failure = error
             return
+        self._reached(step_context)
         submission_id = step.ref["job"]["submission_id"]
         if submission_id != planned:
             DagsterEvent.engine_event(
@@ -263,9 +251,28 @@ class RayStepHandler(StepHandler):
 
     def _forget(self, step: _Step, error: DagsterRayError) -> None:
         self._steps.pop(step.key, None)
-        if isinstance(error, UnavailableError) and error.maybe_applied:
+        is_lost = isinstance(error, UnavailableError) and error.maybe_applied
+        if is_lost or isinstance(error, CallTimeoutError | ComponentTrap):
             # The job may have been submitted, and must not run beside Dagster's retry.
-            self._component.start_terminate([step.ref], write=self._append_line)
+            self._give_up(step, may_arrive=True)
+            self._given_up.contact()
+
+    def _give_up(self, step: _Step, *, may_arrive: bool) -> None:
+        """Remembers a step's job, which is stopped at the next contact with Ray."""
+        ref = step.ref
+        self._given_up.add(
+            ref["job"]["submission_id"],
+            lambda: self._component.start_terminate([ref], write=self._append_line),
+            is_missing=lambda statuses: all(one["state"] == "missing" for one in statuses),
+            report=lambda message: self._append_line("info", message),
+            may_arrive=may_arrive,
+        )
+
+    def _reached(self, step_context: IStepContext) -> None:
+        """Ends an outage, because Ray has answered."""
+        self._reachability.succeeded(lambda message: _report(step_context, message))
+        self._outage = None
+        self._given_up.contact()
 
     def _check_all(self, step_context: IStepContext) -> None:
         """Checks all steps with one call. The next checks use the statuses of the other steps."""
@@ -278,20 +285,24 @@ class RayStepHandler(StepHandler):
             for step in self._steps.values()
             if step.submit is None and step.failure is None and not _has_ended(step.answer)
         ]
+        refs = [step.ref for step in steps]
 
         def report(message: str) -> None:
-            DagsterEvent.engine_event(step_context, message, EngineEventData())
+            _report(step_context, message)
 
         answers: list[_Answer]
         try:
-            refs = [step.ref for step in steps]
-            answers = [*self._component.check(refs, write=self._append_line)]
+            statuses = self._reachability.check(
+                lambda: self._component.check(
+                    refs, write=self._append_line, timeout=self._check_limit
+                )
+            )
         except DagsterRayError as error:
             self._outage = self._reachability.failed(error, report)
             answers = ["unreachable"] * len(steps)
         else:
-            self._reachability.succeeded(report)
-            self._outage = None
+            self._reached(step_context)
+            answers = [self._missing.settle(status, report) for status in statuses]
         self._checked_at = time.monotonic()
         for step, answer in zip(steps, answers, strict=True):
             step.answer = answer
@@ -303,10 +314,17 @@ class RayStepHandler(StepHandler):
         context: StepHandlerContext,
     ) -> CheckStepHealthResult:
         if answer == "unreachable":
-            return self._judge_unreachable()
+            return self._judge_unreachable(step, context)
         state = answer["state"]
         step.ref["job"]["submission_id"] = job = answer["submission_id"]
         if not answer["ended"]:
+            waits_for = step.pending.changed(answer)
+            if waits_for is not None:
+                DagsterEvent.engine_event(
+                    context.get_step_context(step.key),
+                    f"Ray job {job} for step {step.key} is pending: {waits_for}",
+                    EngineEventData(metadata=_job_metadata(step.ref)),
+                )
             return CheckStepHealthResult.healthy()
         run_id = context.dagster_run.run_id
         if reported_attempts(context.instance, run_id)[step.key] > step.attempt:
@@ -329,10 +347,15 @@ class RayStepHandler(StepHandler):
         ended = f"Ray job {job} for step {step.key} has ended ({state})."
         return CheckStepHealthResult.unhealthy(reason.get(state, ended))
 
-    def _judge_unreachable(self) -> CheckStepHealthResult:
+    def _judge_unreachable(self, step: _Step, context: StepHandlerContext) -> CheckStepHealthResult:
         """Reports a step as healthy until the outage exceeds `unreachable_timeout`."""
         if self._outage is None or not self._outage.is_final:
             return CheckStepHealthResult.healthy()
+        run_id = context.dagster_run.run_id
+        if reported_attempts(context.instance, run_id)[step.key] > step.attempt:
+            return CheckStepHealthResult.healthy()
+        self._steps.pop(step.key, None)
+        self._give_up(step, may_arrive=False)
         return CheckStepHealthResult.unhealthy(f"{self._outage}.")
 
     def _append_line(self, level: str, message: str) -> None:
@@ -344,31 +367,18 @@ class RayStepHandler(StepHandler):
             getattr(step_context.log, level)(message)
 
 
-def step_and_attempt(context: StepHandlerContext) -> tuple[str, int]:
-    """Returns the key of the step in a handler's context, and its number of retries."""
-    args = context.execute_step_args
-    [key] = args.step_keys_to_execute or []
-    state = args.known_state
-    return key, state.get_retry_state().get_attempt_count(key) if state else 0
-
-
 def reported_attempts(instance: DagsterInstance, run_id: str) -> Counter[str]:
     """Returns the number of attempts of each step whose end is in Dagster's event log."""
     entries = instance.all_logs(run_id, of_type=_STEP_ENDS)
     return Counter(entry.step_key for entry in entries if entry.step_key)
 
 
+def _report(step_context: IStepContext, message: str) -> None:
+    DagsterEvent.engine_event(step_context, message, EngineEventData())
+
+
 def _has_ended(answer: _Answer | None) -> bool:
     return answer is not None and answer != "unreachable" and answer["ended"]
-
-
-def _reference(placement: Placement | Exception) -> StepRef:
-    """Returns the reference of a step that runs on Ray, or raises the step's error."""
-    if isinstance(placement, Exception):
-        raise placement
-    if placement == "local":
-        raise DagsterRayError("the component decided that the step does not run on Ray")
-    return placement["job"] if "job" in placement else placement["task"]
 
 
 def _job_metadata(ref: StepRef) -> dict[str, Any]:

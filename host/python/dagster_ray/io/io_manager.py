@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr
 from dagster_ray import _library, ray_access
 from dagster_ray.component_files import restriction_arguments
 from dagster_ray.configs import described
-from dagster_ray.contract import Address, RunLife, RunState, Stored
+from dagster_ray.contract import Address, Stored
 from dagster_ray.dagster_typing import add_output_metadata
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, SerializationError
@@ -22,14 +22,13 @@ from dagster_ray.io.ray_store import NAMESPACE, REGISTRY, RayStore
 from dagster_ray.io.value_client import Throttle, ValueClient
 from dagster_ray.ray_access import ValueBackend
 from dagster_ray.ray_connection import connect
+from dagster_ray.run_life import run_lives
 
 _library.register()
 
 _FOLDER = "dagster-ray-values"
 # How often a process removes values of ended runs.
 _TIDY_SECONDS = 300.0
-_ENDED_WELL = {dg.DagsterRunStatus.SUCCESS}
-_ENDED_BADLY = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 DAGSTER_RAY_NAMESPACE = NAMESPACE
 DAGSTER_RAY_OBJECT_MAP_NAME = REGISTRY
@@ -176,26 +175,12 @@ class RayIOManager(dg.ConfigurableIOManager):
         try:
             found = {value["run_id"] for value in client.find({"runs": []})}
             run_ids = {run_id for run_id in found if run_id is not None}
-            removed = client.delete({"expired": _run_states(instance, run_ids)}) if run_ids else 0
+            removed = client.delete({"expired": run_lives(instance, run_ids)}) if run_ids else 0
         except DagsterRayError as error:
             context.log.warning(f"Values of ended runs could not be removed: {error}")
             return
         if removed:
             context.log.debug(f"Removed {removed} values of runs that have ended.")
-
-
-def _run_states(instance: dg.DagsterInstance, run_ids: set[str]) -> list[RunLife]:
-    """Returns the states of runs, without those that Dagster does not know."""
-    records = instance.get_run_records(dg.RunsFilter(run_ids=sorted(run_ids)))
-    states: list[RunLife] = []
-    for record in records:
-        status = record.dagster_run.status
-        state: RunState = (
-            "succeeded" if status in _ENDED_WELL else "failed" if status in _ENDED_BADLY else "live"
-        )
-        ended = None if record.end_time is None else int(record.end_time)
-        states.append({"run_id": record.dagster_run.run_id, "state": state, "ended_at": ended})
-    return states
 
 
 def _instance(context: dg.OutputContext | dg.InputContext | None) -> dg.DagsterInstance | None:

@@ -1,6 +1,7 @@
 """The base class of the resources whose cluster KubeRay creates."""
 
 import json
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 # Added to the timeout that is passed to the component. The component's own deadline expires first
 # and gives a reason; this one stops a component that ignores it.
 _GRACE_SECONDS = 60.0
+# The step and its attempt, in a step worker on Ray (`components/submission/src/environment.rs`).
+_STEP_KEY_VARIABLE = "DAGSTER_RUN_STEP_KEY"
+_ATTEMPT_VARIABLE = "DAGSTER_RAY_STEP_ATTEMPT"
 
 
 class BaseKubeRayResource(RayResource):
@@ -128,12 +132,12 @@ class BaseKubeRayResource(RayResource):
             "owner": {
                 "deployment": deployment_id(context.instance),
                 "run_id": run_id,
-                "step_key": None,
+                "step_key": os.environ.get(_STEP_KEY_VARIABLE),
                 "resource_key": _resource_key(context),
                 "holder": self._holder(context),
             },
             "image": self.get_image(context),
-            "labels": attributes(self.get_k8s_labels(context)),
+            "labels": attributes({**self.get_k8s_labels(context), **self._lifetime_labels()}),
             "env": attributes(self.get_env_vars_to_inject()),
             "options": json.dumps(
                 {
@@ -148,6 +152,17 @@ class BaseKubeRayResource(RayResource):
         else:
             self._creation_verb, ref = "Created", creation["created"]
         self._ref, self._name = ref, ref["name"]
+
+    def _lifetime_labels(self) -> dict[str, str]:
+        """Returns the labels that decide when the cluster has outlived its step."""
+        labels: dict[str, str] = {}
+        key, attempt = (os.environ.get(name) for name in (_STEP_KEY_VARIABLE, _ATTEMPT_VARIABLE))
+        if key and attempt:
+            labels = {"dagster/op": key, "dagster-ray/attempt": attempt}
+        if self.lifecycle.cleanup != "always":
+            # The user keeps the cluster after its step, so only its age ends it.
+            labels["dagster-ray/keep"] = "true"
+        return labels
 
     def wait(self, context: AnyDagsterContext) -> None:
         self._endpoints = self._clusters(context).wait(

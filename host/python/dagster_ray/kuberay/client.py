@@ -53,12 +53,16 @@ class _Client:
         context: str | None = None,
         backend_grants: Mapping[str, object] | None = None,
         backend_sha256: str | None = None,
+        unreachable_timeout: float | None = None,
+        backend_config: Mapping[str, object] | None = None,
     ) -> None:
         self._access: BackendKeywords = {
             "kube_config": kube_config or config_file,
             "kube_context": kube_context or context,
             "backend_grants": backend_grants,
             "backend_sha256": backend_sha256,
+            "unreachable_timeout": unreachable_timeout,
+            "backend_config": backend_config,
         }
         self._backends: dict[str, KubeRay] = {}
 

@@ -1,6 +1,7 @@
 """The resource for a dedicated or shared RayCluster."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -85,11 +86,15 @@ class KubeRayCluster(BaseKubeRayResource):
     def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
         options: dict[str, Any] = {"ray_cluster": self.ray_cluster.manifest()}
         if self.cluster_sharing.enabled:
+            sharing = self.cluster_sharing
             options["sharing"] = {
                 "match_labels": self.get_sharing_labels(context),
-                "ttl_seconds": int(self.cluster_sharing.ttl_seconds),
+                "ttl_seconds": int(sharing.ttl_seconds),
+                "join_timeout_seconds": int(sharing.join_timeout_seconds),
                 "delete_when_released": self.lifecycle.cleanup == "always",
             }
+            if sharing.heartbeat.enabled:
+                options["sharing"]["renew_seconds"] = math.ceil(sharing.heartbeat.refresh_seconds)
         return options
 
     def _delete(self, context: AnyDagsterContext) -> bool:

@@ -224,6 +224,13 @@ class ClusterSharing(NestedConfig):
     ttl_seconds: float = Field(
         default=1800.0, description="Seconds until a lease expires that is not renewed."
     )
+    join_timeout_seconds: float = Field(
+        default=120.0,
+        description=(
+            "Seconds to wait for an earlier cluster that can be neither joined nor replaced: one "
+            "that is being deleted, or that has failed and is still held."
+        ),
+    )
     heartbeat: ClusterSharingHeartbeat = Field(default_factory=ClusterSharingHeartbeat)
 
     @model_validator(mode="after")

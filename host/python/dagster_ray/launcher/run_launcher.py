@@ -1,16 +1,23 @@
 """The run launcher that submits Dagster runs as Ray jobs."""
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from typing_extensions import Self, Unpack
 
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig, BackendKeywords, RayLauncherConfig, flatten, schema
-from dagster_ray.contract import JobStatus, LauncherClient, RunRef, Termination, Write
+from dagster_ray.contract import (
+    JobStatus,
+    LauncherClient,
+    RunPlacement,
+    RunRef,
+    RunSpec,
+    Termination,
+    Write,
+)
 from dagster_ray.dagster_internals import (
     CheckRunHealthResult,
     ConfigurableClass,
@@ -28,18 +35,22 @@ from dagster_ray.dagster_internals import (
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
-from dagster_ray.reachability import Reachability
-from dagster_ray.specs import parse_tag, run_options, runs_on_ray, worker_spec
+from dagster_ray.launcher import run_reference
+from dagster_ray.launcher.pending_runs import PendingRuns
+from dagster_ray.launcher.run_health import RunHealth
+from dagster_ray.reconcile.background import BackgroundReconciliation
+from dagster_ray.specs import parse_tag, run_options, worker_spec
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-# The run tag with the reference to the run's Ray job, as JSON.
-RUN_REF_TAG = "dagster-ray/run"
+_DEFAULT_LAUNCHER = "Dagster's default run launcher"
+# Stands for the command of a run that no Ray job can load. Such a run is planned, but not launched.
+_NO_COMMAND = ("dagster", "api", "execute_run")
 
 
 class RayRunLauncher(RunLauncher, ConfigurableClass):
-    """Submits each run as its own Ray job, unless its tag disables that."""
+    """Submits each run as its own Ray job, unless the component places it outside Ray."""
 
     def __init__(
         self,
@@ -57,10 +68,10 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         *,
         verify: bool | str | None = None,
         enabled: bool | None = None,
-        unreachable_timeout: float | None = None,
         **backend: Unpack[BackendKeywords],
     ) -> None:
         self._inst_data = inst_data
+        self._reconciliation = BackgroundReconciliation(self)
         self._options = run_options(
             {
                 "enabled": enabled,
@@ -75,11 +86,18 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         )
         self.backend = Backend(
             BackendConfig.validated(
-                address=address, headers=headers, cookies=cookies, verify=verify, **backend
+                address=address,
+                headers=headers,
+                cookies=cookies,
+                verify=verify,
+                **backend,
             )
         )
         self._component = LauncherClient(self.backend)
-        self._reachability = Reachability(unreachable_timeout)
+        # The runs whose malformed tag was reported.
+        self._reported_tags: set[str] = set()
+        self._health = RunHealth(self.backend, self._component)
+        self._pending_runs = PendingRuns(self._component.check, self._report)
         # Launches the runs that do not run on Ray.
         self._default_launcher = DefaultRunLauncher()
         super().__init__()
@@ -87,6 +105,16 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     def register_instance(self, instance: dg.DagsterInstance) -> None:
         super().register_instance(instance)
         self._default_launcher.register_instance(instance)
+
+    def dispose(self) -> None:
+        self._reconciliation.close()
+        self._pending_runs.stop()
+        self._default_launcher.dispose()
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        """The Dagster instance that the launcher belongs to."""
+        return self._instance
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
@@ -120,44 +148,41 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
+        self._reconciliation.begin()
         run = context.dagster_run
-        override = parse_tag(run.tags)
-        if self._is_on_ray(run, override):
-            self._submit(run, override, 0, is_resumed=False)
-        else:
+        spec, directories = self._spec(run, 0, is_resumed=False)
+        placement = self._component.plan(spec)
+        if placement == "local":
             self._default_launcher.launch_run(context)
+        else:
+            self._submit(run, self._component.launch, spec, directories, placement["job"])
 
     def resume_run(self, context: ResumeRunContext) -> None:
         run, attempt = context.dagster_run, context.resume_attempt_number or 0
-        override = parse_tag(run.tags)
-        if self._is_on_ray(run, override):
-            self._submit(run, override, attempt, is_resumed=True)
-        else:
-            self._default_launcher.resume_run(context)
-
-    def _submit(
-        self,
-        run: dg.DagsterRun,
-        override: Mapping[str, Any] | None,
-        attempt: int,
-        *,
-        is_resumed: bool,
-    ) -> None:
-        origin = run.job_code_origin
-        if origin is None:
+        spec, directories = self._spec(run, attempt, is_resumed=True)
+        placement = self._component.plan(spec)
+        if placement == "local":
             raise DagsterRayError(
-                f"run {run.run_id} has no code origin, so that a Ray job cannot load its job; "
-                "launch the run from a code location"
+                f"run {run.run_id} cannot be resumed: its configuration says that Ray does not "
+                f"execute it, and {_DEFAULT_LAUNCHER} resumes no runs"
             )
-        args_class = ResumeRunArgs if is_resumed else ExecuteRunArgs
-        # The last argument is long and may hold secrets, so it is passed as the payload.
-        *argv, payload = args_class(
-            job_origin=origin,
-            run_id=run.run_id,
-            instance_ref=self._instance.get_ref(),
-            set_exit_code_on_failure=True,
-        ).get_command_args()
-        spec, directories = worker_spec(
+        self._submit(run, self._component.resume, spec, directories, placement["job"])
+
+    def _spec(
+        self, run: dg.DagsterRun, attempt: int, *, is_resumed: bool
+    ) -> tuple[RunSpec, set[str]]:
+        origin = run.job_code_origin
+        argv, payload = [*_NO_COMMAND], None
+        if origin is not None:
+            args_class = ResumeRunArgs if is_resumed else ExecuteRunArgs
+            # The last argument is long and may hold secrets, so it is passed as the payload.
+            *argv, payload = args_class(
+                job_origin=origin,
+                run_id=run.run_id,
+                instance_ref=self._instance.get_ref(),
+                set_exit_code_on_failure=True,
+            ).get_command_args()
+        return worker_spec(
             run,
             deployment=deployment_id(self._instance),
             attempt=attempt,
@@ -165,27 +190,57 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             payload=payload,
             env={},
             tags=run.tags,
-            override=override,
+            override=parse_tag(run.tags),
             options={**self._options, **self.backend.options},
         )
-        located = self._component.locate(run.run_id, attempt)
-        self._report(run, "Creating Ray run job", located)
-        launch = self._component.resume if is_resumed else self._component.launch
+
+    def _submit(
+        self,
+        run: dg.DagsterRun,
+        launch: Callable[..., RunRef],
+        spec: RunSpec,
+        directories: set[str],
+        planned: RunRef,
+    ) -> None:
+        if run.job_code_origin is None:
+            raise DagsterRayError(
+                f"run {run.run_id} has no code origin, so that a Ray job cannot load its job; "
+                "launch the run from a code location"
+            )
+        # Before the submission: a process that is killed after it would leave a job that nothing
+        # names, and the next check would start a second worker.
+        self._instance.add_run_tags(run.run_id, run_reference.write(planned))
+        self._report(run, "Creating Ray run job", planned)
         ref = launch(spec, write=self._writer(run), directories=directories)
-        self._instance.add_run_tags(run.run_id, {RUN_REF_TAG: json.dumps(ref)})
+        self.backend.given_up.contact()
         self._report(run, "Ray run job created", ref)
+        self._pending_runs.add(self._instance, run, ref)
+        if ref != planned:
+            self._complete_reference(run, ref)
+
+    def _complete_reference(self, run: dg.DagsterRun, ref: RunRef) -> None:
+        try:
+            self._instance.add_run_tags(run.run_id, run_reference.write(ref))
+        except Exception:
+            # The planned reference names the job too, and an error would fail a run that executes.
+            self._report(
+                run, "The session of the Ray job could not be stored in a run tag", ref, failed=True
+            )
 
     def terminate(self, run_id: str) -> bool:
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
-        if not self._is_on_ray(run, parse_tag(run.tags)):
-            return self._default_launcher.terminate(run_id)
-        self._instance.report_run_canceling(run)
-        ref = self._reference(run)
+        ref: RunRef | None = None
         try:
+            ref = self._reference(run)
+            if ref is None:
+                return self._default_launcher.terminate(run_id)
+            self._instance.report_run_canceling(run)
             outcome = self._component.terminate(ref, write=self._writer(run))
         except DagsterRayError as error:
+            if ref is None:
+                self._instance.report_run_canceling(run)
             self._report(run, f"The Ray job could not be stopped: {error}", ref, failed=True)
             return False
         what: dict[Termination, str] = {
@@ -204,38 +259,24 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self._default_launcher.join(timeout)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        if not self._is_on_ray(run, parse_tag(run.tags)):
+        self._reconciliation.begin()
+        checked = self._health.check(self._instance, run, lambda: self._reference(run))
+        if checked is None:
             # The default run launcher has no health check: the code server monitors its runs.
-            return CheckRunHealthResult(
-                WorkerStatus.RUNNING, "Dagster's default run launcher runs it."
-            )
-
-        def report(message: str) -> None:
-            self._instance.report_engine_event(message, run, cls=type(self))
-
-        submission_id: str | None = None
-        try:
-            ref = self._reference(run)
-            submission_id = ref["job"]["submission_id"]
-            [status] = self._component.check([ref])
-        except DagsterRayError as error:
-            outage = self._reachability.failed(error, report, run.run_id)
-            return CheckRunHealthResult(
-                WorkerStatus.UNKNOWN if outage.is_final else WorkerStatus.RUNNING,
-                str(outage),
-                transient=not outage.is_final,
-                run_worker_id=submission_id,
-            )
-        self._reachability.succeeded(report, run.run_id)
-        worker, verdict = self._judge(run, status)
-        return CheckRunHealthResult(worker, verdict, run_worker_id=status["submission_id"])
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"{_DEFAULT_LAUNCHER} runs it.")
+        if isinstance(checked, CheckRunHealthResult):
+            return checked
+        worker, verdict = self._judge(run, checked)
+        if worker in (WorkerStatus.FAILED, WorkerStatus.NOT_FOUND):
+            self._reconciliation.await_end(run.run_id)
+        return CheckRunHealthResult(worker, verdict, run_worker_id=checked["submission_id"])
 
     def _judge(self, run: dg.DagsterRun, status: JobStatus) -> tuple[WorkerStatus, str | None]:
         state = status["state"]
         if not status["ended"]:
-            return WorkerStatus.RUNNING, None
+            return WorkerStatus.RUNNING, status["message"] if state == "unknown" else None
         if state == "missing":
-            return WorkerStatus.NOT_FOUND, "Ray has no job for this run."
+            return WorkerStatus.NOT_FOUND, status["message"] or "Ray has no job for this run."
         # The job may have ended since the caller read the run.
         current = self._instance.get_run_by_id(run.run_id) or run
         if current.is_finished and state == "succeeded":
@@ -252,22 +293,44 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     def get_run_worker_debug_info(
         self, run: dg.DagsterRun, include_container_logs: bool | None = True
     ) -> str | None:
-        if not self._is_on_ray(run, parse_tag(run.tags)):
+        ref = self._reference(run)
+        if ref is None:
             return self._default_launcher.get_run_worker_debug_info(run, include_container_logs)
-        return self._component.debug_info(self._reference(run))
+        if run.status == dg.DagsterRunStatus.STARTING:
+            # Dagster asks for this before it fails a run that has not started in time. It does not
+            # terminate the run, and a queued job would start later.
+            self._reconciliation.await_end(run.run_id)
+        return self._component.debug_info(ref)
 
-    def _is_on_ray(self, run: dg.DagsterRun, override: Mapping[str, Any] | None) -> bool:
-        # A run that was submitted to Ray stays there, even if the configuration has changed.
-        return RUN_REF_TAG in run.tags or runs_on_ray(self._options, override)
+    def _reference(self, run: dg.DagsterRun) -> RunRef | None:
+        """Returns the reference to the Ray job of a run, or `None` if Ray does not execute the run.
 
-    def _reference(self, run: dg.DagsterRun) -> RunRef:
+        A run that was submitted to Ray stays there, even if the configuration has changed.
+        """
         # The caller may have read the run before its launch.
         current = self._instance.get_run_by_id(run.run_id) or run
-        tag = current.tags.get(RUN_REF_TAG)
-        if tag is not None:
-            return cast(RunRef, json.loads(tag))
         attempt = self._instance.count_resume_run_attempts(run.run_id)
-        return self._component.locate(run.run_id, attempt)
+        try:
+            ref = run_reference.read(current.tags, run.run_id, attempt)
+        except ValueError as error:
+            self._report_tag(run, error)
+            ref = None
+        if ref is not None:
+            return ref
+        spec, _ = self._spec(current, attempt, is_resumed=attempt > 0)
+        placement: RunPlacement = self._component.plan(spec)
+        return None if placement == "local" else placement["job"]
+
+    def _report_tag(self, run: dg.DagsterRun, error: ValueError) -> None:
+        """Reports a malformed tag, once for each run."""
+        if run.run_id not in self._reported_tags:
+            self._reported_tags.add(run.run_id)
+            self._instance.report_engine_event(
+                f"The run tag {run_reference.RUN_REF_TAG} is ignored, because it is not a "
+                f"reference to a Ray job: {error}. Remove the tag: the launcher sets it.",
+                run,
+                cls=type(self),
+            )
 
     def _writer(self, run: dg.DagsterRun) -> Write:
         def write(level: str, message: str) -> None:
@@ -277,14 +340,12 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         return write
 
     def _report(
-        self, run: dg.DagsterRun, message: str, ref: RunRef, *, failed: bool = False
+        self, run: dg.DagsterRun, message: str, ref: RunRef | None, *, failed: bool = False
     ) -> None:
-        job = ref["job"]
-        metadata: dict[str, Any] = {
-            "Ray Job Submission ID": job["submission_id"],
-            "Run ID": run.run_id,
-            **dashboard_link(job),
-        }
+        metadata: dict[str, Any] = {"Run ID": run.run_id}
+        if ref is not None:
+            job = ref["job"]
+            metadata |= {"Ray Job Submission ID": job["submission_id"], **dashboard_link(job)}
         error = serializable_error_info_from_exc_info(sys.exc_info()) if failed else None
         self._instance.report_engine_event(
             message, run, EngineEventData(metadata=metadata, error=error), cls=type(self)

@@ -1,6 +1,7 @@
 """Launches, follows and terminates a script that reports through Dagster Pipes."""
 
 import json
+import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,8 @@ from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
 from dagster_ray.specs import attributes
+
+logger = logging.getLogger("dagster_ray")
 
 Context = OpExecutionContext | AssetExecutionContext
 
@@ -49,6 +52,7 @@ class Script:
         directories: Iterable[str],
     ) -> None:
         self._component = PipesClient(backend)
+        self._given_up = backend.given_up
         self._context = context
         self._directories = list(directories)
         self._spec: ScriptSpec = {
@@ -81,6 +85,7 @@ class Script:
         )
         try:
             self.job = pending.result()
+            self._given_up.contact()
             launched(self)
             self._follow(output)
             return self._component.wait(self.job, write=self._write)
@@ -125,8 +130,20 @@ class Script:
             self._context.log.error(
                 f"[pipes] could not stop the Ray job {job}, which may still run: {error}"
             )
+            self._give_up()
         else:
             self._context.log.info(f"[pipes] the Ray job {job}: {status['state']}")
+
+    def _give_up(self) -> None:
+        """Remembers the job, which is stopped at the next contact with Ray."""
+        ref = self.job
+        self._given_up.add(
+            ref["submission_id"],
+            lambda: self._component.start_terminate(ref),
+            is_missing=lambda status: status["state"] == "missing",
+            report=logger.info,
+            may_arrive=True,
+        )
 
     def _write(self, level: str, message: str) -> None:
         getattr(self._context.log, level)(message)

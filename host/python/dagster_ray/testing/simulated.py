@@ -72,8 +72,9 @@ class SimulatedJob:
 
     @property
     def step(self) -> str | None:
-        """The step key if the job runs a step."""
-        return self.metadata.get("dagster/op")
+        """The step key if the job runs a step. The job of a script has none."""
+        is_step = self.submission_id.startswith("dagster-step-")
+        return self.metadata.get("dagster/op") if is_step else None
 
 
 class SimulatedRay:

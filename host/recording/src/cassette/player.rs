@@ -71,8 +71,9 @@ impl Player {
     /// Returns the outcome of a request.
     ///
     /// The candidates are the recorded requests with the same method, URL and body. The first unused
-    /// candidate is replayed. If all are used, a GET or HEAD replays the last one again, because the
-    /// number of polls differs between sessions. For the same reason, a GET or HEAD that was recorded
+    /// candidate is replayed. If all are used, a GET, a HEAD and a request without a body replay the last
+    /// one again, because the number of polls, and of requests to stop a job, differs between sessions.
+    /// For the same reason, a GET or HEAD that was recorded
     /// after a change is not replayed before that change was requested, if a used candidate can be
     /// replayed again.
     pub fn replay(&self, request: &RecordedRequest) -> Replayed {
@@ -94,7 +95,7 @@ impl Player {
         let chosen = match (next, last) {
             (Some(next), Some(last)) if safe && self.is_ahead(next.0, &progress.used) => Some(last),
             (Some(next), _) => Some(next),
-            (None, last) => last.filter(|_| safe),
+            (None, last) => last.filter(|_| safe || request.body.is_none()),
         };
         let Some((index, ids)) = chosen.cloned() else {
             let text = self.describe_missing(request, &progress.ids, !fitting.is_empty());

@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Option<Arc<dyn clock::Clock>>,
     pub(crate) clients: http::Clients,
     pub(crate) clusters: kubernetes::Clusters,
-    pub(crate) programs: processes::Programs,
+    pub(crate) programs: processes::ProcessPrograms,
 }
 
 /// Lists the capabilities: the name of each in [`States`], and the type of its state.

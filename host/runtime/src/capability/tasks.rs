@@ -68,13 +68,23 @@ mod tests {
 
     use wasmtime::component::ResourceTable;
 
+    use super::bindings::dagster_ray::host::tasks::Reservation;
     use super::*;
 
     #[tokio::test]
     async fn every_call_is_refused_as_unsupported_with_what_to_use_instead() {
         let (mut state, mut table) = (TasksState, ResourceTable::new());
         let mut host = View { state: &mut state, table: &mut table };
+        let reservation = Reservation {
+            num_cpus: 1.0,
+            num_gpus: 0.0,
+            memory: None,
+            resources: Vec::new(),
+            label_selector: Vec::new(),
+        };
+        let warm = WarmSpec { count: 1, reservation, runtime_env: "{}".to_owned() };
         let refused = [
+            host.warm(warm).await.unwrap().unwrap_err(),
             host.submit(Vec::new()).await.unwrap().unwrap_err(),
             host.status(Vec::new()).await.unwrap().unwrap_err(),
             host.cancel(Vec::new(), 0).await.unwrap().unwrap_err(),

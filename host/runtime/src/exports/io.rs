@@ -5,9 +5,10 @@ use serde_json::{Value as Json, json};
 use wasmtime::Store;
 use wasmtime::component::{Instance, Resource};
 
+use super::life::Life;
 use super::{Answer, Failure, parse};
 use crate::bindings::exports::dagster_ray::backend::io::{
-    Address, GuestIndices, IoContext, RunLife, RunState, Selection, Stored,
+    Address, GuestIndices, IoContext, Selection, Stored,
 };
 use crate::capability::CallState;
 use crate::capability::objects::Value;
@@ -39,33 +40,6 @@ struct LoadMany {
 struct Select {
     selection: Selected,
     context: IoContext,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum LifeState {
-    Live,
-    Succeeded,
-    Failed,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Life {
-    run_id: String,
-    state: LifeState,
-    ended_at: Option<u64>,
-}
-
-impl From<Life> for RunLife {
-    fn from(life: Life) -> Self {
-        let state = match life.state {
-            LifeState::Live => RunState::Live,
-            LifeState::Succeeded => RunState::Succeeded,
-            LifeState::Failed => RunState::Failed,
-        };
-        Self { run_id: life.run_id, state, ended_at: life.ended_at }
-    }
 }
 
 /// A selection as JSON: an object whose only key is the kind.

@@ -7,7 +7,8 @@ use super::layout::{bracketed, class_name, doc_string, first_paragraph, identifi
 use super::types::Types;
 
 /// Exports that the Python package also starts without waiting for their result.
-pub(super) const STARTED: [&str; 3] = ["executor.launch", "executor.terminate", "pipes.launch"];
+pub(super) const STARTED: [&str; 5] =
+    ["executor.launch", "executor.terminate", "launcher.terminate", "pipes.launch", "pipes.terminate"];
 
 /// Parameters of every method. A parameter of the contract needs another name.
 const OWN_PARAMETERS: [&str; 2] = ["self", "call_options"];

@@ -6,8 +6,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Needs::{Nothing, Service};
 use super::{
-    Rule, expect_deployment, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, jobs,
-    options, status,
+    Rule, expect_deployment, expect_no_leak, expect_no_request, expect_unavailable, hostile, is_missing,
+    job_id, jobs, options, status,
 };
 use crate::harness::{CallResult, Harness};
 use crate::network::NetworkCondition;
@@ -16,7 +16,7 @@ use crate::specs::{self, TAG, Work};
 
 const LAUNCHER: &str = "launcher";
 
-pub(super) const RULES: [Rule; 19] = [
+pub(super) const RULES: [Rule; 21] = [
     Rule {
         interface: LAUNCHER,
         name: "an unknown option is rejected by name before any request is sent",
@@ -40,10 +40,24 @@ pub(super) const RULES: [Rule; 19] = [
     },
     Rule {
         interface: LAUNCHER,
-        name: "locating a run sends no request",
-        reason: "a caller that lost a reference may have lost the network too",
+        name: "a plan sends no request, and repeating it names the same job",
+        reason: "the caller keeps the planned reference before the launch, and restores a lost one",
         needs: Nothing,
-        run: locate,
+        run: plan,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "a plan rejects invalid options by name",
+        reason: "a mistake is found before the run's reference is stored and its launch reported",
+        needs: Nothing,
+        run: plan_invalid,
+    },
+    Rule {
+        interface: LAUNCHER,
+        name: "enabled: false in the options or the tag places a run in Dagster's default run launcher",
+        reason: "the caller obeys the component's decision",
+        needs: Nothing,
+        run: local,
     },
     Rule {
         interface: LAUNCHER,
@@ -98,10 +112,10 @@ pub(super) const RULES: [Rule; 19] = [
     },
     Rule {
         interface: LAUNCHER,
-        name: "a launch creates the located job",
+        name: "a launch creates the planned job",
         reason: "a launch whose response was lost can still be terminated",
         needs: Service,
-        run: located,
+        run: planned,
     },
     Rule {
         interface: LAUNCHER,
@@ -168,24 +182,65 @@ fn deployment(harness: &Harness) -> Verdict {
     })
 }
 
-fn locate_run(harness: &Harness, run_id: &str, attempt: u32) -> Verdict<Json> {
-    harness.call("launcher.locate", &json!({"run_id": run_id, "attempt": attempt})).answer()
+/// Plans a run, and returns the reference to its job.
+fn plan_run(harness: &Harness, run_id: &str, attempt: u32) -> Verdict<Json> {
+    let spec = specs::run(run_id, attempt, Work::Brief, &harness.options(LAUNCHER));
+    let placement = harness.call("launcher.plan", &json!({"run": spec})).answer()?;
+    expect(placement["job"].is_object(), "a job", || placement.to_string())?;
+    Ok(placement["job"].clone())
 }
 
-fn locate(harness: &Harness) -> Verdict {
+fn plan(harness: &Harness) -> Verdict {
     harness.offline(InjectedFault::Refuse);
-    locate_run(harness, &specs::run_id(), 0)?;
-    expect_no_request(harness, "a run is located")
+    let run_id = specs::run_id();
+    let (one, other) = (plan_run(harness, &run_id, 1)?, plan_run(harness, &run_id, 1)?);
+    expect(one == other, &one.to_string(), || other.to_string())?;
+    let names_run = one["run_id"] == run_id.as_str() && one["attempt"] == 1;
+    expect(names_run, "the id and the attempt of the run", || one.to_string())?;
+    expect_no_request(harness, "a run is planned")
+}
+
+fn plan_invalid(harness: &Harness) -> Verdict {
+    let plan = |options: &Map<String, Json>| {
+        let spec = specs::run(&specs::run_id(), 0, Work::Brief, options);
+        harness.call("launcher.plan", &json!({"run": spec}))
+    };
+    options::unknown_key(harness, LAUNCHER, plan)?;
+    options::wrong_values(harness, LAUNCHER, plan)
+}
+
+fn local(harness: &Harness) -> Verdict {
+    if !harness.schema(LAUNCHER).is_some_and(|schema| schema.has("enabled")) {
+        return Err(crate::outcome::not_applicable("its options have no `enabled`"));
+    }
+    harness.offline(InjectedFault::Refuse);
+    let place = |options: &Map<String, Json>, tag: &Json| {
+        let mut spec = specs::run(&specs::run_id(), 0, Work::Brief, options);
+        spec["tags"] = json!([[TAG, tag.to_string()]]);
+        harness.call("launcher.plan", &json!({"run": spec})).answer()
+    };
+    let mut off = harness.options(LAUNCHER);
+    off.insert("enabled".to_owned(), false.into());
+    for (options, tag, is_local) in [
+        (&off, json!({}), true),
+        (&off, json!({"enabled": true}), false),
+        (&harness.options(LAUNCHER), json!({"enabled": false}), true),
+    ] {
+        let placement = place(options, &tag)?;
+        let expected = if is_local { "local" } else { "a job" };
+        expect((placement == "local") == is_local, expected, || placement.to_string())?;
+    }
+    Ok(())
 }
 
 fn names(harness: &Harness) -> Verdict {
     harness.offline(InjectedFault::Refuse);
     let (one, other) = (specs::run_id(), specs::run_id());
     let all = [
-        locate_run(harness, &one, 0)?,
-        locate_run(harness, &one, 1)?,
-        locate_run(harness, &one, 2)?,
-        locate_run(harness, &other, 0)?,
+        plan_run(harness, &one, 0)?,
+        plan_run(harness, &one, 1)?,
+        plan_run(harness, &one, 2)?,
+        plan_run(harness, &other, 0)?,
     ];
     let ids: Vec<&str> = all.iter().map(job_id).collect();
     let distinct = ids.iter().collect::<std::collections::BTreeSet<_>>().len() == ids.len();
@@ -201,8 +256,8 @@ fn check_none(harness: &Harness) -> Verdict {
 
 fn away(harness: &Harness, fault: InjectedFault) -> Verdict {
     harness.offline(fault);
-    let one = locate_run(harness, &specs::run_id(), 0)?;
-    let two = locate_run(harness, &specs::run_id(), 0)?;
+    let one = plan_run(harness, &specs::run_id(), 0)?;
+    let two = plan_run(harness, &specs::run_id(), 0)?;
     for runs in [json!([one]), json!([one, two])] {
         let called = harness.call("launcher.check", &json!({"runs": runs}));
         if harness.requests().is_empty() && called.result.is_ok() {
@@ -223,11 +278,15 @@ fn texts(harness: &Harness) -> Verdict {
         run["command"]["env"] = json!([[text, text]]);
         json!({"run": run})
     })?;
-    hostile::texts(harness, "launcher.locate", |text| json!({"run_id": text, "attempt": u32::MAX}))
+    hostile::texts(
+        harness,
+        "launcher.plan",
+        |text| json!({"run": specs::run(text, u32::MAX, Work::Brief, &harness.options(LAUNCHER))}),
+    )
 }
 
 fn random_content(harness: &Harness) -> Verdict {
-    for export in ["launcher.launch", "launcher.resume"] {
+    for export in ["launcher.plan", "launcher.launch", "launcher.resume"] {
         hostile::random_content(harness, export, |any| {
             let mut run = specs::run(&any.text, 1, Work::Brief, &Map::new());
             run["options"] = any.options.clone().into();
@@ -248,11 +307,11 @@ fn random_content(harness: &Harness) -> Verdict {
     hostile::random_content(harness, "launcher.terminate", |any| json!({"run": reference(any)}))
 }
 
-fn located(harness: &Harness) -> Verdict {
+fn planned(harness: &Harness) -> Verdict {
     let (spec, reference) = jobs::run(harness)?;
     let run_id = spec["run_id"].as_str().unwrap_or_default();
-    let located = locate_run(harness, run_id, 0)?;
-    expect(job_id(&located) == job_id(&reference), job_id(&located), || job_id(&reference).to_owned())
+    let planned = plan_run(harness, run_id, 0)?;
+    expect(job_id(&planned) == job_id(&reference), job_id(&planned), || job_id(&reference).to_owned())
 }
 
 fn repeated(harness: &Harness) -> Verdict {
@@ -263,8 +322,8 @@ fn repeated(harness: &Harness) -> Verdict {
 
 fn lost(harness: &Harness) -> Verdict {
     let spec = specs::run(&specs::run_id(), 0, Work::Long, &harness.options(LAUNCHER));
-    let located = locate_run(harness, spec["run_id"].as_str().unwrap_or_default(), 0)?;
-    harness.on_cleanup("launcher.terminate", json!({"run": located}));
+    let planned = plan_run(harness, spec["run_id"].as_str().unwrap_or_default(), 0)?;
+    harness.on_cleanup("launcher.terminate", json!({"run": planned}));
     harness.set_network(NetworkCondition::LoseResponse);
     let launched = harness.call("launcher.launch", &json!({"run": spec}));
     if !harness.requests().iter().any(|one| one.method != http::Method::GET) {
@@ -276,7 +335,7 @@ fn lost(harness: &Harness) -> Verdict {
         Ok(reference) => reference,
         Err(_) => harness.call("launcher.launch", &json!({"run": spec})).answer()?,
     };
-    expect(job_id(&reference) == job_id(&located), job_id(&located), || job_id(&reference).to_owned())?;
+    expect(job_id(&reference) == job_id(&planned), job_id(&planned), || job_id(&reference).to_owned())?;
     let found = harness.call("launcher.check", &json!({"runs": [reference]})).answer()?;
     let (_, state) = status(&found, 0);
     expect(matches!(state, "pending" | "running"), "one pending or running job", || state.to_owned())
@@ -289,32 +348,32 @@ fn resume(harness: &Harness) -> Verdict {
     let resumed = harness.call("launcher.resume", &json!({"run": again})).answer()?;
     harness.on_cleanup("launcher.terminate", json!({"run": resumed}));
     expect(job_id(&resumed) != job_id(&reference), "another job", || job_id(&resumed).to_owned())?;
-    let located = locate_run(harness, spec["run_id"].as_str().unwrap_or_default(), 1)?;
-    expect(job_id(&located) == job_id(&resumed), job_id(&located), || job_id(&resumed).to_owned())
+    let planned = plan_run(harness, spec["run_id"].as_str().unwrap_or_default(), 1)?;
+    expect(job_id(&planned) == job_id(&resumed), job_id(&planned), || job_id(&resumed).to_owned())
 }
 
 fn order(harness: &Harness) -> Verdict {
     let (_, reference) = jobs::run(harness)?;
-    let unlaunched = locate_run(harness, &specs::run_id(), 0)?;
+    let unlaunched = plan_run(harness, &specs::run_id(), 0)?;
     let found =
         harness.call("launcher.check", &json!({"runs": [unlaunched, reference, unlaunched]})).answer()?;
     let states: Vec<&str> = (0..3).map(|at| status(&found, at).1).collect();
     let alive = matches!(states[1], "pending" | "running");
     expect(
-        states[0] == "missing" && alive && states[2] == "missing",
+        is_missing(&found[0]) && alive && is_missing(&found[2]),
         "missing, pending or running, missing",
         || states.join(", "),
     )?;
     let ids: Vec<&str> = (0..3).map(|at| status(&found, at).0).collect();
     expect(ids[1] == job_id(&reference), "the id of each job at its position", || ids.join(", "))?;
     let alone = harness.call("launcher.check", &json!({"runs": [unlaunched]})).answer()?;
-    expect(status(&alone, 0).1 == "missing", "missing", || status(&alone, 0).1.to_owned())
+    expect(is_missing(&alone[0]), "missing", || status(&alone, 0).1.to_owned())
 }
 
 fn batch(harness: &Harness) -> Verdict {
     let (_, reference) = jobs::run(harness)?;
     let unlaunched: Vec<Json> =
-        (1..20).map(|_| locate_run(harness, &specs::run_id(), 0)).collect::<Verdict<_>>()?;
+        (1..20).map(|_| plan_run(harness, &specs::run_id(), 0)).collect::<Verdict<_>>()?;
     let requests = |count: usize| {
         harness.set_network(NetworkCondition::Normal);
         let runs: Vec<&Json> = std::iter::once(&reference).chain(&unlaunched).take(count).collect();
@@ -338,6 +397,6 @@ fn terminate(harness: &Harness) -> Verdict {
     expect(matches!(state, "stopped" | "missing"), "stopped", || state.to_owned())?;
     let second = end(&reference)?;
     expect(second == "already-ended" || second == "missing", "already-ended", || second.to_string())?;
-    let never = end(&locate_run(harness, &specs::run_id(), 0)?)?;
+    let never = end(&plan_run(harness, &specs::run_id(), 0)?)?;
     expect(never == "missing", "missing for a run that was never launched", || never.to_string())
 }

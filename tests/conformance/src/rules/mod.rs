@@ -9,6 +9,7 @@ mod jobs;
 mod launcher;
 mod options;
 mod pipes;
+mod reconciler;
 
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Rule> {
     all.extend(executor::RULES);
     all.extend(pipes::RULES);
     all.extend(cluster::RULES);
+    all.extend(reconciler::RULES);
     all.extend(io::RULES);
     all
 }
@@ -70,6 +72,11 @@ pub(crate) fn apply(harness: &Harness, rule: &Rule) -> Outcome {
         Ok(()) => Outcome::Passed,
         Err(outcome) => outcome,
     }
+}
+
+/// Returns whether a job is missing, or counts as missing after a time.
+fn is_missing(status: &Json) -> bool {
+    status["state"] == "missing" || (status["state"] == "unknown" && status["missing_after_ms"].is_u64())
 }
 
 /// Returns the id and the state of the job at a position of an answer, or of the answer itself.

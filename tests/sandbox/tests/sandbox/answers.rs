@@ -1,16 +1,17 @@
 //! Hostile servers: endless, slow, contradictory and redirecting responses.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, mpsc};
+use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use sandbox_tests::server::serve_connections;
 use sandbox_tests::{Subject, attack};
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 2.0\n";
 
 /// The outcome of a request whose response is not valid HTTP.
-const NO_ANSWER: &str = "hostile: launcher.locate: ErrorCode::HttpProtocolError";
+const NO_ANSWER: &str = "hostile: launcher.plan: ErrorCode::HttpProtocolError";
 
 /// Sends a request to a server that calls `serve` for each connection, and returns the outcome.
 fn outcome(serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> String {
@@ -22,18 +23,9 @@ fn request_outcome(
     request: &str,
     serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> String {
-    let serve = Arc::new(serve);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let authority = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let serve = serve.clone();
-            std::thread::spawn(move || {
-                let mut seen = [0; 4096];
-                let _ = stream.read(&mut seen);
-                let _ = serve(&mut stream);
-            });
-        }
+    let authority = serve_connections(move |stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        serve(stream)
     });
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &request.replace("SERVER", &authority))
@@ -73,9 +65,9 @@ fn a_slow_response_head_ends_at_the_deadline() {
         stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
         forever(stream, b"x: y\r\n", 50)
     });
-    insta::assert_snapshot!(text, @"hostile: launcher.locate: not finished within 2 s, and stopped");
+    insta::assert_snapshot!(text, @"hostile: launcher.plan: not finished within 2 s, and stopped");
     let text = outcome(|stream| forever(stream, b"HTTP/1.1 100 Continue\r\n\r\n", 10));
-    insta::assert_snapshot!(text, @"hostile: launcher.locate: not finished within 2 s, and stopped");
+    insta::assert_snapshot!(text, @"hostile: launcher.plan: not finished within 2 s, and stopped");
 }
 
 #[test]
@@ -92,7 +84,7 @@ fn an_invalid_response_head_is_rejected() {
     }
     // The same server with a valid response.
     let text = outcome(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"));
-    assert_eq!(text, "hostile: launcher.locate: answered 200");
+    assert_eq!(text, "hostile: launcher.plan: answered 200");
 }
 
 #[test]
@@ -109,7 +101,7 @@ fn an_unrequested_protocol_upgrade_opens_no_tunnel() {
         let _ = sender.send((end, received));
         Ok(())
     });
-    insta::assert_snapshot!(text, @"hostile: launcher.locate: answered 101 ");
+    insta::assert_snapshot!(text, @"hostile: launcher.plan: answered 101 ");
     let (end, received) = ends.recv_timeout(Duration::from_secs(10)).unwrap();
     // Unread bytes of the server turn the end of the connection into a reset.
     assert!(matches!(end, Ok(_) | Err(ErrorKind::ConnectionReset)), "the connection stays open: {end:?}");
@@ -121,5 +113,5 @@ fn a_redirect_followed_by_the_component_is_checked_against_its_grants() {
     let text = outcome(|stream| {
         stream.write_all(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest/meta-data/\r\ncontent-length: 0\r\n\r\n")
     });
-    insta::assert_snapshot!(text, @r#"hostile: launcher.locate: the host refused http to http://169.254.169.254/latest/meta-data/. To allow it, add to [grants] in the component's manifest: http = ["http://169.254.169.254"]"#);
+    insta::assert_snapshot!(text, @r#"hostile: launcher.plan: the host refused http to http://169.254.169.254/latest/meta-data/. To allow it, add to [grants] in the component's manifest: http = ["http://169.254.169.254"]"#);
 }

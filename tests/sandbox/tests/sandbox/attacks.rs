@@ -14,7 +14,7 @@ fn outcome(name: &str) -> String {
 fn a_panic_is_reported_with_its_message() {
     let text = outcome("panic");
     assert!(
-        text.starts_with("hostile: launcher.locate: the component failed: it panicked or aborted"),
+        text.starts_with("hostile: launcher.plan: the component failed: it panicked or aborted"),
         "{text}"
     );
     assert!(text.contains("the component has a defect, and says so"), "{text}");
@@ -22,7 +22,7 @@ fn a_panic_is_reported_with_its_message() {
 
 #[test]
 fn an_endless_loop_ends_at_the_deadline() {
-    insta::assert_snapshot!(outcome("spin"), @"hostile: launcher.locate: not finished within 1 s, and stopped");
+    insta::assert_snapshot!(outcome("spin"), @"hostile: launcher.plan: not finished within 1 s, and stopped");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_read_out_of_bounds_traps() {
 
 #[test]
 fn the_environment_is_empty() {
-    insta::assert_snapshot!(outcome("environment"), @"hostile: launcher.locate: [] []");
+    insta::assert_snapshot!(outcome("environment"), @"hostile: launcher.plan: [] []");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_request_to_another_host_is_denied_with_the_grant_to_add() {
         .authority("http://127.0.0.1:1", ("authorization", "Bearer secret"));
     insta::assert_snapshot!(
         attack(&subject),
-        @r#"hostile: launcher.locate: the host refused http to http://metadata.internal:80/latest. To allow it, add to [grants] in the component's manifest: http = ["http://metadata.internal:80"]"#
+        @r#"hostile: launcher.plan: the host refused http to http://metadata.internal:80/latest. To allow it, add to [grants] in the component's manifest: http = ["http://metadata.internal:80"]"#
     );
 }
 
@@ -66,7 +66,7 @@ fn a_granted_program_runs_without_a_shell() {
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", "run echo hello $(id) ; id")
         .program("echo", &["/bin/echo"]);
-    insta::assert_snapshot!(attack(&subject), @"hostile: launcher.locate: Some(0) hello $(id) ; id");
+    insta::assert_snapshot!(attack(&subject), @"hostile: launcher.plan: Some(0) hello $(id) ; id");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn ungranted_arguments_and_programs_are_denied() {
             .program("echo", &["/bin/echo"]);
         attack(&subject)
     };
-    insta::assert_snapshot!(run("echo goodbye"), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest: processes = { echo = [["goodbye"]] }"#);
+    insta::assert_snapshot!(run("echo goodbye"), @r#"hostile: launcher.plan: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest: processes = { echo = [["goodbye"]] }"#);
     assert!(run("sh -c id").contains("processes = { sh = [[\"-c\", \"id\"]] }"));
     assert!(run("/bin/echo hello").contains("the host refused processes"));
     // Granted, but the configuration names no file for it.
@@ -88,7 +88,7 @@ fn ungranted_arguments_and_programs_are_denied() {
 fn only_a_granted_value_store_is_opened() {
     let load =
         |key: &str| attack(&Subject::new("hostile", GRANTED).setting("attack", &format!("load {key}")));
-    insta::assert_snapshot!(load("theirs:key"), @r#"hostile: launcher.locate: the host refused objects to theirs. To allow it, add to [grants] in the component's manifest: objects = ["theirs"]"#);
+    insta::assert_snapshot!(load("others:key"), @r#"hostile: launcher.plan: the host refused objects to others. To allow it, add to [grants] in the component's manifest: objects = ["others"]"#);
     // Granted, but the embedding program provides no store with this name.
     assert!(load("ours:key").contains("the host refused objects to ours"));
 }

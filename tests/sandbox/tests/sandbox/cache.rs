@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use dagster_ray_runtime::compiled_code;
-use sandbox_tests::{Subject, call};
+use sandbox_tests::{Subject, call, plan_arguments};
 use serde_json::json;
 
 const DIRECTORY: &str = "DAGSTER_RAY_CACHE_DIR";
@@ -26,10 +26,10 @@ fn load_and_call() {
         "id = 'subject'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n",
     );
     let backend = subject.backend();
-    let arguments = json!({"run_id": "r", "attempt": 0});
-    let answer = call(&backend, "launcher.locate", &arguments);
+    let arguments = plan_arguments("r");
+    let answer = call(&backend, "launcher.plan", &arguments);
     match fixture.as_str() {
-        "echo" => assert_eq!(answer.unwrap()["job"]["submission_id"], "echo-r"),
+        "echo" => assert_eq!(answer.unwrap()["job"]["job"]["submission_id"], "echo-r"),
         _ => assert!(answer.unwrap_err().to_string().contains("unknown attack")),
     }
     assert_eq!(call(&backend, "launcher.check", &json!({"runs": []})).unwrap(), json!([]));

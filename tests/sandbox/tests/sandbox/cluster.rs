@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use dagster_ray_runtime::Backend;
 use dagster_ray_runtime::capability::kubernetes::Forward;
-use sandbox_tests::{Subject, call};
+use sandbox_tests::{Subject, call, plan_arguments};
 use serde_json::{Value, json};
 
 const GRANTED: &str = "id = 'hostile'
@@ -89,15 +89,20 @@ impl Namespace {
 
     fn with_service(name: &str) -> Self {
         let namespace = Self::new(name);
-        namespace.request_successfully(
+        namespace.create_service("head", "head");
+        namespace
+    }
+
+    /// Creates a headless service in front of the pods of an app.
+    fn create_service(&self, name: &str, app: &str) {
+        self.request_successfully(
             "POST",
             "/services",
             &json!({
-                "metadata": { "name": "head" },
-                "spec": { "clusterIP": "None", "selector": { "app": "head" }, "ports": [{ "port": 8265 }] },
+                "metadata": { "name": name },
+                "spec": { "clusterIP": "None", "selector": { "app": app }, "ports": [{ "port": 8265 }] },
             }),
         );
-        namespace
     }
 
     fn pod(&self, name: &str) -> Value {
@@ -168,7 +173,7 @@ fn backend(attack: &str) -> Backend {
 }
 
 fn outcome(backend: &Backend) -> String {
-    call(backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0})).unwrap_err().to_string()
+    call(backend, "launcher.plan", &plan_arguments("r")).unwrap_err().to_string()
 }
 
 fn attack(attack: &str) -> String {
@@ -236,24 +241,10 @@ fn an_unreachable_service_names_the_missing_part() {
     let namespace = Namespace::new("absent");
     let text = attack(&format!("request GET http://absent.{}.svc:8265/", namespace.name));
     assert!(text.contains("there is no service absent in namespace test-absent"), "{text}");
-    namespace.request_successfully(
-        "POST",
-        "/services",
-        &json!({
-            "metadata": { "name": "empty" },
-            "spec": { "clusterIP": "None", "selector": { "app": "none" }, "ports": [{ "port": 8265 }] },
-        }),
-    );
+    namespace.create_service("empty", "none");
     let text = attack(&format!("request GET http://empty.{}.svc:8265/", namespace.name));
     assert!(text.contains("no pod behind the service empty"), "{text}");
-    namespace.request_successfully(
-        "POST",
-        "/services",
-        &json!({
-            "metadata": { "name": "head" },
-            "spec": { "clusterIP": "None", "selector": { "app": "head" }, "ports": [{ "port": 8265 }] },
-        }),
-    );
+    namespace.create_service("head", "head");
     namespace.reach(&backend(&format!("request GET {}", namespace.url())));
     let text = attack(&format!("request GET http://head.{}.svc:1/", namespace.name));
     assert!(text.contains("connection refused"), "{text}");

@@ -1,51 +1,12 @@
 //! HTTP egress: what a server receives, and which responses reach a component.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 
-use sandbox_tests::{Subject, attack, call};
-use serde_json::json;
+use sandbox_tests::server::{EMPTY, Server, serve_connections};
+use sandbox_tests::{Subject, attack, call, plan_arguments};
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nresponse_mib = 1\ncall_seconds = 20.0\n";
-
-struct Server {
-    url: String,
-    connections: Arc<AtomicUsize>,
-    heads: Arc<Mutex<Vec<String>>>,
-}
-
-/// Starts a server that answers each request with the same bytes and records the request heads.
-fn serve(answer: &'static [u8]) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = Server { url, connections: Arc::default(), heads: Arc::default() };
-    let (connections, heads) = (server.connections.clone(), server.heads.clone());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            connections.fetch_add(1, Ordering::SeqCst);
-            let heads = heads.clone();
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                loop {
-                    let mut head = String::new();
-                    while !head.ends_with("\r\n\r\n") {
-                        if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                            return;
-                        }
-                    }
-                    heads.lock().unwrap().push(head.to_ascii_lowercase());
-                    if stream.write_all(answer).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    server
-}
 
 fn subject(server: &Server, attack: &str) -> Subject {
     Subject::new("hostile", GRANTED)
@@ -53,13 +14,15 @@ fn subject(server: &Server, attack: &str) -> Subject {
         .authority(&server.url, ("authorization", "Bearer planted"))
 }
 
-const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+fn serve(response: &'static str) -> Server {
+    Server::start(move |_| response.to_owned())
+}
 
 #[test]
 fn credentials_are_added_by_the_host() {
     let server = serve(EMPTY);
     assert!(attack(&subject(&server, "get URL/api")).ends_with("answered 200"));
-    let heads = server.heads.lock().unwrap();
+    let heads = server.heads();
     assert!(heads[0].contains("authorization: bearer planted"), "{heads:?}");
 }
 
@@ -94,7 +57,7 @@ const FORBIDDEN: [&str; 24] = [
 #[test]
 fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
     let server = serve(EMPTY);
-    let authority = server.url.strip_prefix("http://").unwrap();
+    let authority = server.authority();
     let outcome =
         |field: &str| attack(&subject(&server, &format!("raw GET http {authority} / {field}=stolen")));
     for field in FORBIDDEN {
@@ -104,7 +67,7 @@ fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
             assert_eq!(
                 outcome(&written),
                 format!(
-                    "hostile: launcher.locate: the field {name} refused by wasi:http (HeaderError::Forbidden)"
+                    "hostile: launcher.plan: the field {name} refused by wasi:http (HeaderError::Forbidden)"
                 ),
                 "{written}"
             );
@@ -114,11 +77,11 @@ fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
         let text = attack(&subject(&server, &format!("{attack_name} URL/api")));
         let expected =
             format!("GET {}/api: the host rejected a header field: HeaderError::Forbidden", server.url);
-        assert_eq!(text, format!("hostile: launcher.locate: {expected}"));
+        assert_eq!(text, format!("hostile: launcher.plan: {expected}"));
     }
-    assert_eq!(server.connections.load(Ordering::SeqCst), 0);
-    assert_eq!(outcome("x-own"), "hostile: launcher.locate: answered 200");
-    let heads = server.heads.lock().unwrap();
+    assert_eq!(server.connections(), 0);
+    assert_eq!(outcome("x-own"), "hostile: launcher.plan: answered 200");
+    let heads = server.heads();
     assert!(heads.len() == 1 && heads[0].contains("x-own: stolen"), "{heads:?}");
 }
 
@@ -126,9 +89,9 @@ fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
 fn redirects_are_not_followed_by_the_host() {
     let target = serve(EMPTY);
     let answer = format!("HTTP/1.1 302 Found\r\nlocation: {}/\r\ncontent-length: 0\r\n\r\n", target.url);
-    let server = serve(answer.leak().as_bytes());
+    let server = Server::start(move |_| answer.clone());
     assert!(attack(&subject(&server, "get URL/")).ends_with("answered 302"));
-    assert_eq!(target.connections.load(Ordering::SeqCst), 0);
+    assert_eq!(target.connections(), 0);
 }
 
 #[test]
@@ -137,10 +100,10 @@ fn connections_are_reused_across_calls() {
     let subject = subject(&server, "get URL/api");
     let backend = subject.backend();
     for _ in 0..20 {
-        let _ = call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));
+        let _ = call(&backend, "launcher.plan", &plan_arguments("r"));
     }
-    assert_eq!(server.heads.lock().unwrap().len(), 20);
-    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(server.heads().len(), 20);
+    assert_eq!(server.connections(), 1);
 }
 
 #[test]
@@ -162,39 +125,34 @@ fn a_refused_connection_is_reported_with_the_url() {
     assert!(text.contains("refused") && text.contains(&url), "{text}");
 }
 
-#[test]
-fn a_truncated_response_is_an_error() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut seen = [0; 1024];
-            let _ = stream.read(&mut seen);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart");
-        }
+/// Makes a request to a server that calls `serve` after it has received the request. Returns the outcome.
+fn outcome_of(serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync + 'static) -> String {
+    let authority = serve_connections(move |stream| {
+        // A response before the request would break the connection.
+        let _ = stream.read(&mut [0; 4096]);
+        serve(stream)
     });
+    let url = format!("http://{authority}");
     let subject = Subject::new("hostile", GRANTED)
         .setting("attack", &format!("get {url}/api"))
         .authority(&url, ("x-a", "b"));
-    insta::assert_snapshot!(attack(&subject).replace(&url, "URL"), @"hostile: launcher.locate: GET URL/api: incomplete HTTP response");
+    attack(&subject).replace(&url, "URL")
+}
+
+#[test]
+fn a_truncated_response_is_an_error() {
+    let outcome =
+        outcome_of(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart"));
+    insta::assert_snapshot!(outcome, @"hostile: launcher.plan: GET URL/api: incomplete HTTP response");
 }
 
 #[test]
 fn an_endless_response_ends_at_the_limit() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            // A response before the request would break the connection.
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-            while stream.write_all(&[b'x'; 65536]).is_ok() {}
+    let outcome = outcome_of(|stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        loop {
+            stream.write_all(&[b'x'; 65536])?;
         }
     });
-    let subject = Subject::new("hostile", GRANTED)
-        .setting("attack", &format!("get {url}/api"))
-        .authority(&url, ("x-a", "b"));
-    insta::assert_snapshot!(attack(&subject).replace(&url, "URL"), @"hostile: launcher.locate: GET URL/api: HTTP response body size exceeds limit: 1048576 bytes");
+    insta::assert_snapshot!(outcome, @"hostile: launcher.plan: GET URL/api: HTTP response body size exceeds limit: 1048576 bytes");
 }

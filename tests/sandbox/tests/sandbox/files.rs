@@ -60,7 +60,7 @@ fn an_export_that_differs_from_the_contract_is_refused_with_the_difference() {
 
 #[test]
 fn parameters_of_exported_functions_are_compared() {
-    let launch = |parameters: &str| {
+    let plan = |parameters: &str| {
         refusal_of_text(&format!(
             r#"(component
                 (core module $m
@@ -70,14 +70,14 @@ fn parameters_of_exported_functions_are_compared() {
                 (core instance $i (instantiate $m))
                 (func $f {parameters} (result string)
                     (canon lift (core func $i "f") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
-                (instance $d (export "locate" (func $f)) (export "launch" (func $f)))
+                (instance $d (export "plan" (func $f)))
                 (export "dagster-ray:backend/launcher@0.1.0" (instance $d)))"#
         ))
     };
-    let text = launch(r#"(param "run" string)"#);
-    assert!(text.contains("launch: parameter `run`: string, not `run-spec`"), "{text}");
-    let text = launch(r#"(param "what" string)"#);
-    assert!(text.contains("launch: its parameters are (what), not (run)"), "{text}");
+    let text = plan(r#"(param "run" string)"#);
+    assert!(text.contains("plan: parameter `run`: string, not `run-spec`"), "{text}");
+    let text = plan(r#"(param "what" string)"#);
+    assert!(text.contains("plan: its parameters are (what), not (run)"), "{text}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dagster_ray_runtime::{Call, CallOptions, Progress, Report};
-use sandbox_tests::{Subject, attack, call};
+use sandbox_tests::{Subject, attack, call, plan_arguments};
 use serde_json::json;
 
 const TIGHT: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\n[limits]\nmemory_mib = 32\ncall_seconds = 2.0\nstderr_kib = 1\nlog_kib = 4\nhandles = 64\ntransfer_mib = 1\n";
@@ -28,8 +28,8 @@ fn log_lines_are_truncated_with_a_notice() {
     for flood in ["log", "log-empty"] {
         let subject = Subject::new("hostile", TIGHT).setting("attack", flood);
         let backend = subject.backend();
-        let arguments = json!({"run_id": "r", "attempt": 0}).to_string();
-        let mut call = Call::begin(&backend, "launcher.locate", &arguments, CallOptions::default());
+        let arguments = plan_arguments("r").to_string();
+        let mut call = Call::begin(&backend, "launcher.plan", &arguments, CallOptions::default());
         let mut lines = Vec::new();
         loop {
             match call.wait(&backend, Duration::from_secs(10)) {
@@ -68,15 +68,15 @@ fn a_result_beyond_the_transfer_limit_fails_only_its_call() {
 
 #[test]
 fn handles_beyond_the_limit_trap() {
-    insta::assert_snapshot!(without_function(outcome("handles")), @"hostile: launcher.locate: the component failed: it holds more than the 64 handles that its limit `handles` allows");
+    insta::assert_snapshot!(without_function(outcome("handles")), @"hostile: launcher.plan: the component failed: it holds more than the 64 handles that its limit `handles` allows");
 }
 
 #[test]
 fn a_gibibyte_of_random_bytes_traps() {
-    insta::assert_snapshot!(without_function(outcome("random")), @"hostile: launcher.locate: the component failed: requested len 1073741824 exceeds limit 65536");
+    insta::assert_snapshot!(without_function(outcome("random")), @"hostile: launcher.plan: the component failed: requested len 1073741824 exceeds limit 65536");
 }
 
 #[test]
 fn a_sleep_of_a_day_ends_at_the_deadline() {
-    insta::assert_snapshot!(outcome("sleep"), @"hostile: launcher.locate: not finished within 2 s, and stopped");
+    insta::assert_snapshot!(outcome("sleep"), @"hostile: launcher.plan: not finished within 2 s, and stopped");
 }

@@ -1,9 +1,7 @@
 //! Restrictions by the operator, and warnings about grants without effect.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-
-use sandbox_tests::{Subject, attack, call, lines};
+use sandbox_tests::server::{EMPTY, Server};
+use sandbox_tests::{Subject, attack, call, lines, plan_arguments};
 use serde_json::json;
 
 const ALL: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [['hello'], ['goodbye']] }\n[limits]\nmemory_mib = 64\ncall_seconds = 60.0\n";
@@ -16,7 +14,7 @@ fn run(line: &str) -> Subject {
 fn a_restriction_by_the_operator_denies_and_names_backend_grants() {
     let allowed = json!({"grants": {"http": ["address"], "packages": true, "objects": ["ours"], "processes": {"echo": [["hello"]]}}});
     assert!(attack(&run("echo hello").restricted(&allowed)).ends_with("Some(0) hello"));
-    insta::assert_snapshot!(attack(&run("echo goodbye").restricted(&allowed)), @r#"hostile: launcher.locate: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest, and to grants in backend_grants of the configuration: processes = { echo = [["goodbye"]] }"#);
+    insta::assert_snapshot!(attack(&run("echo goodbye").restricted(&allowed)), @r#"hostile: launcher.plan: the host refused processes to echo goodbye. To allow it, add to [grants] in the component's manifest, and to grants in backend_grants of the configuration: processes = { echo = [["goodbye"]] }"#);
 }
 
 #[test]
@@ -35,7 +33,7 @@ fn the_lower_limit_applies_and_unnamed_grants_stay() {
     let subject = Subject::new("hostile", ALL)
         .setting("attack", "spin")
         .restricted(&json!({"limits": {"call_seconds": 0.2, "memory_mib": 4_000}}));
-    insta::assert_snapshot!(attack(&subject), @"hostile: launcher.locate: not finished within 0.2 s, and stopped");
+    insta::assert_snapshot!(attack(&subject), @"hostile: launcher.plan: not finished within 0.2 s, and stopped");
 }
 
 #[test]
@@ -55,34 +53,20 @@ fn an_unused_grant_is_reported_once() {
         &json!({"grants": {"http": ["address", "https://more.example"], "processes": {"sh": [[]]}}}),
     );
     let backend = subject.backend();
-    let arguments = json!({"run_id": "r", "attempt": 0});
-    let warnings = lines(&backend, "launcher.locate", &arguments).join("\n");
+    let arguments = plan_arguments("r");
+    let warnings = lines(&backend, "launcher.plan", &arguments).join("\n");
     let warnings = warnings.replace(&subject.wasm().with_extension("").display().to_string(), "subject");
     insta::assert_snapshot!(warnings, @r#"
     echo: no import of the component uses the grant `http = ["address"]`. Remove it from [grants] in subject.toml
     echo: no import of the component uses the grant `processes = { sh = [[]] }`. Remove it from [grants] in subject.toml
     echo: backend_grants: grants.http: "https://more.example" has no effect: the manifest grants less
     "#);
-    assert_eq!(lines(&backend, "launcher.locate", &arguments), [] as [String; 0]);
-}
-
-/// Starts a server on loopback and returns its port.
-fn loopback_server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut seen = [0; 4096];
-            let _ = stream.read(&mut seen);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        }
-    });
-    port
+    assert_eq!(lines(&backend, "launcher.plan", &arguments), [] as [String; 0]);
 }
 
 #[test]
 fn a_host_of_the_manifest_reaches_loopback_only_with_the_networks_grant() {
-    let port = loopback_server();
+    let port = Server::start(|_| EMPTY.to_owned()).port();
     let subject = |networks: &str| {
         let manifest = ALL.replace("['address']", &format!("['http://localhost:{port}']\n{networks}"));
         Subject::new("hostile", &manifest).setting("attack", &format!("get http://localhost:{port}/"))
@@ -103,7 +87,7 @@ fn a_host_of_the_manifest_reaches_loopback_only_with_the_networks_grant() {
 
 #[test]
 fn a_host_of_the_operator_may_resolve_to_loopback() {
-    let port = loopback_server();
+    let port = Server::start(|_| EMPTY.to_owned()).port();
     let subject = Subject::new("hostile", ALL)
         .setting("attack", &format!("get http://localhost:{port}/"))
         .authority(&format!("http://localhost:{port}"), ("x-a", "b"));
@@ -114,8 +98,8 @@ fn a_host_of_the_operator_may_resolve_to_loopback() {
 fn arguments_beyond_the_memory_limit_are_an_error() {
     let subject = Subject::new("echo", "id = 'echo'\n[limits]\nmemory_mib = 16\n");
     let backend = subject.backend();
-    let huge = json!({"run_id": "x".repeat(32 << 20), "attempt": 0});
-    let text = call(&backend, "launcher.locate", &huge).unwrap_err().to_string();
-    assert!(text.contains("echo: launcher.locate: ") && text.len() < 10_000, "{text}");
-    assert!(call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0})).is_ok());
+    let huge = plan_arguments(&"x".repeat(32 << 20));
+    let text = call(&backend, "launcher.plan", &huge).unwrap_err().to_string();
+    assert!(text.contains("echo: launcher.plan: ") && text.len() < 10_000, "{text}");
+    assert!(call(&backend, "launcher.plan", &plan_arguments("r")).is_ok());
 }

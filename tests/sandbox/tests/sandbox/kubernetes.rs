@@ -1,11 +1,9 @@
 //! The Kubernetes API as components see it: denied requests, what the server receives, and errors if no
 //! cluster can be reached.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
+use sandbox_tests::server::Server;
 use sandbox_tests::{Subject, attack};
 
 const GRANTED: &str = "id = 'hostile'
@@ -20,51 +18,19 @@ kubernetes = [
 call_seconds = 20.0
 ";
 
-/// An API server without TLS that accepts one token and records the request heads.
-struct Server {
-    url: String,
-    heads: Arc<Mutex<Vec<String>>>,
-}
-
+/// Starts an API server without TLS that accepts one token.
 fn serve(token: &'static str) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server { url: format!("http://{}", listener.local_addr().unwrap()), heads: Arc::default() };
-    let heads = server.heads.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let heads = heads.clone();
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                loop {
-                    let mut head = String::new();
-                    while !head.ends_with("\r\n\r\n") {
-                        if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                            return;
-                        }
-                    }
-                    let head = head.to_ascii_lowercase();
-                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-                    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-                    reader.read_exact(&mut body).unwrap();
-                    let (status, document) = if head.contains(&format!("authorization: bearer {token}\r\n")) {
-                        ("200 OK", r#"{"items":[]}"#)
-                    } else {
-                        ("401 Unauthorized", r#"{"kind":"Status","code":401,"message":"Unauthorized"}"#)
-                    };
-                    heads.lock().unwrap().push(head);
-                    let length = document.len();
-                    let answer = format!(
-                        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{document}"
-                    );
-                    if stream.write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    server
+    Server::start(move |head| {
+        let (status, document) = if head.contains(&format!("authorization: bearer {token}\r\n")) {
+            ("200 OK", r#"{"items":[]}"#)
+        } else {
+            ("401 Unauthorized", r#"{"kind":"Status","code":401,"message":"Unauthorized"}"#)
+        };
+        let length = document.len();
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{document}"
+        )
+    })
 }
 
 /// A kubeconfig in a temporary folder.
@@ -108,11 +74,11 @@ fn unreachable() -> Kubeconfig {
 fn an_ungranted_request_is_denied_with_the_grant_to_add() {
     insta::assert_snapshot!(
         unreachable().outcome("get http://kubernetes.internal/api/v1/namespaces/ray/secrets/s"),
-        @r#"hostile: launcher.locate: the host refused kubernetes to GET /api/v1/namespaces/ray/secrets/s. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "", resources = ["secrets"], verbs = ["get"], namespaces = ["ray"] }]"#
+        @r#"hostile: launcher.plan: the host refused kubernetes to GET /api/v1/namespaces/ray/secrets/s. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "", resources = ["secrets"], verbs = ["get"], namespaces = ["ray"] }]"#
     );
     insta::assert_snapshot!(
         unreachable().outcome("get http://kubernetes.internal/apis/ray.io/v1/rayclusters?watch=true"),
-        @r#"hostile: launcher.locate: the host refused kubernetes to GET /apis/ray.io/v1/rayclusters?watch=true. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "ray.io", resources = ["rayclusters"], verbs = ["watch"] }]"#
+        @r#"hostile: launcher.plan: the host refused kubernetes to GET /apis/ray.io/v1/rayclusters?watch=true. To allow it, add to [grants] in the component's manifest: kubernetes = [{ group = "ray.io", resources = ["rayclusters"], verbs = ["watch"] }]"#
     );
 }
 
@@ -120,7 +86,7 @@ fn an_ungranted_request_is_denied_with_the_grant_to_add() {
 fn an_ungranted_cluster_service_is_denied_with_the_grant_to_add() {
     insta::assert_snapshot!(
         unreachable().outcome("get http://head.ray.svc:8265/api/version"),
-        @r#"hostile: launcher.locate: the host refused http to http://head.ray.svc:8265/api/version. To allow it, add to [grants] in the component's manifest: http = ["cluster-services"]"#
+        @r#"hostile: launcher.plan: the host refused http to http://head.ray.svc:8265/api/version. To allow it, add to [grants] in the component's manifest: http = ["cluster-services"]"#
     );
 }
 
@@ -132,7 +98,7 @@ fn an_ambiguous_path_is_rejected_and_not_sent() {
         let text = kubeconfig.outcome(&format!("request GET {CLUSTERS}/{path}"));
         assert!(text.contains("answered 400") && text.contains("kubernetes.internal: the path"), "{text}");
     }
-    assert!(server.heads.lock().unwrap().is_empty());
+    assert!(server.heads().is_empty());
 }
 
 #[test]
@@ -144,7 +110,7 @@ fn credentials_are_added_by_the_host_and_those_of_the_component_removed() {
     let text = kubeconfig.outcome(&format!("request POST {CLUSTERS} {{}}"));
     assert!(text.ends_with("answered 200 {\"items\":[]}"), "{text}");
     let _ = kubeconfig.outcome(&format!("get-with-token {CLUSTERS}"));
-    let heads = server.heads.lock().unwrap();
+    let heads = server.heads();
     assert!(heads[0].starts_with("get /apis/ray.io/v1/namespaces/ray/rayclusters http/1.1\r\n"), "{heads:?}");
     assert!(
         heads[1].contains("content-type: application/json\r\ncontent-length: 2\r\n")

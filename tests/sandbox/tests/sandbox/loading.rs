@@ -1,7 +1,7 @@
 //! Loading of invalid, missing and changed component files.
 
 use dagster_ray_runtime::LoadError;
-use sandbox_tests::{Subject, call};
+use sandbox_tests::{Subject, call, plan_arguments};
 use serde_json::json;
 
 const ECHO: &str = "id = 'echo'\n";
@@ -96,18 +96,20 @@ fn a_changed_file_is_used_by_the_next_call() {
     )
     .setting("voice", "first");
     let backend = subject.backend();
-    let locate = || call(&backend, "launcher.locate", &json!({"run_id": "r", "attempt": 0}));
-    assert_eq!(locate().unwrap()["job"]["submission_id"], "first-r");
+    let plan = || call(&backend, "launcher.plan", &plan_arguments("r"));
+    assert_eq!(plan().unwrap()["job"]["job"]["submission_id"], "first-r");
     std::fs::copy(sandbox_tests::fixture("hostile"), subject.wasm()).unwrap();
-    let text = locate().unwrap_err().to_string();
+    let text = plan().unwrap_err().to_string();
     assert!(text.contains("unknown attack"), "{text}");
     std::fs::copy(sandbox_tests::fixture("echo"), subject.wasm()).unwrap();
-    assert_eq!(locate().unwrap()["job"]["submission_id"], "first-r");
+    assert_eq!(plan().unwrap()["job"]["job"]["submission_id"], "first-r");
 }
 
 #[test]
 fn invalid_arguments_are_reported_with_the_expected_type() {
     let subject = Subject::new("echo", ECHO);
-    let text = call(&subject.backend(), "launcher.locate", &json!({"run_id": 7})).unwrap_err().to_string();
-    assert!(text.contains("launcher.locate") && text.contains("string"), "{text}");
+    let text = call(&subject.backend(), "launcher.plan", &json!({"run": {"deployment": 7}}))
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("launcher.plan") && text.contains("string"), "{text}");
 }

@@ -14,6 +14,7 @@ mod keyvalue;
 mod kubernetes;
 mod loading;
 mod names;
+mod programs;
 mod secrets;
 mod start;
 mod suite;

@@ -1,47 +1,25 @@
 //! Secrets stay in the host: planted secrets must not be in a component's memory, errors or log lines.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use base64::prelude::*;
 use dagster_ray_runtime::{Authority, AuthorityOptions};
-use sandbox_tests::{Subject, attack, lines};
-use serde_json::json;
+use sandbox_tests::server::Server;
+use sandbox_tests::{Subject, attack, lines, plan_arguments};
 
 const GRANTED: &str = "id = 'hostile'\n[grants]\nhttp = ['address']\npackages = true\nobjects = ['ours']\nprocesses = { echo = [[]] }\nkubernetes = [{ group = '', resources = ['pods'], verbs = ['list'] }]\n";
 
-/// A server that answers 200 to requests with the secret, and never sends the secret.
-struct Server {
-    url: String,
-    accepted: Arc<AtomicUsize>,
+/// Starts a server that answers 200 to requests with the secret, and never sends the secret.
+fn serve(secret: &'static str) -> Server {
+    Server::start(move |head| {
+        let status = if head.contains(secret) { "200 OK" } else { "401 Unauthorized" };
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+        )
+    })
 }
 
-fn serve(secret: &'static str) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = Server { url, accepted: Arc::default() };
-    let accepted = server.accepted.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut head = String::new();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
-            let status = if head.contains(secret) {
-                accepted.fetch_add(1, Ordering::SeqCst);
-                "200 OK"
-            } else {
-                "401 Unauthorized"
-            };
-            let answer = format!(
-                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
-            );
-            let _ = stream.write_all(answer.as_bytes());
-        }
-    });
-    server
+/// Returns how many requests contained the secret.
+fn accepted(server: &Server, secret: &str) -> usize {
+    server.heads().iter().filter(|head| head.contains(secret)).count()
 }
 
 fn inverted(text: &str) -> String {
@@ -80,8 +58,7 @@ fn a_secret_is_not_in_the_memory_errors_or_log_of_a_component() {
         .authority(&dashboard.url, ("authorization", "Bearer planted-dashboard-header"))
         .cookie(&behind_cookie.url, ("session", "planted-cookie"))
         .kubeconfig(&kubeconfig);
-    let logged =
-        lines(&subject.backend(), "launcher.locate", &json!({"run_id": "r", "attempt": 0})).join("\n");
+    let logged = lines(&subject.backend(), "launcher.plan", &plan_arguments("r")).join("\n");
     assert!(logged.contains("given-as-a-setting") && !logged.contains("planted"), "{logged}");
     let text = attack(&subject);
     let (_, counts) = text.rsplit_once("found ").unwrap_or_else(|| panic!("{text}"));
@@ -89,13 +66,12 @@ fn a_secret_is_not_in_the_memory_errors_or_log_of_a_component() {
     assert_eq!(counts[..4], [0; 4], "{text}");
     assert!(counts[4] > 0, "{text}");
     // Two requests: one for each of the two calls.
-    for server in [dashboard, behind_cookie, api_server] {
-        assert_eq!(
-            server.accepted.load(Ordering::SeqCst),
-            2,
-            "{} got a request without its secret",
-            server.url
-        );
+    for (server, secret) in [
+        (dashboard, "planted-dashboard-header"),
+        (behind_cookie, "session=planted-cookie"),
+        (api_server, "planted-kubeconfig-token"),
+    ] {
+        assert_eq!(accepted(&server, secret), 2, "{} got a request without its secret", server.url);
     }
 }
 

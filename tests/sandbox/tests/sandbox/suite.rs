@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use sandbox_tests::suite::{Attack, attacks, path, server, to_json};
+use sandbox_tests::server::{EMPTY, Server};
+use sandbox_tests::suite::{Attack, attacks, path, to_json};
 
 const BEGIN: &str = "<!-- attacks: written by the test -->\n";
 const END: &str = "<!-- end of attacks -->";
@@ -61,7 +62,7 @@ fn document(attacks: &[Attack]) {
 
 #[test]
 fn each_attack_has_the_outcome_of_the_list_and_the_documentation() {
-    let port = server();
+    let port = Server::start(|_| EMPTY.to_owned()).port();
     let listed = attacks();
     let mut found = listed.clone();
     // One after the other: some attacks are about time, and parallel ones would compete for it.

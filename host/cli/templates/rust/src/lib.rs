@@ -9,8 +9,8 @@ use dagster_ray_sdk::{
     describe::{self, Description, Role},
     executor::{self, Placement, StepRef, StepSpec},
     info,
-    launcher::{self, RunRef, RunSpec, Termination},
-    model::{JobRef, JobState, JobStatus, WorkerCommand},
+    launcher::{self, RunPlacement, RunRef, RunSpec, Termination},
+    model::{Attributes, JobRef, JobState, JobStatus, WorkerCommand},
     options::read_merged,
     processes::{self, Command, Outcome, State},
     sink::Listener,
@@ -39,6 +39,16 @@ impl describe::Guest for Backend {
 }
 
 impl launcher::Guest for Backend {
+    fn plan(run: RunSpec) -> Result<RunPlacement, Error> {
+        let options = read_merged(&run.options, &run.tags, Options::read)?;
+        if options.enabled == Some(false) {
+            return Ok(RunPlacement::Local);
+        }
+        command(&run.command, options)?;
+        let job = JobRef::new(run_name(&run.run_id, run.attempt));
+        Ok(RunPlacement::Job(RunRef::new(&run, job)))
+    }
+
     fn launch(run: RunSpec) -> Result<RunRef, Error> {
         let options = read_merged(&run.options, &run.tags, Options::read)?;
         let name = run_name(&run.run_id, run.attempt);
@@ -51,15 +61,6 @@ impl launcher::Guest for Backend {
 
     fn resume(run: RunSpec) -> Result<RunRef, Error> {
         Self::launch(run)
-    }
-
-    fn locate(run_id: String, attempt: u32) -> Result<RunRef, Error> {
-        let job = JobRef::new(run_name(&run_id, attempt));
-        Ok(RunRef {
-            run_id,
-            attempt,
-            job,
-        })
     }
 
     fn terminate(run: RunRef, _listener: &Listener) -> Result<Termination, Error> {
@@ -128,7 +129,7 @@ impl executor::Guest for Backend {
         Ok(statuses)
     }
 
-    fn finish(_run_id: String, _options: String) -> Result<(), Error> {
+    fn finish(_run_id: String, _options: String, _tags: Vec<Attributes>) -> Result<(), Error> {
         // The steps of a run share no resources.
         Ok(())
     }

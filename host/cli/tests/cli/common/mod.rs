@@ -7,6 +7,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+/// The arguments of `launcher.plan`.
+pub(crate) const PLAN: &str = r#"{"run": {"deployment": "d", "run_id": "r", "attempt": 0, "job_name": "n", "command": {"argv": ["true"], "env": []}, "tags": [], "options": "{}"}}"#;
+
 /// A temporary folder with components, an empty cache and no credentials.
 pub(crate) struct TestEnvironment {
     folder: tempfile::TempDir,

@@ -52,6 +52,13 @@ fn a_change_is_replayed_only_as_often_as_it_was_recorded() {
 }
 
 #[test]
+fn the_stop_of_a_job_can_be_repeated() {
+    let stop = || request("POST", "http://h/job/stop", None);
+    let player = player(vec![exchange(stop(), "ok")]);
+    assert_eq!([text(player.replay(&stop())), text(player.replay(&stop()))], ["ok", "ok"]);
+}
+
+#[test]
 fn additional_polls_do_not_replay_responses_from_after_a_later_change() {
     let get = || request("GET", "http://h/job", None);
     let stop = || request("POST", "http://h/job/stop", None);

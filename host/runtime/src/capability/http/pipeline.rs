@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dagster_ray_policy::Authority;
 use dagster_ray_policy::capability::http::CAPABILITY;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::body::{BodyLimit, incomplete, limited};
@@ -64,8 +66,13 @@ impl Route {
             Self::Authority(clients, authority, denials) => {
                 credentials::add(&authority, request.headers_mut());
                 let client = clients.get(&authority)?;
+                let connecting = capture_connection(&mut request);
                 let sent = tokio::time::timeout(timeouts.head(), client.request(request));
-                let response = sent.await.map_err(|_| Error::HttpResponseTimeout)?.map_err(|error| {
+                let sent = tokio::select! {
+                    sent = sent => sent.map_err(|_| Error::HttpResponseTimeout)?,
+                    () = not_connected(connecting, timeouts.connect) => return Err(Error::ConnectionTimeout),
+                };
+                let response = sent.map_err(|error| {
                     if let Some((why, grant)) = denied_address(&error) {
                         let target = format!("{} ({why})", authority.origin);
                         denials.push(denial(&CAPABILITY, target, grant));
@@ -76,6 +83,14 @@ impl Route {
                 Ok(response.map(|body| limited(body.map_err(incomplete), body_limit, timeouts.between_bytes)))
             }
         }
+    }
+}
+
+/// Returns if the request has no connection after this time. A host that drops packets must not use up the time
+/// for the response, and a request without a connection was not sent.
+async fn not_connected(mut connecting: CaptureConnection, after: Duration) {
+    if tokio::time::timeout(after, connecting.wait_for_connection_metadata()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 

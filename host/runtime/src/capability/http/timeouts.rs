@@ -13,7 +13,7 @@ const RESPONSE: Duration = Duration::from_secs(600);
 /// The timeouts of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
-    connect: Duration,
+    pub(super) connect: Duration,
     first_byte: Duration,
     pub(crate) between_bytes: Duration,
 }

@@ -1,5 +1,7 @@
 //! A loaded component under test, with an intercepted network and a value store in memory.
 
+mod call_result;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,14 +18,17 @@ use dagster_ray_runtime::{
 use http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
+pub(crate) use self::call_result::{CallResult, describe_error};
 use crate::memory_store::MemoryStore;
 use crate::network::{Network, NetworkCondition, RecordedRequest};
-use crate::outcome::{Outcome, Verdict, differs, not_applicable};
 use crate::schema::Schema;
 use crate::shared_objects::SharedObjects;
 use crate::specs::SECRET;
 use crate::subject::Subject;
 
+/// The setting of the built-in backends with the limits of waiting, and short limits.
+const PATIENCE: &str = "patience";
+const SHORT_PATIENCE: &str = r#"{"request_seconds": 5, "unreachable_seconds": 5}"#;
 /// The address of a Ray that does not exist. The interceptor responds to every request to it.
 const PLACEHOLDER_ADDRESS: &str = "http://conformance.invalid:8265";
 /// The timeout of one call.
@@ -55,19 +60,6 @@ pub(crate) struct Harness {
     cleanups: RefCell<Vec<(&'static str, Json)>>,
     is_cleaning: Cell<bool>,
     pub(crate) shared: SharedObjects,
-}
-
-/// A call that has ended.
-pub(crate) struct CallResult {
-    pub(crate) export: String,
-    pub(crate) result: Result<Json, CallError>,
-    /// The errors of single elements of the result.
-    pub(crate) errors: Vec<CallError>,
-    pub(crate) values: Vec<Value>,
-    pub(crate) reports: Vec<Report>,
-    /// The required settings or options that the caller did not give, if the component rejected the call
-    /// because of them.
-    missing_required: Option<String>,
 }
 
 impl Harness {
@@ -116,10 +108,19 @@ impl Harness {
             harness.add_placeholder_address(&mut options);
         }
         harness.given = options.settings.keys().cloned().collect();
+        harness.limit_patience(&mut options);
         harness.backend = Backend::new(host, options);
         // Cached here, because the call changes the network condition and a rule may need it at any time.
         harness.description();
         Ok(harness)
+    }
+
+    /// Shortens the time for which a component repeats failed requests, if it has such a setting: rules answer
+    /// with errors all the time.
+    fn limit_patience(&self, options: &mut BackendOptions) {
+        if self.reads_setting(PATIENCE) {
+            options.settings.entry(PATIENCE.to_owned()).or_insert_with(|| SHORT_PATIENCE.to_owned());
+        }
     }
 
     /// Adds an address for a component that requires one. No request is sent to it.
@@ -324,79 +325,5 @@ impl Harness {
         for (export, arguments) in self.cleanups.take() {
             let _ = self.call(export, &arguments);
         }
-    }
-}
-
-impl CallResult {
-    /// Returns the result, or ends the rule if the call failed.
-    pub(crate) fn answer(&self) -> Verdict<Json> {
-        match &self.result {
-            Ok(answer) => Ok(answer.clone()),
-            Err(CallError::Returned { error, .. }) if let Error::Unsupported(text) = error.as_ref() => {
-                Err(not_applicable(text.clone()))
-            }
-            Err(error) => {
-                self.expect_no_missing_required()?;
-                Err(differs(format!("{} succeeds", self.export), error.to_string()))
-            }
-        }
-    }
-
-    /// Ends the rule as blocked if a required setting or option was not given. Only the caller can give it.
-    pub(crate) fn expect_no_missing_required(&self) -> Verdict {
-        match &self.missing_required {
-            Some(reason) => Err(Outcome::Blocked { reason: reason.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns the contract's error that the call ended with, or ends the rule if there is none.
-    pub(crate) fn error(&self, expected: &str) -> Verdict<Error> {
-        match &self.result {
-            Err(CallError::Returned { error, .. }) => match error.as_ref() {
-                Error::Unsupported(text) => Err(not_applicable(text.clone())),
-                error => Ok(error.clone()),
-            },
-            other => Err(differs(format!("{}: {expected}", self.export), self.describe_result(other))),
-        }
-    }
-
-    fn describe_result(&self, result: &Result<Json, CallError>) -> String {
-        match result {
-            Ok(answer) => format!("{} returned {answer}", self.export),
-            Err(CallError::Returned { error, .. }) => format!("{}: {}", self.export, describe_error(error)),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    /// Returns the output that the component reported.
-    pub(crate) fn output(&self) -> Vec<u8> {
-        let mut all = Vec::new();
-        for report in &self.reports {
-            if let Report::Output { text, .. } = report {
-                all.extend_from_slice(text);
-            }
-        }
-        all
-    }
-}
-
-/// Formats an error with the name of its case.
-pub(crate) fn describe_error(error: &Error) -> String {
-    match error {
-        Error::InvalidConfig(fields) => {
-            let fields: Vec<_> =
-                fields.iter().map(|field| format!("`{}` {}", field.path, field.problem)).collect();
-            format!("invalid-config: {}", fields.join("; "))
-        }
-        Error::NotFound(text) => format!("not-found: {text}"),
-        Error::Conflict(text) => format!("conflict: {text}"),
-        Error::Denied(denial) => format!("denied: {} {}", denial.capability, denial.target),
-        Error::Unavailable(hint) => format!("unavailable: {}", hint.reason),
-        Error::Timeout(ms) => format!("timeout after {ms} ms"),
-        Error::Cancelled => "cancelled".to_owned(),
-        Error::Unsupported(text) => format!("unsupported: {text}"),
-        Error::Backend(api) => format!("backend: {} {}: {}", api.status, api.reason, api.message),
-        Error::Other(text) => format!("other: {text}"),
     }
 }

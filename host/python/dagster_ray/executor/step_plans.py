@@ -1,0 +1,94 @@
+"""The component's decisions about steps that have not been launched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dagster_ray.contract import ExecutorClient, Placement, StepRef, StepSpec, Write
+from dagster_ray.dagster_internals import StepHandlerContext
+from dagster_ray.deployment import deployment_id
+from dagster_ray.errors import DagsterRayError
+from dagster_ray.specs import parse_tag, worker_spec
+
+
+@dataclass
+class StepPlan:
+    """The component's decision about one step."""
+
+    spec: StepSpec
+    directories: set[str]
+    placement: Placement | Exception
+
+    @property
+    def reference(self) -> StepRef:
+        """The reference of a step that runs on Ray. Raises the step's error."""
+        return reference(self.placement)
+
+
+class StepPlans:
+    """Plans each attempt of a step once."""
+
+    def __init__(self, component: ExecutorClient, options: Mapping[str, Any], write: Write) -> None:
+        """`write` receives the component's log lines."""
+        self._component = component
+        self._options = options
+        self._write = write
+        # By step key and attempt.
+        self._plans: dict[tuple[str, int], StepPlan] = {}
+
+    def plan(self, context: StepHandlerContext) -> StepPlan:
+        """Returns a step's plan."""
+        key = step_and_attempt(context)
+        plan = self._plans.get(key)
+        if plan is None:
+            spec, directories = self._spec(context)
+            placement: Placement | Exception
+            try:
+                [placement] = self._component.plan([spec], write=self._write)
+            except DagsterRayError as error:
+                placement = error
+            plan = self._plans[key] = StepPlan(spec, directories, placement)
+        return plan
+
+    def take(self, context: StepHandlerContext) -> StepPlan:
+        """Returns a step's plan and forgets it."""
+        plan = self.plan(context)
+        del self._plans[step_and_attempt(context)]
+        return plan
+
+    def _spec(self, context: StepHandlerContext) -> tuple[StepSpec, set[str]]:
+        key, attempt = step_and_attempt(context)
+        args = context.execute_step_args
+        tags = context.step_tags[key]
+        spec, directories = worker_spec(
+            context.dagster_run,
+            deployment=deployment_id(context.instance),
+            attempt=attempt,
+            argv=args.get_command_args(skip_serialized_namedtuple=True),
+            payload=None,
+            env={entry["name"]: entry["value"] for entry in args.get_command_env()},
+            tags=tags,
+            override=parse_tag(tags),
+            options=self._options,
+        )
+        return {**spec, "step_key": key}, directories
+
+
+def step_and_attempt(context: StepHandlerContext) -> tuple[str, int]:
+    """Returns the key of the step in a handler's context, and its number of retries."""
+    args = context.execute_step_args
+    [key] = args.step_keys_to_execute or []
+    state = args.known_state
+    return key, state.get_retry_state().get_attempt_count(key) if state else 0
+
+
+def reference(placement: Placement | Exception) -> StepRef:
+    """Returns the reference of a step that runs on Ray, or raises the step's error."""
+    if isinstance(placement, Exception):
+        raise placement
+    if placement == "local":
+        raise DagsterRayError("the component decided that the step does not run on Ray")
+    return placement["job"] if "job" in placement else placement["task"]
+
+
+__all__ = ["StepPlan", "StepPlans", "reference", "step_and_attempt"]

@@ -1,0 +1,205 @@
+"""The cells that the harness runs, on the backend `existing`."""
+
+import signal
+from typing import Any
+
+import strikes
+from cells import Key, Run
+from operations import (
+    Launch,
+    Operation,
+    Resume,
+    Script,
+    ScriptFollow,
+    ScriptLaunch,
+    ScriptTerminate,
+    Standing,
+    StepLaunch,
+    Terminate,
+    Timeout,
+    UnderWay,
+)
+from strikes import Strike
+
+KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+# The seconds for which the dashboard answers with an error.
+BAD = 4
+
+
+def _run(operation: type[Operation], strike: Strike, ends: str, holds: str, **more: Any) -> Run:
+    return Run(holds, operation, strike, frozenset(ends.split("|")), **more)
+
+
+_ONE_JOB = "The run is launched as one Ray job, and succeeds."
+_ONE_STEP = "The step runs once, and the run succeeds."
+_STAYS = "The run and its step stay under way: no worker is started or stopped."
+_RESUMED = "The run is resumed by one worker, which adopts the step under way, and succeeds."
+_CANCELED = "The run is canceled, and its workers end."
+_MESSAGES = "Each message arrives once and in order, and the script succeeds."
+_STOPPED = "The script is stopped, and its process ends with an error."
+
+_HTTP: dict[str, Strike] = {
+    "partition": strikes.answers("held", 10),
+    "loss": strikes.answers("lossy", 10),
+    "reset": strikes.once("reset"),
+    "half": strikes.once("half"),
+    "lost": strikes.once("lost"),
+    "429": strikes.asks_to_wait,
+    "5xx": strikes.answers(503, BAD),
+}
+_OVER_HTTP: dict[str, tuple[type[Operation], str, str]] = {
+    "launch": (Launch, "SUCCESS", _ONE_JOB),
+    "step-launch": (StepLaunch, "SUCCESS", _ONE_STEP),
+    "resume": (Resume, "SUCCESS", _RESUMED),
+    "terminate": (Terminate, "CANCELED", _CANCELED),
+    "health": (Standing, "STARTED", _STAYS),
+    "pipes-launch": (ScriptLaunch, "SUCCESS", _MESSAGES),
+    "pipes-follow": (ScriptFollow, "SUCCESS", _MESSAGES),
+    "pipes-await": (Script, "SUCCESS", _MESSAGES),
+    "pipes-terminate": (
+        ScriptTerminate,
+        "process ended by 1; script ['STOPPED']|process ended by -2; script ['STOPPED']",
+        _STOPPED,
+    ),
+}
+# What `cargo xtask test` runs of the faults over HTTP.
+_QUICK: set[Key] = {
+    ("launch", "lost"),
+    ("health", "429"),
+    ("health", "reset"),
+    ("pipes-follow", "reset"),
+}
+
+RUNS: dict[Key, Run] = {
+    (operation, fault): _run(kind, strike, ends, holds, quick=(operation, fault) in _QUICK)
+    for operation, (kind, ends, holds) in _OVER_HTTP.items()
+    for fault, strike in _HTTP.items()
+}
+
+RUNS |= {
+    ("launch", "daemon-9"): _run(
+        Launch,
+        strikes.at_request("daemon", KILL, after=True),
+        "SUCCESS",
+        "Killed after the submission: the run is one Ray job, and succeeds.",
+        quick=True,
+    ),
+    ("launch", "sigterm"): _run(
+        Launch, strikes.at_request("daemon", TERM, after=False), "SUCCESS|FAILURE", _ONE_JOB
+    ),
+    ("launch", "dashboard-9"): _run(Launch, strikes.dashboard_restarts, "SUCCESS", _ONE_JOB),
+    ("run", "daemon-9"): _run(Standing, strikes.restarts("daemon"), "STARTED", _STAYS),
+    ("run", "code-server-gone"): _run(Standing, strikes.restarts("code server"), "STARTED", _STAYS),
+    ("run", "dashboard-9"): _run(Standing, strikes.dashboard_restarts, "STARTED", _STAYS),
+    ("run", "run-worker-9"): _run(Resume, strikes.nothing, "SUCCESS", _RESUMED, quick=True),
+    ("run", "sigterm"): _run(
+        UnderWay,
+        strikes.worker(TERM, of_step=False),
+        "SUCCESS",
+        "The run worker leaves its step running, and the resumed run adopts it.",
+    ),
+    ("run", "sigint"): _run(
+        UnderWay,
+        strikes.worker(INT, of_step=False),
+        "SUCCESS",
+        "The run worker leaves its step running, and the resumed run adopts it.",
+    ),
+    ("run", "timeout"): _run(
+        Timeout,
+        strikes.nothing,
+        "FAILURE|CANCELED",
+        "`dagster/max_runtime` ends the run, and its workers end.",
+    ),
+    ("run", "raylet-9"): _run(
+        UnderWay,
+        strikes.ray_ends("raylet/raylet"),
+        "FAILURE",
+        "Ray ends the workers, and the run fails after `unreachable_timeout` at the latest.",
+        ends_ray=True,
+    ),
+    ("run", "head-9"): _run(
+        UnderWay,
+        strikes.ray_ends(),
+        "FAILURE",
+        "The run fails after `unreachable_timeout`, and no worker is left.",
+        ends_ray=True,
+    ),
+    ("run", "session"): _run(
+        UnderWay,
+        strikes.ray_ends(restarts=True),
+        "FAILURE|SUCCESS",
+        "The run ends, never with two workers at a time.",
+        ends_ray=True,
+    ),
+    ("step-launch", "run-worker-9"): _run(
+        StepLaunch,
+        strikes.worker_at_request(KILL, after=True),
+        "SUCCESS",
+        "Killed after the submission: the resumed run adopts the step, which runs once.",
+        quick=True,
+    ),
+    ("step", "run-worker-9"): _run(Resume, strikes.nothing, "SUCCESS", _RESUMED),
+    ("step", "step-worker-9"): _run(
+        UnderWay,
+        strikes.worker(KILL, of_step=True),
+        "FAILURE",
+        "The step fails with the reason, and so does the run.",
+        quick=True,
+    ),
+    ("step", "sigterm"): _run(
+        UnderWay,
+        strikes.worker(TERM, of_step=True),
+        "FAILURE",
+        "The step fails with the reason, and so does the run.",
+    ),
+    ("step", "sigint"): _run(
+        UnderWay,
+        strikes.worker(INT, of_step=True),
+        "FAILURE",
+        "The step fails with the reason, and so does the run.",
+    ),
+    ("resume", "daemon-9"): _run(
+        Resume,
+        strikes.at_request("daemon", KILL, after=True),
+        "SUCCESS",
+        "Killed after the submission: the run has one worker, and succeeds.",
+        defect="The run's tag names the first worker until the second one is recorded, so the new "
+        "daemon marks the run as failed while its second worker runs.",
+    ),
+    ("terminate", "daemon-9"): _run(
+        Terminate,
+        strikes.at_request("webserver", KILL, after=False),
+        "CANCELED",
+        "The run is canceled, and its workers end.",
+        defect="Killed before the request to stop, which nobody repeats: Dagster marks the run as "
+        "canceled after `cancel_timeout_seconds`, and its workers run on.",
+    ),
+    ("terminate", "run-worker-9"): _run(
+        Terminate,
+        strikes.worker_at_request(KILL, after=False),
+        "CANCELED",
+        _CANCELED,
+        defect="Only the run worker stops its steps. Killed before it does, a step runs on after "
+        "its run is canceled.",
+    ),
+    ("terminate", "step-worker-9"): _run(
+        Terminate,
+        strikes.worker_at_request(KILL, after=False, of_step=True),
+        "CANCELED",
+        _CANCELED,
+    ),
+    ("health", "token"): _run(Standing, strikes.token_expires, "STARTED", _STAYS),
+    ("pipes-follow", "run-worker-9"): _run(
+        ScriptFollow,
+        strikes.worker(KILL, of_step=False),
+        "process ended by -9; script ['STOPPED']",
+        "The script ends when the process that follows it is killed.",
+        defect="The script runs to its own end.",
+    ),
+    ("pipes-launch", "run-worker-9"): _run(
+        ScriptLaunch,
+        strikes.worker_at_request(KILL, after=False),
+        "process ended by -9; script none",
+        "Killed before the submission: there is no script.",
+    ),
+}
