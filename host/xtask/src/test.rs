@@ -193,7 +193,6 @@ impl Tests<'_> {
             registry::build(self.project, self.stages)
         });
         self.pytest("pytest", &[""], None, registry.as_deref());
-        faults::quick(self.project, self.stages, &[]);
         installed::run(self.project, self.stages, self.wheel);
         self.demo();
         if let Some(program) = &registry {
