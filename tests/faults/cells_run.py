@@ -171,7 +171,7 @@ RUNS |= {
         strikes.at_request("webserver", KILL, after=False),
         "CANCELED",
         "The run is canceled, and its workers end.",
-        defect="Killed before the request to stop, which nobody repeats: Dagster marks the run as "
+        defect="Killed before the request to stop, which is not repeated: Dagster marks the run as "
         "canceled after `cancel_timeout_seconds`, and its workers run on.",
     ),
     ("terminate", "run-worker-9"): _run(

@@ -1,4 +1,4 @@
-"""When the user is told why a job is pending."""
+"""When an event says why a job is pending."""
 
 import time
 

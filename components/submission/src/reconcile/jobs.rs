@@ -25,7 +25,7 @@ struct Found<'j> {
 /// Stops the jobs that have outlived their run or step attempt, with one list of Ray's jobs for all runs. `now_s`
 /// is in seconds since the Unix epoch.
 ///
-/// Jobs that have ended stay in Ray's list, except those that killed pending jobs: nobody reads their logs.
+/// Jobs that have ended stay in Ray's list, except those that killed pending jobs: their logs are of no use.
 ///
 /// # Errors
 /// If Ray's jobs cannot be listed. [`Error::Cancelled`] if the caller cancels.

@@ -101,12 +101,15 @@ class RayStepHandler(StepHandler):
         self._checked_at = float("-inf")
         # Log lines of components, until a step's log is available.
         self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
-        full_options = {**options, **backend.options}
-        self._plans = StepPlans(self._component, full_options, self._append_line)
+        self._plans = StepPlans(self._component, self._all_options, self._append_line)
 
     @property
     def name(self) -> str:
         return "RayStepHandler"
+
+    def _all_options(self) -> dict[str, Any]:
+        """Returns the options of steps with those of the backend, which may have to be loaded."""
+        return {**self._options, **self._backend.options}
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         key, attempt = step_and_attempt(step_handler_context)
@@ -146,10 +149,9 @@ class RayStepHandler(StepHandler):
         `tags` are the tags of the run's steps.
         """
         self._given_up.wait(_GIVEN_UP_SECONDS)
-        options = {**self._options, **self._backend.options}
         overrides = {step[USER_DEFINED_RAY_KEY] for step in tags if USER_DEFINED_RAY_KEY in step}
         distinct = [attributes({USER_DEFINED_RAY_KEY: text}) for text in sorted(overrides)]
-        self._component.finish(run_id, json.dumps(options), distinct)
+        self._component.finish(run_id, json.dumps(self._all_options()), distinct)
 
     def stop_leftovers(self, instance: DagsterInstance, run_id: str) -> list[Leftover]:
         """Stops what the run's killed step workers have left, and returns it."""

@@ -1,6 +1,6 @@
 """The component's decisions about steps that have not been launched."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,10 @@ class StepPlan:
 class StepPlans:
     """Plans each attempt of a step once."""
 
-    def __init__(self, component: ExecutorClient, options: Mapping[str, Any], write: Write) -> None:
-        """`write` receives the component's log lines."""
+    def __init__(
+        self, component: ExecutorClient, options: Callable[[], Mapping[str, Any]], write: Write
+    ) -> None:
+        """`options` returns the options of all steps. `write` receives log lines."""
         self._component = component
         self._options = options
         self._write = write
@@ -69,7 +71,7 @@ class StepPlans:
             env={entry["name"]: entry["value"] for entry in args.get_command_env()},
             tags=tags,
             override=parse_tag(tags),
-            options=self._options,
+            options=self._options(),
         )
         return {**spec, "step_key": key}, directories
 

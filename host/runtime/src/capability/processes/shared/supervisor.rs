@@ -200,7 +200,7 @@ impl Supervisor {
         }
     }
 
-    /// Reports the end of the program, and removes the report once nobody waits for it.
+    /// Reports the end of the program, and removes the report once no process waits for it.
     fn report_end(self) -> io::Result<()> {
         std::thread::sleep(DRAIN);
         let Self { place, session, mut lease, status, tail, mut users, .. } = self;
