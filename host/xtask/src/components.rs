@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::files::hex;
 use crate::files::write_if_changed;
 use crate::names;
+use crate::optimizer::Optimizer;
 use crate::project::Project;
 use crate::stages::Stage;
 use crate::toolchain::WASM;
@@ -34,8 +35,9 @@ pub(crate) fn build(project: &Project, stage: &mut Stage) -> Result<()> {
     }
     stage.execute(&mut cargo)?;
     let built = project.target().join(WASM).join(PROFILE);
+    let optimizer = Optimizer::load(project)?;
     for guest in &guests {
-        copy(guest, &built)?;
+        copy(guest, &built, &optimizer)?;
     }
     Ok(())
 }
@@ -72,10 +74,11 @@ fn find(project: &Project) -> Result<Vec<Guest>> {
     Ok(guests)
 }
 
-fn copy(guest: &Guest, built: &Path) -> Result<()> {
+fn copy(guest: &Guest, built: &Path, optimizer: &Optimizer) -> Result<()> {
     let source = built.join(format!("{}.wasm", guest.package.replace('-', "_")));
     let wasm = fs::read(&source).with_context(|| format!("cargo did not create {}", source.display()))?;
-    let split = names::split(&wasm).with_context(|| format!("{} could not be read", source.display()))?;
+    let split = names::split(&wasm, &|module| optimizer.optimize(module))
+        .with_context(|| format!("{} could not be optimized", source.display()))?;
     let digest = hex(&Sha256::digest(&split.wasm));
     fs::create_dir_all(&guest.destination)
         .with_context(|| format!("{} could not be created", guest.destination.display()))?;

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The lowest supported version of Python.
-pub(crate) const OLDEST: (u32, u32) = (3, 10);
+/// The lowest version of Python that the development tools support. The wheel supports older ones.
+pub(crate) const OLDEST: (u32, u32) = (3, 11);
 
 /// Returns `$PYTHON` if it is set, or else the first recent enough interpreter on the PATH.
 pub(crate) fn find() -> Result<PathBuf> {

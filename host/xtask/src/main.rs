@@ -21,6 +21,7 @@ mod installed;
 mod interpreter;
 mod matrix;
 mod names;
+mod optimizer;
 mod project;
 mod registry;
 mod side_by_side;

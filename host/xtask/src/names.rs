@@ -9,11 +9,15 @@ use anyhow::{Context as _, Result, bail};
 
 const HEADER: usize = 8;
 const CUSTOM: u8 = 0;
-/// The ids of component sections that contain another binary: core modules and components.
-const NESTED: [u8; 2] = [1, 4];
+/// The ids of component sections that contain another binary.
+const MODULE: u8 = 1;
+const NESTED_COMPONENT: u8 = 4;
 /// Subsections of a name section (WebAssembly core specification, appendix "Name Section").
 const MODULE_NAME: u8 = 0;
 const FUNCTION_NAMES: u8 = 1;
+
+/// Returns a smaller form of a core module.
+pub(crate) type Optimize<'a> = &'a dyn Fn(&[u8]) -> Result<Vec<u8>>;
 
 /// A component without its function names, and the names.
 pub(crate) struct Split {
@@ -43,12 +47,12 @@ impl Split {
     }
 }
 
-/// Splits a component from its function names.
+/// Splits a component from its function names, after `optimize` has rewritten each of its core modules.
 ///
 /// Each module keeps its own name, because the host finds the function names by the module's name.
-pub(crate) fn split(component: &[u8]) -> Result<Split> {
+pub(crate) fn split(component: &[u8], optimize: Optimize<'_>) -> Result<Split> {
     let mut modules = Vec::new();
-    let wasm = binary(component, &mut modules).context("the component is malformed")?;
+    let wasm = binary(component, optimize, &mut modules).context("the component is malformed")?;
     let mut known: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
     known.sort_unstable();
     if let Some([twice, _]) = known.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -60,7 +64,7 @@ pub(crate) fn split(component: &[u8]) -> Result<Split> {
 }
 
 /// Returns a module or a component without function names, and adds them to `modules`.
-fn binary(bytes: &[u8], modules: &mut Vec<Module>) -> Result<Vec<u8>> {
+fn binary(bytes: &[u8], optimize: Optimize<'_>, modules: &mut Vec<Module>) -> Result<Vec<u8>> {
     let mut reader = Reader { bytes };
     let header = reader.take(HEADER)?;
     // The layer field: 0 for a module, 1 for a component.
@@ -78,8 +82,10 @@ fn binary(bytes: &[u8], modules: &mut Vec<Module>) -> Result<Vec<u8>> {
                 "component-name" => {}
                 _ => section(&mut kept, id, content),
             }
-        } else if is_component && NESTED.contains(&id) {
-            section(&mut kept, id, &binary(content, modules)?);
+        } else if is_component && id == MODULE {
+            section(&mut kept, id, &binary(&optimize(content)?, optimize, modules)?);
+        } else if is_component && id == NESTED_COMPONENT {
+            section(&mut kept, id, &binary(content, optimize, modules)?);
         } else {
             section(&mut kept, id, content);
         }
@@ -189,8 +195,12 @@ mod tests {
 
     use super::*;
 
-    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn unchanged(component: &[u8]) -> Result<Split> {
+        split(component, &|module| Ok(module.to_vec()))
+    }
 
     fn custom(name: &str, content: &[u8]) -> Vec<u8> {
         let mut inner = Vec::new();
@@ -213,7 +223,7 @@ mod tests {
         section(&mut parts, FUNCTION_NAMES, &all);
         // Names of data segments.
         section(&mut parts, 9, &[0]);
-        [MODULE, &custom("producers", b"x"), &custom("name", &parts)].concat()
+        [EMPTY, &custom("producers", b"x"), &custom("name", &parts)].concat()
     }
 
     fn component(modules: &[Vec<u8>]) -> Vec<u8> {
@@ -227,28 +237,28 @@ mod tests {
     #[test]
     fn split_removes_only_the_function_names() {
         let long = "f".repeat(300);
-        let named = component(&[module("a.wasm", &[(0, "import"), (7, &long)]), MODULE.to_vec()]);
-        let split = split(&named).unwrap();
+        let named = component(&[module("a.wasm", &[(0, "import"), (7, &long)]), EMPTY.to_vec()]);
+        let split = unchanged(&named).unwrap();
         assert_eq!(split.names("d1"), format!("sha256 d1\nmodule a.wasm\n0 import\n7 {long}\n"));
 
         let mut own = Vec::new();
         text(&mut own, "a.wasm");
         let mut parts = Vec::new();
         section(&mut parts, MODULE_NAME, &own);
-        let short = [MODULE, &custom("producers", b"x"), &custom("name", &parts)].concat();
+        let short = [EMPTY, &custom("producers", b"x"), &custom("name", &parts)].concat();
         let mut expected = COMPONENT.to_vec();
         section(&mut expected, 1, &short);
-        section(&mut expected, 1, MODULE);
+        section(&mut expected, 1, EMPTY);
         expected.extend(custom("producers", b"y"));
         assert_eq!(split.wasm, expected);
-        assert_eq!(super::split(&split.wasm).unwrap().wasm, expected);
+        assert_eq!(unchanged(&split.wasm).unwrap().wasm, expected);
     }
 
     #[test]
     fn a_truncated_component_or_duplicate_module_names_are_an_error() {
         let named = component(&[module("a", &[(1, "f")])]);
-        assert!(split(&named[..named.len() - 1]).is_err());
+        assert!(unchanged(&named[..named.len() - 1]).is_err());
         let twice = component(&[module("a", &[]), module("a", &[])]);
-        assert!(split(&twice).err().unwrap().to_string().contains("`a`"));
+        assert!(unchanged(&twice).err().unwrap().to_string().contains("`a`"));
     }
 }

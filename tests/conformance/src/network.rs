@@ -3,8 +3,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use dagster_ray_recording::{Faults, InjectedFault};
+use dagster_ray_recording::{ClockSpeed, Faults, InjectedFault};
+use dagster_ray_runtime::Clock;
 use http::{Method, Request, StatusCode};
+
+/// The clock speed while no request is sent. Components mostly wait between retries then, so the clock runs
+/// faster.
+pub(crate) const FAST: ClockSpeed = ClockSpeed::multiple(20);
 
 /// The network condition: what happens to each request.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +62,18 @@ impl Network {
     /// Returns the requests since the condition was set.
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         self.state().requests.clone()
+    }
+}
+
+/// The condition does not change from or to [`NetworkCondition::Fault`] during a call, so the speed does not
+/// either.
+impl Clock for Network {
+    fn to_component(&self, real: u64) -> u64 {
+        if self.is_offline() { FAST.to_component(real) } else { real }
+    }
+
+    fn to_real(&self, shown: u64) -> u64 {
+        if self.is_offline() { FAST.to_real(shown) } else { shown }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dagster_ray_recording::{ClockSpeed, FaultInjector, InjectedFault};
+use dagster_ray_recording::{FaultInjector, InjectedFault};
 use dagster_ray_runtime::capability::objects::{ObjectStore, Value};
 use dagster_ray_runtime::manifest::Manifest;
 use dagster_ray_runtime::model::{Error, FieldError};
@@ -20,7 +20,7 @@ use serde_json::{Map, Value as Json, json};
 
 pub(crate) use self::call_result::{CallResult, describe_error};
 use crate::memory_store::MemoryStore;
-use crate::network::{Network, NetworkCondition, RecordedRequest};
+use crate::network::{FAST, Network, NetworkCondition, RecordedRequest};
 use crate::schema::Schema;
 use crate::shared_objects::SharedObjects;
 use crate::specs::SECRET;
@@ -37,10 +37,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 pub(crate) const PIPES_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time after which a call of `pipes` is canceled while no request is sent.
 const UNREACHABLE: Duration = Duration::from_secs(5);
-/// The clock speed without a live service. Components mostly wait between retries then, so the clock runs
-/// faster.
-const FAST: ClockSpeed = ClockSpeed::multiple(20);
-
 /// A component under test.
 pub(crate) struct Harness {
     backend: Backend,
@@ -69,7 +65,7 @@ impl Harness {
         let injector = FaultInjector::new(network.clone(), subject.interceptor.clone());
         let host = Host::start_with(HostOptions {
             interceptor: Some(Arc::new(injector)),
-            clock: is_offline.then(|| Arc::new(FAST) as Arc<dyn Clock>),
+            clock: Some(if is_offline { Arc::new(FAST) as Arc<dyn Clock> } else { network.clone() }),
             ..HostOptions::default()
         })?;
         let store = Arc::new(MemoryStore::default());
