@@ -61,7 +61,8 @@ def _submit(proxy: FaultProxy, op: str, attempt: int = 0) -> dict:
 
 
 def _failure(result: dg.JobExecutionResult, op: str) -> str:
-    [event] = [e for e in result.get_step_failure_events() if e.step_key == op]
+    # A worker that is stopped after its step failed reports its interruption, too.
+    event, *_ = [e for e in result.get_step_failure_events() if e.step_key == op]
     return event.step_failure_data.error.to_string() if event.step_failure_data.error else ""
 
 

@@ -83,10 +83,13 @@ def test_a_run_that_fails_by_an_exception_releases_what_its_steps_shared(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def check_step_health(self: RayStepHandler, context: Any) -> None:
+    launch_step = RayStepHandler.launch_step
+
+    def launch_and_raise(self: RayStepHandler, context: Any) -> None:
+        list(launch_step(self, context))
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(RayStepHandler, "check_step_health", check_step_health)
+    monkeypatch.setattr(RayStepHandler, "launch_step", launch_and_raise)
     _execute(home({"run_launcher": LAUNCHER}), tmp_path, terminate=False)
     assert len(finished) == 1
     assert not _running(simulated_ray)

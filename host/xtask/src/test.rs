@@ -296,7 +296,8 @@ impl Tests<'_> {
 
     fn pytest_command(&self) -> Command {
         let mut command = self.project.program(self.project.venv_program("python"));
-        command.args(["-m", "pytest", "--durations=15"]);
+        // A service that is broken for all tests must not take hours to report.
+        command.args(["-m", "pytest", "--durations=15", "--maxfail=20"]);
         command
     }
 
