@@ -28,6 +28,11 @@ for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
     os.environ.pop(variable, None)
 
 
+def pytest_collection_finish() -> None:
+    # Ray reads its authentication mode once, when its library is loaded: before the head's token exists.
+    assert "ray._raylet" not in sys.modules, "a test module imports ray; import it in the test"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))

@@ -13,7 +13,6 @@ from dagster_ray.errors import NotFoundError
 from deployment import LOCATION, Deployment
 from fault_proxy import FaultProxy
 from processes import command_lines, kill, wait_for
-from ray.job_submission import JobSubmissionClient
 from ray_head import RayHead
 
 # Quotes and commands, which neither a shell nor YAML may interpret.
@@ -267,6 +266,8 @@ def test_a_run_is_resumed_after_its_worker_is_killed(
 def test_a_run_that_was_given_up_is_stopped_at_the_next_contact(
     home, ray_head: RayHead, front: FaultProxy
 ) -> None:
+    from ray.job_submission import JobSubmissionClient
+
     config = {"address": front.url, "unreachable_timeout": 1}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     instance = home({"run_launcher": launcher})
