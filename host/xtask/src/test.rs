@@ -37,6 +37,11 @@ const PYTHON: [&str; 8] = [
     "examples",
 ];
 
+/// Marks of pytest, see `tests/dagster/pytest.ini`.
+const WITHOUT_SERVICES: &str = "not slow";
+const ON_RAY: &str = "slow and not kubernetes";
+const ON_KUBERNETES: &str = "kubernetes";
+
 /// The arguments of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Test {
@@ -149,7 +154,7 @@ impl Tests<'_> {
             self.cargo_test(&cargo_tests);
         }
         if !files.is_empty() {
-            self.pytest("pytest", &files, None, None);
+            self.pytest("pytest", self.marks(), &files, None, None);
         }
         if has(Kind::ControlPlane) || !kubernetes_files.is_empty() {
             let built = cluster::build(self.project, self.stages);
@@ -174,15 +179,16 @@ impl Tests<'_> {
         self.compiled();
         self.python_lint();
         self.audit();
-        self.pytest("pytest", &[""], None, None);
+        self.pytest("pytest", self.marks(), &[""], None, None);
         for name in ["kubernetes", "faults", "installed wheel", "demo"] {
             self.stages.skip(name, "--fast");
         }
     }
 
-    /// Runs all stages. Compilations run beside the Kubernetes tests, which mostly wait.
+    /// Runs all stages. Compilations and tests without services run beside the Kubernetes tests, which mostly
+    /// wait.
     ///
-    /// The tests on Ray run after both. Two test suites that start a Python process for every step take as
+    /// The tests on Ray run after them. Two test suites that start a Python process for every step take as
     /// long in parallel on two cores, and reach their timeouts.
     fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
         let registry = std::thread::scope(|scope| {
@@ -190,9 +196,11 @@ impl Tests<'_> {
             self.python_lint();
             self.audit();
             self.compiled();
-            registry::build(self.project, self.stages)
+            let registry = registry::build(self.project, self.stages);
+            self.pytest("pytest without services", WITHOUT_SERVICES, &[""], None, registry.as_deref());
+            registry
         });
-        self.pytest("pytest", &[""], None, registry.as_deref());
+        self.pytest("pytest on Ray", ON_RAY, &[""], None, registry.as_deref());
         installed::run(self.project, self.stages, self.wheel);
         self.demo();
         if let Some(program) = &registry {
@@ -263,20 +271,29 @@ impl Tests<'_> {
         });
     }
 
-    /// Runs the test files of `tests/dagster` whose names begin with one of the prefixes.
-    ///
-    /// With a cluster, only tests that need a control plane; without one, only the others.
-    fn pytest(&self, name: &str, prefixes: &[&str], cluster: Option<&TestCluster>, registry: Option<&Path>) {
+    /// Returns the marks of the tests that need no control plane.
+    fn marks(&self) -> &'static str {
+        if self.fast { WITHOUT_SERVICES } else { "not kubernetes" }
+    }
+
+    /// Runs the tests with these marks in the files of `tests/dagster` whose names begin with one of the
+    /// prefixes.
+    fn pytest(
+        &self,
+        name: &str,
+        marks: &str,
+        prefixes: &[&str],
+        cluster: Option<&TestCluster>,
+        registry: Option<&Path>,
+    ) {
         let mut second_try = None;
         self.stages.run(name, |stage| {
             let mut pytest = self.pytest_command();
             pytest.args(self.test_files(prefixes)?);
-            let mut marks = Vec::new();
-            marks.push(if cluster.is_some() { "kubernetes" } else { "not kubernetes" });
-            if self.fast {
-                marks.push("not slow");
-            }
-            pytest.args(["-m", &marks.join(" and ")]).args(self.pytest);
+            pytest.args(["-m", marks]).args(self.pytest);
+            // Stages that run side by side must not read each other's last failures.
+            let cache = self.project.target().join("pytest").join(name.replace(' ', "-"));
+            pytest.arg("-o").arg(format!("cache_dir={}", cache.display()));
             pytest.arg(faults::report(self.project, name)?);
             pytest.envs(cluster.map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
             pytest.envs(registry.map(|program| (registry::VARIABLE, program)));
@@ -338,7 +355,7 @@ impl Tests<'_> {
             });
         }
         if !prefixes.is_empty() {
-            self.pytest("pytest on Kubernetes", prefixes, Some(&cluster), None);
+            self.pytest("pytest on Kubernetes", ON_KUBERNETES, prefixes, Some(&cluster), None);
         }
         if with_its_own_tests {
             self.cargo_test_with(&areas::ON_KUBERNETES, &cluster.kubeconfig);
