@@ -29,7 +29,8 @@ for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
 
 
 def pytest_collection_finish() -> None:
-    # Ray reads its authentication mode once, when its library is loaded: before the head's token exists.
+    # Ray reads its authentication mode once, when its library is loaded. The head's token does not
+    # exist yet.
     assert "ray._raylet" not in sys.modules, "a test module imports ray; import it in the test"
 
 

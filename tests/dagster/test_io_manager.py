@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import threading
 import time
@@ -363,3 +364,23 @@ def test_the_default_directory_is_in_the_instances_storage(tmp_path: Path) -> No
         _materialize(RayIOManager(backend="files"), stored, instance=instance)
         [file] = Path(instance.storage_directory(), "dagster-ray-values").rglob("*.value")
         assert file.name == "=.value" and os.access(file, os.R_OK)
+
+
+def test_an_io_manager_that_is_not_used_any_more_releases_its_component(tmp_path: Path) -> None:
+    """A code server makes one for each run."""
+
+    def loaded() -> int:
+        gc.collect()
+        return Path("/proc/self/maps").read_text().count(".cwasm")
+
+    def materialize() -> None:
+        @dg.asset
+        def made():
+            return 1
+
+        _materialize(RayIOManager(backend="files", directory=str(tmp_path)), made)
+
+    before = loaded()
+    for _ in range(3):
+        materialize()
+    assert loaded() == before

@@ -29,12 +29,9 @@ JOB = Path(__file__).parent / "code/values_jobs.py"
 def store(ray_head: RayHead) -> Iterator[RayStore]:
     import ray
 
-    def connect() -> None:
-        if not ray.is_initialized():
-            ray.init(address=ray_head.gcs, log_to_driver=False)
-
-    connect()
-    yield RayStore(connect)
+    store = RayStore(ray_head.gcs)
+    store.connect()
+    yield store
     ray.shutdown()
 
 
@@ -162,11 +159,11 @@ def test_a_killed_writer_leaves_a_complete_value_in_the_registry(
     store.put("asset/large/=", pack("before"), True, None, {})
     writer = textwrap.dedent("""
         import sys
-        import numpy as np, ray
+        import numpy as np
         from dagster_ray.io.frames import pack
         from dagster_ray.io.ray_store import RayStore
-        ray.init(address=sys.argv[1], log_to_driver=False)
-        store = RayStore(lambda: None)
+        store = RayStore(sys.argv[1])
+        store.connect()
         print("go", flush=True)
         for digit in range(1, 1000):
             store.put("asset/large/=", pack(np.full(1 << 24, digit)), True, None, {})

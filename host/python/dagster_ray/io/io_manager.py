@@ -21,7 +21,6 @@ from dagster_ray.io.frames import Frames, pack, unpack
 from dagster_ray.io.ray_store import NAMESPACE, REGISTRY, RayStore
 from dagster_ray.io.value_client import Throttle, ValueClient
 from dagster_ray.ray_access import ValueBackend
-from dagster_ray.ray_connection import connect
 from dagster_ray.run_life import run_lives
 
 _library.register()
@@ -116,7 +115,7 @@ class RayIOManager(dg.ConfigurableIOManager):
             if self._client is None:
                 chosen = ray_access.current().value_backend(self._configured_backend())
                 directory = chosen.directory or _default_directory(context)
-                ray_store = RayStore(self._connect)
+                ray_store = RayStore(self.address)
                 stores: dict[str, Store] = {
                     "ray": ray_store,
                     "directory": DirectoryStore(directory),
@@ -142,12 +141,6 @@ class RayIOManager(dg.ConfigurableIOManager):
             grants=self.backend_grants,
             sha256=self.backend_sha256,
         )
-
-    def _connect(self) -> None:
-        import ray
-
-        if not ray.is_initialized():
-            connect(self.address, ignore_reinit_error=True, log_to_driver=False)
 
     def _save_partitions(
         self, context: dg.OutputContext, client: ValueClient, partitions: Sequence[str], obj: object

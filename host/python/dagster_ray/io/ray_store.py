@@ -3,12 +3,13 @@
 import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from dagster_ray.errors import BackendError, NotFoundError, UnavailableError
 from dagster_ray.io.entries import Entry, conflict, new_entry
 from dagster_ray.io.frames import Frames, Part
+from dagster_ray.ray_connection import connect
 
 NAMESPACE = "dagster-ray"
 REGISTRY = "dagster-ray-values"
@@ -20,12 +21,23 @@ _TRIES = 3
 
 
 class RayStore:
-    """Stores values in Ray's object store, owned by a detached actor. Connects on first use."""
+    """Stores values in Ray's object store, owned by a detached actor. Connects on first use.
 
-    def __init__(self, connect: Callable[[], None]) -> None:
-        self.connect = connect
+    A component keeps its stores, and Python's garbage collector cannot see that. A store must not
+    refer to the object that owns the component.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
         self._lock = threading.Lock()
         self._actor: tuple[str, Any] | None = None
+
+    def connect(self) -> None:
+        """Connects this process to Ray, unless it is connected."""
+        import ray
+
+        if not ray.is_initialized():
+            connect(self._address, ignore_reinit_error=True, log_to_driver=False)
 
     def put(
         self,
