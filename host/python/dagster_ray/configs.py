@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from typing_extensions import Self, TypedDict
 
 from dagster_ray import _library
+from dagster_ray.cluster_defaults import IMAGE_TAG
 from dagster_ray.contract import FieldError
 from dagster_ray.dagster_typing import NestedConfig
 from dagster_ray.errors import InvalidConfigError
@@ -281,7 +282,7 @@ def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def image(run: DagsterRun | None) -> str | None:
     """Returns the image of the code location of a run, which Dagster keeps in a tag."""
-    return None if run is None else run.tags.get("dagster/image")
+    return None if run is None else run.tags.get(IMAGE_TAG)
 
 
 def run_tags(run: DagsterRun | None) -> dict[str, str]:
