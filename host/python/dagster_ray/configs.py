@@ -165,11 +165,11 @@ class BackendKeywords(TypedDict, total=False):
     """The fields of `BackendConfig` that are keyword arguments only, for constructors."""
 
     backend: str | None
-    backend_config: Mapping[str, Any] | None
+    backend_config: Mapping[str, object] | None
     backend_programs: Mapping[str, Sequence[str]] | None
     kube_config: str | None
     kube_context: str | None
-    backend_grants: Mapping[str, Any] | None
+    backend_grants: Mapping[str, object] | None
     backend_sha256: str | None
     unreachable_timeout: float | None
 

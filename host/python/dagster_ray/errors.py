@@ -31,7 +31,9 @@ class DagsterRayError(Exception):
         return (_rebuild, (type(self), self.message, self._details))
 
 
-def _rebuild(cls: type[DagsterRayError], message: str, details: dict[str, Any]) -> DagsterRayError:
+def _rebuild(
+    cls: type[DagsterRayError], message: str, details: dict[str, object]
+) -> DagsterRayError:
     return cls(message, **details)
 
 

@@ -30,10 +30,10 @@ class ValueBackend:
     """A component that stores values, with its options and the operator's restriction."""
 
     backend: str | None
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
     # `None` is a folder of the Dagster instance.
     directory: str | None = None
-    grants: Mapping[str, Any] | None = None
+    grants: Mapping[str, object] | None = None
     sha256: str | None = None
 
     @property
@@ -103,7 +103,7 @@ class SimulatedRayAccess(RayAccess):
     def value_backend(self, configured: ValueBackend) -> ValueBackend:
         # `files` does not know the options of a third-party component. The configured restriction
         # and sha256 belong to the replaced component.
-        options: Mapping[str, Any] = configured.options if configured.is_built_in else {}
+        options: Mapping[str, object] = configured.options if configured.is_built_in else {}
         return ValueBackend("files", options, str(Path(self._directory, "values")))
 
 

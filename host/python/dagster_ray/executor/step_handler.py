@@ -83,7 +83,7 @@ class RayStepHandler(StepHandler):
     """Submits steps to a backend, and checks all of them with one call."""
 
     def __init__(
-        self, backend: Backend, options: Mapping[str, Any], unreachable_timeout: float | None
+        self, backend: Backend, options: Mapping[str, object], unreachable_timeout: float | None
     ) -> None:
         self._backend = backend
         self._component = ExecutorClient(backend)
@@ -107,7 +107,7 @@ class RayStepHandler(StepHandler):
     def name(self) -> str:
         return "RayStepHandler"
 
-    def _all_options(self) -> dict[str, Any]:
+    def _all_options(self) -> dict[str, object]:
         """Returns the options of steps with those of the backend, which may have to be loaded."""
         return {**self._options, **self._backend.options}
 

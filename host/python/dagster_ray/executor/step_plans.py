@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dagster_ray.contract import ExecutorClient, Placement, StepRef, StepSpec, Write
 from dagster_ray.dagster_internals import StepHandlerContext
@@ -29,7 +28,7 @@ class StepPlans:
     """Plans each attempt of a step once."""
 
     def __init__(
-        self, component: ExecutorClient, options: Callable[[], Mapping[str, Any]], write: Write
+        self, component: ExecutorClient, options: Callable[[], Mapping[str, object]], write: Write
     ) -> None:
         """`options` returns the options of all steps. `write` receives log lines."""
         self._component = component

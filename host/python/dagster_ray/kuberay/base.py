@@ -74,7 +74,7 @@ class BaseKubeRayResource(RayResource):
         """The Kubernetes namespace of the cluster."""
 
     @abstractmethod
-    def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
+    def _options(self, context: AnyDagsterContext) -> dict[str, object]:
         """Returns the component's options for the cluster."""
 
     @property

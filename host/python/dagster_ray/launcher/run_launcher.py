@@ -59,7 +59,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         headers: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
         env_vars: Sequence[str] | None = None,
-        runtime_env: Mapping[str, Any] | None = None,
+        runtime_env: Mapping[str, object] | None = None,
         num_cpus: float | None = None,
         num_gpus: float | None = None,
         memory: int | None = None,
