@@ -253,6 +253,9 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         run = self._instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             self._instance.report_run_canceled(run)
+        if outcome == "missing":
+            # The component learns the deployment from the worker's job, which Ray does not have.
+            self._reconciliation.stop_run(run_id)
         return True
 
     def join(self, timeout: int = 30) -> None:
@@ -296,9 +299,10 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         ref = self._reference(run)
         if ref is None:
             return self._default_launcher.get_run_worker_debug_info(run, include_container_logs)
-        if run.status == dg.DagsterRunStatus.STARTING:
-            # Dagster asks for this before it fails a run that has not started in time. It does not
-            # terminate the run, and a queued job would start later.
+        if run.status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING):
+            # Dagster asks for this before it ends a run that has not started or was not canceled in
+            # time. It does not terminate the run: a queued job would start later, and the process
+            # that was to stop the job may have ended before it did.
             self._reconciliation.await_end(run.run_id)
         return self._component.debug_info(ref)
 
