@@ -333,6 +333,19 @@ def test_the_backoff_of_checks_doubles_and_ends_with_a_success() -> None:
     assert breaker.call(lambda: "answer") == "answer"
 
 
+def test_no_check_comes_before_the_time_that_ray_asks_for() -> None:
+    clock = Time()
+    breaker = _breaker(clock, 1.0)
+    for asked, waited in ((3.0, 3.0), (600.0, 60.0)):
+        with pytest.raises(UnavailableError):
+            breaker.call(lambda asked=asked: _fail(UnavailableError("429", retry_after=asked)))
+        clock.now += waited - 0.1
+        with pytest.raises(UnavailableError):
+            breaker.call(lambda: pytest.fail("a check that came too early"))
+        clock.now += 0.1
+        assert breaker.call(lambda: "answer") == "answer"
+
+
 def test_only_one_check_at_a_time_probes_an_address() -> None:
     clock = Time()
     breaker = _breaker(clock, 1.0)
