@@ -150,9 +150,10 @@ impl<H: Http, C: Clock> Executor<H, C> {
                 statuses.insert(index, reasons.status_of(job, &step.job));
             }
         }
+        let patience = self.clusters.kubernetes.patience();
         for group in shared {
             let found = self.request_shared(&group, |jobs, _| {
-                session::read_all(jobs, group.iter().map(|(_, step)| &step.job))
+                session::read_all(jobs, &patience, group.iter().map(|(_, step)| &step.job))
             })?;
             statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
         }

@@ -68,7 +68,7 @@ impl<J: RayJobs, C: Clock> Executor<J, C> {
 
     /// Returns the statuses of steps, in the same order.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
-        session::read_all(&self.jobs, steps.iter().map(|step| &step.job))
+        session::read_all(&self.jobs, &self.patience, steps.iter().map(|step| &step.job))
     }
 
     /// Stops steps together and returns their final statuses, in the same order.

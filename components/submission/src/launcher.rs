@@ -84,7 +84,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
 
     /// Returns the statuses of runs, in the same order.
     pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
-        session::read_all(&self.jobs, runs.iter().map(|run| &run.job))
+        session::read_all(&self.jobs, &self.patience, runs.iter().map(|run| &run.job))
     }
 
     /// Returns the job's status and the end of its output as text.
