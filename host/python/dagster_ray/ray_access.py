@@ -4,6 +4,7 @@
 starts its simulation after modules have been imported.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster_ray import ray_connection, simulation
+
+# Ray sets this variable for the entrypoint of each submitted job.
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 # How a process reaches the Kubernetes service of a Ray head.
 ServiceRoute = Literal["cluster-dns", "port-forward", "this-machine"]
@@ -120,8 +124,14 @@ def in_kubernetes() -> bool:
 
 def in_ray_job() -> bool:
     """Whether this process or one of its ancestors is the entrypoint of a submitted Ray job."""
-    # Ray sets it for the entrypoint of each submitted job.
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return _JOB_CONFIG in os.environ
+
+
+def ray_job() -> str | None:
+    """Returns the submission id of the Ray job whose entrypoint is this process or an ancestor."""
+    config: dict[str, Any] = json.loads(os.environ.get(_JOB_CONFIG, "{}"))
+    metadata: dict[str, str] = config.get("metadata") or {}
+    return metadata.get("job_submission_id")
 
 
 __all__ = [
@@ -133,4 +143,5 @@ __all__ = [
     "current",
     "in_kubernetes",
     "in_ray_job",
+    "ray_job",
 ]
