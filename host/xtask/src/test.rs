@@ -193,6 +193,7 @@ impl Tests<'_> {
             registry::build(self.project, self.stages)
         });
         self.pytest("pytest", &[""], None, registry.as_deref());
+        faults::quick(self.project, self.stages, &[]);
         installed::run(self.project, self.stages, self.wheel);
         self.demo();
         if let Some(program) = &registry {
@@ -277,7 +278,11 @@ impl Tests<'_> {
                 marks.push("not slow");
             }
             pytest.args(["-m", &marks.join(" and ")]).args(self.pytest);
-            pytest.arg(faults::report(self.project, name)?);
+            // The results of some tests do not replace those of all.
+            let is_part = self.fast || !self.pytest.is_empty();
+            let report = format!("{name} {}{}", prefixes.join(" "), if is_part { " part" } else { "" });
+            let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
+            pytest.arg(faults::report(self.project, &report)?);
             pytest.envs(cluster.map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
             pytest.envs(registry.map(|program| (registry::VARIABLE, program)));
             let Err(error) = stage.execute(&mut pytest) else { return Ok(()) };
@@ -285,7 +290,7 @@ impl Tests<'_> {
             // that fails once is reported in the table and in the log.
             stage.note(&format!("{error:#}; the failed tests are run a second time"))?;
             pytest.args(["--last-failed", "--last-failed-no-failures", "none"]);
-            stage.execute(pytest.arg(faults::report(self.project, &format!("{name} again"))?))?;
+            stage.execute(pytest.arg(faults::report(self.project, &format!("{report} again"))?))?;
             second_try = Some("passed at the second try only; see `FAILED` in the log");
             Ok(())
         });
