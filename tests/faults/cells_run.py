@@ -145,7 +145,6 @@ RUNS |= {
         strikes.worker(KILL, of_step=True),
         "FAILURE",
         "The step fails with the reason, and so does the run.",
-        quick=True,
     ),
     ("step", "sigterm"): _run(
         UnderWay,

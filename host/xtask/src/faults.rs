@@ -11,7 +11,7 @@ use crate::project::Project;
 use crate::stages::Stages;
 
 /// How long the soak of `cargo xtask test` runs, in minutes.
-const SHORT_SOAK: f64 = 0.5;
+const SHORT_SOAK: f64 = 0.3;
 /// Log of `cargo xtask test` with the results of the Rust tests.
 const RUST_TESTS: &str = "xtask/cargo-test.log";
 
