@@ -185,6 +185,19 @@ def test_the_executor_example_runs_its_step_on_ray(
     assert name == f"dagster-step-{result.run_id}-train"
 
 
+@readme("Steps as Ray tasks", "python")
+def test_the_example_of_tasks_runs_one_step_as_a_task_and_one_as_a_job(
+    printed: str, home: Home, ray_head: RayHead, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_head.gcs)
+    job = ReconstructableJob.for_file(str(_file(tmp_path, printed)), "pipeline")
+    with dg.execute_job(job, instance=home({})) as result:
+        assert result.success
+        assert result.output_for_node("train") == 42
+        [name] = ray_head.jobs(result.run_id)
+    assert name == f"dagster-step-{result.run_id}-train"
+
+
 @readme("Values in Ray", "python")
 def test_the_values_example_stores_the_upstream_value_in_ray(
     printed: str, ray_head: RayHead, monkeypatch: Any

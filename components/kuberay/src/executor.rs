@@ -22,8 +22,9 @@ use dagster_ray_submission::{
     environment,
     executor::{Executor as RayExecutor, submission},
     ids,
-    options::Options,
+    options::{Isolation, Options},
     session, stop as ray_stop,
+    tasks::{self, HostTasks, TaskClient as _},
 };
 use serde_json::json;
 
@@ -71,6 +72,10 @@ impl<H: Http, C: Clock> Executor<H, C> {
         if !common.is_on_ray() {
             return Ok(Placement::Local);
         }
+        if common.isolation == Isolation::Task {
+            tasks::check_environment(&common)?;
+            return Ok(Placement::Task(tasks::reference(step)));
+        }
         if own.cluster == ClusterPlacement::Shared {
             let id = submission(step, common)?.submission_id;
             let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
@@ -94,6 +99,11 @@ impl<H: Http, C: Clock> Executor<H, C> {
         let (common, own) = options::job(&step.options, &step.tags)?;
         if !common.is_on_ray() {
             return Ok(Placement::Local);
+        }
+        if common.isolation == Isolation::Task {
+            tasks::check_environment(&common)?;
+            HostTasks.submit(tasks::task(step, common))?;
+            return Ok(Placement::Task(tasks::reference(step)));
         }
         if own.cluster == ClusterPlacement::Shared {
             return self.launch_on_shared(step, common, &own).map(Placement::Job);
@@ -140,6 +150,10 @@ impl<H: Http, C: Clock> Executor<H, C> {
     /// Returns the statuses of steps, in the same order, with one list per run and namespace, and one per
     /// shared cluster. While dedicated clusters start, one more request finds what keeps them from starting.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
+        tasks::apart(steps, |jobs| self.check_jobs(jobs), |steps| tasks::check(&HostTasks, steps))
+    }
+
+    fn check_jobs(&self, steps: &[&StepRef]) -> Result<Vec<JobStatus>, Error> {
         let (dedicated, shared) = self.group_by_cluster(steps);
         let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
         for ((namespace, run_id), group) in dedicated {
@@ -164,6 +178,19 @@ impl<H: Http, C: Clock> Executor<H, C> {
     pub fn terminate(
         &self,
         steps: &[StepRef],
+        listener: &impl ProgressListener,
+    ) -> Result<Vec<JobStatus>, Error> {
+        let clock = self.clusters.kubernetes.clock();
+        tasks::apart(
+            steps,
+            |jobs| self.terminate_jobs(jobs, listener),
+            |steps| tasks::terminate(&HostTasks, &clock, steps, listener),
+        )
+    }
+
+    fn terminate_jobs(
+        &self,
+        steps: &[&StepRef],
         listener: &impl ProgressListener,
     ) -> Result<Vec<JobStatus>, Error> {
         let (dedicated, shared) = self.group_by_cluster(steps);
@@ -368,11 +395,11 @@ impl<H: Http, C: Clock> Executor<H, C> {
     /// Groups steps with dedicated clusters by namespace and run, and the others by their shared cluster.
     fn group_by_cluster<'s>(
         &self,
-        steps: &'s [StepRef],
+        steps: &[&'s StepRef],
     ) -> (BTreeMap<(String, String), Group<'s>>, Vec<Group<'s>>) {
         let mut dedicated: BTreeMap<(String, String), Group<'s>> = BTreeMap::new();
         let mut shared: BTreeMap<String, Group<'s>> = BTreeMap::new();
-        for (index, step) in steps.iter().enumerate() {
+        for (index, step) in steps.iter().copied().enumerate() {
             let namespace = match JobLocation::from_reference(&step.job) {
                 Some(location @ JobLocation::RayCluster { .. }) => {
                     shared.entry(location.to_json()).or_default().push((index, step));

@@ -183,16 +183,35 @@ class RayExecutionConfig(Config):
             "Dagster's default run launcher, and a step runs in a subprocess of the run worker."
         ),
     )
+    isolation: str | None = Field(
+        default=None,
+        description=(
+            "What executes a step: `job` (default), a Ray job of its own, or `task`, a Ray task of "
+            "the run's own Ray job, which starts in milliseconds."
+        ),
+    )
+    process: str | None = Field(
+        default=None,
+        description=(
+            "The process of a step with `isolation: task`: `warm` (default), which other steps of "
+            "the run may have used, or `fresh`. A step with GPUs always has a fresh one."
+        ),
+    )
     runtime_env: dict[str, Any] | None = Field(default=None, description="Ray runtime environment.")
     env_vars: list[str] | None = Field(
         default=None,
         description="Environment variables: `KEY=VALUE`, or `KEY` for its value in this process.",
     )
-    num_cpus: float | None = Field(default=None, description="CPUs for the job's entrypoint.")
+    num_cpus: float | None = Field(
+        default=None, description="CPUs for the job's entrypoint (default: 0) or task (default: 1)."
+    )
     num_gpus: float | None = Field(default=None, description="GPUs for the job's entrypoint.")
     memory: int | None = Field(default=None, description="Bytes for the job's entrypoint.")
     resources: dict[str, float] | None = Field(
         default=None, description="Custom resources for the job's entrypoint."
+    )
+    label_selector: dict[str, str] | None = Field(
+        default=None, description="Labels that the node must have (not with RayJobs)."
     )
 
     @classmethod

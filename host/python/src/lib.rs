@@ -14,6 +14,7 @@ mod name;
 mod objects;
 mod process;
 mod supervisor;
+mod tasks;
 
 use pyo3::prelude::*;
 
