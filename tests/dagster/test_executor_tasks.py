@@ -1,14 +1,15 @@
 """`ray_executor` with `isolation: task`: steps as Ray tasks, on a real Ray."""
 
+import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import dagster as dg
 import pytest
-import ray
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from processes import wait_for
 from ray_head import RayHead
@@ -46,6 +47,9 @@ def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def driver(ray_head: RayHead) -> Iterator[RayHead]:
     """Connects this process, so that the tests share the workers of one Ray job."""
+    # Ray reads the variables for its authentication when it is imported.
+    import ray
+
     ray.init(address=ray_head.gcs, log_to_driver=False)
     yield ray_head
     ray.shutdown()
@@ -66,7 +70,7 @@ def _error(result: dg.JobExecutionResult, op: str) -> str:
 def test_steps_run_in_warm_workers_with_what_dagster_promises(
     execute: Execute, marks: Path, driver: RayHead
 ) -> None:
-    result = execute("story", env_vars=["MARKS"])
+    result = execute("story", env_vars=["MARKS"], max_concurrent=1)
     assert result.success
     assert result.output_for_node("gather") == 6
     assert not driver.jobs(result.run_id), "no step is a Ray job"
@@ -156,15 +160,47 @@ def test_an_interrupt_lets_a_step_clean_up(execute: Execute, marks: Path) -> Non
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(dg.DagsterExecutionInterruptedError):
-        execute("waiting", env_vars=["MARKS"])
+    began = time.monotonic()
+    result = execute("waiting", env_vars=["MARKS"])
     thread.join()
+    assert not result.success
+    assert time.monotonic() - began < 60
+    assert "DagsterExecutionInterruptedError" in _error(result, "cleans_up")
     assert (marks / "cleaned").exists()
+
+
+def test_a_run_worker_in_a_ray_job_executes_its_steps_in_that_job(
+    home, ray_head: RayHead, marks: Path, tmp_path: Path
+) -> None:
+    instance = home({})
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"execution": {"config": {"isolation": "task"}}}))
+    command = f"dagster job execute -f {JOBS} -j limited -c {config}"
+    variables = {"DAGSTER_HOME": instance.root_directory, "MARKS": str(marks)}
+    job = {"entrypoint": command, "submission_id": "tasks", "runtime_env": {"env_vars": variables}}
+    ray_head.submit(job)
+
+    def ended() -> bool:
+        return ray_head.jobs()["tasks"]["status"] in ("SUCCEEDED", "FAILED")
+
+    wait_for("the run", ended, 60)
+    output = ray_head.request("/api/jobs/tasks/logs")["logs"]
+    assert instance.get_runs(), output
+    [run] = instance.get_runs()
+    assert run.is_success, "\n".join(entry.message for entry in instance.all_logs(run.run_id))
+    # The tasks have the job's environment, and no step is a job.
+    assert list(marks.glob("seen-*"))
+    assert not ray_head.jobs(run.run_id)
 
 
 def test_an_address_that_accepts_jobs_only_is_an_error_outside_ray(
     home, ray_head: RayHead, marks: Path
 ) -> None:
+    import ray
+
     ray.shutdown()
-    with ExitStack() as stack, pytest.raises(dg.DagsterError, match="isolation: job"):
-        Execute(home({}), ray_head.url, stack)("limited")
+    with ExitStack() as stack:
+        result = Execute(home({}), ray_head.url, stack)("limited")
+    [failure] = [one for one in result.all_events if one.event_type_value == "PIPELINE_FAILURE"]
+    error = failure.job_failure_data.error
+    assert error is not None and "isolation: job" in error.message

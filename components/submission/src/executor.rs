@@ -70,7 +70,8 @@ impl<J: RayJobs, C: Clock, T: TaskClient> Executor<J, C, T> {
 
     fn submit_task(&self, step: &StepSpec, options: Options) -> Result<StepRef, Error> {
         let mut task = tasks::task(step, options);
-        let runtime_env = json::parse(task.runtime_env.as_bytes()).map_err(|error| Error::Other(error.to_string()))?;
+        let runtime_env =
+            json::parse(task.runtime_env.as_bytes()).map_err(|error| Error::Other(error.to_string()))?;
         task.runtime_env = json::text(&self.jobs.prepare_runtime_env(runtime_env)?);
         self.tasks.submit(task)?;
         Ok(tasks::reference(step))

@@ -143,7 +143,11 @@ fn choice<T: Copy>(reader: &mut Reader, path: &str, value: &Value, choices: &[(&
     let found = choices.iter().find(|(name, _)| value.as_str() == Some(name));
     if found.is_none() {
         let names: Vec<String> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
-        reader.add_mistake(path, format!("is {}", json::text(value)), &format!("write {}", names.join(" or ")));
+        reader.add_mistake(
+            path,
+            format!("is {}", json::text(value)),
+            &format!("write {}", names.join(" or ")),
+        );
     }
     found.map(|(_, choice)| *choice)
 }

@@ -27,7 +27,7 @@ class TaskConnection:
     def __init__(self, address: str | None) -> None:
         import ray
 
-        context = ray.get_runtime_context()
+        context = cast(Any, ray).get_runtime_context()
         if address not in (None, "auto", "local", context.gcs_address):
             raise UnsupportedError(
                 f"this step is a Ray task and can use only the Ray of its run, not {address}; "

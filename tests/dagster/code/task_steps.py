@@ -69,7 +69,7 @@ def notes_failure(context: dg.HookContext) -> None:
 @dg.job(executor_def=ray_executor, hooks={notes_success})
 def story():
     one = first()
-    flaky_one = flaky.alias("flaky").tag(_tag(env_vars=["COLOUR=blue"]))(one)
+    flaky_one = flaky.alias("flaky").tag(_tag(env_vars=["COLOUR=blue", "MARKS"]))(one)
     gather(spread(one).map(double).collect(), flaky_one)
     pid.alias("again")(pid(one))
 

@@ -33,6 +33,7 @@ class _Task:
     key: str
     ref: Any
     future: "Future[StepResult]"
+    reserved: Mapping[str, Any]
     cancelled: bool = False
     timers: list[threading.Timer] = field(default_factory=list[threading.Timer])
 
@@ -64,6 +65,12 @@ class RayTasks:
             timer.cancel()
         return task.future.result()
 
+    def reserved(self, key: str) -> str:
+        """Returns what a task reserves, as text."""
+        with self._lock:
+            reserved = self._tasks[key].reserved
+        return ", ".join(f"{name} {amount}" for name, amount in reserved.items() if amount)
+
     def submit(self, task: str) -> None:
         spec = json.loads(task)
         key: str = spec["key"]
@@ -88,7 +95,7 @@ class RayTasks:
                 # Ray validates the options before it submits.
                 raise BackendError(f"Ray refuses the task: {error}", reason="Refused") from error
             future: Future[StepResult] = ref.future()
-            self._tasks[key] = _Task(key, ref, future)
+            self._tasks[key] = _Task(key, ref, future, spec["reservation"])
         future.add_done_callback(lambda _: self.ended.put(key))
 
     def status(self, keys: Sequence[str]) -> list[TaskStatus]:

@@ -9,7 +9,7 @@ import queue
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,8 @@ from dagster_ray.tasks import Cause
 
 # The longest wait for a task's end. Interrupts are noticed between two waits.
 _WAIT_SECONDS = 0.25
+# After this time, the event log says that a step waits for Ray.
+_PENDING_SECONDS = 30.0
 # How long Ray may take to report the end of a stopped task.
 _KILL_SECONDS = 10.0
 
@@ -82,6 +84,8 @@ class _Running:
 
     step: ExecutionStep
     ref: StepRef
+    submitted_at: float = field(default_factory=time.monotonic)
+    is_reported: bool = False
 
 
 class TaskLoop:
@@ -139,6 +143,7 @@ class TaskLoop:
             yield from self._launch(active)
             yield from self._receive(active, self._wait_seconds(active))
             yield from self._delegated.poll(active)
+            yield from self._report_pending()
             yield from active.plan_events_iterator(self._context)
 
     def _payload(self) -> RunPayload:
@@ -305,6 +310,41 @@ class TaskLoop:
             event = self._failure_or_retry(active, step, info)
         yield event
         active.handle_event(event)
+
+    def _report_pending(self) -> Iterator[dg.DagsterEvent]:
+        """Reports each step that Ray has not started for a long time, once."""
+        late_since = time.monotonic() - _PENDING_SECONDS
+        late = {
+            running.step.key: running
+            for running in self._running.values()
+            if not running.is_reported and running.submitted_at < late_since
+        }
+        if not late:
+            return
+        started: set[str] = set()
+        types = {
+            dg.DagsterEventType.STEP_WORKER_STARTING,
+            dg.DagsterEventType.STEP_WORKER_STARTED,
+        }
+        for entry in self._context.instance.all_logs(self._context.run_id, of_type=types):
+            event = entry.dagster_event
+            if event is None or event.step_key is None:
+                continue
+            if event.event_type == dg.DagsterEventType.STEP_WORKER_STARTED:
+                started.add(event.step_key)
+            else:
+                started.discard(event.step_key)
+        for key, running in late.items():
+            running.is_reported = True
+            if key in started:
+                continue
+            reserved = self._tasks.reserved(_key(running.ref))
+            yield dg.DagsterEvent.engine_event(
+                self._context.for_step(running.step),
+                f"Ray has not started step {key} for {_PENDING_SECONDS:.0f} s. It waits for a "
+                f"worker process, or for what its task reserves: {reserved}.",
+                EngineEventData(),
+            )
 
     def _logged_events(self, step: ExecutionStep) -> list[dg.DagsterEvent]:
         """Returns the events that the last attempt of a step has written to the event log."""

@@ -150,7 +150,7 @@ def _deserialize(text: str) -> Any:
 
 @contextmanager
 def _environment(run: _Run, step: StepPayload) -> Generator[None]:
-    """Gives the step the environment variables that a job has, and restores the process after it."""
+    """Gives the step the environment variables of a job, and restores the process after it."""
     before, directory = dict(os.environ), Path.cwd()
     os.environ["DAGSTER_RUN_JOB_NAME"] = run.dagster_run.job_name
     os.environ["DAGSTER_RUN_STEP_KEY"] = step.step_key
