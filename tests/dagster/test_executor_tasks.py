@@ -175,7 +175,7 @@ def test_a_run_worker_in_a_ray_job_executes_its_steps_in_that_job(
     instance = home({})
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps({"execution": {"config": {"isolation": "task"}}}))
-    command = f"dagster job execute -f {JOBS} -j limited -c {config}"
+    command = f"dagster job execute -f {JOBS} -a limited -c {config}"
     variables = {"DAGSTER_HOME": instance.root_directory, "MARKS": str(marks)}
     job = {"entrypoint": command, "submission_id": "tasks", "runtime_env": {"env_vars": variables}}
     ray_head.submit(job)
