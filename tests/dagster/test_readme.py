@@ -186,16 +186,14 @@ def test_the_executor_example_runs_its_step_on_ray(
 
 
 @readme("Steps as Ray tasks", "python")
-def test_the_example_of_tasks_runs_one_step_as_a_task_and_one_as_a_job(
-    printed: str, home: Home, ray_head: RayHead, tmp_path: Path, monkeypatch: Any
+def test_the_example_of_tasks_is_loaded_with_a_tag_that_overrides_one_step(
+    printed: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", ray_head.gcs)
-    job = ReconstructableJob.for_file(str(_file(tmp_path, printed)), "pipeline")
-    with dg.execute_job(job, instance=home({})) as result:
-        assert result.success
-        assert result.output_for_node("train") == 42
-        [name] = ray_head.jobs(result.run_id)
-    assert name == f"dagster-step-{result.run_id}-train"
+    # test_executor_tasks.py runs such a job.
+    job = ReconstructableJob.for_file(str(_file(tmp_path, printed)), "pipeline").get_definition()
+    assert job.executor_def.name == "ray"
+    tags = {node.name: json.loads(node.tags["dagster-ray/config"]) for node in job.nodes if node.tags}
+    assert tags == {"train": {"isolation": "job"}}
 
 
 @readme("Values in Ray", "python")
