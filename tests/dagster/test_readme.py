@@ -192,7 +192,9 @@ def test_the_example_of_tasks_is_loaded_with_a_tag_that_overrides_one_step(
     # test_executor_tasks.py runs such a job.
     job = ReconstructableJob.for_file(str(_file(tmp_path, printed)), "pipeline").get_definition()
     assert job.executor_def.name == "ray"
-    tags = {node.name: json.loads(node.tags["dagster-ray/config"]) for node in job.nodes if node.tags}
+    tags = {
+        node.name: json.loads(node.tags["dagster-ray/config"]) for node in job.nodes if node.tags
+    }
     assert tags == {"train": {"isolation": "job"}}
 
 
