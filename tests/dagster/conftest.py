@@ -26,6 +26,8 @@ __all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption", "simulated
 # The tests must not submit jobs to a developer's own Ray.
 for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
     os.environ.pop(variable, None)
+# Many tests choose the address and the backend in run config.
+os.environ["DAGSTER_RAY_POLICY"] = str(Path(__file__).with_name("launch_policy.toml"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -51,7 +51,10 @@ class ConflictError(DagsterRayError):
 
 
 class PermissionDeniedError(DagsterRayError):
-    """The component requested something that its grants do not allow."""
+    """The component requested something that its grants do not allow.
+
+    Also: a value in run config, in a run tag or in code that the instance's policy does not allow.
+    """
 
     _detail_names = ("capability", "target", "grant")
     capability: str | None

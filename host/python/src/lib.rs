@@ -12,6 +12,7 @@ mod installed;
 mod log;
 mod name;
 mod objects;
+mod policy;
 mod process;
 mod supervisor;
 
@@ -39,6 +40,8 @@ mod _native {
     use super::log::close_log;
     #[pymodule_export]
     use super::name::named;
+    #[pymodule_export]
+    use super::policy::check_choices;
     #[pymodule_export]
     use super::process::shutdown;
     #[pymodule_export]

@@ -22,6 +22,7 @@ from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnsupportedE
 from dagster_ray.executor.local_steps import LocalStepHandler
 from dagster_ray.executor.step_dispatcher import StepDispatcher
 from dagster_ray.executor.step_handler import RayStepHandler
+from dagster_ray.instance_policy import check_executor
 from dagster_ray.io.run_values import remove_values
 from dagster_ray.launcher.run_launcher import RayRunLauncher
 from dagster_ray.reconcile.reconciliation import describe
@@ -35,7 +36,10 @@ _POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
 class RayExecutor(StepDelegatingExecutor):
     """Dagster's step-delegating executor, which also stops the Ray jobs of a canceled run."""
 
-    def __init__(self, step_handler: RayStepHandler, **kwargs: Any) -> None:
+    def __init__(
+        self, step_handler: RayStepHandler, config: Mapping[str, object], **kwargs: Any
+    ) -> None:
+        """`config` is the executor's own configuration, which the run's config may contain."""
         local_steps = LocalStepHandler()
         super().__init__(
             StepDispatcher(step_handler, local_steps),
@@ -46,10 +50,17 @@ class RayExecutor(StepDelegatingExecutor):
         )
         self._ray_steps = step_handler
         self._local_steps = local_steps
+        self._config = config
 
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Generator[dg.DagsterEvent, Any, None]:
+        check_executor(
+            plan_context.instance,
+            self._config,
+            plan_context.plan_data.dagster_run.run_config,
+            plan_context.job.get_definition().run_config,
+        )
         failed = ended = interrupted = False
         try:
             for event in super().execute(plan_context, execution_plan):
@@ -153,6 +164,7 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
     handler = RayStepHandler(backend, options, config.get("unreachable_timeout"))
     return RayExecutor(
         handler,
+        config,
         retries=RetryMode(retry_mode),
         max_concurrent=max_concurrent or None,
         tag_concurrency_limits=limits,

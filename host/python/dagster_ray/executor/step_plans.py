@@ -8,6 +8,7 @@ from dagster_ray.contract import ExecutorClient, Placement, StepRef, StepSpec, W
 from dagster_ray.dagster_internals import StepHandlerContext
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
+from dagster_ray.instance_policy import worker_environment
 from dagster_ray.specs import parse_tag, worker_spec
 
 
@@ -68,7 +69,10 @@ class StepPlans:
             attempt=attempt,
             argv=args.get_command_args(skip_serialized_namedtuple=True),
             payload=None,
-            env={entry["name"]: entry["value"] for entry in args.get_command_env()},
+            env={
+                **{entry["name"]: entry["value"] for entry in args.get_command_env()},
+                **worker_environment(context.instance),
+            },
             tags=tags,
             override=parse_tag(tags),
             options=self._options(),

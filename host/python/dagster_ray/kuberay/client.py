@@ -25,6 +25,7 @@ from dagster_ray.contract import (
 )
 from dagster_ray.dagster_typing import Resource
 from dagster_ray.errors import BackendError, CallTimeoutError, NotFoundError
+from dagster_ray.instance_policy import check_resource
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
 from dagster_ray.kuberay.configs import Document
 
@@ -323,6 +324,9 @@ class _ClientResource(Resource):
         if "kubeconfig_file" in data:
             data["kube_config"] = data.pop("kubeconfig_file")
         super().__init__(**data)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        check_resource(context, self)
 
     def _new(self, client: type[ClientT]) -> ClientT:
         return client(

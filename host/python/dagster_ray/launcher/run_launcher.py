@@ -35,6 +35,7 @@ from dagster_ray.dagster_internals import (
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
+from dagster_ray.instance_policy import check_run_tag, worker_environment
 from dagster_ray.launcher import run_reference
 from dagster_ray.launcher.pending_runs import PendingRuns
 from dagster_ray.launcher.run_health import RunHealth
@@ -182,15 +183,17 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
                 instance_ref=self._instance.get_ref(),
                 set_exit_code_on_failure=True,
             ).get_command_args()
+        override = parse_tag(run.tags)
+        check_run_tag(self._instance, override)
         return worker_spec(
             run,
             deployment=deployment_id(self._instance),
             attempt=attempt,
             argv=argv,
             payload=payload,
-            env={},
+            env=worker_environment(self._instance),
             tags=run.tags,
-            override=parse_tag(run.tags),
+            override=override,
             options={**self._options, **self.backend.options},
         )
 
