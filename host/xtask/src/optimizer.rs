@@ -68,8 +68,7 @@ impl Optimizer {
 fn library_file(project: &Project) -> Result<PathBuf> {
     let script = "from importlib.metadata import files; \
                   print(next(f.locate() for f in files('icpp-binaryen') if f.name == 'libbinaryen.so'))";
-    let output =
-        project.program(Environment::Build.program(project, "python")).args(["-c", script]).output()?;
+    let output = project.program(Environment::Build.program(project, "python")).args(["-c", script]).output()?;
     if !output.status.success() {
         bail!("the package icpp-binaryen has no libbinaryen.so: {}", String::from_utf8_lossy(&output.stderr));
     }
