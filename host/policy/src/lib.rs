@@ -19,6 +19,7 @@ pub mod capability;
 mod check;
 pub mod contract;
 mod error;
+mod expansion;
 mod imports;
 pub mod instance;
 pub mod introspect;
