@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import cluster, namespace, own_cluster, pytest_addoption
 from dagster_ray.testing import simulated_ray
 from fault_proxy import FaultProxy
+from pipes_script import Write
 from ray_head import RayHead, RunningHead
 
 __all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption", "simulated_ray"]
@@ -26,6 +28,8 @@ __all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption", "simulated
 # The tests must not submit jobs to a developer's own Ray.
 for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):
     os.environ.pop(variable, None)
+# Many tests choose the address and the backend in run config.
+os.environ["DAGSTER_RAY_POLICY"] = str(Path(__file__).with_name("launch_policy.toml"))
 
 
 def pytest_collection_finish() -> None:
@@ -76,6 +80,18 @@ def unwatched_ray_head(tmp_path: Path) -> Iterator[RayHead]:
     """Starts a Ray head for one test, which may kill and restart single processes of Ray."""
     with _started(tmp_path / "unwatched-ray-head.log", watched=False) as head:
         yield head
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Write:
+    """Returns a function that writes a Python script and returns the command that runs it."""
+
+    def write(body: str) -> str:
+        file = tmp_path / f"script-{len(list(tmp_path.iterdir()))}.py"
+        file.write_text(textwrap.dedent(body))
+        return f"{sys.executable} {file}"
+
+    return write
 
 
 @pytest.fixture

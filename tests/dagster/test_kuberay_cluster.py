@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from cluster import Cluster
+from cluster_use import use_cluster
 from dagster_ray import Lifecycle
 from dagster_ray.errors import BackendError, InvalidConfigError, NotFoundError
 from dagster_ray.kuberay import (
@@ -46,22 +47,10 @@ def _resource(
     return KubeRayCluster(**{**given, **more})
 
 
-def _run(resource: Any, body: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
-    @dg.op(required_resource_keys={"ray_cluster"})
-    def uses(context: dg.OpExecutionContext) -> Any:
-        return body(context.resources.ray_cluster) if body else None
-
-    @dg.job(resource_defs={"ray_cluster": resource})
-    def job() -> None:
-        uses()
-
-    return job.execute_in_process(**options)
-
-
 def _refusal(resource: Any) -> BaseException | None:
     """Returns the error of a resource's setup, without Dagster's wrapper."""
     with pytest.raises(dg.DagsterError) as raised:
-        _run(resource)
+        use_cluster(resource)
     return raised.value.__cause__
 
 
@@ -88,7 +77,7 @@ def test_a_cluster_is_created_for_a_step_and_deleted_afterwards(
         return value
 
     tags = {"dagster/user": "Jane Döe <jane@example.org>"}
-    result = _run(_resource(cluster, namespace, client), body, tags=tags)
+    result = use_cluster(_resource(cluster, namespace, client), body, tags=tags)
     assert result.output_for_node("uses") == 49
     assert seen["dagster/run-id"] == result.run_id
     assert seen["dagster/user"] == "Jane-D-e-jane-at-example.org"
@@ -114,7 +103,7 @@ def test_an_interactive_job_completes_when_its_driver_ends(
         assert ray.get(ray.put(1)) == 1
         return resource.name
 
-    name = _run(resource, body).output_for_node("uses")
+    name = use_cluster(resource, body).output_for_node("uses")
 
     def ended() -> bool:
         job = cluster.custom.get_namespaced_custom_object(
@@ -143,7 +132,7 @@ def test_steps_that_start_at_once_share_one_cluster(
             time.sleep(3)
             return resource.name
 
-        return _run(resource, body).output_for_node("uses")
+        return use_cluster(resource, body).output_for_node("uses")
 
     with ThreadPoolExecutor(20) as pool:
         used = set(pool.map(step, range(20)))
@@ -164,11 +153,11 @@ def test_deployments_in_one_namespace_do_not_share_clusters(
 
     def meanwhile(resource: KubeRayCluster) -> list[str]:
         with dg.DagsterInstance.ephemeral() as other:
-            result = _run(shared(), lambda of_the_other: of_the_other.name, instance=other)
+            result = use_cluster(shared(), lambda of_the_other: of_the_other.name, instance=other)
         return [resource.name, result.output_for_node("uses"), *left()]
 
     with dg.DagsterInstance.ephemeral() as instance:
-        result = _run(shared(), meanwhile, instance=instance)
+        result = use_cluster(shared(), meanwhile, instance=instance)
     ours, others, *remaining = result.output_for_node("uses")
     assert ours != others
     # The end of the other deployment's run deletes its cluster only.
@@ -237,7 +226,8 @@ def test_heartbeats_renew_a_lease_until_the_step_ends(
     assert resources["with"].cluster_sharing.heartbeat.refresh_seconds == 10
     with ThreadPoolExecutor(2) as pool:
         runs = {
-            team: pool.submit(_run, resource, held_for_long) for team, resource in resources.items()
+            team: pool.submit(use_cluster, resource, held_for_long)
+            for team, resource in resources.items()
         }
         seen = {team: run.result(90).output_for_node("uses") for team, run in runs.items()}
     renewed, expired = seen["with"]
@@ -288,7 +278,7 @@ def test_waiting_for_a_cluster_takes_at_most_five_requests(
 
     before = request_count()
     lifecycle = Lifecycle(connect=False, cleanup="never")
-    _run(_resource(own_cluster, namespace, client, lifecycle=lifecycle))
+    use_cluster(_resource(own_cluster, namespace, client, lifecycle=lifecycle))
     # One request creates the cluster. Waiting takes at most five, whatever its duration.
     assert 3 <= request_count() - before <= 6
 
@@ -298,7 +288,9 @@ def test_waiting_survives_restarts_of_the_api_server_and_the_operator(
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         lifecycle = Lifecycle(connect=False)
-        run = pool.submit(_run, _resource(own_cluster, namespace, client, lifecycle=lifecycle))
+        run = pool.submit(
+            use_cluster, _resource(own_cluster, namespace, client, lifecycle=lifecycle)
+        )
         wait_for("the cluster", lambda: names(own_cluster, namespace, "rayclusters"), 30)
         own_cluster.restart_operator()
         own_cluster.restart_apiserver()
@@ -326,7 +318,7 @@ def test_the_users_manifest_is_not_modified(
     before = json.dumps(spec)
     lifecycle = Lifecycle(wait=False)
     for _ in range(2):
-        _run(_resource(cluster, namespace, client, lifecycle=lifecycle))
+        use_cluster(_resource(cluster, namespace, client, lifecycle=lifecycle))
     assert json.dumps(spec) == before
 
 
@@ -352,6 +344,6 @@ def test_a_subclass_can_override_the_hostname_of_the_head(
     )
     # Simulates a pod. The client names a kubeconfig, so no service account is needed.
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    name, host, ray_address, dashboard = _run(resource, body).output_for_node("uses")
+    name, host, ray_address, dashboard = use_cluster(resource, body).output_for_node("uses")
     assert host == f"{name}-head-svc.{namespace}.svc.elsewhere.example"
     assert (ray_address, dashboard) == (f"ray://{host}:10001", f"http://{host}:8265")

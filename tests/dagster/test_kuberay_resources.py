@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from cluster_use import use_cluster
 from dagster_ray import Lifecycle
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.kuberay import (
@@ -22,18 +23,6 @@ from dagster_ray.kuberay.base import BaseKubeRayResource
 from dagster_ray.testing import SimulatedRay
 
 NAMESPACE = "pipelines"
-
-
-def _run(resource: Any, body: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
-    @dg.op(required_resource_keys={"ray_cluster"})
-    def uses(context: dg.OpExecutionContext) -> Any:
-        return body(context.resources.ray_cluster) if body else None
-
-    @dg.job(resource_defs={"ray_cluster": resource})
-    def job() -> None:
-        uses()
-
-    return job.execute_in_process(**options)
 
 
 def _cluster(**more: Any) -> KubeRayCluster:
@@ -60,7 +49,7 @@ def test_a_cluster_is_labeled_with_its_deployment_job_run_and_resource(
 
     config = RayClusterConfig(metadata={"namespace": NAMESPACE})
     resource = Labeled(image="i", ray_cluster=config, lifecycle=Lifecycle(cleanup="never"))
-    result = _run(resource, _name)
+    result = use_cluster(resource, _name)
     assert _labels(result.output_for_node("uses")) == {
         "dagster-ray/deployment": "prod",
         # The reconciler keeps a cluster that its user keeps.
@@ -74,7 +63,7 @@ def test_a_cluster_is_labeled_with_its_deployment_job_run_and_resource(
         "team": "models",
     }
     named = _cluster(deployment_name="staging", lifecycle=Lifecycle(cleanup="never"))
-    name = _run(named, _name).output_for_node("uses")
+    name = use_cluster(named, _name).output_for_node("uses")
     assert _labels(name)["dagster/deployment"] == "staging"
     # Users cannot change the owner.
     assert _labels(name)["dagster-ray/deployment"] == "prod"
@@ -90,7 +79,7 @@ def test_the_image_of_the_manifest_overrides_the_resources_and_the_runs() -> Non
                 raise LookupError("seen")
 
         with pytest.raises(dg.DagsterError):
-            _run(Asked(**more), tags=tags)
+            use_cluster(Asked(**more), tags=tags)
         return seen[0]
 
     tags = {"dagster/image": "of-the-run"}
@@ -114,7 +103,7 @@ def test_the_chosen_labels_decide_which_steps_share_a_cluster(
             match_labels={"team": "x"},
         )
         resource = _cluster(cluster_sharing=sharing, lifecycle=Lifecycle(cleanup="never"))
-        return _run(resource, _name).output_for_node("uses")
+        return use_cluster(resource, _name).output_for_node("uses")
 
     first = shared()
     assert shared() == first, "another run shares the cluster"
@@ -135,7 +124,7 @@ def test_the_chosen_labels_decide_which_steps_share_a_cluster(
 
     def labels(**match: bool) -> dict[str, str]:
         sharing = ClusterSharing(enabled=True, match_dagster_labels=MatchDagsterLabels(**match))
-        assert _run(Tagged(image="i", cluster_sharing=sharing)).success
+        assert use_cluster(Tagged(image="i", cluster_sharing=sharing)).success
         return seen[-1]
 
     seen: list[dict[str, str]] = []
@@ -167,7 +156,7 @@ def test_lifecycle_hooks_are_called_in_order(simulated_ray: SimulatedRay) -> Non
 
     seen: list[tuple[Any, ...]] = []
     config = RayClusterConfig(metadata={"namespace": NAMESPACE})
-    assert _run(Noted(image="i", ray_cluster=config)).success
+    assert use_cluster(Noted(image="i", ray_cluster=config)).success
     [name] = {entry[1] for entry in seen}
     assert seen == [
         ("create", name, True, False),
@@ -186,7 +175,7 @@ def test_cluster_conditions_are_logged_at_the_configured_level(
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         resource = _cluster(timeout=5, log_cluster_conditions=logged)
         with pytest.raises(dg.DagsterError):
-            _run(resource, instance=instance)
+            use_cluster(resource, instance=instance)
         [run] = instance.get_runs()
         levels = [
             entry.level

@@ -12,6 +12,7 @@ from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.launcher import LaunchRunContext, ResumeRunContext, WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.monitoring import RESUME_RUN_LOG_MESSAGE
+from dagster_ray.deployment import deployment_id
 from dagster_ray.launcher import RUN_REF_TAG, RayRunLauncher
 from fault_proxy import FaultProxy
 from processes import wait_for
@@ -55,6 +56,24 @@ def _tag(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, Any]:
 
 def _messages(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
     return [entry.message for entry in instance.all_logs(run.run_id)]
+
+
+def test_terminating_a_run_without_a_job_stops_the_steps_of_this_deployment(
+    instance: dg.DagsterInstance, ray_head: RayHead
+) -> None:
+    run = _run(instance)
+    launcher = _launcher(instance, ray_head.url)
+    names = [f"dagster-step-{run.run_id}-{key}" for key in ("ours", "theirs")]
+    for name, deployment in zip(names, (deployment_id(instance), "another"), strict=True):
+        metadata = {"dagster/run-id": run.run_id, "dagster-ray/deployment": deployment}
+        ray_head.submit({"entrypoint": "sleep 600", "submission_id": name, "metadata": metadata})
+    jobs = ray_head.jobs
+    wait_for("both jobs", lambda: all(jobs()[name]["status"] == "RUNNING" for name in names), 60)
+    assert launcher.terminate(run.run_id)
+    assert [jobs()[name]["status"] for name in names] == ["STOPPED", "RUNNING"]
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended and ended.status == dg.DagsterRunStatus.CANCELED
+    ray_head.stop_job(names[1])
 
 
 class Killed(BaseException):

@@ -185,6 +185,19 @@ def test_the_executor_example_runs_its_step_on_ray(
     assert name == f"dagster-step-{result.run_id}-train"
 
 
+@readme("Steps as Ray tasks", "python")
+def test_the_example_of_tasks_is_loaded_with_a_tag_that_overrides_one_step(
+    printed: str, tmp_path: Path
+) -> None:
+    # test_executor_tasks.py runs such a job.
+    job = ReconstructableJob.for_file(str(_file(tmp_path, printed)), "pipeline").get_definition()
+    assert job.executor_def.name == "ray"
+    tags = {
+        node.name: json.loads(node.tags["dagster-ray/config"]) for node in job.nodes if node.tags
+    }
+    assert tags == {"train": {"isolation": "job"}}
+
+
 @readme("Values in Ray", "python")
 def test_the_values_example_stores_the_upstream_value_in_ray(
     printed: str, ray_head: RayHead, monkeypatch: Any

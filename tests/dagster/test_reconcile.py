@@ -100,7 +100,7 @@ def ours(home: Home, ray_head: RayHead) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def theirs(home: Home, ray_head: RayHead) -> Iterator[dg.DagsterInstance]:
+def others(home: Home, ray_head: RayHead) -> Iterator[dg.DagsterInstance]:
     instance = _instance(home, ray_head)
     yield instance
     _stop(ray_head, instance)
@@ -115,17 +115,17 @@ def _stop(ray_head: RayHead, instance: dg.DagsterInstance) -> None:
 def test_two_deployments_stop_the_steps_of_their_killed_run_workers_and_no_others(
     ray_head: RayHead,
     ours: dg.DagsterInstance,
-    theirs: dg.DagsterInstance,
+    others: dg.DagsterInstance,
     tmp_path: Path,
 ) -> None:
     our_run = _two_steps(ours, tmp_path / "ours")
-    their_run = _two_steps(theirs, tmp_path / "theirs")
+    their_run = _two_steps(others, tmp_path / "others")
     our_steps = {f"dagster-step-{our_run.run_id}-{key}" for key in ("one", "two")}
     their_steps = {f"dagster-step-{their_run.run_id}-{key}" for key in ("one", "two")}
     wait_for(
         "the end of the killed workers",
         lambda: (
-            (set(_live(ray_head, ours)), set(_live(ray_head, theirs))) == (our_steps, their_steps)
+            (set(_live(ray_head, ours)), set(_live(ray_head, others))) == (our_steps, their_steps)
         ),
         90,
     )
@@ -149,13 +149,13 @@ def test_two_deployments_stop_the_steps_of_their_killed_run_workers_and_no_other
     assert done.returncode == 0, done.stderr
     assert all(f"Removed: Ray job {name} " in done.stdout for name in our_steps)
     assert not _live(ray_head, ours)
-    assert set(_live(ray_head, theirs)) == their_steps
+    assert set(_live(ray_head, others)) == their_steps
 
     # The health check finds the worker dead. The steps are stopped once Dagster ends the run.
-    health = theirs.run_launcher.check_run_worker_health(their_run)
+    health = others.run_launcher.check_run_worker_health(their_run)
     assert health.status == WorkerStatus.FAILED
-    theirs.report_run_failed(their_run, "Its worker was killed.")
-    wait_for("the end of the steps", lambda: not _live(ray_head, theirs), 120)
+    others.report_run_failed(their_run, "Its worker was killed.")
+    wait_for("the end of the steps", lambda: not _live(ray_head, others), 120)
 
 
 @pytest.mark.timeout(300)

@@ -9,6 +9,7 @@ from operations import (
     Launch,
     Operation,
     Resume,
+    RunFollows,
     Script,
     ScriptFollow,
     ScriptLaunch,
@@ -35,6 +36,8 @@ _ONE_STEP = "The step runs once, and the run succeeds."
 _STAYS = "The run and its step stay under way: no worker is started or stopped."
 _RESUMED = "The run is resumed by one worker, which adopts the step under way, and succeeds."
 _CANCELED = "The run is canceled, and its workers end."
+_INTERRUPTED = "The run is resumed, and its step runs once."
+_ONE_RESUMPTION = "The run has at most one worker at a time, and ends in the state that happened."
 _MESSAGES = "Each message arrives once and in order, and the script succeeds."
 _STOPPED = "The script is stopped, and its process ends with an error."
 
@@ -66,8 +69,6 @@ _OVER_HTTP: dict[str, tuple[type[Operation], str, str]] = {
 _QUICK: set[Key] = {
     ("launch", "lost"),
     ("health", "429"),
-    ("health", "reset"),
-    ("pipes-follow", "reset"),
 }
 
 RUNS: dict[Key, Run] = {
@@ -144,7 +145,6 @@ RUNS |= {
         strikes.worker(KILL, of_step=True),
         "FAILURE",
         "The step fails with the reason, and so does the run.",
-        quick=True,
     ),
     ("step", "sigterm"): _run(
         UnderWay,
@@ -163,24 +163,19 @@ RUNS |= {
         strikes.at_request("daemon", KILL, after=True),
         "SUCCESS",
         "Killed after the submission: the run has one worker, and succeeds.",
-        defect="The run's tag names the first worker until the second one is recorded, so the new "
-        "daemon marks the run as failed while its second worker runs.",
     ),
     ("terminate", "daemon-9"): _run(
         Terminate,
         strikes.at_request("webserver", KILL, after=False),
         "CANCELED",
-        "The run is canceled, and its workers end.",
-        defect="Killed before the request to stop, which is not repeated: Dagster marks the run as "
-        "canceled after `cancel_timeout_seconds`, and its workers run on.",
+        "Killed before the request to stop: Dagster's run monitoring marks the run as canceled "
+        "after `cancel_timeout_seconds`, and its workers are stopped.",
     ),
     ("terminate", "run-worker-9"): _run(
         Terminate,
         strikes.worker_at_request(KILL, after=False),
         "CANCELED",
         _CANCELED,
-        defect="Only the run worker stops its steps. Killed before it does, a step runs on after "
-        "its run is canceled.",
     ),
     ("terminate", "step-worker-9"): _run(
         Terminate,
@@ -188,13 +183,46 @@ RUNS |= {
         "CANCELED",
         _CANCELED,
     ),
+    ("launch", "sigint"): _run(
+        Launch, strikes.at_request("daemon", INT, after=False), "SUCCESS|FAILURE", _ONE_JOB
+    ),
+    ("step-launch", "sigterm"): _run(
+        StepLaunch, strikes.worker_at_request(TERM, after=False), "SUCCESS", _INTERRUPTED
+    ),
+    ("step-launch", "sigint"): _run(
+        StepLaunch, strikes.worker_at_request(INT, after=False), "SUCCESS", _INTERRUPTED
+    ),
+    ("step-launch", "dashboard-9"): _run(
+        StepLaunch, strikes.dashboard_restarts, "SUCCESS", _ONE_STEP
+    ),
+    ("resume", "sigterm"): _run(
+        Resume, strikes.at_request("daemon", TERM, after=False), "SUCCESS|FAILURE", _ONE_RESUMPTION
+    ),
+    ("resume", "sigint"): _run(
+        Resume, strikes.at_request("daemon", INT, after=False), "SUCCESS|FAILURE", _ONE_RESUMPTION
+    ),
+    ("resume", "dashboard-9"): _run(Resume, strikes.dashboard_restarts, "SUCCESS", _RESUMED),
+    ("terminate", "sigterm"): _run(
+        Terminate, strikes.at_request("webserver", TERM, after=False), "CANCELED", _CANCELED
+    ),
+    ("terminate", "sigint"): _run(
+        Terminate, strikes.at_request("webserver", INT, after=False), "CANCELED", _CANCELED
+    ),
+    ("terminate", "dashboard-9"): _run(
+        Terminate, strikes.dashboard_restarts, "CANCELED", _CANCELED
+    ),
+    ("health", "sigterm"): _run(Standing, strikes.restarts("daemon", TERM), "STARTED", _STAYS),
+    ("health", "sigint"): _run(Standing, strikes.restarts("daemon", INT), "STARTED", _STAYS),
+    ("pipes-launch", "dashboard-9"): _run(
+        ScriptLaunch, strikes.dashboard_restarts, "SUCCESS", _MESSAGES
+    ),
+    ("pipes-await", "dashboard-9"): _run(Script, strikes.dashboard_restarts, "SUCCESS", _MESSAGES),
     ("health", "token"): _run(Standing, strikes.token_expires, "STARTED", _STAYS),
     ("pipes-follow", "run-worker-9"): _run(
-        ScriptFollow,
+        RunFollows,
         strikes.worker(KILL, of_step=False),
-        "process ended by -9; script ['STOPPED']",
-        "The script ends when the process that follows it is killed.",
-        defect="The script runs to its own end.",
+        "SUCCESS ['STOPPED', 'SUCCEEDED']",
+        "The run is resumed. Its script is stopped before the step's second script starts.",
     ),
     ("pipes-launch", "run-worker-9"): _run(
         ScriptLaunch,

@@ -196,23 +196,23 @@ SHOWN: dict[Key, Shown | Impossible] = {
     # Pipes.
     ("pipes-follow", "dashboard-9"): _shown(
         "The output arrives completely and once.",
-        _D + "test_pipes.py::test_output_arrives_completely_despite_a_restarted_dashboard",
+        _D + "test_pipes_faults.py::test_output_arrives_completely_despite_a_restarted_dashboard",
     ),
     ("pipes-follow", "sigint"): _shown(
         "An interrupt at any moment stops the script.",
-        _D + "test_pipes.py::test_an_interrupt_at_any_moment_stops_the_job",
+        _D + "test_pipes_faults.py::test_an_interrupt_at_any_moment_stops_the_job",
     ),
     ("pipes-launch", "sigint"): _shown(
         "An interrupt at any moment stops the script.",
-        _D + "test_pipes.py::test_an_interrupt_at_any_moment_stops_the_job",
+        _D + "test_pipes_faults.py::test_an_interrupt_at_any_moment_stops_the_job",
     ),
     ("pipes-await", "sigint"): _shown(
         "An interrupt at any moment stops the script.",
-        _D + "test_pipes.py::test_an_interrupt_at_any_moment_stops_the_job",
+        _D + "test_pipes_faults.py::test_an_interrupt_at_any_moment_stops_the_job",
     ),
     ("pipes-terminate", "sigint"): _shown(
         "The script is stopped with one request.",
-        _D + "test_pipes.py::test_terminating_the_run_stops_the_job_once",
+        _D + "test_pipes_faults.py::test_terminating_the_run_stops_the_job_once",
     ),
     # Values.
     ("value-save", "step-worker-9"): _shown(

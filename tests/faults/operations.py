@@ -9,6 +9,8 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from dagster import DagsterRunStatus
 from lab import CODE, Lab
@@ -186,6 +188,47 @@ class Terminate(_Run):
         return status.value
 
 
+def _scripts(lab: Lab, marks: Path) -> list[dict[str, Any]]:
+    """Returns the Ray jobs of an operation's scripts, the first one first."""
+    jobs = [
+        job
+        for job in lab.head.jobs().values()
+        if (job.get("metadata") or {}).get("mark") == str(marks)
+    ]
+    return sorted(jobs, key=lambda job: job["start_time"] or 0)
+
+
+class RunFollows(_Run):
+    """A run worker follows a script. A second worker executes the step again."""
+
+    job = "scripted"
+    requests = Requests("GET", "/api/v0/logs/stream.*")
+
+    def _launch(self) -> None:
+        self.run_id = self.lab.launch(
+            self.job, self.marks, names=("runs_script",), address=self.lab.proxy.url
+        )
+
+    def prepare(self) -> None:
+        self._launch()
+
+        def is_running() -> bool:
+            return any(job["status"] == "RUNNING" for job in _scripts(self.lab, self.marks))
+
+        wait_for("the script", is_running, 90)
+
+    def act(self) -> None:
+        return
+
+    def finish(self) -> str:
+        status = self.lab.wait_for_end(self.run_id)
+        first, *others = _scripts(self.lab, self.marks)
+        for second in others:
+            assert first["end_time"] <= second["start_time"], "two scripts at a time"
+            first = second
+        return f"{status.value} {[job['status'] for job in _scripts(self.lab, self.marks)]}"
+
+
 class Script(Operation):
     """A process follows a script that runs as a Ray job. It ends with the process's result."""
 
@@ -230,11 +273,7 @@ class Script(Operation):
         return self.output.read_text()
 
     def _statuses(self) -> list[str]:
-        return [
-            job["status"]
-            for job in self.lab.head.jobs().values()
-            if (job.get("metadata") or {}).get("mark") == str(self.marks)
-        ]
+        return [job["status"] for job in _scripts(self.lab, self.marks)]
 
 
 class ScriptLaunch(Script):

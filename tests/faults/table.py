@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from cells import Cell, Impossible, Key, Run, Shown, Untested
+from cells_alike import ALIKE
 from cells_run import RUNS
 from cells_shown import SHOWN
 from rows_and_columns import FAULTS, OPERATIONS, why_not
@@ -12,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def cell(operation: str, fault: str) -> Cell:
-    """Returns a cell. What the harness runs comes before what other tests show."""
+    """Returns a cell. A test of its own comes before the test of another cell."""
     key = (operation, fault)
-    found = RUNS.get(key) or SHOWN.get(key)
+    found = RUNS.get(key) or SHOWN.get(key) or ALIKE.get(key)
     if found is not None:
         return found
     reason = why_not(operation, fault)

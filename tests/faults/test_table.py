@@ -3,6 +3,7 @@
 import page
 import pytest
 from cells import Run, Shown
+from cells_alike import ALIKE
 from cells_run import RUNS
 from cells_shown import SHOWN
 from rows_and_columns import FAULTS, OPERATIONS, why_not
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.quick
 
 
 def test_each_cell_is_in_the_matrix_and_has_one_source() -> None:
-    keys = [*RUNS, *SHOWN]
+    keys = [*RUNS, *SHOWN, *ALIKE]
     assert not [key for key in keys if key[0] not in OPERATIONS or key[1] not in FAULTS]
     assert not set(RUNS) & set(SHOWN)
 

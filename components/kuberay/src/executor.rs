@@ -1,35 +1,28 @@
 //! The contract's `executor`: runs each step as a RayJob with a dedicated cluster, or as a Ray job on a
 //! cluster that the steps of a run share.
 
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
     Error,
-    bindings::{
-        cluster::{ClusterRef, ClusterSpec, Creation, Owner},
-        executor::{Placement, StepRef, StepSpec},
-    },
+    bindings::executor::{Placement, StepRef, StepSpec},
     clock::Clock,
-    debug,
     http::Http,
-    info, json,
     model::{Attributes, JobRef, JobStatus},
-    progress::{Channel, Level, ProgressListener},
-    warn,
+    progress::ProgressListener,
 };
 use dagster_ray_submission::{
     environment,
-    executor::{Executor as RayExecutor, submission},
-    ids,
-    options::Options,
+    executor::submission,
+    options::{Isolation, Options},
     session, stop as ray_stop,
+    tasks::{self, HostTasks, TaskClient as _},
 };
-use serde_json::json;
 
 use crate::{
-    annotations,
-    cluster::{Clusters, state},
+    cluster::Clusters,
     job::{
         JobLocation,
         create::{self, Launched, Plan},
@@ -38,7 +31,7 @@ use crate::{
         status::RayJob,
         stop,
     },
-    kubernetes::{RAY_CLUSTER, RAY_JOB, object},
+    kubernetes::{RAY_CLUSTER, RAY_JOB},
     labels,
     manifest::Template,
     names,
@@ -48,8 +41,6 @@ use crate::{
 
 /// How long to wait for a stopped step: the step worker's stop time and 10 s.
 const TIMEOUT_MS: u64 = (environment::STEP_STOP_WAIT_S as u64 + 10) * 1_000;
-/// Seconds that the shared cluster of a run may take to become ready, by default.
-const CLUSTER_TIMEOUT_S: u64 = 900;
 
 /// The contract's executor.
 pub struct Executor<H, C> {
@@ -70,6 +61,10 @@ impl<H: Http, C: Clock> Executor<H, C> {
         let (common, own) = options::job(&step.options, &step.tags)?;
         if !common.is_on_ray() {
             return Ok(Placement::Local);
+        }
+        if common.isolation == Isolation::Task {
+            tasks::check_environment(&common)?;
+            return Ok(Placement::Task(tasks::reference(step)));
         }
         if own.cluster == ClusterPlacement::Shared {
             let id = submission(step, common)?.submission_id;
@@ -94,6 +89,11 @@ impl<H: Http, C: Clock> Executor<H, C> {
         let (common, own) = options::job(&step.options, &step.tags)?;
         if !common.is_on_ray() {
             return Ok(Placement::Local);
+        }
+        if common.isolation == Isolation::Task {
+            tasks::check_environment(&common)?;
+            HostTasks.submit(tasks::task(step, common))?;
+            return Ok(Placement::Task(tasks::reference(step)));
         }
         if own.cluster == ClusterPlacement::Shared {
             return self.launch_on_shared(step, common, &own).map(Placement::Job);
@@ -140,6 +140,10 @@ impl<H: Http, C: Clock> Executor<H, C> {
     /// Returns the statuses of steps, in the same order, with one list per run and namespace, and one per
     /// shared cluster. While dedicated clusters start, one more request finds what keeps them from starting.
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
+        tasks::apart(steps, |jobs| self.check_jobs(jobs), |steps| tasks::check(&HostTasks, steps))
+    }
+
+    fn check_jobs(&self, steps: &[&StepRef]) -> Result<Vec<JobStatus>, Error> {
         let (dedicated, shared) = self.group_by_cluster(steps);
         let mut statuses: BTreeMap<usize, JobStatus> = BTreeMap::new();
         for ((namespace, run_id), group) in dedicated {
@@ -150,9 +154,10 @@ impl<H: Http, C: Clock> Executor<H, C> {
                 statuses.insert(index, reasons.status_of(job, &step.job));
             }
         }
+        let patience = self.clusters.kubernetes.patience();
         for group in shared {
             let found = self.request_shared(&group, |jobs, _| {
-                session::read_all(jobs, group.iter().map(|(_, step)| &step.job))
+                session::read_all(jobs, &patience, group.iter().map(|(_, step)| &step.job))
             })?;
             statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
         }
@@ -164,6 +169,19 @@ impl<H: Http, C: Clock> Executor<H, C> {
     pub fn terminate(
         &self,
         steps: &[StepRef],
+        listener: &impl ProgressListener,
+    ) -> Result<Vec<JobStatus>, Error> {
+        let clock = self.clusters.kubernetes.clock();
+        tasks::apart(
+            steps,
+            |jobs| self.terminate_jobs(jobs, listener),
+            |steps| tasks::terminate(&HostTasks, &clock, steps, listener),
+        )
+    }
+
+    fn terminate_jobs(
+        &self,
+        steps: &[&StepRef],
         listener: &impl ProgressListener,
     ) -> Result<Vec<JobStatus>, Error> {
         let (dedicated, shared) = self.group_by_cluster(steps);
@@ -217,8 +235,8 @@ impl<H: Http, C: Clock> Executor<H, C> {
         first_error.map_or(Ok(()), Err)
     }
 
-    /// Deletes the RayJobs that the run's deployment has kept for their time. Runs that KubeRay does not launch
-    /// have no other occasion for that.
+    /// Deletes the RayJobs that the run's deployment has kept for their time. For runs that KubeRay does not launch,
+    /// nothing else deletes them.
     fn delete_ended_jobs(&self, namespace: &str, run_id: &str) {
         let Ok(steps) = self.list_jobs(namespace, run_id) else { return };
         if let Some(deployment) = steps.first().and_then(|step| step.metadata.deployment.as_deref()) {
@@ -244,135 +262,22 @@ impl<H: Http, C: Clock> Executor<H, C> {
         reference(step, location.reference(&id, None))
     }
 
-    /// Submits a step to the shared cluster of its run, which the first step creates. Waits for the cluster,
-    /// also for days if it is in a queue: to the caller, the step is being launched, and the log says why.
-    fn launch_on_shared(&self, step: &StepSpec, common: Options, own: &JobOptions) -> Result<StepRef, Error> {
-        let cluster = self.steps_cluster(step, own)?;
-        let timeout_ms = own.cluster_timeout_seconds.unwrap_or(CLUSTER_TIMEOUT_S).saturating_mul(1_000);
-        let endpoints = self.clusters.wait_for(&cluster, timeout_ms, false, &StepLog)?;
-        if step.attempt > 0 {
-            let namespace = cluster.namespace.as_deref().unwrap_or(&self.clusters.namespace);
-            self.remove_earlier(namespace, step, false)?;
-        }
-        let jobs = self.jobs(&endpoints.dashboard_url)?;
-        let kubernetes = &self.clusters.kubernetes;
-        let launched =
-            RayExecutor::new(jobs, kubernetes.clock(), kubernetes.patience()).submit(step, common)?;
-        let location = JobLocation::RayCluster {
-            namespace: cluster.namespace.unwrap_or_default(),
-            name: cluster.name,
-            uid: cluster.uid,
-            dashboard: Some(endpoints.dashboard_url),
-            session: session::of_reference(&launched.job),
-        };
-        let JobRef { submission_id, dashboard_url, .. } = launched.job;
-        Ok(reference(step, location.reference(&submission_id, dashboard_url)))
-    }
-
-    fn steps_cluster(&self, step: &StepSpec, own: &JobOptions) -> Result<ClusterRef, Error> {
-        let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
-        let namespace = self.namespace(&template, own);
-        let name = names::steps_cluster(&step.run_id);
-        let owner = Owner {
-            deployment: step.deployment.clone(),
-            run_id: step.run_id.clone(),
-            step_key: None,
-            resource_key: None,
-            holder: holder(&step.run_id),
-        };
-        // Only the first step of a run has to create the cluster; the others find it here. The creation refuses
-        // the cluster of another owner.
-        match self.clusters.kubernetes.get(RAY_CLUSTER, &namespace, &name) {
-            Ok(existing)
-                if !object::is_deleting(&existing) && annotations::is_owned_by(&existing, &owner) =>
-            {
-                return Ok(Clusters::<H, C>::reference(RAY_CLUSTER, &existing, &Default::default()));
-            }
-            Ok(_) | Err(Error::NotFound(_)) => {}
-            Err(error) => return Err(error),
-        }
-        let mut origin = vec![
-            ("dagster/job".to_owned(), step.job_name.clone()),
-            (labels::ROLE.to_owned(), labels::ROLE_STEPS.to_owned()),
-        ];
-        origin
-            .extend(step.code_location.iter().map(|name| ("dagster/code-location".to_owned(), name.clone())));
-        let manifest = json!({
-            "metadata": {
-                "labels": template.metadata.get("labels"),
-                "annotations": template.metadata.get("annotations"),
-            },
-            "spec": template.spec.get("rayClusterSpec"),
-        });
-        let spec = ClusterSpec {
-            name: Some(name),
-            owner,
-            image: own.image.clone(),
-            labels: origin,
-            env: Vec::new(),
-            options: json::text(&json!({"namespace": namespace, "ray_cluster": manifest})),
-        };
-        match self.clusters.create(&spec)? {
-            Creation::Created(cluster) | Creation::Joined(cluster) => Ok(cluster),
-        }
-    }
-
     fn namespace(&self, template: &Template, own: &JobOptions) -> String {
         template.namespace().or(own.namespace.as_deref()).unwrap_or(&self.clusters.namespace).to_owned()
-    }
-
-    fn jobs(&self, dashboard: &str) -> Result<JobsClient<&H, &C>, Error> {
-        self.clusters.kubernetes.ray_jobs(dashboard)
     }
 
     fn list_jobs(&self, namespace: &str, run_id: &str) -> Result<Vec<RayJob>, Error> {
         create::list(&self.clusters.kubernetes, namespace, &create::selector(labels::ROLE_STEP, Some(run_id)))
     }
 
-    /// Sends a request to the Ray of a shared cluster. If the request fails and the API server reports that
-    /// the cluster does not exist, or was not ready yet, its jobs are missing. An unreachable Ray alone does
-    /// not make them missing.
-    fn request_shared(
-        &self,
-        group: &Group<'_>,
-        request: impl Fn(&JobsClient<&H, &C>, &[String]) -> Result<Vec<JobStatus>, Error>,
-    ) -> Result<Vec<JobStatus>, Error> {
-        let gone = || group.iter().map(|(_, step)| create::missing(&step.job)).collect();
-        let Some((_, first)) = group.first() else { return Ok(Vec::new()) };
-        let Some(JobLocation::RayCluster { namespace, name, uid, dashboard, .. }) =
-            JobLocation::from_reference(&first.job)
-        else {
-            return Ok(gone());
-        };
-        let ids: Vec<String> = group.iter().map(|(_, step)| step.job.submission_id.clone()).collect();
-        let cluster = ClusterRef { name, namespace: Some(namespace), uid, details: None };
-        let response = match dashboard {
-            Some(dashboard) => self.jobs(&dashboard).and_then(|jobs| request(&jobs, &ids)),
-            None => {
-                self.clusters.endpoints(&cluster).and_then(|at| request(&self.jobs(&at.dashboard_url)?, &ids))
-            }
-        };
-        match response {
-            Err(Error::NotFound(_)) => Ok(gone()),
-            Err(Error::Cancelled) => Err(Error::Cancelled),
-            Err(error) => match self.clusters.current(&self.clusters.target(&cluster)) {
-                Err(Error::NotFound(_)) => Ok(gone()),
-                // The launch that waited for the cluster was canceled.
-                Ok(found) if state::was_never_ready(&found) => Ok(gone()),
-                _ => Err(error),
-            },
-            found => found,
-        }
-    }
-
     /// Groups steps with dedicated clusters by namespace and run, and the others by their shared cluster.
     fn group_by_cluster<'s>(
         &self,
-        steps: &'s [StepRef],
+        steps: &[&'s StepRef],
     ) -> (BTreeMap<(String, String), Group<'s>>, Vec<Group<'s>>) {
         let mut dedicated: BTreeMap<(String, String), Group<'s>> = BTreeMap::new();
         let mut shared: BTreeMap<String, Group<'s>> = BTreeMap::new();
-        for (index, step) in steps.iter().enumerate() {
+        for (index, step) in steps.iter().copied().enumerate() {
             let namespace = match JobLocation::from_reference(&step.job) {
                 Some(location @ JobLocation::RayCluster { .. }) => {
                     shared.entry(location.to_json()).or_default().push((index, step));
@@ -387,40 +292,8 @@ impl<H: Http, C: Clock> Executor<H, C> {
     }
 }
 
-/// Returns the holder of the cluster that a run's steps share.
-#[must_use]
-pub fn holder(run_id: &str) -> String {
-    ids::run(run_id, 0)
-}
-
 fn reference(step: &StepSpec, job: JobRef) -> StepRef {
     StepRef { run_id: step.run_id.clone(), step_key: step.step_key.clone(), attempt: step.attempt, job }
-}
-
-/// A listener that writes to the log of the step that is being launched. `launch` has no listener from its
-/// caller.
-struct StepLog;
-
-impl ProgressListener for StepLog {
-    fn progress(&self, message: &str) {
-        debug!("{message}");
-    }
-
-    fn log(&self, level: Level, message: &str) {
-        match level {
-            Level::Debug => debug!("{message}"),
-            Level::Info => info!("{message}"),
-            Level::Warning | Level::Error => warn!("{message}"),
-        }
-    }
-
-    fn event(&self, _kind: &str, _body: &str) {}
-
-    fn output(&self, _channel: Channel, _lines: &[Vec<u8>]) {}
-
-    fn cancelled(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

@@ -179,6 +179,18 @@ mod tests {
         assert!(job(r#"{"clusters": 1}"#, &Vec::new()).unwrap_err().message().contains("ray_job"));
     }
 
+    #[test]
+    fn the_adapters_copy_of_the_defaults_is_up_to_date() {
+        let Sharing { ttl_seconds, join_timeout_seconds, .. } = Sharing::default();
+        let module = format!(
+            "\"\"\"Defaults of clusters, which a test of components/kuberay writes.\"\"\"\n\n\
+             IMAGE_TAG = \"{IMAGE_TAG}\"\nLEASE_TTL_SECONDS = {ttl_seconds}.0\n\
+             JOIN_TIMEOUT_SECONDS = {join_timeout_seconds}.0\n"
+        );
+        let file = "../../host/python/dagster_ray/cluster_defaults.py";
+        assert_generated(env!("CARGO_MANIFEST_DIR"), file, &module);
+    }
+
     fn documented(schema: &Value) -> Vec<String> {
         schema["properties"].as_object().unwrap().keys().cloned().collect()
     }

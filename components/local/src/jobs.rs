@@ -4,11 +4,8 @@
 //! entrypoint opens the head's lease, which its whole process tree inherits. Until the entrypoint starts, for
 //! instance while Ray installs packages, the job's id holds the head.
 
-use dagster_ray_jobs::{
-    Job, RayJobs, Submission, Version,
-    logs::{FollowAction, FollowOptions, FollowResult},
-};
-use dagster_ray_sdk::{Error, http::Timeouts, json::Value, retry::Policy};
+use dagster_ray_jobs::{Job, RayJobs, Submission};
+use dagster_ray_sdk::Error;
 
 use crate::programs::Programs;
 
@@ -49,13 +46,10 @@ fn without_lease(mut job: Job) -> Job {
 }
 
 impl<J: RayJobs, P: Programs> RayJobs for LeasedJobs<J, P> {
-    fn limited(self, policy: Policy, timeouts: Option<Timeouts>) -> Self {
-        Self { jobs: self.jobs.limited(policy, timeouts), ..self }
-    }
-
-    fn version(&self) -> Result<Version, Error> {
-        self.jobs.version()
-    }
+    dagster_ray_jobs::forward!(
+        jobs:
+        limited, version, stop_many, delete, logs, follow_logs, prepare_runtime_env, dashboard_url,
+    );
 
     fn submit(&self, job: &Submission) -> Result<String, Error> {
         let id = &job.submission_id;
@@ -83,36 +77,6 @@ impl<J: RayJobs, P: Programs> RayJobs for LeasedJobs<J, P> {
 
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
         self.jobs.get_many(ids).into_iter().map(|job| job.map(without_lease)).collect()
-    }
-
-    fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
-        self.jobs.stop_many(ids)
-    }
-
-    fn delete(&self, id: &str) -> Result<bool, Error> {
-        self.jobs.delete(id)
-    }
-
-    fn logs(&self, id: &str) -> Result<String, Error> {
-        self.jobs.logs(id)
-    }
-
-    fn follow_logs(
-        &self,
-        id: &str,
-        follow: &FollowOptions,
-        next: &mut dyn FnMut() -> FollowAction,
-        deliver: &mut dyn FnMut(Vec<Vec<u8>>),
-    ) -> Result<FollowResult, Error> {
-        self.jobs.follow_logs(id, follow, next, deliver)
-    }
-
-    fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {
-        self.jobs.prepare_runtime_env(env)
-    }
-
-    fn dashboard_url(&self, id: &str) -> String {
-        self.jobs.dashboard_url(id)
     }
 }
 

@@ -8,8 +8,9 @@ use dagster_ray_sdk::{
 };
 use dagster_ray_submission::options::TAG;
 
-/// The options of the backend `kuberay` that select where a job runs. They have no meaning here.
-const OTHER_BACKENDS_KEYS: [&str; 4] = ["namespace", "image", "ray_job", "cluster"];
+/// The options of other backends that select where a job runs. They have no meaning here: a step that would be a
+/// Ray task is a simulated job, too.
+const OTHER_BACKENDS_KEYS: [&str; 5] = ["namespace", "image", "ray_job", "cluster", "isolation"];
 
 /// Removes options of other backends from a run.
 pub(crate) fn run(mut run: RunSpec) -> RunSpec {

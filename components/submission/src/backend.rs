@@ -203,10 +203,17 @@ pub fn launch_steps<B: Backend>(steps: Vec<StepSpec>) -> Result<Placements, Erro
                 continue;
             }
         };
-        let planned = planning.plan(&step);
-        if !matches!(planned, Ok(Placement::Job(_))) {
-            placements.push(planned);
-            continue;
+        match planning.plan(&step) {
+            Ok(Placement::Job(_)) => {}
+            // The run's own Ray executes it.
+            Ok(Placement::Task(_)) => {
+                placements.push(planning.launch(&step));
+                continue;
+            }
+            planned @ (Ok(Placement::Local) | Err(_)) => {
+                placements.push(planned);
+                continue;
+            }
         }
         let executor = match submitting.take() {
             Some(executor) => executor,

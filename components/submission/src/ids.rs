@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 /// The prefix of the submission ids of run workers. The run id follows.
 pub const RUN_PREFIX: &str = "dagster-run-";
 const STEP_PREFIX: &str = "dagster-step-";
+const TASK_PREFIX: &str = "dagster-task-";
 const KILL_PREFIX: &str = "dagster-stop-";
 const MAX_SLUG_CHARS: usize = 60;
 const DIGEST_BYTES: usize = 8;
@@ -31,6 +32,18 @@ pub fn step(run_id: &str, step_key: &str, attempt: u32) -> String {
 #[must_use]
 pub fn is_step(submission_id: &str) -> bool {
     submission_id.starts_with(STEP_PREFIX)
+}
+
+/// Returns the key of the Ray task that executes a step.
+#[must_use]
+pub fn task(run_id: &str, step_key: &str, attempt: u32) -> String {
+    with_attempt(format!("{TASK_PREFIX}{run_id}-{}", slug(step_key)), attempt)
+}
+
+/// Returns whether the submission id of a reference is one of [`task`].
+#[must_use]
+pub fn is_task(submission_id: &str) -> bool {
+    submission_id.starts_with(TASK_PREFIX)
 }
 
 /// Returns the submission id of a script.

@@ -51,6 +51,9 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let mut submission = submission(run, Options::merged(&run.options, &run.tags)?)?;
         submission.runtime_env = self.jobs.prepare_runtime_env(submission.runtime_env)?;
+        if run.attempt > 0 {
+            earlier::stop_scripts_of_run(&self.jobs, &self.clock, &submission, &run.run_id)?;
+        }
         let session = session::current(&self.jobs);
         let policy = self.patience.request();
         let id = submit::submit(&self.jobs, &self.clock, policy, submission, OnEnded::Conflict(RESUME))?;
@@ -84,7 +87,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
 
     /// Returns the statuses of runs, in the same order.
     pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
-        session::read_all(&self.jobs, runs.iter().map(|run| &run.job))
+        session::read_all(&self.jobs, &self.patience, runs.iter().map(|run| &run.job))
     }
 
     /// Returns the job's status and the end of its output as text.

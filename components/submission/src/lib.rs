@@ -7,6 +7,7 @@
 //! - [`status`]: job statuses.
 //! - [`session`]: the Ray session of a job, and when a missing job counts as ended.
 //! - [`stop`], [`kill_pending`]: stopping running jobs and killing pending ones.
+//! - [`tasks`]: steps as Ray tasks.
 //! - [`reconcile`]: stopping what runs on after its run or step attempt is over.
 //! - [`follow`]: streaming a job's output across broken connections.
 //! - [`launcher`], [`executor`], [`scripts`], [`debug`]: the contract's functions, for any [`RayJobs`].
@@ -32,6 +33,7 @@ pub mod session;
 pub mod status;
 pub mod stop;
 pub mod submit;
+pub mod tasks;
 mod worker;
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub const DEPLOYMENT: &str = "dagster-ray/deployment";
 pub const ATTEMPT: &str = "dagster-ray/attempt";
 /// Marks a cluster that the user keeps after its run. Only its age ends it.
 pub const KEEP: &str = "dagster-ray/keep";
+/// The submission id of the worker whose process launched a script.
+pub const WORKER: &str = "dagster-ray/worker";
 /// The nonce of the launch. Every launch has its own, also a repeated launch of the same run or step.
 pub const LAUNCH_NONCE: &str = "dagster-ray/launch";
 

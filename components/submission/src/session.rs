@@ -10,7 +10,7 @@ use dagster_ray_sdk::{
 };
 use serde_json::json;
 
-use crate::status;
+use crate::{patience::Patience, status};
 
 /// How long the workers of a head that is gone can run.
 ///
@@ -18,10 +18,6 @@ use crate::status;
 /// (`gcs_rpc_server_reconnect_timeout_s` in Ray's `ray_config_def.h`). The rest is for workers to end: the
 /// raylet gives them 5 s, and Ray kills a driver within seconds of its supervisor.
 pub const HEAD_LOST_MS: u64 = 75_000;
-/// How long a job at another address counts as running. That Ray may be well, so no time proves that the job
-/// has ended. This is as long as an unreachable Ray counts as alive by default.
-pub const ADDRESS_CHANGED_MS: u64 = 600_000;
-
 /// The key of the session in the details of a reference.
 pub const KEY: &str = "session";
 
@@ -51,9 +47,11 @@ pub fn reference(jobs: &impl RayJobs, submission_id: String, session: Option<Str
 /// Returns the statuses of jobs by their references, in the same order.
 ///
 /// A job that Ray does not have is missing only if its reference names the session that responds. Otherwise
-/// its state is unknown, with the time after which it counts as missing.
+/// its state is unknown, with the time after which it counts as missing. At another address, that Ray may be
+/// well, and no time proves that the job has ended: it counts as running for as long as an unreachable Ray.
 pub fn read_all<'r>(
     jobs: &impl RayJobs,
+    patience: &Patience,
     references: impl IntoIterator<Item = &'r JobRef>,
 ) -> Result<Vec<JobStatus>, Error> {
     let references: Vec<&JobRef> = references.into_iter().collect();
@@ -65,10 +63,11 @@ pub fn read_all<'r>(
     let session = jobs.version()?.session_name;
     for (job, status) in references.into_iter().zip(&mut statuses) {
         if status.state == JobState::Missing
-            && let Some((message, after_ms)) = doubt(jobs, job, session.as_deref())
+            && let Some(doubt) = doubt(jobs, job, session.as_deref())
         {
+            let after_ms = if doubt.is_elsewhere { patience.unreachable().patience_ms } else { HEAD_LOST_MS };
             *status = JobStatus {
-                message: Some(message),
+                message: Some(doubt.reason),
                 missing_after_ms: Some(after_ms),
                 ..JobStatus::new(&status.submission_id, JobState::Unknown)
             };
@@ -80,14 +79,20 @@ pub fn read_all<'r>(
 /// Returns an error if a job that this Ray does not have was submitted to another Ray at another address.
 pub fn check_address(jobs: &impl RayJobs, job: &JobRef) -> Result<(), Error> {
     match doubt(jobs, job, jobs.version()?.session_name.as_deref()) {
-        Some((message, ADDRESS_CHANGED_MS)) => Err(Error::unavailable(message, false)),
+        Some(doubt) if doubt.is_elsewhere => Err(Error::unavailable(doubt.reason, false)),
         _ => Ok(()),
     }
 }
 
-/// Returns why a job may run although the Ray that responds does not have it, and for how long in
-/// milliseconds. `None` if it does not run.
-fn doubt(jobs: &impl RayJobs, job: &JobRef, session: Option<&str>) -> Option<(String, u64)> {
+/// Why a job may run although the Ray that responds does not have it.
+struct Doubt {
+    reason: String,
+    /// Whether the job was submitted to another Ray at another address.
+    is_elsewhere: bool,
+}
+
+/// Returns why a job may run although the Ray that responds does not have it. `None` if it does not run.
+fn doubt(jobs: &impl RayJobs, job: &JobRef, session: Option<&str>) -> Option<Doubt> {
     let id = &job.submission_id;
     let submitted_to = of_reference(job);
     if session.is_some() && session == submitted_to.as_deref() {
@@ -96,10 +101,8 @@ fn doubt(jobs: &impl RayJobs, job: &JobRef, session: Option<&str>) -> Option<(St
     let here = jobs.dashboard_url(id);
     if let Some(there) = job.dashboard_url.as_ref().filter(|there| **there != here) {
         let hint = "write the earlier address, or make sure that the job has ended";
-        return Some((
-            format!("Ray has no such job at {here}: it was submitted at {there}; {hint}"),
-            ADDRESS_CHANGED_MS,
-        ));
+        let reason = format!("Ray has no such job at {here}: it was submitted at {there}; {hint}");
+        return Some(Doubt { reason, is_elsewhere: true });
     }
     let responds = session.unwrap_or("unknown");
     let why = match submitted_to {
@@ -112,7 +115,7 @@ fn doubt(jobs: &impl RayJobs, job: &JobRef, session: Option<&str>) -> Option<(St
              ({responds})"
         ),
     };
-    Some((format!("Ray has no job {id}: {why}"), HEAD_LOST_MS))
+    Some(Doubt { reason: format!("Ray has no job {id}: {why}"), is_elsewhere: false })
 }
 
 /// Returns the session in a reference, if it has one.
@@ -138,7 +141,8 @@ mod tests {
     }
 
     fn states(ray: &FakeRay, references: &[JobRef]) -> Vec<(JobState, Option<u64>)> {
-        let statuses = read_all(ray, references).expect("statuses");
+        let patience = Patience { unreachable_seconds: 7.0, ..Patience::default() };
+        let statuses = read_all(ray, &patience, references).expect("statuses");
         assert!(statuses.iter().all(|status| status.ended == status.state.has_ended()));
         statuses.into_iter().map(|status| (status.state, status.missing_after_ms)).collect()
     }
@@ -170,7 +174,8 @@ mod tests {
         };
         assert_eq!(states(&ray, &[elsewhere(Some("s1"))]), [(JobState::Missing, None)]);
         for session in [Some("s0"), None] {
-            let uncertain = (JobState::Unknown, Some(ADDRESS_CHANGED_MS));
+            // As the setting of the test says.
+            let uncertain = (JobState::Unknown, Some(7_000));
             assert_eq!(states(&ray, &[elsewhere(session)]), [uncertain]);
         }
     }
@@ -182,7 +187,10 @@ mod tests {
         states(&ray, &[submitted("alive", None)]);
         assert_eq!(ray.calls(), ["get alive"]);
         ray.fail_version(true);
-        assert!(matches!(read_all(&ray, &[submitted("a", Some("s1"))]), Err(Error::Unavailable(_))));
+        assert!(matches!(
+            read_all(&ray, &Patience::default(), &[submitted("a", Some("s1"))]),
+            Err(Error::Unavailable(_))
+        ));
     }
 
     #[test]

@@ -11,6 +11,10 @@ use dagster_ray_sdk::{
 
 use crate::ids;
 
+/// How many jobs are read by their ids. Ray reads a record for each job of its list, mostly of jobs that have
+/// ended, so reading single jobs is cheaper for a few.
+const FEW: usize = 8;
+
 /// Converts Ray's status string to a state.
 #[must_use]
 pub fn state(status: &str) -> JobState {
@@ -64,6 +68,24 @@ pub fn read_all(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<Jo
             Ok(many.iter().map(|id| pick(&latest, id)).collect())
         }
     }
+}
+
+/// Returns the statuses of jobs by exact submission ids that Ray has listed, in the same order. A later
+/// submission does not count. A few jobs are read by their ids, more with one request for Ray's job list.
+pub fn read_listed(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<JobStatus>, Error> {
+    if submission_ids.len() > FEW {
+        let listed = jobs.list()?;
+        let find = |id: &String| listed.iter().find(|job| job.submission_id.as_ref() == Some(id));
+        let status = |id: &String| find(id).map_or_else(|| missing(id), |job| from_job(id, job));
+        return Ok(submission_ids.iter().map(status).collect());
+    }
+    let read = submission_ids.iter().zip(jobs.get_many(submission_ids));
+    read.map(|(id, answer)| match answer {
+        Ok(job) => Ok(from_job(id, &job)),
+        Err(Error::NotFound(_)) => Ok(missing(id)),
+        Err(error) => Err(error),
+    })
+    .collect()
 }
 
 fn read_one(jobs: &impl RayJobs, submission_id: &str) -> Result<JobStatus, Error> {

@@ -1,6 +1,6 @@
 //! Stops Ray jobs and waits until Ray reports that they have ended.
 
-use dagster_ray_jobs::RayJobs;
+use dagster_ray_jobs::{Job, RayJobs};
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
@@ -48,8 +48,37 @@ pub fn stop_jobs(
     submission_ids: &[String],
     listener: &impl ProgressListener,
 ) -> Result<Vec<StopOutcome>, Error> {
+    stop(jobs, clock, status::read_all(jobs, submission_ids)?, listener, |ids| status::read_all(jobs, ids))
+}
+
+/// Stops jobs that Ray has just listed, and returns the outcomes in the same order.
+///
+/// Does what [`stop_jobs`] does with fewer requests: the list is not read again, and a few jobs are polled by
+/// their ids. Ray reads one record for each job that was ever submitted to return its list.
+///
+/// # Errors
+/// Those of [`stop_jobs`].
+pub fn stop_listed(
+    jobs: &impl RayJobs,
+    clock: &impl Clock,
+    listed: &[&Job],
+    listener: &impl ProgressListener,
+) -> Result<Vec<StopOutcome>, Error> {
+    let known =
+        listed.iter().filter_map(|job| Some(status::from_job(job.submission_id.as_deref()?, job))).collect();
+    stop(jobs, clock, known, listener, |ids| status::read_listed(jobs, ids))
+}
+
+/// Stops jobs with these statuses. `read` returns the statuses of jobs by their submission ids.
+fn stop(
+    jobs: &impl RayJobs,
+    clock: &impl Clock,
+    statuses: Vec<JobStatus>,
+    listener: &impl ProgressListener,
+    read: impl Fn(&[String]) -> Result<Vec<JobStatus>, Error>,
+) -> Result<Vec<StopOutcome>, Error> {
     let mut kill_jobs = Vec::new();
-    let outcomes = stop_until_ended(jobs, clock, submission_ids, listener, &mut kill_jobs);
+    let outcomes = stop_until_ended(jobs, clock, statuses, listener, read, &mut kill_jobs);
     for id in &kill_jobs {
         // Not fatal: a job that cannot be deleted only stays in Ray's job list.
         if let Err(error) = remove(jobs, clock, id) {
@@ -63,14 +92,13 @@ pub fn stop_jobs(
 fn stop_until_ended(
     jobs: &impl RayJobs,
     clock: &impl Clock,
-    submission_ids: &[String],
+    statuses: Vec<JobStatus>,
     listener: &impl ProgressListener,
+    read: impl Fn(&[String]) -> Result<Vec<JobStatus>, Error>,
     kill_jobs: &mut Vec<String>,
 ) -> Result<Vec<StopOutcome>, Error> {
-    let mut outcomes: Vec<StopOutcome> = status::read_all(jobs, submission_ids)?
-        .into_iter()
-        .map(|status| StopOutcome { had_ended: status.ended, status })
-        .collect();
+    let mut outcomes: Vec<StopOutcome> =
+        statuses.into_iter().map(|status| StopOutcome { had_ended: status.ended, status }).collect();
     let started = clock.now_ms();
     let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let mut next_stop = started;
@@ -112,7 +140,7 @@ fn stop_until_ended(
             }
         }
         interval.sleep(clock);
-        match status::read_all(jobs, &open) {
+        match read(&open) {
             Ok(statuses) => update(&mut outcomes, &open, statuses),
             // The stop request stays in effect while the dashboard is unreachable.
             Err(error) if error.is_transient() => {

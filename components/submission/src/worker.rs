@@ -44,6 +44,6 @@ pub(crate) fn submission(worker: Worker<'_>, options: Options) -> Result<Submiss
         entrypoint_num_gpus: options.num_gpus,
         entrypoint_memory: options.memory,
         entrypoint_resources: options.resources,
-        entrypoint_label_selector: None,
+        entrypoint_label_selector: (!options.label_selector.is_empty()).then_some(options.label_selector),
     })
 }

@@ -7,6 +7,7 @@ use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, Wa
 
 use crate::contract::{Contract, Interface};
 use crate::error::LoadError;
+use crate::expansion;
 
 /// The version of the contract that this host implements.
 const CONTRACT: &str = "0.1";
@@ -59,6 +60,9 @@ pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspectio
         _ => return Err(not("this is not a WebAssembly file (it does not begin with \\0asm)".into())),
     }
     let types = Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).map_err(invalid)?;
+    if let Some(problem) = expansion::problem(bytes).map_err(invalid)? {
+        return Err(not(problem));
+    }
 
     let mut depth = 0_usize;
     let (mut imports, mut exports) = (Vec::new(), Vec::new());

@@ -9,6 +9,7 @@
 //! - [`contract`]: compares a component's exports with the contract.
 //! - [`introspect`]: reads a component's imports and exports.
 //! - [`Policy`]: the authorities, directories and programs that a loaded component may use.
+//! - [`instance`]: the operator's policy of a Dagster instance: who may choose which value.
 //! - [`address`]: classifies IP addresses.
 //! - [`kubernetes`]: parses Kubernetes API requests and matches them against rules.
 
@@ -18,7 +19,9 @@ pub mod capability;
 mod check;
 pub mod contract;
 mod error;
+mod expansion;
 mod imports;
+pub mod instance;
 pub mod introspect;
 pub mod kubernetes;
 mod limits;

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames
+from dagster_ray.tasks import Tasks
 
 # `release` or `debug`.
 PROFILE: str
@@ -28,6 +29,7 @@ class Component:
         programs: dict[str, list[str]],
         directories: list[str],
         stores: Mapping[str, Store] | None = None,
+        tasks: Tasks | None = None,
         buckets: Mapping[str, str] | None = None,
         grants: str | None = None,
         sha256: str | None = None,
@@ -74,6 +76,7 @@ class Call:
 def shutdown() -> None: ...
 def supervise() -> None: ...
 def close_log() -> None: ...
+def check_choices(choices: str, policy: str | None, origin: str) -> None: ...
 def inspect(wasm: str) -> str: ...
 def named(name: str, components: str) -> str: ...
 def cli(arguments: list[str], *, components: str, programs: dict[str, list[str]]) -> int: ...

@@ -17,6 +17,7 @@ from dagster_ray.contract import CallOptions, ListenerOptions, Output, Write
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.given_up import GivenUpJobs
 from dagster_ray.ray_access import ReplacementBackend, in_kubernetes
+from dagster_ray.tasks import Tasks
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -43,6 +44,8 @@ class Backend:
         self._lock = threading.Lock()
         self._choice: Choice | None = None
         self.given_up = GivenUpJobs()
+        # The executor attaches what submits the tasks.
+        self.tasks = Tasks()
         self._components: dict[frozenset[str], Component] = {}
         # The replacement that `_choice` and `_components` belong to. An object of a module outlives
         # the simulation of a single test.
@@ -138,6 +141,7 @@ class Backend:
             kubernetes=json.dumps(self._kubernetes()),
             programs=commands,
             directories=sorted(directories),
+            tasks=self.tasks,
             buckets=buckets,
             **self._restriction(),
         )

@@ -13,6 +13,8 @@ from dagster_ray.errors import CallTimeoutError, DagsterRayError, UnavailableErr
 T = TypeVar("T")
 
 _MAX_BACKOFF_SECONDS = 30.0
+# The longest wait that a service can ask for, as the default of `patience.retry_after_seconds`.
+_MAX_RETRY_AFTER_SECONDS = 60.0
 
 
 class CircuitBreaker:
@@ -20,8 +22,9 @@ class CircuitBreaker:
 
     After a failed check, further checks raise the same error at once, until a backoff has passed.
     Then one check at a time probes the address. The backoff doubles with each failed probe, up to
-    30 s, and half of it is random. A check that Ray answers with an error does not count as failed:
-    such an answer takes no time. Thread-safe.
+    30 s, and half of it is random. It is at least as long as the service asks for, up to 60 s. A
+    check that Ray answers with an error does not count as failed: such an answer takes no time.
+    Thread-safe.
     """
 
     def __init__(
@@ -96,7 +99,11 @@ class CircuitBreaker:
             longest = min(self._first_seconds * 2.0**self._failures, _MAX_BACKOFF_SECONDS)
             self._failures = min(self._failures + 1, 32)
             self._failed_at = self._clock()
-            self._retry_at = self._failed_at + longest / 2 * (1 + self._jitter())
+            backoff = longest / 2 * (1 + self._jitter())
+            asked = error.retry_after if isinstance(error, UnavailableError) else None
+            self._retry_at = self._failed_at + max(
+                backoff, min(asked or 0.0, _MAX_RETRY_AFTER_SECONDS)
+            )
 
 
 __all__ = ["CircuitBreaker"]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 _COMPONENTS = Path(__file__).parent / "components"
 
@@ -17,7 +17,7 @@ class Restriction(TypedDict):
     sha256: str | None
 
 
-def restriction_arguments(grants: Mapping[str, Any] | None, sha256: str | None) -> Restriction:
+def restriction_arguments(grants: Mapping[str, object] | None, sha256: str | None) -> Restriction:
     """Returns the operator's restriction of a component, as arguments of the native module."""
     return {"grants": None if grants is None else json.dumps(grants), "sha256": sha256}
 
@@ -44,7 +44,7 @@ def declared_settings(wasm: str, restriction: Restriction) -> set[str]:
     return set(json.loads(probe.call("describe.describe", "{}"))["settings"])
 
 
-def setting_texts(offered: Mapping[str, Any], declared: Iterable[str]) -> dict[str, str]:
+def setting_texts(offered: Mapping[str, object], declared: Iterable[str]) -> dict[str, str]:
     """Returns the offered keys that are declared, with values as text."""
     return {
         key: value if isinstance(value, str) else json.dumps(value)

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from typing_extensions import Self, TypedDict
 
 from dagster_ray import _library
+from dagster_ray.cluster_defaults import IMAGE_TAG
 from dagster_ray.contract import FieldError
 from dagster_ray.dagster_typing import NestedConfig
 from dagster_ray.errors import InvalidConfigError
@@ -164,11 +165,11 @@ class BackendKeywords(TypedDict, total=False):
     """The fields of `BackendConfig` that are keyword arguments only, for constructors."""
 
     backend: str | None
-    backend_config: Mapping[str, Any] | None
+    backend_config: Mapping[str, object] | None
     backend_programs: Mapping[str, Sequence[str]] | None
     kube_config: str | None
     kube_context: str | None
-    backend_grants: Mapping[str, Any] | None
+    backend_grants: Mapping[str, object] | None
     backend_sha256: str | None
     unreachable_timeout: float | None
 
@@ -183,16 +184,35 @@ class RayExecutionConfig(Config):
             "Dagster's default run launcher, and a step runs in a subprocess of the run worker."
         ),
     )
+    isolation: str | None = Field(
+        default=None,
+        description=(
+            "What executes a step: `job` (default), a Ray job of its own, or `task`, a Ray task of "
+            "the run's own Ray job, which starts in milliseconds."
+        ),
+    )
+    process: str | None = Field(
+        default=None,
+        description=(
+            "The process of a step with `isolation: task`: `warm` (default), which other steps of "
+            "the run may have used, or `fresh`. A step with GPUs always has a fresh one."
+        ),
+    )
     runtime_env: dict[str, Any] | None = Field(default=None, description="Ray runtime environment.")
     env_vars: list[str] | None = Field(
         default=None,
         description="Environment variables: `KEY=VALUE`, or `KEY` for its value in this process.",
     )
-    num_cpus: float | None = Field(default=None, description="CPUs for the job's entrypoint.")
+    num_cpus: float | None = Field(
+        default=None, description="CPUs for the job's entrypoint (default: 0) or task (default: 1)."
+    )
     num_gpus: float | None = Field(default=None, description="GPUs for the job's entrypoint.")
     memory: int | None = Field(default=None, description="Bytes for the job's entrypoint.")
     resources: dict[str, float] | None = Field(
         default=None, description="Custom resources for the job's entrypoint."
+    )
+    label_selector: dict[str, str] | None = Field(
+        default=None, description="Labels that the node must have (not with RayJobs)."
     )
 
     @classmethod
@@ -281,7 +301,7 @@ def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def image(run: DagsterRun | None) -> str | None:
     """Returns the image of the code location of a run, which Dagster keeps in a tag."""
-    return None if run is None else run.tags.get("dagster/image")
+    return None if run is None else run.tags.get(IMAGE_TAG)
 
 
 def run_tags(run: DagsterRun | None) -> dict[str, str]:

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     # Arguments of the events that `DagsterEvent` and `report_engine_event` create.
     from dagster._core.events import EngineEventData as EngineEventData
 
-    # Initialize the resources of a run that has ended, to load its values.
+    # Initialize the resources of a run that has ended, to load its values, and execute a step as
+    # Dagster's multiprocess executor does in its child process.
     from dagster._core.execution.api import create_execution_plan as create_execution_plan
+    from dagster._core.execution.api import execute_plan_iterator as execute_plan_iterator
 
     # The result of `StepHandlerContext.get_step_context`.
     from dagster._core.execution.context.system import IStepContext as IStepContext
@@ -41,10 +43,25 @@ if TYPE_CHECKING:
         PlanOrchestrationContext as PlanOrchestrationContext,
     )
     from dagster._core.execution.context_creation_job import (
+        create_context_free_log_manager as create_context_free_log_manager,
+    )
+    from dagster._core.execution.context_creation_job import (
         scoped_job_context as scoped_job_context,
+    )
+
+    # The state of a run whose steps `TaskLoop` executes, as in Dagster's multiprocess executor.
+    from dagster._core.execution.plan.active import ActiveExecution as ActiveExecution
+    from dagster._core.execution.plan.instance_concurrency_context import (
+        InstanceConcurrencyContext as InstanceConcurrencyContext,
     )
     from dagster._core.execution.plan.objects import StepFailureData as StepFailureData
     from dagster._core.execution.plan.plan import ExecutionPlan as ExecutionPlan
+
+    # What a step knows of its run.
+    from dagster._core.execution.plan.state import KnownExecutionState as KnownExecutionState
+    from dagster._core.execution.plan.state import PastExecutionState as PastExecutionState
+    from dagster._core.execution.plan.step import ExecutionStep as ExecutionStep
+    from dagster._core.execution.plan.step import IExecutionStep as IExecutionStep
 
     # The mode of retries and the schemas, as in the configuration of Dagster's own executors.
     from dagster._core.execution.retries import RetryMode as RetryMode
@@ -89,14 +106,27 @@ if TYPE_CHECKING:
 
     # Arguments of `dagster api execute_run` and `resume_run`, whose format is private.
     from dagster._grpc.types import ExecuteRunArgs as ExecuteRunArgs
+    from dagster._grpc.types import ExecuteStepArgs as ExecuteStepArgs
     from dagster._grpc.types import ResumeRunArgs as ResumeRunArgs
 
     # Base class of each class that dagster.yaml can name, and the constructor's `inst_data`.
     from dagster._serdes import ConfigurableClass as ConfigurableClass
     from dagster._serdes import ConfigurableClassData as ConfigurableClassData
+
+    # Dagster's own serialization of its objects.
+    from dagster._serdes import deserialize_value as deserialize_value
+    from dagster._serdes import serialize_value as serialize_value
     from dagster._utils.error import (
         serializable_error_info_from_exc_info as serializable_error_info_from_exc_info,
     )
+
+    # The origin of a job, from which another process loads it.
+    from dagster._utils.hosted_user_process import (
+        recon_job_from_origin as recon_job_from_origin,
+    )
+
+    # Interrupts a step as Dagster's own workers are interrupted.
+    from dagster._utils.interrupts import capture_interrupts as capture_interrupts
 
 
 def __getattr__(name: str) -> Any:

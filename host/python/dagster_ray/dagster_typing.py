@@ -4,6 +4,7 @@ Strict type checking rejects each use of a function with an unannotated paramete
 type without its argument. This module has the casts for them.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -14,7 +15,7 @@ from dagster_ray import _library
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from dagster_ray.dagster_internals import IStepContext, StepFailureData
+    from dagster_ray.dagster_internals import ActiveExecution, IStepContext, StepFailureData
 
 _library.register()
 
@@ -45,6 +46,15 @@ class _StepEvents(Protocol):
         self, step_context: "IStepContext", message: str, metadata: Mapping[str, object]
     ) -> dg.DagsterEvent: ...
 
+    def step_worker_started(
+        self,
+        log_manager: object,
+        job_name: str,
+        message: str,
+        metadata: Mapping[str, object],
+        step_key: str,
+    ) -> dg.DagsterEvent: ...
+
     def step_failure_event(
         self, step_context: "IStepContext", step_failure_data: "StepFailureData"
     ) -> dg.DagsterEvent: ...
@@ -52,6 +62,20 @@ class _StepEvents(Protocol):
 
 STEP_EVENTS = cast(_StepEvents, dg.DagsterEvent)
 """The constructors of the events of steps."""
+
+
+def error_info(message: str, cls_name: str | None = None) -> Any:
+    """Returns an error without a stack, in the form that events contain."""
+    from dagster_ray import dagster_internals
+
+    # Dagster 1.10 and later define the class in another package.
+    module: Any = sys.modules[dagster_internals.serializable_error_info_from_exc_info.__module__]
+    return module.SerializableErrorInfo(message, [], cls_name)
+
+
+def sleep_interval(active: "ActiveExecution") -> float:
+    """Returns the seconds until a step can be retried or can claim its pool, or 0."""
+    return cast(float, cast(Any, active).sleep_interval())
 
 
 class _Job(Protocol):

@@ -31,7 +31,9 @@ class DagsterRayError(Exception):
         return (_rebuild, (type(self), self.message, self._details))
 
 
-def _rebuild(cls: type[DagsterRayError], message: str, details: dict[str, Any]) -> DagsterRayError:
+def _rebuild(
+    cls: type[DagsterRayError], message: str, details: dict[str, object]
+) -> DagsterRayError:
     return cls(message, **details)
 
 
@@ -51,7 +53,10 @@ class ConflictError(DagsterRayError):
 
 
 class PermissionDeniedError(DagsterRayError):
-    """The component requested something that its grants do not allow."""
+    """The component requested something that its grants do not allow.
+
+    Also: a value in run config, in a run tag or in code that the instance's policy does not allow.
+    """
 
     _detail_names = ("capability", "target", "grant")
     capability: str | None

@@ -1,7 +1,7 @@
 """Reads from a configuration how long to wait for Ray."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from dagster_ray.configs import BackendConfig
 from dagster_ray.patience_defaults import CHECK_SECONDS, UNREACHABLE_SECONDS
@@ -13,7 +13,7 @@ _UNREACHABLE = "unreachable_seconds"
 _GRACE_SECONDS = 2.0
 
 
-def with_patience(config: BackendConfig) -> dict[str, Any]:
+def with_patience(config: BackendConfig) -> dict[str, object]:
     """Returns `backend_config`, with `unreachable_timeout` as a field of the setting `patience`.
 
     The component reports a `patience` that is not an object.

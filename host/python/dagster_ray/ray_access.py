@@ -4,6 +4,7 @@
 starts its simulation after modules have been imported.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster_ray import ray_connection, simulation
+
+# Ray sets this variable for the entrypoint of each submitted job.
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 # How a process reaches the Kubernetes service of a Ray head.
 ServiceRoute = Literal["cluster-dns", "port-forward", "this-machine"]
@@ -30,10 +34,10 @@ class ValueBackend:
     """A component that stores values, with its options and the operator's restriction."""
 
     backend: str | None
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
     # `None` is a folder of the Dagster instance.
     directory: str | None = None
-    grants: Mapping[str, Any] | None = None
+    grants: Mapping[str, object] | None = None
     sha256: str | None = None
 
     @property
@@ -103,7 +107,7 @@ class SimulatedRayAccess(RayAccess):
     def value_backend(self, configured: ValueBackend) -> ValueBackend:
         # `files` does not know the options of a third-party component. The configured restriction
         # and sha256 belong to the replaced component.
-        options: Mapping[str, Any] = configured.options if configured.is_built_in else {}
+        options: Mapping[str, object] = configured.options if configured.is_built_in else {}
         return ValueBackend("files", options, str(Path(self._directory, "values")))
 
 
@@ -120,8 +124,14 @@ def in_kubernetes() -> bool:
 
 def in_ray_job() -> bool:
     """Whether this process or one of its ancestors is the entrypoint of a submitted Ray job."""
-    # Ray sets it for the entrypoint of each submitted job.
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return _JOB_CONFIG in os.environ
+
+
+def ray_job() -> str | None:
+    """Returns the submission id of the Ray job whose entrypoint is this process or an ancestor."""
+    config: dict[str, Any] = json.loads(os.environ.get(_JOB_CONFIG, "{}"))
+    metadata: dict[str, str] = config.get("metadata") or {}
+    return metadata.get("job_submission_id")
 
 
 __all__ = [
@@ -133,4 +143,5 @@ __all__ = [
     "current",
     "in_kubernetes",
     "in_ray_job",
+    "ray_job",
 ]

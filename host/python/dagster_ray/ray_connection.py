@@ -4,13 +4,49 @@ import os
 import socket
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
+
+from dagster_ray.errors import UnsupportedError
 
 # How long a failed connection is retried. The first connection to a Ray Client server may fail.
 CONNECT_SECONDS = 120.0
 _PAUSE_SECONDS = 1.0
 _PROBE_SECONDS = 2.0
+
+
+# Whether this process is a worker of Ray and executes a step.
+_executes_task = False
+
+
+class TaskConnection:
+    """The connection of a step that is a Ray task. It belongs to the process, not to the step."""
+
+    def __init__(self, address: str | None) -> None:
+        import ray
+
+        context = cast(Any, ray).get_runtime_context()
+        if address not in (None, "auto", "local", context.gcs_address):
+            raise UnsupportedError(
+                f"this step is a Ray task and can use only the Ray of its run, not {address}; "
+                'give the op the tag "dagster-ray/config": {"isolation": "job"}'
+            )
+
+    def disconnect(self) -> None:
+        """Does nothing: a worker without its connection cannot execute further steps."""
+
+
+@contextmanager
+def task() -> Generator[None]:
+    """Marks this process as one that executes a step as a Ray task."""
+    global _executes_task
+    _executes_task = True
+    try:
+        yield
+    finally:
+        _executes_task = False
 
 
 def connect(address: str | None = None, *, seconds: float = CONNECT_SECONDS, **options: Any) -> Any:
@@ -21,6 +57,8 @@ def connect(address: str | None = None, *, seconds: float = CONNECT_SECONDS, **o
     """
     import ray
 
+    if _executes_task:
+        return TaskConnection(address)
     if address is None and not os.environ.get("RAY_ADDRESS") and _is_recorded_ray_dead():
         # `ray.init` would silently wait minutes for it.
         address = "local"
@@ -54,4 +92,4 @@ def _is_recorded_ray_dead() -> bool:
         return True
 
 
-__all__ = ["CONNECT_SECONDS", "connect"]
+__all__ = ["CONNECT_SECONDS", "TaskConnection", "connect", "task"]

@@ -15,6 +15,7 @@ from dagster_ray import ray_access
 from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
 from dagster_ray.configs import Lifecycle, RayDataExecutionOptions, run_tags
 from dagster_ray.dagster_typing import Resource
+from dagster_ray.instance_policy import check_resource
 from dagster_ray.ray_connection import CONNECT_SECONDS
 from dagster_ray.types import AnyDagsterContext
 
@@ -113,6 +114,7 @@ class RayResource(Resource, ABC):
     def yield_for_execution(
         self, context: dg.InitResourceContext
     ) -> Generator["RayResource", None, None]:
+        check_resource(context, self)
         exception: BaseException | None = None
         try:
             if self.lifecycle.create:

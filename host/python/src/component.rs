@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dagster_ray_registry::PinnedReference;
 use dagster_ray_runtime::capability::objects::ObjectStore;
+use dagster_ray_runtime::capability::tasks::TaskRunner;
 use dagster_ray_runtime::manifest::Restriction;
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call as RuntimeCall, CallOptions,
@@ -16,6 +17,7 @@ use pyo3::prelude::*;
 use crate::call::Call;
 use crate::forward::Forward;
 use crate::objects::{self, PythonStore};
+use crate::tasks::PythonTasks;
 use crate::{errors, log, name, process};
 
 /// A component with its settings and host capabilities, from a file or a registry reference. It is fetched
@@ -78,7 +80,7 @@ impl Component {
 #[pymethods]
 impl Component {
     #[new]
-    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, stores=None, buckets=None, grants=None, sha256=None))]
+    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, stores=None, tasks=None, buckets=None, grants=None, sha256=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -89,6 +91,7 @@ impl Component {
         programs: Option<HashMap<String, Vec<String>>>,
         directories: Option<Vec<PathBuf>>,
         stores: Option<HashMap<String, Py<PyAny>>>,
+        tasks: Option<Py<PyAny>>,
         buckets: Option<HashMap<String, PathBuf>>,
         grants: Option<&str>,
         sha256: Option<String>,
@@ -125,6 +128,7 @@ impl Component {
                 .into_iter()
                 .map(|(name, store)| (name, Arc::new(PythonStore(store)) as Arc<dyn ObjectStore>))
                 .collect(),
+            tasks: tasks.map(|runner| Arc::new(PythonTasks(runner)) as Arc<dyn TaskRunner>),
             buckets: buckets.unwrap_or_default().into_iter().collect(),
             restriction,
             sha256,

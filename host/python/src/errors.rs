@@ -3,6 +3,7 @@
 use dagster_ray_recording::CassetteError;
 use dagster_ray_registry::RegistryError;
 use dagster_ray_runtime::capability::kubernetes::Failure;
+use dagster_ray_runtime::instance::Refusal;
 use dagster_ray_runtime::model::Error;
 use dagster_ray_runtime::{CallError, LoadError};
 use pyo3::exceptions::PyRuntimeError;
@@ -50,6 +51,16 @@ pub(crate) fn invalid(py: Python<'_>, path: &str, problem: &str) -> PyErr {
         details.set_item("fields", PyList::new(py, [field])?)
     });
     raise(py, "InvalidConfigError", problem.to_owned(), &details)
+}
+
+/// Returns the exception for a value that the policy of the instance does not allow.
+pub(crate) fn refused(py: Python<'_>, refusal: &Refusal, origin: &str) -> PyErr {
+    let details = details(py, |details| {
+        details.set_item("capability", "instance policy")?;
+        details.set_item("target", &refusal.path)?;
+        details.set_item("grant", &refusal.line)
+    });
+    raise(py, "PermissionDeniedError", format!("{refusal} (the policy is {origin})"), &details)
 }
 
 /// Returns the exception for a component that cannot be loaded.

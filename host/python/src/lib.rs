@@ -12,8 +12,10 @@ mod installed;
 mod log;
 mod name;
 mod objects;
+mod policy;
 mod process;
 mod supervisor;
+mod tasks;
 
 use pyo3::prelude::*;
 
@@ -39,6 +41,8 @@ mod _native {
     use super::log::close_log;
     #[pymodule_export]
     use super::name::named;
+    #[pymodule_export]
+    use super::policy::check_choices;
     #[pymodule_export]
     use super::process::shutdown;
     #[pymodule_export]

@@ -26,8 +26,8 @@ pub(crate) fn object(py: Python<'_>, value: &Value) -> Option<Py<PyAny>> {
 /// A value store that is implemented in Python.
 pub(crate) struct PythonStore(pub(crate) Py<PyAny>);
 
-/// Converts a store's exception to an error of the WIT contract, by its class and not by its text.
-fn error(py: Python<'_>, raised: &PyErr) -> Error {
+/// Converts the exception of a store or a runner of tasks to an error of the WIT contract, by its class and not by its text.
+pub(crate) fn error(py: Python<'_>, raised: &PyErr) -> Error {
     let instance = raised.value(py);
     let text = || instance.str().map_or_else(|_| raised.to_string(), |text| text.to_string());
     let class = |name: &str| {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use dagster_ray_policy::manifest::Manifest;
 use dagster_ray_policy::{LoadError, Policy};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::capability::kubernetes::{Failure, Forward, forward};
 use crate::host::Host;
@@ -39,12 +39,14 @@ struct Inner {
     host: Host,
     options: BackendOptions,
     last_load: Mutex<Option<LastLoad>>,
+    /// Held while the file is read or compiled, so that calls wait for it without a thread each.
+    loading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Backend {
     /// Creates a backend. The first use loads the file.
     pub fn new(host: Host, options: BackendOptions) -> Self {
-        Self(Arc::new(Inner { host, options, last_load: Mutex::new(None) }))
+        Self(Arc::new(Inner { host, options, last_load: Mutex::new(None), loading: Arc::default() }))
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -82,6 +84,20 @@ impl Backend {
         let (loaded, _) = self.current()?;
         let exports = loaded.introspection.interfaces.iter().map(|interface| interface.name()).collect();
         Ok((loaded.manifest.id.clone(), loaded.digest.clone(), exports))
+    }
+
+    /// Returns the component as [`Self::current`] does, from a thread that may block. Dropping the future does
+    /// not end a load in progress: a later call uses its result.
+    pub(crate) async fn load(&self) -> Result<Result<(Arc<Loaded>, Arc<Policy>), LoadError>, JoinError> {
+        let turn = self.0.loading.clone().lock_owned().await;
+        let backend = self.clone();
+        // Compilation takes a large part of a second and would block other calls on a runtime thread.
+        tokio::task::spawn_blocking(move || {
+            let loaded = backend.current();
+            drop(turn);
+            loaded
+        })
+        .await
     }
 
     /// Returns the component, and reloads it if its file or manifest changed. Calls in progress finish

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dagster_ray_policy::Policy;
+use dagster_ray_policy::{Limits, Policy};
 use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -126,22 +126,13 @@ struct CallTask {
 
 impl CallTask {
     async fn run(mut self, reports: ReportSender) -> Result<CallResult, CallError> {
-        let backend = self.backend.clone();
-        // Compilation takes a large part of a second and would block other calls on a runtime thread.
-        let loaded = tokio::task::spawn_blocking(move || backend.current()).await;
-        let (loaded, policy) = match loaded {
-            Ok(loaded) => loaded?,
-            Err(error) => {
-                return Err(CallError::Trap {
-                    component: self.backend.file_name(),
-                    export: self.export,
-                    reason: format!("the host failed while loading the component: {error}"),
-                    stderr: String::new(),
-                });
-            }
-        };
+        let began = Instant::now();
+        let (loaded, policy) = self.load().await?;
         let limits = &loaded.manifest.limits;
         let limit = limits.wall_clock(exports::is_long_running(&self.export));
+        // The caller's timeout includes the load. The component's limit does not, because the file is loaded once.
+        let remaining =
+            self.timeout.map_or(limit, |timeout| timeout.saturating_sub(began.elapsed()).min(limit));
         let timeout = self.timeout.map_or(limit, |timeout| timeout.min(limit));
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         let values = std::mem::take(&mut self.values);
@@ -150,10 +141,33 @@ impl CallTask {
         tokio::select! {
             biased;
             outcome = self.call(&loaded, &policy, reports, values) => outcome,
-            () = tokio::time::sleep(timeout) => Err(CallError::Deadline { component, export, seconds: timeout.as_secs_f64() }),
+            () = tokio::time::sleep(remaining) => Err(CallError::Deadline { component, export, seconds: timeout.as_secs_f64() }),
             () = async { self.cancel.cancelled().await; tokio::time::sleep(grace).await } => {
                 Err(CallError::Cancelled { component, export })
             }
+        }
+    }
+
+    /// Loads the component within the call's timeout, or until the call is canceled.
+    async fn load(&self) -> Result<(Arc<Loaded>, Arc<Policy>), CallError> {
+        let (component, export) = (self.backend.file_name(), self.export.clone());
+        let limit = Limits::default().wall_clock(false);
+        let timeout = self.timeout.map_or(limit, |timeout| timeout.min(limit));
+        tokio::select! {
+            biased;
+            loaded = self.backend.load() => match loaded {
+                Ok(loaded) => Ok(loaded?),
+                Err(error) => Err(CallError::Trap {
+                    component,
+                    export,
+                    reason: format!("the host failed while loading the component: {error}"),
+                    stderr: String::new(),
+                }),
+            },
+            () = tokio::time::sleep(timeout) => {
+                Err(CallError::Deadline { component, export, seconds: timeout.as_secs_f64() })
+            }
+            () = self.cancel.cancelled() => Err(CallError::Cancelled { component, export }),
         }
     }
 

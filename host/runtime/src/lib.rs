@@ -39,7 +39,7 @@ pub use capability::clock::Clock;
 pub use capability::http::{Interceptor, Next, OutgoingRequest, PendingResponse};
 pub use dagster_ray_policy::{
     Authority, AuthorityOptions, GrantStatus, Inspection, Interface, Introspection, Limit, LoadError,
-    Permission, PolicyError, contract, inspect, manifest,
+    Permission, PolicyError, contract, inspect, instance, manifest,
 };
 pub use error::CallError;
 pub use host::{Host, HostOptions};

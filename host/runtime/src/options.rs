@@ -9,6 +9,7 @@ use dagster_ray_policy::manifest::Restriction;
 
 use crate::capability::kubernetes::KubernetesOptions;
 use crate::capability::objects::ObjectStore;
+use crate::capability::tasks::TaskRunner;
 
 /// The configuration of a backend.
 #[derive(Clone, Default)]
@@ -25,6 +26,8 @@ pub struct BackendOptions {
     pub programs: BTreeMap<String, Vec<String>>,
     /// The value stores, by the names that a manifest can grant.
     pub stores: BTreeMap<String, Arc<dyn ObjectStore>>,
+    /// The client of Ray that executes steps as tasks.
+    pub tasks: Option<Arc<dyn TaskRunner>>,
     /// The directories of buckets, by the names that a manifest can grant.
     pub buckets: BTreeMap<String, PathBuf>,
     /// Directories and files that the component may read and upload.

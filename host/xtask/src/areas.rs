@@ -90,7 +90,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "sandbox",
         about: "the host with misbehaving components, from Rust and from Python",
-        stages: &[Kind::CargoTest("sandbox"), Kind::Pytest(&["sandbox"])],
+        stages: &[Kind::CargoTest("sandbox"), Kind::Pytest(&["sandbox", "policy"])],
     },
     Area {
         name: "conformance",

@@ -22,6 +22,8 @@ pub(crate) enum Bench {
     Kuberay,
     /// Read Pipes messages: lines per second and delay, compared with dagster-ray from PyPI
     Pipes,
+    /// Execute trivial steps: Ray tasks, Ray jobs, subprocesses and dagster-ray from PyPI
+    Steps,
 }
 
 /// Creates the environment of the package that a benchmark compares with.
@@ -35,6 +37,7 @@ pub(crate) fn replace_this_process(project: &Project, bench: Bench) -> Result<bo
         Bench::Io => "tests/bench/io/run.py",
         Bench::Kuberay => "tests/bench/kuberay/run.py",
         Bench::Pipes => "tests/bench/pipes/run.py",
+        Bench::Steps => "tests/bench/steps/run.py",
     };
     let error = project
         .program(project.venv_program("python"))

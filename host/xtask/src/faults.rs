@@ -11,7 +11,7 @@ use crate::project::Project;
 use crate::stages::Stages;
 
 /// How long the soak of `cargo xtask test` runs, in minutes.
-const SHORT_SOAK: f64 = 0.5;
+const SHORT_SOAK: f64 = 0.3;
 /// Log of `cargo xtask test` with the results of the Rust tests.
 const RUST_TESTS: &str = "xtask/cargo-test.log";
 
@@ -21,6 +21,9 @@ pub(crate) struct Faults {
     /// Run only the cells that are part of `cargo xtask test`, and write no page
     #[arg(long)]
     quick: bool,
+    /// Run nothing, and write the page from the results of earlier test runs in this folder
+    #[arg(long, conflicts_with = "quick")]
+    page: bool,
     /// Arguments for pytest, such as `-k step-worker-9`
     #[arg(last = true)]
     pytest: Vec<String>,
@@ -44,11 +47,13 @@ impl Faults {
             quick(project, stages, &self.pytest);
             return;
         }
-        stages.run("faults", |stage| {
-            let mut pytest = pytest(project);
-            pytest.arg(report(project, "faults")?).args(&self.pytest);
-            stage.execute(&mut pytest)
-        });
+        if !self.page {
+            stages.run("faults", |stage| {
+                let mut pytest = pytest(project);
+                pytest.arg(report(project, "faults")?).args(&self.pytest);
+                stage.execute(&mut pytest)
+            });
+        }
         write_page(project, stages);
     }
 }
@@ -74,6 +79,7 @@ pub(crate) fn quick(project: &Project, stages: &Stages, arguments: &[String]) {
     stages.run("faults", |stage| {
         let mut pytest = pytest(project);
         pytest.args(["-m", "quick", "--soak-minutes", &SHORT_SOAK.to_string()]).args(arguments);
+        pytest.arg(report(project, "quick faults")?);
         stage.execute(&mut pytest)
     });
 }

@@ -201,6 +201,7 @@ impl Tests<'_> {
             registry
         });
         self.pytest("pytest on Ray", ON_RAY, &[""], None, registry.as_deref());
+        faults::quick(self.project, self.stages, &[]);
         installed::run(self.project, self.stages, self.wheel);
         self.demo();
         if let Some(program) = &registry {
@@ -294,7 +295,11 @@ impl Tests<'_> {
             // Stages that run side by side must not read each other's last failures.
             let cache = self.project.target().join("pytest").join(name.replace(' ', "-"));
             pytest.arg("-o").arg(format!("cache_dir={}", cache.display()));
-            pytest.arg(faults::report(self.project, name)?);
+            // The results of some tests do not replace those of all.
+            let is_part = self.fast || !self.pytest.is_empty();
+            let report = format!("{name} {}{}", prefixes.join(" "), if is_part { " part" } else { "" });
+            let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
+            pytest.arg(faults::report(self.project, &report)?);
             pytest.envs(cluster.map(|cluster| (test_cluster::VARIABLE, &cluster.ready)));
             pytest.envs(registry.map(|program| (registry::VARIABLE, program)));
             let Err(error) = stage.execute(&mut pytest) else { return Ok(()) };
@@ -302,7 +307,7 @@ impl Tests<'_> {
             // that fails once is reported in the table and in the log.
             stage.note(&format!("{error:#}; the failed tests are run a second time"))?;
             pytest.args(["--last-failed", "--last-failed-no-failures", "none"]);
-            stage.execute(pytest.arg(faults::report(self.project, &format!("{name} again"))?))?;
+            stage.execute(pytest.arg(faults::report(self.project, &format!("{report} again"))?))?;
             second_try = Some("passed at the second try only; see `FAILED` in the log");
             Ok(())
         });

@@ -1,11 +1,12 @@
 """Jobs that the faults strike. Each op waits until it is released."""
 
+import sys
 import time
 from pathlib import Path
 
 import dagster as dg
 import worker_records
-from dagster_ray import ray_executor
+from dagster_ray import PipesRayJobClient, ray_executor
 
 worker_records.record_worker()
 
@@ -49,4 +50,26 @@ def parallel():
     works.alias("beside")()
 
 
-defs = dg.Definitions(jobs=[alone, stepped, parallel])
+@dg.op(config_schema={"marks": str, "address": str})
+def runs_script(context: dg.OpExecutionContext) -> None:
+    """Runs a script, and records the beginning and the end of the op once the script has ended."""
+    marks = context.op_config["marks"]
+    client = PipesRayJobClient(address=context.op_config["address"])
+    script = Path(__file__).parent / "script.py"
+    client.run(
+        context=context,
+        submit_job_params={
+            "entrypoint": f"{sys.executable} {script} 100 0.1",
+            "metadata": {"mark": marks},
+        },
+    )
+    with worker_records.op_body(context.run_id, "runs_script", context.retry_number):
+        return
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def scripted():
+    runs_script()
+
+
+defs = dg.Definitions(jobs=[alone, stepped, parallel, scripted])

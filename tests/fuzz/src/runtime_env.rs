@@ -69,12 +69,15 @@ fn options(configuration: &str, tag: &str) -> Option<Options> {
     let from = |key: &str| if named.contains_key(key) { tagged } else { configured };
     let expected = Options {
         enabled: from("enabled").enabled,
+        isolation: from("isolation").isolation,
+        process: from("process").process,
         num_cpus: from("num_cpus").num_cpus,
         num_gpus: from("num_gpus").num_gpus,
         memory: from("memory").memory,
         resources: from("resources").resources.clone(),
         runtime_env: from("runtime_env").runtime_env.clone(),
         env_vars: from("env_vars").env_vars.clone(),
+        label_selector: from("label_selector").label_selector.clone(),
         metadata: from("metadata").metadata.clone(),
     };
     assert_eq!(merged, expected);

@@ -146,6 +146,7 @@ impl Subject {
                 kubernetes: self.kubernetes.clone(),
                 programs: self.programs.clone(),
                 stores: Default::default(),
+                tasks: None,
                 buckets: Default::default(),
                 directories: self.directories.clone(),
                 restriction: self.restriction.clone(),

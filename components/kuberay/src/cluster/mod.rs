@@ -3,6 +3,7 @@
 pub mod create;
 pub mod expire;
 pub mod head;
+mod milestone;
 mod plan;
 pub mod share;
 pub mod state;
@@ -25,6 +26,7 @@ use crate::{
     labels, leases,
     time::parse_timestamp,
 };
+use milestone::Goal;
 
 /// The component's data in the `details` of a cluster reference.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -104,10 +106,14 @@ impl<H: Http, C: Clock> Clusters<H, C> {
         Self { kubernetes, namespace }
     }
 
-    /// Returns one cluster.
+    /// Returns one cluster. If the reference says what the client waits for, returns it once that is reached.
     pub fn get(&self, cluster: &ClusterRef) -> Result<ClusterInfo, Error> {
         let target = self.target(cluster);
-        self.info(target.kind, &self.current(&target)?, &target.details)
+        let document = match Goal::read(cluster)? {
+            Some(goal) => self.reached(&target, &goal)?,
+            None => self.current(&target)?,
+        };
+        self.info(target.kind, &document, &target.details)
     }
 
     /// Returns the RayClusters, or the RayJobs, of a namespace that match the query's labels and selector.
@@ -283,8 +289,7 @@ impl<H: Http, C: Clock> Clusters<H, C> {
     }
 
     pub(crate) fn info(&self, kind: Kind, document: &Value, details: &Details) -> Result<ClusterInfo, Error> {
-        let (state, reason) =
-            if kind == RAY_JOB { state::job_cluster_state(document) } else { state::cluster_state(document) };
+        let (state, reason) = state::of(kind, document);
         let labels: BTreeMap<&str, &str> = object::labels(document);
         // The time matters only for leases.
         let held = if leases::has_any(document) {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     job::status,
     kubernetes::{
+        Kind, RAY_JOB,
         condition::{Condition, HEAD_READY, REPLICA_FAILURE, condition, conditions},
         object,
     },
@@ -19,6 +20,12 @@ const EXCEEDED_QUOTA: &str = "exceeded quota";
 /// Ray's default ports, used if the status names none.
 const CLIENT_PORT: &str = "10001";
 const GCS_PORT: &str = "6379";
+
+/// Returns the state of an object of this kind, a RayCluster or a RayJob, and its reason.
+#[must_use]
+pub fn of(kind: Kind, document: &Value) -> (ClusterState, Option<String>) {
+    if kind == RAY_JOB { job_cluster_state(document) } else { cluster_state(document) }
+}
 
 /// Returns the state of a RayCluster and its reason.
 #[must_use]

@@ -4,7 +4,7 @@ use dagster_ray_sdk::{
     testing::{RecordingListener, ScriptedHttp, ScriptedResponse, VirtualClock},
 };
 use dagster_ray_submission::options::TAG;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::kubernetes::Kubernetes;

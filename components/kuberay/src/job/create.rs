@@ -52,6 +52,13 @@ impl Plan {
         step_key: Option<&str>,
         namespace: &str,
     ) -> Result<Self, Error> {
+        if submission.entrypoint_label_selector.is_some() {
+            return Err(Error::invalid(
+                "label_selector",
+                "is not supported by RayJobs",
+                Some("use resources, and add the resource to the node's worker group"),
+            ));
+        }
         let template = Template::read(options.ray_job.clone(), RAY_JOB, "ray_job")?;
         if template.name().is_some() {
             return Err(Error::invalid(

@@ -4,6 +4,7 @@
 //! component's grant.
 
 pub mod condition;
+mod kind;
 pub mod object;
 mod responses;
 pub mod watch;
@@ -22,73 +23,9 @@ use dagster_ray_submission::patience::Patience;
 use serde_json::{Value, json};
 
 use crate::time::parse_http_date;
+pub use kind::{AUTHORITY, EVENT, Kind, POD, RAY_CLUSTER, RAY_JOB, Selection};
+use kind::{collection_url, object_url};
 use responses::{RequestInfo, check_status};
-
-/// The base URL of the API server.
-pub const AUTHORITY: &str = "http://kubernetes.internal";
-
-/// A kind of object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// The API group. Empty for the core group.
-    pub group: &'static str,
-    /// The version of the API group.
-    pub version: &'static str,
-    /// The resource name in URLs, such as `rayclusters`.
-    pub resource: &'static str,
-    /// The kind in manifests, such as `RayCluster`.
-    pub kind: &'static str,
-}
-
-/// KubeRay's RayCluster.
-pub const RAY_CLUSTER: Kind =
-    Kind { group: "ray.io", version: "v1", resource: "rayclusters", kind: "RayCluster" };
-/// KubeRay's RayJob.
-pub const RAY_JOB: Kind = Kind { group: "ray.io", version: "v1", resource: "rayjobs", kind: "RayJob" };
-/// A pod.
-pub const POD: Kind = Kind { group: "", version: "v1", resource: "pods", kind: "Pod" };
-/// An event.
-pub const EVENT: Kind = Kind { group: "", version: "v1", resource: "events", kind: "Event" };
-
-impl Kind {
-    /// Returns the `apiVersion` of manifests.
-    #[must_use]
-    pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
-    }
-
-    fn path(&self, namespace: &str) -> String {
-        let root = if self.group.is_empty() { "/api/" } else { "/apis/" };
-        let namespace = url::encode(namespace);
-        format!("{AUTHORITY}{root}{}/namespaces/{namespace}/{}", self.api_version(), self.resource)
-    }
-}
-
-/// Selects objects for a list or a watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// The object with this name.
-    Name(String),
-    /// The objects that match this label selector. An empty selector matches all objects.
-    Labels(String),
-    /// The objects that match this field selector.
-    Fields(String),
-}
-
-impl Selection {
-    fn query(&self) -> String {
-        match self {
-            Self::Name(name) => format!("fieldSelector={}", url::encode(&format!("metadata.name={name}"))),
-            Self::Labels(selector) if selector.is_empty() => String::new(),
-            Self::Labels(selector) => format!("labelSelector={}", url::encode(selector)),
-            Self::Fields(selector) => format!("fieldSelector={}", url::encode(selector)),
-        }
-    }
-}
 
 /// The outcome of creating an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -365,16 +302,6 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
             check_status(response, info)?.json(&info.label(), skipped_fields)
         })
     }
-}
-
-fn object_url(kind: Kind, namespace: &str, name: &str) -> String {
-    format!("{}/{}", kind.path(namespace), url::encode(name))
-}
-
-fn collection_url(kind: Kind, namespace: &str, query: &[String]) -> String {
-    let query: Vec<&str> = query.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-    let mark = if query.is_empty() { "" } else { "?" };
-    format!("{}{mark}{}", kind.path(namespace), query.join("&"))
 }
 
 #[cfg(test)]

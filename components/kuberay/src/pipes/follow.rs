@@ -8,20 +8,19 @@
 use std::cell::Cell;
 
 use dagster_ray_jobs::{
-    Job, JobsClient, RayJobs, Submission, Version,
+    Job, JobsClient, RayJobs,
     logs::{FollowAction, FollowOptions, FollowResult},
 };
 use dagster_ray_sdk::{
     Error,
     bindings::pipes::Followed,
     clock::Clock,
-    http::{Http, Timeouts},
+    http::Http,
     model::JobRef,
     progress::{Level, ProgressListener},
     retry::Policy,
 };
 use dagster_ray_submission::{follow, scripts::parse_position};
-use serde_json::Value;
 
 use super::{
     Pipes,
@@ -243,17 +242,10 @@ impl<'k, J, H: Http, C: Clock> Execution<'k, J, H, C> {
 }
 
 impl<J: RayJobs, H: Http, C: Clock> RayJobs for Execution<'_, J, H, C> {
-    fn limited(self, policy: Policy, timeouts: Option<Timeouts>) -> Self {
-        Self { jobs: self.jobs.limited(policy, timeouts), ..self }
-    }
-
-    fn version(&self) -> Result<Version, Error> {
-        self.jobs.version()
-    }
-
-    fn submit(&self, job: &Submission) -> Result<String, Error> {
-        self.jobs.submit(job)
-    }
+    dagster_ray_jobs::forward!(
+        jobs:
+        limited, version, submit, list, get_many, stop_many, delete, logs, prepare_runtime_env, dashboard_url,
+    );
 
     fn get(&self, submission_id: &str) -> Result<Job, Error> {
         match self.jobs.get(submission_id) {
@@ -267,26 +259,6 @@ impl<J: RayJobs, H: Http, C: Clock> RayJobs for Execution<'_, J, H, C> {
         }
     }
 
-    fn list(&self) -> Result<Vec<Job>, Error> {
-        self.jobs.list()
-    }
-
-    fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
-        self.jobs.get_many(ids)
-    }
-
-    fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
-        self.jobs.stop_many(ids)
-    }
-
-    fn delete(&self, id: &str) -> Result<bool, Error> {
-        self.jobs.delete(id)
-    }
-
-    fn logs(&self, id: &str) -> Result<String, Error> {
-        self.jobs.logs(id)
-    }
-
     fn follow_logs(
         &self,
         id: &str,
@@ -297,14 +269,6 @@ impl<J: RayJobs, H: Http, C: Clock> RayJobs for Execution<'_, J, H, C> {
         // The position is one of this execution's log.
         self.get(id)?;
         self.jobs.follow_logs(id, options, next, deliver)
-    }
-
-    fn prepare_runtime_env(&self, env: Value) -> Result<Value, Error> {
-        self.jobs.prepare_runtime_env(env)
-    }
-
-    fn dashboard_url(&self, id: &str) -> String {
-        self.jobs.dashboard_url(id)
     }
 }
 

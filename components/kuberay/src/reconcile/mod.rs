@@ -132,6 +132,7 @@ fn owner(document: &Value, deployment: &str) -> Owner {
         created_s: Some(created_at(document)).filter(|created| *created > 0),
         is_step_worker: found.get(labels::ROLE) == Some(&labels::ROLE_STEP),
         has_ended: false,
+        has_lost_its_worker: false,
     }
 }
 

@@ -36,22 +36,46 @@ pub fn stop_jobs_of_step(
     };
     let same = |job: &Job, key: &str| job.metadata.get(key) == own.get(key);
     let (worker, _) = ids::split_repeated(&submission.submission_id);
-    let leftovers = live_ids(jobs, deployment, |job, id| {
+    let leftovers = live_jobs(jobs, deployment, |job, id| {
         let is_before = metadata::attempt(&job.metadata).is_some_and(|other| match earlier {
             Earlier::Attempts => other < attempt,
             Earlier::Workers => other <= attempt && ids::split_repeated(id).0 != worker,
         });
         is_before && same(job, metadata::RUN_ID) && same(job, metadata::STEP)
     })?;
-    if !leftovers.is_empty() {
-        info!("stopping what earlier workers of the step left in Ray: {}", leftovers.join(", "));
-        stop::stop_jobs(jobs, clock, &leftovers, &DebugLog)?;
-    }
-    Ok(())
+    stop_all(jobs, clock, &leftovers, &DebugLog, |ids| {
+        info!("stopping what earlier workers of the step left in Ray: {ids}");
+    })
 }
 
-/// Stops the jobs of a run that are left after its worker was stopped. The deployment is that of the worker's job,
-/// so nothing is stopped if Ray does not have that job.
+/// Stops the scripts that earlier workers of a run launched, and waits until they have ended. `submission` is the
+/// job of the worker that resumes the run. It executes the steps of the earlier worker's process again. Scripts
+/// of steps with workers of their own are left alone, and so are jobs of another deployment.
+///
+/// # Errors
+/// If Ray's jobs cannot be listed, or a script does not end: it must not run beside the new worker's script.
+pub fn stop_scripts_of_run(
+    jobs: &impl RayJobs,
+    clock: &impl Clock,
+    submission: &Submission,
+    run_id: &str,
+) -> Result<(), Error> {
+    let own = &submission.metadata;
+    let (Some(deployment), Some(attempt)) = (own.get(metadata::DEPLOYMENT), metadata::attempt(own)) else {
+        return Ok(());
+    };
+    let earlier: Vec<String> = (0..attempt).map(|attempt| ids::run(run_id, attempt)).collect();
+    let leftovers = live_jobs(jobs, deployment, |job, _| {
+        job.metadata.get(metadata::WORKER).is_some_and(|worker| earlier.contains(worker))
+    })?;
+    stop_all(jobs, clock, &leftovers, &DebugLog, |ids| {
+        info!("stopping the scripts that earlier workers of the run left in Ray: {ids}");
+    })
+}
+
+/// Stops the jobs of a run that are left after its worker was stopped. The deployment is that of the worker's job.
+/// If Ray does not have that job, nothing is stopped: the caller of `terminate` learns that it is missing, and
+/// reconciles the run with the deployment that it knows.
 ///
 /// # Errors
 /// If Ray's jobs cannot be listed, or a job does not end.
@@ -68,28 +92,42 @@ pub fn stop_jobs_of_run(
         Err(error) => return Err(error),
     };
     let Some(deployment) = worker.metadata.get(metadata::DEPLOYMENT) else { return Ok(()) };
-    let leftovers = live_ids(jobs, deployment, |job, _| {
+    let leftovers = live_jobs(jobs, deployment, |job, _| {
         job.metadata.get(metadata::RUN_ID).is_some_and(|found| found == run_id)
     })?;
-    if !leftovers.is_empty() {
-        listener.progress(&format!("stopping the run's other Ray jobs: {}", leftovers.join(", ")));
-        stop::stop_jobs(jobs, clock, &leftovers, listener)?;
-    }
-    Ok(())
+    stop_all(jobs, clock, &leftovers, listener, |ids| {
+        listener.progress(&format!("stopping the run's other Ray jobs: {ids}"));
+    })
 }
 
-/// Returns the submission ids of the deployment's jobs that match and have not ended.
-fn live_ids(
+/// Returns the deployment's jobs that match and have not ended.
+fn live_jobs(
     jobs: &impl RayJobs,
     deployment: &str,
     matches: impl Fn(&Job, &str) -> bool,
-) -> Result<Vec<String>, Error> {
-    let listed = jobs.list()?;
-    let ids = listed.iter().filter_map(|job| {
-        let id = job.submission_id.as_deref()?;
+) -> Result<Vec<Job>, Error> {
+    let mut listed = jobs.list()?;
+    listed.retain(|job| {
         let named = job.metadata.get(metadata::DEPLOYMENT).map(String::as_str);
         let is_live = !job.has_ended() && metadata::is_owned(named, deployment);
-        (is_live && matches(job, id)).then(|| id.to_owned())
+        is_live && job.submission_id.as_deref().is_some_and(|id| matches(job, id))
     });
-    Ok(ids.collect())
+    Ok(listed)
+}
+
+/// Stops jobs, unless there are none. `report` gets their submission ids.
+fn stop_all(
+    jobs: &impl RayJobs,
+    clock: &impl Clock,
+    leftovers: &[Job],
+    listener: &impl ProgressListener,
+    report: impl Fn(&str),
+) -> Result<(), Error> {
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<&str> = leftovers.iter().filter_map(|job| job.submission_id.as_deref()).collect();
+    report(&ids.join(", "));
+    stop::stop_listed(jobs, clock, &leftovers.iter().collect::<Vec<_>>(), listener)?;
+    Ok(())
 }

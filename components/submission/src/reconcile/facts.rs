@@ -27,6 +27,8 @@ pub struct Owner {
     pub is_step_worker: bool,
     /// Whether the object's job has ended.
     pub has_ended: bool,
+    /// Whether the worker that launched the object, a script, has ended.
+    pub has_lost_its_worker: bool,
 }
 
 impl Owner {
@@ -136,6 +138,9 @@ impl<'r> Facts<'r> {
 
     fn judge_step(&self, owner: &Owner) -> Verdict {
         let (Some(step), Some(attempt)) = (owner.step(), owner.attempt) else { return Verdict::Keep };
+        if owner.has_lost_its_worker {
+            return Verdict::Over("the worker that launched it has ended".to_owned());
+        }
         let of_step = || self.owners.iter().filter(|other| other.step() == Some(step));
         if let Some(latest) = of_step().filter_map(|other| other.attempt).max()
             && latest > attempt

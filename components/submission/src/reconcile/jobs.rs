@@ -37,7 +37,16 @@ pub fn reconcile(
     listener: &impl ProgressListener,
 ) -> Result<Vec<Leftover>, Error> {
     let listed = jobs.list()?;
-    let found: Vec<Found<'_>> = listed.iter().filter_map(|job| found(job, &rule.deployment)).collect();
+    let has_ended =
+        |id: &String| listed.iter().any(|job| job.submission_id.as_ref() == Some(id) && job.has_ended());
+    let found: Vec<Found<'_>> = listed
+        .iter()
+        .filter_map(|job| found(job, &rule.deployment))
+        .map(|mut one| {
+            one.owner.has_lost_its_worker = one.job.metadata.get(metadata::WORKER).is_some_and(has_ended);
+            one
+        })
+        .collect();
     let facts = Facts::new(rule, now_s, found.iter().map(|one| &one.owner));
     let mut leftovers = Vec::new();
     let mut running = Vec::new();
@@ -52,7 +61,7 @@ pub fn reconcile(
         let (Verdict::Over(reason) | Verdict::NotOwned(reason)) = verdict else { continue };
         let leftover = one.owner.leftover(KIND, None, one.id, reason);
         if leftover.outcome == Outcome::WouldRemove && !one.job.has_ended() {
-            running.push(one.id.to_owned());
+            running.push(one.job);
         }
         leftovers.push(leftover);
     }
@@ -87,6 +96,7 @@ fn owner(job: &Job, deployment: &str) -> Owner {
         created_s: job.start_time.map(|ms| ms / 1_000),
         is_step_worker: job.submission_id.as_deref().is_some_and(ids::is_step),
         has_ended: job.has_ended(),
+        has_lost_its_worker: false,
     }
 }
 
@@ -109,16 +119,17 @@ fn judge_kill_job(kill_job: &Found<'_>, listed: &[Job], facts: &Facts<'_>) -> Ve
 fn stop_each(
     jobs: &impl RayJobs,
     clock: &impl Clock,
-    ids: &[String],
+    running: &[&Job],
     listener: &impl ProgressListener,
 ) -> Result<Vec<(String, String)>, Error> {
-    let error = match stop::stop_jobs(jobs, clock, ids, listener) {
+    let error = match stop::stop_listed(jobs, clock, running, listener) {
         Ok(_) => return Ok(Vec::new()),
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         Err(error) => error,
     };
     let mut problems = Vec::new();
-    for (id, read) in ids.iter().zip(jobs.get_many(ids)) {
+    let ids: Vec<String> = running.iter().filter_map(|job| job.submission_id.clone()).collect();
+    for (id, read) in ids.iter().zip(jobs.get_many(&ids)) {
         let is_over = match &read {
             Ok(job) => job.has_ended(),
             Err(error) => matches!(error, Error::NotFound(_)),

@@ -139,6 +139,41 @@ fn within_a_live_run_only_the_jobs_of_ended_or_superseded_attempts_are_stopped()
 }
 
 #[test]
+fn a_script_whose_worker_has_ended_is_stopped_although_its_run_is_live() {
+    let ray = FakeRay::default();
+    let owner = [("dagster-ray/deployment", "d"), ("dagster/run-id", "r"), ("dagster-ray/attempt", "0")];
+    ray.add_with("dagster-run-r", "FAILED", 0, &owner);
+    ray.add_with("dagster-run-r-1", "RUNNING", 0, &owner);
+    for (id, worker) in
+        [("of-dead", "dagster-run-r"), ("of-live", "dagster-run-r-1"), ("of-unknown", "other")]
+    {
+        add(
+            &ray,
+            id,
+            "d",
+            "r",
+            &[("dagster/op", "s"), ("dagster-ray/attempt", "0"), ("dagster-ray/worker", worker)],
+        );
+    }
+    let live = rule(&[("r", RunState::Live, None)]);
+    assert_eq!(names(&run(&ray, &live), Outcome::Removed), ["of-dead"]);
+}
+
+#[test]
+fn a_few_leftovers_cost_one_list_and_many_are_polled_with_lists() {
+    for (count, lists) in [(2, 1), (9, 2)] {
+        let ray = FakeRay::default();
+        for job in 0..count {
+            add(&ray, &format!("job-{job}"), "d", "r", &[]);
+        }
+        let found = run(&ray, &rule(&[("r", RunState::Failed, None)]));
+        assert_eq!(names(&found, Outcome::Removed).len(), count);
+        let calls = ray.calls();
+        assert_eq!(calls.iter().filter(|call| *call == "list").count(), lists, "{calls:?}");
+    }
+}
+
+#[test]
 fn an_error_of_one_job_does_not_stop_the_removal_of_the_others() {
     let ray = FakeRay::default();
     for id in ["a", "b", "c"] {
@@ -204,6 +239,19 @@ fn step_spec(attempt: u32) -> StepSpec {
     }
 }
 
+fn run_spec(attempt: u32) -> RunSpec {
+    RunSpec {
+        deployment: "d".to_owned(),
+        run_id: "r".to_owned(),
+        attempt,
+        job_name: "j".to_owned(),
+        code_location: None,
+        command: command(),
+        tags: Vec::new(),
+        options: "{}".to_owned(),
+    }
+}
+
 #[test]
 fn a_later_attempt_of_a_step_stops_what_earlier_attempts_left() {
     let executor = Executor::new(FakeRay::default(), VirtualClock::default(), Patience::default());
@@ -233,27 +281,45 @@ fn a_new_worker_of_the_same_attempt_stops_the_scripts_of_the_killed_one() {
 }
 
 #[test]
+fn a_resumed_run_stops_the_scripts_of_its_earlier_workers_before_its_new_worker_starts() {
+    let launcher = Launcher::new(FakeRay::default(), VirtualClock::default(), Patience::default());
+    let ray = &launcher.jobs;
+    for (id, run_id, worker) in [
+        ("of-first", "r", "dagster-run-r"),
+        ("of-second", "r", "dagster-run-r-1"),
+        ("of-step", "r", "dagster-step-r-s"),
+        ("of-other", "q", "dagster-run-q"),
+    ] {
+        add(
+            ray,
+            id,
+            "d",
+            run_id,
+            &[("dagster/op", "s"), ("dagster-ray/attempt", "0"), ("dagster-ray/worker", worker)],
+        );
+    }
+    add(ray, "foreign", "other", "r", &[("dagster-ray/worker", "dagster-run-r")]);
+    launcher.launch(&run_spec(0)).expect("a reference");
+    assert!(!ray.calls().contains(&"list".to_owned()));
+    launcher.launch(&run_spec(2)).expect("a reference");
+    assert_eq!(ray.live(), ["dagster-run-r", "dagster-run-r-2", "foreign", "of-other", "of-step"]);
+    let calls = ray.calls();
+    let at = |start: &str| calls.iter().position(|call| call.starts_with(start)).expect("a call");
+    assert!(at("stop of-first") < at("submit dagster-run-r-2"), "{calls:?}");
+}
+
+#[test]
 fn terminating_a_run_stops_the_jobs_that_its_killed_worker_left() {
     let launcher = Launcher::new(FakeRay::default(), VirtualClock::default(), Patience::default());
     let ray = &launcher.jobs;
-    let spec = RunSpec {
-        deployment: "d".to_owned(),
-        run_id: "r".to_owned(),
-        attempt: 0,
-        job_name: "j".to_owned(),
-        code_location: None,
-        command: command(),
-        tags: Vec::new(),
-        options: "{}".to_owned(),
-    };
-    let launched = launcher.launch(&spec).expect("a reference");
+    let launched = launcher.launch(&run_spec(0)).expect("a reference");
     add(ray, "step", "d", "r", &step("s", "0"));
     add(ray, "foreign", "other", "r", &step("s", "0"));
     add(ray, "step-of-q", "d", "q", &step("s", "0"));
     let listener = RecordingListener::default();
     launcher.terminate(&launched, &listener).expect("an end");
     assert_eq!(ray.live(), ["foreign", "step-of-q"]);
-    // The deployment of a run without a job in Ray is not known.
+    // The component does not know the deployment of a run without a job in Ray. The adapter reconciles it.
     let missing = RunRef { run_id: "q".to_owned(), attempt: 0, job: JobRef::new("dagster-run-q") };
     launcher.terminate(&missing, &listener).expect("an end");
     assert_eq!(ray.live(), ["foreign", "step-of-q"]);

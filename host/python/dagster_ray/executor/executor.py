@@ -1,7 +1,7 @@
 """The executor that runs each step on Ray."""
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import dagster as dg
@@ -10,18 +10,27 @@ from dagster_ray import ray_access
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig, RayExecutorConfig, flatten, schema
 from dagster_ray.dagster_internals import (
+    ActiveExecution,
+    ExecuteStepArgs,
     ExecutionPlan,
+    ExecutionStep,
+    InstanceConcurrencyContext,
     PlanOrchestrationContext,
     RetryMode,
     StepDelegatingExecutor,
+    StepHandlerContext,
     get_retries_config,
     get_tag_concurrency_limits_config,
     multiple_process_executor_requirements,
 )
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnsupportedError
+from dagster_ray.executor.delegated_steps import DelegatedSteps
+from dagster_ray.executor.known_state import known_to_step
 from dagster_ray.executor.local_steps import LocalStepHandler
 from dagster_ray.executor.step_dispatcher import StepDispatcher
 from dagster_ray.executor.step_handler import RayStepHandler
+from dagster_ray.executor.task_loop import TaskLoop
+from dagster_ray.instance_policy import check_executor
 from dagster_ray.io.run_values import remove_values
 from dagster_ray.launcher.run_launcher import RayRunLauncher
 from dagster_ray.reconcile.reconciliation import describe
@@ -33,9 +42,15 @@ _POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
 
 
 class RayExecutor(StepDelegatingExecutor):
-    """Dagster's step-delegating executor, which also stops the Ray jobs of a canceled run."""
+    """Dagster's step-delegating executor, which also stops the Ray jobs of a canceled run.
 
-    def __init__(self, step_handler: RayStepHandler, **kwargs: Any) -> None:
+    A run with steps that are Ray tasks has another loop.
+    """
+
+    def __init__(
+        self, step_handler: RayStepHandler, config: Mapping[str, object], **kwargs: Any
+    ) -> None:
+        """`config` is the executor's own configuration, which the run's config may contain."""
         local_steps = LocalStepHandler()
         super().__init__(
             StepDispatcher(step_handler, local_steps),
@@ -46,13 +61,24 @@ class RayExecutor(StepDelegatingExecutor):
         )
         self._ray_steps = step_handler
         self._local_steps = local_steps
+        self._config = config
+        self._limits: list[dict[str, Any]] | None = kwargs.get("tag_concurrency_limits")
+        self.health_check_seconds = ray_access.current().health_check_seconds
+        # The ids of the events that `new_events` has returned.
+        self._seen: set[int] = set()
 
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Generator[dg.DagsterEvent, Any, None]:
+        check_executor(
+            plan_context.instance,
+            self._config,
+            plan_context.plan_data.dagster_run.run_config,
+            plan_context.job.get_definition().run_config,
+        )
         failed = ended = interrupted = False
         try:
-            for event in super().execute(plan_context, execution_plan):
+            for event in self._execute_steps(plan_context, execution_plan):
                 failed = failed or event.is_step_failure
                 yield event
             ended = True
@@ -71,6 +97,74 @@ class RayExecutor(StepDelegatingExecutor):
             finally:
                 # A step that has reported its end may still be cleaning up.
                 self._local_steps.join()
+
+    def _execute_steps(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Iterator[dg.DagsterEvent]:
+        if not self._ray_steps.has_tasks(plan_context, execution_plan):
+            return super().execute(plan_context, execution_plan)
+        return TaskLoop(
+            self,
+            self._ray_steps.backend,
+            self._ray_steps.all_options,
+            DelegatedSteps(self, self._step_handler, plan_context),
+            plan_context,
+            execution_plan,
+        ).execute()
+
+    def active_execution(
+        self, plan: ExecutionPlan, concurrency: InstanceConcurrencyContext
+    ) -> ActiveExecution:
+        """Returns the state machine of a run, with the limits of this executor."""
+        return ActiveExecution(
+            plan,
+            retry_mode=self.retries,
+            max_concurrent=self._max_concurrent,
+            tag_concurrency_limits=self._limits,
+            instance_concurrency_context=concurrency,
+            step_dependency_config=self.step_dependency_config,
+        )
+
+    def handler_context(
+        self,
+        plan_context: PlanOrchestrationContext,
+        step: ExecutionStep,
+        active: ActiveExecution,
+    ) -> StepHandlerContext:
+        """Returns the context of a step handler for one step."""
+        return self._get_step_handler_context(plan_context, [step], active)
+
+    def new_events(self, plan_context: PlanOrchestrationContext) -> list[dg.DagsterEvent]:
+        """Returns the events in Dagster's event log that the last call did not return."""
+        events = self._pop_events(plan_context.instance, plan_context.run_id, self._seen)
+        return list(events)
+
+    def _get_step_handler_context(
+        self,
+        plan_context: PlanOrchestrationContext,
+        steps: Sequence[ExecutionStep],
+        active_execution: ActiveExecution,
+    ) -> StepHandlerContext:
+        [step] = steps
+        # The arguments travel in one environment variable, which Linux limits to 128 KiB. The base
+        # class passes the state of the whole run.
+        args = ExecuteStepArgs(
+            job_origin=plan_context.reconstructable_job.get_python_origin(),
+            run_id=plan_context.run_id,
+            step_keys_to_execute=[step.key],
+            instance_ref=plan_context.instance.get_ref(),
+            retry_mode=self.retries.for_inner_plan(),
+            known_state=known_to_step(active_execution.get_known_state(), step),
+            should_verify_step=self._should_verify_step,
+            print_serialized_events=False,
+        )
+        return StepHandlerContext(
+            instance=plan_context.instance,
+            plan_context=plan_context,
+            steps=list(steps),
+            execute_step_args=args,
+            dagster_run=plan_context.dagster_run,
+        )
 
     def _is_resumed(self, plan_context: PlanOrchestrationContext, interrupted: bool) -> bool:
         """Whether Dagster starts another worker for the run, which continues its steps."""
@@ -141,7 +235,7 @@ class RayExecutor(StepDelegatingExecutor):
     requirements=multiple_process_executor_requirements(),
 )
 def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
-    """Submits each step as its own Ray job, unless its tag disables that."""
+    """Executes each step in a Ray job of its own, or as a Ray task, as its options say."""
     given = dict(init_context.executor_config)
     max_concurrent: Any = given.pop("max_concurrent", None)
     limits: Any = given.pop("tag_concurrency_limits", None)
@@ -153,6 +247,7 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
     handler = RayStepHandler(backend, options, config.get("unreachable_timeout"))
     return RayExecutor(
         handler,
+        config,
         retries=RetryMode(retry_mode),
         max_concurrent=max_concurrent or None,
         tag_concurrency_limits=limits,

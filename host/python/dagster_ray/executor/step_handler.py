@@ -25,7 +25,9 @@ from dagster_ray.contract import (
 from dagster_ray.dagster_internals import (
     CheckStepHealthResult,
     EngineEventData,
+    ExecutionPlan,
     IStepContext,
+    PlanOrchestrationContext,
     StepFailureData,
     StepHandler,
     StepHandlerContext,
@@ -40,7 +42,7 @@ from dagster_ray.errors import (
     InvalidConfigError,
     UnavailableError,
 )
-from dagster_ray.executor.step_plans import StepPlans, reference, step_and_attempt
+from dagster_ray.executor.step_plans import StepPlans, reference, step_and_attempt, task_spec
 from dagster_ray.missing_jobs import MissingJobs
 from dagster_ray.patience import check_limit, unreachable_seconds
 from dagster_ray.pending import PendingReason
@@ -83,7 +85,7 @@ class RayStepHandler(StepHandler):
     """Submits steps to a backend, and checks all of them with one call."""
 
     def __init__(
-        self, backend: Backend, options: Mapping[str, Any], unreachable_timeout: float | None
+        self, backend: Backend, options: Mapping[str, object], unreachable_timeout: float | None
     ) -> None:
         self._backend = backend
         self._component = ExecutorClient(backend)
@@ -101,13 +103,13 @@ class RayStepHandler(StepHandler):
         self._checked_at = float("-inf")
         # Log lines of components, until a step's log is available.
         self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
-        self._plans = StepPlans(self._component, self._all_options, self._append_line)
+        self._plans = StepPlans(self._component, self.all_options, self._append_line)
 
     @property
     def name(self) -> str:
         return "RayStepHandler"
 
-    def _all_options(self) -> dict[str, Any]:
+    def all_options(self) -> dict[str, object]:
         """Returns the options of steps with those of the backend, which may have to be loaded."""
         return {**self._options, **self._backend.options}
 
@@ -136,6 +138,22 @@ class RayStepHandler(StepHandler):
         )
         self._steps[key] = _Step(key, attempt, ref, submit)
 
+    @property
+    def backend(self) -> Backend:
+        """The backend that executes the steps."""
+        return self._backend
+
+    def has_tasks(self, plan_context: PlanOrchestrationContext, plan: ExecutionPlan) -> bool:
+        """Returns whether the component places any step of a run as a Ray task."""
+        try:
+            options = self.all_options()
+            specs = [task_spec(plan_context, step, 0, options)[0] for step in plan.steps]
+            placements = self._component.plan(specs, write=self._append_line)
+        except DagsterRayError:
+            # Each step reports the error when it is launched.
+            return False
+        return any(isinstance(one, dict) and "task" in one for one in placements)
+
     def is_local(self, context: StepHandlerContext) -> bool:
         """Returns whether the run worker executes a step locally. Plans the step."""
         is_local = self._plans.plan(context).placement == "local"
@@ -151,7 +169,7 @@ class RayStepHandler(StepHandler):
         self._given_up.wait(_GIVEN_UP_SECONDS)
         overrides = {step[USER_DEFINED_RAY_KEY] for step in tags if USER_DEFINED_RAY_KEY in step}
         distinct = [attributes({USER_DEFINED_RAY_KEY: text}) for text in sorted(overrides)]
-        self._component.finish(run_id, json.dumps(self._all_options()), distinct)
+        self._component.finish(run_id, json.dumps(self.all_options()), distinct)
 
     def stop_leftovers(self, instance: DagsterInstance, run_id: str) -> list[Leftover]:
         """Stops what the run's killed step workers have left, and returns it."""

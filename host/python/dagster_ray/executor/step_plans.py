@@ -1,14 +1,22 @@
 """The component's decisions about steps that have not been launched."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from dagster import DagsterInstance, DagsterRun
 
 from dagster_ray.contract import ExecutorClient, Placement, StepRef, StepSpec, Write
-from dagster_ray.dagster_internals import StepHandlerContext
+from dagster_ray.dagster_internals import (
+    IExecutionStep,
+    PlanOrchestrationContext,
+    StepHandlerContext,
+)
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
+from dagster_ray.instance_policy import worker_environment
 from dagster_ray.specs import parse_tag, worker_spec
+
+_COMMAND = ("dagster", "api", "execute_step")
 
 
 @dataclass
@@ -29,7 +37,7 @@ class StepPlans:
     """Plans each attempt of a step once."""
 
     def __init__(
-        self, component: ExecutorClient, options: Callable[[], Mapping[str, Any]], write: Write
+        self, component: ExecutorClient, options: Callable[[], Mapping[str, object]], write: Write
     ) -> None:
         """`options` returns the options of all steps. `write` receives log lines."""
         self._component = component
@@ -61,19 +69,66 @@ class StepPlans:
     def _spec(self, context: StepHandlerContext) -> tuple[StepSpec, set[str]]:
         key, attempt = step_and_attempt(context)
         args = context.execute_step_args
-        tags = context.step_tags[key]
-        spec, directories = worker_spec(
+        return _step_spec(
             context.dagster_run,
-            deployment=deployment_id(context.instance),
-            attempt=attempt,
+            context.instance,
+            key,
+            attempt,
             argv=args.get_command_args(skip_serialized_namedtuple=True),
-            payload=None,
-            env={entry["name"]: entry["value"] for entry in args.get_command_env()},
-            tags=tags,
-            override=parse_tag(tags),
+            env={
+                **{entry["name"]: entry["value"] for entry in args.get_command_env()},
+                **worker_environment(context.instance),
+            },
+            tags=context.step_tags[key],
             options=self._options(),
         )
-        return {**spec, "step_key": key}, directories
+
+
+def task_spec(
+    plan_context: PlanOrchestrationContext,
+    step: IExecutionStep,
+    attempt: int,
+    options: Mapping[str, object],
+) -> tuple[StepSpec, set[str]]:
+    """Returns the spec of a step of a run with Ray tasks.
+
+    Its command is that of a step worker without its arguments: a task has no command.
+    """
+    return _step_spec(
+        plan_context.dagster_run,
+        plan_context.instance,
+        step.key,
+        attempt,
+        argv=_COMMAND,
+        env={},
+        tags=step.tags or {},
+        options=options,
+    )
+
+
+def _step_spec(
+    run: DagsterRun,
+    instance: DagsterInstance,
+    key: str,
+    attempt: int,
+    *,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    tags: Mapping[str, str],
+    options: Mapping[str, object],
+) -> tuple[StepSpec, set[str]]:
+    spec, directories = worker_spec(
+        run,
+        deployment=deployment_id(instance),
+        attempt=attempt,
+        argv=argv,
+        payload=None,
+        env=env,
+        tags=tags,
+        override=parse_tag(tags),
+        options=options,
+    )
+    return {**spec, "step_key": key}, directories
 
 
 def step_and_attempt(context: StepHandlerContext) -> tuple[str, int]:
@@ -93,4 +148,4 @@ def reference(placement: Placement | Exception) -> StepRef:
     return placement["job"] if "job" in placement else placement["task"]
 
 
-__all__ = ["StepPlan", "StepPlans", "reference", "step_and_attempt"]
+__all__ = ["StepPlan", "StepPlans", "reference", "step_and_attempt", "task_spec"]

@@ -15,6 +15,7 @@ from dagster_ray.contract import Address, Stored
 from dagster_ray.dagster_typing import add_output_metadata
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, SerializationError
+from dagster_ray.instance_policy import check_resource
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames, pack, unpack
@@ -71,6 +72,7 @@ class RayIOManager(dg.ConfigurableIOManager):
     _tidy: Throttle = PrivateAttr(default_factory=lambda: Throttle(_TIDY_SECONDS))
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        check_resource(context, self)
         # A context of a value that is loaded outside of a step has no instance.
         self._instance = context.instance
 

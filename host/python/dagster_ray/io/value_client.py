@@ -42,7 +42,7 @@ class ValueClient:
     def __init__(
         self,
         backend: str | None,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         stores: Mapping[str, Store],
         restriction: Restriction,
         deployment: str,

@@ -20,6 +20,7 @@ from dagster_ray.contract import (
     Write,
 )
 from dagster_ray.deployment import deployment_id
+from dagster_ray.instance_policy import resource_key
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
 from dagster_ray.kuberay.configs import deployment_name
 from dagster_ray.resources import RayResource
@@ -74,7 +75,7 @@ class BaseKubeRayResource(RayResource):
         """The Kubernetes namespace of the cluster."""
 
     @abstractmethod
-    def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
+    def _options(self, context: AnyDagsterContext) -> dict[str, object]:
         """Returns the component's options for the cluster."""
 
     @property
@@ -118,7 +119,7 @@ class BaseKubeRayResource(RayResource):
 
     def get_dagster_tags(self, context: AnyDagsterContext) -> dict[str, str]:
         tags = {"dagster/deployment": self.deployment_name, **super().get_dagster_tags(context)}
-        key = _resource_key(context)
+        key = resource_key(context)
         return tags if key is None else {**tags, "dagster/resource-key": key}
 
     def get_image(self, context: AnyDagsterContext) -> str | None:
@@ -133,7 +134,7 @@ class BaseKubeRayResource(RayResource):
                 "deployment": deployment_id(context.instance),
                 "run_id": run_id,
                 "step_key": os.environ.get(_STEP_KEY_VARIABLE),
-                "resource_key": _resource_key(context),
+                "resource_key": resource_key(context),
                 "holder": self._holder(context),
             },
             "image": self.get_image(context),
@@ -280,15 +281,6 @@ def _with_lifecycle(data: dict[str, Any], cls: type[RayResource]) -> dict[str, A
     }
     rest = {key: value for key, value in data.items() if key not in older}
     return {**rest, "lifecycle": Lifecycle(**{**lifecycle, **changes})}
-
-
-def _resource_key(context: AnyDagsterContext) -> str | None:
-    """Returns the key of the resource that Dagster initializes, if the context has it."""
-    definitions = getattr(context, "all_resource_defs", None)
-    current = getattr(context, "resource_def", None)
-    if not definitions or current is None:
-        return None
-    return next((key for key, found in definitions.items() if found is current), None)
 
 
 __all__ = ["BaseKubeRayResource"]

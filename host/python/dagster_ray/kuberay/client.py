@@ -3,9 +3,9 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import dagster as dg
 from pydantic import Field
@@ -17,14 +17,13 @@ from dagster_ray.contract import (
     ClusterInfo,
     ClusterRef,
     ClusterSpec,
-    ClusterState,
     EndpointSet,
-    JobStatus,
     Owner,
     Query,
 )
 from dagster_ray.dagster_typing import Resource
-from dagster_ray.errors import BackendError, CallTimeoutError, NotFoundError
+from dagster_ray.errors import CallTimeoutError, NotFoundError
+from dagster_ray.instance_policy import check_resource
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
 from dagster_ray.kuberay.configs import Document
 
@@ -32,10 +31,8 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
     from typing_extensions import Self
 
-T = TypeVar("T")
-
-# The states of a job's cluster before it is ready for the first time.
-_BEFORE_READY: set[ClusterState] = {"starting", "suspended"}
+# The states that the component can wait for.
+Milestone = Literal["exists", "not-failed", "cluster-ready", "started"]
 
 
 class _Client:
@@ -143,9 +140,8 @@ class _Client:
     def wait_until_exists(
         self, name: str, namespace: str, timeout: float = 60.0, poll_interval: float = 1.0
     ) -> Document:
-        """Waits until the object exists, and returns it."""
-        what = f"the {self._kind} {namespace}/{name}"
-        return _awaited(what, lambda: self.get(name, namespace), timeout, poll_interval)
+        """Waits until the object exists, and returns it. `poll_interval` is ignored."""
+        return _document(self._await(name, namespace, "exists", timeout))
 
     def wait_for_service_endpoints(
         self,
@@ -154,19 +150,13 @@ class _Client:
         poll_interval: float = 1.0,
         timeout: float = 600.0,
     ) -> None:
-        """Waits until the cluster with this head service is ready."""
+        """Waits until the cluster with this head service is ready. `poll_interval` is ignored."""
         deadline = time.monotonic() + timeout
         clusters = self._cluster_client()
-
-        def made() -> str | None:
-            for cluster in clusters.list(namespace)["items"]:
-                head = cluster.get("status", {}).get("head", {})
-                if head.get("serviceName") == service_name:
-                    return cluster["metadata"]["name"]
-            return None
-
-        name = _awaited(f"the service {namespace}/{service_name}", made, timeout, poll_interval)
-        clusters.wait_until_ready(name, namespace, max(deadline - time.monotonic(), 0.0))
+        what = f"the service {namespace}/{service_name}"
+        found = clusters._await("", namespace, "exists", timeout, what, head_service=service_name)
+        left = max(deadline - time.monotonic(), 0.0)
+        clusters.wait_until_ready(found["cluster"]["name"], namespace, left)
 
     @property
     def _clusters(self) -> ClusterClient:
@@ -182,15 +172,41 @@ class _Client:
             backend_sha256=access.get("backend_sha256"),
         )
 
-    def _find(self, name: str, namespace: str) -> ClusterInfo | None:
+    def _find(
+        self, name: str, namespace: str, until: Milestone | None = None
+    ) -> ClusterInfo | None:
+        """Returns the object, or `None` if it does not exist.
+
+        Raises `CallTimeoutError` or `BackendError` if it is not in the state `until`.
+        """
         try:
-            return self._clusters.get(self._ref(name, namespace))
+            return self._clusters.get(self._ref(name, namespace, until=until))
         except NotFoundError:
             return None
 
-    def _ref(self, name: str, namespace: str) -> ClusterRef:
-        details = json.dumps({"kind": self._kind})
-        return {"name": name, "namespace": namespace, "uid": None, "details": details}
+    def _await(
+        self,
+        name: str,
+        namespace: str,
+        until: Milestone,
+        timeout: float,
+        what: str | None = None,
+        **details: object,
+    ) -> ClusterInfo:
+        """Returns the object once it is in the state `until`."""
+        within_ms = int(timeout * 1000)
+        ref = self._ref(name, namespace, until=until, within_ms=within_ms, **details)
+        try:
+            return self._clusters.get(ref)
+        except CallTimeoutError as error:
+            what = what or f"the {self._kind} {namespace}/{name}"
+            problem = f"{what}: not available after {timeout:g} s"
+            raise CallTimeoutError(problem, seconds=timeout) from error
+
+    def _ref(self, name: str, namespace: str, **details: object) -> ClusterRef:
+        """Returns a reference. The component finds the object by its details, too."""
+        text = json.dumps({"kind": self._kind, **details})
+        return {"name": name, "namespace": namespace, "uid": None, "details": text}
 
 
 class RayClusterClient(_Client):
@@ -246,19 +262,17 @@ class RayJobClient(_Client):
 
     def raise_if_deployment_failed(self, name: str, namespace: str) -> Document:
         """Raises `BackendError` if KubeRay has failed the job. Returns its status otherwise."""
-        return _status(self._check(name, namespace))
+        return _status(self._find(name, namespace, "not-failed"))
 
     def wait_until_deployment_ready(
         self, name: str, namespace: str, timeout: float = 600.0, poll_interval: float = 1.0
     ) -> Document:
-        """Waits until the job's cluster is ready, and returns the job's status."""
+        """Waits until the job's cluster is ready, and returns the job's status.
 
-        def ready() -> Document | None:
-            info = self._check(name, namespace)
-            return _status(info) if info and info["state"] not in _BEFORE_READY else None
-
+        `poll_interval` is ignored.
+        """
         what = f"the cluster of the RayJob {namespace}/{name}"
-        return _awaited(what, ready, timeout, poll_interval)
+        return _status(self._await(name, namespace, "cluster-ready", timeout, what))
 
     def wait_until_running(
         self,
@@ -268,14 +282,12 @@ class RayJobClient(_Client):
         poll_interval: float = 1.0,
         terminate_on_timeout: bool = True,
     ) -> Document:
-        """Waits until Ray has started the job, and returns the job's status."""
+        """Waits until Ray has started the job, and returns the job's status.
 
-        def running() -> Document | None:
-            info = self._check(name, namespace)
-            return _status(info) if info and _has_started(info["job"]) else None
-
+        `poll_interval` is ignored.
+        """
         try:
-            return _awaited(f"the RayJob {namespace}/{name}", running, timeout, poll_interval)
+            return _status(self._await(name, namespace, "started", timeout))
         except CallTimeoutError:
             if terminate_on_timeout and not self.terminate(name, namespace):
                 self.delete(name, namespace)
@@ -290,22 +302,6 @@ class RayJobClient(_Client):
             return False
         with self.ray_cluster_client.job_submission_client(cluster, namespace) as jobs:
             return jobs.stop_job(job["submission_id"])
-
-    def _check(self, name: str, namespace: str) -> ClusterInfo | None:
-        """Returns the job, or `None` if it does not exist.
-
-        Raises `BackendError` if KubeRay has failed the job.
-        """
-        info = self._find(name, namespace)
-        if info and info["state"] == "failed":
-            status = _status(info)
-            found = status.get("jobDeploymentStatus")
-            cause = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
-            raise BackendError(
-                f"the RayJob {namespace}/{name} is {found}" + (f": {cause}" if cause else ""),
-                reason=status.get("reason") or found,
-            )
-        return info
 
 
 ClientT = TypeVar("ClientT", bound=_Client)
@@ -323,6 +319,9 @@ class _ClientResource(Resource):
         if "kubeconfig_file" in data:
             data["kube_config"] = data.pop("kubeconfig_file")
         super().__init__(**data)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        check_resource(context, self)
 
     def _new(self, client: type[ClientT]) -> ClientT:
         return client(
@@ -360,22 +359,6 @@ class KubeRayJobClientResource(_ClientResource):
 # The names in earlier releases.
 KubeRayClient = KubeRayClusterClientResource
 RayClusterClientResource = KubeRayClusterClientResource
-
-
-def _awaited(what: str, look: Callable[[], T | None], timeout: float, poll_interval: float) -> T:
-    """Calls `look` until it returns a truthy value, and returns that value."""
-    deadline = time.monotonic() + timeout
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() >= deadline:
-            raise CallTimeoutError(f"{what}: not available after {timeout:g} s", seconds=timeout)
-        time.sleep(poll_interval)
-
-
-def _has_started(job: JobStatus | None) -> bool:
-    return job is not None and (job["state"] == "running" or job["ended"])
 
 
 def _document(info: ClusterInfo) -> Document:

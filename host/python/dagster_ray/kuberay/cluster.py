@@ -4,7 +4,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -83,8 +82,8 @@ class KubeRayCluster(BaseKubeRayResource):
             if self.cluster_sharing.enabled and self.created and not self._released:
                 self._release(context)
 
-    def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
-        options: dict[str, Any] = {"ray_cluster": self.ray_cluster.manifest()}
+    def _options(self, context: AnyDagsterContext) -> dict[str, object]:
+        options: dict[str, object] = {"ray_cluster": self.ray_cluster.manifest()}
         if self.cluster_sharing.enabled:
             sharing = self.cluster_sharing
             options["sharing"] = {

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from packaging.version import InvalidVersion, Version
 from pydantic import Field, model_validator
 
+from dagster_ray.cluster_defaults import JOIN_TIMEOUT_SECONDS, LEASE_TTL_SECONDS
 from dagster_ray.dagster_typing import NestedConfig, PermissiveNestedConfig
 
 # A part of a Kubernetes object whose fields KubeRay defines.
@@ -222,10 +223,11 @@ class ClusterSharing(NestedConfig):
     match_dagster_labels: MatchDagsterLabels = Field(default_factory=MatchDagsterLabels)
     match_labels: dict[str, str] | None = None
     ttl_seconds: float = Field(
-        default=1800.0, description="Seconds until a lease expires that is not renewed."
+        default=LEASE_TTL_SECONDS,
+        description="Seconds until a lease expires that is not renewed.",
     )
     join_timeout_seconds: float = Field(
-        default=120.0,
+        default=JOIN_TIMEOUT_SECONDS,
         description=(
             "Seconds to wait for an earlier cluster that can be neither joined nor replaced: one "
             "that is being deleted, or that has failed and is still held."

@@ -46,7 +46,7 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
         self._clusters(context).update(self._cluster, json.dumps(patch))
         return connection
 
-    def _options(self, context: AnyDagsterContext) -> dict[str, Any]:
+    def _options(self, context: AnyDagsterContext) -> dict[str, object]:
         return {"ray_job": self.ray_job.manifest()}
 
     @property

@@ -79,7 +79,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         *,
         context: Context,
         submit_job_params: SubmitJobParams | None = None,
-        ray_job: Mapping[str, Any] | None = None,
+        ray_job: Mapping[str, object] | None = None,
         extras: dict[str, Any] | None = None,
         extra: dict[str, Any] | None = None,
         address: str | None = None,
@@ -115,8 +115,10 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         )
 
 
-def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) -> dict[str, Any]:
-    options: dict[str, Any] = {}
+def _options(
+    params: SubmitJobParams | None, ray_job: Mapping[str, object] | None
+) -> dict[str, object]:
+    options: dict[str, object] = {}
     if params is not None:
         options["parameters"] = dict(params)
     if ray_job is None:
@@ -139,7 +141,7 @@ def _options(params: SubmitJobParams | None, ray_job: Mapping[str, Any] | None) 
     return options
 
 
-def _parsed(key: str, written: object) -> dict[str, Any]:
+def _parsed(key: str, written: object) -> dict[str, object]:
     """Parses a runtime environment, because the component does not read YAML."""
     try:
         document: object = yaml.safe_load(written) if isinstance(written, str) else written
@@ -150,4 +152,4 @@ def _parsed(key: str, written: object) -> dict[str, Any]:
             f"ray_job.spec.{key}: is {type(document).__name__}, not a mapping; write for example "
             "'pip: [dagster-pipes]'"
         )
-    return cast("dict[str, Any]", document)
+    return cast("dict[str, object]", document)

@@ -35,6 +35,7 @@ from dagster_ray.dagster_internals import (
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
+from dagster_ray.instance_policy import check_run_tag, worker_environment
 from dagster_ray.launcher import run_reference
 from dagster_ray.launcher.pending_runs import PendingRuns
 from dagster_ray.launcher.run_health import RunHealth
@@ -59,7 +60,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         headers: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
         env_vars: Sequence[str] | None = None,
-        runtime_env: Mapping[str, Any] | None = None,
+        runtime_env: Mapping[str, object] | None = None,
         num_cpus: float | None = None,
         num_gpus: float | None = None,
         memory: int | None = None,
@@ -182,15 +183,17 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
                 instance_ref=self._instance.get_ref(),
                 set_exit_code_on_failure=True,
             ).get_command_args()
+        override = parse_tag(run.tags)
+        check_run_tag(self._instance, override)
         return worker_spec(
             run,
             deployment=deployment_id(self._instance),
             attempt=attempt,
             argv=argv,
             payload=payload,
-            env={},
+            env=worker_environment(self._instance),
             tags=run.tags,
-            override=parse_tag(run.tags),
+            override=override,
             options={**self._options, **self.backend.options},
         )
 
@@ -253,6 +256,9 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         run = self._instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             self._instance.report_run_canceled(run)
+        if outcome == "missing":
+            # The component learns the deployment from the worker's job, which Ray does not have.
+            self._reconciliation.stop_run(run_id)
         return True
 
     def join(self, timeout: int = 30) -> None:
@@ -296,9 +302,10 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         ref = self._reference(run)
         if ref is None:
             return self._default_launcher.get_run_worker_debug_info(run, include_container_logs)
-        if run.status == dg.DagsterRunStatus.STARTING:
-            # Dagster asks for this before it fails a run that has not started in time. It does not
-            # terminate the run, and a queued job would start later.
+        if run.status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING):
+            # Dagster asks for this before it ends a run that has not started or was not canceled in
+            # time. It does not terminate the run: a queued job would start later, and the process
+            # that was to stop the job may have ended before it did.
             self._reconciliation.await_end(run.run_id)
         return self._component.debug_info(ref)
 

@@ -12,6 +12,7 @@ from dagster import (
 )
 from typing_extensions import NotRequired, Unpack
 
+from dagster_ray import ray_access
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig, BackendKeywords, run_tags
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY = "ray_address"
 PIPES_LAUNCHED_EXTRAS_RAY_JOB_ID_KEY = "ray_job_id"
+# Components find the scripts of a worker that has ended by this key of a job's metadata.
+_WORKER_LABEL = "dagster-ray/worker"
 
 
 class SubmitJobParams(TypedDict):
@@ -113,13 +116,19 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
             context_injector=self._context_injector,
             message_reader=self._message_reader,
             extras={**(extra or {}), **(extras or {})},
-            labels=self.get_dagster_tags(context),
+            labels={**self.get_dagster_tags(context), **_worker()},
             options=options,
             directories=local_directories(options.get("runtime_env")),
             forward_termination=self._forward_termination,
             launched=launched,
             what="the Ray job",
         )
+
+
+def _worker() -> dict[str, str]:
+    """Returns the label with the Ray job of this process, if it belongs to one."""
+    job = ray_access.ray_job()
+    return {} if job is None else {_WORKER_LABEL: job}
 
 
 __all__ = [

@@ -61,7 +61,7 @@ class PipesRayJobMessageReader(PipesMessageReader):
         return receive
 
 
-def _parts(line: bytes) -> Iterator[bytes | dict[str, Any]]:
+def _parts(line: bytes) -> Iterator[bytes | dict[str, object]]:
     """Splits a line into its messages (dictionaries) and the text around them (bytes).
 
     Ray merges standard error into the output, so a message may follow an unfinished line, such as
@@ -86,7 +86,7 @@ def _parts(line: bytes) -> Iterator[bytes | dict[str, Any]]:
     yield line
 
 
-def _message(line: bytes, start: int) -> tuple[dict[str, Any] | None, int]:
+def _message(line: bytes, start: int) -> tuple[dict[str, object] | None, int]:
     if start < 0:
         return None, 0
     text = line[start:].decode("utf-8", "replace")
@@ -96,4 +96,4 @@ def _message(line: bytes, start: int) -> tuple[dict[str, Any] | None, int]:
         return None, 0
     if not isinstance(message, dict) or PIPES_PROTOCOL_VERSION_FIELD not in message:
         return None, 0
-    return cast("dict[str, Any]", message), len(text[:end].encode("utf-8"))
+    return cast("dict[str, object]", message), len(text[:end].encode("utf-8"))

@@ -41,7 +41,7 @@ class Launcher(Protocol):
 
 
 class BackgroundReconciliation:
-    """The reconciliation of a run launcher. Its methods return at once."""
+    """The reconciliation of a run launcher. Only `stop_run` waits for Ray."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
@@ -66,6 +66,10 @@ class BackgroundReconciliation:
                 return
             self._awaited.add(run_id)
         self._start(self._reconcile_run, run_id)
+
+    def stop_run(self, run_id: str) -> None:
+        """Stops what a run that has ended left, and waits for it. Problems are logged."""
+        self._guarded(self._stop_leftovers, run_id)
 
     def close(self) -> None:
         """Ends the threads that wait."""
@@ -100,12 +104,15 @@ class BackgroundReconciliation:
     def _reconcile_run(self, run_id: str) -> None:
         try:
             if self._has_ended(run_id):
-                instance = self._launcher.instance
-                for leftover in reconcile_run(instance, self._launcher.backend, run_id):
-                    logger.info(describe(leftover))
+                self._stop_leftovers(run_id)
         finally:
             with self._lock:
                 self._awaited.discard(run_id)
+
+    def _stop_leftovers(self, run_id: str) -> None:
+        instance = self._launcher.instance
+        for leftover in reconcile_run(instance, self._launcher.backend, run_id):
+            logger.info(describe(leftover))
 
     def _has_ended(self, run_id: str) -> bool:
         """Waits until a run has ended. Returns `False` if it has not, as when it is resumed."""

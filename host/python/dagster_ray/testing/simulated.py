@@ -66,7 +66,7 @@ class SimulatedJob:
     exit_code: int | None
     entrypoint: str
     metadata: Mapping[str, str]
-    runtime_env: Mapping[str, Any]
+    runtime_env: Mapping[str, object]
     # Standard output and standard error, merged.
     output: str
 
@@ -178,7 +178,7 @@ class SimulatedRay:
         code: Code,
         job: str | None = None,
         *,
-        run_config: Mapping[str, Any] | None = None,
+        run_config: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
         partition: str | None = None,
     ) -> Result:
@@ -199,7 +199,7 @@ class SimulatedRay:
         code: Code,
         job: str | None = None,
         *,
-        run_config: Mapping[str, Any] | None = None,
+        run_config: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
         partition: str | None = None,
     ) -> LaunchedRun:

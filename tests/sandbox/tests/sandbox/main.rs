@@ -6,6 +6,7 @@ mod answers;
 mod attacks;
 mod cache;
 mod cluster;
+mod compiling;
 mod egress;
 mod files;
 mod floods;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 /// Builds a component whose core module runs `body` in its start function. It exports `describe` with the
 /// contract's type. The exported types must have names, which requires the nested component.
-fn starting_with(table: &str, body: &str) -> Vec<u8> {
+pub(crate) fn starting_with(table: &str, body: &str) -> Vec<u8> {
     let role = r#"(enum "launcher" "executor" "cluster" "pipes" "io")"#;
     let card = |role: &str| {
         format!(

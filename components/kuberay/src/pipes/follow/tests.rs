@@ -6,7 +6,7 @@ use dagster_ray_sdk::{
     http::Request,
     testing::{RecordingListener, ScriptedHttp, ScriptedResponse, VirtualClock},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{cluster::Clusters, job::JobLocation};

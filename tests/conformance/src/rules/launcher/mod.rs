@@ -1,4 +1,6 @@
-//! Rules of `launcher`.
+//! Rules of `launcher`. Those that need a service are in `with_service.rs`.
+
+mod with_service;
 
 use dagster_ray_recording::InjectedFault;
 use http::StatusCode;
@@ -6,11 +8,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Needs::{Nothing, Service};
 use super::{
-    Rule, expect_deployment, expect_no_leak, expect_no_request, expect_unavailable, hostile, is_missing,
-    job_id, jobs, options, status,
+    Rule, expect_deployment, expect_no_leak, expect_no_request, expect_unavailable, hostile, job_id, options,
 };
 use crate::harness::{CallResult, Harness};
-use crate::network::NetworkCondition;
 use crate::outcome::{Verdict, expect};
 use crate::specs::{self, TAG, Work};
 
@@ -115,49 +115,49 @@ pub(super) const RULES: [Rule; 21] = [
         name: "a launch creates the planned job",
         reason: "a launch whose response was lost can still be terminated",
         needs: Service,
-        run: planned,
+        run: with_service::planned,
     },
     Rule {
         interface: LAUNCHER,
         name: "a repeated launch returns the existing job",
         reason: "the daemon may restart, and a run must not execute twice",
         needs: Service,
-        run: repeated,
+        run: with_service::repeated,
     },
     Rule {
         interface: LAUNCHER,
         name: "a launch whose response is lost creates one job",
         reason: "a connection can break after the service has applied the request",
         needs: Service,
-        run: lost,
+        run: with_service::lost,
     },
     Rule {
         interface: LAUNCHER,
         name: "a resumed run gets a new job",
         reason: "the job that died keeps its name and its logs",
         needs: Service,
-        run: resume,
+        run: with_service::resume,
     },
     Rule {
         interface: LAUNCHER,
         name: "statuses have the order of the runs, and a run without a job is missing",
         reason: "Dagster matches statuses to runs by position",
         needs: Service,
-        run: order,
+        run: with_service::order,
     },
     Rule {
         interface: LAUNCHER,
         name: "the number of requests does not grow with the number of runs",
         reason: "a deployment checks hundreds of runs at once",
         needs: Service,
-        run: batch,
+        run: with_service::batch,
     },
     Rule {
         interface: LAUNCHER,
         name: "a terminated run is reported as stopped, and terminating again succeeds",
         reason: "Dagster waits for the end, and users may terminate twice",
         needs: Service,
-        run: terminate,
+        run: with_service::terminate,
     },
     Rule {
         interface: LAUNCHER,
@@ -305,98 +305,4 @@ fn random_content(harness: &Harness) -> Verdict {
     )?;
     hostile::random_content(harness, "launcher.debug-info", |any| json!({"run": reference(any)}))?;
     hostile::random_content(harness, "launcher.terminate", |any| json!({"run": reference(any)}))
-}
-
-fn planned(harness: &Harness) -> Verdict {
-    let (spec, reference) = jobs::run(harness)?;
-    let run_id = spec["run_id"].as_str().unwrap_or_default();
-    let planned = plan_run(harness, run_id, 0)?;
-    expect(job_id(&planned) == job_id(&reference), job_id(&planned), || job_id(&reference).to_owned())
-}
-
-fn repeated(harness: &Harness) -> Verdict {
-    let (spec, reference) = jobs::run(harness)?;
-    let again = harness.call("launcher.launch", &json!({"run": spec})).answer()?;
-    expect(job_id(&again) == job_id(&reference), job_id(&reference), || job_id(&again).to_owned())
-}
-
-fn lost(harness: &Harness) -> Verdict {
-    let spec = specs::run(&specs::run_id(), 0, Work::Long, &harness.options(LAUNCHER));
-    let planned = plan_run(harness, spec["run_id"].as_str().unwrap_or_default(), 0)?;
-    harness.on_cleanup("launcher.terminate", json!({"run": planned}));
-    harness.set_network(NetworkCondition::LoseResponse);
-    let launched = harness.call("launcher.launch", &json!({"run": spec}));
-    if !harness.requests().iter().any(|one| one.method != http::Method::GET) {
-        launched.answer()?;
-        return Err(crate::outcome::not_applicable("it launches without a request"));
-    }
-    // The component may report that the outcome is unknown. The caller then launches again.
-    let reference = match launched.answer() {
-        Ok(reference) => reference,
-        Err(_) => harness.call("launcher.launch", &json!({"run": spec})).answer()?,
-    };
-    expect(job_id(&reference) == job_id(&planned), job_id(&planned), || job_id(&reference).to_owned())?;
-    let found = harness.call("launcher.check", &json!({"runs": [reference]})).answer()?;
-    let (_, state) = status(&found, 0);
-    expect(matches!(state, "pending" | "running"), "one pending or running job", || state.to_owned())
-}
-
-fn resume(harness: &Harness) -> Verdict {
-    let (spec, reference) = jobs::run(harness)?;
-    let mut again = spec.clone();
-    again["attempt"] = 1.into();
-    let resumed = harness.call("launcher.resume", &json!({"run": again})).answer()?;
-    harness.on_cleanup("launcher.terminate", json!({"run": resumed}));
-    expect(job_id(&resumed) != job_id(&reference), "another job", || job_id(&resumed).to_owned())?;
-    let planned = plan_run(harness, spec["run_id"].as_str().unwrap_or_default(), 1)?;
-    expect(job_id(&planned) == job_id(&resumed), job_id(&planned), || job_id(&resumed).to_owned())
-}
-
-fn order(harness: &Harness) -> Verdict {
-    let (_, reference) = jobs::run(harness)?;
-    let unlaunched = plan_run(harness, &specs::run_id(), 0)?;
-    let found =
-        harness.call("launcher.check", &json!({"runs": [unlaunched, reference, unlaunched]})).answer()?;
-    let states: Vec<&str> = (0..3).map(|at| status(&found, at).1).collect();
-    let alive = matches!(states[1], "pending" | "running");
-    expect(
-        is_missing(&found[0]) && alive && is_missing(&found[2]),
-        "missing, pending or running, missing",
-        || states.join(", "),
-    )?;
-    let ids: Vec<&str> = (0..3).map(|at| status(&found, at).0).collect();
-    expect(ids[1] == job_id(&reference), "the id of each job at its position", || ids.join(", "))?;
-    let alone = harness.call("launcher.check", &json!({"runs": [unlaunched]})).answer()?;
-    expect(is_missing(&alone[0]), "missing", || status(&alone, 0).1.to_owned())
-}
-
-fn batch(harness: &Harness) -> Verdict {
-    let (_, reference) = jobs::run(harness)?;
-    let unlaunched: Vec<Json> =
-        (1..20).map(|_| plan_run(harness, &specs::run_id(), 0)).collect::<Verdict<_>>()?;
-    let requests = |count: usize| {
-        harness.set_network(NetworkCondition::Normal);
-        let runs: Vec<&Json> = std::iter::once(&reference).chain(&unlaunched).take(count).collect();
-        let found = harness.call("launcher.check", &json!({"runs": runs})).answer()?;
-        let answered = found.as_array().map_or(0, Vec::len);
-        expect(answered == count, &format!("{count} statuses"), || answered.to_string())?;
-        Ok(harness.requests().len())
-    };
-    let (few, many) = (requests(2)?, requests(20)?);
-    expect(many <= few, &format!("{few} requests for 20 runs, as for 2"), || many.to_string())
-}
-
-fn terminate(harness: &Harness) -> Verdict {
-    let (_, reference) = jobs::run(harness)?;
-    let end = |run: &Json| harness.call("launcher.terminate", &json!({"run": run})).answer();
-    let first = end(&reference)?;
-    expect(first == "stopped", "stopped", || first.to_string())?;
-    let found = harness.call("launcher.check", &json!({"runs": [reference]})).answer()?;
-    let (_, state) = status(&found, 0);
-    // The objects of the run are deleted, which may include the record of the job.
-    expect(matches!(state, "stopped" | "missing"), "stopped", || state.to_owned())?;
-    let second = end(&reference)?;
-    expect(second == "already-ended" || second == "missing", "already-ended", || second.to_string())?;
-    let never = end(&plan_run(harness, &specs::run_id(), 0)?)?;
-    expect(never == "missing", "missing for a run that was never launched", || never.to_string())
 }

@@ -1,0 +1,68 @@
+//! The policy of a Dagster instance: which values code authors and launch users may choose.
+//!
+//! The operator chooses everything. A code author chooses what `[code]` does not restrict. A launch user, who
+//! writes run config and run tags, chooses resources and options, and what `[launch]` lists.
+
+mod choice;
+mod refusal;
+mod rules;
+
+pub use self::choice::{Choice, Source};
+pub use self::refusal::Refusal;
+use self::rules::Rules;
+
+/// The policy of an instance. The default is the policy of an instance without a policy file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InstancePolicy {
+    /// What code authors may choose. A missing list allows everything.
+    code: Rules,
+    /// What launch users may choose. A missing list allows nothing, except for `tag_fields`.
+    launch: Rules,
+}
+
+/// Why the text of a policy is invalid.
+#[derive(Debug, thiserror::Error)]
+#[error("the policy {origin}: {problem}")]
+pub struct InvalidPolicy {
+    origin: String,
+    problem: String,
+}
+
+impl InstancePolicy {
+    /// Parses the text of a policy file. `origin` is the file's name in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPolicy`] if the text is no policy.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, InvalidPolicy> {
+        let invalid = |problem| InvalidPolicy { origin: origin.to_owned(), problem };
+        let policy: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        match policy.code.first_of_launch() {
+            Some(list) => Err(invalid(format!(
+                "[code] has no list {list:?}, because code authors may choose those. Write it in [launch]"
+            ))),
+            None => Ok(policy),
+        }
+    }
+
+    /// Checks the fields of one configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] for the first field whose source may not choose its value.
+    pub fn check(&self, choices: &[Choice]) -> Result<(), Refusal> {
+        choices.iter().try_for_each(|choice| self.rules(choice.source).check(choice, choices))
+    }
+
+    fn rules(&self, source: Source) -> rules::Check<'_> {
+        match source {
+            Source::Operator => rules::Check::Nothing,
+            Source::Code => rules::Check::Code(&self.code),
+            Source::RunConfig | Source::RunTag => rules::Check::Launch(&self.launch),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

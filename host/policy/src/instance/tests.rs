@@ -1,0 +1,109 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn choice(source: Source, field: &str, value: Value) -> Choice {
+    Choice { field: field.to_owned(), path: field.to_owned(), value, source }
+}
+
+fn refused(policy: &str, source: Source, field: &str, value: Value) -> Option<String> {
+    let policy = InstancePolicy::parse(policy, "dagster-ray.toml").unwrap();
+    policy.check(&[choice(source, field, value)]).err().map(|refusal| refusal.line)
+}
+
+fn tag(policy: &str, value: Value) -> Option<String> {
+    refused(policy, Source::RunTag, "dagster-ray/config", value)
+}
+
+#[test]
+fn without_a_policy_a_launch_user_chooses_no_connection_and_a_code_author_does() {
+    let fields = [
+        ("address", json!("http://evil:8265"), r#"addresses = ["http://evil:8265"]"#),
+        ("address", json!({"env": "HOME"}), r#"addresses = ["{\"env\":\"HOME\"}"]"#),
+        ("backend", json!("oci://evil/x@sha256:00"), r#"backends = ["oci://evil/x@sha256:00"]"#),
+        ("backend_programs", json!({"ray": ["/bin/sh"]}), r#"programs = ["/bin/sh"]"#),
+        ("backend_grants", json!({}), r#"fields = ["backend_grants"]"#),
+        ("backend_grants", Value::Null, r#"fields = ["backend_grants"]"#),
+        ("backend_sha256", json!("00"), r#"digests = ["00"]"#),
+        ("backend_config", json!({"image": "evil"}), r#"fields = ["backend_config.image"]"#),
+        ("backend_config", json!({"namespace": "kube-system"}), r#"namespaces = ["kube-system"]"#),
+        ("kube_config", json!("/tmp/config"), r#"kube_configs = ["/tmp/config"]"#),
+        ("kube_context", json!("production"), r#"contexts = ["production"]"#),
+        ("headers", json!({"Authorization": "secret"}), r#"fields = ["headers"]"#),
+        ("verify", json!(false), r#"fields = ["verify"]"#),
+        ("verify", json!("/etc/shadow"), r#"directories = ["/etc/shadow"]"#),
+        ("directory", json!("/tmp/pickles"), r#"directories = ["/tmp/pickles"]"#),
+        ("ray_init_options", json!({"address": "evil"}), r#"fields = ["ray_init_options"]"#),
+        ("ray_job", json!({"metadata": {"namespace": "x"}}), r#"namespaces = ["x"]"#),
+    ];
+    for (field, value, line) in fields {
+        assert_eq!(refused("", Source::RunConfig, field, value.clone()).as_deref(), Some(line));
+        assert_eq!(refused("", Source::Code, field, value.clone()), None);
+        assert_eq!(refused("", Source::Operator, field, value), None);
+    }
+    for (field, value) in [("num_cpus", json!(2)), ("env_vars", json!(["A=b"])), ("enabled", json!(false))] {
+        assert_eq!(refused("", Source::RunConfig, field, value), None);
+    }
+}
+
+#[test]
+fn a_run_tag_reads_no_variable_and_no_file_of_the_daemon() {
+    assert_eq!(tag("", json!({"env_vars": ["A=b", "TOKEN"]})).unwrap(), r#"env_vars = ["TOKEN"]"#);
+    assert_eq!(tag("", json!({"env_vars": [{"env": "A"}]})).unwrap(), r#"env_vars = ["*"]"#);
+    let reserved = json!({"env_vars": ["RAY_ADDRESS=http://evil"]});
+    assert_eq!(tag("", reserved.clone()).unwrap(), r#"env_vars = ["RAY_ADDRESS"]"#);
+    assert_eq!(tag("[launch]\nenv_vars = ['RAY_ADDRESS']", reserved), None);
+    let reserved = json!({"runtime_env": {"env_vars": {"DAGSTER_RAY_POLICY_TEXT": ""}}});
+    assert_eq!(tag("", reserved).unwrap(), r#"env_vars = ["DAGSTER_RAY_POLICY_TEXT"]"#);
+    let upload = |path: &str| json!({"runtime_env": {"working_dir": path}});
+    assert_eq!(tag("", upload("/etc")).unwrap(), r#"directories = ["/etc"]"#);
+    assert_eq!(tag("", upload("s3://code/a.zip")), None);
+    assert_eq!(
+        tag("", json!({"runtime_env": {"py_modules": ["https://a/b.zip", "~"]}})).unwrap(),
+        r#"directories = ["~"]"#
+    );
+    let policy = "[launch]\ndirectories = ['/srv/code/']\nenv_vars = ['TOKEN']";
+    assert_eq!(tag(policy, upload("/srv/code/a")), None);
+    assert!(tag(policy, upload("/srv/code/../../etc")).is_some());
+    assert!(tag(policy, upload("/srv/coders")).is_some());
+    assert_eq!(tag(policy, json!({"env_vars": ["TOKEN"]})), None);
+}
+
+#[test]
+fn tag_fields_limits_what_a_tag_sets() {
+    let policy = "[launch]\ntag_fields = ['num_cpus']";
+    assert_eq!(tag(policy, json!({"num_cpus": 1})), None);
+    assert_eq!(tag(policy, json!({"num_gpus": 1})).unwrap(), r#"tag_fields = ["num_gpus"]"#);
+    assert_eq!(tag("", json!({"num_gpus": 1, "image": "a", "runtime_env": null})), None);
+}
+
+#[test]
+fn listed_digests_pin_every_component_that_is_not_built_in() {
+    let policy = InstancePolicy::parse(
+        "[code]\nbackends = ['kuberay', '/opt/', 'oci://ghcr.io/team/']\ndigests = ['aa']",
+        "x",
+    )
+    .unwrap();
+    let code = |field: &str, value: &str| choice(Source::Code, field, json!(value));
+    let allowed = |choices: &[Choice]| policy.check(choices).is_ok();
+    assert!(allowed(&[code("backend", "kuberay")]));
+    assert!(allowed(&[code("backend", "oci://ghcr.io/team/ours@sha256:aa")]));
+    assert!(!allowed(&[code("backend", "oci://ghcr.io/team/ours@sha256:bb")]));
+    assert!(!allowed(&[code("backend", "oci://ghcr.io/team/../evil@sha256:aa")]));
+    assert!(!allowed(&[code("backend", "/opt/ours.wasm")]));
+    assert!(allowed(&[code("backend", "/opt/ours.wasm"), code("backend_sha256", "aa")]));
+    assert!(!allowed(&[code("backend", "/tmp/ours.wasm"), code("backend_sha256", "aa")]));
+}
+
+#[test]
+fn errors_name_the_line_to_write_and_no_credential() {
+    let refusal = InstancePolicy::default()
+        .check(&[choice(Source::RunConfig, "address", json!("http://user:secret@evil"))])
+        .unwrap_err();
+    let text = refusal.to_string();
+    assert!(text.contains("[launch]") && text.contains("addresses = ["), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+    let invalid = InstancePolicy::parse("[launch]\nbackend = ['x']", "/home/dagster-ray.toml").unwrap_err();
+    assert!(invalid.to_string().contains("/home/dagster-ray.toml"), "{invalid}");
+    assert!(InstancePolicy::parse("[code]\ntag_fields = ['num_cpus']", "x").is_err());
+}

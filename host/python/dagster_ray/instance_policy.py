@@ -1,0 +1,176 @@
+"""Asks the policy of a Dagster instance who may choose which value.
+
+The native module decides. This module passes each value with its source.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypedDict, cast
+
+import dagster as dg
+from pydantic import BaseModel
+
+from dagster_ray import _library
+from dagster_ray.component_files import native
+from dagster_ray.configs import USER_DEFINED_RAY_KEY
+from dagster_ray.errors import InvalidConfigError
+
+_library.register()
+
+_FILE = "dagster-ray.toml"
+_PATH_VARIABLE = "DAGSTER_RAY_POLICY"
+# The text of the policy, for workers on machines that do not have the file.
+_TEXT_VARIABLE = "DAGSTER_RAY_POLICY_TEXT"
+
+Source = Literal["code", "run-config", "run-tag"]
+
+
+class Choice(TypedDict):
+    """The value of one field, and who chose it."""
+
+    field: str
+    path: str
+    value: object
+    source: Source
+
+
+def check_run_tag(instance: dg.DagsterInstance, override: Mapping[str, object] | None) -> None:
+    """Checks the tag `dagster-ray/config` of a run. Raises `PermissionDeniedError`."""
+    if override is not None:
+        path = f"the run tag {USER_DEFINED_RAY_KEY}"
+        _check(instance, [_choice(USER_DEFINED_RAY_KEY, path, override, "run-tag")])
+
+
+def check_executor(
+    instance: dg.DagsterInstance,
+    config: Mapping[str, object],
+    run_config: Mapping[str, object],
+    default_run_config: Mapping[str, object] | None,
+) -> None:
+    """Checks the effective configuration of an executor. Raises `PermissionDeniedError`.
+
+    A value in the run's config is the launch user's, unless the job's default config has the same.
+    """
+    path = "execution.config"
+    given, default = _executor_fields(run_config, path), _executor_fields(default_run_config, path)
+    choices: list[Choice] = []
+    for key, value in config.items():
+        if key in given and (key not in default or default[key] != given[key]):
+            # The written value: an error must not show the value of a variable that it selects.
+            choices.append(_choice(key, f"{path}.{key}", given[key], "run-config"))
+        else:
+            choices.append(_choice(key, f"{path}.{key}", value, "code"))
+    _check(instance, choices)
+
+
+def check_resource(context: dg.InitResourceContext, resource: BaseModel) -> None:
+    """Checks the configuration of a resource. Raises `PermissionDeniedError`.
+
+    A value in the run's config is the launch user's.
+    """
+    if context.instance is None:
+        return
+    key, run = resource_key(context), context.run
+    resources = _at({} if run is None else run.run_config, "resources")
+    # If the context does not name the resource, any of the configs may be its own.
+    given: dict[str, object] = {}
+    for name in resources if key is None else [key]:
+        given |= _at(resources, f"{name}.config")
+    path = f"resources.{key or '*'}.config"
+    choices: list[Choice] = []
+    for field in type(resource).model_fields:
+        value: object = getattr(resource, field)
+        if field in given:
+            choices.append(_choice(field, f"{path}.{field}", given[field], "run-config"))
+        elif isinstance(value, dg.Config):
+            choices.append(_choice(field, field, value.model_dump(), "code"))
+        elif isinstance(value, str | int | float | bool | dict | list):
+            choices.append(_choice(field, field, cast(object, value), "code"))
+    _check(context.instance, choices)
+
+
+def resource_key(context: object) -> str | None:
+    """Returns the key of the resource that Dagster initializes, if the context has it."""
+    try:
+        definitions = getattr(context, "all_resource_defs", None)
+        current = getattr(context, "resource_def", None)
+    except dg.DagsterInvariantViolationError:
+        # The context of `build_init_resource_context` has no resource.
+        return None
+    if not definitions or current is None:
+        return None
+    return next((key for key, found in definitions.items() if found is current), None)
+
+
+def worker_environment(instance: dg.DagsterInstance) -> dict[str, str]:
+    """Returns the environment variables that pass the policy on to a worker."""
+    text, _ = _read(instance)
+    return {} if text is None else {_TEXT_VARIABLE: text}
+
+
+def _choice(field: str, path: str, value: object, source: Source) -> Choice:
+    return {"field": field, "path": path, "value": value, "source": source}
+
+
+def _check(instance: dg.DagsterInstance, choices: list[Choice]) -> None:
+    text, origin = _read(instance)
+    # Values of types that JSON does not have, such as `EnvVar`, come from code.
+    native().check_choices(json.dumps(choices, default=str), text, origin)
+
+
+def _read(instance: dg.DagsterInstance) -> tuple[str | None, str]:
+    """Returns the text of the policy, or `None` without one, and its name in errors."""
+    text = os.environ.get(_TEXT_VARIABLE)
+    if text is not None:
+        return text, f"in the variable {_TEXT_VARIABLE}, which the run launcher has set"
+    configured = os.environ.get(_PATH_VARIABLE)
+    root = Path(instance.root_directory)
+    path = Path(configured) if configured else root / _FILE
+    # With a `local_artifact_storage` of its own, an instance has another root than DAGSTER_HOME.
+    home = os.environ.get("DAGSTER_HOME")
+    if not configured and home and not path.exists():
+        path = Path(home).expanduser() / _FILE
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except FileNotFoundError as error:
+        if not configured:
+            return None, f"{root / _FILE}, which does not exist"
+        raise _unreadable(path, error) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InvalidConfigError:
+    problem = f"cannot be read: {error}"
+    return InvalidConfigError(
+        f"the instance's policy {path} {problem}. Correct the file or {_PATH_VARIABLE}",
+        fields=[{"path": str(path), "problem": problem, "hint": None}],
+    )
+
+
+def _executor_fields(run_config: Mapping[str, object] | None, path: str) -> dict[str, object]:
+    """Returns the fields of an executor in run config, where `ray:` may contain them."""
+    found = _at(run_config or {}, path)
+    return {**found, **_mapping(found.get("ray"))}
+
+
+def _at(config: Mapping[str, object], path: str) -> Mapping[str, object]:
+    found: Mapping[str, object] = config
+    for part in path.split("."):
+        found = _mapping(found.get(part))
+    return found
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+
+
+__all__ = [
+    "check_executor",
+    "check_resource",
+    "check_run_tag",
+    "resource_key",
+    "worker_environment",
+]
