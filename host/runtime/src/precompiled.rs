@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dagster_ray_policy::LoadError;
+use object::{Object as _, ObjectSection as _};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -94,7 +95,8 @@ fn compile(engine: &Engine, component: &Path) -> Result<PathBuf, Failed> {
     if unsafe { Component::deserialize_file(engine, &file) }.is_ok() {
         return Ok(file);
     }
-    let code = engine.precompile_component(&bytes).map_err(Failed::Compile)?;
+    let mut code = engine.precompile_component(&bytes).map_err(Failed::Compile)?;
+    clear_symbols(&mut code);
     let folder = component.parent().unwrap_or(Path::new("."));
     let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(Failed::Write)?;
     temporary.write_all(&code).map_err(Failed::Write)?;
@@ -103,6 +105,26 @@ fn compile(engine: &Engine, component: &Path) -> Result<PathBuf, Failed> {
     temporary.as_file().set_permissions(readable).map_err(Failed::Write)?;
     temporary.persist(&file).map_err(|error| Failed::Write(error.error))?;
     Ok(file)
+}
+
+/// Overwrites the symbols of compiled code with zeros, which the wheel stores in almost no space.
+///
+/// Only native profilers read them. The sections stay, because wasmtime checks the layout of the file.
+fn clear_symbols(code: &mut [u8]) {
+    let Ok(file) = object::File::parse(&*code) else { return };
+    let ranges: Vec<_> = [".symtab", ".strtab"]
+        .into_iter()
+        .filter_map(|name| file.section_by_name(name)?.file_range())
+        .filter_map(|(start, length)| {
+            let start = usize::try_from(start).ok()?;
+            Some(start..start.checked_add(usize::try_from(length).ok()?)?)
+        })
+        .collect();
+    for range in ranges {
+        if let Some(bytes) = code.get_mut(range) {
+            bytes.fill(0);
+        }
+    }
 }
 
 fn code_path(component: &Path, digest: &str) -> Option<PathBuf> {
