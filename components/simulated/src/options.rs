@@ -8,9 +8,8 @@ use dagster_ray_sdk::{
 };
 use dagster_ray_submission::options::TAG;
 
-/// The options of other backends that select where a job runs. They have no meaning here: a step that would be a
-/// Ray task is a simulated job, too.
-const OTHER_BACKENDS_KEYS: [&str; 5] = ["namespace", "image", "ray_job", "cluster", "isolation"];
+/// The options of other backends that select where a job runs. They have no meaning here.
+const OTHER_BACKENDS_KEYS: [&str; 4] = ["namespace", "image", "ray_job", "cluster"];
 
 /// Removes options of other backends from a run.
 pub(crate) fn run(mut run: RunSpec) -> RunSpec {
@@ -36,7 +35,10 @@ fn tags(tags: Attributes) -> Attributes {
 fn without_other_keys(text: String) -> String {
     match json::parse(text.as_bytes()) {
         Ok(Value::Object(mut fields)) => {
-            fields.retain(|key, _| !OTHER_BACKENDS_KEYS.contains(&key.as_str()));
+            // A step that would be a Ray task is a simulated job, too.
+            fields.retain(|key, value| {
+                !OTHER_BACKENDS_KEYS.contains(&key.as_str()) && !(key == "isolation" && *value == "task")
+            });
             json::text(&fields.into())
         }
         _ => text,

@@ -44,6 +44,7 @@ fn json_contains_the_same_grants() {
     let mut expected = vec![("http", "used", &written["http"])];
     expected.extend(rules.iter().map(|rule| ("kubernetes", "used", rule)));
     expected.push(("packages", "used", &Value::Bool(true)));
+    expected.push(("tasks", "used", &Value::Bool(true)));
     assert_eq!(granted, expected);
     assert_eq!(inspected["grants"][0]["needed_by"].as_array().unwrap().len(), 2);
     let limit = |name: &str| {

@@ -8,7 +8,7 @@ use dagster_ray_runtime::{Backend, BackendOptions, CallError};
 use sandbox_tests::{call, host};
 use serde_json::{Value, json};
 
-const GRANTS: &str = "packages = true\nprocesses = { supervisor = [[]] }\n";
+const GRANTS: &str = "packages = true\nprocesses = { supervisor = [[]] }\ntasks = true\n";
 
 /// Creates a backend from the component `simulated`, which uses buckets, with another manifest.
 fn simulated(folder: &Path, grants: &str, bucket: Option<PathBuf>) -> Backend {
