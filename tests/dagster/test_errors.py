@@ -65,7 +65,7 @@ def _called(config: BackendConfig, export: str = "launcher.check") -> DagsterRay
 
 def test_a_denial_names_the_missing_grant(tmp_path: Path) -> None:
     wasm = built_in("existing", tmp_path / "elsewhere.wasm")
-    grants = 'http = ["https://example.org:443"]\npackages = true\n'
+    grants = 'http = ["https://example.org:443"]\npackages = true\ntasks = true\n'
     wasm.with_suffix(".toml").write_text(f'id = "mine"\n[grants]\n{grants}')
     address = f"http://127.0.0.1:{free_port()}"
     error = _called(BackendConfig(backend=str(wasm), address=address))
