@@ -36,12 +36,11 @@ pub(crate) struct Optimizer {
 impl Optimizer {
     /// Loads Binaryen from the environment of the build tools.
     pub(crate) fn load(project: &Project) -> Result<Self> {
-        let file = library_file(project)?;
+        let (version, file) = library_file(project)?;
         // SAFETY: loading runs only the initializers of Binaryen, whose wheel is pinned by its hash.
         let library = unsafe { Library::new(&file) }
             .with_context(|| format!("{} could not be loaded", file.display()))?;
-        let content = fs::read(&file).with_context(|| format!("{} could not be read", file.display()))?;
-        let results = project.target().join("xtask/optimized").join(hex(&Sha256::digest(content)));
+        let results = project.target().join("xtask/optimized").join(version);
         fs::create_dir_all(&results)
             .with_context(|| format!("{} could not be created", results.display()))?;
         Ok(Self { library, results })
@@ -64,16 +63,18 @@ impl Optimizer {
     }
 }
 
-/// Returns the path of Binaryen's library.
-fn library_file(project: &Project) -> Result<PathBuf> {
-    let script = "from importlib.metadata import files; \
+/// Returns the version of the package with Binaryen, and the path of the library.
+fn library_file(project: &Project) -> Result<(String, PathBuf)> {
+    let script = "from importlib.metadata import files, version; print(version('icpp-binaryen')); \
                   print(next(f.locate() for f in files('icpp-binaryen') if f.name == 'libbinaryen.so'))";
     let output =
         project.program(Environment::Build.program(project, "python")).args(["-c", script]).output()?;
     if !output.status.success() {
         bail!("the package icpp-binaryen has no libbinaryen.so: {}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+    let printed = String::from_utf8(output.stdout)?;
+    let (version, file) = printed.trim().split_once('\n').context("Python printed no path of Binaryen")?;
+    Ok((version.to_owned(), PathBuf::from(file)))
 }
 
 /// Optimizes a module.

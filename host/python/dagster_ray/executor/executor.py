@@ -52,10 +52,11 @@ class RayExecutor(StepDelegatingExecutor):
     ) -> None:
         """`config` is the executor's own configuration, which the run's config may contain."""
         local_steps = LocalStepHandler()
+        self.health_check_seconds = ray_access.current().health_check_seconds
         super().__init__(
             StepDispatcher(step_handler, local_steps),
             sleep_seconds=None if _POLL_VARIABLE in os.environ else _POLL_SECONDS,
-            check_step_health_interval_seconds=ray_access.current().health_check_seconds,
+            check_step_health_interval_seconds=self.health_check_seconds,
             should_verify_step=True,
             **kwargs,
         )
@@ -63,7 +64,6 @@ class RayExecutor(StepDelegatingExecutor):
         self._local_steps = local_steps
         self._config = config
         self._limits: list[dict[str, Any]] | None = kwargs.get("tag_concurrency_limits")
-        self.health_check_seconds = ray_access.current().health_check_seconds
         # The ids of the events that `new_events` has returned.
         self._seen: set[int] = set()
 
