@@ -37,7 +37,8 @@ fn without_other_keys(text: String) -> String {
         Ok(Value::Object(mut fields)) => {
             // A step that would be a Ray task is a simulated job, too.
             fields.retain(|key, value| {
-                !OTHER_BACKENDS_KEYS.contains(&key.as_str()) && !(key == "isolation" && *value == "task")
+                let is_task = key == "isolation" && *value == "task";
+                !is_task && !OTHER_BACKENDS_KEYS.contains(&key.as_str())
             });
             json::text(&fields.into())
         }
