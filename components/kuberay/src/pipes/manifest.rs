@@ -41,31 +41,31 @@ pub(super) fn apply(
     Ok((!parameters.runtime_env.is_empty()).then_some(parameters.runtime_env))
 }
 
-/// The field with the runtime environment: KubeRay's spelling, and that of the README of earlier versions.
-const RUNTIME_ENV: [&str; 2] = ["runtimeEnvYAML", "runtimeEnvYaml"];
+/// The field with the runtime environment.
+const RUNTIME_ENV: &str = "runtimeEnvYAML";
+/// The field in the README of earlier versions, which the API server would ignore.
+const MISSPELLED: &str = "runtimeEnvYaml";
 
 /// Adds the environment variables of a Pipes session to the runtime environment in a RayJob's spec.
 ///
-/// The option `runtime_env` replaces the spec's runtime environment, which can have either spelling.
+/// The option `runtime_env` replaces the spec's runtime environment.
 ///
 /// # Errors
-/// [`Error::InvalidConfig`] if the two spellings differ, if the spec's YAML is not JSON, or if `env_vars` is
-/// not an object.
+/// [`Error::InvalidConfig`] if the field is misspelled, if its YAML is not JSON, or if `env_vars` is not an
+/// object.
 pub fn runtime_env(
     spec: &mut Map<String, Value>,
     runtime_env: Option<Map<String, Value>>,
     bootstrap: &Attributes,
 ) -> Result<(), Error> {
-    let written = match RUNTIME_ENV.map(|spelling| spec.remove(spelling).filter(|text| !text.is_null())) {
-        [Some(one), Some(other)] if one != other => {
-            return Err(Error::invalid(
-                "ray_job.spec.runtimeEnvYaml",
-                "differs from runtimeEnvYAML",
-                Some("remove one of them"),
-            ));
-        }
-        [one, other] => one.or(other),
-    };
+    if is_set(spec, MISSPELLED) {
+        return Err(Error::invalid(
+            &format!("ray_job.spec.{MISSPELLED}"),
+            "is not a field of a RayJob",
+            Some("write runtimeEnvYAML"),
+        ));
+    }
+    let written = spec.remove(RUNTIME_ENV).filter(|text| !text.is_null());
     let mut env = match (runtime_env, written) {
         (Some(env), _) => env,
         (None, None) => Map::new(),
@@ -73,7 +73,7 @@ pub fn runtime_env(
             Some(Ok(Value::Object(env))) => env,
             _ => {
                 return Err(Error::invalid(
-                    "ray_job.spec.runtimeEnvYAML",
+                    &format!("ray_job.spec.{RUNTIME_ENV}"),
                     "is not a JSON object, and the component does not read YAML",
                     Some("use the option runtime_env"),
                 ));
@@ -81,7 +81,7 @@ pub fn runtime_env(
         },
     };
     add_session_env(&mut env, bootstrap.iter().cloned())?;
-    spec.insert("runtimeEnvYAML".to_owned(), json::text(&env.into()).into());
+    spec.insert(RUNTIME_ENV.to_owned(), json::text(&env.into()).into());
     Ok(())
 }
 
@@ -98,18 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_environment_is_read_in_either_spelling() {
-        let text = r#"{"pip": ["x"], "env_vars": null}"#;
-        for spec in [
-            json!({"runtimeEnvYAML": text}),
-            json!({"runtimeEnvYaml": text}),
-            json!({"runtimeEnvYAML": text, "runtimeEnvYaml": null}),
-            json!({"runtimeEnvYAML": text, "runtimeEnvYaml": text}),
-        ] {
-            let env = written(spec.clone()).unwrap();
-            assert_eq!(env["pip"], json!(["x"]), "{spec}");
-            assert_eq!(env["env_vars"]["DAGSTER_PIPES_CONTEXT"], "c", "{spec}");
-        }
+    fn the_session_is_added_to_the_runtime_environment() {
+        let env = written(json!({"runtimeEnvYAML": r#"{"pip": ["x"], "env_vars": null}"#})).unwrap();
+        assert_eq!(env["pip"], json!(["x"]));
+        assert_eq!(env["env_vars"]["DAGSTER_PIPES_CONTEXT"], "c");
     }
 
     #[test]

@@ -192,8 +192,8 @@ mod tests {
     use crate::kubernetes::Kubernetes;
 
     #[test]
-    fn plan_rejects_two_different_runtime_environments_without_a_request() {
-        let spec = json!({"entrypoint": "x", "runtimeEnvYAML": "{}", "runtimeEnvYaml": r#"{"pip": []}"#});
+    fn plan_rejects_a_misspelled_runtime_environment_without_a_request() {
+        let spec = json!({"entrypoint": "x", "runtimeEnvYAML": "{}", "runtimeEnvYaml": "{}"});
         for options in [
             json!({"ray_job": {"spec": spec}}),
             json!({"ray_job": {"spec": spec}, "runtime_env": {"pip": []}}),
