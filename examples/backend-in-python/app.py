@@ -37,7 +37,7 @@ from wit_world.imports.model import (
     JobState,
     JobStatus,
 )
-from wit_world.imports.sink import Channel, Listener
+from wit_world.imports.reports import Channel, Listener
 
 # Bytes of output in the debug info.
 _TAIL = 16 << 10

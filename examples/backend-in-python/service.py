@@ -20,7 +20,7 @@ from wit_world.imports.model import (
     JobState,
     JobStatus,
 )
-from wit_world.imports.sink import Listener
+from wit_world.imports.reports import Listener
 
 # The settings that are read from the configuration once and not sent with each run or step.
 SETTINGS = {

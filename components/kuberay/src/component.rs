@@ -10,7 +10,7 @@ use dagster_ray_sdk::{
         launcher::{self, RunPlacement, RunRef, RunSpec, Termination},
         pipes::{self, Followed, Position, ScriptSpec},
         reconciler::{self, Leftover, Reconciliation},
-        sink::Listener,
+        reports::Listener,
     },
     clock::WasiClock,
     http::WasiHttp,

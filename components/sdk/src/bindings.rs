@@ -23,7 +23,7 @@ wit_bindgen::generate!({
 });
 
 pub use clusters::exports::dagster_ray::backend::cluster;
-pub use dagster_ray::host::{model, objects, packages, processes, sink, tasks};
+pub use dagster_ray::host::{model, objects, packages, processes, reports, tasks};
 pub use description::exports::dagster_ray::backend::describe;
 pub use reconciliations::exports::dagster_ray::backend::reconciler;
 pub use runs::exports::dagster_ray::backend::launcher;
@@ -58,7 +58,7 @@ pub mod runs {
         default_bindings_module: "dagster_ray_sdk::bindings::runs",
         with: {
             "dagster-ray:host/model@0.1.0": crate::bindings::model,
-            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+            "dagster-ray:host/reports@0.1.0": crate::bindings::reports,
         },
     });
 }
@@ -74,7 +74,7 @@ pub mod steps {
         default_bindings_module: "dagster_ray_sdk::bindings::steps",
         with: {
             "dagster-ray:host/model@0.1.0": crate::bindings::model,
-            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+            "dagster-ray:host/reports@0.1.0": crate::bindings::reports,
         },
     });
 }
@@ -90,7 +90,7 @@ pub mod scripts {
         default_bindings_module: "dagster_ray_sdk::bindings::scripts",
         with: {
             "dagster-ray:host/model@0.1.0": crate::bindings::model,
-            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+            "dagster-ray:host/reports@0.1.0": crate::bindings::reports,
         },
     });
 }
@@ -106,7 +106,7 @@ pub mod clusters {
         default_bindings_module: "dagster_ray_sdk::bindings::clusters",
         with: {
             "dagster-ray:host/model@0.1.0": crate::bindings::model,
-            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+            "dagster-ray:host/reports@0.1.0": crate::bindings::reports,
         },
     });
 }
@@ -122,7 +122,7 @@ pub mod reconciliations {
         default_bindings_module: "dagster_ray_sdk::bindings::reconciliations",
         with: {
             "dagster-ray:host/model@0.1.0": crate::bindings::model,
-            "dagster-ray:host/sink@0.1.0": crate::bindings::sink,
+            "dagster-ray:host/reports@0.1.0": crate::bindings::reports,
         },
     });
 }

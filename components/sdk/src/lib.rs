@@ -19,6 +19,6 @@ pub mod testing;
 
 pub use bindings::model::Error;
 pub use bindings::{
-    cluster, describe, executor, io, launcher, model, objects, packages, pipes, processes, reconciler, sink,
-    tasks,
+    cluster, describe, executor, io, launcher, model, objects, packages, pipes, processes, reconciler,
+    reports, tasks,
 };

@@ -1,8 +1,8 @@
 //! The progress listener of a call, behind a trait.
 
-use crate::{bindings::sink, debug};
+use crate::{bindings::reports, debug};
 
-pub use crate::bindings::sink::{Channel, Level};
+pub use crate::bindings::reports::{Channel, Level};
 
 /// Receives progress, log lines, events and job output during one call.
 pub trait ProgressListener {
@@ -22,25 +22,25 @@ pub trait ProgressListener {
     fn cancelled(&self) -> bool;
 }
 
-impl ProgressListener for sink::Listener {
+impl ProgressListener for reports::Listener {
     fn progress(&self, message: &str) {
-        sink::Listener::progress(self, message);
+        reports::Listener::progress(self, message);
     }
 
     fn log(&self, level: Level, message: &str) {
-        sink::Listener::log(self, level, message);
+        reports::Listener::log(self, level, message);
     }
 
     fn event(&self, kind: &str, body: &str) {
-        sink::Listener::event(self, kind, body);
+        reports::Listener::event(self, kind, body);
     }
 
     fn output(&self, channel: Channel, lines: &[Vec<u8>]) {
-        sink::Listener::output(self, channel, lines);
+        reports::Listener::output(self, channel, lines);
     }
 
     fn cancelled(&self) -> bool {
-        sink::Listener::cancelled(self)
+        reports::Listener::cancelled(self)
     }
 }
 

@@ -38,7 +38,7 @@ use dagster_ray_sdk::{
         launcher::RunSpec,
         pipes::ScriptSpec,
         reconciler::{Leftover, Reconciliation},
-        sink::Listener,
+        reports::Listener,
     },
     clock::Clock,
     progress::ProgressListener,

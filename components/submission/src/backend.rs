@@ -241,7 +241,7 @@ macro_rules! export_backend {
     ($backend:ident) => {
         const _: () = {
             use ::dagster_ray_sdk::bindings::{
-                describe, executor, launcher, model, pipes, reconciler, sink::Listener,
+                describe, executor, launcher, model, pipes, reconciler, reports::Listener,
             };
             use $crate::backend;
 

@@ -5,7 +5,7 @@ use dagster_ray_sdk::{
     executor::{Guest, Placement, StepRef, StepSpec},
     model::{Attributes, JobStatus},
     options::read_merged,
-    sink::Listener,
+    reports::Listener,
 };
 
 use crate::{Backend, job, options::Options, service::Service};

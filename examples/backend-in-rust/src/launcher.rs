@@ -8,7 +8,7 @@ use dagster_ray_sdk::{
     launcher::{Guest, RunPlacement, RunRef, RunSpec, Termination},
     model::{JobState, JobStatus},
     options::read_merged,
-    sink::Listener,
+    reports::Listener,
 };
 
 use crate::{Backend, job, options::Options, service::Service};

@@ -10,7 +10,7 @@ use dagster_ray_sdk::{
     model::{JobRef, JobStatus},
     options::read_document,
     pipes::{Followed, Guest, Position, ScriptSpec},
-    sink::{Channel, Listener},
+    reports::{Channel, Listener},
 };
 
 use crate::{Backend, job, options::ScriptOptions, service::Service};

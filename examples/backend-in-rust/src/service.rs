@@ -10,7 +10,7 @@ use dagster_ray_sdk::{
     json::{Fields, Value, json},
     model::{JobRef, JobState, JobStatus},
     settings::{Settings, WasiSettings},
-    sink::Listener,
+    reports::Listener,
 };
 
 use crate::job::{self, Spec};

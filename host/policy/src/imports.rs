@@ -16,7 +16,7 @@ pub enum RequiredGrant {
 
 /// Interfaces that every component may import without a grant.
 const ALWAYS_LINKED: [&str; 4] =
-    ["dagster-ray:host/model", "dagster-ray:host/sink", "wasi:logging/logging", "wasi:config/store"];
+    ["dagster-ray:host/model", "dagster-ray:host/reports", "wasi:logging/logging", "wasi:config/store"];
 
 /// Packages that every component may import without a grant.
 ///

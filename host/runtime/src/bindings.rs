@@ -18,6 +18,6 @@ crate::wit::generate!(
     with: {
         "dagster-ray:host/model": crate::model,
         "dagster-ray:host/objects": crate::capability::objects::bindings::dagster_ray::host::objects,
-        "dagster-ray:host/sink": crate::capability::sink::bindings::dagster_ray::host::sink,
+        "dagster-ray:host/reports": crate::capability::reports::bindings::dagster_ray::host::reports,
     }
 );

@@ -17,7 +17,7 @@ use wasmtime::component::{Instance, Resource};
 use crate::bindings::exports::dagster_ray::backend::{describe, executor, launcher};
 use crate::capability::CallState;
 use crate::capability::objects::Value as HostValue;
-use crate::capability::sink::Listener;
+use crate::capability::reports::Listener;
 use crate::model::{Attributes, Error, JobState, JobStatus};
 
 /// The result of an export.

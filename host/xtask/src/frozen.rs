@@ -258,11 +258,13 @@ mod tests {
     #[test]
     fn an_added_or_removed_file_is_a_change() {
         let contract = Contract::released();
-        contract
-            .write("deps/dagster-ray-host/sink.wit", "package dagster-ray:host@0.1.0;\ninterface sink {}\n");
-        assert!(contract.error().contains("sink.wit is new"));
+        contract.write(
+            "deps/dagster-ray-host/reports.wit",
+            "package dagster-ray:host@0.1.0;\ninterface reports {}\n",
+        );
+        assert!(contract.error().contains("reports.wit is new"));
         let host = contract.0.path().join("deps/dagster-ray-host");
-        fs::rename(host.join("sink.wit"), host.join("model.wit")).unwrap();
+        fs::rename(host.join("reports.wit"), host.join("model.wit")).unwrap();
         assert!(contract.error().contains("model.wit has changed"));
     }
 

@@ -50,7 +50,7 @@ const INTERFACES: [&str; 21] = [
     "processes",
     "kubernetes",
     "model",
-    "sink",
+    "reports",
     "store",
     "logging",
     "streams",

@@ -42,7 +42,7 @@ from wit_world.imports.model import (
     WorkerCommand,
 )
 from wit_world.imports.processes import Command, State_Ended, State_Running
-from wit_world.imports.sink import Listener
+from wit_world.imports.reports import Listener
 
 
 class Describe(exports.Describe):

@@ -21,7 +21,7 @@ pub struct Difference {
 pub(super) struct Comparison<'a> {
     resolve: &'a Resolve,
     types: TypesRef<'a>,
-    /// The imported resources and their qualified names, such as `dagster-ray:host/sink.listener`.
+    /// The imported resources and their qualified names, such as `dagster-ray:host/reports.listener`.
     resources: HashMap<ResourceId, String>,
 }
 

@@ -11,7 +11,7 @@ pub mod logging;
 pub mod objects;
 pub mod packages;
 pub mod processes;
-pub mod sink;
+pub mod reports;
 mod state;
 pub mod tasks;
 
@@ -112,7 +112,7 @@ capabilities! {
     objects: objects::ObjectsState,
     packages: packages::PackagesState,
     processes: processes::ProcessesState,
-    sink: sink::SinkState,
+    reports: reports::ReportsState,
     tasks: tasks::TasksState,
 }
 

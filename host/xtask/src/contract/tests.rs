@@ -20,7 +20,7 @@ interface model {
         dashboard-url: option<string>,
     }
 }
-interface sink { resource listener { progress: func(message: string); } }
+interface reports { resource listener { progress: func(message: string); } }
 interface objects { resource value { } }
 ";
 
@@ -29,7 +29,7 @@ package dagster-ray:backend@0.1.0;
 /// Runs jobs.
 interface runner {
     use dagster-ray:host/model@0.1.0.{json, attributes, error, job-ref};
-    use dagster-ray:host/sink@0.1.0.{listener};
+    use dagster-ray:host/reports@0.1.0.{listener};
     use dagster-ray:host/objects@0.1.0.{value};
 
     /// The state of a job.

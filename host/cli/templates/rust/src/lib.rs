@@ -13,7 +13,7 @@ use dagster_ray_sdk::{
     model::{Attributes, JobRef, JobState, JobStatus, WorkerCommand},
     options::read_merged,
     processes::{self, Command, Outcome, State},
-    sink::Listener,
+    reports::Listener,
 };
 
 use options::Options;

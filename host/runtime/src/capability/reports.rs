@@ -1,9 +1,9 @@
-//! `dagster-ray:host/sink`: sends a call's reports to its caller.
+//! `dagster-ray:host/reports`: sends a call's reports to its caller.
 
 use dagster_ray_policy::capability::Capability;
 use wasmtime::component::{Linker, Resource};
 
-use self::bindings::dagster_ray::host::sink::{self, Channel, Host, HostListener, Level};
+use self::bindings::dagster_ray::host::reports::{self, Channel, Host, HostListener, Level};
 use super::{CallContext, CallState, HostCapability, Uses, View};
 use crate::cancel::Cancel;
 use crate::report::{Report, ReportSender};
@@ -11,8 +11,8 @@ use crate::report::{Report, ReportSender};
 #[allow(missing_docs, unreachable_pub, dead_code, clippy::all)]
 pub(crate) mod bindings {
     crate::wit::generate!(
-        "package dagster-ray:runtime; world sink { import dagster-ray:host/sink@0.1.0; }",
-        with: { "dagster-ray:host/sink.listener": crate::capability::sink::Listener }
+        "package dagster-ray:runtime; world reports { import dagster-ray:host/reports@0.1.0; }",
+        with: { "dagster-ray:host/reports.listener": crate::capability::reports::Listener }
     );
 }
 
@@ -20,12 +20,12 @@ pub(crate) mod bindings {
 pub struct Listener;
 
 /// The state of one call.
-pub(crate) struct SinkState {
+pub(crate) struct ReportsState {
     reports: ReportSender,
     cancel: Cancel,
 }
 
-impl HostCapability for SinkState {
+impl HostCapability for ReportsState {
     const GRANT: Option<&'static Capability> = None;
 
     fn new(context: &CallContext<'_>) -> Self {
@@ -33,13 +33,13 @@ impl HostCapability for SinkState {
     }
 
     fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-        sink::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)
+        reports::add_to_linker::<CallState, Uses<Self>>(linker, CallState::view)
     }
 }
 
-impl Host for View<'_, SinkState> {}
+impl Host for View<'_, ReportsState> {}
 
-impl HostListener for View<'_, SinkState> {
+impl HostListener for View<'_, ReportsState> {
     async fn progress(&mut self, _: Resource<Listener>, message: String) -> wasmtime::Result<()> {
         self.state.reports.send(Report::Progress { message }).await;
         Ok(())
