@@ -63,7 +63,7 @@ def test_terminating_a_run_without_a_job_stops_the_steps_of_this_deployment(
 ) -> None:
     run = _run(instance)
     launcher = _launcher(instance, ray_head.url)
-    names = [f"dagster-step-{run.run_id}-{key}" for key in ("ours", "theirs")]
+    names = [f"dagster-step-{run.run_id}-{key}" for key in ("ours", "another")]
     for name, deployment in zip(names, (deployment_id(instance), "another"), strict=True):
         metadata = {"dagster/run-id": run.run_id, "dagster-ray/deployment": deployment}
         ray_head.submit({"entrypoint": "sleep 600", "submission_id": name, "metadata": metadata})

@@ -52,7 +52,7 @@ class Operation(ABC):
     def finish(self) -> str:
         """Lets the work end, and returns how it ended."""
 
-    def told(self) -> str:
+    def messages_for_the_user(self) -> str:
         """Returns what the user can read about the operation."""
         return "\n".join(self.lab.deployment.messages(self.run_id)) if self.run_id else ""
 
@@ -269,7 +269,7 @@ class Script(Operation):
     def kill(self, sign: signal.Signals, *, of_step: bool) -> None:
         self._process.send_signal(sign)
 
-    def told(self) -> str:
+    def messages_for_the_user(self) -> str:
         return self.output.read_text()
 
     def _statuses(self) -> list[str]:

@@ -61,7 +61,7 @@ def _strike(cell: Run, lab: Lab) -> leaks.Snapshot:
         if operation.run_id:
             _check_run(lab, operation.run_id, end)
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{operation.told()}") from error
+        raise AssertionError(f"{error}\n{operation.messages_for_the_user()}") from error
     return before
 
 

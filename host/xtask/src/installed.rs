@@ -11,6 +11,7 @@ use crate::interpreter;
 use crate::matrix::{self, Row};
 use crate::project::Project;
 use crate::stages::{Stage, Stages};
+use crate::test::SIDE_BY_SIDE;
 use crate::{files, uv};
 
 /// The id of an unprivileged user (`nobody` on Linux), who runs the wheel that root installed.
@@ -72,7 +73,7 @@ fn tests_on(project: &Project, stage: &mut Stage, wheel: &Path, row: &Row, base:
     install.arg("--requirements").arg(project.python_source().join("requirements/test.in"));
     stage.execute(&mut install)?;
     let mut pytest = project.program(&interpreter);
-    pytest.args(["-m", "pytest", "-m", "not kubernetes"]);
+    pytest.args(["-m", "pytest", "-m", "not kubernetes"]).args(SIDE_BY_SIDE);
     pytest.args(MATRIX_TESTS.map(|name| format!("tests/dagster/test_{name}.py")));
     stage.execute(&mut pytest)
 }
@@ -130,7 +131,7 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
     // A copied Python may have its own libpython, which it searches at its original path.
     command.env("LD_LIBRARY_PATH", root.join("python/lib"));
     let ran = stage.execute(&mut command);
-    // The Ray head runs on for a minute. The quick start on the next Python would use it as one that somebody
+    // The Ray head runs on for a minute. The quick start on the next Python would use it as one that another program
     // else started, and lose it within its run.
     let folder = root.display().to_string();
     project.program("pkill").args(["--full", &folder]).status().context("pkill could not be run")?;

@@ -41,6 +41,8 @@ const PYTHON: [&str; 8] = [
 const WITHOUT_SERVICES: &str = "not slow";
 const ON_RAY: &str = "slow and not kubernetes";
 const ON_KUBERNETES: &str = "kubernetes";
+/// Arguments of pytest-xdist for tests that mostly wait for Ray. Each worker process has a Ray head of its own.
+pub(crate) const SIDE_BY_SIDE: [&str; 4] = ["--numprocesses", "2", "--dist", "loadfile"];
 
 /// The arguments of `cargo xtask test`.
 #[derive(Args)]
@@ -188,8 +190,8 @@ impl Tests<'_> {
     /// Runs all stages. Compilations and tests without services run beside the Kubernetes tests, which mostly
     /// wait.
     ///
-    /// The tests on Ray run after them. Two test suites that start a Python process for every step take as
-    /// long in parallel on two cores, and reach their timeouts.
+    /// The tests on Ray run after them, two files at a time. Beside the Kubernetes tests, which start a Python
+    /// process for every step as well, they would reach their timeouts on two cores.
     fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
         let registry = std::thread::scope(|scope| {
             scope.spawn(|| self.kubernetes(&[""], true, control_plane.join().unwrap_or(false)));
@@ -292,6 +294,9 @@ impl Tests<'_> {
             let mut pytest = self.pytest_command();
             pytest.args(self.test_files(prefixes)?);
             pytest.args(["-m", marks]).args(self.pytest);
+            if marks == ON_RAY {
+                pytest.args(SIDE_BY_SIDE);
+            }
             // Stages that run side by side must not read each other's last failures.
             let cache = self.project.target().join("pytest").join(name.replace(' ', "-"));
             pytest.arg("-o").arg(format!("cache_dir={}", cache.display()));

@@ -31,7 +31,7 @@ def works(context: dg.OpExecutionContext) -> None:
         while not released.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         if config["fails"]:
-            raise dg.Failure("the op was told to fail", allow_retries=False)
+            raise dg.Failure("the op fails by its config", allow_retries=False)
 
 
 @dg.job(executor_def=dg.in_process_executor)

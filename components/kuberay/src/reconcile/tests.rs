@@ -108,7 +108,7 @@ fn objects_of_ended_runs_and_clusters_without_a_live_holder_are_removed() {
             object("denied", "over", script("0")),
             object("live-step", "live", step("1")),
             object("dead-script", "live", script("0")),
-            object("foreign", "over", json!({labels::DEPLOYMENT_ID: "other"})),
+            object("of-another", "over", json!({labels::DEPLOYMENT_ID: "other"})),
             object("unknown", "unknown", step("0")),
             ended,
         ],
@@ -126,7 +126,7 @@ fn objects_of_ended_runs_and_clusters_without_a_live_holder_are_removed() {
     let over = ["step", "denied", "dead-script", "resource", "lapsed", "held-by-ended"];
     let found = reconcile(&clusters(&http), &rule(true), &listener).unwrap();
     assert_eq!(names(&found, Outcome::WouldRemove), over);
-    assert_eq!(names(&found, Outcome::NotOwned), ["foreign"]);
+    assert_eq!(names(&found, Outcome::NotOwned), ["of-another"]);
     assert!(deleted(&http).is_empty());
 
     let found = reconcile(&clusters(&http), &rule(false), &listener).unwrap();
@@ -150,7 +150,7 @@ fn a_new_attempt_deletes_what_earlier_attempts_of_its_step_left() {
         object("script-1", "live", script("1")),
         object("step-1", "live", step("1")),
         object(
-            "foreign",
+            "of-another",
             "live",
             json!({labels::DEPLOYMENT_ID: "other", labels::ATTEMPT: "0", labels::STEP: "s"}),
         ),

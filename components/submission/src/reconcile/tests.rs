@@ -56,7 +56,7 @@ fn jobs_of_ended_runs_are_stopped_and_those_of_live_recent_and_foreign_runs_are_
         add(&ray, &format!("dagster-step-{run_id}-s"), "d", run_id, &step("s", "0"));
     }
     ray.add_with("dagster-step-ended-done", "SUCCEEDED", 0, &[("dagster-ray/deployment", "d")]);
-    add(&ray, "dagster-step-foreign-s", "other", "ended", &step("s", "0"));
+    add(&ray, "dagster-step-another-s", "other", "ended", &step("s", "0"));
     ray.add_with("dagster-step-none-s", "RUNNING", 0, &[("dagster/run-id", "ended")]);
     ray.add_with(
         "dagster-pipes-old-s",
@@ -74,7 +74,7 @@ fn jobs_of_ended_runs_are_stopped_and_those_of_live_recent_and_foreign_runs_are_
     let leftovers = ["dagster-pipes-old-s", "dagster-step-ended-s"];
     let found = run(&ray, &rule);
     assert_eq!(names(&found, Outcome::WouldRemove), leftovers);
-    assert_eq!(names(&found, Outcome::NotOwned), ["dagster-step-foreign-s", "dagster-step-none-s"]);
+    assert_eq!(names(&found, Outcome::NotOwned), ["dagster-step-another-s", "dagster-step-none-s"]);
     assert_eq!(ray.calls(), ["list"]);
 
     rule.dry_run = false;
@@ -260,13 +260,13 @@ fn a_later_attempt_of_a_step_stops_what_earlier_attempts_left() {
     add(ray, "script-1", "d", "r", &step("s", "1"));
     add(ray, "script-of-t", "d", "r", &step("t", "0"));
     add(ray, "script-of-q", "d", "q", &step("s", "0"));
-    add(ray, "foreign", "other", "r", &step("s", "0"));
+    add(ray, "of-another", "other", "r", &step("s", "0"));
     executor.launch(&step_spec(0)).expect("a placement");
     assert_eq!(ray.live().len(), 6);
     executor.launch(&step_spec(1)).expect("a placement");
     // A repeated launch keeps the script of its own attempt.
     executor.launch(&step_spec(1)).expect("a placement");
-    assert_eq!(ray.live(), ["dagster-step-r-s-1", "foreign", "script-1", "script-of-q", "script-of-t"]);
+    assert_eq!(ray.live(), ["dagster-step-r-s-1", "of-another", "script-1", "script-of-q", "script-of-t"]);
 }
 
 #[test]
@@ -298,11 +298,11 @@ fn a_resumed_run_stops_the_scripts_of_its_earlier_workers_before_its_new_worker_
             &[("dagster/op", "s"), ("dagster-ray/attempt", "0"), ("dagster-ray/worker", worker)],
         );
     }
-    add(ray, "foreign", "other", "r", &[("dagster-ray/worker", "dagster-run-r")]);
+    add(ray, "of-another", "other", "r", &[("dagster-ray/worker", "dagster-run-r")]);
     launcher.launch(&run_spec(0)).expect("a reference");
     assert!(!ray.calls().contains(&"list".to_owned()));
     launcher.launch(&run_spec(2)).expect("a reference");
-    assert_eq!(ray.live(), ["dagster-run-r", "dagster-run-r-2", "foreign", "of-other", "of-step"]);
+    assert_eq!(ray.live(), ["dagster-run-r", "dagster-run-r-2", "of-another", "of-other", "of-step"]);
     let calls = ray.calls();
     let at = |start: &str| calls.iter().position(|call| call.starts_with(start)).expect("a call");
     assert!(at("stop of-first") < at("submit dagster-run-r-2"), "{calls:?}");
@@ -314,13 +314,13 @@ fn terminating_a_run_stops_the_jobs_that_its_killed_worker_left() {
     let ray = &launcher.jobs;
     let launched = launcher.launch(&run_spec(0)).expect("a reference");
     add(ray, "step", "d", "r", &step("s", "0"));
-    add(ray, "foreign", "other", "r", &step("s", "0"));
+    add(ray, "of-another", "other", "r", &step("s", "0"));
     add(ray, "step-of-q", "d", "q", &step("s", "0"));
     let listener = RecordingListener::default();
     launcher.terminate(&launched, &listener).expect("an end");
-    assert_eq!(ray.live(), ["foreign", "step-of-q"]);
+    assert_eq!(ray.live(), ["of-another", "step-of-q"]);
     // The component does not know the deployment of a run without a job in Ray. The adapter reconciles it.
     let missing = RunRef { run_id: "q".to_owned(), attempt: 0, job: JobRef::new("dagster-run-q") };
     launcher.terminate(&missing, &listener).expect("an end");
-    assert_eq!(ray.live(), ["foreign", "step-of-q"]);
+    assert_eq!(ray.live(), ["of-another", "step-of-q"]);
 }
