@@ -1,5 +1,9 @@
 """Errors and outages of clusters and credentials, on a real Kubernetes control plane."""
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +13,8 @@ import dagster as dg
 import pytest
 import yaml
 from cluster import Cluster
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._utils.interrupts import capture_interrupts
 from dagster_ray import Lifecycle
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.kuberay import KubeRayCluster, KubeRayClusterClientResource, RayClusterConfig
@@ -24,7 +30,10 @@ def uses(cluster: Cluster, namespace: str) -> Uses:
     """Returns a function that runs a step with a cluster."""
 
     def run(
-        kubeconfig: Path = cluster.kubeconfig, spec: dict[str, Any] | None = None, **more: Any
+        kubeconfig: Path = cluster.kubeconfig,
+        spec: dict[str, Any] | None = None,
+        body: Callable[[], None] | None = None,
+        **more: Any,
     ) -> dg.ExecuteInProcessResult:
         resource = KubeRayCluster(
             image=cluster.image,
@@ -39,7 +48,9 @@ def uses(cluster: Cluster, namespace: str) -> Uses:
 
         @dg.op(required_resource_keys={"ray_cluster"})
         def step() -> None:
-            """Does nothing: the test needs only the cluster."""
+            # Most tests need only the cluster.
+            if body is not None:
+                body()
 
         @dg.job(resource_defs={"ray_cluster": resource})
         def job() -> None:
@@ -98,17 +109,69 @@ def test_the_error_without_an_operator_suggests_that_it_is_down(
     wait_for("nothing left", lambda: not names(own_cluster, namespace, "rayclusters"), 30)
 
 
+def _running_head(cluster: Cluster, namespace: str) -> str:
+    def running() -> str | None:
+        pods = cluster.core.list_namespaced_pod(namespace).items
+        return next((pod.metadata.name for pod in pods if pod.status.phase == "Running"), None)
+
+    return wait_for("the head", running, 30, 0.1)
+
+
 def test_waiting_survives_the_restart_of_a_killed_head(
     own_cluster: Cluster, namespace: str, uses: Uses
 ) -> None:
-    def running() -> str | None:
-        pods = own_cluster.core.list_namespaced_pod(namespace).items
-        return next((pod.metadata.name for pod in pods if pod.status.phase == "Running"), None)
-
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(uses)
-        own_cluster.kill_containers(namespace, wait_for("the head", running, 30, 0.1))
+        own_cluster.kill_containers(namespace, _running_head(own_cluster, namespace))
         assert run.result(120).success
+
+
+@pytest.mark.parametrize("fault", ["killed", "evicted"])
+def test_a_cluster_is_deleted_when_its_step_fails_because_the_head_is_gone(
+    own_cluster: Cluster, namespace: str, uses: Uses, fault: str
+) -> None:
+    def body() -> None:
+        head = _running_head(own_cluster, namespace)
+        if fault == "killed":
+            own_cluster.kill_containers(namespace, head)
+        else:
+            own_cluster.core.delete_namespaced_pod(head, namespace, grace_period_seconds=0)
+        raise ConnectionError("the head is gone")
+
+    with pytest.raises(ConnectionError, match="the head is gone"):
+        uses(body=body)
+    wait_for("nothing left", lambda: not names(own_cluster, namespace, "rayclusters"), 30)
+
+
+def test_a_cluster_is_deleted_while_the_operator_is_down(
+    own_cluster: Cluster, namespace: str, uses: Uses
+) -> None:
+    try:
+        assert uses(body=lambda: own_cluster.stop_program("kuberay-operator")).success
+        wait_for("nothing left", lambda: not names(own_cluster, namespace, "rayclusters"), 30)
+    finally:
+        own_cluster.start_program("kuberay-operator")
+
+
+@pytest.mark.parametrize("moment", ["wait", "use"])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_step_deletes_its_cluster(
+    cluster: Cluster, namespace: str, uses: Uses, moment: str, sign: signal.Signals
+) -> None:
+    def interrupt() -> None:
+        os.kill(os.getpid(), sign)
+
+    def body() -> None:
+        if moment == "use":
+            interrupt()
+        time.sleep(20)
+        raise AssertionError("the step was not interrupted")
+
+    if moment == "wait":
+        threading.Timer(1, interrupt).start()
+    with pytest.raises(DagsterExecutionInterruptedError), capture_interrupts():
+        uses(body=body)
+    wait_for("nothing left", lambda: not names(cluster, namespace, "rayclusters"), 30)
 
 
 def test_the_error_for_a_crashing_head_contains_its_last_log_lines(

@@ -46,3 +46,15 @@ class Untested:
 
 Cell = Run | Shown | Impossible | Untested
 Key = tuple[str, str]
+
+
+class Cells(dict[Key, "Shown | Impossible"]):
+    """The cells of one part of the matrix that other tests show, or that cannot happen."""
+
+    def shown(self, rows: tuple[str, ...], column: str, holds: str, *by: str) -> None:
+        """Adds the cells of a column that the same tests show."""
+        self.update({(row, column): Shown(holds, by) for row in rows})
+
+    def impossible(self, rows: tuple[str, ...], column: str, why: str) -> None:
+        """Adds the cells of a column in which the fault does not disturb the operations."""
+        self.update({(row, column): Impossible(why) for row in rows})

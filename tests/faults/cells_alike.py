@@ -1,6 +1,6 @@
 """The cells that the test of another cell shows too, and those that have no effect by nature."""
 
-from cells import Impossible, Key, Shown
+from cells import Cells
 
 _D = "tests/dagster/"
 _SUBMISSION = "components/submission/src/"
@@ -28,79 +28,71 @@ _ON_RAY = (*_RUNS, *_STEPS, *_PIPES)
 # Without half and lost responses, which the test of the client does not contain.
 _REQUEST_FAULTS = ("partition", "loss", "reset", "429", "5xx")
 
-ALIKE: dict[Key, Shown | Impossible] = {}
-
-
-def _shown(rows: tuple[str, ...], column: str, holds: str, *by: str) -> None:
-    ALIKE.update({(row, column): Shown(holds, by) for row in rows})
-
-
-def _impossible(rows: tuple[str, ...], column: str, why: str) -> None:
-    ALIKE.update({(row, column): Impossible(why) for row in rows})
+ALIKE = Cells()
 
 
 # One client sends the requests of all operations to the API server.
 _REPEATED = _KUBERNETES + "requests_to_a_restarting_api_server_are_retried"
 for _fault in _REQUEST_FAULTS:
-    _shown(_CLUSTERS, _fault, "A request to the API server that fails is repeated.", _REPEATED)
-_shown(
+    ALIKE.shown(_CLUSTERS, _fault, "A request to the API server that fails is repeated.", _REPEATED)
+ALIKE.shown(
     (*_ON_RAY, *_CLUSTERS),
     "api-server",
     "A request to the API server that fails is repeated, whichever operation sends it.",
     _REPEATED,
 )
-_shown(
+ALIKE.shown(
     (*_ON_RAY, *_CLUSTERS),
     "etcd-slow",
     "Only the API server uses etcd. Its requests then fail, and are repeated.",
     _REPEATED,
 )
-_shown(
+ALIKE.shown(
     ("step", "health"),
     "operator-down",
     "The same test as for a run under way: the run and its steps go on.",
     _RESTARTS,
 )
-_shown(
+ALIKE.shown(
     ("step",),
     "api-server",
     "The same test as for a run under way: the run and its steps go on.",
     _RESTARTS,
 )
-_shown(
+ALIKE.shown(
     ("cluster-share",),
     "operator-down",
     "A shared cluster is awaited as one of a step is.",
     _D
     + "test_kuberay_cluster.py::test_waiting_survives_restarts_of_the_api_server_and_the_operator",
 )
-_impossible(
+ALIKE.impossible(
     ("cluster-use",), "operator-down", "A step does not contact the operator once its cluster runs."
 )
 
-_impossible(
+ALIKE.impossible(
     ("launch", "resume", "step-launch", "pipes-launch", "cluster-create", "cluster-delete"),
     "pod-evicted",
     "It creates or deletes an object, which does not wait for a pod.",
 )
-_impossible(
+ALIKE.impossible(
     ("launch", "resume", "step-launch", "pipes-launch", "cluster-create", "cluster-delete"),
     "node-gone",
     "It creates or deletes an object, which does not wait for a node.",
 )
-_shown(
+ALIKE.shown(
     ("cluster-wait", "cluster-use", "cluster-share", "cluster-delete"),
     "token",
     "All requests to the API server use the renewed token.",
     "tests/sandbox/tests/sandbox/kubernetes.rs::a_token_renewed_in_the_kubeconfig_is_used",
 )
-_impossible(
+ALIKE.impossible(
     ("resume",),
     "run-worker-9",
     "The earlier worker is dead, and the next one does not exist before the resumption.",
 )
 
-_shown(
+ALIKE.shown(
     ("cluster-share", "cluster-delete"),
     "sigterm",
     "An interrupted run releases the cluster that its steps share.",
@@ -108,13 +100,13 @@ _shown(
 )
 
 # The process that uses a cluster does not matter.
-_shown(
+ALIKE.shown(
     _CLUSTERS,
     "run-worker-9",
     "Cleanup deletes exactly the clusters of killed processes, of whichever kind.",
     _ORPHANS,
 )
-_shown(
+ALIKE.shown(
     ("cluster-delete",),
     "step-worker-9",
     "Cleanup deletes exactly the clusters of killed processes.",
@@ -122,13 +114,13 @@ _shown(
 )
 
 # Scripts of workers that were killed.
-_shown(
+ALIKE.shown(
     ("pipes-launch", "pipes-follow", "pipes-await", "pipes-terminate"),
     "step-worker-9",
     "The script ends before the step's next attempt starts.",
     _OF_KILLED_STEP,
 )
-_shown(
+ALIKE.shown(
     ("pipes-await", "pipes-terminate"),
     "run-worker-9",
     "The script is stopped when the run is resumed, or when it has ended.",
@@ -138,7 +130,7 @@ _shown(
     _SUBMISSION
     + "reconcile/tests.rs::a_script_whose_worker_has_ended_is_stopped_although_its_run_is_live",
 )
-_shown(
+ALIKE.shown(
     ("health",),
     "run-worker-9",
     "The same test as for a run under way: a health check finds the dead worker.",
@@ -152,64 +144,64 @@ _NEW_SESSION = (
 )
 _NOT_MISSING = _SUBMISSION + "launcher.rs::a_run_whose_head_restarted_is_not_missing_at_once"
 for _fault in ("gcs-restart", "session"):
-    _shown(
+    ALIKE.shown(
         ("launch", "resume"),
         _fault,
         "The reference names the earlier session, so the job does not count as missing too early.",
         _NEW_SESSION,
     )
-    _shown(
+    ALIKE.shown(
         ("health", "terminate"),
         _fault,
         "The job does not count as missing at once. Terminating the run reports it as missing.",
         _NOT_MISSING,
     )
 for _fault in ("raylet-9", "head-9"):
-    _shown(
+    ALIKE.shown(
         ("health",),
         _fault,
         "The same test as for a run under way: its health checks decide.",
         _WITHOUT_RAY.format(_fault),
     )
-_shown(
+ALIKE.shown(
     ("launch", "resume", "pipes-launch"),
     "head-9",
     "A submission is repeated for 30 s. Then the error says that Ray is unavailable.",
     _SUBMISSION
     + "submit.rs::submit_retries_connection_errors_and_reports_unavailable_when_they_persist",
 )
-_shown(
+ALIKE.shown(
     ("step-launch",),
     "head-9",
     "The step fails with the address.",
     _D + "test_executor.py::test_a_step_fails_with_the_address_when_ray_is_unreachable",
 )
-_shown(
+ALIKE.shown(
     ("terminate",),
     "head-9",
     "A run that cannot be stopped stays canceling, until Ray answers or Dagster ends it.",
     _D + "test_unreachable.py::test_a_run_that_cannot_be_stopped_stays_canceling",
 )
-_shown(
+ALIKE.shown(
     ("pipes-terminate",),
     "head-9",
     "The script is remembered, and stopped at the next contact with Ray.",
     _D + "test_pipes_faults.py::test_a_script_that_was_given_up_is_stopped_at_the_next_contact",
 )
 for _fault in ("gcs-restart", "session"):
-    _shown(
+    ALIKE.shown(
         ("step-launch",),
         _fault,
         "A step that the new head does not have is not missing at once.",
         _SUBMISSION + "session.rs::a_missing_job_is_believed_of_its_own_session_only",
     )
-_shown(
+ALIKE.shown(
     ("pipes-follow",),
     "head-9",
     "Following gives up after the time that Ray may be unreachable.",
     _SUBMISSION + "follow.rs::follow_can_be_cancelled_and_gives_up_while_ray_is_unreachable",
 )
-_shown(
+ALIKE.shown(
     ("pipes-await",),
     "head-9",
     "Waiting gives up after the time that Ray may be unreachable, with the last error.",
@@ -222,7 +214,7 @@ for _rows, _test in (
     (("step",), "the_executor"),
     (("pipes-follow", "pipes-await", "pipes-terminate"), "pipes"),
 ):
-    _shown(
+    ALIKE.shown(
         _rows,
         "tls",
         "Connections are made as for the launch, which refuses a certificate that is not trusted. "
@@ -231,13 +223,13 @@ for _rows, _test in (
     )
 
 # Tokens.
-_shown(
+ALIKE.shown(
     ("launch", "step-launch", "resume", "terminate", "pipes-launch", "pipes-terminate"),
     "token",
     "A rejected token is an error at once, and no request is repeated with it.",
     "components/ray-jobs/src/tests.rs::only_rays_own_404_text_means_that_a_job_is_missing",
 )
-_shown(
+ALIKE.shown(
     ("pipes-await",),
     "token",
     "A rejected token counts as an outage, which the wait outlasts.",
@@ -245,12 +237,12 @@ _shown(
 )
 
 # Clocks.
-_impossible(
+ALIKE.impossible(
     (*_ON_RAY, "cluster-create", "cluster-wait", "cluster-use"),
     "clock",
     "Waits and limits are measured with a monotonic clock, which does not step.",
 )
-_shown(
+ALIKE.shown(
     ("cluster-share",),
     "clock",
     "Leases are measured by the API server's clock.",
@@ -258,24 +250,26 @@ _shown(
 )
 
 # Disks.
-_shown(
+ALIKE.shown(
     ("launch", "step-launch", "pipes-launch"),
     "disk-full",
     "A component is called although its compiled code cannot be cached.",
     "tests/faults/test_full_disk.py::test_a_component_is_called_although_its_code_cannot_be_cached",
 )
-_impossible(("value-load",), "disk-full", "Loading a value writes no file.")
-_impossible(("value-load",), "step-worker-9", "Loading changes nothing, and a retry loads again.")
+ALIKE.impossible(("value-load",), "disk-full", "Loading a value writes no file.")
+ALIKE.impossible(
+    ("value-load",), "step-worker-9", "Loading changes nothing, and a retry loads again."
+)
 
 # Traps.
 _ATTACKS = _D + "test_sandbox.py::test_each_attack_has_the_listed_outcome_before_and_after_ray_init"
-_shown(
+ALIKE.shown(
     (*_CLUSTERS, "pipes-terminate"),
     "trap",
     "The call raises an exception, and the next call works. Each attack of the list does so.",
     _ATTACKS,
 )
-_shown(
+ALIKE.shown(
     ("run",),
     "trap",
     "Only health checks call a component. The run counts as running, and one event says so.",
@@ -283,7 +277,7 @@ _shown(
     + "test_unreachable.py::"
     + "test_failed_checks_of_a_run_are_one_event_at_the_beginning_and_one_at_the_end",
 )
-_shown(
+ALIKE.shown(
     ("step",),
     "trap",
     "Only checks call a component. The step counts as running, and one event says so.",
@@ -293,13 +287,13 @@ _shown(
 )
 
 # Limits of time.
-_shown(
+ALIKE.shown(
     ("cluster-create", "cluster-share", "cluster-delete", *_VALUES),
     "timeout",
     "A call that does not return ends at its deadline, and the next call works.",
     _ATTACKS,
 )
-_shown(
+ALIKE.shown(
     ("resume", "step-launch", "pipes-launch"),
     "timeout",
     "A submission is repeated for 30 s. Then the error says that Ray is unavailable.",
@@ -308,7 +302,7 @@ _shown(
 )
 ALIKE["pipes-follow", "timeout"] = ALIKE["pipes-follow", "head-9"]
 ALIKE["pipes-await", "timeout"] = ALIKE["pipes-await", "head-9"]
-_shown(
+ALIKE.shown(
     ("pipes-terminate",),
     "timeout",
     "A script that does not end is reported, and stopped at the next contact with Ray.",
@@ -317,7 +311,7 @@ _shown(
 )
 
 # Other deployments.
-_shown(
+ALIKE.shown(
     ("run", "step"),
     "second",
     "A deployment stops the steps of its own runs only.",
@@ -325,13 +319,13 @@ _shown(
     + "test_reconcile.py::"
     + "test_two_deployments_stop_the_steps_of_their_killed_run_workers_and_no_others",
 )
-_shown(
+ALIKE.shown(
     ("step-launch",),
     "second",
     "A launch stops what earlier attempts left, of its own deployment only.",
     _SUBMISSION + "reconcile/tests.rs::a_later_attempt_of_a_step_stops_what_earlier_attempts_left",
 )
-_shown(
+ALIKE.shown(
     ("resume",),
     "second",
     "A resumption stops the scripts of its own run and deployment only.",
@@ -339,7 +333,7 @@ _shown(
     + "reconcile/tests.rs::a_resumed_run_stops_the_scripts_of_its_earlier_workers_before_its_new_"
     "worker_starts",
 )
-_shown(
+ALIKE.shown(
     ("terminate",),
     "second",
     "Jobs of another deployment run on, also if they name the run.",
@@ -349,29 +343,24 @@ _shown(
     + "test_launcher_references.py::"
     + "test_terminating_a_run_without_a_job_stops_the_steps_of_this_deployment",
 )
-_shown(
+ALIKE.shown(
     ("pipes-launch",),
     "second",
     "The script carries the id of its deployment, which users cannot set.",
     _SUBMISSION + "scripts.rs::the_session_variables_and_the_origin_override_the_users_options",
 )
-_impossible(
+ALIKE.impossible(
     ("health", "pipes-follow", "pipes-await", "pipes-terminate"),
     "second",
     "It asks for one job by its id, which contains the run's id, and lists nothing.",
 )
 
-# Values. A step ends with its Ray.
-for _fault in ("raylet-9", "head-9", "gcs-restart", "session"):
-    _impossible(
-        ("value-cleanup",),
-        _fault,
-        "Values in Ray end with the processes that hold them. A directory needs no Ray.",
-    )
-for _fault in ("raylet-9", "head-9", "gcs-restart", "session"):
-    _shown(
-        ("value-save", "value-load"),
-        _fault,
-        "The step that saves or loads the value ends with its Ray, as in the row of a step.",
-        _WITHOUT_RAY.format("session" if _fault == "gcs-restart" else _fault),
-    )
+# Submissions to a Ray that cannot execute them.
+ALIKE.shown(
+    ("launch", "step-launch", "resume", "pipes-launch"),
+    "raylet-9",
+    "A submission is repeated for 30 s. A job that was accepted ends with the raylet.",
+    _SUBMISSION
+    + "submit.rs::submit_retries_connection_errors_and_reports_unavailable_when_they_persist",
+    _WITHOUT_RAY.format("raylet-9"),
+)

@@ -230,4 +230,35 @@ RUNS |= {
         "process ended by -9; script none",
         "Killed before the submission: there is no script.",
     ),
+    ("pipes-follow", "sigterm"): _run(
+        RunFollows,
+        strikes.worker(TERM, of_step=False),
+        "SUCCESS ['STOPPED', 'SUCCEEDED']",
+        "The interrupted worker stops its script. The resumed run starts it again.",
+    ),
+    ("pipes-follow", "token"): _run(ScriptFollow, strikes.token_expires, "SUCCESS", _MESSAGES),
+    ("pipes-terminate", "dashboard-9"): _run(
+        ScriptTerminate,
+        strikes.dashboard_restarts,
+        "process ended by 1; script ['STOPPED']|process ended by -2; script ['STOPPED']",
+        _STOPPED,
+    ),
+    ("terminate", "raylet-9"): _run(
+        Terminate,
+        strikes.ray_ends("raylet/raylet"),
+        "CANCELED|FAILURE",
+        "Ray ends the workers, and the run ends.",
+        ends_ray=True,
+    ),
+}
+
+# A script whose Ray ends. Its process must not wait for ever.
+_LOST = "The process ends with an error that says so, and no process of the script is left."
+RUNS |= {
+    (operation, fault): _run(kind, strike, "process ended by 1", _LOST, ends_ray=True)
+    for operation, kind in (("pipes-follow", ScriptFollow), ("pipes-terminate", ScriptTerminate))
+    for fault, strike in (
+        ("raylet-9", strikes.ray_ends("raylet/raylet")),
+        ("session", strikes.ray_ends(restarts=True)),
+    )
 }

@@ -256,6 +256,8 @@ class Script(Operation):
     def finish(self) -> str:
         self._process.wait(120)
         text = self.output.read_text()
+        if self._process.returncode != 0 and self.lab.is_broken:
+            return f"process ended by {self._process.returncode}"
         if self._process.returncode != 0:
             statuses = self._statuses()
             assert len(statuses) <= 1, statuses

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from cells import Cell, Impossible, Key, Run, Shown, Untested
 from cells_alike import ALIKE
+from cells_data import DATA
+from cells_kubernetes import KUBERNETES
 from cells_run import RUNS
 from cells_shown import SHOWN
 from rows_and_columns import FAULTS, OPERATIONS, why_not
@@ -15,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 def cell(operation: str, fault: str) -> Cell:
     """Returns a cell. A test of its own comes before the test of another cell."""
     key = (operation, fault)
-    found = RUNS.get(key) or SHOWN.get(key) or ALIKE.get(key)
+    parts = (RUNS, SHOWN, ALIKE, KUBERNETES, DATA)
+    found = next((part[key] for part in parts if key in part), None)
     if found is not None:
         return found
     reason = why_not(operation, fault)

@@ -2,8 +2,10 @@
 
 import page
 import pytest
-from cells import Run, Shown
+from cells import Run, Shown, Untested
 from cells_alike import ALIKE
+from cells_data import DATA
+from cells_kubernetes import KUBERNETES
 from cells_run import RUNS
 from cells_shown import SHOWN
 from rows_and_columns import FAULTS, OPERATIONS, why_not
@@ -13,9 +15,13 @@ pytestmark = pytest.mark.quick
 
 
 def test_each_cell_is_in_the_matrix_and_has_one_source() -> None:
-    keys = [*RUNS, *SHOWN, *ALIKE]
+    keys = [*RUNS, *SHOWN, *ALIKE, *KUBERNETES, *DATA]
     assert not [key for key in keys if key[0] not in OPERATIONS or key[1] not in FAULTS]
     assert not set(RUNS) & set(SHOWN)
+
+
+def test_each_cell_has_a_test_or_a_reason() -> None:
+    assert not [key for key, cell in table().items() if isinstance(cell, Untested)]
 
 
 def test_no_test_is_named_for_a_fault_that_cannot_happen() -> None:

@@ -338,8 +338,9 @@ mod tests {
     }
 
     #[test]
-    fn delete_sends_preconditions_and_distinguishes_a_failed_precondition_from_a_missing_object() {
-        let http = ScriptedHttp::new([failure(409, "Conflict"), failure(404, "NotFound")]);
+    fn delete_sends_preconditions_and_finds_the_object_missing_when_the_response_is_lost() {
+        let lost = ScriptedResponse::Error(Error::unavailable("reset", true));
+        let http = ScriptedHttp::new([failure(409, "Conflict"), lost, failure(404, "NotFound")]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let precondition = Precondition { uid: Some("1".into()), resource_version: Some("7".into()) };
         assert_eq!(
@@ -369,11 +370,16 @@ mod tests {
             ScriptedResponse::Error(Error::unavailable("refused", false)),
             failure(503, "ServiceUnavailable"),
             failure(429, "TooManyRequests"),
+            ScriptedResponse::Broken {
+                status: 200,
+                chunks: vec![br#"{"items": ["#.to_vec()],
+                error: Error::unavailable("reset", true),
+            },
             ScriptedResponse::new(200, r#"{"items": []}"#),
         ]);
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let which = Selection::Labels("a=b,c=d".to_owned());
         kubernetes.list(RAY_JOB, "ray", &which, &[]).unwrap();
-        assert!(http.requests()[3].url.ends_with("/rayjobs?labelSelector=a%3Db%2Cc%3Dd"));
+        assert!(http.requests()[4].url.ends_with("/rayjobs?labelSelector=a%3Db%2Cc%3Dd"));
     }
 }
