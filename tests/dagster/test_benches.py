@@ -81,3 +81,16 @@ def test_the_extension_reports_its_build_profile() -> None:
     from dagster_ray import _native
 
     assert _native.PROFILE in ("release", "debug")
+
+
+def test_a_benchmark_replaces_its_own_section_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHES))
+    report = _module(BENCHES / "report.py")
+    page = "# P\n<!-- begin a -->\nold\n<!-- end a -->\n<!-- begin b -->\nkept\n<!-- end b -->\n"
+    written = report.with_section(page, "a", "new\n")
+    assert written == page.replace("old", "new")
+    with pytest.raises(SystemExit, match="begin c"):
+        report.with_section(page, "c", "new\n")
+    for run in BENCHES.glob("*/run.py"):
+        begin = f"<!-- begin {run.parent.name} -->\n"
+        assert begin in report.PAGE.read_text()

@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from measured_build import announce
+from report import report
 
 MEASURE = Path(__file__).with_name("measure.py")
 OTHERS = ("RAY_ADDRESS", "DAGSTER_HOME")
@@ -82,15 +83,12 @@ def main() -> None:
     row("256 MiB: 10 readers, first load each", "readers", "each")
     row("256 MiB: 10 readers, second load each", "readers", "again")
     row("256 MiB: 10 readers, all first loads", "readers", "together")
-    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
-    for line in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    sizes = []
     for name, results in (("wasm", own), ("PyPI", pypi)):
         size = results["registry"]
         shown = "unknown" if size is None else f"{size / 2**20:.0f} MiB"
-        print(f"memory of the registry actor, {name}: {shown}")
+        sizes.append(f"Memory of the registry actor, {name}: {shown}.")
+    report("io", rows, sizes)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import manifests
 from cluster import RUNNING, Cluster, RunningCluster, from_facts
 from kubernetes import client, watch
 from measured_build import announce
+from report import report
 from urllib3.exceptions import ProtocolError
 
 MEASURE = Path(__file__).with_name("measure.py")
@@ -106,10 +107,7 @@ def compare(cluster: Cluster, own_python: str, pypi_python: str) -> None:
             "",
         ),
     ]
-    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
-    for line in rows:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    report("kuberay", rows)
 
 
 def main() -> None:

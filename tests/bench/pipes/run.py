@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from measured_build import announce
+from report import report
 
 MEASURE = Path(__file__).with_name("measure.py")
 OTHERS = ("RAY_ADDRESS", "DAGSTER_HOME")
@@ -88,11 +89,7 @@ def main() -> None:
     arrived = f"{LINES:,}" if whole["arrived"] else "less"
     rows.append(("lines after which a message arrives", arrived, f"{count:,}", "", ""))
     rows.append(("lines after which no message arrived", "", _listed(lost), "", ""))
-    widths = [max(len(line[column]) for line in rows) for column in range(5)]
-    for line in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    report("pipes", rows)
 
 
 def _listed(counts: list[int]) -> str:
