@@ -18,8 +18,11 @@ use wasmtime_wasi_http::Error;
 ///
 /// The file cannot be read, or contains no certificate.
 pub(super) fn verified_with(path: &Path) -> Result<ClientConfig, Error> {
-    let unusable =
-        |problem: String| Error::InternalError(Some(format!("verify: {}: {problem}", path.display())));
+    // Of the codes that mean "do not repeat the request", this one has a text.
+    let unusable = |problem: String| Error::TlsAlertReceived {
+        alert_id: None,
+        alert_message: Some(format!("verify: {}: {problem}", path.display())),
+    };
     let mut roots = RootCertStore::empty();
     let mut trusted = Vec::new();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))? {
