@@ -28,6 +28,8 @@ class Account:
 
     worker: list[JobDetails]
     steps: dict[str, list[JobDetails]]
+    # Whether the steps are tasks of the worker's job, and not jobs of their own.
+    as_tasks: bool
 
     def job_of(self, attempt: Attempt) -> JobDetails | None:
         """Returns the Ray job of one attempt of a step."""
@@ -49,9 +51,10 @@ class Account:
             if job.status != "SUCCEEDED"
         )
         problems.extend(
-            f"Ray lists no job for step {attempt.step}, attempt {attempt.number + 1}"
+            f"Ray lists {'a' if self.as_tasks else 'no'} job for step {attempt.step}, "
+            f"attempt {attempt.number + 1}"
             for attempt in history.attempts
-            if self.job_of(attempt) is None
+            if (self.job_of(attempt) is None) != self.as_tasks
         )
         if not any(attempt.number for attempt in history.attempts):
             problems.append("no step was retried, but the step `total` should have been")
@@ -79,7 +82,7 @@ def quiet_client(address: str) -> JobSubmissionClient:
     return JobSubmissionClient(address)
 
 
-def account_of(address: str, run_id: str) -> Account:
+def account_of(address: str, run_id: str, *, as_tasks: bool) -> Account:
     """Lists the run's jobs with Ray's own API, after every one has ended."""
     client = quiet_client(address)
     deadline = time.monotonic() + SETTLE_SECONDS
@@ -89,7 +92,7 @@ def account_of(address: str, run_id: str) -> Account:
         if time.monotonic() > deadline or all(job.status.is_terminal() for job in jobs):
             break
         time.sleep(0.5)
-    account = Account([], {})
+    account = Account([], {}, as_tasks)
     for job in sorted(jobs, key=lambda job: job.start_time or 0):
         step = (job.metadata or {}).get(STEP)
         if step is None:
@@ -120,7 +123,8 @@ def show_table(console: Console, history: History, account: Account) -> None:
         name = attempt.step if attempt.number == 0 else f"{attempt.step} (retry)"
         took = f"{attempt.ended - attempt.began:.2f} s" if attempt.ended else "?"
         job = account.job_of(attempt)
-        cells = ("[red]none[/]", "", "") if job is None else columns(job, history)
+        missing = "a task of the worker's job" if account.as_tasks else "[red]none[/]"
+        cells = (missing, "", "") if job is None else columns(job, history)
         table.add_row(escape(name), *cells, took)
     console.print(table)
 

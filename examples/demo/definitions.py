@@ -1,7 +1,8 @@
 """A Dagster job that counts primes. Its run and its steps are Ray jobs.
 
 The ops contain nothing about Ray. `run_launcher` in dagster.yaml runs the run on Ray, and
-`executor_def` each step. `io_manager` keeps the steps' outputs in Ray's object store.
+`executor_def` each step. `io_manager` keeps the steps' outputs in Ray's object store. The second
+job is the same graph with steps that are Ray tasks.
 """
 
 import os
@@ -53,10 +54,7 @@ def report(context: dg.OpExecutionContext, primes: int) -> None:
     context.log.info(f"dear {audience}, there are {primes} primes below {LIMIT}")
 
 
-@dg.job(
-    executor_def=ray_executor.configured({"ray": {"num_cpus": 0.25}}),
-    resource_defs={"io_manager": RayIOManager()},
-)
+@dg.graph
 def primes() -> None:
     """Counts the primes below the limit."""
     report(total(slices().map(count).collect()))
@@ -82,4 +80,13 @@ def is_prime(number: int) -> bool:
     return True
 
 
-definitions = dg.Definitions(jobs=[primes])
+AS_JOBS = ray_executor.configured({"ray": {"num_cpus": 0.25}})
+AS_TASKS = ray_executor.configured({"isolation": "task", "num_cpus": 0.25})
+
+definitions = dg.Definitions(
+    jobs=[
+        primes.to_job(executor_def=AS_JOBS),
+        primes.to_job(name="primes_as_tasks", executor_def=AS_TASKS),
+    ],
+    resources={"io_manager": RayIOManager()},
+)

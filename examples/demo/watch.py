@@ -49,8 +49,16 @@ class History:
 
     run_id: str
     succeeded: bool = False
+    # When the run worker began and ended the run, in seconds since the Unix epoch.
+    began: float | None = None
+    ended: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
     error: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The time from the start to the end of the run, without that of its worker's process."""
+        return self.ended - self.began if self.began and self.ended else float("nan")
 
     def begin(self, step: str, moment: float) -> None:
         """Records the start of an attempt of a step."""
@@ -118,6 +126,10 @@ def show(entry: dg.EventLogEntry, history: History, began: float, console: Conso
             history.begin(step, entry.timestamp)
         elif kind in ENDINGS:
             history.end(step, entry.timestamp)
+        elif kind == dg.DagsterEventType.RUN_START:
+            history.began = entry.timestamp
+        elif kind == dg.DagsterEventType.RUN_SUCCESS:
+            history.ended = entry.timestamp
         elif kind == dg.DagsterEventType.RUN_FAILURE:
             history.error = entry.user_message or event.message
     if text is not None:

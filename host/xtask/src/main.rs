@@ -69,8 +69,8 @@ struct Arguments {
 enum Command {
     /// Start Ray on this machine and run a Dagster job on it
     Demo {
-        /// Arguments for examples/demo/run.py (see `cargo xtask demo -- --help`)
-        #[arg(last = true)]
+        /// Arguments for examples/demo/run.py, such as `--isolation task` (`-- --help` lists them)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// Run all checks and tests, or those of some areas

@@ -379,7 +379,8 @@ impl Tests<'_> {
     fn demo(&self) {
         self.stages.run("demo", |stage| {
             let python = self.project.venv_program("python");
-            stage.execute(self.project.program(python).arg("examples/demo/run.py"))
+            let mut demo = self.project.program(python);
+            stage.execute(demo.arg("examples/demo/run.py").args(["--isolation", "task"]))
         });
     }
 

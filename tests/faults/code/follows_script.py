@@ -6,11 +6,13 @@ import dagster as dg
 from dagster_ray import PipesRayJobClient
 
 address, entrypoint, mark = sys.argv[1:]
+# As in the deployment of the lab: longer than each fault, but not than the end of Ray.
+UNREACHABLE_TIMEOUT = 25
 
 
 @dg.asset
 def scripted(context: dg.AssetExecutionContext):
-    client = PipesRayJobClient(address=address)
+    client = PipesRayJobClient(address=address, unreachable_timeout=UNREACHABLE_TIMEOUT)
     print("BEGIN", flush=True)
     done = client.run(
         context=context,
