@@ -10,21 +10,21 @@ use crate::credentials;
 use crate::error::RegistryError;
 use crate::reference::Reference;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a registry may take to authenticate a client or to return a manifest. The read timeout does not
 /// end a response that arrives byte by byte, and the client keeps the whole response in memory.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a pull or a push may take, with retries.
 pub(crate) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Maximum number of characters of a registry's message in an error.
 const MAX_MESSAGE_CHARS: usize = 500;
 
-/// Returns a client that has authenticated with the registry of `reference`.
-pub(crate) async fn connect(
-    reference: &Reference,
-    operation: RegistryOperation,
-) -> Result<Client, RegistryError> {
+/// The header `User-Agent` of every request.
+pub(crate) const USER_AGENT: &str = concat!("dagster-ray/", env!("CARGO_PKG_VERSION"));
+
+/// Returns a client for a push that has authenticated with the registry of `reference`.
+pub(crate) async fn connect(reference: &Reference) -> Result<Client, RegistryError> {
     // Fails if the process has installed a provider before. Any provider works.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let credentials = credentials::for_registry(reference.registry())?;
@@ -32,22 +32,15 @@ pub(crate) async fn connect(
         protocol: if reference.is_loopback() { ClientProtocol::Http } else { ClientProtocol::Https },
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
-        user_agent: concat!("dagster-ray/", env!("CARGO_PKG_VERSION")),
+        user_agent: USER_AGENT,
         platform_resolver: None,
         ..ClientConfig::default()
     };
     let client = Client::try_from(config).map_err(|error| explain(reference, error))?;
-    respond(reference, client.auth(reference.as_oci(), &credentials, operation)).await?;
+    let token = client.auth(reference.as_oci(), &credentials, RegistryOperation::Push);
+    let token = async { token.await.map_err(|error| explain(reference, error)) };
+    within(RESPONSE_TIMEOUT, reference, token).await?;
     Ok(client)
-}
-
-/// Waits for the response to a request, at most for [`RESPONSE_TIMEOUT`].
-pub(crate) async fn respond<T>(
-    reference: &Reference,
-    response: impl Future<Output = Result<T, OciDistributionError>>,
-) -> Result<T, RegistryError> {
-    let response = async { response.await.map_err(|error| explain(reference, error)) };
-    within(RESPONSE_TIMEOUT, reference, response).await
 }
 
 /// Waits for an operation, at most for `limit`.

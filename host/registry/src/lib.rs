@@ -14,6 +14,7 @@ mod location;
 mod pull;
 mod push;
 mod reference;
+mod session;
 mod store;
 mod transfer;
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use dagster_ray_policy::manifest::{Manifest, Restriction};
 use dagster_ray_policy::sha256;
 use http::HeaderValue;
-use oci_client::RegistryOperation;
 use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 
 use crate::artifact::{self, Config, LARGEST_NAMES};
@@ -57,7 +56,7 @@ async fn upload(file: &Path, reference: &Reference) -> Result<Pushed, RegistryEr
     let manifest = artifact::manifest(&stem, &checked.bytes, &config, toml.as_deref(), names.as_deref());
     let manifest_bytes = serde_json::to_vec(&manifest).map_err(internal)?;
 
-    let client = connect(reference, RegistryOperation::Push).await?;
+    let client = connect(reference).await?;
     let oci = reference.as_oci();
     let size = checked.bytes.len() as u64;
     for (content, descriptor) in [(checked.bytes, &manifest.layers[0]), (config, &manifest.config)] {

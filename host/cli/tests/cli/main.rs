@@ -6,6 +6,7 @@ mod check;
 mod commands;
 mod common;
 mod connection;
+mod endless_registry;
 mod faulty_registry;
 mod help;
 mod inspect;
