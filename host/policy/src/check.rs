@@ -47,6 +47,8 @@ pub struct Inspection {
     pub unused: Vec<String>,
     /// The manifest's path. The file may not exist.
     pub manifest: PathBuf,
+    /// The manifest's SHA-256, in hexadecimal; none without a manifest.
+    pub manifest_digest: Option<String>,
     /// Whether the manifest exists. Without it, the grants are the defaults of [`Manifest::for_component`].
     pub has_manifest: bool,
     /// The digest that the manifest pins.
@@ -90,6 +92,7 @@ pub fn check_bytes(
 ) -> Result<Checked, LoadError> {
     let manifest_path = Manifest::path_of(path);
     let digest = digest(path, &bytes, manifest.sha256.as_deref(), pinned)?;
+    check_manifest(&manifest, &manifest_path, restriction.manifest_sha256.as_deref())?;
     let (introspection, types) = introspect::read_with_types(path, &bytes)?;
     let requested = manifest.grants.clone();
     let unused = unused(&manifest, &introspection);
@@ -151,6 +154,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
         grants: permissions::grants(&manifest, &introspection.imports),
         limits: permissions::limits(&manifest, text.as_deref().unwrap_or_default()),
         has_manifest: manifest.is_explicit,
+        manifest_digest: manifest.digest,
         name: manifest.id,
         path: path.to_owned(),
         digest,
@@ -186,6 +190,22 @@ fn digest(
         }
     }
     Ok(found)
+}
+
+/// Compares the digest of a manifest with the operator's pin.
+fn check_manifest(manifest: &Manifest, path: &Path, pin: Option<&str>) -> Result<(), LoadError> {
+    let Some(expected) = pin else { return Ok(()) };
+    let problem = match &manifest.digest {
+        Some(found) if expected.eq_ignore_ascii_case(found) => return Ok(()),
+        Some(found) => format!("its sha256 is {found}"),
+        None => "it does not exist".to_owned(),
+    };
+    Err(LoadError::Manifest {
+        path: path.to_owned(),
+        problem: format!(
+            "{problem}, but manifest_sha256 in backend_grants pins {expected}. Restore the pinned file, or change the pin if you trust this one"
+        ),
+    })
 }
 
 /// Returns the grants of a manifest that no import uses. Default grants are never unused.

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Unknown keys are errors. The operator's restriction, `backend_grants` in the configuration, has the
-//! same form without `id` and `sha256`. It can remove grants and lower limits, never add.
+//! same form without `id` and `sha256`, and can pin the manifest with `manifest_sha256`. It can remove grants and
+//! lower limits, never add.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 
 pub use crate::capability::Grants;
 use crate::capability::http;
+use crate::check::sha256;
 use crate::error::LoadError;
 pub use crate::limits::{LimitOverrides, Limits};
 use crate::schema::{self, Schema};
@@ -45,6 +47,9 @@ pub struct Manifest {
     /// Whether the manifest was read from a file. Otherwise it holds the defaults.
     #[serde(skip)]
     pub is_explicit: bool,
+    /// The SHA-256 of the manifest's text, in hexadecimal; none for the defaults.
+    #[serde(skip)]
+    pub digest: Option<String>,
 }
 
 /// The operator's restriction of a manifest.
@@ -57,6 +62,9 @@ pub struct Restriction {
     /// Upper bounds of the limits.
     #[serde(default)]
     pub limits: Option<LimitOverrides>,
+    /// The SHA-256 of the manifest file, in hexadecimal. A component with another manifest is not loaded.
+    #[serde(default)]
+    pub manifest_sha256: Option<String>,
 }
 
 /// A restricted manifest.
@@ -172,6 +180,7 @@ impl Manifest {
             grants: Grants { http: vec![http::ADDRESS.into()], packages: true, ..Grants::default() },
             limits: Limits::default(),
             is_explicit: false,
+            digest: None,
         }
     }
 
@@ -189,6 +198,7 @@ impl Manifest {
             return Err(wrong(problem));
         }
         manifest.is_explicit = true;
+        manifest.digest = Some(sha256(text.as_bytes()));
         Ok(manifest)
     }
 

@@ -105,7 +105,8 @@ class BackendConfig(_DashboardConfig):
         description=(
             "Restricts the backend's grants and limits, in the form of its manifest: "
             "`{grants: {http: [address]}, limits: {memory_mib: 32}}`. With `grants`, the backend "
-            "may use only what both this value and the manifest allow. It cannot add a grant."
+            "may use only what both this value and the manifest allow. It cannot add a grant. "
+            "`manifest_sha256` pins the manifest: with another one, the backend is not loaded."
         ),
     )
     backend_sha256: str | None = Field(

@@ -42,6 +42,9 @@ fn text(out: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
     writeln!(out, "{}{}", field("file"), inspection.path.display())?;
     writeln!(out, "{}{manifest}", field("manifest"))?;
     writeln!(out, "{}{} {FAINT}(sha256){FAINT:#}", field("digest"), inspection.digest)?;
+    if let Some(digest) = &inspection.manifest_digest {
+        writeln!(out, "{}{digest} {FAINT}(manifest_sha256){FAINT:#}", field(""))?;
+    }
     writeln!(out, "{}{}", field("size"), size(inspection.size as u64))?;
     writeln!(out, "{}{}", field("contract"), inspection.contract)?;
     writeln!(out, "{}{}", field("exports"), inspection.exports.join(", "))?;

@@ -78,7 +78,7 @@ impl Check<'_> {
                 self.listed(choice, "backends", rules.backends.as_deref(), matches_name)?;
                 self.pinned(choice, rules, all)
             }
-            "backend_sha256" => self.listed(choice, "digests", rules.digests.as_deref(), matches_text),
+            "backend_sha256" => self.listed(choice, "digests", rules.digests.as_deref(), matches_digest),
             "backend_programs" => self.programs(choice, rules),
             "address" => self.listed(choice, "addresses", rules.addresses.as_deref(), matches_address),
             "kube_config" => {
@@ -115,11 +115,15 @@ impl Check<'_> {
     /// Checks that a component other than a built-in one has a digest of the list `digests`.
     fn pinned(&self, choice: &Choice, rules: &Rules, all: &[Choice]) -> Result<(), Refusal> {
         let (Some(digests), Some(name)) = (&rules.digests, choice.value.as_str()) else { return Ok(()) };
+        // Without this, `*` would require a digest, and then allow any.
+        if digests.iter().any(|digest| digest == "*") {
+            return Ok(());
+        }
         let is_built_in = !name.contains(['/', '\\', '.', ':']);
         let pins = all.iter().find(|other| other.field == "backend_sha256").map(|other| &other.value);
         let digest = name.rsplit_once("@sha256:").map(|(_, digest)| digest);
         let digest = digest.or_else(|| pins.and_then(Value::as_str));
-        if is_built_in || digest.is_some_and(|digest| allows(digests, digest, matches_text)) {
+        if is_built_in || digest.is_some_and(|digest| allows(digests, digest, matches_digest)) {
             return Ok(());
         }
         let missing = "the file's sha256, and set it as `backend_sha256`";
@@ -266,6 +270,11 @@ fn allows(list: &[String], value: &str, matches: fn(&str, &str) -> bool) -> bool
 
 fn matches_text(entry: &str, value: &str) -> bool {
     entry == value
+}
+
+/// Matches hexadecimal digits in either case, as the check of a file does.
+fn matches_digest(entry: &str, value: &str) -> bool {
+    entry.eq_ignore_ascii_case(value)
 }
 
 fn matches_address(entry: &str, value: &str) -> bool {

@@ -107,3 +107,13 @@ fn errors_name_the_line_to_write_and_no_credential() {
     assert!(invalid.to_string().contains("/home/dagster-ray.toml"), "{invalid}");
     assert!(InstancePolicy::parse("[code]\ntag_fields = ['num_cpus']", "x").is_err());
 }
+
+#[test]
+fn a_list_of_digests_that_allows_everything_requires_no_pin() {
+    let policy = |digests: &str| format!("[launch]\nbackends = ['/opt/']\ndigests = [{digests}]");
+    let backend = || json!("/opt/ours.wasm");
+    assert_eq!(refused(&policy("'*'"), Source::RunConfig, "backend", backend()), None);
+    assert!(refused(&policy("'aa'"), Source::RunConfig, "backend", backend()).is_some());
+    assert!(refused(&policy(""), Source::RunConfig, "backend", backend()).is_some());
+    assert_eq!(refused(&policy("'aa'"), Source::RunConfig, "backend_sha256", json!("AA")), None);
+}

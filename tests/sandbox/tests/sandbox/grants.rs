@@ -47,6 +47,25 @@ fn only_a_file_with_the_operators_digest_is_loaded() {
 }
 
 #[test]
+fn a_manifest_without_the_operators_digest_is_not_loaded() {
+    // The SHA-256 of `MANIFEST`, from `sha256sum`.
+    const DIGEST: &str = "992183bde8f644fb86de2a706caef94b3dbbf7ea3d4c2c2801a94f9719b5d13c";
+    const MANIFEST: &str = "id = 'echo'\n";
+    let pin = |manifest: &str, digest: &str| {
+        let subject = Subject::new("echo", manifest).restricted(&json!({"manifest_sha256": digest}));
+        subject.backend().describe().map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(pin(MANIFEST, DIGEST), Ok(()));
+    assert_eq!(pin(MANIFEST, &DIGEST.to_uppercase()), Ok(()));
+    let text = pin("id = 'echo'\n[grants]\nhttp = ['http://evil:80']\n", DIGEST).unwrap_err();
+    assert!(text.contains("manifest_sha256 in backend_grants pins") && text.contains(DIGEST), "{text}");
+    let subject = Subject::new("echo", MANIFEST).restricted(&json!({"manifest_sha256": DIGEST}));
+    std::fs::remove_file(subject.wasm().with_extension("toml")).unwrap();
+    let text = subject.backend().describe().map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("it does not exist, but manifest_sha256"), "{text}");
+}
+
+#[test]
 fn an_unused_grant_is_reported_once() {
     let manifest = "id = 'echo'\n[grants]\nhttp = ['address']\nprocesses = { sh = [[]] }\n";
     let subject = Subject::new("echo", manifest).restricted(
