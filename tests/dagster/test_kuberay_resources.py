@@ -201,7 +201,7 @@ def test_client_resources_create_clients_with_their_connection(
     simulated_ray: SimulatedRay,
 ) -> None:
     assert RayClusterClientResource is KubeRayClusterClientResource
-    grants = {"grants": {"http": ["cluster-services"]}}
+    grants = {"grants": {"cluster_services": [{"namespaces": ["ray"], "ports": [8265]}]}}
     named = {"kube_config": "/no/config", "kube_context": "c", "backend_grants": grants}
     earlier = {"kubeconfig_file": named["kube_config"], **named}
     del earlier["kube_config"]

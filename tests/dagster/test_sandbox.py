@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dagster import DagsterInstance
@@ -110,3 +111,24 @@ def test_the_launchers_configuration_restricts_and_pins_its_backend(
     assert isinstance(launcher, RayRunLauncher)
     with pytest.raises(ComponentLoadError, match=message):
         launcher.backend.call("launcher.plan", PLAN)
+
+
+def test_a_port_is_not_forwarded_to_a_service_that_the_component_is_not_granted() -> None:
+    found = _run("forward")
+    assert set(found) == {"kube-system:8265", "ray:10250"}
+    for target, error in found.items():
+        namespace, port = target.split(":")
+        assert error["raises"] == "PermissionDeniedError"
+        assert error["grant"] == (
+            f'cluster_services = [{{ namespaces = ["{namespace}"], ports = [{port}] }}]'
+        )
+
+
+def test_a_ray_head_outside_the_namespace_of_its_cluster_is_refused() -> None:
+    from dagster_ray.errors import ComponentError
+    from dagster_ray.kuberay.backend import head_service
+
+    endpoints: Any = {"host": "raycluster-head-svc.kube-system.svc"}
+    with pytest.raises(ComponentError, match="namespace 'ray'"):
+        head_service(endpoints, "ray")
+    assert head_service(endpoints, "kube-system") == "raycluster-head-svc"

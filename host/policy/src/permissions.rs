@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn grants_list_their_imports_and_missing_grants_are_reported() {
-        let grants = "http = ['cluster-services']\n\
+        let grants = "cluster_services = [{ ports = [8265] }]\n\
             kubernetes = [{ group = '', resources = ['pods'], verbs = ['get'], namespaces = ['ray'] }]\n\
             objects = ['ray']";
         let imports = ["wasi:http/types@0.2.12", "dagster-ray:host/packages@0.1.0", "wasi:cli/exit@0.2.12"];
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(
             permissions(grants, &imports),
             [
-                (r#"http = ["cluster-services"]"#.to_owned(), GrantStatus::Used, 1),
+                ("cluster_services = [{ ports = [8265] }]".to_owned(), GrantStatus::Used, 1),
                 (rule.to_owned(), GrantStatus::Used, 1),
                 ("packages = true".to_owned(), GrantStatus::Missing, 1),
                 (r#"objects = ["ray"]"#.to_owned(), GrantStatus::Unused, 0),

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use http::Uri;
 
 use crate::authority::{Authority, Origin};
-use crate::capability::http::{ADDRESS, CLUSTER_SERVICES};
+use crate::capability::cluster_services::ServiceRule;
+use crate::capability::http::ADDRESS;
 use crate::capability::processes::ProgramGrant;
-use crate::kubernetes::Rule;
+use crate::kubernetes::{Rule, ServiceName};
 use crate::manifest::Grants;
 
 /// The effective permissions of a component.
@@ -18,8 +19,8 @@ pub struct Policy {
     authorities: Vec<Authority>,
     /// Rules for requests to the Kubernetes API.
     pub kubernetes: Vec<Rule>,
-    /// Whether the component may contact Services of the Kubernetes cluster by name.
-    pub cluster_services: bool,
+    /// Rules for Services of the Kubernetes cluster.
+    pub cluster_services: Vec<ServiceRule>,
     /// Directories and files that the component may read, as canonical paths.
     pub directories: Vec<PathBuf>,
     /// Programs that the component may run, by their names in the grant.
@@ -72,7 +73,7 @@ impl Policy {
         Self {
             authorities,
             kubernetes: grants.kubernetes.clone(),
-            cluster_services: grants.http.iter().any(|entry| entry == CLUSTER_SERVICES),
+            cluster_services: grants.cluster_services.clone(),
             directories,
             programs,
         }
@@ -82,6 +83,11 @@ impl Policy {
     pub fn authority(&self, uri: &Uri) -> Option<&Authority> {
         let origin = Origin::from_uri(uri)?;
         self.authorities.iter().find(|authority| authority.origin == origin)
+    }
+
+    /// Returns whether the grants allow a port of a Service.
+    pub fn allows_service(&self, service: &ServiceName, port: u16) -> bool {
+        self.cluster_services.iter().any(|rule| rule.allows(service, port))
     }
 }
 

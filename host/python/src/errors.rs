@@ -2,10 +2,9 @@
 
 use dagster_ray_recording::CassetteError;
 use dagster_ray_registry::RegistryError;
-use dagster_ray_runtime::capability::kubernetes::Failure;
 use dagster_ray_runtime::instance::Refusal;
 use dagster_ray_runtime::model::Error;
-use dagster_ray_runtime::{CallError, LoadError};
+use dagster_ray_runtime::{CallError, ForwardError, LoadError};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -126,8 +125,12 @@ pub(crate) fn call(py: Python<'_>, error: &CallError) -> PyErr {
     raise(py, class, message, &details)
 }
 
-/// Returns the exception for a failed Kubernetes operation.
-pub(crate) fn kubernetes(py: Python<'_>, failure: &Failure) -> PyErr {
+/// Returns the exception for a local port that cannot be opened.
+pub(crate) fn forward(py: Python<'_>, error: &ForwardError) -> PyErr {
+    let failure = match error {
+        ForwardError::Load(error) => return load(py, error),
+        ForwardError::Kubernetes(failure) => failure,
+    };
     let (class, details) = answered(py, &failure.to_model());
     raise(py, class, failure.to_string(), &details)
 }

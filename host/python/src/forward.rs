@@ -30,7 +30,7 @@ impl Forward {
                 Some(Ok(forward)) => {
                     return Ok(Self { port: forward.port(), open: Mutex::new(Some(forward)) });
                 }
-                Some(Err(failure)) => return Err(errors::kubernetes(py, &failure)),
+                Some(Err(failure)) => return Err(errors::forward(py, &failure)),
                 None => py.check_signals()?,
             }
         }

@@ -65,13 +65,19 @@ impl Backend {
         &self.0.options
     }
 
-    /// Starts to open a local port that forwards to a Service of the Kubernetes cluster.
+    /// Starts to open a local port that forwards to a Service of the Kubernetes cluster. The component's grant
+    /// `cluster_services` must allow the Service: a component names the Service in its answers.
     pub fn forward(&self, namespace: &str, service: &str, port: u16) -> PendingForward {
         let (sender, outcome) = oneshot::channel();
         let (cluster, _) = self.0.host.shared().clusters.get(&self.0.options.kubernetes);
         let (namespace, service) = (namespace.to_owned(), service.to_owned());
+        let backend = self.clone();
         let task = self.0.host.runtime().spawn(async move {
-            let _ = sender.send(forward(cluster, &namespace, &service, port).await);
+            let opened = async {
+                let (_, policy) = backend.load().await.map_err(ended)??;
+                Ok(forward(cluster, &policy, &namespace, &service, port).await?)
+            };
+            let _ = sender.send(opened.await);
         });
         PendingForward { backend: self.clone(), outcome, task }
     }
@@ -145,19 +151,35 @@ impl Backend {
     }
 }
 
+/// Why a local port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The component cannot be loaded, so its grants are unknown.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The grants or the cluster do not allow the port-forward.
+    #[error(transparent)]
+    Kubernetes(#[from] Failure),
+}
+
+/// Converts the error of a task that has ended without a result.
+fn ended(error: impl std::fmt::Display) -> ForwardError {
+    Failure::Host(format!("the port was not opened: {error}")).into()
+}
+
 /// A local port that is being opened. Dropping it cancels the opening.
 pub struct PendingForward {
     backend: Backend,
-    outcome: oneshot::Receiver<Result<Forward, Failure>>,
+    outcome: oneshot::Receiver<Result<Forward, ForwardError>>,
     task: JoinHandle<()>,
 }
 
 impl PendingForward {
     /// Waits for the port. Returns none if it is not open within `timeout`.
-    pub fn wait(&mut self, timeout: Duration) -> Option<Result<Forward, Failure>> {
+    pub fn wait(&mut self, timeout: Duration) -> Option<Result<Forward, ForwardError>> {
         self.backend.0.host.runtime().block_on(async {
             let outcome = tokio::time::timeout(timeout, &mut self.outcome).await.ok()?;
-            Some(outcome.unwrap_or_else(|_| Err(Failure::Host("the port was not opened".into()))))
+            Some(outcome.unwrap_or_else(|error| Err(ended(error))))
         })
     }
 }

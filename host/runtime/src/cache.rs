@@ -81,8 +81,7 @@ fn load(engine: &Engine, digest: &str, path: &Path) -> Option<Component> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let mut file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     let metadata = file.metadata().ok()?;
-    // SAFETY: geteuid has no arguments and cannot fail.
-    let own = metadata.uid() == unsafe { libc::geteuid() };
+    let own = metadata.uid() == crate::user::effective();
     if !own || !metadata.is_file() || metadata.mode() & 0o077 != 0 {
         tracing::warn!(path = %path.display(), "cached code not loaded: only this user may have access to the file");
         return None;

@@ -30,9 +30,10 @@ mod precompiled;
 mod report;
 mod store;
 mod trap;
+mod user;
 mod wit;
 
-pub use backend::{Backend, PendingForward};
+pub use backend::{Backend, ForwardError, PendingForward};
 pub use cache::{CompiledCode, compiled as compiled_code, directory as cache_directory};
 pub use call::{Call, CallOptions, CallResult, Progress};
 pub use capability::clock::Clock;

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_ray._native import Component
-from dagster_ray.errors import DagsterRayError, ForkedProcessError
+from dagster_ray.errors import DagsterRayError, ForkedProcessError, PermissionDeniedError
 
 ROOT = Path(__file__).parents[3]
 SANDBOX = ROOT / "tests" / "sandbox"
@@ -203,11 +203,25 @@ def _fork(attacker: Attacker) -> dict[str, Any]:
     return {"child": name, "names_spawn": names_spawn, "parent": "served"}
 
 
+def _forward(attacker: Attacker) -> dict[str, Any]:
+    component = attacker.component()
+    found = {}
+    for namespace, port in (("kube-system", 8265), ("ray", 10250)):
+        try:
+            component.forward(namespace, "head", port)
+            error = {"raises": "-"}
+        except PermissionDeniedError as raised:
+            error = {"raises": type(raised).__name__, "grant": raised.grant}
+        found[f"{namespace}:{port}"] = error
+    return found
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         attacker = Attacker(Path(folder), _serve())
-        if sys.argv[1] == "fork":
-            sys.stdout.write(json.dumps(_fork(attacker)))
+        alone = {"fork": _fork, "forward": _forward}
+        if sys.argv[1] in alone:
+            sys.stdout.write(json.dumps(alone[sys.argv[1]](attacker)))
             return
         act = {"attacks": _attacks, "canaries": _canaries}[sys.argv[1]]
         before = act(attacker)

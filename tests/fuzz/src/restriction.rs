@@ -7,14 +7,14 @@ use std::path::Path;
 use arbitrary::Arbitrary;
 use dagster_ray_policy::Policy;
 use dagster_ray_policy::capability::http;
-use dagster_ray_policy::kubernetes::{RequestInfo, Verb};
+use dagster_ray_policy::kubernetes::{RequestInfo, ServiceName, Verb};
 use dagster_ray_policy::manifest::{Grants, Manifest, Restriction};
 
 use crate::structured::{read, structured};
 
 const HTTP: [&str; 6] = [
     "address",
-    "cluster-services",
+    "http://head.ray.svc:8265",
     "https://a.example:443",
     "https://A.example",
     "http://a.example:443",
@@ -33,6 +33,7 @@ const VERBS: [(&str, Verb); 8] = [
     ("deletecollection", Verb::DeleteCollection),
 ];
 const NAMESPACES: [&str; 3] = ["ray", "ray-2", "kube-system"];
+const PORTS: [u16; 4] = [80, 443, 8265, 10001];
 const STORES: [&str; 2] = ["ray", "directory"];
 const PROGRAMS: [&str; 3] = ["ray", "sh", "ray2"];
 const WORDS: [&str; 4] = ["start", "--head", "stop", ""];
@@ -126,6 +127,8 @@ impl GrantsText {
         let rules: Vec<_> =
             self.kubernetes.iter().filter(|rule| rule.allows_something()).map(RuleText::toml).collect();
         let _ = writeln!(text, "kubernetes = [{}]", rules.join(", "));
+        let services: Vec<_> = self.kubernetes.iter().filter_map(RuleText::service).collect();
+        let _ = writeln!(text, "cluster_services = [{}]", services.join(", "));
         let _ = writeln!(text, "[grants.processes]");
         for (program, prefixes) in &self.processes {
             let prefixes: Vec<_> = prefixes.iter().map(|prefix| some(prefix, &WORDS)).collect();
@@ -142,6 +145,18 @@ impl RuleText {
         !self.resources.is_empty() && !self.verbs.is_empty() && somewhere
     }
 
+    /// Returns a rule for Services from the same choices, if it is valid.
+    fn service(&self) -> Option<String> {
+        if !self.allows_something() {
+            return None;
+        }
+        let ports = named_ports(&self.resources);
+        Some(match &self.namespaces {
+            Some(names) => format!("{{ namespaces = {:?}, ports = {ports:?} }}", some(names, &NAMESPACES)),
+            None => format!("{{ ports = {ports:?} }}"),
+        })
+    }
+
     fn toml(&self) -> String {
         let verbs: Vec<_> = self.verbs.iter().map(|verb| VERBS[verb.0].0).collect();
         let namespaces = self
@@ -155,6 +170,10 @@ impl RuleText {
             some(&self.resources, &RESOURCES)
         )
     }
+}
+
+fn named_ports(resources: &[Index<4>]) -> Vec<u16> {
+    resources.iter().map(|index| PORTS[index.0]).collect()
 }
 
 fn some<const N: usize>(indices: &[Index<N>], all: &[&'static str; N]) -> Vec<&'static str> {
@@ -207,7 +226,13 @@ fn authorities(left: &Grants, own: &Grants, by: &Grants) {
     assert!(!needs_http(left) || (needs_http(own) && needs_http(by)));
     let policy = |grants| Policy::new(grants, &[], &[], &BTreeMap::new());
     let (left, own, by) = (policy(left), policy(own), policy(by));
-    assert!(!left.cluster_services || (own.cluster_services && by.cluster_services));
+    for namespace in NAMESPACES {
+        let service = ServiceName::new("head", namespace).expect("a name");
+        for port in PORTS {
+            let allows = |policy: &Policy| policy.allows_service(&service, port);
+            assert_eq!(allows(&left), allows(&own) && allows(&by), "{service}:{port}");
+        }
+    }
     for uri in ["https://a.example/x", "https://A.example.:443", "http://a.example:443/", "http://10.0.0.1"] {
         let uri = uri.parse().expect("a URI");
         let reaches = |policy: &Policy| policy.authority(&uri).is_some();

@@ -41,7 +41,7 @@ fn json_contains_the_same_grants() {
         std::fs::read_to_string(built_in().join("kuberay.toml")).unwrap().parse().unwrap();
     let written = json!(manifest["grants"]);
     let rules = written["kubernetes"].as_array().unwrap();
-    let mut expected = vec![("http", "used", &written["http"])];
+    let mut expected = vec![("cluster_services", "used", &written["cluster_services"])];
     expected.extend(rules.iter().map(|rule| ("kubernetes", "used", rule)));
     expected.push(("packages", "used", &Value::Bool(true)));
     expected.push(("tasks", "used", &Value::Bool(true)));

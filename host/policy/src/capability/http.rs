@@ -11,17 +11,14 @@ use http::Uri;
 use super::{Capability, Entry, Grants, restrict_list};
 use crate::address::Network;
 use crate::authority::Authority;
-use crate::kubernetes::ServiceName;
 
-/// The grant `http`: authorities, [`ADDRESS`] or [`CLUSTER_SERVICES`].
+/// The grant `http`: authorities or [`ADDRESS`].
 pub type Grant = Vec<String>;
 /// The grant `networks`: networks whose addresses host names may resolve to.
 pub type NetworksGrant = Vec<Network>;
 
 /// The entry of `http` that grants the authorities of the configuration.
 pub const ADDRESS: &str = "address";
-/// The entry of `http` that grants every Service of the Kubernetes cluster.
-pub const CLUSTER_SERVICES: &str = "cluster-services";
 
 /// HTTP requests.
 pub static CAPABILITY: Capability = Capability {
@@ -37,7 +34,6 @@ pub static CAPABILITY: Capability = Capability {
 /// Returns the line of a manifest that would allow a request.
 pub fn missing_grant(uri: &Uri) -> String {
     match (uri.scheme_str(), uri.authority()) {
-        _ if ServiceName::from_uri(uri).is_some() => format!("http = [\"{CLUSTER_SERVICES}\"]"),
         (Some(scheme), Some(authority)) => format!("http = [\"{scheme}://{authority}\"]"),
         _ => CAPABILITY.example.to_owned(),
     }
@@ -55,12 +51,11 @@ fn entries(grants: &Grants) -> Vec<Entry> {
 }
 
 fn problem(grants: &Grants) -> Option<String> {
-    let entry = grants.http.iter().find(|entry| {
-        ![ADDRESS, CLUSTER_SERVICES].contains(&entry.as_str())
-            && Authority::from_manifest_entry(entry).is_none()
-    })?;
+    let is_valid = |entry: &str| entry == ADDRESS || Authority::from_manifest_entry(entry).is_some();
+    let entry = grants.http.iter().find(|entry| !is_valid(entry))?;
+    let services = super::cluster_services::CAPABILITY.example;
     Some(format!(
-        "grants.http: {entry:?} is not an authority: write \"address\", \"cluster-services\" or \"https://host:port\", without a path and without wildcards"
+        "grants.http: {entry:?} is not an authority: write \"address\" or \"https://host:port\", without a path and without wildcards. For Services of a Kubernetes cluster, write {services}"
     ))
 }
 

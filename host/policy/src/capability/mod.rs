@@ -4,6 +4,7 @@
 //! grants, the operator's restriction, what `inspect` prints, the manifest's JSON schema and what the
 //! host links follow from it.
 
+pub mod cluster_services;
 mod entry;
 pub mod http;
 pub mod keyvalue;
@@ -50,13 +51,17 @@ macro_rules! grants {
 grants! {
     http: {
         /// Authorities that the component may contact over HTTP: `address` for those that the configuration
-        /// names, `cluster-services` for `http://<service>.<namespace>.svc:<port>` in the Kubernetes
-        /// cluster, or `scheme://host:port`.
+        /// names, or `scheme://host:port`.
         http: http::Grant,
         /// Networks whose addresses the host names in `http` may resolve to, in addition to public
         /// addresses: `private`, `loopback`, `link-local`. The operator chooses the target of `address`, so
         /// private networks and loopback need no grant for it.
         networks: http::NetworksGrant,
+    }
+    cluster_services: {
+        /// Ports of Services in the Kubernetes cluster, by namespace. The component contacts them as
+        /// `http://<service>.<namespace>.svc:<port>`, and the host forwards local ports to them.
+        cluster_services: cluster_services::Grant,
     }
     kubernetes: {
         /// Rules for requests to the Kubernetes API at `http://kubernetes.internal`.
@@ -180,6 +185,7 @@ mod tests {
             processes = { "my program" = [["a", "b c"], []], ray = { exact = [["x"]], env = ["A"] } }
             networks = ["link-local"]
             tasks = true
+            cluster_services = [{ namespaces = ["ray"], ports = [8265] }, { ports = [1] }]
         "#;
         let grants: Grants = toml::from_str(text).unwrap();
         for capability in ALL {

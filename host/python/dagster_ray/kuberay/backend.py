@@ -5,6 +5,7 @@ from typing_extensions import Unpack
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig, BackendKeywords
 from dagster_ray.contract import EndpointSet
+from dagster_ray.errors import ComponentError
 
 DEFAULT_BACKEND = "kuberay"
 # The component's default, for resources and ops that name the namespace before a cluster exists.
@@ -20,10 +21,18 @@ class KubeRay(Backend):
         super().__init__(BackendConfig.validated(**{**defaults, **backend}))
 
 
-def head_service(endpoints: EndpointSet) -> tuple[str, str]:
-    """Returns the name and namespace of the Kubernetes service of a Ray head."""
-    service, namespace, *_ = endpoints["host"].split(".")
-    return service, namespace
+def head_service(endpoints: EndpointSet, namespace: str) -> str:
+    """Returns the name of the Kubernetes service of a Ray head in the namespace of its cluster.
+
+    The component names the service. A local port must not lead to another namespace.
+    """
+    service, *rest = endpoints["host"].split(".")
+    if rest[:1] != [namespace]:
+        raise ComponentError(
+            f"the component names the Ray head {endpoints['host']!r}, but its cluster is in the "
+            f"namespace {namespace!r}. Expected <service>.{namespace}.svc"
+        )
+    return service
 
 
 __all__ = ["DEFAULT_BACKEND", "DEFAULT_NAMESPACE", "KubeRay", "head_service"]

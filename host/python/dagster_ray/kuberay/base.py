@@ -170,7 +170,7 @@ class BaseKubeRayResource(RayResource):
             self._cluster, int(self.timeout * 1000), timeout=self.timeout + _GRACE_SECONDS
         )
         if ray_access.current().service_route() == "cluster-dns":
-            self._host = self.resolve_hostname(*self._service)
+            self._host = self.resolve_hostname(self._service, self.namespace)
         else:
             self._host = "127.0.0.1"
 
@@ -201,11 +201,11 @@ class BaseKubeRayResource(RayResource):
         return self._ref
 
     @property
-    def _service(self) -> tuple[str, str]:
-        """The name and namespace of the Kubernetes service of the Ray head."""
+    def _service(self) -> str:
+        """The name of the Kubernetes service of the Ray head, in the cluster's namespace."""
         if self._endpoints is None:
             raise RuntimeError(f"{self.display_name} is not ready: call `wait` first")
-        return head_service(self._endpoints)
+        return head_service(self._endpoints, self.namespace)
 
     @abstractmethod
     def _new_backend(self) -> KubeRay:
@@ -244,8 +244,7 @@ class BaseKubeRayResource(RayResource):
         if ray_access.current().service_route() != "port-forward":
             return self.host, port
         if port not in self._forwards:
-            service, namespace = self._service
-            self._forwards[port] = self._calls.forward(namespace, service, port)
+            self._forwards[port] = self._calls.forward(self.namespace, self._service, port)
         return "127.0.0.1", self._forwards[port].port
 
 

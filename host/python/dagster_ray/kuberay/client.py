@@ -135,7 +135,7 @@ class _Client:
     ) -> tuple[str, EndpointSet]:
         """Waits until the cluster is ready. Returns its head service's name and its endpoints."""
         endpoints = self._clusters.wait(self._ref(name, namespace), int(timeout * 1000))
-        return head_service(endpoints)[0], endpoints
+        return head_service(endpoints, namespace), endpoints
 
     def wait_until_exists(
         self, name: str, namespace: str, timeout: float = 60.0, poll_interval: float = 1.0
@@ -219,10 +219,10 @@ class RayClusterClient(_Client):
     def port_forward(self, name: str, namespace: str) -> Generator[tuple[int, int], None, None]:
         """Forwards local ports to the head's dashboard and Ray Client server, and yields them."""
         endpoints = self._clusters.endpoints(self._ref(name, namespace))
-        service, where = head_service(endpoints)
-        dashboard = self.backend_for().forward(where, service, DASHBOARD_PORT)
+        service = head_service(endpoints, namespace)
+        dashboard = self.backend_for().forward(namespace, service, DASHBOARD_PORT)
         try:
-            ray_client = self.backend_for().forward(where, service, CLIENT_PORT)
+            ray_client = self.backend_for().forward(namespace, service, CLIENT_PORT)
             try:
                 yield dashboard.port, ray_client.port
             finally:

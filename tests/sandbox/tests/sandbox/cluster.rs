@@ -19,7 +19,7 @@ const GRANTED: &str = "id = 'hostile'
 packages = true
 objects = ['ray']
 processes = { echo = [[]] }
-http = ['cluster-services']
+cluster_services = [{ ports = [1, 8265] }]
 kubernetes = [
     { group = '', resources = ['namespaces'], verbs = ['create', 'delete', 'get'] },
     { group = '', resources = ['pods', 'services'], verbs = ['create', 'delete', 'get', 'list', 'watch'] },

@@ -2,9 +2,11 @@
 //! cluster can be reached.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sandbox_tests::server::Server;
 use sandbox_tests::{Subject, attack};
+use serde_json::json;
 
 const GRANTED: &str = "id = 'hostile'
 [grants]
@@ -86,7 +88,7 @@ fn an_ungranted_request_is_denied_with_the_grant_to_add() {
 fn an_ungranted_cluster_service_is_denied_with_the_grant_to_add() {
     insta::assert_snapshot!(
         unreachable().outcome("get http://head.ray.svc:8265/api/version"),
-        @r#"hostile: launcher.plan: the host refused http to http://head.ray.svc:8265/api/version. To allow it, add to [grants] in the component's manifest: http = ["cluster-services"]"#
+        @r#"hostile: launcher.plan: the host refused cluster_services to http://head.ray.svc:8265/api/version. To allow it, add to [grants] in the component's manifest: cluster_services = [{ namespaces = ["ray"], ports = [8265] }]"#
     );
 }
 
@@ -176,4 +178,77 @@ fn an_unusable_cluster_reports_the_cause_and_the_fix() {
     let plugin = "{ exec: { apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin } }";
     let text = Kubeconfig::new("http://127.0.0.1:9", plugin).outcome(&format!("request GET {CLUSTERS}"));
     assert!(text.contains("answered 401") && text.contains("cannot be started"), "{text}");
+}
+
+/// Starts an API server with a Service whose only pod uses the network of its node.
+fn serve_host_network() -> Server {
+    Server::start(|head| {
+        let document = match head.split(' ').nth(1).unwrap_or_default() {
+            path if path.contains("/services/") => {
+                r#"{"metadata":{"name":"head"},"spec":{"clusterIP":"None"}}"#
+            }
+            path if path.contains("/endpointslices") => {
+                r#"{"metadata":{},"items":[{"metadata":{},"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.1"],"targetRef":{"kind":"Pod","name":"p"}}]}]}"#
+            }
+            path if path.ends_with("/pods/p") => {
+                r#"{"metadata":{"name":"p"},"spec":{"hostNetwork":true,"containers":[]}}"#
+            }
+            _ => "{}",
+        };
+        let length = document.len();
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{document}"
+        )
+    })
+}
+
+const SERVICES: &str = "id = 'hostile'
+[grants]
+packages = true
+objects = ['ray']
+processes = { echo = [[]] }
+cluster_services = [{ namespaces = ['ray', 'other'], ports = [8265] }]
+";
+
+fn opened(subject: &Subject, namespace: &str, port: u16) -> String {
+    let mut opening = subject.backend().forward(namespace, "head", port);
+    match opening.wait(Duration::from_secs(30)).expect("in time") {
+        Ok(forward) => format!("open on {}", forward.port()),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_loopback_interface_of_a_node_is_not_reached_through_a_pod_in_its_network() {
+    let server = serve_host_network();
+    let kubeconfig = Kubeconfig::new(&server.url, "{ token: t }");
+    let subject = Subject::new("hostile", SERVICES)
+        .setting("attack", "request GET http://head.ray.svc:8265/")
+        .kubeconfig(&kubeconfig.path());
+    let text = attack(&subject);
+    assert!(
+        text.contains("answered 403") && text.contains("the pod p in namespace ray uses the network"),
+        "{text}"
+    );
+    let text = opened(&subject, "ray", 8265);
+    assert!(text.contains("(hostNetwork)") && text.contains("loopback interface of the node"), "{text}");
+    assert!(!server.heads().iter().any(|head| head.contains("portforward")), "{:?}", server.heads());
+}
+
+#[test]
+fn a_port_is_forwarded_only_to_a_granted_service() {
+    let server = serve_host_network();
+    let kubeconfig = Kubeconfig::new(&server.url, "{ token: t }");
+    let subject = || Subject::new("hostile", SERVICES).kubeconfig(&kubeconfig.path());
+    insta::assert_snapshot!(
+        opened(&subject(), "kube-system", 8265),
+        @r#"the host refused cluster_services to head.kube-system.svc:8265. To allow it, add to [grants] in the component's manifest: cluster_services = [{ namespaces = ["kube-system"], ports = [8265] }]"#
+    );
+    assert!(opened(&subject(), "ray", 10250).contains("ports = [10250]"));
+    let restriction = json!({"grants": {
+        "packages": true, "objects": ["ray"], "processes": {"echo": [[]]},
+        "cluster_services": [{"namespaces": ["ray"], "ports": [8265]}],
+    }});
+    assert!(opened(&subject().restricted(&restriction), "other", 8265).contains("namespaces = [\"other\"]"));
+    assert!(server.heads().is_empty(), "{:?}", server.heads());
 }

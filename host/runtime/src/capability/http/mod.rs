@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dagster_ray_policy::Policy;
-use dagster_ray_policy::capability::{Capability, http as grant};
+use dagster_ray_policy::capability::{Capability, cluster_services, http as grant};
 use dagster_ray_policy::kubernetes::ServiceName;
-use http::{HeaderName, Method};
+use http::{HeaderName, Method, Uri};
 use http_body_util::{BodyExt, Limited};
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::http::types;
@@ -33,7 +33,7 @@ pub use self::interceptor::{Interceptor, Next, OutgoingRequest, PendingResponse}
 use self::pipeline::{Route, into_pending_response};
 use self::timeouts::Timeouts;
 use super::{CallContext, CallState, Denials, HostCapability, View, denial};
-use crate::capability::kubernetes::{self, Cluster, Rejection, Services};
+use crate::capability::kubernetes::{self, Cluster, DEFAULT_PORT, Rejection, Services};
 
 /// Maximum size of the headers of one HTTP message, in bytes.
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -130,7 +130,15 @@ fn is_forbidden(name: &HeaderName) -> bool {
 impl HttpEgress {
     fn record_denial(&mut self, request: &http::Request<WasiBody>) {
         let uri = request.uri();
-        self.denials.push(denial(&grant::CAPABILITY, uri.to_string(), grant::missing_grant(uri)));
+        let denial = match service(uri) {
+            Some((name, port)) => denial(
+                &cluster_services::CAPABILITY,
+                uri.to_string(),
+                cluster_services::missing_grant(&name, port),
+            ),
+            None => denial(&grant::CAPABILITY, uri.to_string(), grant::missing_grant(uri)),
+        };
+        self.denials.push(denial);
     }
 
     /// Checks a request against the policy. Returns its route, or the response to a denied request.
@@ -146,7 +154,7 @@ impl HttpEgress {
             };
         }
         let authority = self.policy.authority(request.uri()).cloned();
-        if self.policy.cluster_services && ServiceName::from_uri(request.uri()).is_some() {
+        if service(request.uri()).is_some_and(|(name, port)| self.policy.allows_service(&name, port)) {
             return Ok(Route::Service(self.services.clone(), authority));
         }
         match authority {
@@ -195,6 +203,11 @@ impl WasiHttpHooks for HttpEgress {
             })
         })
     }
+}
+
+/// Returns the Service of the cluster and its port that a request addresses.
+fn service(uri: &Uri) -> Option<(ServiceName, u16)> {
+    Some((ServiceName::from_uri(uri)?, uri.port_u16().unwrap_or(DEFAULT_PORT)))
 }
 
 /// Limits a request body to `bytes`. A longer body fails and sets `is_too_large`.

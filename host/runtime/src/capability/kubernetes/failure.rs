@@ -7,13 +7,16 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dagster_ray_policy::capability::cluster_services;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use kube::client::AuthError;
 use wasmtime_wasi_http::WasiBody;
 
 use super::location::ClusterLocation;
+use crate::capability::denied;
 use crate::capability::http::client::tls_error;
+use crate::error::explain;
 use crate::model;
 
 /// Why a cluster or a Service in it cannot be used.
@@ -157,6 +160,27 @@ pub enum Failure {
         /// The namespace.
         namespace: String,
     },
+    /// The pod uses the network of its node, where a port-forward reaches ports that only the node's own
+    /// programs may use.
+    #[error(
+        "{location}: the pod {pod} in namespace {namespace} uses the network of its node (hostNetwork), and a port-forward would reach the loopback interface of the node. Remove hostNetwork from the pod's template, or run Dagster inside the cluster"
+    )]
+    HostNetwork {
+        /// The cluster.
+        location: Arc<ClusterLocation>,
+        /// The pod.
+        pod: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// The component's grants do not allow the Service.
+    #[error("{}", explain(&self.to_model(), false))]
+    Denied {
+        /// The Service and the port.
+        target: String,
+        /// The manifest's line that would allow it.
+        grant: String,
+    },
     /// The host failed.
     #[error("the host: {0}")]
     Host(String),
@@ -237,7 +261,9 @@ impl Failure {
             }
             Self::Certificate { .. } => (StatusCode::MISDIRECTED_REQUEST, "CertificateUntrusted"),
             Self::Credentials { .. } => (StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "Forbidden"),
+            Self::Forbidden { .. } | Self::HostNetwork { .. } | Self::Denied { .. } => {
+                (StatusCode::FORBIDDEN, "Forbidden")
+            }
             Self::NoService { .. } | Self::NoPort { .. } => (StatusCode::NOT_FOUND, "NotFound"),
             Self::Name { .. } => (StatusCode::BAD_REQUEST, "BadRequest"),
             Self::Unreachable { .. }
@@ -280,9 +306,13 @@ impl Failure {
                 after_ms: None,
                 maybe_applied: matches!(self, Self::Lost { .. }),
             }),
+            Self::Denied { target, grant } => {
+                denied(&cluster_services::CAPABILITY, target.as_str(), grant.as_str())
+            }
             Self::Certificate { .. }
             | Self::Credentials { .. }
             | Self::Forbidden { .. }
+            | Self::HostNetwork { .. }
             | Self::Api { .. } => {
                 let (status, reason) = self.status();
                 model::Error::Backend(model::ApiError {

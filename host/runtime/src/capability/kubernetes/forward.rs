@@ -1,6 +1,7 @@
 //! Forwards a local port to a Service of the cluster, for protocols other than HTTP, such as Ray Client.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::cluster::Cluster;
 use super::failure::Failure;
+use super::peer::{self, Peer};
 use super::stream;
 use dagster_ray_policy::kubernetes::ServiceName;
 
@@ -18,7 +20,8 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A local port that forwards to a Service. Dropping it closes the port and its connections.
+/// A local port that forwards to a Service. Only the user of this process can use it. Dropping it closes the
+/// port and its connections.
 #[derive(Debug)]
 pub struct Forward {
     port: u16,
@@ -56,9 +59,13 @@ async fn serve(listener: TcpListener, cluster: Arc<Cluster>, service: ServiceNam
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((local, _)) => {
+                Ok((local, peer)) => {
                     let (cluster, service) = (cluster.clone(), service.clone());
-                    connections.spawn(async move { relay(local, &cluster, &service, port).await });
+                    connections.spawn(async move {
+                        if is_own(&local, peer, &service).await {
+                            relay(local, &cluster, &service, port).await;
+                        }
+                    });
                 }
                 // Errors such as too many open files are transient.
                 Err(error) => {
@@ -67,6 +74,29 @@ async fn serve(listener: TcpListener, cluster: Arc<Cluster>, service: ServiceNam
                 }
             },
             Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Returns whether the user of this process has opened a connection. The port is on loopback, and leads to the
+/// pod without a password.
+async fn is_own(local: &TcpStream, peer: SocketAddr, service: &ServiceName) -> bool {
+    let (SocketAddr::V4(peer), Ok(SocketAddr::V4(address))) = (peer, local.local_addr()) else {
+        return false;
+    };
+    let looked_up = tokio::task::spawn_blocking(move || peer::of(peer, address)).await;
+    match looked_up.unwrap_or(Peer::Gone) {
+        Peer::Own => true,
+        Peer::Gone => false,
+        Peer::Other(user) => {
+            tracing::warn!("port-forward to {service}: refused a connection of the user {user}");
+            false
+        }
+        Peer::Unknown => {
+            tracing::warn!(
+                "port-forward to {service}: any local user can connect, because /proc/net/tcp cannot be read"
+            );
+            true
         }
     }
 }

@@ -14,11 +14,14 @@ mod failure;
 mod forward;
 mod kubeconfig;
 mod location;
+mod peer;
 mod services;
 mod stream;
 
 use std::sync::Arc;
 
+use dagster_ray_policy::Policy;
+use dagster_ray_policy::capability::cluster_services::{CAPABILITY, missing_grant};
 use dagster_ray_policy::kubernetes::ServiceName;
 pub use dagster_ray_policy::kubernetes::{Resource, Rule, Verb};
 
@@ -31,16 +34,22 @@ pub use self::api::is_kubernetes_api;
 pub(crate) use self::api::{Admitted, Rejection, admit, send};
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::clusters::Clusters;
-pub(crate) use self::services::Services;
+pub(crate) use self::services::{DEFAULT_PORT, Services};
+use super::denial;
 
-/// Opens a local port that forwards to a Service of the cluster.
+/// Opens a local port that forwards to a Service of the cluster, if the grant `cluster_services` allows it.
 pub(crate) async fn forward(
     cluster: Arc<Cluster>,
+    policy: &Policy,
     namespace: &str,
     service: &str,
     port: u16,
 ) -> Result<Forward, Failure> {
     let name = ServiceName::new(service, namespace)
         .ok_or_else(|| Failure::Name { name: service.to_owned(), namespace: namespace.to_owned() })?;
+    if !policy.allows_service(&name, port) {
+        let denial = denial(&CAPABILITY, format!("{name}:{port}"), missing_grant(&name, port));
+        return Err(Failure::Denied { target: denial.target, grant: denial.grant });
+    }
     forward::open(cluster, name, port).await
 }

@@ -27,6 +27,9 @@ use crate::capability::http::timeouts::Timeouts;
 /// of common load balancers (60 s), because the end of a forwarded connection is noticed late.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// The port of a Service in a URI without a port: that of HTTP, the only scheme of Services.
+pub(crate) const DEFAULT_PORT: u16 = 80;
+
 /// The connections to the services of one cluster.
 #[derive(Clone)]
 pub(crate) struct Services(Client<Connector, WasiBody>);
@@ -99,7 +102,7 @@ impl tower_service::Service<Uri> for Connector {
         Box::pin(async move {
             let service = ServiceName::from_uri(&uri)
                 .ok_or_else(|| Failure::Host(format!("{uri} does not name a service of the cluster")))?;
-            let port = uri.port_u16().unwrap_or(80);
+            let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
             Ok(TokioIo::new(stream::open(&cluster, &service, port).await?))
         })
     }

@@ -19,11 +19,12 @@ use dagster_ray_policy::kubernetes::ServiceName;
 
 /// Maximum time to connect inside the cluster.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Maximum time for a port-forward: two look-ups and the connection.
+/// Maximum time for a port-forward: three look-ups and the connection.
 const OPEN: Duration = Duration::from_secs(30);
 /// The RBAC rule for port-forwards. Since Kubernetes 1.35 a port-forward needs the verb `create`, whatever
 /// the request's method; earlier versions need `get`: <https://github.com/kubernetes/kubernetes/pull/134577>.
 const PORT_FORWARD: &str = "{ apiGroups: [\"\"], resources: [pods/portforward], verbs: [get, create] }";
+const GET_POD: &str = "{ apiGroups: [\"\"], resources: [pods], verbs: [get] }";
 
 type Complaint = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
@@ -82,6 +83,15 @@ async fn direct(service: &ServiceName, port: u16) -> Option<Result<Stream, Failu
 async fn forward(access: &Access, service: &ServiceName, port: u16) -> Result<Stream, Failure> {
     let endpoint = endpoints::ready(access, service, port).await?;
     let pods = Api::<Pod>::namespaced(access.client.clone(), &service.namespace);
+    let found = pods
+        .get(&endpoint.pod)
+        .await
+        .map_err(|error| endpoints::refused(access, &error, &service.namespace, GET_POD))?;
+    // The node forwards to its own loopback interface then, where the kubelet and others listen.
+    if found.spec.and_then(|spec| spec.host_network).unwrap_or_default() {
+        let (location, namespace) = (access.location.clone(), service.namespace.clone());
+        return Err(Failure::HostNetwork { location, pod: endpoint.pod, namespace });
+    }
     let mut forwarder = pods
         .portforward(&endpoint.pod, &[endpoint.port])
         .await

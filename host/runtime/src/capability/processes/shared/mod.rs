@@ -33,9 +33,7 @@ impl SharedProgramOptions {
     /// It depends on no environment variable: a daemon and a shell of one user must find the same folder.
     #[must_use]
     pub fn default_folder() -> PathBuf {
-        // SAFETY: geteuid has no preconditions and cannot fail.
-        let user = unsafe { libc::geteuid() };
-        PathBuf::from(format!("/tmp/dagster-ray-{user}"))
+        PathBuf::from(format!("/tmp/dagster-ray-{}", crate::user::effective()))
     }
 }
 

@@ -215,9 +215,7 @@ fn create_private(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    let user = unsafe { libc::geteuid() };
-    if found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0 {
+    if found.is_dir() && found.uid() == crate::user::effective() && found.mode() & 0o077 == 0 {
         return Ok(());
     }
     Err(io::Error::new(
