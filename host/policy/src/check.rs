@@ -9,8 +9,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
+use crate::digest::sha256;
 use crate::error::LoadError;
 use crate::imports::{self, RequiredGrant, required_grant};
 use crate::introspect::{self, Introspection};
@@ -235,13 +235,4 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
         size if size > MAX_COMPONENT_BYTES => Err(too_large(size)),
         _ => Ok(bytes),
     }
-}
-
-/// Returns the SHA-256 of bytes, in lower-case hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

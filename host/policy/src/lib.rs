@@ -18,6 +18,7 @@ mod authority;
 pub mod capability;
 mod check;
 pub mod contract;
+mod digest;
 mod error;
 mod expansion;
 mod imports;
@@ -31,8 +32,9 @@ mod policy;
 mod schema;
 
 pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
-pub use check::{Checked, Inspection, MAX_COMPONENT_BYTES, check, check_bytes, inspect, sha256};
+pub use check::{Checked, Inspection, MAX_COMPONENT_BYTES, check, check_bytes, inspect};
 pub use contract::Interface;
+pub use digest::sha256;
 pub use error::LoadError;
 pub use imports::{RequiredGrant, required_grant, unused};
 pub use introspect::Introspection;

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 pub use crate::capability::Grants;
 use crate::capability::http;
-use crate::check::sha256;
+use crate::digest::sha256;
 use crate::error::LoadError;
 pub use crate::limits::{LimitOverrides, Limits};
 use crate::schema::{self, Schema};
