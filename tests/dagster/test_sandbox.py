@@ -132,3 +132,23 @@ def test_a_ray_head_outside_the_namespace_of_its_cluster_is_refused() -> None:
     with pytest.raises(ComponentError, match="namespace 'ray'"):
         head_service(endpoints, "ray")
     assert head_service(endpoints, "kube-system") == "raycluster-head-svc"
+
+
+
+def test_denied_requests_and_used_credentials_are_in_the_audit_log() -> None:
+    found = _run("audit")
+    lines = [json.loads(line) for line in found["lines"]]
+    for line in lines:
+        assert (line["component"], line["export"], line["runs"]) == (
+            "hostile",
+            "launcher.plan",
+            ["r"],
+        )
+        assert len(line["digest"]) == 64
+    [denied] = [line for line in lines if line["event"] == "denied"]
+    assert denied["target"] == "http://metadata.internal:80/latest"
+    [used] = [line for line in lines if line["event"] == "credential"]
+    assert used["credential"] == "authorization"
+    assert used["authority"].startswith("http://127.0.0.1:")
+    assert "planted" not in "".join(found["lines"])
+    assert found["disabled"] == []

@@ -11,9 +11,11 @@
 //! - [`Policy`]: the authorities, directories and programs that a loaded component may use.
 //! - [`instance`]: the operator's policy of a Dagster instance: who may choose which value.
 //! - [`address`]: classifies IP addresses.
+//! - [`audit`]: the lines of the audit trail.
 //! - [`kubernetes`]: parses Kubernetes API requests and matches them against rules.
 
 pub mod address;
+pub mod audit;
 mod authority;
 pub mod capability;
 mod check;

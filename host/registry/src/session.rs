@@ -1,5 +1,6 @@
 //! The requests of a pull. The size of each response is limited, because a registry may send one without an end.
 
+use dagster_ray_policy::audit::{AuditEvent, AuditLine, TARGET};
 use http_auth::parser::ChallengeParser;
 use oci_client::errors::{OciDistributionError, OciEnvelope};
 use oci_client::secrets::RegistryAuth;
@@ -112,6 +113,7 @@ impl<'a> Session<'a> {
             let RegistryAuth::Basic(user, password) = &credentials else { return Ok(None) };
             let request = self.client.get(self.url("")?).basic_auth(user, Some(password)).build();
             let request = request.map_err(|error| RegistryError::Internal(error.to_string()))?;
+            self.audit(self.reference.registry());
             return Ok(request.headers().get(AUTHORIZATION).cloned());
         };
         let request = self.token_request(server, &credentials)?;
@@ -143,11 +145,23 @@ impl<'a> Session<'a> {
         let scope = format!("repository:{}:pull", self.reference.as_oci().repository());
         let mut query = vec![("scope", scope)];
         query.extend(server.service.map(|service| ("service", service)));
+        let realm = server.realm.origin().ascii_serialization();
         let request = self.client.get(server.realm).query(&query);
         Ok(match credentials {
-            RegistryAuth::Basic(user, password) => request.basic_auth(user, Some(password)),
+            RegistryAuth::Basic(user, password) => {
+                self.audit(&realm);
+                request.basic_auth(user, Some(password))
+            }
             _ => request,
         })
+    }
+
+    /// Logs the use of the user's password in the audit trail.
+    fn audit(&self, authority: &str) {
+        let event = AuditEvent::Credential { authority, credential: "docker login" };
+        let component = self.reference.to_string();
+        let line = AuditLine { event, component: &component, digest: "", export: "pull", runs: &[] };
+        tracing::info!(target: TARGET, "{line}");
     }
 
     fn url(&self, path: &str) -> Result<Url, RegistryError> {

@@ -10,6 +10,7 @@ use dagster_ray_policy::{LoadError, Policy};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::audit::AuditedCall;
 use crate::capability::kubernetes::{Failure, Forward, forward};
 use crate::host::Host;
 use crate::loader::{self, Loaded};
@@ -74,8 +75,10 @@ impl Backend {
         let backend = self.clone();
         let task = self.0.host.runtime().spawn(async move {
             let opened = async {
-                let (_, policy) = backend.load().await.map_err(ended)??;
-                Ok(forward(cluster, &policy, &namespace, &service, port).await?)
+                let (loaded, policy) = backend.load().await.map_err(ended)??;
+                let audited =
+                    AuditedCall::new(&loaded.manifest.id, &loaded.digest, "port-forward", "".into());
+                Ok(audited.scope(forward(cluster, &policy, &namespace, &service, port)).await?)
             };
             let _ = sender.send(opened.await);
         });

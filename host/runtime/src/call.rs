@@ -8,6 +8,7 @@ use dagster_ray_policy::{Limits, Policy};
 use serde_json::Value as Json;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit::AuditedCall;
 use crate::backend::Backend;
 use crate::cancel::Cancel;
 use crate::capability::objects::Value;
@@ -69,7 +70,7 @@ impl Call {
         let task = CallTask {
             backend: backend.clone(),
             export: export.to_owned(),
-            arguments: arguments.to_owned(),
+            arguments: arguments.into(),
             cancel: cancel.clone(),
             timeout: options.timeout,
             values: options.values,
@@ -118,7 +119,7 @@ impl Call {
 struct CallTask {
     backend: Backend,
     export: String,
-    arguments: String,
+    arguments: Arc<str>,
     cancel: Cancel,
     timeout: Option<Duration>,
     values: Vec<Value>,
@@ -136,11 +137,12 @@ impl CallTask {
         let timeout = self.timeout.map_or(limit, |timeout| timeout.min(limit));
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         let values = std::mem::take(&mut self.values);
+        let audited = AuditedCall::new(&component, &loaded.digest, &export, self.arguments.clone());
         // Only a component with a listener can notice the cancellation and clean up.
         let grace = if exports::has_listener(&self.export) { CLEAN_UP } else { Duration::ZERO };
         tokio::select! {
             biased;
-            outcome = self.call(&loaded, &policy, reports, values) => outcome,
+            outcome = audited.scope(self.call(&loaded, &policy, reports, values)) => outcome,
             () = tokio::time::sleep(remaining) => Err(CallError::Deadline { component, export, seconds: timeout.as_secs_f64() }),
             () = async { self.cancel.cancelled().await; tokio::time::sleep(grace).await } => {
                 Err(CallError::Cancelled { component, export })

@@ -10,6 +10,7 @@
 //! - [`manifest`]: the grants and limits of a component.
 //! - [`capability`]: the imports that a component can be granted.
 
+mod audit;
 mod backend;
 mod bindings;
 mod cache;

@@ -3,11 +3,13 @@
 import contextlib
 import http.server
 import json
+import logging
 import multiprocessing
 import os
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -216,10 +218,40 @@ def _forward(attacker: Attacker) -> dict[str, Any]:
     return found
 
 
+def _audit(attacker: Attacker) -> dict[str, Any]:
+    """Makes a denied request and one with a credential, with and without the audit log."""
+    logger = logging.getLogger("dagster_ray.audit")
+    handler = _Lines()
+    logger.addHandler(handler)
+
+    def attack() -> list[str]:
+        handler.lines.clear()
+        for url in ("http://metadata.internal:80/latest", f"http://127.0.0.1:{attacker.port}/"):
+            attacker.attempt(f"get {url}", "launcher.plan", None)
+        return list(handler.lines)
+
+    disabled = attack()
+    logger.setLevel(logging.INFO)
+    # The host reads the levels of child loggers once a second.
+    time.sleep(1.1)
+    return {"disabled": disabled, "lines": attack()}
+
+
+class _Lines(logging.Handler):
+    """Keeps the messages of a logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         attacker = Attacker(Path(folder), _serve())
-        alone = {"fork": _fork, "forward": _forward}
+        alone = {"fork": _fork, "forward": _forward, "audit": _audit}
         if sys.argv[1] in alone:
             sys.stdout.write(json.dumps(alone[sys.argv[1]](attacker)))
             return

@@ -22,6 +22,7 @@ use dagster_ray_policy::capability::Capability;
 use dagster_ray_policy::manifest::{Grants, Manifest};
 use wasmtime::component::Linker;
 
+use crate::audit;
 use crate::cancel::Cancel;
 use crate::model::{Denial, Error};
 use crate::options::BackendOptions;
@@ -116,12 +117,14 @@ capabilities! {
     tasks: tasks::TasksState,
 }
 
-/// Returns the denial of a request that is not granted.
+/// Returns the denial of a request that is not granted, and logs it in the audit trail.
 pub(crate) fn denial(capability: &Capability, target: impl Into<String>, grant: impl Into<String>) -> Denial {
-    Denial { capability: capability.name.into(), target: target.into(), grant: grant.into() }
+    let denial = Denial { capability: capability.name.into(), target: target.into(), grant: grant.into() };
+    audit::denied(&denial);
+    denial
 }
 
-/// Returns the error for a request that is not granted.
+/// Returns the error for a request that is not granted, and logs it in the audit trail.
 pub(crate) fn denied(capability: &Capability, target: impl Into<String>, grant: impl Into<String>) -> Error {
     Error::Denied(denial(capability, target, grant))
 }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod attacks;
+mod audit;
 mod cache;
 mod cluster;
 mod compiling;

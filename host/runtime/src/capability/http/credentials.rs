@@ -6,9 +6,14 @@ use dagster_ray_policy::Authority;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
+use crate::audit;
+
+/// Adds the credentials of an authority to the headers of a request.
 pub(super) fn add(authority: &Authority, headers: &mut HeaderMap) {
+    let origin = authority.origin.to_string();
     for (name, value) in &authority.headers {
         headers.insert(name, value.clone());
+        audit::credential(&origin, name.as_str());
     }
     if authority.ray_token
         && !headers.contains_key(AUTHORIZATION)
@@ -17,6 +22,7 @@ pub(super) fn add(authority: &Authority, headers: &mut HeaderMap) {
     {
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
+        audit::credential(&origin, "Ray's authentication token");
     }
 }
 

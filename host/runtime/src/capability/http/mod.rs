@@ -33,6 +33,7 @@ pub use self::interceptor::{Interceptor, Next, OutgoingRequest, PendingResponse}
 use self::pipeline::{Route, into_pending_response};
 use self::timeouts::Timeouts;
 use super::{CallContext, CallState, Denials, HostCapability, View, denial};
+use crate::audit;
 use crate::capability::kubernetes::{self, Cluster, DEFAULT_PORT, Rejection, Services};
 
 /// Maximum size of the headers of one HTTP message, in bytes.
@@ -195,13 +196,13 @@ impl WasiHttpHooks for HttpEgress {
             Err(refused) => return into_pending_response(async move { *refused }),
         };
         let interceptor = self.interceptor.clone();
-        into_pending_response(async move {
+        into_pending_response(audit::within(async move {
             // A body that fails also breaks the connection, and either error may arrive first.
             pipeline::send(interceptor, route, request, timeouts, limit).await.map_err(|error| {
                 let is_too_large = is_too_large.load(Ordering::Acquire);
                 if is_too_large { Error::HttpRequestBodySize(Some(request_bytes)) } else { error }
             })
-        })
+        }))
     }
 }
 

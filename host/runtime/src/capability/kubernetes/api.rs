@@ -133,6 +133,7 @@ async fn exchange(
     request: Request<kube::client::Body>,
 ) -> Result<Response<kube::client::Body>, (Failure, Option<Access>)> {
     let access = cluster.access().await.map_err(|failure| (failure, None))?;
+    access.audit();
     let failure = match access.client.send(request).await {
         Ok(response) if response.status() == StatusCode::UNAUTHORIZED => Failure::Credentials {
             location: access.location.clone(),

@@ -10,6 +10,7 @@ use super::client;
 use super::failure::Failure;
 use super::kubeconfig::{self, KubernetesOptions};
 use super::location::ClusterLocation;
+use crate::audit;
 
 /// A Kubernetes cluster, connected at its first use.
 pub(crate) struct Cluster {
@@ -31,6 +32,15 @@ impl Access {
     /// Returns whether this process runs inside the cluster, where Service names can be resolved.
     pub(super) fn is_inside(&self) -> bool {
         self.location.from.is_none()
+    }
+
+    /// Logs the use of the credentials in the audit trail.
+    pub(super) fn audit(&self) {
+        let credential = match &self.location.from {
+            Some((_, context)) => format!("kubeconfig context {context}"),
+            None => "service account".to_owned(),
+        };
+        audit::credential(&self.location.server, &credential);
     }
 
     pub(super) fn failure(&self, error: &kube::Error) -> Failure {

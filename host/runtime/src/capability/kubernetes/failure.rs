@@ -14,7 +14,6 @@ use kube::client::AuthError;
 use wasmtime_wasi_http::WasiBody;
 
 use super::location::ClusterLocation;
-use crate::capability::denied;
 use crate::capability::http::client::tls_error;
 use crate::error::explain;
 use crate::model;
@@ -306,9 +305,11 @@ impl Failure {
                 after_ms: None,
                 maybe_applied: matches!(self, Self::Lost { .. }),
             }),
-            Self::Denied { target, grant } => {
-                denied(&cluster_services::CAPABILITY, target.as_str(), grant.as_str())
-            }
+            Self::Denied { target, grant } => model::Error::Denied(model::Denial {
+                capability: cluster_services::CAPABILITY.name.into(),
+                target: target.clone(),
+                grant: grant.clone(),
+            }),
             Self::Certificate { .. }
             | Self::Credentials { .. }
             | Self::Forbidden { .. }

@@ -81,6 +81,7 @@ async fn direct(service: &ServiceName, port: u16) -> Option<Result<Stream, Failu
 }
 
 async fn forward(access: &Access, service: &ServiceName, port: u16) -> Result<Stream, Failure> {
+    access.audit();
     let endpoint = endpoints::ready(access, service, port).await?;
     let pods = Api::<Pod>::namespaced(access.client.clone(), &service.namespace);
     let found = pods
