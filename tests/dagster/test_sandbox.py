@@ -134,6 +134,34 @@ def test_a_ray_head_outside_the_namespace_of_its_cluster_is_refused() -> None:
     assert head_service(endpoints, "kube-system") == "raycluster-head-svc"
 
 
+def test_control_characters_of_a_manifest_reach_neither_exception_nor_terminal(
+    tmp_path: Path,
+) -> None:
+    from dagster_ray._native import Component
+    from dagster_ray.errors import ComponentLoadError
+
+    wasm = tmp_path / "ours.wasm"
+    wasm.write_bytes(
+        (SANDBOX / "../../target/wasm32-wasip2/component/fixture_echo.wasm").read_bytes()
+    )
+    # The parser quotes the line, in which it finds the mistake.
+    wasm.with_suffix(".toml").write_text("id = 'x'\nother\x1b[2J\x9b1m = 1\n")
+    with pytest.raises(ComponentLoadError) as raised:
+        Component(str(wasm), settings={}, authorities=[], programs={}, directories=[]).call(
+            "describe.describe", "{}"
+        )
+    assert "[2J" in str(raised.value)
+    assert not {"\x1b", "\x9b"} & set(str(raised.value))
+    shown = subprocess.run(
+        [sys.executable, "-m", "dagster_ray", "inspect", str(wasm)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert shown.returncode != 0 and "[2J" in shown.stderr
+    assert not {"\x1b", "\x9b"} & set(shown.stderr)
+
 
 def test_denied_requests_and_used_credentials_are_in_the_audit_log() -> None:
     found = _run("audit")

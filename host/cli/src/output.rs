@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use dagster_ray_runtime::plain;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -85,7 +86,8 @@ impl Output {
 
     /// Prints an error with all its causes on standard error.
     pub(crate) fn error(self, error: &anyhow::Error) {
-        self.log(format_args!("{BAD}error{BAD:#}: {}", chain(error)));
+        // The text can come from a component, its manifest or a server.
+        self.log(format_args!("{BAD}error{BAD:#}: {}", plain(chain(error))));
     }
 
     /// Shows a spinner on standard error, only on a terminal and not with `--quiet`.

@@ -194,6 +194,13 @@ impl Manifest {
             return Err(wrong(format!("the file is longer than {MAX_MANIFEST_BYTES} bytes")));
         }
         let mut manifest: Self = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        // The id is written to logs and terminals.
+        if manifest.id.is_empty() || manifest.id.contains(char::is_control) {
+            return Err(wrong(format!(
+                "id: {:?} is empty or has a control character. Write a name such as \"ours\"",
+                manifest.id
+            )));
+        }
         if let Some(problem) = manifest.grants.problem().or_else(|| manifest.limits.problem()) {
             return Err(wrong(problem));
         }
@@ -232,6 +239,15 @@ mod tests {
             Manifest::parse("id = 'x'\n[grants]\nhtpp = ['address']", Path::new("x.toml")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("htpp") && text.contains("http"), "{text}");
+    }
+
+    #[test]
+    fn an_id_has_no_control_characters() {
+        for id in ["", "a\\u001b[2J", "a\\nb"] {
+            let text = format!("id = \"{id}\"");
+            let error = Manifest::parse(&text, Path::new("x.toml")).unwrap_err().to_string();
+            assert!(error.contains("id: ") && !error.contains('\u{1b}'), "{error}");
+        }
     }
 
     #[test]

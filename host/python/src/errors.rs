@@ -4,12 +4,15 @@ use dagster_ray_recording::CassetteError;
 use dagster_ray_registry::RegistryError;
 use dagster_ray_runtime::instance::Refusal;
 use dagster_ray_runtime::model::Error;
-use dagster_ray_runtime::{CallError, ForwardError, LoadError};
+use dagster_ray_runtime::{CallError, ForwardError, LoadError, plain};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+/// Creates an exception. The message can come from a component, its manifest or a server, so that its control
+/// characters are replaced.
 fn raise<'py>(py: Python<'py>, class: &str, message: String, details: &Bound<'py, PyDict>) -> PyErr {
+    let message = plain(message);
     let made = py
         .import("dagster_ray.errors")
         .and_then(|module| module.getattr(class))
