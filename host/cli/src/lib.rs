@@ -3,6 +3,8 @@
 //! Each command has one file in `commands`. The program `dagster-ray` and the Python package's
 //! console script both call [`run`].
 
+#![forbid(unsafe_code)]
+
 mod cassette;
 mod commands;
 mod component;

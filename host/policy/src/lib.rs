@@ -14,6 +14,8 @@
 //! - [`audit`]: the lines of the audit trail.
 //! - [`kubernetes`]: parses Kubernetes API requests and matches them against rules.
 
+#![forbid(unsafe_code)]
+
 pub mod address;
 pub mod audit;
 mod authority;

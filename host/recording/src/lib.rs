@@ -9,6 +9,8 @@
 //! - [`FaultInjector`]: an interceptor that injects faults, in front of another one.
 //! - [`ClockSpeed`]: a clock for components that runs faster than real time.
 
+#![forbid(unsafe_code)]
+
 mod cassette;
 mod clock;
 mod environment;

@@ -6,6 +6,8 @@
 //! - [`pull`], [`push`]: transfer an artifact in the layout of `wkg`, with the component's manifest.
 //! - [`Store`]: holds pulled components by digest and checks each of them before use.
 
+#![forbid(unsafe_code)]
+
 mod artifact;
 mod client;
 mod credentials;
