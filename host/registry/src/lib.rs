@@ -4,10 +4,12 @@
 //! - [`resolve`]: resolves a name; reads nothing but the folder of built-in components.
 //! - [`Transfer`]: runs a pull or a push on its own thread, so that a caller can wait in steps.
 //! - [`pull`], [`push`]: transfer an artifact in the layout of `wkg`, with the component's manifest.
+//! - [`answers`]: the parsers of a registry's answers.
 //! - [`Store`]: holds pulled components by digest and checks each of them before use.
 
 #![forbid(unsafe_code)]
 
+pub mod answers;
 mod artifact;
 mod client;
 mod credentials;

@@ -39,8 +39,8 @@ struct Token {
 }
 
 /// A server that issues tokens.
-struct TokenServer {
-    realm: Url,
+pub(crate) struct TokenServer {
+    pub(crate) realm: Url,
     service: Option<String>,
 }
 
@@ -234,7 +234,7 @@ impl<'a> Session<'a> {
 
 impl TokenServer {
     /// Reads a challenge, as in `Bearer realm="https://auth.example/token",service="registry.example"`.
-    fn read(challenge: &str) -> Option<Self> {
+    pub(crate) fn read(challenge: &str) -> Option<Self> {
         let challenge = ChallengeParser::new(challenge)
             .filter_map(Result::ok)
             .find(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"))?;
