@@ -43,6 +43,7 @@ def test_a_step_receives_what_it_depends_on_and_its_plan_can_be_built_from_that(
     state = KnownExecutionState(
         previous_retry_attempts={"double[n_7]": 2, "double[n_8]": 1},
         dynamic_mappings={"spread": {"result": keys}},
+        step_output_versions=dict.fromkeys([*doubled, total], "1"),
         ready_outputs=doubled | spread_out | {total},
         parent_state=PastExecutionState("parent", {*doubled, total}, None),
     )
@@ -63,5 +64,8 @@ def test_a_step_receives_what_it_depends_on_and_its_plan_can_be_built_from_that(
     last = known("after")
     assert last.ready_outputs == {total}
     assert last.parent_state is not None and last.parent_state.produced_outputs == {total}
+    # A step reads the versions of its inputs and of its own outputs.
+    assert last.step_output_versions == {total: "1"}
+    assert mapped.step_output_versions == {StepOutputHandle("double[n_7]", "result"): "1"}
     assert all(len(serialize_value(one)) < 2000 for one in (mapped, last))
     assert known("gather").ready_outputs == doubled

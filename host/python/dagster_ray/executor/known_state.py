@@ -19,7 +19,11 @@ def known_to_step(state: KnownExecutionState, step: Any) -> KnownExecutionState:
     return KnownExecutionState(
         previous_retry_attempts={step.key: attempts[step.key]} if step.key in attempts else {},
         dynamic_mappings=_mappings(state, step, handles),
-        step_output_versions=state.step_output_versions,
+        step_output_versions={
+            handle: version
+            for handle, version in state.step_output_versions.items()
+            if handle in handles or handle.step_key == step.key
+        },
         ready_outputs=handles & state.ready_outputs,
         parent_state=_past(state.parent_state, handles),
     )
