@@ -43,6 +43,8 @@ class StepPlans:
         self._component = component
         self._options = options
         self._write = write
+        # The policy of the instance, as the run's steps receive it.
+        self._policy: dict[str, str] | None = None
         # By step key and attempt.
         self._plans: dict[tuple[str, int], StepPlan] = {}
 
@@ -69,6 +71,8 @@ class StepPlans:
     def _spec(self, context: StepHandlerContext) -> tuple[StepSpec, set[str]]:
         key, attempt = step_and_attempt(context)
         args = context.execute_step_args
+        if self._policy is None:
+            self._policy = worker_environment(context.instance)
         return _step_spec(
             context.dagster_run,
             context.instance,
@@ -77,7 +81,7 @@ class StepPlans:
             argv=args.get_command_args(skip_serialized_namedtuple=True),
             env={
                 **{entry["name"]: entry["value"] for entry in args.get_command_env()},
-                **worker_environment(context.instance),
+                **self._policy,
             },
             tags=context.step_tags[key],
             options=self._options(),
