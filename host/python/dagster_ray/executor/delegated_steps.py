@@ -14,13 +14,7 @@ from dagster_ray.dagster_internals import (
     StepHandlerContext,
 )
 from dagster_ray.dagster_typing import error_info
-
-_POLL_SECONDS = 0.25
-_ENDS = (
-    dg.DagsterEventType.STEP_SUCCESS,
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.STEP_UP_FOR_RETRY,
-)
+from dagster_ray.executor.event_log import POLL_SECONDS, STEP_ENDS
 
 
 class DelegatingExecutor(Protocol):
@@ -75,7 +69,7 @@ class DelegatedSteps:
     def poll(self, active: ActiveExecution) -> Iterator[dg.DagsterEvent]:
         """Yields the new events of the steps, and those of steps that have died."""
         now = time.monotonic()
-        if not self._running or now - self._polled_at < _POLL_SECONDS:
+        if not self._running or now - self._polled_at < POLL_SECONDS:
             return
         self._polled_at = now
         for event in self._executor.new_events(self._context):
@@ -92,7 +86,7 @@ class DelegatedSteps:
                 )
                 continue
             active.handle_event(event)
-            if event.event_type in _ENDS:
+            if event.event_type in STEP_ENDS:
                 del self._running[step.key]
         if now - self._checked_at >= self._executor.health_check_seconds:
             self._checked_at = now

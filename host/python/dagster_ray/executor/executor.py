@@ -25,6 +25,7 @@ from dagster_ray.dagster_internals import (
 )
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnsupportedError
 from dagster_ray.executor.delegated_steps import DelegatedSteps
+from dagster_ray.executor.event_log import POLL_SECONDS
 from dagster_ray.executor.known_state import known_to_step
 from dagster_ray.executor.local_steps import LocalStepHandler
 from dagster_ray.executor.step_dispatcher import StepDispatcher
@@ -36,8 +37,6 @@ from dagster_ray.launcher.run_launcher import RayRunLauncher
 from dagster_ray.reconcile.reconciliation import describe
 from dagster_ray.specs import run_options
 
-# Dagster's default of 1 s would add up to a second to each step.
-_POLL_SECONDS = 0.25
 _POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
 
 
@@ -55,7 +54,7 @@ class RayExecutor(StepDelegatingExecutor):
         self.health_check_seconds = ray_access.current().health_check_seconds
         super().__init__(
             StepDispatcher(step_handler, local_steps),
-            sleep_seconds=None if _POLL_VARIABLE in os.environ else _POLL_SECONDS,
+            sleep_seconds=None if _POLL_VARIABLE in os.environ else POLL_SECONDS,
             check_step_health_interval_seconds=self.health_check_seconds,
             should_verify_step=True,
             **kwargs,

@@ -20,7 +20,7 @@ from dagster_ray.dagster_internals import (
     StepHandlerContext,
 )
 from dagster_ray.dagster_typing import STEP_EVENTS
-from dagster_ray.executor.step_handler import reported_attempts
+from dagster_ray.executor.event_log import reported_attempts
 from dagster_ray.executor.step_plans import step_and_attempt
 from dagster_ray.ray_access import in_ray_job
 

@@ -3,12 +3,12 @@
 import json
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dagster import DagsterEvent, DagsterEventType, DagsterInstance
+from dagster import DagsterEvent, DagsterInstance
 
 from dagster_ray import ray_access
 from dagster_ray.backend import Backend
@@ -42,6 +42,7 @@ from dagster_ray.errors import (
     InvalidConfigError,
     UnavailableError,
 )
+from dagster_ray.executor.event_log import reported_attempts
 from dagster_ray.executor.step_plans import StepPlans, reference, step_and_attempt, task_spec
 from dagster_ray.missing_jobs import MissingJobs
 from dagster_ray.patience import check_limit, unreachable_seconds
@@ -50,11 +51,6 @@ from dagster_ray.reachability import Outage, Reachability
 from dagster_ray.reconcile.reconciliation import reconcile_run
 from dagster_ray.specs import attributes
 
-_STEP_ENDS = {
-    DagsterEventType.STEP_SUCCESS,
-    DagsterEventType.STEP_FAILURE,
-    DagsterEventType.STEP_UP_FOR_RETRY,
-}
 # The status of a step's job, unless Ray could not be asked.
 _Answer = JobStatus | Literal["unreachable"]
 
@@ -385,12 +381,6 @@ class RayStepHandler(StepHandler):
         while self._lines:
             level, message = self._lines.popleft()
             getattr(step_context.log, level)(message)
-
-
-def reported_attempts(instance: DagsterInstance, run_id: str) -> Counter[str]:
-    """Returns the number of attempts of each step whose end is in Dagster's event log."""
-    entries = instance.all_logs(run_id, of_type=_STEP_ENDS)
-    return Counter(entry.step_key for entry in entries if entry.step_key)
 
 
 def _report(step_context: IStepContext, message: str) -> None:

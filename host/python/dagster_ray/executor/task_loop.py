@@ -33,6 +33,7 @@ from dagster_ray.dagster_internals import (
 from dagster_ray.dagster_typing import STEP_EVENTS, error_info, sleep_interval
 from dagster_ray.errors import DagsterRayError, InvalidConfigError
 from dagster_ray.executor.delegated_steps import DelegatedSteps
+from dagster_ray.executor.event_log import POLL_SECONDS, STEP_ENDS
 from dagster_ray.executor.known_state import known_to_step
 from dagster_ray.executor.ray_driver import connected
 from dagster_ray.executor.ray_tasks import RayTasks, cause
@@ -40,8 +41,6 @@ from dagster_ray.executor.step_plans import reference, task_spec
 from dagster_ray.executor.task_worker import RunPayload, StepPayload
 from dagster_ray.tasks import Cause
 
-# The longest wait for a task's end. Interrupts are noticed between two waits.
-_WAIT_SECONDS = 0.25
 # After this time, the event log says that a step waits for Ray.
 _PENDING_SECONDS = 30.0
 # How long Ray may take to report the end of a stopped task.
@@ -55,12 +54,6 @@ _REASONS: Mapping[Cause, str] = {
     "unschedulable": "no node can provide what it reserves",
     "other": "its Ray task failed",
 }
-_ENDS = (
-    dg.DagsterEventType.STEP_SUCCESS,
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.STEP_UP_FOR_RETRY,
-    dg.DagsterEventType.STEP_SKIPPED,
-)
 
 
 class TaskExecutor(Protocol):
@@ -160,8 +153,9 @@ class TaskLoop:
         )
 
     def _wait_seconds(self, active: ActiveExecution) -> float:
+        """Returns the longest wait for a task's end. Interrupts are noticed between two waits."""
         until_ready = sleep_interval(active)
-        return min(until_ready, _WAIT_SECONDS) if until_ready > 0 else _WAIT_SECONDS
+        return min(until_ready, POLL_SECONDS) if until_ready > 0 else POLL_SECONDS
 
     def _resume(self, active: ActiveExecution) -> Iterator[dg.DagsterEvent]:
         """Continues after the events of the run's earlier worker.
@@ -298,7 +292,7 @@ class TaskLoop:
         for event in events:
             yield event
             active.handle_event(event)
-            ended = ended or event.event_type in _ENDS
+            ended = ended or event.event_type in STEP_ENDS or event.is_step_skipped
             if event.is_resource_init_failure:
                 info = event.engine_event_data.error or info
         if ended:
@@ -381,7 +375,7 @@ class TaskLoop:
         pending = self._component.start_terminate(refs) if refs else None
         self._delegated.terminate(active)
         while self._running and not (pending is not None and pending.done()):
-            yield from self._receive(active, _WAIT_SECONDS, interrupted=True)
+            yield from self._receive(active, POLL_SECONDS, interrupted=True)
         if pending is not None:
             try:
                 pending.result()
@@ -389,7 +383,7 @@ class TaskLoop:
                 context.log.error(f"The Ray tasks of the run's steps could not be stopped: {error}")
         deadline = time.monotonic() + _KILL_SECONDS
         while self._running and time.monotonic() < deadline:
-            yield from self._receive(active, _WAIT_SECONDS, interrupted=True)
+            yield from self._receive(active, POLL_SECONDS, interrupted=True)
 
 
 def _key(ref: StepRef) -> str:
