@@ -37,6 +37,7 @@ from dagster_ray.executor.event_log import POLL_SECONDS, STEP_ENDS
 from dagster_ray.executor.known_state import known_to_step
 from dagster_ray.executor.ray_driver import connected
 from dagster_ray.executor.ray_tasks import RayTasks, cause
+from dagster_ray.executor.resumption import TASK, events_to_continue
 from dagster_ray.executor.step_plans import reference, task_spec
 from dagster_ray.executor.task_worker import RunPayload, StepPayload
 from dagster_ray.tasks import Cause
@@ -167,7 +168,9 @@ class TaskLoop:
             context, "Resuming execution from failure", EngineEventData()
         )
         entries = context.instance.all_logs(context.run_id)
-        earlier = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+        earlier = events_to_continue(
+            entry.dagster_event for entry in entries if entry.dagster_event is not None
+        )
         yield from earlier
         # Skipped steps are skipped again.
         known = [event for event in earlier if not event.is_step_skipped]
@@ -204,7 +207,7 @@ class TaskLoop:
                 yield STEP_EVENTS.step_worker_starting(
                     self._context.for_step(step),
                     message=f'Executing step "{step.key}" in Ray task {_key(ref)}.',
-                    metadata={"Ray Task": _key(ref)},
+                    metadata={TASK: _key(ref)},
                 )
                 state = serialize_value(known_to_step(known_state, step))
                 self._tasks.offer(StepPayload(step.key, spec["attempt"], state))
