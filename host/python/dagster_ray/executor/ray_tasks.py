@@ -58,9 +58,12 @@ class RayTasks:
             self._offered[step.step_key, step.attempt] = step
 
     def result(self, key: str) -> StepResult:
-        """Returns the result of a task that has ended, or raises Ray's exception."""
+        """Returns the result of a task that has ended, or raises Ray's exception.
+
+        The task and its events are then forgotten.
+        """
         with self._lock:
-            task = self._tasks[key]
+            task = self._tasks.pop(key)
         for timer in task.timers:
             timer.cancel()
         return task.future.result()
