@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus
 from processes import command_lines, descendants, free_port, kill, wait_for
 
 IDLE_SECONDS = 3
@@ -22,6 +22,7 @@ CODE = """
 import sys, time
 from pathlib import Path
 import dagster as dg
+from dagster_ray import ray_executor
 
 @dg.op
 def wait(context):
@@ -40,7 +41,19 @@ def quick():
 def short():
     quick()
 
-defs = dg.Definitions(jobs=[waiting, short])
+@dg.op(tags={"dagster-ray/config": {"isolation": "job"}})
+def slow(before):
+    pass
+
+@dg.op
+def first():
+    return 1
+
+@dg.job(executor_def=ray_executor.configured({"isolation": "task"}))
+def tasks():
+    slow(first())
+
+defs = dg.Definitions(jobs=[waiting, short, tasks])
 """
 
 # Launches a run and waits for its end. With `stay`, it then does nothing until it is killed.
@@ -192,6 +205,29 @@ def test_ray_is_started_for_a_run_and_stops_after_the_last_process_that_used_it(
     status, jobs, run_id = json.loads(output.splitlines()[-1])
     assert status == "SUCCESS"
     assert jobs == [f"dagster-run-{run_id}", f"dagster-step-{run_id}-quick"]
+    local_ray.expect_nothing_left()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_ray", [True, False])
+def test_steps_as_tasks_use_the_head_of_the_steps_as_jobs(
+    local_ray: LocalRay, in_ray: bool
+) -> None:
+    """Also if the run worker is in no Ray job: it connects to the head that it starts."""
+    if in_ray:
+        user = local_ray.story("tasks")
+    else:
+        file = str(local_ray.root / "jobs.py")
+        user = local_ray.start("-m", "dagster", "job", "execute", "-f", file, "-j", "tasks")
+    wait_for("the head", local_ray.look, 60)
+    user.communicate(timeout=180)
+    assert user.returncode == 0, (local_ray.root / "errors.log").read_text()
+    assert local_ray.look() and len(local_ray.heads) == 1
+    instance = DagsterInstance.from_config(str(local_ray.home))
+    [run] = instance.get_runs()
+    assert run.status == DagsterRunStatus.SUCCESS
+    started = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_WORKER_STARTED)
+    assert {e.step_key: "Ray task" in e.message for e in started} == {"first": True, "slow": False}
     local_ray.expect_nothing_left()
 
 

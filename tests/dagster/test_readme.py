@@ -186,16 +186,15 @@ def test_the_executor_example_runs_its_step_on_ray(
 
 
 @readme("Steps as Ray tasks", "python")
-def test_the_example_of_tasks_is_loaded_with_a_tag_that_overrides_one_step(
-    printed: str, tmp_path: Path
+def test_the_example_of_tasks_runs_one_step_as_a_task_and_one_as_a_job(
+    printed: str, ray_head: RayHead, monkeypatch: Any, tmp_path: Path, home: Home
 ) -> None:
-    # test_executor_tasks.py runs such a job.
-    job = ReconstructableJob.for_file(str(_file(tmp_path, printed)), "pipeline").get_definition()
-    assert job.executor_def.name == "ray"
-    tags = {
-        node.name: json.loads(node.tags["dagster-ray/config"]) for node in job.nodes if node.tags
-    }
-    assert tags == {"train": {"isolation": "job"}}
+    monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
+    job = ReconstructableJob.for_file(str(_file(tmp_path, printed)), "pipeline")
+    with dg.execute_job(job, instance=home({}), raise_on_error=False) as result:
+        assert result.success, [event.message for event in result.all_events]
+        [name] = ray_head.jobs(result.run_id)
+    assert name == f"dagster-step-{result.run_id}-train"
 
 
 @readme("Values in Ray", "python")

@@ -204,12 +204,8 @@ pub fn launch_steps<B: Backend>(steps: Vec<StepSpec>) -> Result<Placements, Erro
             }
         };
         match planning.plan(&step) {
-            Ok(Placement::Job(_)) => {}
-            // The run's own Ray executes it.
-            Ok(Placement::Task(_)) => {
-                placements.push(planning.launch(&step));
-                continue;
-            }
+            // Outside a Ray job, a backend may have to start Ray for a task, too.
+            Ok(Placement::Job(_) | Placement::Task(_)) => {}
             planned @ (Ok(Placement::Local) | Err(_)) => {
                 placements.push(planned);
                 continue;

@@ -8,6 +8,9 @@ from dagster_ray.errors import InvalidConfigError, UnavailableError
 # over an address that was configured for the process that submitted the job.
 _ENVIRONMENT = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
+# A Ray Client server refuses some connections that it accepts a moment later.
+_CLIENT_TRIES = 2
+
 # Ray's default ports.
 DASHBOARD_PORT = 8265
 CLIENT_PORT = 10001
@@ -49,18 +52,18 @@ def _resolve_with_ray(address: str, origin: str) -> str:
             "can only be resolved by Ray's Python package, which is not installed here",
             f"install ray[default], or write the dashboard's URL (http://host:{DASHBOARD_PORT})",
         ) from error
-    resolve = (
-        ray_client_address_to_api_server_url
-        if address.startswith("ray://")
-        else ray_address_to_api_server_url
-    )
-    try:
-        return resolve(address).rstrip("/")
-    except Exception as error:
-        # Ray passes on the exceptions of its transports.
-        raise UnavailableError(
-            f"{origin} {address!r}: Ray did not return the dashboard's URL: {error}"
-        ) from error
+    is_client = address.startswith("ray://")
+    resolve = ray_client_address_to_api_server_url if is_client else ray_address_to_api_server_url
+    for remaining in reversed(range(_CLIENT_TRIES if is_client else 1)):
+        try:
+            return resolve(address).rstrip("/")
+        except Exception as error:
+            # Ray passes on the exceptions of its transports.
+            if not remaining:
+                raise UnavailableError(
+                    f"{origin} {address!r}: Ray did not return the dashboard's URL: {error}"
+                ) from error
+    raise AssertionError("unreachable")
 
 
 def _invalid(address: str, origin: str, problem: str, hint: str | None = None) -> Exception:

@@ -63,6 +63,11 @@ class Backend:
         return url
 
     @property
+    def address(self) -> str | None:
+        """The address of Ray as it was written, or `None` if Ray has none, as with `local`."""
+        return self._resolve().address
+
+    @property
     def options(self) -> dict[str, Any]:
         """The entries of `backend_config` that are passed with each run or step."""
         if self._find_replacement() is not None:

@@ -25,6 +25,8 @@ class Choice:
     wasm: str
     settings: Mapping[str, str]
     url: str | None
+    # The address that leads to Ray, as it was written. `None` without one, as for `local`.
+    address: str | None = None
 
 
 def configured_component(config: BackendConfig) -> str | None:
@@ -54,12 +56,14 @@ def choose(config: BackendConfig, named: str | None) -> Choice:
     local_url = f"http://127.0.0.1:{port}"
     if is_local and not (config.backend == _LOCAL and in_ray_job()):
         wasm = named or built_in(_LOCAL)
+        address = None
         settings = {"address": local_url, "dashboard_port": str(port)}
     else:
         # Inside a Ray job, `local` means the job's own cluster.
         chosen = None if config.backend == _LOCAL else named
         wasm = chosen or built_in("existing")
-        settings = {"address": dashboard_url(*(known or (local_url, "")))}
+        address, origin = known or (local_url, "")
+        settings = {"address": dashboard_url(address, origin)}
     url = settings["address"]
     if "dashboard_port" in offered:
         settings["dashboard_port"] = str(port)
@@ -69,7 +73,7 @@ def choose(config: BackendConfig, named: str | None) -> Choice:
             # Inside a Ray job, `existing` replaces `local`, whose settings are no options.
             declared |= declared_settings(built_in(_LOCAL), restriction_arguments(None, None))
         settings |= setting_texts(offered, declared)
-    return Choice(wasm, settings, url)
+    return Choice(wasm, settings, url, address)
 
 
 def _by_address() -> tuple[str, ...]:

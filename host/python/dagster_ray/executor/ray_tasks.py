@@ -3,7 +3,7 @@
 import json
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -41,9 +41,10 @@ class _Task:
 class RayTasks:
     """The tasks of one run. Thread-safe: components call it from threads of the host."""
 
-    def __init__(self, run: RunPayload) -> None:
-        """Requires a connection to Ray."""
+    def __init__(self, run: RunPayload, connect: Callable[[], None]) -> None:
+        """`connect` connects this process to Ray, unless it is connected."""
         self._run = run
+        self._connect = connect
         self._lock = threading.Lock()
         self._offered: dict[tuple[str, int], StepPayload] = {}
         self._tasks: dict[str, _Task] = {}
@@ -75,6 +76,7 @@ class RayTasks:
         return ", ".join(f"{name} {amount}" for name, amount in reserved.items() if amount)
 
     def submit(self, task: str) -> None:
+        self._connect()
         spec = json.loads(task)
         key: str = spec["key"]
         with self._lock:
@@ -121,6 +123,7 @@ class RayTasks:
             timer.start()
 
     def warm(self, workers: str) -> None:
+        self._connect()
         spec = json.loads(workers)
         options = _options(spec["reservation"], json.loads(spec["runtime_env"]))
         function = self._function("prepare").options(**options)

@@ -140,12 +140,15 @@ class RayStepHandler(StepHandler):
         return self._backend
 
     def has_tasks(self, plan_context: PlanOrchestrationContext, plan: ExecutionPlan) -> bool:
-        """Returns whether the component places any step of a run as a Ray task."""
+        """Returns whether the component places any step of a run as a Ray task.
+
+        Raises the error of a component that cannot be asked.
+        """
         try:
             options = self.all_options()
             specs = [task_spec(plan_context, step, 0, options)[0] for step in plan.steps]
             placements = self._component.plan(specs, write=self._append_line)
-        except DagsterRayError:
+        except InvalidConfigError:
             # Each step reports the error when it is launched.
             return False
         return any(isinstance(one, dict) and "task" in one for one in placements)

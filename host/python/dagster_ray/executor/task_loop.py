@@ -35,7 +35,7 @@ from dagster_ray.errors import DagsterRayError, InvalidConfigError
 from dagster_ray.executor.delegated_steps import DelegatedSteps
 from dagster_ray.executor.event_log import POLL_SECONDS, STEP_ENDS
 from dagster_ray.executor.known_state import known_to_step
-from dagster_ray.executor.ray_driver import connected
+from dagster_ray.executor.ray_driver import RayDriver
 from dagster_ray.executor.ray_tasks import RayTasks, cause
 from dagster_ray.executor.resumption import TASK, events_to_continue
 from dagster_ray.executor.step_plans import reference, task_spec
@@ -101,7 +101,8 @@ class TaskLoop:
         self._delegated = delegated
         self._context = plan_context
         self._plan = plan
-        self._tasks = RayTasks(self._payload())
+        self._driver = RayDriver(backend)
+        self._tasks = RayTasks(self._payload(), self._driver.connect)
         # By the task's key.
         self._running: dict[str, _Running] = {}
 
@@ -114,7 +115,7 @@ class TaskLoop:
             EngineEventData(),
         )
         with (
-            connected(self._backend.config),
+            self._driver,
             self._backend.tasks.attached(self._tasks),
             InstanceConcurrencyContext(context.instance, context.dagster_run) as concurrency,
             self._executor.active_execution(self._plan, concurrency) as active,
