@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
+from executions import Execute, failure
 from fault_proxy import Fault, FaultProxy
 from processes import free_port, wait_for
 from ray_head import RayHead
@@ -17,36 +18,10 @@ from ray_head import RayHead
 JOBS = Path(__file__).parent / "code/steps.py"
 
 
-class Execute:
-    """Runs a job of steps.py. Keyword arguments are fields of the executor's configuration."""
-
-    def __init__(self, instance: dg.DagsterInstance, stack: ExitStack) -> None:
-        self.instance = instance
-        self._stack = stack
-
-    def __call__(self, job: str, address: str, **config: object) -> dg.JobExecutionResult:
-        limits = {
-            name: config.pop(name)
-            for name in ("max_concurrent", "tag_concurrency_limits")
-            if name in config
-        }
-        settings = {"ray": {"address": address, **config}, **limits}
-        execution = dg.execute_job(
-            ReconstructableJob.for_file(str(JOBS), job),
-            instance=self.instance,
-            run_config={"execution": {"config": settings}},
-            raise_on_error=False,
-        )
-        return self._stack.enter_context(execution)
-
-    def events(self, result: dg.JobExecutionResult, *kinds: dg.DagsterEventType) -> list:
-        return list(self.instance.all_logs(result.run_id, of_type=set(kinds)))
-
-
 @pytest.fixture
 def execute(home) -> Iterator[Execute]:
     with ExitStack() as stack:
-        yield Execute(home({}), stack)
+        yield Execute(JOBS, home({}), stack)
 
 
 def _submits(proxy: FaultProxy) -> dict[str, dict]:
@@ -60,12 +35,6 @@ def _submit(proxy: FaultProxy, op: str, attempt: int = 0) -> dict:
     return body
 
 
-def _failure(result: dg.JobExecutionResult, op: str) -> str:
-    # A worker that is stopped after its step failed reports its interruption, too.
-    event, *_ = [e for e in result.get_step_failure_events() if e.step_key == op]
-    return event.step_failure_data.error.to_string() if event.step_failure_data.error else ""
-
-
 def test_steps_run_as_ray_jobs_with_merged_options_and_environment(
     execute: Execute,
     ray_head: RayHead,
@@ -76,7 +45,7 @@ def test_steps_run_as_ray_jobs_with_merged_options_and_environment(
     monkeypatch.setenv("FROM_LAUNCHER", "here")
     result = execute(
         "story",
-        proxy.url,
+        address=proxy.url,
         num_cpus=0.5,
         env_vars=["COLOUR=red", "SHARED=yes"],
         runtime_env={"env_vars": {"SHARED": "no", "MEETING": str(tmp_path)}},
@@ -129,9 +98,9 @@ def test_steps_run_as_ray_jobs_with_merged_options_and_environment(
 def test_a_failing_op_fails_the_run_and_skips_dependent_steps(
     execute: Execute, ray_head: RayHead
 ) -> None:
-    result = execute("failing", ray_head.url)
+    result = execute("failing", address=ray_head.url)
     assert not result.success
-    assert "this op cannot do it" in _failure(result, "fails")
+    assert "this op cannot do it" in failure(result, "fails")
     [job] = ray_head.jobs(result.run_id).values()
     assert job["metadata"]["dagster/op"] == "fails", "what depends on it is not even submitted"
 
@@ -155,12 +124,12 @@ def test_steps_fail_when_their_jobs_are_stopped_killed_or_exit_silently(
     stopper = threading.Thread(target=stop_when_it_runs)
     stopper.start()
     with proxy.inject("GET", "/api/jobs/.*", 503, times=2) as fault:
-        result = execute("abandoned", proxy.url)
+        result = execute("abandoned", address=proxy.url)
     stopper.join()
     assert not result.success
-    assert "stopped externally" in _failure(result, "waits")
-    assert "failed Ray job" in _failure(result, "dies")
-    assert "without reporting" in _failure(result, "leaves")
+    assert "stopped externally" in failure(result, "waits")
+    assert "failed Ray job" in failure(result, "dies")
+    assert "without reporting" in failure(result, "leaves")
     # The failed checks were logged and failed no step.
     assert fault.hits == 2, "a check sends one request"
     log = [e.user_message for e in execute.instance.all_logs(result.run_id)]
@@ -176,7 +145,7 @@ def test_a_submission_that_fails_once_is_retried_and_no_step_runs_twice(
 ) -> None:
     """Neither an error status nor a lost response fails the run, and no step runs twice."""
     with proxy.inject("POST", "/api/jobs/", what, times=1) as fault:
-        result = execute("pair", proxy.url)
+        result = execute("pair", address=proxy.url)
     assert result.success
     assert fault.hits == 1
 
@@ -192,15 +161,15 @@ def test_a_step_with_an_invalid_tag_fails_at_once_and_the_others_run(
     execute: Execute, ray_head: RayHead
 ) -> None:
     begin = time.monotonic()
-    result = execute("misconfigured", ray_head.url)
+    result = execute("misconfigured", address=ray_head.url)
     assert time.monotonic() - begin < 60
-    assert "num_cpus" in _failure(result, "negative")
-    assert "dagster-ray/config" in _failure(result, "unreadable")
+    assert "num_cpus" in failure(result, "negative")
+    assert "dagster-ray/config" in failure(result, "unreadable")
     assert {event.step_key for event in result.get_step_success_events()} == {"quick"}
 
 
 def test_max_concurrent_limits_parallel_steps(execute: Execute, ray_head: RayHead) -> None:
-    result = execute("pair", ray_head.url, max_concurrent=1)
+    result = execute("pair", address=ray_head.url, max_concurrent=1)
     assert result.success
     starting, success = dg.DagsterEventType.STEP_WORKER_STARTING, dg.DagsterEventType.STEP_SUCCESS
     order = [e.dagster_event.event_type for e in execute.events(result, starting, success)]
@@ -211,7 +180,7 @@ def test_tag_concurrency_limits_restrict_parallel_steps(
     execute: Execute, ray_head: RayHead
 ) -> None:
     limits = [{"key": "kind", "value": "lonely", "limit": 1}]
-    result = execute("lonely", ray_head.url, tag_concurrency_limits=limits)
+    result = execute("lonely", address=ray_head.url, tag_concurrency_limits=limits)
     assert result.success
     kinds = dg.DagsterEventType
     starts = {e.step_key: e.timestamp for e in execute.events(result, kinds.STEP_START)}
@@ -247,9 +216,9 @@ def test_the_launchers_address_is_inherited_by_default(
 def test_a_step_fails_with_the_address_when_ray_is_unreachable(execute: Execute) -> None:
     """The step's failure contains the reason, and the run ends."""
     closed = f"http://127.0.0.1:{free_port()}"
-    result = execute("single", closed, backend_config={"patience": {"request_seconds": 1}})
+    result = execute("single", address=closed, backend_config={"patience": {"request_seconds": 1}})
     assert not result.success
-    assert closed in _failure(result, "quick")
+    assert closed in failure(result, "quick")
 
 
 class Trouble:
@@ -271,7 +240,7 @@ class Trouble:
 
         thread = threading.Thread(target=trouble)
         thread.start()
-        result = self._execute(job, self._proxy.url, **config)
+        result = self._execute(job, address=self._proxy.url, **config)
         thread.join()
         assert not result.success
         return result
@@ -296,7 +265,7 @@ def test_a_step_that_was_given_up_is_stopped_when_ray_answers_again(
         trouble.begin()
 
     result = trouble.run("waiting", begin_when_it_runs, unreachable_timeout=2)
-    assert "could not be checked" in _failure(result, "waits")
+    assert "could not be checked" in failure(result, "waits")
     [job] = ray_head.jobs(result.run_id).values()
     assert job["status"] == "STOPPED"
 
@@ -310,7 +279,7 @@ def test_a_step_whose_submission_was_lost_is_stopped_when_ray_answers_again(
     trouble = Trouble(execute, proxy, [lost, *away])
     patience = {"patience": {"request_seconds": 2}}
     result = trouble.run("waiting", trouble.begin, backend_config=patience)
-    assert "was not submitted" in _failure(result, "waits")
+    assert "was not submitted" in failure(result, "waits")
     assert lost.hits
     [job] = ray_head.jobs(result.run_id).values()
     assert job["status"] == "STOPPED"

@@ -18,6 +18,7 @@ from dagster_ray import PipesRayJobClient
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, ScriptFailedError
+from executions import Execute
 from processes import command_lines, wait_for
 from run_spec import RUN
 from third_party_backends import (
@@ -86,21 +87,10 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def execute(home: Instance) -> Iterator[Callable[..., dg.JobExecutionResult]]:
-    """Runs a job of third_party.py in this process, with its steps on a backend."""
+def execute(home: Instance) -> Iterator[Execute]:
+    """Runs jobs whose steps use a backend."""
     with ExitStack() as stack:
-        instance = home({})
-
-        def execute(job: str, **config: Any) -> dg.JobExecutionResult:
-            execution = dg.execute_job(
-                ReconstructableJob.for_file(str(JOBS), job),
-                instance=instance,
-                run_config={"execution": {"config": config}},
-                raise_on_error=False,
-            )
-            return stack.enter_context(execution)
-
-        yield execute
+        yield Execute(JOBS, home({}), stack)
 
 
 def _launch(instance: dg.DagsterInstance, job: str, place: Path) -> dg.DagsterRun:
@@ -138,7 +128,7 @@ def _errors(result: dg.JobExecutionResult) -> dict[str, str]:
 
 
 def test_steps_run_in_parallel_on_a_third_party_service(
-    wasm: Path, runner: Runner, execute: Callable[..., dg.JobExecutionResult], tmp_path: Path
+    wasm: Path, runner: Runner, execute: Execute, tmp_path: Path
 ) -> None:
     place = tmp_path / "place"
     place.mkdir()
@@ -157,7 +147,7 @@ def test_steps_run_in_parallel_on_a_third_party_service(
 
 
 def test_step_failures_show_the_exception_exit_code_or_invalid_option(
-    wasm: Path, runner: Runner, execute: Callable[..., dg.JobExecutionResult]
+    wasm: Path, runner: Runner, execute: Execute
 ) -> None:
     backend = {"backend": str(wasm), "address": runner.url, "headers": runner.headers}
     result = execute("broken", **backend)
@@ -276,7 +266,7 @@ def test_a_new_rust_project_contains_the_packaged_sdk(tmp_path: Path) -> None:
 
 
 def test_a_new_project_runs_steps_and_reports_their_failures(
-    project: Project, execute: Callable[..., dg.JobExecutionResult], tmp_path: Path
+    project: Project, execute: Execute, tmp_path: Path
 ) -> None:
     place = tmp_path / "place"
     place.mkdir()

@@ -87,6 +87,13 @@ def dies(context: dg.OpExecutionContext) -> int:
 
 
 @dg.op
+def asks_again(context: dg.OpExecutionContext) -> int:
+    if context.retry_number == 0:
+        raise dg.RetryRequested(max_retries=1)
+    return context.retry_number
+
+
+@dg.op
 def leaves() -> None:
     os._exit(0)
 
@@ -106,6 +113,7 @@ def broken_environment() -> None:
 def failing():
     fails()
     dies()
+    asks_again()
     leaves()
     slow()
     broken_environment.tag(_tag(runtime_env={"py_modules": ["gcs://_ray_pkg_missing.zip"]}))()
@@ -142,6 +150,43 @@ def counted() -> None:
 def limited():
     for number in range(4):
         counted.alias(f"counted_{number}")()
+
+
+@dg.job(executor_def=ray_executor)
+def pooled():
+    for number in range(3):
+        counted.alias(f"pooled_{number}").tag({"dagster/concurrency_key": "licenses"})()
+
+
+@dg.op
+def counts_itself() -> int:
+    _mark("executions")
+    return 20
+
+
+@dg.op
+def needs_repair(number: int) -> int:
+    if not (Path(os.environ["MARKS"]) / "repaired").exists():
+        raise RuntimeError("not repaired yet")
+    return number + 1
+
+
+@dg.job(executor_def=ray_executor)
+def repaired():
+    pid(needs_repair(counts_itself()))
+
+
+@dg.op
+def waits_for_word(number: int) -> int:
+    _mark("starts")
+    while not (Path(os.environ["MARKS"]) / "go").exists():
+        time.sleep(0.1)
+    return number + 1
+
+
+@dg.job(executor_def=ray_executor)
+def survives():
+    pid(waits_for_word(counts_itself()))
 
 
 @dg.op
