@@ -1,8 +1,9 @@
 """Compares the time of runs with trivial steps: Ray tasks, Ray jobs, subprocesses, PyPI's jobs.
 
 `python run.py OWN PYPI`: the interpreters of the two environments. Each row is the median of
-`TIMES` runs, each with a driver and a Ray of its own. The noise is half the difference between the
-slowest and the fastest, relative to the median.
+`TIMES` runs, or of `JOB_TIMES` for Ray jobs, which take minutes. Each run has a driver and a Ray of
+its own. The noise is half the difference between the slowest and the fastest, relative to the
+median. `EXECUTORS` selects the rows, and `FAN` the steps of the fan-out.
 """
 
 import json
@@ -18,9 +19,11 @@ from measured_build import announce
 
 MEASURE = Path(__file__).with_name("measure.py")
 OTHERS = ("RAY_ADDRESS", "DAGSTER_HOME")
-TIMES = int(os.environ.get("TIMES", "3"))
+TIMES = int(os.environ.get("TIMES", "2"))
+JOB_TIMES = int(os.environ.get("JOB_TIMES", "1"))
 SHAPES = {"chain": "chain of 10", "fan": f"fan-out of {os.environ.get('FAN', '100')}"}
-EXECUTORS = os.environ.get("EXECUTORS", "task,multiprocess,job,pypi").split(",")
+EXECUTORS = os.environ.get("EXECUTORS", "task,job,pypi").split(",")
+JOBS = ("job", "pypi")
 
 
 def measured(interpreter: str, executor: str, shape: str, times: int) -> list[float]:
@@ -48,8 +51,10 @@ def main() -> None:
     rows = [("", "executor", "median", "noise", "task is faster by")]
     for shape, title in SHAPES.items():
         found: dict[str, list[float]] = {}
-        for _ in range(TIMES):
+        for number in range(max(TIMES, JOB_TIMES)):
             for executor in EXECUTORS:
+                if number >= (JOB_TIMES if executor in JOBS else TIMES):
+                    continue
                 if executor == "task":
                     first, again = measured(own, "task", shape, 2)
                     found.setdefault("task, new driver", []).append(first)
@@ -62,6 +67,8 @@ def main() -> None:
         for executor, times in found.items():
             median = statistics.median(times)
             noise = f"± {50 * (max(times) - min(times)) / median:.0f} %"
+            if len(times) == 1:
+                noise = "one run"
             ratio = f"{median / base:.1f} x" if base else ""
             rows.append((title, executor, f"{median:.2f} s", noise, ratio))
     widths = [max(len(line[column]) for line in rows) for column in range(5)]
