@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from measured_build import announce
+from report import report
 
 MEASURE = Path(__file__).with_name("measure.py")
 OTHERS = ("RAY_ADDRESS", "DAGSTER_HOME")
@@ -71,11 +72,7 @@ def main() -> None:
                 noise = "one run"
             ratio = f"{median / base:.1f} x" if base else ""
             rows.append((title, executor, f"{median:.2f} s", noise, ratio))
-    widths = [max(len(line[column]) for line in rows) for column in range(5)]
-    for line in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    report("steps", rows)
 
 
 if __name__ == "__main__":
