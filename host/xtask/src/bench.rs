@@ -60,6 +60,10 @@ fn make_upstream_environment(project: &Project, stage: &mut Stage) -> Result<()>
     if fs::read_to_string(&stamp).is_ok_and(|found| found == UPSTREAM) {
         return Ok(());
     }
+    let constraints = project.target().join("bench/constraints.txt");
+    let lock = project.python_source().join("requirements/test.lock");
+    fs::create_dir_all(project.target().join("bench"))?;
+    fs::write(&constraints, without_hashes(&fs::read_to_string(lock)?))?;
     let mut make = project.program(interpreter::find()?);
     make.args(["-m", "venv", "--clear"]).arg(&folder);
     stage.execute(&mut make)?;
@@ -67,8 +71,28 @@ fn make_upstream_environment(project: &Project, stage: &mut Stage) -> Result<()>
     install
         .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"])
         .args([UPSTREAM, "ray[default]", "dagster", "numpy", "-c"])
-        .arg(project.python_source().join("requirements/test.lock"));
+        .arg(constraints);
     stage.execute(&mut install).with_context(|| format!("{UPSTREAM} could not be installed"))?;
     fs::write(stamp, UPSTREAM)?;
     Ok(())
+}
+
+/// Returns the requirements of a lock file. With one hash in its constraints, pip requires hashes of everything,
+/// and the upstream package has none in the lock file.
+fn without_hashes(lock: &str) -> String {
+    lock.lines()
+        .filter(|line| !line.trim_start().starts_with("--hash"))
+        .map(|line| format!("{}\n", line.trim_end_matches('\\').trim_end()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_hashes;
+
+    #[test]
+    fn a_lock_file_without_hashes_keeps_versions_and_markers() {
+        let lock = "ray==2.60.0 ; python_version < '3.14' \\\n    --hash=sha256:ab \\\n    --hash=sha256:cd\nsix==1.17.0\n";
+        assert_eq!(without_hashes(lock), "ray==2.60.0 ; python_version < '3.14'\nsix==1.17.0\n");
+    }
 }
