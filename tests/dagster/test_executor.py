@@ -95,14 +95,17 @@ def test_steps_run_as_ray_jobs_with_merged_options_and_environment(
     assert "DAGSTER" not in _submit(proxy, "first")["entrypoint"]
 
 
+@pytest.mark.parametrize("isolation", ["job", "task"])
 def test_a_failing_op_fails_the_run_and_skips_dependent_steps(
-    execute: Execute, ray_head: RayHead
+    execute: Execute, ray_head: RayHead, isolation: str
 ) -> None:
-    result = execute("failing", address=ray_head.url)
+    result = execute("failing", address=ray_head.url, isolation=isolation)
     assert not result.success
     assert "this op cannot do it" in failure(result, "fails")
-    [job] = ray_head.jobs(result.run_id).values()
-    assert job["metadata"]["dagster/op"] == "fails", "what depends on it is not even submitted"
+    starting = execute.events(result, dg.DagsterEventType.STEP_WORKER_STARTING)
+    assert [event.step_key for event in starting] == ["fails"]
+    jobs = [job["metadata"]["dagster/op"] for job in ray_head.jobs(result.run_id).values()]
+    assert jobs == (["fails"] if isolation == "job" else [])
 
 
 def test_steps_fail_when_their_jobs_are_stopped_killed_or_exit_silently(
@@ -112,9 +115,7 @@ def test_steps_fail_when_their_jobs_are_stopped_killed_or_exit_silently(
 
     def stop_when_it_runs() -> None:
         def running() -> str | None:
-            for name, job in {
-                job["submission_id"]: job for job in ray_head.request("/api/jobs/")
-            }.items():
+            for name, job in ray_head.jobs().items():
                 if name.endswith("-waits") and job["status"] == "RUNNING":
                     return name
             return None
@@ -157,30 +158,37 @@ def test_a_submission_that_fails_once_is_retried_and_no_step_runs_twice(
     wait_for("two jobs that succeed", succeeded)
 
 
+@pytest.mark.parametrize("isolation", ["job", "task"])
 def test_a_step_with_an_invalid_tag_fails_at_once_and_the_others_run(
-    execute: Execute, ray_head: RayHead
+    execute: Execute, ray_head: RayHead, isolation: str
 ) -> None:
     begin = time.monotonic()
-    result = execute("misconfigured", address=ray_head.url)
+    result = execute("misconfigured", address=ray_head.url, isolation=isolation)
     assert time.monotonic() - begin < 60
     assert "num_cpus" in failure(result, "negative")
     assert "dagster-ray/config" in failure(result, "unreadable")
     assert {event.step_key for event in result.get_step_success_events()} == {"quick"}
 
 
-def test_max_concurrent_limits_parallel_steps(execute: Execute, ray_head: RayHead) -> None:
-    result = execute("pair", address=ray_head.url, max_concurrent=1)
+@pytest.mark.parametrize("isolation", ["job", "task"])
+def test_max_concurrent_limits_parallel_steps(
+    execute: Execute, ray_head: RayHead, isolation: str
+) -> None:
+    result = execute("pair", address=ray_head.url, max_concurrent=1, isolation=isolation)
     assert result.success
     starting, success = dg.DagsterEventType.STEP_WORKER_STARTING, dg.DagsterEventType.STEP_SUCCESS
     order = [e.dagster_event.event_type for e in execute.events(result, starting, success)]
     assert order == [starting, success, starting, success]
 
 
+@pytest.mark.parametrize("isolation", ["job", "task"])
 def test_tag_concurrency_limits_restrict_parallel_steps(
-    execute: Execute, ray_head: RayHead
+    execute: Execute, ray_head: RayHead, isolation: str
 ) -> None:
     limits = [{"key": "kind", "value": "lonely", "limit": 1}]
-    result = execute("lonely", address=ray_head.url, tag_concurrency_limits=limits)
+    result = execute(
+        "lonely", address=ray_head.url, tag_concurrency_limits=limits, isolation=isolation
+    )
     assert result.success
     kinds = dg.DagsterEventType
     starts = {e.step_key: e.timestamp for e in execute.events(result, kinds.STEP_START)}
