@@ -45,7 +45,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ["DAGSTER_HOME"] = home
         Path(home, "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-        context = ray.init(num_cpus=CPUS, include_dashboard=True, log_to_driver=False)
+        # Not a Ray that already runs on this machine.
+        context = ray.init("local", num_cpus=CPUS, include_dashboard=True, log_to_driver=False)
         if executor == "job":
             # Run config may not choose an address.
             os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{context.dashboard_url}"
