@@ -23,7 +23,7 @@ const GLIBC: (u32, u32) = (2, 17);
 /// The wheel's Python and ABI tag: the stable ABI of CPython 3.10.
 const ABI: &str = "cp310-abi3";
 /// The maximum size of the wheel, in bytes.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: u64 = 15 << 20;
 /// The name of the distribution in file names.
 const DISTRIBUTION: &str = "dagster_ray_wasm";
 
