@@ -47,7 +47,7 @@ def machine() -> str:
     versions = ", ".join(f"{title} {_version(name)}" for title, name in _PACKAGES.items())
     return (
         f"Measured on {date.today()}, on a machine with {os.cpu_count()} cores and "
-        f"{memory:.0f} GiB of memory, Linux {platform.release()}, "
+        f"{memory:.0f} GiB of memory, Linux {platform.release().partition('-')[0]}, "
         f"Python {platform.python_version()}, {versions}."
     )
 

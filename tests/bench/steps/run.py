@@ -49,7 +49,7 @@ def measured(interpreter: str, executor: str, shape: str, times: int) -> list[fl
 def main() -> None:
     own, pypi = sys.argv[1:3]
     announce(own)
-    rows = [("", "executor", "median", "noise", "task is faster by")]
+    rows = [("", "executor", "median", "noise", "faster than PyPI")]
     for shape, title in SHAPES.items():
         found: dict[str, list[float]] = {}
         for number in range(max(TIMES, JOB_TIMES)):
@@ -64,13 +64,13 @@ def main() -> None:
                     found.setdefault("job, PyPI", []).extend(measured(pypi, "job", shape, 1))
                 else:
                     found.setdefault(executor, []).extend(measured(own, executor, shape, 1))
-        base = statistics.median(found.get("task, new driver") or [0.0])
+        base = statistics.median(found.get("job, PyPI") or [0.0])
         for executor, times in found.items():
             median = statistics.median(times)
             noise = f"± {50 * (max(times) - min(times)) / median:.0f} %"
             if len(times) == 1:
                 noise = "one run"
-            ratio = f"{median / base:.1f} x" if base else ""
+            ratio = f"{base / median:.1f} x" if base else ""
             rows.append((title, executor, f"{median:.2f} s", noise, ratio))
     report("steps", rows)
 
