@@ -2,6 +2,9 @@
 
 use crate::registry;
 
+/// Arguments of pytest-xdist for tests that mostly wait for Ray. Each worker process has a Ray head of its own.
+pub(crate) const SIDE_BY_SIDE: [&str; 4] = ["--numprocesses", "2", "--dist", "loadfile"];
+
 /// A part of the tests that can be run by itself.
 pub(crate) struct Area {
     pub(crate) name: &'static str,

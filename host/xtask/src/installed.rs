@@ -7,11 +7,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::areas::SIDE_BY_SIDE;
 use crate::interpreter;
 use crate::matrix::{self, Row};
 use crate::project::Project;
 use crate::stages::{Stage, Stages};
-use crate::test::SIDE_BY_SIDE;
 use crate::{files, uv};
 
 /// The id of an unprivileged user (`nobody` on Linux), who runs the wheel that root installed.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::areas::{self, AREAS, Kind, ServiceTests};
+use crate::areas::{self, AREAS, Kind, SIDE_BY_SIDE, ServiceTests};
 use crate::background::in_background;
 use crate::build;
 use crate::cluster;
@@ -29,8 +29,6 @@ pub(crate) use checks::check_contract;
 const WITHOUT_SERVICES: &str = "not slow";
 const ON_RAY: &str = "slow and not kubernetes";
 const ON_KUBERNETES: &str = "kubernetes";
-/// Arguments of pytest-xdist for tests that mostly wait for Ray. Each worker process has a Ray head of its own.
-pub(crate) const SIDE_BY_SIDE: [&str; 4] = ["--numprocesses", "2", "--dist", "loadfile"];
 
 /// The arguments of `cargo xtask test`.
 #[derive(Args)]
