@@ -47,6 +47,7 @@ class Fault:
     what: int | str
     times: int = 1_000_000
     hits: int = 0
+    first_hit: Request | None = None
     # A text that the body of the request contains.
     contains: str = ""
     # Headers of the response with the status `what`.
@@ -191,6 +192,7 @@ class FaultProxy:
             for fault in self.faults:
                 if fault.applies_to(request):
                     fault.hits += 1
+                    fault.first_hit = fault.first_hit or request
                     return fault
         return None
 

@@ -46,16 +46,15 @@ def asks_to_wait(lab: Lab, operation: Operation) -> Iterator[None]:
     """The dashboard answers 429 with Retry-After once, and no request comes before that time."""
     needs = operation.requests
     headers = {"Retry-After": str(RETRY_AFTER)}
-    known = len(lab.proxy.requests)
     with lab.proxy.inject(
         needs.method, needs.path, 429, 1, contains=needs.contains, headers=headers
     ) as fault:
         yield
         wait_for("a request that the fault hits", lambda: fault.hits, 90, 0.05)
         time.sleep(RETRY_AFTER + 1)
-    fault.times = 1_000_000
-    matching = [request for request in lab.proxy.requests[known:] if fault.applies_to(request)]
-    same = [request.at for request in matching if request.path == matching[0].path]
+    hit = fault.first_hit
+    assert hit is not None
+    same = [one.at for one in lab.proxy.requests if one.path == hit.path and one.at >= hit.at]
     pauses = [later - earlier for earlier, later in pairwise(same)]
     assert not pauses or pauses[0] >= RETRY_AFTER - 0.1, f"asked again after {pauses[0]:.1f} s"
 
