@@ -39,6 +39,7 @@ _CANCELED = "The run is canceled, and its workers end."
 _INTERRUPTED = "The run is resumed, and its step runs once."
 _ONE_RESUMPTION = "The run has at most one worker at a time, and ends in the state that happened."
 _MESSAGES = "Each message arrives once and in order, and the script succeeds."
+_STOPPED_ENDS = "process ended by 1; script ['STOPPED']|process ended by -2; script ['STOPPED']"
 _STOPPED = "The script is stopped, and its process ends with an error."
 
 _HTTP: dict[str, Strike] = {
@@ -61,7 +62,7 @@ _OVER_HTTP: dict[str, tuple[type[Operation], str, str]] = {
     "pipes-await": (Script, "SUCCESS", _MESSAGES),
     "pipes-terminate": (
         ScriptTerminate,
-        "process ended by 1; script ['STOPPED']|process ended by -2; script ['STOPPED']",
+        _STOPPED_ENDS,
         _STOPPED,
     ),
 }
@@ -240,7 +241,7 @@ RUNS |= {
     ("pipes-terminate", "dashboard-9"): _run(
         ScriptTerminate,
         strikes.dashboard_restarts,
-        "process ended by 1; script ['STOPPED']|process ended by -2; script ['STOPPED']",
+        _STOPPED_ENDS,
         _STOPPED,
     ),
     ("terminate", "raylet-9"): _run(

@@ -54,16 +54,17 @@ def _resolve_with_ray(address: str, origin: str) -> str:
         ) from error
     is_client = address.startswith("ray://")
     resolve = ray_client_address_to_api_server_url if is_client else ray_address_to_api_server_url
-    for remaining in reversed(range(_CLIENT_TRIES if is_client else 1)):
+    tries = _CLIENT_TRIES if is_client else 1
+    while True:
+        tries -= 1
         try:
             return resolve(address).rstrip("/")
         except Exception as error:
             # Ray passes on the exceptions of its transports.
-            if not remaining:
+            if tries == 0:
                 raise UnavailableError(
                     f"{origin} {address!r}: Ray did not return the dashboard's URL: {error}"
                 ) from error
-    raise AssertionError("unreachable")
 
 
 def _invalid(address: str, origin: str, problem: str, hint: str | None = None) -> Exception:

@@ -131,8 +131,8 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
     // A copied Python may have its own libpython, which it searches at its original path.
     command.env("LD_LIBRARY_PATH", root.join("python/lib"));
     let ran = stage.execute(&mut command);
-    // The Ray head runs on for a minute. The quick start on the next Python would use it as one that another program
-    // else started, and lose it within its run.
+    // The Ray head runs on for a minute. The quick start on the next Python has another home, so it would use the
+    // head without keeping it alive, and lose it within its run.
     let folder = root.display().to_string();
     project.program("pkill").args(["--full", &folder]).status().context("pkill could not be run")?;
     let printed = fs::read_to_string(&output).unwrap_or_default();
