@@ -153,19 +153,19 @@ def test_a_failed_run_is_not_resumed(deployment: Deployment, ray_head: RayHead) 
     assert len(ray_head.jobs(run_id)) == 1, "a failed run is not a dead worker"
 
 
-def test_debug_info_does_not_list_all_jobs(ray_head: RayHead, front: FaultProxy, home) -> None:
+def test_debug_info_does_not_list_all_jobs(proxy: FaultProxy, home) -> None:
     """The debug info of one run needs no request for all jobs of Ray."""
-    config = {"address": front.url}
+    config = {"address": proxy.url}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     instance = home({"run_launcher": launcher})
     run = create_run_for_test(instance)
-    front.reset()
     try:
         debug = instance.run_launcher.get_run_worker_debug_info(run)
     except NotFoundError as error:
         debug = str(error)
     assert debug and f"dagster-run-{run.run_id}" in debug
-    assert not front.recorded("GET", "/api/jobs/")
+    assert proxy.recorded("GET", f"/api/jobs/dagster-run-{run.run_id}")
+    assert not proxy.recorded("GET", "/api/jobs/")
 
 
 def test_terminating_a_run_stops_its_steps_after_their_cleanup(

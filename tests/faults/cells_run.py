@@ -255,17 +255,13 @@ RUNS |= {
 
 # A script whose Ray ends. Its process must not wait for ever.
 _LOST = "The process ends with an error that says so, and no process of the script is left."
-_RUNNING_FOR_EVER = (
-    "The agent on the head's node ends with its raylet. Nothing then updates the script's status, "
-    "which Ray reports as running for ever."
-)
 RUNS |= {
     (operation, fault): _run(
-        kind, strike, "process ended by 1", _LOST, ends_ray=True, defect=defect
+        kind, strike, "process ended by 1", _LOST, ends_ray=True
     )
     for operation, kind in (("pipes-follow", ScriptFollow), ("pipes-terminate", ScriptTerminate))
-    for fault, strike, defect in (
-        ("raylet-9", strikes.ray_ends("raylet/raylet"), _RUNNING_FOR_EVER),
-        ("session", strikes.ray_ends(restarts=True), ""),
+    for fault, strike in (
+        ("raylet-9", strikes.ray_ends("raylet/raylet")),
+        ("session", strikes.ray_ends(restarts=True)),
     )
 }

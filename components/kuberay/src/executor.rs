@@ -17,7 +17,8 @@ use dagster_ray_submission::{
     environment,
     executor::submission,
     options::{Isolation, Options},
-    session, stop as ray_stop,
+    session::{self, Nodes},
+    stop as ray_stop,
     tasks::{self, HostTasks, TaskClient as _},
 };
 
@@ -155,9 +156,10 @@ impl<H: Http, C: Clock> Executor<H, C> {
             }
         }
         let patience = self.clusters.kubernetes.patience();
+        let nodes = Nodes::sampled(self.clusters.kubernetes.clock());
         for group in shared {
             let found = self.request_shared(&group, |jobs, _| {
-                session::read_all(jobs, &patience, group.iter().map(|(_, step)| &step.job))
+                session::read_all(jobs, &patience, nodes, group.iter().map(|(_, step)| &step.job))
             })?;
             statuses.extend(group.iter().map(|(index, _)| *index).zip(found));
         }

@@ -12,6 +12,7 @@ use dagster_ray_sdk::{
 use crate::{
     Job, Submission, Version,
     logs::{self, FollowAction, FollowOptions, FollowResult},
+    nodes,
     packages::{self, HostPackages, PackageRules, Packages},
     response::check_response,
 };
@@ -50,6 +51,10 @@ pub trait RayJobs {
 
     /// Returns many jobs, in the order of their ids. It sends one concurrent request for each.
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>>;
+
+    /// Returns whether nodes are dead, in the order of their ids. It sends one concurrent request of Ray's State
+    /// API for each, `GET /api/v0/nodes`, without retries. A node that Ray does not list is not known to be dead.
+    fn are_nodes_dead(&self, ids: &[String]) -> Vec<Result<bool, Error>>;
 
     /// Stops many jobs concurrently: `POST /api/jobs/{id}/stop`. The results are in the order of the
     /// ids; `false` means that the job had already ended.
@@ -255,6 +260,14 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
 
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
         self.request_jobs(ids, |id| Request::get(self.job_path(id, "")), Job::read)
+    }
+
+    fn are_nodes_dead(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
+        let requests: Vec<Request> =
+            ids.iter().map(|id| self.limit(nodes::request(&self.address, id))).collect();
+        let responses = self.http.send_all(requests.clone());
+        let answers = requests.iter().zip(responses);
+        answers.map(|(request, sent)| typed(request, nodes::is_dead(&read(sent, request, None)?))).collect()
     }
 
     fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {

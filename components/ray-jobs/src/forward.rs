@@ -45,6 +45,11 @@ macro_rules! forward {
             self.$jobs.get_many(ids)
         }
     };
+    (@ $jobs:ident are_nodes_dead) => {
+        fn are_nodes_dead(&self, ids: &[String]) -> Vec<Result<bool, ::dagster_ray_sdk::Error>> {
+            self.$jobs.are_nodes_dead(ids)
+        }
+    };
     (@ $jobs:ident stop_many) => {
         fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, ::dagster_ray_sdk::Error>> {
             self.$jobs.stop_many(ids)

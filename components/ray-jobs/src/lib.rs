@@ -14,6 +14,7 @@ pub mod logs;
 pub mod packages;
 pub mod submission;
 
+mod nodes;
 mod response;
 
 pub use client::{DASHBOARD_PORT, JobsClient, RayJobs};

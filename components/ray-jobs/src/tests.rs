@@ -75,6 +75,30 @@ fn a_limited_client_tries_each_request_once_within_its_timeouts() {
 }
 
 #[test]
+fn a_node_is_dead_only_if_ray_lists_it_as_dead() {
+    let clock = VirtualClock::default();
+    let listed = |nodes: serde_json::Value| {
+        let body = json!({"result": true, "msg": "", "data": {"result": {"total": 1, "result": nodes}}});
+        ScriptedResponse::new(200, body.to_string())
+    };
+    let http = ScriptedHttp::new([
+        listed(json!([{"node_id": "a1", "state": "DEAD", "is_head_node": true}])),
+        listed(json!([{"node_id": "b2", "state": "ALIVE", "is_head_node": false}])),
+        listed(json!([])),
+        ScriptedResponse::new(
+            200,
+            r#"{"result": false, "msg": "Odd-length string", "data": {"result": null}}"#,
+        ),
+        ScriptedResponse::new(503, "busy"),
+    ]);
+    let ids = ["a1", "b2", "c3", "d", "e5"].map(str::to_owned);
+    let answers = client(&http, &clock).are_nodes_dead(&ids);
+    assert!(matches!(answers[..], [Ok(true), Ok(false), Ok(false), Err(_), Err(_)]), "{answers:?}");
+    assert_eq!(clock.now_ms(), 0, "no request is repeated");
+    assert!(http.requests()[0].url.ends_with("filter_keys=node_id&filter_predicates=%3D&filter_values=a1"));
+}
+
+#[test]
 fn submit_is_not_retried_and_a_taken_id_differs_from_an_unavailable_agent() {
     let clock = VirtualClock::default();
     let taken = "Traceback (most recent call last):\n  File \"job_head.py\"\nRuntimeError: Request failed with status code 400: Traceback (most recent call last):\n  File \"job_manager.py\"\nValueError: Job with submission_id a already exists. Please use a different submission_id.\n.\n";

@@ -7,7 +7,9 @@ use dagster_ray_sdk::{
 };
 use serde_json::{Value, json};
 
-use crate::{faults::Fault, keys::KeyValueStore, log::Log, machine::Machine, simulation::Simulation};
+use crate::{
+    faults::Fault, job_record::NODE, keys::KeyValueStore, log::Log, machine::Machine, simulation::Simulation,
+};
 
 /// The address of the head. This component handles the requests itself; nothing listens there.
 pub const ADDRESS: &str = "http://ray.simulated:8265";
@@ -63,6 +65,10 @@ impl<K: KeyValueStore + 'static, M: Machine + 'static> Simulation<K, M> {
                 }
                 Ok(document(&jobs.into()))
             }
+            // The one node lives as long as the simulation.
+            (Method::Get, ["api", "v0", "nodes"]) => Ok(document(
+                &json!({"result": true, "data": {"result": {"result": [{"node_id": NODE, "state": "ALIVE"}]}}}),
+            )),
             (Method::Post, ["api", "jobs"]) => self.submit(request),
             (Method::Get, ["api", "jobs", id]) => {
                 Ok(self.refresh(id)?.map_or_else(|| missing(id), |job| document(&job.details(id))))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{keys::KeyValueStore, records};
 
 /// The id of the one node.
-const NODE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(crate) const NODE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The final status of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -49,6 +49,10 @@ impl<K: KeyValueStore + 'static, M: Machine + 'static> RayJobs for SimulatedRay<
         self.0.get_many(ids)
     }
 
+    fn are_nodes_dead(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
+        self.0.are_nodes_dead(ids)
+    }
+
     fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
         self.0.stop_many(ids)
     }

@@ -36,6 +36,25 @@ pub fn command_line(command: &WorkerCommand) -> Result<String, Error> {
     Ok(line)
 }
 
+/// Returns a script's entrypoint, in which the program replaces the shell if that is all that the shell is for.
+///
+/// If a worker of Ray ends because its raylet is gone, Ray kills the shell of the entrypoint, but not the shell's
+/// children (`RAY_kill_child_processes_on_worker_exit`), so that a script would run on. A command line with more
+/// than one command, or with a word that only a shell understands, is left as it is.
+#[must_use]
+pub fn script(line: &str) -> String {
+    let words = line.trim_start();
+    let program = words.split_whitespace().next().unwrap_or_default();
+    let file_name = program.rsplit('/').next().unwrap_or_default();
+    let is_file = program.contains('/') || file_name.starts_with("python");
+    let is_plain = program.chars().all(|one| one.is_ascii_alphanumeric() || "/._-+".contains(one));
+    if is_file && is_plain && !line.contains([';', '&', '|', '(', ')', '`', '\n', '\\']) {
+        format!("{EXEC}{words}")
+    } else {
+        line.to_owned()
+    }
+}
+
 /// Returns the program that a command line starts. `line` is a result of [`command_line`] or a script's
 /// entrypoint, as Ray's Jobs API returns it.
 #[must_use]
@@ -62,6 +81,38 @@ mod tests {
             payload: payload.map(str::to_owned),
             env: Vec::new(),
         }
+    }
+
+    #[test]
+    fn the_program_of_a_script_replaces_the_shell_unless_the_shell_does_more() {
+        for line in ["python train.py --lr 0.1 'a b' $HOME > out.txt", "/opt/env/bin/run", "./job.sh x"] {
+            assert_eq!(script(line), format!("exec {line}"));
+        }
+        assert_eq!(script("  python x.py"), "exec python x.py");
+        for line in [
+            "cd code && python x.py",
+            "python x.py; python y.py",
+            "python x.py | tee log",
+            "python x.py &",
+            "A=b python x.py",
+            "A=/b python x.py",
+            "exec python x.py",
+            "source ./env",
+            "echo $(pwd)/x",
+            "./a \n./b",
+            "if true; then ./a; fi",
+            "uv run x.py",
+            "",
+        ] {
+            assert_eq!(script(line), line);
+        }
+        let shell = |line: &str| {
+            let line = script(line);
+            let output = Command::new("sh").arg("-c").arg(line).env("X", "a b").output().expect("a shell");
+            (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+        };
+        assert_eq!(shell("/bin/echo \"$X\"  c 2>/dev/null"), (Some(0), "a b c\n".to_owned()));
+        assert_eq!(shell("/bin/missing-program 2>/dev/null").0, Some(127));
     }
 
     /// What `printf` receives as arguments, through a real shell.

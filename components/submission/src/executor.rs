@@ -15,7 +15,8 @@ use crate::{
     options::{Isolation, Options},
     patience::Patience,
     reconcile::earlier::{self, Earlier},
-    session, stop,
+    session::{self, Nodes},
+    stop,
     submit::{self, OnEnded},
     tasks::{self, HostTasks, TaskClient},
     worker::{self, Worker},
@@ -95,7 +96,10 @@ impl<J: RayJobs, C: Clock, T: TaskClient> Executor<J, C, T> {
     pub fn check(&self, steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
         tasks::apart(
             steps,
-            |jobs| session::read_all(&self.jobs, &self.patience, jobs.iter().map(|step| &step.job)),
+            |jobs| {
+                let nodes = Nodes::sampled(&self.clock);
+                session::read_all(&self.jobs, &self.patience, nodes, jobs.iter().map(|step| &step.job))
+            },
             |steps| tasks::check(&self.tasks, steps),
         )
     }

@@ -43,6 +43,8 @@ pub(crate) struct FakeRay {
     new_status: RefCell<Option<String>>,
     fail_reads: Cell<bool>,
     fail_version: Cell<bool>,
+    is_node_dead: Cell<bool>,
+    fail_nodes: Cell<bool>,
     session: RefCell<Option<String>>,
     restart: RefCell<Option<String>>,
     stops_until_ended: RefCell<BTreeMap<String, u32>>,
@@ -119,6 +121,15 @@ impl FakeRay {
 
     pub(crate) fn fail_version(&self, fail: bool) {
         self.fail_version.set(fail);
+    }
+
+    /// Lets the node of all jobs die. Ray still reports them as running.
+    pub(crate) fn kill_node(&self) {
+        self.is_node_dead.set(true);
+    }
+
+    pub(crate) fn fail_nodes(&self, fail: bool) {
+        self.fail_nodes.set(fail);
     }
 
     pub(crate) fn set_session(&self, session: &str) {
@@ -244,6 +255,18 @@ impl RayJobs for FakeRay {
 
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
         ids.iter().map(|id| self.get(id)).collect()
+    }
+
+    fn are_nodes_dead(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
+        ids.iter()
+            .map(|id| {
+                self.read(format!("node {id}"))?;
+                if self.fail_nodes.get() {
+                    return Err(Error::backend(404, "Not Found", "no State API"));
+                }
+                Ok(self.is_node_dead.get())
+            })
+            .collect()
     }
 
     fn stop_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {

@@ -15,9 +15,12 @@ use dagster_ray_sdk::{
     warn,
 };
 
+use crate::dead_nodes;
+
 const FIRST_WAIT_MS: u64 = 200;
 const MAX_WAIT_MS: u64 = 2_000;
-/// How many streams in a row of a job that has ended may break without new output.
+/// How many streams in a row may break without new output: of a job that has ended, before its log is read
+/// instead; of a live job, before its node is read.
 const MAX_FAILED_STREAMS: u32 = 5;
 
 /// How far a job's output was delivered.
@@ -45,7 +48,7 @@ pub fn follow(
     let mut position = from;
     let mut outage = Retries::new(unreachable);
     let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
-    let mut failed_streams = 0;
+    let (mut failed_streams, mut failed_while_alive) = (0, 0);
     let mut has_ended = false;
     loop {
         let delivered = Cell::new(false);
@@ -87,7 +90,7 @@ pub fn follow(
         }
         if delivered.get() {
             interval.reset();
-            failed_streams = 0;
+            (failed_streams, failed_while_alive) = (0, 0);
         }
         match jobs.get(submission_id) {
             Ok(job) if job.has_ended() => {
@@ -95,7 +98,13 @@ pub fn follow(
                 failed_streams += if job.driver_node_id.is_none() { MAX_FAILED_STREAMS } else { 1 };
                 has_ended = true;
             }
-            Ok(_) => {}
+            Ok(job) => {
+                // Nothing streams the log of a node whose raylet is gone.
+                failed_while_alive += 1;
+                if failed_while_alive >= MAX_FAILED_STREAMS && dead_nodes::of_job(jobs, &job).is_some() {
+                    return read_last(jobs, submission_id, position, &broken, listener);
+                }
+            }
             Err(Error::NotFound(_)) => return Ok(FollowResult { position, complete: true }),
             Err(error) if !is_outage(&error) => return Err(error),
             Err(error) => match outage.pause(clock, error) {
@@ -184,6 +193,16 @@ mod tests {
         let reached = follow(&ray, &clock, UNREACHABLE, "j", 0, &listener).expect("the end");
         assert_eq!(texts(&listener), ["one", "two", "three", "four"]);
         assert_eq!(reached, FollowResult { position: 18, complete: true });
+    }
+
+    #[test]
+    fn a_job_whose_node_is_dead_is_not_followed_for_ever() {
+        let ray = FakeRay::default();
+        ray.add("j", "RUNNING");
+        ray.kill_node();
+        let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
+        assert!(follow(&ray, &clock, UNREACHABLE, "j", 7, &listener).expect("the end").complete);
+        assert!(clock.now_ms() < 10_000, "{}", clock.now_ms());
     }
 
     #[test]

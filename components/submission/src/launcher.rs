@@ -14,7 +14,8 @@ use crate::{
     options::Options,
     patience::Patience,
     reconcile::earlier,
-    session, stop,
+    session::{self, Nodes},
+    stop,
     submit::{self, OnEnded},
     worker::{self, Worker},
 };
@@ -87,7 +88,7 @@ impl<J: RayJobs, C: Clock> Launcher<J, C> {
 
     /// Returns the statuses of runs, in the same order.
     pub fn check(&self, runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> {
-        session::read_all(&self.jobs, &self.patience, runs.iter().map(|run| &run.job))
+        session::read_all(&self.jobs, &self.patience, Nodes::Read, runs.iter().map(|run| &run.job))
     }
 
     /// Returns the job's status and the end of its output as text.

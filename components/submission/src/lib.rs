@@ -16,6 +16,7 @@
 //! [`RayJobs`]: dagster_ray_jobs::RayJobs
 
 pub mod backend;
+pub mod dead_nodes;
 pub mod debug;
 pub mod entrypoint;
 pub mod environment;

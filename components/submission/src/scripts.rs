@@ -18,9 +18,11 @@ use serde_json::{Map, Value, json};
 
 pub use self::options::ScriptOptions;
 use crate::{
-    environment, follow, ids, metadata,
+    dead_nodes::Observer,
+    entrypoint, environment, follow, ids, metadata,
     patience::Patience,
-    status, stop,
+    status::{self, Located},
+    stop,
     submit::{self, OnEnded},
 };
 
@@ -82,13 +84,17 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
     /// The last error of an outage that lasted as long as [`Patience::unreachable`].
     pub fn wait(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<JobStatus, Error> {
         let mut outage = Retries::new(self.patience.unreachable());
+        let mut nodes = Observer::default();
         loop {
             if listener.cancelled() {
                 return Err(Error::Cancelled);
             }
-            match self.read_status(job) {
-                Ok(status) if status.ended => return Ok(status),
-                Ok(_) => {
+            match self.read(job) {
+                Ok(mut located) => {
+                    nodes.apply(&self.jobs, &self.clock, std::slice::from_mut(&mut located));
+                    if located.status.ended {
+                        return Ok(located.status);
+                    }
                     outage.reset();
                     self.clock.sleep_ms(POLL_INTERVAL_MS);
                 }
@@ -101,7 +107,7 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
     /// Stops a script, also a pending one, and returns once it has ended.
     pub fn terminate(&self, job: &JobRef, listener: &impl ProgressListener) -> Result<JobStatus, Error> {
         for _ in 0..ARRIVAL_POLLS {
-            if self.read_status(job)?.state != JobState::Missing {
+            if self.read(job)?.status.state != JobState::Missing {
                 break;
             }
             self.clock.sleep_ms(ARRIVAL_POLL_INTERVAL_MS);
@@ -114,9 +120,9 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
             .map_or_else(|| status::missing(&job.submission_id), |outcome| outcome.status))
     }
 
-    fn read_status(&self, job: &JobRef) -> Result<JobStatus, Error> {
+    fn read(&self, job: &JobRef) -> Result<Located, Error> {
         let mut statuses = status::read_all(&self.jobs, std::slice::from_ref(&job.submission_id))?;
-        Ok(statuses.pop().unwrap_or_else(|| status::missing(&job.submission_id)))
+        Ok(statuses.pop().unwrap_or_else(|| Located::missing(&job.submission_id)))
     }
 
     fn reference(&self, submission_id: String) -> JobRef {
@@ -187,7 +193,7 @@ fn submission(script: &ScriptSpec) -> Result<Submission, Error> {
         metadata.insert(key.to_owned(), value);
     }
     Ok(Submission {
-        entrypoint,
+        entrypoint: entrypoint::script(&entrypoint),
         submission_id: options.submission_id.unwrap_or_else(|| ids::script(&script.run_id, &script.nonce)),
         runtime_env: runtime_env.into(),
         metadata,
@@ -208,7 +214,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::fake::{FakeRay, SubmitOutcome};
+    use crate::{
+        fake::{FakeRay, SubmitOutcome},
+        session::HEAD_LOST_MS,
+    };
 
     fn script(options: &str) -> ScriptSpec {
         ScriptSpec {
@@ -266,6 +275,23 @@ mod tests {
         let error = waiting(&http, &clock).wait(&JobRef::new("j"), &RecordingListener::default());
         assert!(error.unwrap_err().message().contains("refused"));
         assert_eq!(clock.now_ms(), 600_000);
+    }
+
+    #[test]
+    fn a_script_on_a_dead_node_has_failed_once_none_of_its_workers_can_run() {
+        let scripts = scripts();
+        scripts.jobs.add("j", "RUNNING");
+        scripts.jobs.ignore_stops("j");
+        scripts.jobs.kill_node();
+        let (job, listener) = (JobRef::new("j"), RecordingListener::default());
+        for end in [Scripts::wait, Scripts::terminate] {
+            let began = scripts.clock.now_ms();
+            let ended = end(&scripts, &job, &listener).expect("an end");
+            assert_eq!((ended.state, ended.ended), (JobState::Failed, true));
+            assert!(ended.message.is_some_and(|text| text.contains("is dead")));
+            let waited = scripts.clock.now_ms() - began;
+            assert!((HEAD_LOST_MS..HEAD_LOST_MS + 40_000).contains(&waited), "{waited}");
+        }
     }
 
     #[test]

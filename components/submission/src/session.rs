@@ -3,14 +3,22 @@
 //! A head that restarts without persistence has a new session and no job, and another address can lead to
 //! another Ray. The workers of the first Ray can still run, and a second worker must not start beside them.
 
+use std::collections::HashSet;
+
 use dagster_ray_jobs::RayJobs;
 use dagster_ray_sdk::{
-    Error, debug, json,
+    Error,
+    clock::Clock,
+    debug, json,
     model::{JobRef, JobState, JobStatus},
 };
 use serde_json::json;
 
-use crate::{patience::Patience, status};
+use crate::{
+    dead_nodes,
+    patience::Patience,
+    status::{self, Located},
+};
 
 /// How long the workers of a head that is gone can run.
 ///
@@ -44,19 +52,53 @@ pub fn reference(jobs: &impl RayJobs, submission_id: String, session: Option<Str
     }
 }
 
+/// Whether the nodes of running jobs are read as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// One more request for each node on which a job runs.
+    Read,
+    /// A job that Ray reports as running counts as running.
+    Trusted,
+}
+
+impl Nodes {
+    /// Returns what a caller that checks every few seconds should do this time.
+    #[must_use]
+    pub fn sampled(clock: &impl Clock) -> Self {
+        if dead_nodes::is_due(clock) { Self::Read } else { Self::Trusted }
+    }
+}
+
 /// Returns the statuses of jobs by their references, in the same order.
 ///
 /// A job that Ray does not have is missing only if its reference names the session that responds. Otherwise
-/// its state is unknown, with the time after which it counts as missing. At another address, that Ray may be
+/// its state is unknown, with the time after which it counts as missing. The same holds for a running job whose
+/// node is dead. At another address, that Ray may be
 /// well, and no time proves that the job has ended: it counts as running for as long as an unreachable Ray.
 pub fn read_all<'r>(
     jobs: &impl RayJobs,
     patience: &Patience,
+    nodes: Nodes,
     references: impl IntoIterator<Item = &'r JobRef>,
 ) -> Result<Vec<JobStatus>, Error> {
     let references: Vec<&JobRef> = references.into_iter().collect();
     let ids: Vec<String> = references.iter().map(|job| job.submission_id.clone()).collect();
-    let mut statuses = status::read_all(jobs, &ids)?;
+    let located = status::read_all(jobs, &ids)?;
+    let dead = match nodes {
+        Nodes::Read => dead_nodes::read(jobs, located.iter().filter_map(|one| one.node.as_deref())),
+        Nodes::Trusted => HashSet::new(),
+    };
+    let mut statuses: Vec<JobStatus> = located
+        .into_iter()
+        .map(|Located { status, node }| match node.filter(|node| dead.contains(node)) {
+            Some(node) => uncertain(
+                &status.submission_id,
+                dead_nodes::reason(&status.submission_id, &node),
+                HEAD_LOST_MS,
+            ),
+            None => status,
+        })
+        .collect();
     if statuses.iter().all(|status| status.state != JobState::Missing) {
         return Ok(statuses);
     }
@@ -66,14 +108,19 @@ pub fn read_all<'r>(
             && let Some(doubt) = doubt(jobs, job, session.as_deref())
         {
             let after_ms = if doubt.is_elsewhere { patience.unreachable().patience_ms } else { HEAD_LOST_MS };
-            *status = JobStatus {
-                message: Some(doubt.reason),
-                missing_after_ms: Some(after_ms),
-                ..JobStatus::new(&status.submission_id, JobState::Unknown)
-            };
+            *status = uncertain(&status.submission_id, doubt.reason, after_ms);
         }
     }
     Ok(statuses)
+}
+
+/// Returns the status of a job that may still run, and counts as missing after a time.
+fn uncertain(submission_id: &str, reason: String, missing_after_ms: u64) -> JobStatus {
+    JobStatus {
+        message: Some(reason),
+        missing_after_ms: Some(missing_after_ms),
+        ..JobStatus::new(submission_id, JobState::Unknown)
+    }
 }
 
 /// Returns an error if a job that this Ray does not have was submitted to another Ray at another address.
@@ -142,7 +189,7 @@ mod tests {
 
     fn states(ray: &FakeRay, references: &[JobRef]) -> Vec<(JobState, Option<u64>)> {
         let patience = Patience { unreachable_seconds: 7.0, ..Patience::default() };
-        let statuses = read_all(ray, &patience, references).expect("statuses");
+        let statuses = read_all(ray, &patience, Nodes::Read, references).expect("statuses");
         assert!(statuses.iter().all(|status| status.ended == status.state.has_ended()));
         statuses.into_iter().map(|status| (status.state, status.missing_after_ms)).collect()
     }
@@ -162,7 +209,23 @@ mod tests {
             states(&ray, &references),
             [(JobState::Missing, None), uncertain, (JobState::Running, None), uncertain]
         );
-        assert_eq!(ray.calls(), ["list", "version"]);
+        assert_eq!(ray.calls(), ["list", "node node", "version"]);
+    }
+
+    #[test]
+    fn a_running_job_on_a_dead_node_is_in_doubt_and_then_missing() {
+        let ray = ray("s1");
+        ray.add("a", "RUNNING");
+        ray.add("b", "SUCCEEDED");
+        ray.kill_node();
+        let references = [submitted("a", Some("s1")), submitted("b", Some("s1"))];
+        assert_eq!(
+            states(&ray, &references),
+            [(JobState::Unknown, Some(HEAD_LOST_MS)), (JobState::Succeeded, None)]
+        );
+        // A node that cannot be read proves nothing.
+        ray.fail_nodes(true);
+        assert_eq!(states(&ray, &references[..1]), [(JobState::Running, None)]);
     }
 
     #[test]
@@ -185,10 +248,10 @@ mod tests {
         let ray = ray("s1");
         ray.add("alive", "RUNNING");
         states(&ray, &[submitted("alive", None)]);
-        assert_eq!(ray.calls(), ["get alive"]);
+        assert_eq!(ray.calls(), ["get alive", "node node"]);
         ray.fail_version(true);
         assert!(matches!(
-            read_all(&ray, &Patience::default(), &[submitted("a", Some("s1"))]),
+            read_all(&ray, &Patience::default(), Nodes::Trusted, &[submitted("a", Some("s1"))]),
             Err(Error::Unavailable(_))
         ));
     }

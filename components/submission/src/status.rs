@@ -44,6 +44,30 @@ pub fn from_job(submission_id: &str, job: &Job) -> JobStatus {
     }
 }
 
+/// The status of a job, and where its entrypoint runs.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// The status.
+    pub status: JobStatus,
+    /// The id of the node, while Ray reports the job as running.
+    pub node: Option<String>,
+}
+
+impl Located {
+    /// Returns the status of a job that Ray reports.
+    #[must_use]
+    pub fn of_job(submission_id: &str, job: &Job) -> Self {
+        let node = job.driver_node_id.clone().filter(|_| job.is_alive());
+        Self { status: from_job(submission_id, job), node }
+    }
+
+    /// Returns the status of a job that Ray does not have.
+    #[must_use]
+    pub fn missing(submission_id: &str) -> Self {
+        Self { status: missing(submission_id), node: None }
+    }
+}
+
 /// Returns the status of a job that Ray does not have.
 #[must_use]
 pub fn missing(submission_id: &str) -> JobStatus {
@@ -58,7 +82,7 @@ pub fn missing(submission_id: &str) -> JobStatus {
 /// If a job was submitted again, the status is that of the latest submission. One job is read by its id,
 /// several with one request for Ray's job list. A job is missing only if Ray reports so; an unreachable
 /// Ray is an error.
-pub fn read_all(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<JobStatus>, Error> {
+pub fn read_all(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<Located>, Error> {
     match submission_ids {
         [] => Ok(Vec::new()),
         [one] => read_one(jobs, one).map(|status| vec![status]),
@@ -72,28 +96,29 @@ pub fn read_all(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<Jo
 
 /// Returns the statuses of jobs by exact submission ids that Ray has listed, in the same order. A later
 /// submission does not count. A few jobs are read by their ids, more with one request for Ray's job list.
-pub fn read_listed(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<JobStatus>, Error> {
+pub fn read_listed(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<Located>, Error> {
     if submission_ids.len() > FEW {
         let listed = jobs.list()?;
         let find = |id: &String| listed.iter().find(|job| job.submission_id.as_ref() == Some(id));
-        let status = |id: &String| find(id).map_or_else(|| missing(id), |job| from_job(id, job));
+        let status =
+            |id: &String| find(id).map_or_else(|| Located::missing(id), |job| Located::of_job(id, job));
         return Ok(submission_ids.iter().map(status).collect());
     }
     let read = submission_ids.iter().zip(jobs.get_many(submission_ids));
     read.map(|(id, answer)| match answer {
-        Ok(job) => Ok(from_job(id, &job)),
-        Err(Error::NotFound(_)) => Ok(missing(id)),
+        Ok(job) => Ok(Located::of_job(id, &job)),
+        Err(Error::NotFound(_)) => Ok(Located::missing(id)),
         Err(error) => Err(error),
     })
     .collect()
 }
 
-fn read_one(jobs: &impl RayJobs, submission_id: &str) -> Result<JobStatus, Error> {
+fn read_one(jobs: &impl RayJobs, submission_id: &str) -> Result<Located, Error> {
     let (first, mut launches) = ids::split_repeated(submission_id);
     let mut status = match jobs.get(submission_id) {
-        Ok(job) if !job.has_ended() => return Ok(from_job(submission_id, &job)),
-        Ok(job) => from_job(submission_id, &job),
-        Err(Error::NotFound(_)) => return Ok(missing(submission_id)),
+        Ok(job) if !job.has_ended() => return Ok(Located::of_job(submission_id, &job)),
+        Ok(job) => Located::of_job(submission_id, &job),
+        Err(Error::NotFound(_)) => return Ok(Located::missing(submission_id)),
         Err(error) => return Err(error),
     };
     // Only a job that has ended can have a successor.
@@ -101,7 +126,7 @@ fn read_one(jobs: &impl RayJobs, submission_id: &str) -> Result<JobStatus, Error
         launches += 1;
         let next = ids::repeated(first, launches);
         match jobs.get(&next) {
-            Ok(job) => status = from_job(&next, &job),
+            Ok(job) => status = Located::of_job(&next, &job),
             Err(Error::NotFound(_)) => return Ok(status),
             Err(error) => return Err(error),
         }
@@ -121,11 +146,11 @@ fn latest(listed: &[Job]) -> HashMap<&str, (u32, &str, &Job)> {
     latest
 }
 
-fn pick(latest: &HashMap<&str, (u32, &str, &Job)>, submission_id: &str) -> JobStatus {
+fn pick(latest: &HashMap<&str, (u32, &str, &Job)>, submission_id: &str) -> Located {
     let (first, launches) = ids::split_repeated(submission_id);
     match latest.get(first) {
-        Some((found, id, job)) if *found >= launches => from_job(id, job),
-        _ => missing(submission_id),
+        Some((found, id, job)) if *found >= launches => Located::of_job(id, job),
+        _ => Located::missing(submission_id),
     }
 }
 
@@ -161,10 +186,10 @@ mod tests {
         ray.add("b-again10", "STOPPED");
         ray.add("b", "FAILED");
         let found = read_all(&ray, &owned(&["b", "a", "c", "b-again2"])).expect("statuses");
-        assert_eq!(found.iter().map(|status| status.ended).collect::<Vec<_>>(), [true, false, true, true]);
-        let states: Vec<JobState> = found.iter().map(|status| status.state).collect();
+        assert_eq!(found.iter().map(|one| one.status.ended).collect::<Vec<_>>(), [true, false, true, true]);
+        let states: Vec<JobState> = found.iter().map(|one| one.status.state).collect();
         assert_eq!(states, [JobState::Stopped, JobState::Running, JobState::Missing, JobState::Stopped]);
-        assert_eq!(found[0].submission_id, "b-again10");
+        assert_eq!(found[0].status.submission_id, "b-again10");
         assert_eq!(ray.calls(), ["list"]);
     }
 
@@ -178,7 +203,7 @@ mod tests {
         ray.add("b", "FAILED");
         ray.add("b-again1", "RUNNING");
         let found = read_all(&ray, &owned(&["b"])).expect("a status");
-        assert_eq!(found[0].submission_id, "b-again1");
+        assert_eq!(found[0].status.submission_id, "b-again1");
     }
 
     #[test]

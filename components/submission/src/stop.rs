@@ -10,7 +10,11 @@ use dagster_ray_sdk::{
     warn,
 };
 
-use crate::{kill_pending, status};
+use crate::{
+    dead_nodes::Observer,
+    kill_pending,
+    status::{self, Located},
+};
 
 /// The total time to wait: twice the 60 s that Ray gives a run worker between SIGTERM and SIGKILL.
 const TIMEOUT_MS: u64 = 120_000;
@@ -65,7 +69,7 @@ pub fn stop_listed(
     listener: &impl ProgressListener,
 ) -> Result<Vec<StopOutcome>, Error> {
     let known =
-        listed.iter().filter_map(|job| Some(status::from_job(job.submission_id.as_deref()?, job))).collect();
+        listed.iter().filter_map(|job| Some(Located::of_job(job.submission_id.as_deref()?, job))).collect();
     stop(jobs, clock, known, listener, |ids| status::read_listed(jobs, ids))
 }
 
@@ -73,9 +77,9 @@ pub fn stop_listed(
 fn stop(
     jobs: &impl RayJobs,
     clock: &impl Clock,
-    statuses: Vec<JobStatus>,
+    statuses: Vec<Located>,
     listener: &impl ProgressListener,
-    read: impl Fn(&[String]) -> Result<Vec<JobStatus>, Error>,
+    read: impl Fn(&[String]) -> Result<Vec<Located>, Error>,
 ) -> Result<Vec<StopOutcome>, Error> {
     let mut kill_jobs = Vec::new();
     let outcomes = stop_until_ended(jobs, clock, statuses, listener, read, &mut kill_jobs);
@@ -92,18 +96,21 @@ fn stop(
 fn stop_until_ended(
     jobs: &impl RayJobs,
     clock: &impl Clock,
-    statuses: Vec<JobStatus>,
+    statuses: Vec<Located>,
     listener: &impl ProgressListener,
-    read: impl Fn(&[String]) -> Result<Vec<JobStatus>, Error>,
+    read: impl Fn(&[String]) -> Result<Vec<Located>, Error>,
     kill_jobs: &mut Vec<String>,
 ) -> Result<Vec<StopOutcome>, Error> {
-    let mut outcomes: Vec<StopOutcome> =
-        statuses.into_iter().map(|status| StopOutcome { had_ended: status.ended, status }).collect();
+    let mut outcomes: Vec<StopOutcome> = statuses
+        .into_iter()
+        .map(|Located { status, .. }| StopOutcome { had_ended: status.ended, status })
+        .collect();
     let started = clock.now_ms();
     let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let mut next_stop = started;
     let mut next_kill = started + PENDING_MS;
     let mut kill_targets: Vec<String> = Vec::new();
+    let mut nodes = Observer::default();
 
     loop {
         let open: Vec<String> = outcomes
@@ -141,7 +148,10 @@ fn stop_until_ended(
         }
         interval.sleep(clock);
         match read(&open) {
-            Ok(statuses) => update(&mut outcomes, &open, statuses),
+            Ok(mut statuses) => {
+                nodes.apply(jobs, clock, &mut statuses);
+                update(&mut outcomes, &open, statuses);
+            }
             // The stop request stays in effect while the dashboard is unreachable.
             Err(error) if error.is_transient() => {
                 warn!("cannot read the status of the jobs being stopped, retrying: {}", error.message())
@@ -205,8 +215,8 @@ fn remove(jobs: &impl RayJobs, clock: &impl Clock, id: &str) -> Result<bool, Err
     jobs.delete(id)
 }
 
-fn update(outcomes: &mut [StopOutcome], open: &[String], statuses: Vec<JobStatus>) {
-    for (id, status) in open.iter().zip(statuses) {
+fn update(outcomes: &mut [StopOutcome], open: &[String], statuses: Vec<Located>) {
+    for (id, Located { status, .. }) in open.iter().zip(statuses) {
         for outcome in outcomes.iter_mut().filter(|outcome| outcome.status.submission_id == *id) {
             outcome.status = status.clone();
         }

@@ -54,7 +54,7 @@ pub(crate) fn matrix(project: &Project, stages: &Stages, wheel: &Path) {
         let passed = stages.run(&name, |stage| tests_on(project, stage, wheel, &row, &interpreter));
         results.push((row, if passed { "passed" } else { "failed" }.to_owned()));
     }
-    stages.run("docs/supported.md", |_| matrix::write(project, &results));
+    stages.run("supported versions", |_| matrix::write(project, &results));
 }
 
 /// The test files of `tests/dagster` that depend on interfaces of Dagster, Ray and Python.

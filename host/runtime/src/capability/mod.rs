@@ -14,6 +14,7 @@ pub mod processes;
 pub mod reports;
 mod state;
 pub mod tasks;
+mod user_agent;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -86,6 +86,17 @@ fn a_request_with_a_forbidden_header_is_refused_and_not_sent() {
 }
 
 #[test]
+fn a_request_has_a_user_agent_and_a_component_can_set_its_own() {
+    let server = serve(EMPTY);
+    assert!(attack(&subject(&server, "get URL/api")).ends_with("answered 200"));
+    let own = format!("raw GET http {} / user-agent=own", server.authority());
+    assert!(attack(&subject(&server, &own)).ends_with("answered 200"));
+    let heads = server.heads();
+    assert!(heads[0].contains("user-agent: dagster-ray/"), "{heads:?}");
+    assert!(heads[1].contains("user-agent: own") && !heads[1].contains("dagster-ray/"), "{heads:?}");
+}
+
+#[test]
 fn redirects_are_not_followed_by_the_host() {
     let target = serve(EMPTY);
     let answer = format!("HTTP/1.1 302 Found\r\nlocation: {}/\r\ncontent-length: 0\r\n\r\n", target.url);

@@ -18,7 +18,7 @@ use super::credentials;
 use super::interceptor::{Interceptor, Next, OutgoingRequest};
 use super::timeouts::Timeouts;
 use crate::capability::kubernetes::{self, Admitted, Cluster, Services};
-use crate::capability::{Denials, denial};
+use crate::capability::{Denials, denial, user_agent};
 
 /// The destination of a request.
 pub(super) enum Route {
@@ -61,10 +61,12 @@ impl Route {
                 if let Some(authority) = authority {
                     credentials::add(&authority, request.headers_mut());
                 }
+                user_agent::add(request.headers_mut());
                 services.send(request, timeouts, response_bytes).await
             }
             Self::Authority(clients, authority, denials) => {
                 credentials::add(&authority, request.headers_mut());
+                user_agent::add(request.headers_mut());
                 let client = clients.get(&authority)?;
                 let connecting = capture_connection(&mut request);
                 let sent = tokio::time::timeout(timeouts.head(), client.request(request));

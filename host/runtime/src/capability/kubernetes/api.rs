@@ -6,15 +6,15 @@ use dagster_ray_policy::capability::kubernetes as grant;
 use dagster_ray_policy::kubernetes::{Rule, Verb, request_info};
 use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::cluster::{Access, Cluster};
 use super::failure::{self, Failure};
-use crate::capability::denial;
 use crate::capability::http::body::{BodyLimit, incomplete, limited};
 use crate::capability::http::timeouts::Timeouts;
+use crate::capability::{denial, user_agent};
 use crate::model::Denial;
 
 const AUTHORITY: &str = "kubernetes.internal";
@@ -23,7 +23,6 @@ const AUTHORITY: &str = "kubernetes.internal";
 const MAX_REQUEST_BYTES: usize = 3 << 20;
 /// The component's headers that are forwarded. Credentials, impersonation and connection headers are not.
 const FORWARDED_HEADERS: [HeaderName; 5] = [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, USER_AGENT];
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("dagster-ray-wasm/", env!("CARGO_PKG_VERSION")));
 
 /// Returns whether a request addresses the Kubernetes API.
 pub fn is_kubernetes_api(uri: &Uri) -> bool {
@@ -161,7 +160,7 @@ fn headers(given: &HeaderMap) -> HeaderMap {
             kept.append(name, value.clone());
         }
     }
-    kept.entry(USER_AGENT).or_insert(AGENT);
+    user_agent::add(&mut kept);
     kept
 }
 
