@@ -254,7 +254,8 @@ class Script(Operation):
         return
 
     def finish(self) -> str:
-        self._process.wait(120)
+        # A script on a dead node counts as ended once none of its workers can run.
+        self._process.wait(180)
         text = self.output.read_text()
         if self._process.returncode != 0 and self.lab.is_broken:
             return f"process ended by {self._process.returncode}"

@@ -19,7 +19,7 @@ const PERIOD_MS: u64 = 60_000;
 /// The part of each period in which it does. Longer than the interval between two checks.
 const PART_MS: u64 = 10_000;
 /// How often a caller that polls jobs reads their nodes.
-const READ_INTERVAL_MS: u64 = 15_000;
+const READ_INTERVAL_MS: u64 = 10_000;
 
 /// Returns whether a caller that checks every few seconds should read nodes this time.
 ///
@@ -69,6 +69,12 @@ pub struct Observer {
 }
 
 impl Observer {
+    /// Returns whether the node of a job was dead at the last read.
+    #[must_use]
+    pub fn is_dead(&self, job: &Located) -> bool {
+        job.node.as_ref().is_some_and(|node| self.dead.contains_key(node))
+    }
+
     /// Turns jobs into failed ones if their nodes have been dead for as long as workers can run without a head.
     pub fn apply(&mut self, jobs: &impl RayJobs, clock: &impl Clock, statuses: &mut [Located]) {
         let now = clock.now_ms();

@@ -45,6 +45,7 @@ pub(crate) struct FakeRay {
     fail_version: Cell<bool>,
     is_node_dead: Cell<bool>,
     fail_nodes: Cell<bool>,
+    fail_logs: Cell<bool>,
     session: RefCell<Option<String>>,
     restart: RefCell<Option<String>>,
     stops_until_ended: RefCell<BTreeMap<String, u32>>,
@@ -130,6 +131,10 @@ impl FakeRay {
 
     pub(crate) fn fail_nodes(&self, fail: bool) {
         self.fail_nodes.set(fail);
+    }
+
+    pub(crate) fn fail_logs(&self, fail: bool) {
+        self.fail_logs.set(fail);
     }
 
     pub(crate) fn set_session(&self, session: &str) {
@@ -281,6 +286,9 @@ impl RayJobs for FakeRay {
 
     fn logs(&self, id: &str) -> Result<String, Error> {
         self.read(format!("logs {id}"))?;
+        if self.fail_logs.get() {
+            return Err(Error::unavailable("cannot connect to the agent", false));
+        }
         // One line ends with a carriage return, as a progress bar's does.
         Ok((1..=300).map(|line| format!("line {line}{}\n", if line == 7 { "\r" } else { "" })).collect())
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use dagster_ray_jobs::{
-    RayJobs,
+    Job, RayJobs,
     logs::{FollowAction, FollowEnd, FollowOptions, Lines},
 };
 use dagster_ray_sdk::{
@@ -92,41 +92,44 @@ pub fn follow(
             interval.reset();
             (failed_streams, failed_while_alive) = (0, 0);
         }
-        match jobs.get(submission_id) {
-            Ok(job) if job.has_ended() => {
-                // A job that never started has no log to stream.
-                failed_streams += if job.driver_node_id.is_none() { MAX_FAILED_STREAMS } else { 1 };
-                has_ended = true;
-            }
-            Ok(job) => {
-                // Nothing streams the log of a node whose raylet is gone.
-                failed_while_alive += 1;
-                if failed_while_alive >= MAX_FAILED_STREAMS && dead_nodes::of_job(jobs, &job).is_some() {
-                    return read_last(jobs, submission_id, position, &broken, listener);
-                }
-            }
+        let job = match jobs.get(submission_id) {
+            Ok(job) => job,
             Err(Error::NotFound(_)) => return Ok(FollowResult { position, complete: true }),
             Err(error) if !is_outage(&error) => return Err(error),
             Err(error) => match outage.pause(clock, error) {
                 Ok(()) => continue,
                 Err(_) => return Ok(FollowResult { position, complete: false }),
             },
-        }
+        };
         outage.reset();
         if is_permanent {
             return Err(broken);
         }
-        if failed_streams >= MAX_FAILED_STREAMS {
-            return read_last(jobs, submission_id, position, &broken, listener);
+        has_ended = job.has_ended();
+        if has_ended {
+            // A job that never started has no log to stream.
+            failed_streams += if job.driver_node_id.is_none() { MAX_FAILED_STREAMS } else { 1 };
+        } else {
+            failed_while_alive += 1;
+        }
+        // Nothing streams the log of a node whose raylet is gone.
+        if failed_streams >= MAX_FAILED_STREAMS
+            || failed_while_alive >= MAX_FAILED_STREAMS && dead_nodes::of_job(jobs, &job).is_some()
+        {
+            return read_last(jobs, &job, submission_id, position, &broken, listener);
         }
         interval.sleep(clock);
     }
 }
 
-/// Reads the log of an ended job that cannot be streamed: the job wrote no output, never started, or its
-/// node is gone.
+/// Reads the log of a job that cannot be streamed: the job wrote no output, never started, or its node is gone.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the job has succeeded and its log cannot be read: the messages of a successful script
+/// must not be lost silently. The end of another job is an error anyway.
 fn read_last(
     jobs: &impl RayJobs,
+    job: &Job,
     submission_id: &str,
     position: u64,
     broken: &Error,
@@ -143,7 +146,11 @@ fn read_last(
     let text = match jobs.logs(submission_id) {
         Ok(text) => text,
         Err(error) => {
-            warn!("cannot read the output of the Ray job {submission_id}: {}", error.message());
+            let text = format!("cannot read the output of the Ray job {submission_id}: {}", error.message());
+            if job.status == "SUCCEEDED" {
+                return Err(Error::unavailable(text, false));
+            }
+            warn!("{text}");
             return Ok(FollowResult { position, complete: true });
         }
     };
@@ -213,6 +220,18 @@ mod tests {
         assert!(follow(&ray, &clock, UNREACHABLE, "j", 0, &listener).expect("the end").complete);
         let texts = texts(&listener);
         assert_eq!((texts.len(), texts[6].as_str(), texts[7].as_str()), (300, "line 7\r", "line 8"));
+    }
+
+    #[test]
+    fn the_output_of_a_successful_job_is_not_lost_silently() {
+        let clock = VirtualClock::default();
+        for (status, expected) in [("SUCCEEDED", None), ("FAILED", Some(true))] {
+            let ray = FakeRay::default();
+            ray.add("j", status);
+            ray.fail_logs(true);
+            let followed = follow(&ray, &clock, UNREACHABLE, "j", 0, &RecordingListener::default());
+            assert_eq!(followed.ok().map(|end| end.complete), expected, "{status}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Stops Ray jobs and waits until Ray reports that they have ended.
 
+use std::collections::HashSet;
+
 use dagster_ray_jobs::{Job, RayJobs};
 use dagster_ray_sdk::{
     Error,
@@ -111,6 +113,8 @@ fn stop_until_ended(
     let mut next_kill = started + PENDING_MS;
     let mut kill_targets: Vec<String> = Vec::new();
     let mut nodes = Observer::default();
+    // No agent on a dead node responds to a stop request, which Ray's head waits for.
+    let mut unreachable: HashSet<String> = HashSet::new();
 
     loop {
         let open: Vec<String> = outcomes
@@ -131,7 +135,9 @@ fn stop_until_ended(
         }
         if now >= next_stop {
             next_stop = now + REPEAT_MS;
-            send_stops(jobs, &open)?;
+            let reachable: Vec<String> =
+                open.iter().filter(|id| !unreachable.contains(*id)).cloned().collect();
+            send_stops(jobs, &reachable)?;
         }
         if now >= next_kill {
             let pending: Vec<String> = outcomes
@@ -150,6 +156,8 @@ fn stop_until_ended(
         match read(&open) {
             Ok(mut statuses) => {
                 nodes.apply(jobs, clock, &mut statuses);
+                let dead = statuses.iter().filter(|job| nodes.is_dead(job));
+                unreachable = dead.map(|job| job.status.submission_id.clone()).collect();
                 update(&mut outcomes, &open, statuses);
             }
             // The stop request stays in effect while the dashboard is unreachable.
