@@ -19,6 +19,9 @@ use crate::{JobsClient, response::check_response};
 
 /// The time between two calls of `next`.
 const POLL_INTERVAL_MS: u64 = 1_000;
+/// What Ray 2.40 writes to a stream that has begun, as a chunk of its own, when it cannot read the log further.
+/// Other versions break the connection.
+const FETCH_ERROR: &[u8] = b"[get_logs] Fetch log error: ";
 /// How long a draining stream must send nothing, beyond two intervals, before its log counts as complete.
 const QUIET_MS: u64 = 2_000;
 
@@ -112,7 +115,8 @@ pub(crate) fn follow<H: Http, C: Clock, P>(
 fn request(address: &str, submission_id: &str, options: &FollowOptions) -> Request {
     let id = url::encode(submission_id);
     // Ray requires a `node_id`, but uses the node that the job ran on.
-    let query = format!("node_id=any&submission_id={id}&lines=-1");
+    // Without a format, Ray 2.40 puts a status byte before each chunk (`get_logs` in `state_head.py`).
+    let query = format!("node_id=any&submission_id={id}&lines=-1&format=text");
     let request = if options.has_ended {
         Request::get(format!("{address}/api/v0/logs/file?{query}"))
     } else {
@@ -171,6 +175,10 @@ impl Log {
                 return Some(FollowEnd::Broken(error::from_io(broken, "following a job's log")));
             }
         };
+        if self.buffer[..count].starts_with(FETCH_ERROR) {
+            let text = String::from_utf8_lossy(&self.buffer[..count]);
+            return Some(FollowEnd::Broken(Error::unavailable(text.trim(), false)));
+        }
         let known = usize::try_from(self.skip).map_or(count, |skip| skip.min(count));
         self.skip -= known as u64;
         self.received += (count - known) as u64;
@@ -249,6 +257,25 @@ mod tests {
             .unwrap();
         assert!(matches!(followed, FollowResult { position: 4, end: FollowEnd::Broken(_) }), "{followed:?}");
         assert_eq!(got, [b"one".to_vec()]);
+    }
+
+    #[test]
+    fn the_error_of_ray_2_40_in_a_stream_is_not_output() {
+        let error =
+            b"[get_logs] Fetch log error: <AioRpcError of RPC that terminated with:\n\tstatus = 14>".to_vec();
+        let http = ScriptedHttp::new([ScriptedResponse::Complete {
+            status: 200,
+            chunks: vec![b"one\n".to_vec(), error],
+        }]);
+        let client = JobsClient::new("http://head:8265", &http, VirtualClock::default()).unwrap();
+        let mut got = Vec::new();
+        let ended = FollowOptions { has_ended: true, ..FollowOptions::default() };
+        let followed = client
+            .follow_logs("j", &ended, &mut || FollowAction::Continue, &mut |lines| got.extend(lines))
+            .unwrap();
+        assert!(matches!(followed, FollowResult { position: 4, end: FollowEnd::Broken(_) }), "{followed:?}");
+        assert_eq!(got, [b"one".to_vec()]);
+        assert!(http.requests()[0].url.ends_with("&format=text"), "{:?}", http.requests());
     }
 
     #[test]
