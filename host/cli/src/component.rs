@@ -18,7 +18,11 @@ pub(crate) fn find(context: &Context, name: &str) -> anyhow::Result<ComponentFil
     match resolve(name, &context.installation.components).map_err(|error| Usage(error.to_string()))? {
         Location::File(path) => Ok(ComponentFile { path, sha256: None }),
         Location::Artifact(pinned) => {
-            let transfer = Transfer::pull(pinned.reference().clone(), dagster_ray_runtime::cache_directory());
+            let transfer = Transfer::pull(
+                pinned.reference().clone(),
+                dagster_ray_runtime::cache_directory(),
+                context.trusted_keys()?,
+            );
             let pulled: Pulled = wait(context, &format!("fetching {pinned}"), transfer)?;
             Ok(pulled.component)
         }

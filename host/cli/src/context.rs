@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dagster_ray_runtime::capability::processes::SharedProgramOptions;
-use dagster_ray_runtime::{Host, HostOptions};
+use dagster_ray_runtime::instance::PolicyText;
+use dagster_ray_runtime::{Host, HostOptions, TrustedKeys};
 
 use crate::exit::Refused;
 use crate::interrupt::Interrupt;
@@ -80,6 +81,25 @@ impl Context {
                 Ok(self.host.insert(host).clone())
             }
         }
+    }
+
+    /// Returns the keys of which one must have signed a component, by the policy of the environment.
+    ///
+    /// # Errors
+    /// If the policy cannot be read.
+    pub(crate) fn trusted_keys(&self) -> anyhow::Result<Option<TrustedKeys>> {
+        let policy = PolicyText::find(None).map_err(|error| Refused(error.to_string()))?;
+        let policy = policy.parse().map_err(|error| Refused(error.to_string()))?;
+        Ok(policy.trusted_keys().cloned())
+    }
+
+    /// Returns the keys as [`Self::trusted_keys`] does, or `None` for a built-in component.
+    ///
+    /// # Errors
+    /// If the policy cannot be read.
+    pub(crate) fn required_keys(&self, component: &Path) -> anyhow::Result<Option<TrustedKeys>> {
+        let is_built_in = component.parent() == Some(self.installation.components.as_path());
+        if is_built_in { Ok(None) } else { self.trusted_keys() }
     }
 
     /// Stops the programs that components have started.

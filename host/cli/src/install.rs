@@ -5,29 +5,35 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
+use dagster_ray_runtime::signature::signature_path;
 
 /// A component, and the content of the files beside it.
 pub(crate) struct Files<'a> {
     pub(crate) wasm: &'a [u8],
     pub(crate) manifest: Option<&'a [u8]>,
+    /// The signature of the manifest.
+    pub(crate) signature: Option<&'a [u8]>,
     /// The function names, which explain traps.
     pub(crate) names: Option<&'a [u8]>,
 }
 
-/// Writes a component to `file`, and its manifest and function names beside it. Without a manifest, an
-/// existing one is removed, because it belongs to another component. The host ignores the names of another
+/// Writes a component to `file`, and its manifest, signature and function names beside it. Without a manifest or
+/// signature, an existing one is removed, because it belongs to another component. The host ignores the names of another
 /// component, so they stay.
 ///
 /// # Errors
 /// If a file cannot be written. A file that cannot be written keeps its content.
 pub(crate) fn install(file: &Path, files: &Files<'_>) -> anyhow::Result<()> {
-    let beside = file.with_extension("toml");
-    match files.manifest {
-        Some(text) => write(&beside, text)?,
-        None if beside.exists() => {
-            fs::remove_file(&beside).with_context(|| format!("{} cannot be removed", beside.display()))?;
+    let beside = [(file.with_extension("toml"), files.manifest), (signature_path(file), files.signature)];
+    for (beside, content) in beside {
+        match content {
+            Some(text) => write(&beside, text)?,
+            None if beside.exists() => {
+                fs::remove_file(&beside)
+                    .with_context(|| format!("{} cannot be removed", beside.display()))?;
+            }
+            None => {}
         }
-        None => {}
     }
     if let Some(text) = files.names {
         write(&file.with_extension("names"), text)?;
@@ -36,7 +42,11 @@ pub(crate) fn install(file: &Path, files: &Files<'_>) -> anyhow::Result<()> {
     write(file, files.wasm)
 }
 
-fn write(file: &Path, content: &[u8]) -> anyhow::Result<()> {
+/// Writes a file atomically, readable by every user.
+///
+/// # Errors
+/// If it cannot be written. It keeps its content then.
+pub(crate) fn write(file: &Path, content: &[u8]) -> anyhow::Result<()> {
     if fs::read(file).is_ok_and(|found| found == content) {
         return Ok(());
     }

@@ -17,6 +17,7 @@ mod interrupt;
 pub mod log;
 mod output;
 mod project;
+mod signing;
 mod verbosity;
 
 use std::ffi::OsString;

@@ -1,6 +1,6 @@
 //! Checks a component file against its manifest before it is compiled.
 //!
-//! The order is size, digest, parse, contract version, imports against grants, exports against the
+//! The order is size, signature, digest, parse, contract version, imports against grants, exports against the
 //! contract, from cheap to expensive. The first failed check ends the load. The size check bounds
 //! how much is read; the digest covers the bytes that are used.
 
@@ -16,6 +16,7 @@ use crate::imports::{self, RequiredGrant, required_grant};
 use crate::introspect::{self, Introspection};
 use crate::manifest::{Manifest, Restricted, Restriction};
 use crate::permissions::{self, Limit, Permission};
+use crate::signature::{self, TrustedKeys, key_id};
 
 /// Maximum size of a component file, in bytes. A Python component has about 18 MB.
 pub const MAX_COMPONENT_BYTES: u64 = 64 << 20;
@@ -53,6 +54,17 @@ pub struct Inspection {
     pub has_manifest: bool,
     /// The digest that the manifest pins.
     pub pinned: Option<String>,
+    /// The signature of the manifest.
+    pub signature: Option<SignatureStatus>,
+}
+
+/// The signature of a manifest.
+#[derive(Debug, Clone, Serialize)]
+pub struct SignatureStatus {
+    /// The id of the key that the signature names. Without `trusted_as`, it is not verified.
+    pub key: String,
+    /// The name of the key in the policy, if that key made the signature.
+    pub trusted_as: Option<String>,
 }
 
 /// A component that passed every check and may be compiled.
@@ -70,13 +82,23 @@ pub struct Checked {
     pub warnings: Vec<String>,
 }
 
-/// Reads a component file and its manifest, and checks both.
+/// Reads a component file and its manifest, and checks both. With `trusted`, one of its keys must have signed them.
 ///
 /// # Errors
 /// The first check that fails.
-pub fn check(path: &Path, restriction: &Restriction, pinned: Option<&str>) -> Result<Checked, LoadError> {
+pub fn check(
+    path: &Path,
+    restriction: &Restriction,
+    pinned: Option<&str>,
+    trusted: Option<&TrustedKeys>,
+) -> Result<Checked, LoadError> {
     let bytes = read(path)?;
-    check_bytes(path, bytes, Manifest::for_component(path)?, restriction, pinned)
+    let text = Manifest::read(path)?;
+    let manifest = match trusted {
+        Some(trusted) => trusted.verify_file(path, text.as_deref())?,
+        None => Manifest::from_text(text.as_deref(), path)?,
+    };
+    check_bytes(path, bytes, manifest, restriction, pinned)
 }
 
 /// Checks a component whose file and manifest have been read. The path appears in messages.
@@ -128,13 +150,21 @@ pub fn check_bytes(
     Ok(Checked { bytes, manifest, digest, introspection, warnings })
 }
 
-/// Inspects a component file without compiling it. Missing grants are reported in the result.
+/// Inspects a component file without compiling it. Missing grants are reported in the result, and whether a key
+/// of `trusted` made the signature.
 ///
 /// # Errors
 /// If the file could not be loaded with any grants.
-pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
+pub fn inspect(path: &Path, trusted: Option<&TrustedKeys>) -> Result<Inspection, LoadError> {
     let bytes = read(path)?;
     let text = Manifest::read(path)?;
+    let signature = signature::read_signature(path)?.map(|signature| SignatureStatus {
+        key: signature.lines().nth(1).and_then(key_id).unwrap_or_default(),
+        trusted_as: trusted
+            .zip(text.as_deref())
+            .and_then(|(trusted, text)| trusted.signer(text, &signature))
+            .map(str::to_owned),
+    });
     let manifest = Manifest::from_text(text.as_deref(), path)?;
     let digest = digest(path, &bytes, manifest.sha256.as_deref(), None)?;
     let (introspection, types) = introspect::read_with_types(path, &bytes)?;
@@ -166,6 +196,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
         unused,
         manifest: Manifest::path_of(path),
         pinned: manifest.sha256,
+        signature,
     })
 }
 

@@ -111,6 +111,14 @@ pub enum LoadError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The policy of the instance requires a signature that the component does not have.
+    #[error("component {path}: {problem}")]
+    Signature {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the signature, and what to do.
+        problem: String,
+    },
     /// The operator's restriction is invalid.
     #[error("{0}")]
     Restriction(String),
@@ -132,7 +140,8 @@ impl LoadError {
             | Self::ContractMismatch { path, .. }
             | Self::MissingGrant { path, .. }
             | Self::UnknownImport { path, .. }
-            | Self::Manifest { path, .. } => Some(path),
+            | Self::Manifest { path, .. }
+            | Self::Signature { path, .. } => Some(path),
             Self::Restriction(_) | Self::Engine(_) => None,
         }
     }

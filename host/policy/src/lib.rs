@@ -10,6 +10,7 @@
 //! - [`introspect`]: reads a component's imports and exports.
 //! - [`Policy`]: the authorities, directories and programs that a loaded component may use.
 //! - [`instance`]: the operator's policy of a Dagster instance: who may choose which value.
+//! - [`signature`]: verifies the signatures of components.
 //! - [`address`]: classifies IP addresses.
 //! - [`audit`]: the lines of the audit trail.
 //! - [`kubernetes`]: parses Kubernetes API requests and matches them against rules.
@@ -34,9 +35,10 @@ pub mod manifest;
 mod permissions;
 mod policy;
 mod schema;
+pub mod signature;
 
 pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
-pub use check::{Checked, Inspection, MAX_COMPONENT_BYTES, check, check_bytes, inspect};
+pub use check::{Checked, Inspection, MAX_COMPONENT_BYTES, SignatureStatus, check, check_bytes, inspect};
 pub use contract::Interface;
 pub use digest::sha256;
 pub use error::LoadError;
@@ -45,3 +47,4 @@ pub use introspect::Introspection;
 pub use limits::{LimitOverrides, Limits};
 pub use permissions::{GrantStatus, Limit, Permission};
 pub use policy::{Policy, Program};
+pub use signature::TrustedKeys;

@@ -79,6 +79,18 @@ pub struct Restricted {
 /// Maximum size of a manifest, in bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
+/// Reads at most one byte more than `limit` of a text file; none if the file does not exist.
+pub(crate) fn read_text(path: &Path, limit: u64) -> std::io::Result<Option<String>> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.take(limit + 1).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
 impl Restriction {
     /// Parses a restriction from TOML.
     ///
@@ -150,17 +162,8 @@ impl Manifest {
     /// Reads the text of a component's manifest; none if the file does not exist.
     pub(crate) fn read(component: &Path) -> Result<Option<String>, LoadError> {
         let path = Self::path_of(component);
-        let unreadable = |problem: String| LoadError::Manifest { path: path.clone(), problem };
-        let file = match std::fs::File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error.to_string())),
-        };
-        let mut text = String::new();
-        file.take(MAX_MANIFEST_BYTES + 1)
-            .read_to_string(&mut text)
-            .map_err(|error| unreadable(error.to_string()))?;
-        Ok(Some(text))
+        read_text(&path, MAX_MANIFEST_BYTES)
+            .map_err(|error| LoadError::Manifest { path, problem: error.to_string() })
     }
 
     /// Parses the manifest's text, or returns the default without a text.
@@ -230,7 +233,6 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[test]

@@ -36,10 +36,18 @@ logger = logging.getLogger("dagster_ray")
 
 
 class Backend:
-    """Calls a component. Thread-safe; nothing is resolved or loaded before the first call."""
+    """Calls a component. Thread-safe; nothing is resolved or loaded before the first call.
 
-    def __init__(self, config: BackendConfig) -> None:
+    Unless the owner has checked the configuration (`is_checked`), it counts as chosen by code. The
+    instance's policy is in `policy_root`, by default in DAGSTER_HOME.
+    """
+
+    def __init__(
+        self, config: BackendConfig, *, policy_root: str | None = None, is_checked: bool = False
+    ) -> None:
         self.config = config
+        self.policy_root = policy_root
+        self._is_checked = is_checked
         self._named = configured_component(config)
         self._lock = threading.Lock()
         self._choice: Choice | None = None
@@ -154,8 +162,9 @@ class Backend:
     def _restriction(self) -> Restriction:
         if self._replacement is not None:
             # The configured restriction and sha256 do not apply to a replacement.
-            return restriction_arguments(None, None)
-        return restriction_arguments(self.config.backend_grants, self.config.backend_sha256)
+            return restriction_arguments(None, None, self.policy_root)
+        config = self.config
+        return restriction_arguments(config.backend_grants, config.backend_sha256, self.policy_root)
 
     def _resolve(self) -> Choice:
         with self._lock:
@@ -164,7 +173,9 @@ class Backend:
                 self._components.clear()
                 self._replacement = found
                 self._choice = (
-                    choose(self.config, self._named) if found is None else replacement(found)
+                    choose(self.config, self._named, self.policy_root)
+                    if found is None
+                    else replacement(found)
                 )
             return self._choice
 

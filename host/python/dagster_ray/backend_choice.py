@@ -39,13 +39,13 @@ def replacement(replaced_by: ReplacementBackend) -> Choice:
     return Choice(built_in(replaced_by.component), replaced_by.settings, replaced_by.url)
 
 
-def choose(config: BackendConfig, named: str | None) -> Choice:
+def choose(config: BackendConfig, named: str | None, policy_root: str | None) -> Choice:
     """Returns the component for a configuration. `named` is the one that the configuration names.
 
     If it names none, the component is `local` without an address of Ray, and `existing` otherwise.
     """
     offered = with_patience(config)
-    restriction = restriction_arguments(config.backend_grants, config.backend_sha256)
+    restriction = restriction_arguments(config.backend_grants, config.backend_sha256, policy_root)
     if config.address is None and named not in (None, *_by_address()):
         declared = declared_settings(named, restriction)
         if "address" not in declared:
@@ -71,7 +71,8 @@ def choose(config: BackendConfig, named: str | None) -> Choice:
         declared = declared_settings(wasm, restriction)
         if wasm == built_in("existing"):
             # Inside a Ray job, `existing` replaces `local`, whose settings are no options.
-            declared |= declared_settings(built_in(_LOCAL), restriction_arguments(None, None))
+            unrestricted = restriction_arguments(None, None, policy_root)
+            declared |= declared_settings(built_in(_LOCAL), unrestricted)
         settings |= setting_texts(offered, declared)
     return Choice(wasm, settings, url, address)
 

@@ -15,11 +15,17 @@ class Restriction(TypedDict):
 
     grants: str | None
     sha256: str | None
+    # The root directory of the Dagster instance, whose policy can require a signature. Default:
+    # DAGSTER_HOME.
+    policy_root: str | None
 
 
-def restriction_arguments(grants: Mapping[str, object] | None, sha256: str | None) -> Restriction:
+def restriction_arguments(
+    grants: Mapping[str, object] | None, sha256: str | None, policy_root: str | None
+) -> Restriction:
     """Returns the operator's restriction of a component, as arguments of the native module."""
-    return {"grants": None if grants is None else json.dumps(grants), "sha256": sha256}
+    text = None if grants is None else json.dumps(grants)
+    return {"grants": text, "sha256": sha256, "policy_root": policy_root}
 
 
 def resolve_component(name: str) -> str:

@@ -4,9 +4,7 @@ The native module decides. This module passes each value with its source.
 """
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal, TypedDict, cast
 
 import dagster as dg
@@ -15,12 +13,9 @@ from pydantic import BaseModel
 from dagster_ray import _library
 from dagster_ray.component_files import native
 from dagster_ray.configs import USER_DEFINED_RAY_KEY
-from dagster_ray.errors import InvalidConfigError
 
 _library.register()
 
-_FILE = "dagster-ray.toml"
-_PATH_VARIABLE = "DAGSTER_RAY_POLICY"
 # The text of the policy, for workers on machines that do not have the file.
 _TEXT_VARIABLE = "DAGSTER_RAY_POLICY_TEXT"
 
@@ -40,7 +35,7 @@ def check_run_tag(instance: dg.DagsterInstance, override: Mapping[str, object] |
     """Checks the tag `dagster-ray/config` of a run. Raises `PermissionDeniedError`."""
     if override is not None:
         path = f"the run tag {USER_DEFINED_RAY_KEY}"
-        _check(instance, [_choice(USER_DEFINED_RAY_KEY, path, override, "run-tag")])
+        _check(instance.root_directory, [_choice(USER_DEFINED_RAY_KEY, path, override, "run-tag")])
 
 
 def check_executor(
@@ -62,7 +57,7 @@ def check_executor(
             choices.append(_choice(key, f"{path}.{key}", given[key], "run-config"))
         else:
             choices.append(_choice(key, f"{path}.{key}", value, "code"))
-    _check(instance, choices)
+    _check(instance.root_directory, choices)
 
 
 def check_resource(context: dg.InitResourceContext, resource: BaseModel) -> None:
@@ -88,7 +83,19 @@ def check_resource(context: dg.InitResourceContext, resource: BaseModel) -> None
             choices.append(_choice(field, field, value.model_dump(), "code"))
         elif isinstance(value, str | int | float | bool | dict | list):
             choices.append(_choice(field, field, cast(object, value), "code"))
-    _check(context.instance, choices)
+    _check(context.instance.root_directory, choices)
+
+
+def check_code(root: str | None, fields: Mapping[str, object], path: str = "") -> None:
+    """Checks fields of an object that code has built. Raises `PermissionDeniedError`.
+
+    `root` is the root directory of the instance, by default DAGSTER_HOME. `path` is the beginning
+    of the fields' names in errors.
+    """
+    given = {field: value for field, value in fields.items() if value is not None}
+    _check(
+        root, [_choice(field, f"{path}{field}", value, "code") for field, value in given.items()]
+    )
 
 
 def resource_key(context: object) -> str | None:
@@ -106,7 +113,7 @@ def resource_key(context: object) -> str | None:
 
 def worker_environment(instance: dg.DagsterInstance) -> dict[str, str]:
     """Returns the environment variables that pass the policy on to a worker."""
-    text, _ = _read(instance)
+    text = native().policy_text(instance.root_directory)
     return {} if text is None else {_TEXT_VARIABLE: text}
 
 
@@ -114,40 +121,9 @@ def _choice(field: str, path: str, value: object, source: Source) -> Choice:
     return {"field": field, "path": path, "value": value, "source": source}
 
 
-def _check(instance: dg.DagsterInstance, choices: list[Choice]) -> None:
-    text, origin = _read(instance)
+def _check(root: str | None, choices: list[Choice]) -> None:
     # Values of types that JSON does not have, such as `EnvVar`, come from code.
-    native().check_choices(json.dumps(choices, default=str), text, origin)
-
-
-def _read(instance: dg.DagsterInstance) -> tuple[str | None, str]:
-    """Returns the text of the policy, or `None` without one, and its name in errors."""
-    text = os.environ.get(_TEXT_VARIABLE)
-    if text is not None:
-        return text, f"in the variable {_TEXT_VARIABLE}, which the run launcher has set"
-    configured = os.environ.get(_PATH_VARIABLE)
-    root = Path(instance.root_directory)
-    path = Path(configured) if configured else root / _FILE
-    # With a `local_artifact_storage` of its own, an instance has another root than DAGSTER_HOME.
-    home = os.environ.get("DAGSTER_HOME")
-    if not configured and home and not path.exists():
-        path = Path(home).expanduser() / _FILE
-    try:
-        return path.read_text(encoding="utf-8"), str(path)
-    except FileNotFoundError as error:
-        if not configured:
-            return None, f"{root / _FILE}, which does not exist"
-        raise _unreadable(path, error) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InvalidConfigError:
-    problem = f"cannot be read: {error}"
-    return InvalidConfigError(
-        f"the instance's policy {path} {problem}. Correct the file or {_PATH_VARIABLE}",
-        fields=[{"path": str(path), "problem": problem, "hint": None}],
-    )
+    native().check_choices(json.dumps(choices, default=str), root)
 
 
 def _executor_fields(run_config: Mapping[str, object] | None, path: str) -> dict[str, object]:
@@ -168,6 +144,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 __all__ = [
+    "check_code",
     "check_executor",
     "check_resource",
     "check_run_tag",

@@ -18,7 +18,7 @@ use crate::call::Call;
 use crate::forward::Forward;
 use crate::objects::{self, PythonStore};
 use crate::tasks::PythonTasks;
-use crate::{errors, log, name, process};
+use crate::{errors, log, name, policy, process};
 
 /// A component with its settings and host capabilities, from a file or a registry reference. It is fetched
 /// and read on first use.
@@ -42,7 +42,7 @@ impl Component {
         let host = process::host(py)?;
         let mut options = self.options.clone();
         if let Some(reference) = &self.reference {
-            let found = name::fetch(py, reference)?;
+            let found = name::fetch(py, reference, options.trusted_keys.clone())?;
             options.path = found.path;
             options.sha256 = options.sha256.or(found.sha256);
         }
@@ -80,7 +80,7 @@ impl Component {
 #[pymethods]
 impl Component {
     #[new]
-    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, stores=None, tasks=None, buckets=None, grants=None, sha256=None))]
+    #[pyo3(signature = (wasm, *, settings=None, authorities=None, kubernetes=None, programs=None, directories=None, stores=None, tasks=None, buckets=None, grants=None, sha256=None, policy_root=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -95,6 +95,7 @@ impl Component {
         buckets: Option<HashMap<String, PathBuf>>,
         grants: Option<&str>,
         sha256: Option<String>,
+        policy_root: Option<PathBuf>,
     ) -> PyResult<Self> {
         let authorities = authorities
             .unwrap_or_default()
@@ -132,6 +133,7 @@ impl Component {
             buckets: buckets.unwrap_or_default().into_iter().collect(),
             restriction,
             sha256,
+            trusted_keys: policy::find(py, policy_root.as_deref())?.0.trusted_keys().cloned(),
         };
         Ok(Self { options, reference, backend: std::sync::Mutex::new(None) })
     }
@@ -194,6 +196,6 @@ pub(crate) fn inspect(py: Python<'_>, wasm: PathBuf) -> PyResult<String> {
     log::refresh(py);
     let path: &Path = &wasm;
     let inspection =
-        py.detach(|| dagster_ray_runtime::inspect(path)).map_err(|error| errors::load(py, &error))?;
+        py.detach(|| dagster_ray_runtime::inspect(path, None)).map_err(|error| errors::load(py, &error))?;
     serde_json::to_string(&inspection).map_err(|error| errors::invalid(py, "inspect", &error.to_string()))
 }

@@ -44,6 +44,10 @@ mod _native {
     #[pymodule_export]
     use super::policy::check_choices;
     #[pymodule_export]
+    use super::policy::policy_text;
+    #[pymodule_export]
+    use super::policy::value_key_files;
+    #[pymodule_export]
     use super::process::shutdown;
     #[pymodule_export]
     use super::supervisor::supervise;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dagster_ray_registry::{ComponentFile, Location, PinnedReference, Transfer};
+use dagster_ray_runtime::TrustedKeys;
 use pyo3::prelude::*;
 
 use crate::call::LOOK;
@@ -28,10 +29,16 @@ pub(crate) fn parse(py: Python<'_>, wasm: &Path) -> PyResult<Option<PinnedRefere
     }
 }
 
-/// Fetches the file of a reference into the machine's cache, unless it is there.
-pub(crate) fn fetch(py: Python<'_>, reference: &PinnedReference) -> PyResult<ComponentFile> {
+/// Fetches the file of a reference into the machine's cache, unless it is there. With `trusted`, one of its keys
+/// must have signed it.
+pub(crate) fn fetch(
+    py: Python<'_>,
+    reference: &PinnedReference,
+    trusted: Option<TrustedKeys>,
+) -> PyResult<ComponentFile> {
     log::refresh(py);
-    let transfer = Transfer::pull(reference.reference().clone(), dagster_ray_runtime::cache_directory())
+    let cache = dagster_ray_runtime::cache_directory();
+    let transfer = Transfer::pull(reference.reference().clone(), cache, trusted)
         .map_err(|error| errors::registry(py, &error))?;
     let transfer = std::sync::Mutex::new(transfer);
     loop {

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_policy::{MAX_COMPONENT_BYTES, sha256};
+use dagster_ray_policy::signature::Subject;
+use dagster_ray_policy::{LoadError, MAX_COMPONENT_BYTES, TrustedKeys, sha256};
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ pub(crate) const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 pub(crate) const LAYER: &str = "application/wasm";
 /// The annotation that holds the component's manifest, as TOML.
 pub(crate) const MANIFEST: &str = "io.github.dagster-ray.manifest";
+/// The annotation that holds the signature of the component's manifest, in the format of minisign.
+const SIGNATURE: &str = "io.github.dagster-ray.signature";
 /// The annotation that holds the sha256 of the function names, and the key of the config that holds the names.
 const NAMES: &str = "io.github.dagster-ray.names";
 /// Maximum size of a names file, in bytes. The host reads no larger file.
@@ -32,6 +35,8 @@ pub(crate) struct Artifact {
     pub(crate) component: Blob,
     /// The component's manifest as TOML, if one was pushed with it.
     pub(crate) manifest: Option<String>,
+    /// The signature of the component's manifest, if it was pushed.
+    pub(crate) signature: Option<String>,
     /// The function names, if they were pushed with the component.
     pub(crate) names: Option<FunctionNames>,
 }
@@ -95,7 +100,24 @@ impl Artifact {
             }
             None => None,
         };
-        Ok(Self { component, manifest: annotations.remove(MANIFEST), names })
+        let (manifest, signature) = (annotations.remove(MANIFEST), annotations.remove(SIGNATURE));
+        Ok(Self { component, manifest, signature, names })
+    }
+
+    /// Verifies that one of the keys signed the component.
+    pub(crate) fn verify(&self, reference: &str, trusted: &TrustedKeys) -> Result<(), LoadError> {
+        let subject = Subject::artifact(reference);
+        let manifest = trusted.verify(&subject, self.manifest.as_deref(), self.signature.as_deref())?;
+        let (found, expected) = (&self.component.sha256, manifest.sha256.unwrap_or_default());
+        if expected.eq_ignore_ascii_case(found) {
+            return Ok(());
+        }
+        Err(LoadError::Digest {
+            path: reference.into(),
+            found: found.clone(),
+            expected,
+            pinned_by: "its signed manifest".to_owned(),
+        })
     }
 }
 
@@ -169,15 +191,19 @@ impl<'a> Config<'a> {
     }
 }
 
-/// Builds the image manifest of a component. Its digest is the digest of the artifact. `names` are the
-/// function names that `config` contains.
-pub(crate) fn manifest(
-    name: &str,
-    wasm: &[u8],
-    config: &[u8],
-    toml: Option<&str>,
-    names: Option<&str>,
-) -> OciImageManifest {
+/// The texts that are published with a component.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Texts<'a> {
+    /// The component's manifest, as TOML.
+    pub(crate) manifest: Option<&'a str>,
+    /// The signature of the component's manifest.
+    pub(crate) signature: Option<&'a str>,
+    /// The function names, which the config contains.
+    pub(crate) names: Option<&'a str>,
+}
+
+/// Builds the image manifest of a component. Its digest is the digest of the artifact.
+pub(crate) fn manifest(name: &str, wasm: &[u8], config: &[u8], texts: Texts<'_>) -> OciImageManifest {
     let descriptor = |media_type: &str, content: &[u8]| OciDescriptor {
         media_type: media_type.to_owned(),
         digest: format!("sha256:{}", sha256(content)),
@@ -187,10 +213,12 @@ pub(crate) fn manifest(
     let mut layer = descriptor(LAYER, wasm);
     layer.annotations = Some(BTreeMap::from([(TITLE.to_owned(), format!("{name}.wasm"))]));
     let mut annotations = BTreeMap::new();
-    if let Some(text) = toml {
-        annotations.insert(MANIFEST.to_owned(), text.to_owned());
+    for (key, text) in [(MANIFEST, texts.manifest), (SIGNATURE, texts.signature)] {
+        if let Some(text) = text {
+            annotations.insert(key.to_owned(), text.to_owned());
+        }
     }
-    if let Some(names) = names {
+    if let Some(names) = texts.names {
         annotations.insert(NAMES.to_owned(), sha256(names.as_bytes()));
     }
     OciImageManifest {
@@ -209,17 +237,24 @@ mod tests {
     use super::*;
 
     fn refusal(change: impl FnOnce(&mut OciImageManifest)) -> String {
-        let mut made = manifest("a", b"wasm", b"{}", Some("id = 'a'"), Some("names"));
+        let texts = Texts { manifest: Some("id = 'a'"), names: Some("names"), ..Texts::default() };
+        let mut made = manifest("a", b"wasm", b"{}", texts);
         change(&mut made);
         Artifact::read("oci://x/a", &serde_json::to_vec(&made).unwrap()).unwrap_err().to_string()
     }
 
     #[test]
     fn a_written_manifest_is_read_back_unchanged() {
-        let made = serde_json::to_vec(&manifest("a", b"wasm", b"{}", Some("id = 'a'"), None)).unwrap();
+        let texts = Texts { manifest: Some("id = 'a'"), signature: Some("signed"), ..Texts::default() };
+        let made = serde_json::to_vec(&manifest("a", b"wasm", b"{}", texts)).unwrap();
         let read = Artifact::read("oci://x/a", &made).unwrap();
         let component = Blob { media_type: LAYER, sha256: sha256(b"wasm"), size: 4 };
-        let expected = Artifact { component, manifest: Some("id = 'a'".into()), names: None };
+        let expected = Artifact {
+            component,
+            manifest: Some("id = 'a'".into()),
+            signature: Some("signed".into()),
+            names: None,
+        };
         assert_eq!(read, expected);
         // `wkg` writes the media type too: registries and scanners must not take a component for a Docker
         // image.
@@ -231,7 +266,8 @@ mod tests {
     fn function_names_are_in_the_config_and_the_component_stays_the_only_layer() {
         let config = |names| serde_json::to_vec(&Config::new("00", &[], &[], names)).unwrap();
         let with_names = config(Some("sha256 00\n\"f\"\n"));
-        let made = manifest("a", b"wasm", &with_names, None, Some("sha256 00\n\"f\"\n"));
+        let texts = Texts { names: Some("sha256 00\n\"f\"\n"), ..Texts::default() };
+        let made = manifest("a", b"wasm", &with_names, texts);
         assert_eq!(made.layers.len(), 1);
         let names = Artifact::read("oci://x/a", &serde_json::to_vec(&made).unwrap()).unwrap().names.unwrap();
         assert_eq!(names.config.sha256, sha256(&with_names));

@@ -25,7 +25,7 @@ mod transfer;
 pub use error::RegistryError;
 pub use location::{ComponentFile, Location, NameError, built_in, resolve};
 pub use pull::pull;
-pub use push::{Pushed, push};
+pub use push::{Pushed, SignedManifest, push};
 pub use reference::{PinnedReference, Reference, SCHEME};
 pub use store::{Pulled, Store};
 pub use transfer::Transfer;

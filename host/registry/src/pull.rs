@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dagster_ray_policy::sha256;
+use dagster_ray_policy::{TrustedKeys, sha256};
 use oci_client::manifest::{IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE};
 
 use crate::artifact::{Artifact, Blob};
@@ -15,23 +15,34 @@ use crate::store::{Pulled, Store};
 /// The delays before the retries of a transient error.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
-/// Returns the component that `reference` refers to. With a digest, the store is read first.
+/// Returns the component that `reference` refers to. With a digest, the store is read first. With `trusted`, one of
+/// its keys must have signed the component.
 ///
 /// # Errors
-/// If the artifact cannot be downloaded within 15 minutes or does not match its digest. Nothing is stored then.
-pub async fn pull(reference: &Reference, store: &Store) -> Result<Pulled, RegistryError> {
+/// If the artifact cannot be downloaded within 15 minutes, does not match its digest, or lacks the signature.
+/// Nothing is stored then.
+pub async fn pull(
+    reference: &Reference,
+    store: &Store,
+    trusted: Option<&TrustedKeys>,
+) -> Result<Pulled, RegistryError> {
     if let Some(digest) = reference.digest()
         && let Some(pulled) = store.open(&reference.pinned(digest))
     {
+        verify(reference, &pulled.artifact, trusted)?;
         return Ok(pulled);
     }
-    within(TRANSFER_TIMEOUT, reference, fetch_with_retries(reference, store)).await
+    within(TRANSFER_TIMEOUT, reference, fetch_with_retries(reference, store, trusted)).await
 }
 
-async fn fetch_with_retries(reference: &Reference, store: &Store) -> Result<Pulled, RegistryError> {
+async fn fetch_with_retries(
+    reference: &Reference,
+    store: &Store,
+    trusted: Option<&TrustedKeys>,
+) -> Result<Pulled, RegistryError> {
     let mut delays = RETRY_DELAYS.iter();
     loop {
-        match fetch(reference, store).await {
+        match fetch(reference, store, trusted).await {
             Err(error) if error.is_transient() => match delays.next() {
                 Some(delay) => {
                     tracing::debug!("{error}; retrying");
@@ -44,7 +55,11 @@ async fn fetch_with_retries(reference: &Reference, store: &Store) -> Result<Pull
     }
 }
 
-async fn fetch(reference: &Reference, store: &Store) -> Result<Pulled, RegistryError> {
+async fn fetch(
+    reference: &Reference,
+    store: &Store,
+    trusted: Option<&TrustedKeys>,
+) -> Result<Pulled, RegistryError> {
     let session = Session::open(reference).await?;
     let manifest = session.manifest(&[IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE]).await?;
     let found = sha256(&manifest);
@@ -52,6 +67,7 @@ async fn fetch(reference: &Reference, store: &Store) -> Result<Pulled, RegistryE
         check(reference, found.clone(), expected)?;
     }
     let artifact = Artifact::read(&reference.to_string(), &manifest)?;
+    verify(reference, &artifact, trusted)?;
     if let Some(pulled) = store.open(&reference.pinned(&found)) {
         return Ok(pulled);
     }
@@ -64,6 +80,18 @@ async fn fetch(reference: &Reference, store: &Store) -> Result<Pulled, RegistryE
         None => None,
     };
     store.store(reference, &manifest, &artifact, &wasm, names.as_deref())
+}
+
+/// Verifies the signature that the policy requires.
+fn verify(
+    reference: &Reference,
+    artifact: &Artifact,
+    trusted: Option<&TrustedKeys>,
+) -> Result<(), RegistryError> {
+    match trusted {
+        Some(trusted) => Ok(artifact.verify(&reference.to_string(), trusted)?),
+        None => Ok(()),
+    }
 }
 
 /// Downloads a blob and checks its digest.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use dagster_ray_policy::sha256;
+use dagster_ray_policy::signature::signature_path;
 
 use crate::artifact::Artifact;
 use crate::error::RegistryError;
@@ -37,6 +38,7 @@ pub struct Pulled {
     pub folder: PathBuf,
     /// The time of the pull.
     pub pulled_at: SystemTime,
+    pub(crate) artifact: Artifact,
 }
 
 impl Store {
@@ -96,6 +98,9 @@ impl Store {
         if let Some(text) = &artifact.manifest {
             write(&format!("{name}.toml"), text.as_bytes())?;
         }
+        if let Some(text) = &artifact.signature {
+            write(&format!("{name}.toml.minisig"), text.as_bytes())?;
+        }
         if let Some(text) = names {
             write(&format!("{name}.names"), text.as_bytes())?;
         }
@@ -141,14 +146,17 @@ fn read(folder: &Path, reference: PinnedReference) -> Option<Pulled> {
     if fs::read_to_string(path.with_extension("toml")).ok() != artifact.manifest {
         return None;
     }
+    if fs::read_to_string(signature_path(&path)).ok() != artifact.signature {
+        return None;
+    }
     let names = fs::read(path.with_extension("names")).ok().map(|content| sha256(&content));
-    if names != artifact.names.map(|names| names.sha256) {
+    if names.as_ref() != artifact.names.as_ref().map(|names| &names.sha256) {
         return None;
     }
     let pulled_at =
         folder.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let component = ComponentFile { path, sha256: Some(artifact.component.sha256) };
-    Some(Pulled { reference, component, folder: folder.to_owned(), pulled_at })
+    let component = ComponentFile { path, sha256: Some(artifact.component.sha256.clone()) };
+    Some(Pulled { reference, component, folder: folder.to_owned(), pulled_at, artifact })
 }
 
 fn create_private_folder(folder: &Path) -> std::io::Result<()> {
@@ -168,7 +176,8 @@ mod tests {
 
     fn stored_with(cache: &Path, names: Option<&str>) -> (Store, Pulled) {
         let store = Store::new(cache);
-        let made = artifact::manifest("a", b"wasm", b"{}", Some("id = 'a'"), names);
+        let texts = artifact::Texts { manifest: Some("id = 'a'"), signature: Some("signed"), names };
+        let made = artifact::manifest("a", b"wasm", b"{}", texts);
         let made = serde_json::to_vec(&made).unwrap();
         let artifact = Artifact::read("oci://x/a", &made).unwrap();
         let reference = Reference::parse("oci://ghcr.io/team/a:1").unwrap();
@@ -215,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_changed_component_is_not_used_and_can_be_stored_again() {
-        for name in ["a.wasm", "a.toml", "a.names", ARTIFACT] {
+        for name in ["a.wasm", "a.toml", "a.toml.minisig", "a.names", ARTIFACT] {
             let cache = tempfile::tempdir().unwrap();
             let (store, pulled) = stored(cache.path());
             fs::write(pulled.folder.join(name), "id = 'a'\n[grants]\nhttp = ['http://evil:80']").unwrap();

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use dagster_ray_policy::TrustedKeys;
 use tokio::sync::oneshot;
 
 use crate::error::RegistryError;
 use crate::pull::pull;
-use crate::push::{Pushed, push};
+use crate::push::{Pushed, SignedManifest, push};
 use crate::reference::Reference;
 use crate::store::{Pulled, Store};
 
@@ -19,24 +20,32 @@ pub struct Transfer<T> {
 }
 
 impl Transfer<Pulled> {
-    /// Starts a pull into the store in `cache`.
+    /// Starts a pull into the store in `cache`. With `trusted`, one of its keys must have signed the component.
     ///
     /// # Errors
     /// If `cache` is `None`, or no thread can be started.
-    pub fn pull(reference: Reference, cache: Option<PathBuf>) -> Result<Self, RegistryError> {
+    pub fn pull(
+        reference: Reference,
+        cache: Option<PathBuf>,
+        trusted: Option<TrustedKeys>,
+    ) -> Result<Self, RegistryError> {
         let store = Store::new(&cache.ok_or(RegistryError::NoCacheDirectory)?);
-        Self::begin(async move { pull(&reference, &store).await })
+        Self::begin(async move { pull(&reference, &store, trusted.as_ref()).await })
     }
 }
 
 impl Transfer<Pushed> {
-    /// Starts a push.
+    /// Starts a push. `signed` replaces the manifest and the signature beside the file.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn push(file: &Path, reference: Reference) -> Result<Self, RegistryError> {
+    pub fn push(
+        file: &Path,
+        reference: Reference,
+        signed: Option<SignedManifest>,
+    ) -> Result<Self, RegistryError> {
         let file = file.to_owned();
-        Self::begin(async move { push(&file, &reference).await })
+        Self::begin(async move { push(&file, &reference, signed).await })
     }
 }
 

@@ -127,7 +127,7 @@ impl Backend {
             {
                 return Ok((last.loaded.clone(), last.policy.clone()));
             }
-            match loader::load(&self.0.host, &options.path, &options.restriction, options.sha256.as_deref()) {
+            match loader::load(&self.0.host, options) {
                 Ok(loaded) => {
                     let policy = Arc::new(Policy::new(
                         &loaded.manifest.grants,

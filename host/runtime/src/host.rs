@@ -83,6 +83,11 @@ impl Host {
             || crate::cache::contains(self.engine(), digest)
     }
 
+    /// Returns whether a component is in the directory of the installed components.
+    pub(crate) fn is_installed(&self, component: &Path) -> bool {
+        component.parent().is_some_and(|parent| self.installed() == Some(parent))
+    }
+
     pub(crate) fn installed(&self) -> Option<&Path> {
         self.0.installed.as_deref()
     }

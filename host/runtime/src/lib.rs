@@ -41,7 +41,8 @@ pub use capability::clock::Clock;
 pub use capability::http::{Interceptor, Next, OutgoingRequest, PendingResponse};
 pub use dagster_ray_policy::{
     Authority, AuthorityOptions, GrantStatus, Inspection, Interface, Introspection, Limit, LoadError,
-    Permission, PolicyError, contract, inspect, instance, manifest,
+    Permission, PolicyError, SignatureStatus, TrustedKeys, contract, inspect, instance, manifest, sha256,
+    signature,
 };
 pub use error::CallError;
 pub use host::{Host, HostOptions};

@@ -1,10 +1,9 @@
 //! Loads a component file: checks it with `dagster_ray_policy::check`, compiles and links it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use dagster_ray_policy::manifest::{Manifest, Restriction};
+use dagster_ray_policy::manifest::Manifest;
 use dagster_ray_policy::{Checked, Introspection, LoadError, check};
 use wasmtime::component::{InstancePre, Linker};
 
@@ -13,6 +12,7 @@ use crate::capability::CallState;
 use crate::error::engine_error;
 use crate::host::Host;
 use crate::linker;
+use crate::options::BackendOptions;
 use crate::precompiled;
 
 /// A component that is ready to be called.
@@ -29,14 +29,13 @@ pub(crate) struct Loaded {
     pub(crate) is_restricted: bool,
 }
 
-/// Loads a component file.
-pub(crate) fn load(
-    host: &Host,
-    path: &Path,
-    restriction: &Restriction,
-    pinned: Option<&str>,
-) -> Result<Arc<Loaded>, LoadError> {
-    let Checked { bytes, manifest, digest, introspection, warnings } = check(path, restriction, pinned)?;
+/// Loads the component file of a configuration.
+pub(crate) fn load(host: &Host, options: &BackendOptions) -> Result<Arc<Loaded>, LoadError> {
+    let BackendOptions { path, restriction, .. } = options;
+    // Installed components are as trusted as the extension module that contains this code.
+    let trusted = options.trusted_keys.as_ref().filter(|_| !host.is_installed(path));
+    let Checked { bytes, manifest, digest, introspection, warnings } =
+        check(path, restriction, options.sha256.as_deref(), trusted)?;
     let component = match precompiled::load(host.engine(), host.installed(), path, &digest) {
         Some(component) => component,
         None => cache::component(host.engine(), &digest, &bytes).map_err(engine_error)?,
@@ -44,7 +43,7 @@ pub(crate) fn load(
     let mut linker = Linker::new(host.engine());
     linker::build(&mut linker, &manifest.grants).map_err(engine_error)?;
     let instance = linker.instantiate_pre(&component).map_err(|error| LoadError::NotAComponent {
-        path: path.to_owned(),
+        path: path.clone(),
         problem: format!("it does not match the contract: {error:#}"),
     })?;
     tracing::info!(component = manifest.id, digest, "loaded {}", path.display());

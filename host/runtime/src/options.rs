@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dagster_ray_policy::Authority;
 use dagster_ray_policy::manifest::Restriction;
+use dagster_ray_policy::{Authority, TrustedKeys};
 
 use crate::capability::kubernetes::KubernetesOptions;
 use crate::capability::objects::ObjectStore;
@@ -36,4 +36,6 @@ pub struct BackendOptions {
     pub restriction: Restriction,
     /// The SHA-256 that the file must have, in hexadecimal.
     pub sha256: Option<String>,
+    /// The keys of which one must have signed the component, unless it is installed with the package.
+    pub trusted_keys: Option<TrustedKeys>,
 }

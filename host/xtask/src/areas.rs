@@ -93,7 +93,7 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "sandbox",
         about: "the host with misbehaving components, from Rust and from Python",
-        stages: &[Kind::CargoTest("sandbox"), Kind::Pytest(&["sandbox", "policy"])],
+        stages: &[Kind::CargoTest("sandbox"), Kind::Pytest(&["sandbox", "policy", "signatures"])],
     },
     Area {
         name: "conformance",

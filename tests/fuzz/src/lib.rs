@@ -15,6 +15,7 @@ pub mod program_grant;
 pub mod registry_answers;
 pub mod restriction;
 pub mod runtime_env;
+pub mod signature;
 pub mod store_key;
 
 #[cfg(test)]
@@ -25,7 +26,7 @@ mod structured;
 pub type Check = fn(&[u8]);
 
 /// All targets, by name. The name is that of the folder in `corpus` and of the program in `libfuzzer`.
-pub const TARGETS: [(&str, Check); 12] = [
+pub const TARGETS: [(&str, Check); 13] = [
     ("component", component::check),
     ("entrypoint", entrypoint::check),
     ("instance_policy", instance_policy::check),
@@ -37,6 +38,7 @@ pub const TARGETS: [(&str, Check); 12] = [
     ("registry_answers", registry_answers::check),
     ("restriction", restriction::check),
     ("runtime_env", runtime_env::check),
+    ("signature", signature::check),
     ("store_key", store_key::check),
 ];
 

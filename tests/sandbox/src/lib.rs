@@ -151,6 +151,7 @@ impl Subject {
                 directories: self.directories.clone(),
                 restriction: self.restriction.clone(),
                 sha256: self.sha256.clone(),
+                trusted_keys: None,
             },
         )
     }

@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
     let found = component::find(context, &arguments.component)?;
-    let uses_http = inspect(&found.path)?.imports.iter().any(|import| import.starts_with("wasi:http/"));
+    let uses_http = inspect(&found.path, None)?.imports.iter().any(|import| import.starts_with("wasi:http/"));
     let mut subject = Subject {
         backend: arguments.connection.options(context, found)?,
         has_service: arguments.live || arguments.connection.names_a_service() || !uses_http,

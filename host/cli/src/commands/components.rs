@@ -94,16 +94,16 @@ fn row(
     (backend, source): (String, &'static str),
     path: &Path,
 ) -> anyhow::Result<Row> {
-    let inspection = dagster_ray_runtime::inspect(path)?;
+    let trusted_keys = context.required_keys(path)?;
+    let inspection = dagster_ray_runtime::inspect(path, trusted_keys.as_ref())?;
+    let options = BackendOptions { path: path.to_owned(), trusted_keys, ..BackendOptions::default() };
     let compiled = compile || host.is_compiled(path, &inspection.digest);
     let version = if compiled && inspection.exports.contains(&"describe") {
-        let options = BackendOptions { path: path.to_owned(), ..BackendOptions::default() };
         let component = Backend::new(host.clone(), options);
         let card = component_call::run(context, &component, "describe.describe", "{}", None)?.json;
         card["version"].as_str().map(|version| plain(version.to_owned()))
     } else {
         if compile {
-            let options = BackendOptions { path: path.to_owned(), ..BackendOptions::default() };
             Backend::new(host.clone(), options).describe()?;
         }
         None

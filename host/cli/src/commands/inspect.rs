@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dagster_ray_runtime::{GrantStatus, Inspection, Limit, Permission};
+use dagster_ray_runtime::{GrantStatus, Inspection, Limit, Permission, plain};
 
 use crate::component::{self, COMPONENT_HELP};
 use crate::context::Context;
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
     let found = component::find(context, &arguments.component)?;
-    let inspection = dagster_ray_runtime::inspect(&found.path)?;
+    let inspection = dagster_ray_runtime::inspect(&found.path, context.trusted_keys()?.as_ref())?;
     context.output.result(&inspection, |out| text(out, &inspection))?;
     Ok(Exit::Done)
 }
@@ -44,6 +44,13 @@ fn text(out: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
     writeln!(out, "{}{} {FAINT}(sha256){FAINT:#}", field("digest"), inspection.digest)?;
     if let Some(digest) = &inspection.manifest_digest {
         writeln!(out, "{}{digest} {FAINT}(manifest_sha256){FAINT:#}", field(""))?;
+    }
+    if let Some(signature) = &inspection.signature {
+        let status = match &signature.trusted_as {
+            Some(name) => format!("verified, the policy names the key {name}"),
+            None => "not verified: the policy does not name this key, or the manifest was changed".to_owned(),
+        };
+        writeln!(out, "{}by {} {FAINT}({status}){FAINT:#}", field("signed"), plain(signature.key.clone()))?;
     }
     writeln!(out, "{}{}", field("size"), size(inspection.size as u64))?;
     writeln!(out, "{}{}", field("contract"), inspection.contract)?;

@@ -10,6 +10,7 @@ mod clean;
 mod completions;
 mod components;
 mod inspect;
+mod keygen;
 mod new;
 mod pull;
 mod push;
@@ -17,6 +18,7 @@ mod reconcile;
 mod record;
 mod replay;
 mod schema;
+mod sign;
 mod watch;
 
 use crate::context::Context;
@@ -52,6 +54,8 @@ commands! {
     Watch => watch,
     Pull => pull,
     Push => push,
+    Sign => sign,
+    Keygen => keygen,
     Reconcile => reconcile,
     Clean => clean,
     Completions => completions,

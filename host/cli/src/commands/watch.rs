@@ -162,10 +162,10 @@ impl Watch {
         };
         progress.set("loading");
         let new = self.load(context, &built).map_err(|error| self.with_user_paths(&error, &built))?;
-        let old = inspect(&self.to).ok();
+        let old = inspect(&self.to, None).ok();
         let old_manifest = std::fs::read(self.to.with_extension("toml")).ok();
         let wasm = std::fs::read(&built)?;
-        let files = Files { wasm: &wasm, manifest: manifest.as_deref(), names: None };
+        let files = Files { wasm: &wasm, manifest: manifest.as_deref(), signature: None, names: None };
         install::install(&self.to, &files)?;
         let seconds = begun.elapsed().as_secs_f64();
         let path = self.to.clone();
@@ -181,7 +181,7 @@ impl Watch {
 
     /// Inspects and compiles the component. Dagster then uses the compiled code from the cache.
     fn load(&self, context: &mut Context, built: &Path) -> anyhow::Result<Inspection> {
-        let inspection = inspect(built)?;
+        let inspection = inspect(built, None)?;
         let options = BackendOptions { path: built.to_owned(), ..BackendOptions::default() };
         Backend::new(context.host()?, options).describe()?;
         Ok(inspection)

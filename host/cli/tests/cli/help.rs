@@ -18,6 +18,8 @@ fn command_help_matches_the_snapshots() {
         "call",
         "pull",
         "push",
+        "sign",
+        "keygen",
         "watch",
         "reconcile",
         "clean",

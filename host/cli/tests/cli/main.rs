@@ -11,5 +11,6 @@ mod faulty_registry;
 mod help;
 mod inspect;
 mod registry;
+mod signatures;
 mod verbosity;
 mod watch;

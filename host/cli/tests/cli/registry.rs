@@ -117,3 +117,61 @@ fn missing_artifact_and_invalid_component_are_distinct_errors() {
     let refused = environment.run(["push", "not.wasm", &registry.reference("nothing:1")]);
     assert!(refused.fails(3).contains("not a WebAssembly file"), "{}", refused.stderr());
 }
+
+#[test]
+#[ignore = "needs a registry"]
+fn a_pull_verifies_the_signature_that_the_policy_requires() {
+    let (environment, registry) = (TestEnvironment::new(), Registry::start());
+    for name in ["release", "other"] {
+        environment.run(["keygen", name, "--no-password", "--json"]).json();
+    }
+    let public = std::fs::read_to_string(environment.path("release.pub")).unwrap();
+    let key = public.lines().nth(1).unwrap();
+    let policy = environment.path("policy.toml");
+    std::fs::write(&policy, format!("[signatures.keys]\nrelease = \"{key}\"\n")).unwrap();
+    let push = |tag: &str, key: &str| {
+        let reference = registry.reference(&format!("team/echo:{tag}"));
+        let pushed = environment.run(["push", "echo", &reference, "--sign", key, "--json"]).json();
+        assert_eq!(pushed["with_signature"], true);
+        pushed["reference"].as_str().unwrap().to_owned()
+    };
+    let (signed, forged) = (push("signed", "release.key"), push("forged", "other.key"));
+    let unsigned = environment.run(["push", "echo", &registry.reference("team/echo:unsigned")]);
+    let unsigned = unsigned.stdout().trim().to_owned();
+    let manifest = std::fs::read_to_string(environment.components().join("echo.toml")).unwrap();
+    assert_eq!(manifest, "id = \"echo\"\n", "the local files stay as they are");
+
+    let user = TestEnvironment::new();
+    let run = |arguments: [&str; 4]| {
+        let output = user.command(arguments).env("DAGSTER_RAY_POLICY", &policy).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (reference, problem) in [(&unsigned, "is not signed"), (&forged, "is signed by the key")] {
+        let (code, text) = run(["pull", reference, "--output", "refused.wasm"]);
+        assert_eq!(code, Some(3), "{text}");
+        assert!(text.contains(problem) && text.contains(reference.as_str()), "{text}");
+        assert!(text.contains("release (") && text.contains("policy.toml"), "{text}");
+        assert!(!user.path("refused.wasm").exists());
+    }
+    assert!(
+        user.run(["components", "--json"])
+            .json()
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["source"] != "pulled")
+    );
+
+    let (code, text) = run(["pull", &signed, "--output", "here.wasm"]);
+    assert_eq!(code, Some(0), "{text}");
+    for component in [signed.as_str(), "here.wasm"] {
+        let (code, text) = run(["call", component, "describe.describe", "--quiet"]);
+        assert_eq!(code, Some(0), "{text}");
+    }
+    // What a user without the policy has pulled is verified on each use.
+    assert_eq!(user.run(["pull", &unsigned]).code(), 0);
+    for command in ["pull", "inspect"] {
+        let (code, text) = run([command, &unsigned, "--quiet", "--json"]);
+        assert_eq!(code, Some(3), "{text}");
+    }
+}

@@ -3,13 +3,18 @@
 //! The operator chooses everything. A code author chooses what `[code]` does not restrict. A launch user, who
 //! writes run config and run tags, chooses resources and options, and what `[launch]` lists.
 
+use std::path::PathBuf;
+
 mod choice;
+mod file;
 mod refusal;
 mod rules;
 
 pub use self::choice::{Choice, Source};
+pub use self::file::{PolicyText, UnreadablePolicy};
 pub use self::refusal::Refusal;
 use self::rules::Rules;
+use crate::signature::TrustedKeys;
 
 /// The policy of an instance. The default is the policy of an instance without a policy file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -19,6 +24,18 @@ pub struct InstancePolicy {
     code: Rules,
     /// What launch users may choose. A missing list allows nothing, except for `tag_fields`.
     launch: Rules,
+    /// The keys by which components other than the built-in ones must be signed. Without it, none must be.
+    signatures: Option<TrustedKeys>,
+    /// The keys that sign stored values. Without it, values are not signed.
+    values: Option<Values>,
+}
+
+/// The section `[values]`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Values {
+    /// Files with one key each. The first key signs, all are accepted.
+    key_files: Vec<PathBuf>,
 }
 
 /// Why the text of a policy is invalid.
@@ -37,13 +54,30 @@ impl InstancePolicy {
     /// [`InvalidPolicy`] if the text is no policy.
     pub fn parse(text: &str, origin: &str) -> Result<Self, InvalidPolicy> {
         let invalid = |problem| InvalidPolicy { origin: origin.to_owned(), problem };
-        let policy: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        let mut policy: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        if policy.values.as_ref().is_some_and(|values| values.key_files.is_empty()) {
+            let problem = "[values] key_files is empty. Name a file with a key, or remove [values]";
+            return Err(invalid(problem.to_owned()));
+        }
+        if let Some(trusted) = &mut policy.signatures {
+            trusted.set_origin(origin);
+        }
         match policy.code.first_of_launch() {
             Some(list) => Err(invalid(format!(
                 "[code] has no list {list:?}, because code authors may choose those. Write it in [launch]"
             ))),
             None => Ok(policy),
         }
+    }
+
+    /// Returns the keys by which components must be signed, or `None` if they need no signature.
+    pub fn trusted_keys(&self) -> Option<&TrustedKeys> {
+        self.signatures.as_ref()
+    }
+
+    /// Returns the files with the keys that sign stored values, or `None` if values are not signed.
+    pub fn value_key_files(&self) -> Option<&[PathBuf]> {
+        self.values.as_ref().map(|values| values.key_files.as_slice())
     }
 
     /// Checks the fields of one configuration.

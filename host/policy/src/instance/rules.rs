@@ -17,11 +17,12 @@ const OTHER: [&str; 5] = [
     "ray_init_options",
 ];
 
-/// Environment variables that choose what a worker connects to, or the worker's policy.
-const CONNECTION: [&str; 8] = [
+/// Environment variables that choose what a worker connects to, or the worker's policy and keys.
+const CONNECTION: [&str; 9] = [
     "DAGSTER_HOME",
     "DAGSTER_RAY_POLICY",
     "DAGSTER_RAY_POLICY_TEXT",
+    "DAGSTER_RAY_VALUE_KEYS",
     "KUBECONFIG",
     "RAY_ADDRESS",
     "RAY_API_SERVER_ADDRESS",

@@ -274,7 +274,9 @@ def _backend(init_context: dg.InitExecutorContext, config: dict[str, Any]) -> Ba
                     ],
                 )
         return launcher.backend
-    return Backend(BackendConfig.select(config))
+    # `RayExecutor.execute` checks who chose the fields.
+    root = init_context.instance.root_directory
+    return Backend(BackendConfig.select(config), policy_root=root, is_checked=True)
 
 
 __all__ = ["RayExecutor", "RayStepHandler", "ray_executor"]

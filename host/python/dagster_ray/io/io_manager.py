@@ -115,6 +115,8 @@ class RayIOManager(dg.ConfigurableIOManager):
     ) -> ValueClient:
         with self._lock:
             if self._client is None:
+                used_by = instance or _instance(context) or self._instance
+                root = None if used_by is None else used_by.root_directory
                 chosen = ray_access.current().value_backend(self._configured_backend())
                 directory = chosen.directory or _default_directory(context)
                 ray_store = RayStore(self.address)
@@ -122,13 +124,13 @@ class RayIOManager(dg.ConfigurableIOManager):
                     "ray": ray_store,
                     "directory": DirectoryStore(directory),
                 }
-                restriction = restriction_arguments(chosen.grants, chosen.sha256)
+                restriction = restriction_arguments(chosen.grants, chosen.sha256, root)
                 self._client = ValueClient(
                     chosen.backend,
                     chosen.options,
                     stores,
                     restriction,
-                    deployment_id(instance or _instance(context) or self._instance),
+                    deployment_id(used_by),
                 )
                 if chosen.is_in_ray:
                     # Connect in the step's thread: `ray.init` installs signal handlers.

@@ -15,10 +15,17 @@ DEFAULT_NAMESPACE = "ray"
 class KubeRay(Backend):
     """Calls the component `kuberay`, or another component that creates clusters."""
 
-    def __init__(self, *, namespace: str | None = None, **backend: Unpack[BackendKeywords]) -> None:
+    def __init__(
+        self,
+        *,
+        namespace: str | None = None,
+        is_checked: bool = False,
+        **backend: Unpack[BackendKeywords],
+    ) -> None:
         settings = {} if namespace is None else {"namespace": namespace}
         defaults: BackendKeywords = {"backend": DEFAULT_BACKEND, "backend_config": settings}
-        super().__init__(BackendConfig.validated(**{**defaults, **backend}))
+        config = BackendConfig.validated(**{**defaults, **backend})
+        super().__init__(config, is_checked=is_checked)
 
 
 def head_service(endpoints: EndpointSet, namespace: str) -> str:

@@ -92,7 +92,9 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
                 cookies=cookies,
                 verify=verify,
                 **backend,
-            )
+            ),
+            # The operator chooses the launcher's configuration.
+            is_checked=True,
         )
         self._component = LauncherClient(self.backend)
         # The runs whose malformed tag was reported.
@@ -105,6 +107,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
         super().register_instance(instance)
+        self.backend.policy_root = instance.root_directory
         self._default_launcher.register_instance(instance)
 
     def dispose(self) -> None:

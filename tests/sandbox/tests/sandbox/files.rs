@@ -188,7 +188,7 @@ fn a_pinned_file_with_one_changed_byte_is_refused_with_both_digests() {
 fn oversized_special_and_compressed_files_are_refused() {
     let subject = Subject::new("echo", "id = 'subject'\n");
     let wasm = subject.wasm();
-    let error = || inspect(&wasm).map(|_| ()).unwrap_err().to_string();
+    let error = || inspect(&wasm, None).map(|_| ()).unwrap_err().to_string();
     std::fs::OpenOptions::new().write(true).open(&wasm).unwrap().set_len((64 << 20) + 1).unwrap();
     assert!(error().contains("67108865 bytes, more than the limit of 67108864"), "{}", error());
     std::fs::remove_file(&wasm).unwrap();
@@ -208,7 +208,7 @@ fn every_built_in_component_uses_its_grants_and_exports_the_contract() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "wasm") {
-            let inspection = inspect(&path).unwrap();
+            let inspection = inspect(&path, None).unwrap();
             assert_eq!(inspection.unused, [] as [String; 0], "{}", path.display());
             assert_eq!(inspection.missing, [] as [&str; 0], "{}", path.display());
             assert_eq!(inspection.contract, "0.1.0");

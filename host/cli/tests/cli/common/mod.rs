@@ -61,6 +61,8 @@ impl TestEnvironment {
             .env("NO_COLOR", "1")
             .env("COLUMNS", "100")
             .env_remove("DAGSTER_RAY_LOG")
+            .env_remove("DAGSTER_HOME")
+            .env_remove("DAGSTER_RAY_POLICY")
             .env_remove("KUBECONFIG");
         for proxy in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             command.env_remove(proxy);

@@ -1,0 +1,166 @@
+"""A policy with `[signatures]` loads built-in and signed components only. Needs no Ray."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from component_files import BUILT_IN, put
+from dagster_ray import RayIOManager, RayRunLauncher
+from dagster_ray.backend import Backend
+from dagster_ray.configs import BackendConfig
+from dagster_ray.errors import ComponentLoadError, InvalidConfigError
+from run_spec import PLAN
+
+Home = Callable[[dict[str, Any]], dg.DagsterInstance]
+ADDRESS = "http://127.0.0.1:9"
+
+
+def _run(*arguments: object) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "dagster_ray",
+        *(str(argument) for argument in arguments),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A folder with the pairs of keys `release` and `other`."""
+    for name in ("release", "other"):
+        _run("keygen", tmp_path / name, "--no-password")
+    return tmp_path
+
+
+@pytest.fixture
+def _required(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that requires a signature by the key `release`."""
+    monkeypatch.delenv("DAGSTER_RAY_POLICY")
+    monkeypatch.setenv("DAGSTER_HOME", str(keys))
+    public = (keys / "release.pub").read_text().splitlines()[1]
+    (keys / "dagster-ray.toml").write_text(f"[signatures.keys]\nrelease = '{public}'\n")
+
+
+@pytest.fixture
+def component(keys: Path) -> Path:
+    return put(BUILT_IN / "existing.wasm", keys / "ours.wasm")
+
+
+def _plan(backend: str) -> Any:
+    backend_config = BackendConfig(backend=backend, address=ADDRESS)
+    return Backend(backend_config, is_checked=True).call("launcher.plan", PLAN)
+
+
+def _refusal(backend: Path) -> str:
+    with pytest.raises(ComponentLoadError) as refused:
+        _plan(str(backend))
+    return str(refused.value)
+
+
+@pytest.mark.usefixtures("_required")
+def test_a_signed_component_is_used(keys: Path, component: Path) -> None:
+    printed = _run("sign", component, "--key", keys / "release.key")
+    assert Path(printed.strip()) == keys / "ours.toml.minisig"
+    assert _plan(str(component))["job"]["job"]["submission_id"] == "dagster-run-r"
+    digest = hashlib.sha256(component.read_bytes()).hexdigest()
+    assert f'sha256 = "{digest}"' in component.with_suffix(".toml").read_text()
+
+
+@pytest.mark.usefixtures("_required")
+def test_built_in_components_need_no_signature() -> None:
+    assert _plan("existing")["job"]["job"]["submission_id"] == "dagster-run-r"
+
+
+@pytest.mark.usefixtures("_required")
+def test_an_unsigned_component_is_refused_with_file_key_and_command(
+    component: Path,
+) -> None:
+    text = _refusal(component)
+    assert str(component) in text and "ours.toml.minisig" in text
+    assert "release (" in text and "dagster-ray.toml" in text and "dagster-ray sign" in text
+
+
+@pytest.mark.usefixtures("_required")
+def test_a_component_that_another_key_signed_is_refused(keys: Path, component: Path) -> None:
+    key = json.loads(_run("sign", component, "--key", keys / "other.key", "--json"))["key"]
+    text = _refusal(component)
+    assert f"signed by the key {key}" in text and "[signatures.keys]" in text
+
+
+@pytest.mark.usefixtures("_required")
+@pytest.mark.parametrize("changed", ["grant", "code", "digest in the manifest", "signature"])
+def test_an_altered_component_is_refused(keys: Path, component: Path, changed: str) -> None:
+    _run("sign", component, "--key", keys / "release.key")
+    _plan(str(component))
+    manifest, signature = component.with_suffix(".toml"), keys / "ours.toml.minisig"
+    if changed == "grant":
+        text = manifest.read_text()
+        manifest.write_text(
+            text.replace('http = ["address"]', 'http = ["address", "http://evil:80"]')
+        )
+        assert manifest.read_text() != text
+    elif changed == "code":
+        component.write_bytes((BUILT_IN / "local.wasm").read_bytes())
+    elif changed == "digest in the manifest":
+        component.write_bytes((BUILT_IN / "local.wasm").read_bytes())
+        pinned = hashlib.sha256(component.read_bytes()).hexdigest()
+        lines = manifest.read_text().splitlines(keepends=True)
+        lines[0] = f'sha256 = "{pinned}"\n'
+        manifest.write_text("".join(lines))
+    else:
+        signature.write_text(signature.read_text().replace("file:", "name:"))
+    text = _refusal(component)
+    expected = "its sha256 is" if changed == "code" else "was changed"
+    assert str(component) in text and expected in text
+
+
+@pytest.mark.usefixtures("_required")
+def test_the_launcher_refuses_an_unsigned_backend(home: Home, keys: Path, component: Path) -> None:
+    config = {"address": ADDRESS, "backend": str(component)}
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    launcher = home({"run_launcher": launcher}).run_launcher
+    assert isinstance(launcher, RayRunLauncher)
+    with pytest.raises(ComponentLoadError, match="is not signed"):
+        launcher.backend.call("launcher.plan", PLAN)
+    # Python code that builds the launcher is no way around the policy.
+    with pytest.raises(ComponentLoadError, match="is not signed"):
+        RayRunLauncher(address=ADDRESS, backend=str(component)).backend.call("launcher.plan", PLAN)
+
+
+def test_the_policy_beside_dagster_yaml_is_used_without_dagster_home(
+    home: Home, keys: Path, component: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_RAY_POLICY")
+    config = {"address": ADDRESS, "backend": str(component)}
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    instance = home({"run_launcher": launcher})
+    Path(instance.root_directory, "dagster-ray.toml").write_text("[signatures]\nkeys = {}\n")
+    assert isinstance(instance.run_launcher, RayRunLauncher)
+    with pytest.raises(ComponentLoadError, match="only built-in components"):
+        instance.run_launcher.backend.call("launcher.plan", PLAN)
+
+
+@pytest.mark.usefixtures("_required")
+def test_an_io_manager_refuses_an_unsigned_component(keys: Path) -> None:
+    wasm = put(BUILT_IN / "files.wasm", keys / "store.wasm")
+    manager = RayIOManager(backend=str(wasm), directory=str(keys / "values"))
+    with pytest.raises(ComponentLoadError, match="is not signed"):
+        manager.handle_output(dg.build_output_context(run_id="r", step_key="s", name="n"), 1)
+    assert not (keys / "values").exists()
+
+
+def test_a_policy_with_an_invalid_key_loads_nothing(
+    keys: Path, component: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = keys / "policy.toml"
+    policy.write_text("[signatures.keys]\nrelease = 'RWx'\n")
+    monkeypatch.setenv("DAGSTER_RAY_POLICY", str(policy))
+    with pytest.raises(InvalidConfigError, match=r"(?s)policy\.toml.*release"):
+        _plan(str(component))
