@@ -8,16 +8,21 @@ from dagster_ray.io import value_file
 from dagster_ray.io.entries import Entry, conflict, new_entry
 from dagster_ray.io.filesystem import Directory, directory
 from dagster_ray.io.frames import Frames
+from dagster_ray.io.integrity import ValueKeys
 
 # Lets a key be a file and also a folder of longer keys.
 _SUFFIX = ".value"
 
 
 class DirectoryStore:
-    """Stores values as files of a directory, which the first value creates."""
+    """Stores values as files of a directory, which the first value creates.
 
-    def __init__(self, location: str) -> None:
+    With the operator's keys, each value is signed, and verified before it is returned.
+    """
+
+    def __init__(self, location: str, keys: ValueKeys | None = None) -> None:
         self._location = location
+        self._keys = keys
         self._directory: Directory | None = None
 
     def put(
@@ -32,7 +37,7 @@ class DirectoryStore:
         if not overwrite:
             # Removes an expired value, so that it does not conflict.
             self._entry(key)
-        pieces = value_file.write(entry, frames)
+        pieces = value_file.write(entry, frames, self._keys)
         if not self._files.write(key + _SUFFIX, pieces, overwrite):
             raise conflict(key, self._location)
         return entry
@@ -40,8 +45,8 @@ class DirectoryStore:
     def get(self, key: str) -> Frames:
         content = self._files.read(key + _SUFFIX)
         if content is not None:
-            entry, frames = value_file.read(content, key)
-            if self._is_kept(entry):
+            entry, frames = value_file.read(content, key, self._location, self._keys)
+            if self._is_kept(key, entry):
                 return frames
         raise NotFoundError(f"looked in {self._location}")
 
@@ -75,14 +80,14 @@ class DirectoryStore:
             if beginning is None:
                 return None
         entry = value_file.read_entry(beginning, name)
-        return entry if self._is_kept(entry) else None
+        return entry if self._is_kept(key, entry) else None
 
-    def _is_kept(self, entry: Entry) -> bool:
-        """Whether an entry has not expired. An expired value is removed."""
+    def _is_kept(self, key: str, entry: Entry) -> bool:
+        """Whether the value under a key has not expired. An expired value is removed."""
         until = entry["keep_until"]
         if until is None or time.time() < until:
             return True
-        self._files.remove(entry["key"] + _SUFFIX)
+        self._files.remove(key + _SUFFIX)
         return False
 
 

@@ -19,6 +19,7 @@ from dagster_ray.instance_policy import check_resource
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames, pack, unpack
+from dagster_ray.io.integrity import operator_keys
 from dagster_ray.io.ray_store import NAMESPACE, REGISTRY, RayStore
 from dagster_ray.io.value_client import Throttle, ValueClient
 from dagster_ray.ray_access import ValueBackend
@@ -122,7 +123,7 @@ class RayIOManager(dg.ConfigurableIOManager):
                 ray_store = RayStore(self.address)
                 stores: dict[str, Store] = {
                     "ray": ray_store,
-                    "directory": DirectoryStore(directory),
+                    "directory": DirectoryStore(directory, operator_keys(root)),
                 }
                 restriction = restriction_arguments(chosen.grants, chosen.sha256, root)
                 self._client = ValueClient(

@@ -1,4 +1,7 @@
-"""The file format of a value: a magic line, the length of the head, the head as JSON, the parts."""
+"""The file format of a value: a magic line, the length of the head, the head as JSON, the parts.
+
+A signed file has another magic line, and a trailer with its signature.
+"""
 
 import json
 from collections.abc import Iterator
@@ -7,8 +10,10 @@ from typing import TypedDict
 from dagster_ray.errors import BackendError
 from dagster_ray.io.entries import Entry
 from dagster_ray.io.frames import Frames, Part
+from dagster_ray.io.integrity import ValueKeys, refused
 
 _MAGIC = b"dagster-ray value 1\n"
+_SIGNED_MAGIC = b"dagster-ray value 2\n"
 # The alignment of each part, so that arrays can be used in place.
 _ALIGNMENT = 64
 _LENGTH_BYTES = 8
@@ -22,11 +27,18 @@ class _Head(TypedDict):
     parts: list[int]
 
 
-def write(entry: Entry, frames: Frames) -> Iterator[Part]:
-    """Yields the pieces of a value's file, in order."""
+def write(entry: Entry, frames: Frames, keys: ValueKeys | None) -> Iterator[Part]:
+    """Yields the pieces of a value's file, in order. With keys, the file is signed."""
+    if keys is None:
+        yield from _pieces(_MAGIC, entry, frames)
+    else:
+        yield from keys.signed(entry["key"], _pieces(_SIGNED_MAGIC, entry, frames))
+
+
+def _pieces(magic: bytes, entry: Entry, frames: Frames) -> Iterator[Part]:
     views = [memoryview(part).cast("B") for part in frames.parts]
     head = json.dumps({"entry": entry, "parts": [view.nbytes for view in views]}).encode()
-    beginning = _MAGIC + len(head).to_bytes(_LENGTH_BYTES, "little") + head
+    beginning = magic + len(head).to_bytes(_LENGTH_BYTES, "little") + head
     yield beginning
     position = len(beginning)
     for view in views:
@@ -38,7 +50,7 @@ def write(entry: Entry, frames: Frames) -> Iterator[Part]:
 def needed(beginning: Part, path: str) -> int:
     """Returns how many bytes from the file's start contain the entry."""
     start, view = len(_MAGIC), memoryview(beginning)
-    if bytes(view[:start]) != _MAGIC or view.nbytes < start + _LENGTH_BYTES:
+    if bytes(view[:start]) not in (_MAGIC, _SIGNED_MAGIC) or view.nbytes < start + _LENGTH_BYTES:
         raise BackendError(f"{path} is not a value file of dagster-ray", reason="ForeignFile")
     length = int.from_bytes(view[start : start + _LENGTH_BYTES], "little")
     return start + _LENGTH_BYTES + length
@@ -49,8 +61,18 @@ def read_entry(beginning: Part, path: str) -> Entry:
     return _head(beginning, path)[0]["entry"]
 
 
-def read(content: Part, path: str) -> tuple[Entry, Frames]:
-    """Returns the entry and the value of a file. The parts are views of the content."""
+def read(content: Part, path: str, location: str, keys: ValueKeys | None) -> tuple[Entry, Frames]:
+    """Returns the entry and the value of a file. The parts are views of the content.
+
+    With keys, a file without a valid signature raises `BackendError`.
+    """
+    if keys is not None:
+        # A writer could change a mapped file after it was verified.
+        content = bytes(content)
+        if content[: len(_SIGNED_MAGIC)] != _SIGNED_MAGIC:
+            problem = f"it is not signed, but {keys.origin} requires it"
+            raise refused(path, location, problem)
+        keys.verify(path, content, location)
     head, position = _head(content, path)
     view = memoryview(content)
     parts: list[Part] = []
