@@ -11,8 +11,11 @@ import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.launcher import LaunchRunContext
 from dagster._core.test_utils import create_run_for_test
-from dagster_ray.errors import InvalidConfigError, PermissionDeniedError
+from dagster_ray import PipesRayJobClient, RayIOManager, RayRunLauncher
+from dagster_ray.errors import DagsterRayError, InvalidConfigError, PermissionDeniedError
 from dagster_ray.instance_policy import check_executor, check_run_tag, worker_environment
+from dagster_ray.kuberay import KubeRayClusterClientResource, RayClusterClient
+from dagster_ray.pipes import SubmitJobParams
 from processes import free_port
 
 JOBS = Path(__file__).parent / "code/policy_jobs.py"
@@ -162,3 +165,88 @@ def test_a_worker_gets_the_policy_and_a_malformed_policy_is_an_error(
     monkeypatch.setenv("DAGSTER_RAY_POLICY", str(tmp_path / "missing.toml"))
     with pytest.raises(InvalidConfigError, match="DAGSTER_RAY_POLICY"):
         _launch(instance, {})
+
+
+_CODE_RULES = """[code]
+backends = ["existing", "kuberay", "files"]
+addresses = ["http://allowed:8265"]
+kube_configs = ["/etc/allowed"]
+namespaces = ["ray"]
+directories = ["/data/values"]
+"""
+
+
+def _runs_script(client: PipesRayJobClient, **runtime_env: object) -> dg.ExecuteInProcessResult:
+    @dg.op
+    def script(context: dg.OpExecutionContext) -> None:
+        params: SubmitJobParams = {
+            "entrypoint": "true",
+            "runtime_env": dict(runtime_env),
+        }
+        client.run(context=context, submit_job_params=params)
+
+    @dg.job
+    def scripts() -> None:
+        script()
+
+    return scripts.execute_in_process(raise_on_error=True)
+
+
+def test_the_rules_for_code_apply_to_clients_that_code_builds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster-ray.toml").write_text(_CODE_RULES)
+    elsewhere = PipesRayJobClient(f"http://127.0.0.1:{free_port()}", unreachable_timeout=1.0)
+    with pytest.raises(PermissionDeniedError, match="addresses"):
+        _runs_script(elsewhere)
+    with pytest.raises(PermissionDeniedError, match="backends"):
+        _runs_script(PipesRayJobClient(address="http://allowed:8265", backend="/tmp/evil.wasm"))
+    with pytest.raises(PermissionDeniedError, match="directories"):
+        _runs_script(PipesRayJobClient(address="http://allowed:8265"), working_dir="/etc")
+    for refused, built in {
+        "addresses": lambda: elsewhere.client,
+        "kube_configs": lambda: RayClusterClient("/tmp/exec-plugin").list("ray"),
+        "namespaces": lambda: RayClusterClient("/etc/allowed").get("c", "kube-system"),
+        "directories": lambda: _stores_elsewhere(tmp_path),
+    }.items():
+        with pytest.raises(PermissionDeniedError, match=refused):
+            built()
+    assert not (tmp_path / "pickles").exists()
+
+
+def _stores_elsewhere(folder: Path) -> None:
+    manager = RayIOManager(backend="files", directory=str(folder / "pickles"))
+    manager.handle_output(dg.build_output_context(run_id="r", step_key="s", name="n"), 1)
+
+
+def test_the_rules_for_code_do_not_apply_to_the_launcher(
+    instance: dg.DagsterInstance,
+) -> None:
+    _write_policy(instance, _CODE_RULES)
+    assert isinstance(instance.run_launcher, RayRunLauncher)
+    assert instance.run_launcher.backend.url.startswith("http://127.0.0.1:")
+
+
+def test_a_client_of_a_resource_uses_what_the_policy_allows_its_launch_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    launch = "[launch]\nkube_configs = ['/etc/launched']\n"
+    (tmp_path / "dagster-ray.toml").write_text(launch + _CODE_RULES)
+    clients: list[RayClusterClient] = []
+
+    @dg.op(required_resource_keys={"kuberay"})
+    def uses(context: dg.OpExecutionContext) -> None:
+        clients.append(context.resources.kuberay)
+
+    @dg.job(resource_defs={"kuberay": KubeRayClusterClientResource()})
+    def clusters() -> None:
+        uses()
+
+    config = {"resources": {"kuberay": {"config": {"kube_config": "/etc/launched"}}}}
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        clusters.execute_in_process(config, instance=instance)
+    # The kubeconfig does not exist: the call gets as far as reading it.
+    with pytest.raises(DagsterRayError, match="/etc/launched"):
+        clients[0].get("c", "ray")

@@ -16,6 +16,7 @@ from dagster_ray.configs import BackendConfig
 from dagster_ray.contract import CallOptions, ListenerOptions, Output, Write
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.given_up import GivenUpJobs
+from dagster_ray.instance_policy import check_code
 from dagster_ray.ray_access import ReplacementBackend, in_kubernetes
 from dagster_ray.tasks import Tasks
 
@@ -169,6 +170,9 @@ class Backend:
     def _resolve(self) -> Choice:
         with self._lock:
             found = self._find_replacement()
+            if found is None and not self._is_checked:
+                check_code(self.policy_root, self.config.model_dump())
+                self._is_checked = True
             if self._choice is None or self._replacement != found:
                 self._components.clear()
                 self._replacement = found

@@ -15,7 +15,7 @@ from dagster_ray.contract import Address, Stored
 from dagster_ray.dagster_typing import add_output_metadata
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, SerializationError
-from dagster_ray.instance_policy import check_resource
+from dagster_ray.instance_policy import check_code, check_resource
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames, pack, unpack
@@ -30,6 +30,9 @@ _library.register()
 _FOLDER = "dagster-ray-values"
 # How often a process removes values of ended runs.
 _TIDY_SECONDS = 300.0
+
+# The fields that the instance's policy may restrict.
+_CHOSEN = {"address", "backend", "backend_grants", "backend_sha256", "directory"}
 
 DAGSTER_RAY_NAMESPACE = NAMESPACE
 DAGSTER_RAY_OBJECT_MAP_NAME = REGISTRY
@@ -69,11 +72,14 @@ class RayIOManager(dg.ConfigurableIOManager):
 
     _client: ValueClient | None = PrivateAttr(default=None)
     _instance: dg.DagsterInstance | None = PrivateAttr(default=None)
+    # Whether Dagster has initialized the resource, which checks who chose its fields.
+    _is_checked: bool = PrivateAttr(default=False)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _tidy: Throttle = PrivateAttr(default_factory=lambda: Throttle(_TIDY_SECONDS))
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         check_resource(context, self)
+        self._is_checked = True
         # A context of a value that is loaded outside of a step has no instance.
         self._instance = context.instance
 
@@ -118,6 +124,8 @@ class RayIOManager(dg.ConfigurableIOManager):
             if self._client is None:
                 used_by = instance or _instance(context) or self._instance
                 root = None if used_by is None else used_by.root_directory
+                if not self._is_checked:
+                    check_code(root, self.model_dump(include=_CHOSEN))
                 chosen = ray_access.current().value_backend(self._configured_backend())
                 directory = chosen.directory or _default_directory(context)
                 ray_store = RayStore(self.address)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
 from dagster_ray.configs import BackendKeywords, described
@@ -23,7 +23,7 @@ from dagster_ray.contract import (
 )
 from dagster_ray.dagster_typing import Resource
 from dagster_ray.errors import CallTimeoutError, NotFoundError
-from dagster_ray.instance_policy import check_resource
+from dagster_ray.instance_policy import check_code, check_resource
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
 from dagster_ray.kuberay.configs import Document
 
@@ -62,6 +62,8 @@ class _Client:
             "backend_config": backend_config,
         }
         self._backends: dict[str, KubeRay] = {}
+        # Whether the resource that provides the client has checked who chose its fields.
+        self.is_checked = False
 
     @property
     def client(self) -> "Self":
@@ -71,7 +73,8 @@ class _Client:
     def backend_for(self, name: str = DEFAULT_BACKEND) -> KubeRay:
         """Returns a backend with this client's access to Kubernetes."""
         if name not in self._backends:
-            self._backends[name] = KubeRay(**{**self._access, "backend": name})
+            access: BackendKeywords = {**self._access, "backend": name}
+            self._backends[name] = KubeRay(is_checked=self.is_checked, **access)
         return self._backends[name]
 
     def get(self, name: str, namespace: str) -> Document:
@@ -81,6 +84,7 @@ class _Client:
 
     def list(self, namespace: str, label_selector: str = "") -> Document:
         """Returns a namespace's objects that match a label selector, as `{"items": […]}`."""
+        check_code(None, {"namespace": namespace})
         query: Query = {
             "namespace": namespace,
             "labels": [],
@@ -91,6 +95,7 @@ class _Client:
 
     def create(self, body: Mapping[str, object], namespace: str) -> Document:
         """Creates an object from its manifest, and returns it."""
+        check_code(None, {"namespace": namespace, self._option: dict(body)})
         manifest = {key: body[key] for key in ("metadata", "spec") if key in body}
         owner: Owner = {
             "deployment": "",
@@ -165,12 +170,14 @@ class _Client:
     def _cluster_client(self) -> "RayClusterClient":
         """Returns a client for RayClusters with the same access to Kubernetes."""
         access = self._access
-        return RayClusterClient(
+        client = RayClusterClient(
             access.get("kube_config"),
             access.get("kube_context"),
             backend_grants=access.get("backend_grants"),
             backend_sha256=access.get("backend_sha256"),
         )
+        client.is_checked = self.is_checked
+        return client
 
     def _find(
         self, name: str, namespace: str, until: Milestone | None = None
@@ -205,6 +212,7 @@ class _Client:
 
     def _ref(self, name: str, namespace: str, **details: object) -> ClusterRef:
         """Returns a reference. The component finds the object by its details, too."""
+        check_code(None, {"namespace": namespace})
         text = json.dumps({"kind": self._kind, **details})
         return {"name": name, "namespace": namespace, "uid": None, "details": text}
 
@@ -320,16 +328,21 @@ class _ClientResource(Resource):
             data["kube_config"] = data.pop("kubeconfig_file")
         super().__init__(**data)
 
+    _is_checked: bool = PrivateAttr(default=False)
+
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         check_resource(context, self)
+        self._is_checked = True
 
     def _new(self, client: type[ClientT]) -> ClientT:
-        return client(
+        made = client(
             self.kube_config,
             self.kube_context,
             backend_grants=self.backend_grants,
             backend_sha256=self.backend_sha256,
         )
+        made.is_checked = self._is_checked
+        return made
 
 
 class KubeRayClusterClientResource(_ClientResource):

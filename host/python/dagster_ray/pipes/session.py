@@ -5,7 +5,7 @@ import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from dagster import (
     AssetExecutionContext,
@@ -24,6 +24,7 @@ from dagster_ray.dagster_typing import add_asset_metadata, reported_materializat
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
+from dagster_ray.instance_policy import check_code
 from dagster_ray.specs import attributes
 
 logger = logging.getLogger("dagster_ray")
@@ -164,6 +165,11 @@ def run_session(
     what: str,
 ) -> PipesClientCompletedInvocation:
     """Runs a script in its own Pipes session, and raises `ScriptFailedError` unless it succeeds."""
+    root = context.instance.root_directory
+    if backend.policy_root is None:
+        backend.policy_root = root
+    check_code(root, options)
+    check_code(root, cast("Mapping[str, object]", options.get("parameters") or {}))
     with open_pipes_session(
         context=context,
         context_injector=context_injector,
