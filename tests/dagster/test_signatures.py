@@ -31,26 +31,27 @@ def _run(*arguments: object) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the pairs of keys `release` and `other`."""
+    folder = tmp_path_factory.mktemp("keys")
     for name in ("release", "other"):
-        _run("keygen", tmp_path / name, "--no-password")
-    return tmp_path
+        _run("keygen", folder / name, "--no-password")
+    return folder
 
 
 @pytest.fixture
-def _required(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _required(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that requires a signature by the key `release`."""
     monkeypatch.delenv("DAGSTER_RAY_POLICY")
-    monkeypatch.setenv("DAGSTER_HOME", str(keys))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     public = (keys / "release.pub").read_text().splitlines()[1]
-    (keys / "dagster-ray.toml").write_text(f"[signatures.keys]\nrelease = '{public}'\n")
+    (tmp_path / "dagster-ray.toml").write_text(f"[signatures.keys]\nrelease = '{public}'\n")
 
 
 @pytest.fixture
-def component(keys: Path) -> Path:
-    return put(BUILT_IN / "existing.wasm", keys / "ours.wasm")
+def component(tmp_path: Path) -> Path:
+    return put(BUILT_IN / "existing.wasm", tmp_path / "ours.wasm")
 
 
 def _plan(backend: str) -> Any:
@@ -67,7 +68,7 @@ def _refusal(backend: Path) -> str:
 @pytest.mark.usefixtures("_required")
 def test_a_signed_component_is_used(keys: Path, component: Path) -> None:
     printed = _run("sign", component, "--key", keys / "release.key")
-    assert Path(printed.strip()) == keys / "ours.toml.minisig"
+    assert Path(printed.strip()) == component.with_suffix(".toml.minisig")
     assert _plan(str(component))["job"]["job"]["submission_id"] == "dagster-run-r"
     digest = hashlib.sha256(component.read_bytes()).hexdigest()
     assert f'sha256 = "{digest}"' in component.with_suffix(".toml").read_text()
@@ -99,7 +100,8 @@ def test_a_component_that_another_key_signed_is_refused(keys: Path, component: P
 def test_an_altered_component_is_refused(keys: Path, component: Path, changed: str) -> None:
     _run("sign", component, "--key", keys / "release.key")
     _plan(str(component))
-    manifest, signature = component.with_suffix(".toml"), keys / "ours.toml.minisig"
+    manifest = component.with_suffix(".toml")
+    signature = component.with_suffix(".toml.minisig")
     if changed == "grant":
         text = manifest.read_text()
         manifest.write_text(
@@ -122,7 +124,7 @@ def test_an_altered_component_is_refused(keys: Path, component: Path, changed: s
 
 
 @pytest.mark.usefixtures("_required")
-def test_the_launcher_refuses_an_unsigned_backend(home: Home, keys: Path, component: Path) -> None:
+def test_the_launcher_refuses_an_unsigned_backend(home: Home, component: Path) -> None:
     config = {"address": ADDRESS, "backend": str(component)}
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
     launcher = home({"run_launcher": launcher}).run_launcher
@@ -135,7 +137,7 @@ def test_the_launcher_refuses_an_unsigned_backend(home: Home, keys: Path, compon
 
 
 def test_the_policy_beside_dagster_yaml_is_used_without_dagster_home(
-    home: Home, keys: Path, component: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home, component: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DAGSTER_RAY_POLICY")
     config = {"address": ADDRESS, "backend": str(component)}
@@ -148,18 +150,18 @@ def test_the_policy_beside_dagster_yaml_is_used_without_dagster_home(
 
 
 @pytest.mark.usefixtures("_required")
-def test_an_io_manager_refuses_an_unsigned_component(keys: Path) -> None:
-    wasm = put(BUILT_IN / "files.wasm", keys / "store.wasm")
-    manager = RayIOManager(backend=str(wasm), directory=str(keys / "values"))
+def test_an_io_manager_refuses_an_unsigned_component(tmp_path: Path) -> None:
+    wasm = put(BUILT_IN / "files.wasm", tmp_path / "store.wasm")
+    manager = RayIOManager(backend=str(wasm), directory=str(tmp_path / "values"))
     with pytest.raises(ComponentLoadError, match="is not signed"):
         manager.handle_output(dg.build_output_context(run_id="r", step_key="s", name="n"), 1)
-    assert not (keys / "values").exists()
+    assert not (tmp_path / "values").exists()
 
 
 def test_a_policy_with_an_invalid_key_loads_nothing(
-    keys: Path, component: Path, monkeypatch: pytest.MonkeyPatch
+    component: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = keys / "policy.toml"
+    policy = tmp_path / "policy.toml"
     policy.write_text("[signatures.keys]\nrelease = 'RWx'\n")
     monkeypatch.setenv("DAGSTER_RAY_POLICY", str(policy))
     with pytest.raises(InvalidConfigError, match=r"(?s)policy\.toml.*release"):
