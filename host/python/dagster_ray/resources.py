@@ -49,6 +49,8 @@ class RayResource(Resource, ABC):
     _host: str | None = PrivateAttr(default=None)
     _context: Any = PrivateAttr(default=None)
     _creation_verb: str = PrivateAttr(default="Created")
+    # Whether the policy allows the fields to who chose them.
+    _is_checked: bool = PrivateAttr(default=False)
     _resource_uid: str = PrivateAttr(default_factory=lambda: uuid.uuid4().hex[:8])
 
     @property
@@ -115,6 +117,7 @@ class RayResource(Resource, ABC):
         self, context: dg.InitResourceContext
     ) -> Generator["RayResource", None, None]:
         check_resource(context, self)
+        self._is_checked = True
         exception: BaseException | None = None
         try:
             if self.lifecycle.create:

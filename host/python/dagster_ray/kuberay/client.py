@@ -70,11 +70,16 @@ class _Client:
         """The client itself, for code of earlier releases that reads `resource.client`."""
         return self
 
-    def backend_for(self, name: str = DEFAULT_BACKEND) -> KubeRay:
-        """Returns a backend with this client's access to Kubernetes."""
+    def backend_for(self, name: str = DEFAULT_BACKEND, *, is_checked: bool = False) -> KubeRay:
+        """Returns a backend with this client's access to Kubernetes.
+
+        `is_checked` tells that the policy allows the name of the backend to who chose it.
+        """
         if name not in self._backends:
+            if not self.is_checked:
+                check_code(None, self._access)
             access: BackendKeywords = {**self._access, "backend": name}
-            self._backends[name] = KubeRay(is_checked=self.is_checked, **access)
+            self._backends[name] = KubeRay(is_checked=self.is_checked or is_checked, **access)
         return self._backends[name]
 
     def get(self, name: str, namespace: str) -> Document:

@@ -106,7 +106,7 @@ class KubeRayCluster(BaseKubeRayResource):
         return self._clusters(context).release(self._cluster, self._holder(context))
 
     def _new_backend(self) -> KubeRay:
-        return self.client.backend_for(self.backend)
+        return self.client.backend_for(self.backend, is_checked=self._is_checked)
 
 
 class _Heartbeat:

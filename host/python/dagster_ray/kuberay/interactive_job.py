@@ -54,7 +54,7 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
         return "RayJob"
 
     def _new_backend(self) -> KubeRay:
-        return self.client.backend_for(self.backend)
+        return self.client.backend_for(self.backend, is_checked=self._is_checked)
 
 
 __all__ = ["KubeRayInteractiveJob"]
