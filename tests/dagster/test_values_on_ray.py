@@ -18,7 +18,8 @@ from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import NotFoundError
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.frames import pack, unpack
-from dagster_ray.io.ray_store import NAMESPACE, REGISTRY, RayStore
+from dagster_ray.io.ray_store import RayStore
+from dagster_ray.io.value_actors import KEEPER, NAMESPACE, REGISTRY
 from processes import command_lines, wait_for
 from ray_head import RayHead
 
@@ -101,23 +102,131 @@ def test_the_registry_has_the_actor_name_of_earlier_releases(store: RayStore) ->
     assert store.delete(["asset/there/="]) == 1
 
 
-def test_a_killed_registry_restarts_empty_and_reports_lost_values(store: RayStore) -> None:
+def _is_taken_over(key: str) -> bool:
+    """Whether the keeper has put a value again, or has a copy of a small one."""
     import ray
 
-    store.put("asset/before/=", pack(1), True, None, {})
+    [keeper] = _keepers()
+    _, items = ray.get(keeper.inventory.remote())
+    return key in [entry["key"] for _, entry, *_ in items]
+
+
+def _keepers() -> list[Any]:
+    import ray
+
+    named: list[Any] = ray.util.list_named_actors(all_namespaces=True)
+    names = [actor["name"] for actor in named if actor["name"].startswith(KEEPER)]
+    return [ray.get_actor(name, NAMESPACE) for name in names]
+
+
+@pytest.mark.parametrize("end", ["kill", "ray.kill"])
+def test_a_new_registry_knows_the_values_of_the_keepers(store: RayStore, end: str) -> None:
+    import numpy as np
+    import ray
+
+    array = np.arange(1 << 18)
+    store.put("asset/small/=", pack(1), True, None, {})
+    store.put("asset/large/=", pack(array), True, None, {"a": "b"})
+    for key in ("asset/small/=", "asset/large/="):
+        wait_for("the copy of the keeper", lambda key=key: _is_taken_over(key))
+    stored = store.find("asset/")
     registry = ray.get_actor(REGISTRY, NAMESPACE)
-    os.kill(ray.get(registry.process.remote()), signal.SIGKILL)
-    store.put("asset/after/=", pack(2), True, None, {})
-    assert unpack(store.get("asset/after/=")) == 2
-    with pytest.raises(NotFoundError, match="values are kept since"):
-        store.get("asset/before/=")
+    process: Any = ray.get(registry.process.remote())
+    if end == "kill":
+        os.kill(process, signal.SIGKILL)
+    else:
+        # Ray kills the actor asynchronously. Until then it would accept values that are lost.
+        ray.kill(registry)
+        wait_for("the end of the registry", lambda: process not in command_lines())
+    assert store.find("asset/") == stored
+    assert unpack(store.get("asset/small/=")) == 1
+    assert (unpack(store.get("asset/large/=")) == array).all()
+    store.put("asset/large/=", pack(2), True, None, {})
+    assert unpack(store.get("asset/large/=")) == 2
+    store.delete([entry["key"] for entry in stored])
+
+
+def test_a_killed_keeper_restarts_and_lost_values_are_reported(store: RayStore) -> None:
+    import numpy as np
+    import ray
+
+    store.put("asset/before/=", pack(np.arange(1 << 18)), True, None, {})
+    wait_for("the copy of the keeper", lambda: _is_taken_over("asset/before/="))
+    [keeper] = _keepers()
+    process: Any = ray.get(keeper.process.remote())
+    os.kill(process, signal.SIGKILL)
+
+    def error() -> str:
+        try:
+            store.get("asset/before/=")
+        except NotFoundError as error:
+            return str(error)
+        return ""
+
+    # Ray reads the bytes until it has noticed the end of their owner.
+    wait_for("the loss of the value", lambda: "was on node" in error())
+    assert "was on node" in error()
+    assert store.stat(["asset/before/="]) == [None]
+    store.put("asset/before/=", pack(2), True, None, {})
+    assert unpack(store.get("asset/before/=")) == 2
+    store.delete(["asset/before/="])
+
+
+STORE_AND_WAIT = """
+import sys, time
+import numpy as np
+from dagster_ray.io.frames import pack
+from dagster_ray.io.ray_store import RayStore
+store = RayStore(sys.argv[1])
+store.put("asset/acknowledged/=", pack(np.arange(1 << 22)), True, None, {})
+print("stored", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_value_outlives_its_writer_before_it_is_put_again(
+    store: RayStore, ray_head: RayHead, is_killed: bool
+) -> None:
+    """The bytes survive SIGKILL, and other values that fill the memory of the object store."""
+    import numpy as np
+    import ray
+
+    store.put("asset/warm/=", pack(1), True, None, {})
     registry = ray.get_actor(REGISTRY, NAMESPACE)
-    process = ray.get(registry.process.remote())
-    ray.kill(registry)
-    # Ray kills the actor asynchronously. Until then it would accept values that are lost.
-    wait_for("the end of the registry", lambda: process not in command_lines())
-    store.put("asset/again/=", pack(3), True, None, {})
-    assert unpack(store.get("asset/again/=")) == 3
+    code = STORE_AND_WAIT if is_killed else STORE_AND_WAIT.replace("time.sleep(60)", "")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, ray_head.gcs], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.readline() == b"stored\n"
+        # The second put is late, so that this test sees the state before it.
+        found: Any = ray.get(registry.get.remote("asset/acknowledged/="))
+        if is_killed:
+            process.kill()
+        process.wait()
+    assert found["reference"] is None and found["parts"] is None
+    others = [ray.put(np.full(1 << 22, number)) for number in range(8)]
+    for _ in range(2):
+        loaded = unpack(store.get("asset/acknowledged/="))
+        assert (loaded == np.arange(1 << 22)).all()
+        del loaded
+    assert _is_taken_over("asset/acknowledged/=")
+    del others
+    # It is spilled like any other value.
+    others = [ray.put(np.full(1 << 22, number)) for number in range(8)]
+    assert (unpack(store.get("asset/acknowledged/=")) == np.arange(1 << 22)).all()
+    del others
+    store.delete(["asset/acknowledged/=", "asset/warm/="])
+
+
+def test_an_overwritten_value_is_not_taken_over(store: RayStore) -> None:
+    import numpy as np
+
+    for number in range(3):
+        store.put("asset/often/=", pack(np.full(1 << 18, number)), True, None, {})
+    assert (unpack(store.get("asset/often/=")) == 2).all()
+    assert store.delete(["asset/often/="]) == 1
+    wait_for("the end of the value", lambda: not _is_taken_over("asset/often/="))
 
 
 def test_a_killed_writer_leaves_the_previous_value_in_a_directory(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames, pack, unpack
 from dagster_ray.io.integrity import operator_keys
-from dagster_ray.io.ray_store import NAMESPACE, REGISTRY, RayStore
+from dagster_ray.io.ray_store import RayStore
+from dagster_ray.io.value_actors import NAMESPACE, REGISTRY
 from dagster_ray.io.value_client import Throttle, ValueClient
 from dagster_ray.ray_access import ValueBackend
 from dagster_ray.run_life import run_lives
