@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Generator
@@ -75,6 +76,15 @@ def connect(address: str | None = None, *, seconds: float = CONNECT_SECONDS, **o
         time.sleep(_PAUSE_SECONDS)
 
 
+def is_connected() -> bool:
+    """Whether this process is connected to a Ray."""
+    if "ray" not in sys.modules:
+        return False
+    import ray
+
+    return ray.is_initialized()
+
+
 def _is_recorded_ray_dead() -> bool:
     """Whether the Ray that the file `ray_current_cluster` names refuses connections.
 
@@ -92,4 +102,4 @@ def _is_recorded_ray_dead() -> bool:
         return True
 
 
-__all__ = ["CONNECT_SECONDS", "TaskConnection", "connect", "task"]
+__all__ = ["CONNECT_SECONDS", "TaskConnection", "connect", "is_connected", "task"]

@@ -24,11 +24,13 @@ from dagster_ray.io.ray_store import RayStore
 from dagster_ray.io.value_actors import NAMESPACE, REGISTRY
 from dagster_ray.io.value_client import Throttle, ValueClient
 from dagster_ray.ray_access import ValueBackend
+from dagster_ray.ray_connection import is_connected
 from dagster_ray.run_life import run_lives
 
 _library.register()
 
 _FOLDER = "dagster-ray-values"
+_EXECUTOR_MODULE = "dagster_ray.executor.executor"
 # How often a process removes values of ended runs.
 _TIDY_SECONDS = 300.0
 
@@ -93,8 +95,8 @@ class RayIOManager(dg.ConfigurableIOManager):
             add_output_metadata(context, _shown(stored))
         else:
             self._save_partitions(context, client, partitions, obj)
-        if self._tidy.is_due():
-            self._remove_ended(context, client)
+        if not _worker_removes_ended(context) and self._tidy.is_due():
+            self._remove_ended(context)
 
     def load_input(self, context: dg.InputContext) -> Any:
         client = self._open(context)
@@ -116,10 +118,27 @@ class RayIOManager(dg.ConfigurableIOManager):
         """
         return self._open(None, instance).delete({"runs": [run_id]})
 
+    def remove_values_of_ended_runs(self, instance: dg.DagsterInstance) -> int:
+        """Removes values of runs that have ended, by the lifetime rules, and returns their number.
+
+        Lists all values that do not belong to assets.
+        """
+        client = self._open(None, instance)
+        found = {value["run_id"] for value in client.find({"runs": []})}
+        run_ids = {run_id for run_id in found if run_id is not None}
+        return client.delete({"expired": run_lives(instance, run_ids)}) if run_ids else 0
+
+    def prepare(self, instance: dg.DagsterInstance) -> bool:
+        """Loads the component, and returns whether its next call has to connect to Ray first."""
+        client = self._open(None, instance, connects=False)
+        return client.is_in_ray and not is_connected()
+
     def _open(
         self,
         context: dg.OutputContext | dg.InputContext | None,
         instance: dg.DagsterInstance | None = None,
+        *,
+        connects: bool = True,
     ) -> ValueClient:
         with self._lock:
             if self._client is None:
@@ -141,8 +160,9 @@ class RayIOManager(dg.ConfigurableIOManager):
                     stores,
                     restriction,
                     deployment_id(used_by),
+                    chosen.is_in_ray,
                 )
-                if chosen.is_in_ray:
+                if chosen.is_in_ray and connects:
                     # Connect in the step's thread: `ray.init` installs signal handlers.
                     ray_store.connect()
             return self._client
@@ -174,20 +194,27 @@ class RayIOManager(dg.ConfigurableIOManager):
             context, {"dagster-ray/partitions": len(partitions), "dagster-ray/size": size}
         )
 
-    def _remove_ended(self, context: dg.OutputContext, client: ValueClient) -> None:
+    def _remove_ended(self, context: dg.OutputContext) -> None:
         """Removes values of ended runs. Called at most every `_TIDY_SECONDS` in a process."""
         instance = _instance(context)
         if instance is None:
             return
         try:
-            found = {value["run_id"] for value in client.find({"runs": []})}
-            run_ids = {run_id for run_id in found if run_id is not None}
-            removed = client.delete({"expired": run_lives(instance, run_ids)}) if run_ids else 0
+            removed = self.remove_values_of_ended_runs(instance)
         except DagsterRayError as error:
             context.log.warning(f"Values of ended runs could not be removed: {error}")
             return
         if removed:
             context.log.debug(f"Removed {removed} values of runs that have ended.")
+
+
+def _worker_removes_ended(context: dg.OutputContext) -> bool:
+    """Whether the run's worker removes values of ended runs, once for all processes of steps."""
+    try:
+        executor: Any = context.step_context.job_def.executor_def
+    except dg.DagsterInvariantViolationError:
+        return False
+    return getattr(executor.executor_creation_fn, "__module__", None) == _EXECUTOR_MODULE
 
 
 def _instance(context: dg.OutputContext | dg.InputContext | None) -> dg.DagsterInstance | None:

@@ -46,7 +46,10 @@ class ValueClient:
         stores: Mapping[str, Store],
         restriction: Restriction,
         deployment: str,
+        is_in_ray: bool = False,
     ) -> None:
+        self.is_in_ray = is_in_ray
+        """Whether the component stores values in Ray's object store."""
         self._wasm = resolve_component(backend) if backend else built_in(_DEFAULT)
         self._config = dict(config)
         self._stores = dict(stores)
