@@ -4,15 +4,15 @@ import contextlib
 import mmap
 import os
 import re
-import tempfile
 import time
 import uuid
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Protocol
 
-from dagster_ray.errors import InvalidConfigError, PermissionDeniedError
+from dagster_ray.io.file_names import relative_name
 from dagster_ray.io.frames import Part
+from dagster_ray.io.remote_directory import RemoteDirectory
 
 # The temporary file of a write.
 _PART = ".part"
@@ -131,88 +131,7 @@ class LocalDirectory:
         return True
 
     def _path(self, name: str) -> Path:
-        return self._root / _relative(name)
-
-
-class RemoteDirectory:
-    """A directory behind a URL, through fsspec. A file is visible when its upload has ended."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            from fsspec import core  # pyright: ignore[reportMissingTypeStubs]
-
-            opened = cast(Any, core).url_to_fs(url)
-            self._files, self._root = cast("tuple[Any, str]", opened)
-        except (ImportError, ValueError) as error:
-            raise InvalidConfigError(
-                f"directory: {url} cannot be used: {error}; write a path, or a URL that fsspec "
-                "supports",
-                fields=[{"path": "directory", "problem": str(error), "hint": "a path or a URL"}],
-            ) from error
-
-    def write(self, name: str, pieces: Iterable[Part], overwrite: bool) -> bool:
-        path = self._path(name)
-        if not overwrite and self._files.exists(path):
-            return False
-        # Upload the file in one call: no reader sees a part of it, and a writer that fails midway
-        # has uploaded nothing.
-        with tempfile.NamedTemporaryFile() as file:
-            _write_all(file, pieces)
-            file.flush()
-            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._files.put_file(file.name, path)
-        return True
-
-    def read(self, name: str) -> Part | None:
-        with self._missing_is_none():
-            return self._files.cat_file(self._path(name))
-        return None
-
-    def begin(self, name: str, size: int) -> bytes | None:
-        with self._missing_is_none():
-            return self._files.cat_file(self._path(name), start=0, end=size)
-        return None
-
-    def names(self, prefix: str) -> list[str]:
-        self._files.invalidate_cache()
-        folder = prefix.rpartition("/")[0]
-        start = self._path(folder) if folder else self._root
-        found: list[str] = []
-        with self._missing_is_none():
-            root = self._files._strip_protocol(self._root).rstrip("/")
-            for path in self._files.find(start):
-                name = path[len(root) :].lstrip("/")
-                if name.startswith(prefix):
-                    found.append(name)
-        return sorted(found)
-
-    def remove(self, name: str) -> bool:
-        with self._missing_is_none():
-            self._files.rm_file(self._path(name))
-            return True
-        return False
-
-    def _path(self, name: str) -> str:
-        return f"{self._root.rstrip('/')}/{_relative(name)}"
-
-    @contextlib.contextmanager
-    def _missing_is_none(self) -> Generator[None, None, None]:
-        with contextlib.suppress(FileNotFoundError):
-            yield
-
-
-def _relative(name: str) -> str:
-    """Returns a name that stays inside its directory, or raises.
-
-    The host checks keys too. A directory does not rely on it, because it also serves code that
-    does not come through the host.
-    """
-    if "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
-        raise PermissionDeniedError(
-            f"{name!r} is not a name inside the directory of values: it has an empty, `.` or `..` "
-            "segment, or a backslash; write segments separated by `/`"
-        )
-    return name
+        return self._root / relative_name(name)
 
 
 def _write_all(file: IO[bytes], pieces: Iterable[Part]) -> None:
@@ -226,4 +145,4 @@ def _remove_stale(path: Path) -> None:
             path.unlink()
 
 
-__all__ = ["Directory", "LocalDirectory", "RemoteDirectory", "directory"]
+__all__ = ["Directory", "LocalDirectory", "directory"]

@@ -4,6 +4,7 @@ A signed file has another magic line, and a trailer with its signature.
 """
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import TypedDict
 
@@ -22,6 +23,8 @@ HEAD_BYTES = 4096
 
 
 class _Head(TypedDict):
+    # Differs between two writes of a key, for readers that fetch a file in several requests.
+    id: str
     entry: Entry
     # The size of each part in bytes.
     parts: list[int]
@@ -37,7 +40,12 @@ def write(entry: Entry, frames: Frames, keys: ValueKeys | None) -> Iterator[Part
 
 def _pieces(magic: bytes, entry: Entry, frames: Frames) -> Iterator[Part]:
     views = [memoryview(part).cast("B") for part in frames.parts]
-    head = json.dumps({"entry": entry, "parts": [view.nbytes for view in views]}).encode()
+    described: _Head = {
+        "id": uuid.uuid4().hex,
+        "entry": entry,
+        "parts": [view.nbytes for view in views],
+    }
+    head = json.dumps(described).encode()
     beginning = magic + len(head).to_bytes(_LENGTH_BYTES, "little") + head
     yield beginning
     position = len(beginning)
