@@ -1,11 +1,10 @@
-"""Measures one way to store values: `python measure.py raw|actor|own|pypi`. Prints JSON.
+"""Stores and loads values as `run.py` asks: `python measure.py`. Prints a line of JSON per request.
 
-Times are in seconds. Each way runs on a separate Ray with the same settings. The script runs in the
+A request is a line of JSON, `[function, arguments…]`. Times are in seconds. The script runs in the
 environment of the measured package, so it imports no other module of this project.
 """
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -17,32 +16,14 @@ import ray
 
 STORE_BYTES = 6 << 30
 READERS = 10
-# A function that creates the value, and the number of repetitions, for each case.
-CASES: dict[str, tuple[Callable[[], Any], int]] = {
-    "array of 1 KiB": (lambda: np.arange(1 << 7), 30),
-    "array of 1 MiB": (lambda: np.arange(1 << 17), 30),
-    "array of 256 MiB": (lambda: np.arange(1 << 25), 5),
-    "500,000 dicts": (
-        lambda: [{"id": n, "name": f"name {n}", "value": n / 2} for n in range(500_000)],
-        5,
-    ),
+CASES: dict[str, Callable[[], Any]] = {
+    "array of 1 KiB": lambda: np.arange(1 << 7),
+    "array of 1 MiB": lambda: np.arange(1 << 17),
+    "array of 256 MiB": lambda: np.arange(1 << 25),
+    "500,000 dicts": lambda: [
+        {"id": n, "name": f"name {n}", "value": n / 2} for n in range(500_000)
+    ],
 }
-
-
-class Raw:
-    """Ray alone: the process that stored the value holds the reference."""
-
-    def __init__(self, kept: dict[str, Any] | None = None) -> None:
-        self.kept = kept or {}
-
-    def prepare(self, key: str) -> None:
-        """Nothing."""
-
-    def store(self, key: str, value: Any) -> None:
-        self.kept[key] = ray.put(value)
-
-    def load(self, key: str) -> Any:
-        return ray.get(self.kept[key])
 
 
 @ray.remote(num_cpus=0)
@@ -59,18 +40,25 @@ class Holder:
     def find(self, key: str) -> list[Any]:
         return self._kept[key]
 
+    def take(self, value: Any) -> None:
+        """Receives a value."""
 
-class ViaActor:
-    """Ray with an actor that holds the references, because another process stored the value.
 
-    Every Dagster step needs this, so it is the lower limit for any store in Ray.
-    """
+class Ray:
+    """Ray alone, with an actor that holds the references, because other processes load values."""
 
-    def __init__(self, holder: Any = None) -> None:
-        self.holder = holder or Holder.remote()
+    def __init__(self, holder: Any) -> None:
+        self.holder = holder
 
     def prepare(self, key: str) -> None:
         """Nothing."""
+
+    def put(self, key: str, value: Any) -> None:
+        self.reference = ray.put(value)
+
+    def call(self, key: str, value: Any) -> None:
+        """Sends the value to an actor."""
+        ray.get(self.holder.take.remote(value))
 
     def store(self, key: str, value: Any) -> None:
         ray.get(self.holder.keep.remote(key, [ray.put(value)]))
@@ -82,7 +70,7 @@ class ViaActor:
 class Managed:
     """`RayIOManager`, called as Dagster calls it."""
 
-    def __init__(self) -> None:
+    def __init__(self, holder: Any) -> None:
         from dagster_ray import RayIOManager
 
         self.manager = RayIOManager()
@@ -103,98 +91,82 @@ class Managed:
         return self.manager.load_input(self._contexts[key][1])
 
 
-Way = Raw | ViaActor | Managed
+WAYS: dict[str, type[Ray] | type[Managed]] = {"ray": Ray, "managed": Managed}
 
 
 @ray.remote(num_cpus=0)
 class Reader:
     """A process that loads values, like a Dagster step."""
 
-    def __init__(self, name: str, kept: dict[str, Any], holder: Any) -> None:
-        ways = {"raw": lambda: Raw(kept), "actor": lambda: ViaActor(holder)}
-        self._way = ways.get(name, Managed)()
+    def __init__(self, name: str, holder: Any) -> None:
+        self._way = WAYS[name](holder)
 
-    def prepare(self, key: str) -> None:
+    def load(self, key: str, times: int) -> list[float]:
         self._way.prepare(key)
-
-    def load(self, key: str) -> float:
-        begin = time.perf_counter()
-        value = self._way.load(key)
-        seconds = time.perf_counter() - begin
-        del value
+        seconds: list[float] = []
+        for _ in range(times):
+            begin = time.perf_counter()
+            value = self._way.load(key)
+            seconds.append(time.perf_counter() - begin)
+            del value
         return seconds
 
 
-def measure(name: str) -> dict[str, Any]:
-    way: Way = {"raw": Raw, "actor": ViaActor}.get(name, Managed)()
-    way.prepare("warm-up")
-    way.store("warm-up", np.arange(10))
-    way.load("warm-up")
-    results: dict[str, Any] = {}
-    for case, (make, times) in CASES.items():
-        value = make()
-        key = case.replace(" ", "_").replace(",", "")
-        stores, loads = [], []
-        for _ in range(times):
-            # A context accepts the metadata of one output only.
-            way.prepare(key)
-            stores.append(_timed(lambda value=value, key=key: way.store(key, value)))
-        # A store may return before its work is done, so the first load is measured separately.
-        first = _timed(lambda key=key: way.load(key))
-        for _ in range(times):
-            loads.append(_timed(lambda key=key: way.load(key)))
-        results[case] = {
-            "store": statistics.median(stores),
-            "first load": first,
-            "load": statistics.median(loads),
-        }
-        if isinstance(value, np.ndarray):
-            reads = [_timed(lambda key=key: way.load(key).sum()) for _ in range(times)]
-            results[case]["read"] = statistics.median(reads)
-    results["readers"] = _readers(name, way)
-    results["registry"] = _registry_bytes(name)
-    return results
+class Measure:
+    """The requests that `run.py` can make."""
+
+    def __init__(self) -> None:
+        self._holder = Holder.remote()
+        self._values = {case: make() for case, make in CASES.items()}
+        self._ways: dict[str, Any] = {}
+        self._readers: dict[str, Any] = {}
+
+    def open(self, name: str) -> None:
+        """Creates a way to store values, and its reader."""
+        self._ways[name] = way = WAYS[name](self._holder)
+        self._readers[name] = Reader.remote(name, self._holder)
+        way.prepare("warm-up")
+        way.store("warm-up", np.arange(10))
+        way.load("warm-up")
+        ray.get(self._readers[name].load.remote("warm-up", 1))
+
+    def store(self, name: str, case: str, method: str = "store") -> float:
+        way, key, value = self._ways[name], _key(case), self._values[case]
+        # A context accepts the metadata of one output only.
+        way.prepare(key)
+        store = getattr(way, method)
+        begin = time.perf_counter()
+        store(key, value)
+        return time.perf_counter() - begin
+
+    def load(self, name: str, case: str, times: int) -> list[float]:
+        """Returns the times of loads in another process."""
+        return ray.get(self._readers[name].load.remote(_key(case), times))
+
+    def readers(self, name: str, case: str) -> list[float]:
+        """Returns the time of the first load in each of several new processes, at once."""
+        readers = [Reader.remote(name, self._holder) for _ in range(READERS)]
+        ray.get([reader.load.remote("warm-up", 1) for reader in readers])
+        loads = ray.get([reader.load.remote(_key(case), 1) for reader in readers])
+        return [seconds for [seconds] in loads]
+
+    def registry(self) -> int:
+        """Returns the anonymous memory of the actors that keep values, in bytes."""
+        titles = ("ray::Registry", "ray::Keeper", "ray::RayObjectMap")
+        total = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "cmdline").read_text().startswith(titles):
+                    rollup = (process / "smaps_rollup").read_text()
+                    fields = dict(line.split(":", 1) for line in rollup.splitlines()[1:])
+                    total += 1024 * int(fields["Anonymous"].split()[0])
+            except (OSError, ValueError):
+                continue
+        return total
 
 
-def _timed(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    result = work()
-    seconds = time.perf_counter() - begin
-    del result
-    return seconds
-
-
-def _readers(name: str, way: Way) -> dict[str, float]:
-    kept = dict(way.kept) if isinstance(way, Raw) else {}
-    holder = way.holder if isinstance(way, ViaActor) else None
-    readers = [Reader.remote(name, kept, holder) for _ in range(READERS)]
-    for key in ("warm-up", "array_of_256_MiB"):
-        ray.get([reader.prepare.remote(key) for reader in readers])
-    ray.get([reader.load.remote("warm-up") for reader in readers])
-    begin = time.perf_counter()
-    each = ray.get([reader.load.remote("array_of_256_MiB") for reader in readers])
-    together = time.perf_counter() - begin
-    again = ray.get([reader.load.remote("array_of_256_MiB") for reader in readers])
-    return {
-        "together": together,
-        "each": statistics.median(each),
-        "again": statistics.median(again),
-    }
-
-
-def _registry_bytes(name: str) -> int | None:
-    """Returns the anonymous memory of the registry actor in bytes, without the object store."""
-    titles = {"own": "ray::Registry", "pypi": "ray::RayObjectMap"}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (process / "cmdline").read_text()
-            if name in titles and title.startswith(titles[name]):
-                rollup = (process / "smaps_rollup").read_text()
-                fields = dict(line.split(":", 1) for line in rollup.splitlines()[1:])
-                return 1024 * int(fields["Anonymous"].split()[0])
-        except (OSError, ValueError):
-            continue
-    return None
+def _key(case: str) -> str:
+    return case.replace(" ", "_").replace(",", "")
 
 
 if __name__ == "__main__":
@@ -207,5 +179,8 @@ if __name__ == "__main__":
         logging_level="ERROR",
         log_to_driver=False,
     )
-    print(json.dumps(measure(sys.argv[1])))
+    measure = Measure()
+    for line in sys.stdin:
+        function, *arguments = json.loads(line)
+        print(json.dumps(getattr(measure, function)(*arguments)), flush=True)
     ray.shutdown()

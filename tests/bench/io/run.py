@@ -1,14 +1,15 @@
 """Compares the IO manager with Ray alone and with PyPI's `dagster-ray`, in one run.
 
-`python run.py OWN PYPI`: the interpreters of the two environments. Ray alone is measured first and
-last; the difference is the noise of the machine. "Ray via actor" gets the reference from an actor,
-because another process stored the value, as between Dagster's steps.
+`python run.py OWN PYPI`: the interpreters of the two environments. The ways take turns, so that
+other work on the machine disturbs all of them. Loads happen in another process than stores.
 """
 
 import json
 import os
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,76 +20,122 @@ from report import report
 
 MEASURE = Path(__file__).with_name("measure.py")
 OTHERS = ("RAY_ADDRESS", "DAGSTER_HOME")
+# A store may leave work for later, which must not disturb what is measured next.
+PAUSE_SECONDS = 0.5
+REPETITIONS = {
+    "array of 1 KiB": 21,
+    "array of 1 MiB": 21,
+    "array of 256 MiB": 9,
+    "500,000 dicts": 5,
+}
+# The method of Ray that is the lower limit of a store.
+LIMITS = {"array of 1 KiB": "call", "array of 1 MiB": "call"}
+LIMIT_TITLES = {"call": "actor call with the value", "put": "`ray.put`"}
+READ = "actor call and `ray.get`"
 
 
-def measured(interpreter: str, name: str) -> dict[str, Any]:
-    print(f"measuring {name} …", file=sys.stderr, flush=True)
-    environment = {key: value for key, value in os.environ.items() if key not in OTHERS}
-    done = subprocess.run(
-        [interpreter, str(MEASURE), name],
-        stdout=subprocess.PIPE,
-        # Dagster writes its log there.
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-        env={**environment, "RAY_AUTH_MODE": "disabled", "PYTHONWARNINGS": "ignore"},
+class Environment:
+    """A process in the environment of a package, with a Ray of its own."""
+
+    def __init__(self, interpreter: str) -> None:
+        environment = {key: value for key, value in os.environ.items() if key not in OTHERS}
+        self._process = subprocess.Popen(
+            [interpreter, str(MEASURE)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Dagster writes its log there.
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**environment, "RAY_AUTH_MODE": "disabled", "PYTHONWARNINGS": "ignore"},
+        )
+
+    def ask(self, *request: Any) -> Any:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def milliseconds(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds) * 1000:.2f} ms"
+
+
+def noise(seconds: list[float]) -> str:
+    """Returns half of the distance between the quartiles, relative to the median."""
+    if len(seconds) < 2:
+        return "one run"
+    low, median, high = statistics.quantiles(seconds, n=4)
+    return f"± {100 * (high - low) / 2 / median:.0f} %"
+
+
+def row(title: str, limit: str, raw: list[float], own: list[float], pypi: list[float]) -> Any:
+    medians = [statistics.median(seconds) for seconds in (raw, own, pypi)]
+    return (
+        title,
+        limit,
+        *map(milliseconds, (raw, own, pypi)),
+        f"{medians[1] / medians[0]:.2f}",
+        f"{medians[2] / medians[1]:.1f}",
+        f"{noise(raw)}, {noise(own)}",
     )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
-def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.2f} ms"
+def rows_of_case(case: str, own: Environment, pypi: Environment) -> list[Any]:
+    """Measures stores and loads of a value."""
+    print(f"measuring {case} …", file=sys.stderr, flush=True)
+    limit = LIMITS.get(case, "put")
+    asks = {
+        "raw": lambda: own.ask("store", "ray", case, limit),
+        "kept": lambda: own.ask("store", "ray", case),
+        "own": lambda: own.ask("store", "managed", case),
+        "pypi": lambda: pypi.ask("store", "managed", case),
+    }
+    stores: dict[str, list[float]] = {name: [] for name in asks}
+    for _ in range(REPETITIONS[case]):
+        for name, ask in asks.items():
+            stores[name].append(ask())
+            time.sleep(PAUSE_SECONDS)
+    loads: dict[str, list[float]] = {"raw": [], "own": [], "pypi": []}
+    for _ in range(REPETITIONS[case]):
+        loads["raw"] += own.ask("load", "ray", case, 3)
+        loads["own"] += own.ask("load", "managed", case, 3)
+        loads["pypi"] += pypi.ask("load", "managed", case, 3)
+    return [
+        row(f"{case}: store", LIMIT_TITLES[limit], stores["raw"], stores["own"], stores["pypi"]),
+        row(f"{case}: load", READ, loads["raw"], loads["own"], loads["pypi"]),
+    ]
 
 
 def main() -> None:
     own_python, pypi_python = sys.argv[1:3]
     announce(own_python)
-    first = measured(own_python, "raw")
-    actor = measured(own_python, "actor")
-    own = measured(own_python, "own")
-    pypi = measured(pypi_python, "pypi")
-    last = measured(own_python, "raw")
-    titles = ("Ray alone", "Ray via actor", "wasm", "PyPI")
-    ratios = ("wasm / Ray", "wasm / actor", "PyPI / wasm")
-    rows = [("", *titles, *ratios, "noise")]
-
-    def row(title: str, *path: str) -> None:
-        def figure(results: Any) -> float:
-            for part in path:
-                results = results[part]
-            return results
-
-        raws = sorted([figure(first), figure(last)])
-        raw = sum(raws) / 2
-        rows.append(
-            (
-                title,
-                *map(milliseconds, (raw, figure(actor), figure(own), figure(pypi))),
-                f"{figure(own) / raw:.2f}",
-                f"{figure(own) / figure(actor):.2f}",
-                f"{figure(pypi) / figure(own):.1f}",
-                f"± {100 * (raws[1] - raws[0]) / 2 / raw:.0f} %",
-            )
-        )
-
-    for case in [case for case in own if case not in ("readers", "registry")]:
-        row(f"{case}: store", case, "store")
-        row(f"{case}: load", case, "load")
-        if "read" in own[case]:
-            row(f"{case}: load and sum up", case, "read")
-    for results in (first, actor, own, pypi, last):
-        dicts = results["500,000 dicts"]
-        results["dicts, both"] = dicts["store"] + dicts["load"]
-    row("500,000 dicts: store and load", "dicts, both")
-    row("256 MiB: 10 readers, first load each", "readers", "each")
-    row("256 MiB: 10 readers, second load each", "readers", "again")
-    row("256 MiB: 10 readers, all first loads", "readers", "together")
-    sizes = []
-    for name, results in (("wasm", own), ("PyPI", pypi)):
-        size = results["registry"]
-        shown = "unknown" if size is None else f"{size / 2**20:.0f} MiB"
-        sizes.append(f"Memory of the registry actor, {name}: {shown}.")
-    report("io", rows, sizes)
+    own, pypi = Environment(own_python), Environment(pypi_python)
+    own.ask("open", "ray")
+    own.ask("open", "managed")
+    pypi.ask("open", "managed")
+    rows = [("", "limit", "Ray", "wasm", "PyPI", "wasm / Ray", "PyPI / wasm", "noise (Ray, wasm)")]
+    for case in REPETITIONS:
+        rows += rows_of_case(case, own, pypi)
+    case = "array of 256 MiB"
+    readers = [
+        own.ask("readers", "ray", case),
+        own.ask("readers", "managed", case),
+        pypi.ask("readers", "managed", case),
+    ]
+    rows.append(row("256 MiB: 10 new readers at once, each", READ, *readers))
+    lines = [
+        "Memory of the actors that keep values, without the object store: "
+        f"wasm {own.ask('registry') >> 20} MiB, PyPI {pypi.ask('registry') >> 20} MiB.",
+        f"The load of the machine at the end was {os.getloadavg()[1]:.1f} (5 minutes).",
+    ]
+    own.close()
+    pypi.close()
+    report("io", rows, lines)
 
 
 if __name__ == "__main__":
