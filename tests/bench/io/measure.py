@@ -150,9 +150,9 @@ class Measure:
         loads = ray.get([reader.load.remote(_key(case), 1) for reader in readers])
         return [seconds for [seconds] in loads]
 
-    def registry(self) -> int:
-        """Returns the anonymous memory of the actors that keep values, in bytes."""
-        titles = ("ray::Registry", "ray::Keeper", "ray::RayObjectMap")
+    def memory(self, *actors: str) -> int:
+        """Returns the anonymous memory of the actors of these classes, in bytes."""
+        titles = tuple(f"ray::{actor}" for actor in actors)
         total = 0
         for process in Path("/proc").glob("[0-9]*"):
             try:

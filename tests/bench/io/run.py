@@ -9,6 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,14 @@ class Environment:
 
     def __init__(self, interpreter: str) -> None:
         environment = {key: value for key, value in os.environ.items() if key not in OTHERS}
+        # Dagster writes its log there.
+        descriptor, name = tempfile.mkstemp(suffix=".log")
+        self._log = Path(name)
         self._process = subprocess.Popen(
             [interpreter, str(MEASURE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # Dagster writes its log there.
-            stderr=subprocess.DEVNULL,
+            stderr=descriptor,
             text=True,
             env={**environment, "RAY_AUTH_MODE": "disabled", "PYTHONWARNINGS": "ignore"},
         )
@@ -53,12 +56,16 @@ class Environment:
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{request} failed:\n{self._log.read_text()[-3000:]}")
+        return json.loads(answer)
 
     def close(self) -> None:
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
+        self._log.unlink()
 
 
 def milliseconds(seconds: list[float]) -> str:
@@ -111,6 +118,17 @@ def rows_of_case(case: str, own: Environment, pypi: Environment) -> list[Any]:
     ]
 
 
+def disturbance() -> str:
+    """Returns a sentence about other work on the machine."""
+    load = os.getloadavg()[1]
+    if load < (os.cpu_count() or 1) + 1:
+        return f"The mean load of the last 5 minutes was {load:.1f}."
+    return (
+        f"Other work ran on the machine: the mean load of the last 5 minutes was {load:.1f}. "
+        "The times and ratios are therefore not reliable."
+    )
+
+
 def main() -> None:
     own_python, pypi_python = sys.argv[1:3]
     announce(own_python)
@@ -128,10 +146,11 @@ def main() -> None:
         pypi.ask("readers", "managed", case),
     ]
     rows.append(row("256 MiB: 10 new readers at once, each", READ, *readers))
+    sizes = own.ask("memory", "Registry", "Keeper"), pypi.ask("memory", "RayObjectMap")
     lines = [
         "Memory of the actors that keep values, without the object store: "
-        f"wasm {own.ask('registry') >> 20} MiB, PyPI {pypi.ask('registry') >> 20} MiB.",
-        f"The load of the machine at the end was {os.getloadavg()[1]:.1f} (5 minutes).",
+        f"wasm {sizes[0] >> 20} MiB (two processes), PyPI {sizes[1] >> 20} MiB.",
+        disturbance(),
     ]
     own.close()
     pypi.close()
