@@ -92,13 +92,7 @@ pub fn check(
     pinned: Option<&str>,
     trusted: Option<&TrustedKeys>,
 ) -> Result<Checked, LoadError> {
-    let bytes = read(path)?;
-    let text = Manifest::read(path)?;
-    let manifest = match trusted {
-        Some(trusted) => trusted.verify_file(path, text.as_deref())?,
-        None => Manifest::from_text(text.as_deref(), path)?,
-    };
-    check_bytes(path, bytes, manifest, restriction, pinned)
+    open(path, restriction, pinned, trusted)?.check()
 }
 
 /// Checks a component whose file and manifest have been read. The path appears in messages.
@@ -112,10 +106,95 @@ pub fn check_bytes(
     restriction: &Restriction,
     pinned: Option<&str>,
 ) -> Result<Checked, LoadError> {
-    let manifest_path = Manifest::path_of(path);
+    open_bytes(path, bytes, manifest, restriction, pinned)?.check()
+}
+
+/// A component file and its manifest, whose digests match all pins.
+#[derive(Debug)]
+pub struct Opened<'r> {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+    digest: String,
+    restriction: &'r Restriction,
+}
+
+/// Reads a component file and its manifest, and compares their digests with the pins. With `trusted`, one of its
+/// keys must have signed them.
+///
+/// # Errors
+/// If a file cannot be read, is not signed, or has another digest.
+pub fn open<'r>(
+    path: &Path,
+    restriction: &'r Restriction,
+    pinned: Option<&str>,
+    trusted: Option<&TrustedKeys>,
+) -> Result<Opened<'r>, LoadError> {
+    let bytes = read(path)?;
+    let text = Manifest::read(path)?;
+    let manifest = match trusted {
+        Some(trusted) => trusted.verify_file(path, text.as_deref())?,
+        None => Manifest::from_text(text.as_deref(), path)?,
+    };
+    open_bytes(path, bytes, manifest, restriction, pinned)
+}
+
+fn open_bytes<'r>(
+    path: &Path,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+    restriction: &'r Restriction,
+    pinned: Option<&str>,
+) -> Result<Opened<'r>, LoadError> {
     let digest = digest(path, &bytes, manifest.sha256.as_deref(), pinned)?;
-    check_manifest(&manifest, &manifest_path, restriction.manifest_sha256.as_deref())?;
-    let (introspection, types) = introspect::read_with_types(path, &bytes)?;
+    check_manifest(&manifest, &Manifest::path_of(path), restriction.manifest_sha256.as_deref())?;
+    Ok(Opened { path: path.to_owned(), bytes, manifest, digest, restriction })
+}
+
+impl Opened<'_> {
+    /// Returns the file's SHA-256, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Validates the component, and compares its imports with the grants and its exports with the contract.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check(self) -> Result<Checked, LoadError> {
+        let (introspection, types) = introspect::read_with_types(&self.path, &self.bytes)?;
+        let path = self.path.clone();
+        let checked = self.grant(introspection)?;
+        introspect::compare(&path, &checked.introspection, &types)?;
+        Ok(checked)
+    }
+
+    /// Compares the imports with the grants. The caller knows the imports and exports from compiled code that it
+    /// trusts, so that the file need not be validated again.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check_compiled(self, imports: Vec<String>, exports: Vec<String>) -> Result<Checked, LoadError> {
+        let introspection = introspect::of_names(&self.path, imports, exports)?;
+        self.grant(introspection)
+    }
+
+    fn grant(self, introspection: Introspection) -> Result<Checked, LoadError> {
+        let Self { path, bytes, manifest, digest, restriction } = self;
+        grant(&path, bytes, manifest, digest, restriction, introspection)
+    }
+}
+
+/// Compares the imports of a component with its grants.
+fn grant(
+    path: &Path,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+    digest: String,
+    restriction: &Restriction,
+    introspection: Introspection,
+) -> Result<Checked, LoadError> {
+    let manifest_path = Manifest::path_of(path);
     let requested = manifest.grants.clone();
     let unused = unused(&manifest, &introspection);
     let Restricted { manifest, ineffective } = manifest.restrict(restriction);
@@ -135,7 +214,6 @@ pub fn check_bytes(
             }
         }
     }
-    introspect::compare(path, &introspection, &types)?;
     let unused = unused.into_iter().map(|line| {
         format!(
             "{}: no import of the component uses the grant `{line}`. Remove it from [grants] in {}",

@@ -38,6 +38,20 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Introspection, LoadError> {
     read_with_types(path, bytes).map(|(introspection, _)| introspection)
 }
 
+/// Returns the imports and exports of a component that was validated and compared with the contract when it was
+/// compiled. `exports` are the names of its exported instances. The path appears in messages.
+///
+/// # Errors
+/// If the component was built for another version of the contract, or exports no interface of the contract.
+pub(crate) fn of_names(
+    path: &Path,
+    imports: Vec<String>,
+    exports: Vec<String>,
+) -> Result<Introspection, LoadError> {
+    let (interfaces, contract) = interfaces(path, &imports, &exports)?;
+    Ok(Introspection { interfaces, imports, exports, contract })
+}
+
 pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspection, Types), LoadError> {
     let not = |problem: String| LoadError::NotAComponent { path: path.to_owned(), problem };
     let invalid = |error: wasmparser::BinaryReaderError| {

@@ -38,7 +38,9 @@ mod schema;
 pub mod signature;
 
 pub use authority::{Authority, AuthorityOptions, Origin, PolicyError, Verify};
-pub use check::{Checked, Inspection, MAX_COMPONENT_BYTES, SignatureStatus, check, check_bytes, inspect};
+pub use check::{
+    Checked, Inspection, MAX_COMPONENT_BYTES, Opened, SignatureStatus, check, check_bytes, inspect, open,
+};
 pub use contract::Interface;
 pub use digest::sha256;
 pub use error::LoadError;

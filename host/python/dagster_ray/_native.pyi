@@ -55,6 +55,7 @@ class Component:
         listener: Callable[..., None] | None = None,
         timeout: float | None = None,
         values: list[Frames] | None = None,
+        here: bool = False,
     ) -> Call: ...
     def forward(self, namespace: str, service: str, port: int) -> Forward: ...
 

@@ -92,7 +92,8 @@ class Backend:
         """Calls an export and returns its result."""
         component = self._component(options.get("directories", ()))
         report = listener(options.get("write"), options.get("output"))
-        call = component.start(export, json.dumps(arguments), report, options.get("timeout"))
+        timeout = options.get("timeout")
+        call = component.start(export, json.dumps(arguments), report, timeout, here=True)
         return _answer(call)
 
     def start(

@@ -157,7 +157,7 @@ impl Call {
     /// Cancels the call. A component that checks for cancellation cleans up first.
     fn cancel(&self, py: Python<'_>) {
         py.detach(|| {
-            if let State::Running(call) = &*self.lock() {
+            if let State::Running(call) = &mut *self.lock() {
                 call.cancel();
             }
         });

@@ -60,6 +60,7 @@ impl Component {
         described.map_err(|error| errors::load(py, &error))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn begin(
         &self,
         py: Python<'_>,
@@ -68,11 +69,14 @@ impl Component {
         listener: Option<Py<PyAny>>,
         timeout: Option<f64>,
         values: Vec<Bound<'_, PyAny>>,
+        here: bool,
     ) -> PyResult<Call> {
         let backend = self.backend(py)?;
         let timeout = timeout.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
         let values = values.iter().map(objects::value).collect::<PyResult<_>>()?;
-        let call = RuntimeCall::begin(&backend, export, arguments, CallOptions { timeout, values });
+        let options = CallOptions { timeout, values };
+        let begin = if here { RuntimeCall::begin_here } else { RuntimeCall::begin };
+        let call = begin(&backend, export, arguments, options);
         Ok(Call::new(call, backend, listener))
     }
 }
@@ -166,12 +170,14 @@ impl Component {
         listener: Option<Py<PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<String> {
-        self.begin(py, export, arguments, listener, timeout, Vec::new())?.result(py, None)
+        self.begin(py, export, arguments, listener, timeout, Vec::new(), true)?.result(py, None)
     }
 
     /// Starts a call without waiting for its result. The arguments refer to `values` by index.
+    ///
+    /// With `here`, the call makes progress only while a thread waits for its result, on that thread.
     #[allow(clippy::too_many_arguments)]
-    #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None, values=None))]
+    #[pyo3(signature = (export, arguments="{}", listener=None, timeout=None, values=None, here=false))]
     fn start(
         &self,
         py: Python<'_>,
@@ -180,8 +186,9 @@ impl Component {
         listener: Option<Py<PyAny>>,
         timeout: Option<f64>,
         values: Option<Vec<Bound<'_, PyAny>>>,
+        here: bool,
     ) -> PyResult<Call> {
-        self.begin(py, export, arguments, listener, timeout, values.unwrap_or_default())
+        self.begin(py, export, arguments, listener, timeout, values.unwrap_or_default(), here)
     }
 
     /// Opens a local port that is forwarded to a Kubernetes service.

@@ -95,6 +95,16 @@ impl Backend {
         Ok((loaded.manifest.id.clone(), loaded.digest.clone(), exports))
     }
 
+    /// Returns the component if it is loaded and its files have not changed. Does not block.
+    pub(crate) fn unchanged(&self) -> Option<(Arc<Loaded>, Arc<Policy>)> {
+        let last_load = self.0.last_load.try_lock().ok()?;
+        let last = last_load.as_ref()?;
+        let path = &self.0.options.path;
+        let is_unchanged = stamp(path).is_ok_and(|found| found == last.component_stamp)
+            && stamp(&Manifest::path_of(path)).ok() == last.manifest_stamp;
+        is_unchanged.then(|| (last.loaded.clone(), last.policy.clone()))
+    }
+
     /// Returns the component as [`Self::current`] does, from a thread that may block. Dropping the future does
     /// not end a load in progress: a later call uses its result.
     pub(crate) async fn load(&self) -> Result<Result<(Arc<Loaded>, Arc<Policy>), LoadError>, JoinError> {

@@ -61,7 +61,9 @@ pub enum CallError {
         stderr: String,
     },
     /// The call exceeded its deadline.
-    #[error("{component}: {export}: not finished within {seconds} s, and stopped")]
+    #[error("{component}: {export}: not {} within {seconds} s, {}",
+        if *.is_queued { "started" } else { "finished" },
+        if *.is_queued { "because too many calls of this process are in progress" } else { "and stopped" })]
     Deadline {
         /// The component's name.
         component: String,
@@ -69,6 +71,8 @@ pub enum CallError {
         export: String,
         /// The deadline in seconds.
         seconds: f64,
+        /// Whether the call still waited for other calls.
+        is_queued: bool,
     },
     /// The caller cancelled the call.
     #[error("{component}: {export}: cancelled")]

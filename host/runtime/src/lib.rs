@@ -21,6 +21,7 @@ mod engine;
 mod error;
 mod exports;
 mod host;
+mod lanes;
 mod limiter;
 mod linker;
 mod loader;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use dagster_ray_policy::manifest::Manifest;
-use dagster_ray_policy::{Checked, Introspection, LoadError, check};
-use wasmtime::component::{InstancePre, Linker};
+use dagster_ray_policy::{Checked, Introspection, LoadError, open};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::cache;
 use crate::capability::CallState;
@@ -34,12 +35,20 @@ pub(crate) fn load(host: &Host, options: &BackendOptions) -> Result<Arc<Loaded>,
     let BackendOptions { path, restriction, .. } = options;
     // Installed components are as trusted as the extension module that contains this code.
     let trusted = options.trusted_keys.as_ref().filter(|_| !host.is_installed(path));
-    let Checked { bytes, manifest, digest, introspection, warnings } =
-        check(path, restriction, options.sha256.as_deref(), trusted)?;
-    let component = match precompiled::load(host.engine(), host.installed(), path, &digest) {
-        Some(component) => component,
-        None => cache::component(host.engine(), &digest, &bytes).map_err(engine_error)?,
+    let opened = open(path, restriction, options.sha256.as_deref(), trusted)?;
+    let installed = precompiled::load(host.engine(), host.installed(), path, opened.digest());
+    let (checked, component) = match installed {
+        Some(component) => {
+            let (imports, exports) = names(host, &component);
+            (opened.check_compiled(imports, exports)?, component)
+        }
+        None => {
+            let checked = opened.check()?;
+            let component = cache::component(host.engine(), &checked.digest, &checked.bytes);
+            (checked, component.map_err(engine_error)?)
+        }
     };
+    let Checked { manifest, digest, introspection, warnings, .. } = checked;
     let mut linker = Linker::new(host.engine());
     linker::build(&mut linker, &manifest.grants).map_err(engine_error)?;
     let instance = linker.instantiate_pre(&component).map_err(|error| LoadError::NotAComponent {
@@ -49,4 +58,16 @@ pub(crate) fn load(host: &Host, options: &BackendOptions) -> Result<Arc<Loaded>,
     tracing::info!(component = manifest.id, digest, "loaded {}", path.display());
     let (has_warned, is_restricted) = (AtomicBool::new(false), restriction.grants.is_some());
     Ok(Arc::new(Loaded { manifest, digest, introspection, instance, warnings, has_warned, is_restricted }))
+}
+
+/// Returns the names of a component's imports, and of the instances that it exports.
+fn names(host: &Host, component: &Component) -> (Vec<String>, Vec<String>) {
+    let types = component.component_type();
+    let imports = types.imports(host.engine()).map(|(name, _)| name.to_owned()).collect();
+    let exports = types
+        .exports(host.engine())
+        .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    (imports, exports)
 }

@@ -71,7 +71,7 @@ pub fn serve_connections(serve: impl Fn(&mut TcpStream) -> io::Result<()> + Send
 
 /// Reads a request to its end: an earlier response would race with the host's limits. Returns its head in
 /// lower case, or `None` if the client closed the connection.
-fn read_request(reader: &mut impl BufRead) -> io::Result<Option<String>> {
+pub fn read_request(reader: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head)? == 0 {

@@ -25,6 +25,7 @@ use wasmtime::component::Linker;
 
 use crate::audit;
 use crate::cancel::Cancel;
+use crate::lanes::{Lanes, Slot};
 use crate::model::{Denial, Error};
 use crate::options::BackendOptions;
 use crate::report::ReportSender;
@@ -59,6 +60,8 @@ pub(crate) struct CallContext<'a> {
     pub(crate) reports: &'a ReportSender,
     /// Whether this call is canceled.
     pub(crate) cancel: &'a Cancel,
+    /// The share of this call of the process's limits.
+    pub(crate) slot: &'a Slot,
 }
 
 /// What all calls of a process share.
@@ -66,6 +69,7 @@ pub(crate) struct CallContext<'a> {
 pub(crate) struct Shared {
     pub(crate) interceptor: Option<Arc<dyn http::Interceptor>>,
     pub(crate) clock: Option<Arc<dyn clock::Clock>>,
+    pub(crate) lanes: Lanes,
     pub(crate) clients: http::Clients,
     pub(crate) clusters: kubernetes::Clusters,
     pub(crate) programs: processes::ProcessPrograms,

@@ -14,6 +14,7 @@ mod floods;
 mod grants;
 mod keyvalue;
 mod kubernetes;
+mod lanes;
 mod loading;
 mod names;
 mod programs;

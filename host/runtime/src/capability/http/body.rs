@@ -103,6 +103,42 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Limited<B> {
     }
 }
 
+/// A body that holds `T` until it was read or is dropped.
+struct Held<T> {
+    body: WasiBody,
+    held: Option<T>,
+}
+
+/// Holds a value until a body was read or is dropped.
+pub(super) fn until_read<T: Send + Unpin + 'static>(body: WasiBody, held: Option<T>) -> WasiBody {
+    let held = if body.is_end_stream() { None } else { held };
+    Held { body, held }.boxed_unsync()
+}
+
+impl<T: Unpin> Body for Held<T> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.held = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,8 @@ use super::tls;
 
 pub(super) type Connector = HttpsConnector<HttpConnector<CheckedResolver>>;
 
+/// Idle connections that are kept for each authority.
+pub(crate) const MAX_IDLE: usize = 16;
 /// How long an idle connection is kept. Ray's dashboard closes idle connections after 75 s.
 const IDLE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(30);
@@ -62,6 +64,7 @@ impl Clients {
         .wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector);

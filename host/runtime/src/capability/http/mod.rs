@@ -35,6 +35,7 @@ use self::timeouts::Timeouts;
 use super::{CallContext, CallState, Denials, HostCapability, View, denial};
 use crate::audit;
 use crate::capability::kubernetes::{self, Cluster, DEFAULT_PORT, Rejection, Services};
+use crate::lanes::{Slot, Turns};
 
 /// Maximum size of the headers of one HTTP message, in bytes.
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -63,6 +64,7 @@ impl HostCapability for HttpState {
             response_bytes: u64::from(limits.response_mib) << 20,
             request_bytes: u64::from(limits.request_mib) << 20,
             denials: context.denials.clone(),
+            slot: context.slot.clone(),
         };
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(MAX_HEADER_BYTES);
@@ -93,6 +95,8 @@ struct HttpEgress {
     request_bytes: u64,
     /// Denials of this call, so that its error can name the missing grant.
     denials: Denials,
+    /// The share of this call of the process's limits.
+    slot: Slot,
 }
 
 /// Allowed methods. `CONNECT` would open a tunnel; `TRACE` would make the server echo the credentials
@@ -168,6 +172,17 @@ impl HttpEgress {
     }
 }
 
+impl HttpEgress {
+    /// Returns the limits of a request. A watch has none: it lasts as long as its call.
+    fn turns(&self, route: &Route) -> Option<Turns> {
+        if route.is_watch() {
+            self.slot.park();
+            return None;
+        }
+        Some(self.slot.turns())
+    }
+}
+
 impl WasiHttpHooks for HttpEgress {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         Arc::new(is_forbidden)
@@ -196,12 +211,19 @@ impl WasiHttpHooks for HttpEgress {
             Err(refused) => return into_pending_response(async move { *refused }),
         };
         let interceptor = self.interceptor.clone();
+        let turns = self.turns(&route);
         into_pending_response(audit::within(async move {
+            let turn = match turns {
+                Some(turns) => Some(turns.next().await),
+                None => None,
+            };
+            let sent = pipeline::send(interceptor, route, request, timeouts, limit).await;
             // A body that fails also breaks the connection, and either error may arrive first.
-            pipeline::send(interceptor, route, request, timeouts, limit).await.map_err(|error| {
+            let response = sent.map_err(|error| {
                 let is_too_large = is_too_large.load(Ordering::Acquire);
                 if is_too_large { Error::HttpRequestBodySize(Some(request_bytes)) } else { error }
-            })
+            })?;
+            Ok(response.map(|body| body::until_read(body, turn)))
         }))
     }
 }

@@ -41,10 +41,12 @@ impl Route {
     /// Returns the limit of the response body. A watch lasts as long as its call, and each event is one
     /// line.
     fn body_limit(&self, response_bytes: u64) -> BodyLimit {
-        match self {
-            Self::Kubernetes(_, admitted) if admitted.is_watch() => BodyLimit::PerLine(response_bytes),
-            _ => BodyLimit::Total(response_bytes),
-        }
+        if self.is_watch() { BodyLimit::PerLine(response_bytes) } else { BodyLimit::Total(response_bytes) }
+    }
+
+    /// Returns whether the response lasts as long as its call.
+    pub(super) fn is_watch(&self) -> bool {
+        matches!(self, Self::Kubernetes(_, admitted) if admitted.is_watch())
     }
 
     async fn send(

@@ -18,6 +18,7 @@ use tower::{BoxError, ServiceBuilder};
 use tower_service::Service;
 
 use super::kubeconfig::Proxy;
+use crate::capability::http::client::MAX_IDLE;
 
 /// Maximum time to connect to an API server.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -56,6 +57,7 @@ where
     let connector = config.rustls_https_connector_with_connector(connector)?;
     let client: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(MAX_IDLE)
         .pool_timer(TokioTimer::new())
         .build(connector);
     let service = ServiceBuilder::new()

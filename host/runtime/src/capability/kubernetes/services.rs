@@ -20,7 +20,7 @@ use super::cluster::Cluster;
 use super::failure::Failure;
 use super::stream::{self, Stream};
 use crate::capability::http::body::{BodyLimit, incomplete, limited};
-use crate::capability::http::client::to_wasi_error;
+use crate::capability::http::client::{MAX_IDLE, to_wasi_error};
 use crate::capability::http::timeouts::Timeouts;
 
 /// How long an idle stream is kept. It is shorter than the idle timeouts of Ray's dashboard (75 s) and
@@ -39,6 +39,7 @@ impl Services {
         Self(
             Client::builder(TokioExecutor::new())
                 .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(MAX_IDLE)
                 .pool_timer(TokioTimer::new())
                 .build(Connector(cluster)),
         )
