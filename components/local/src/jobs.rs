@@ -48,7 +48,8 @@ fn without_lease(mut job: Job) -> Job {
 impl<J: RayJobs, P: Programs> RayJobs for LeasedJobs<J, P> {
     dagster_ray_jobs::forward!(
         jobs:
-        limited, version, are_nodes_dead, stop_many, delete, logs, follow_logs, prepare_runtime_env, dashboard_url,
+        limited, version, are_nodes_dead, stop_many, delete, delete_many, logs, follow_logs, prepare_runtime_env,
+        dashboard_url,
     );
 
     fn submit(&self, job: &Submission) -> Result<String, Error> {

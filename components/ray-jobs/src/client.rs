@@ -63,6 +63,11 @@ pub trait RayJobs {
     /// Deletes Ray's record of a job that has ended: `DELETE /api/jobs/{id}`.
     fn delete(&self, id: &str) -> Result<bool, Error>;
 
+    /// Deletes Ray's records of many jobs concurrently. The results are in the order of the ids.
+    fn delete_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
+        ids.iter().map(|id| self.delete(id)).collect()
+    }
+
     /// Returns a job's whole output so far: `GET /api/jobs/{id}/logs`.
     fn logs(&self, id: &str) -> Result<String, Error>;
 
@@ -251,11 +256,24 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
         // Ray reads every job from its store before the first byte.
         let timeouts = Timeouts { first_byte_ms: Some(60_000), ..Timeouts::default() };
         let request = Request::get(self.url("/api/jobs/")).timeouts(timeouts);
-        let response = self.request_json(&request, None)?;
-        let Some(jobs) = response.as_array() else {
-            return typed(&request, Err("the body is not a list".to_owned()));
-        };
-        typed(&request, jobs.iter().map(Job::read).collect())
+        let request = self.limit(request);
+        let label = request.label();
+        self.policy.retry(&self.clock, || {
+            let mut checked = check_response(self.http.send(request.clone())?, request.method, &label, None)?;
+            let mut jobs: Result<Vec<Job>, String> = Ok(Vec::new());
+            // Ray can remember tens of thousands of jobs, which would not fit into memory as JSON.
+            let mut keep = |element: Value| {
+                if let Ok(read) = &mut jobs {
+                    match Job::read(&element) {
+                        Ok(job) => read.push(job),
+                        Err(problem) => jobs = Err(problem),
+                    }
+                }
+            };
+            checked.json_elements(&invalid_response(&label), &Job::SKIPPED_FIELDS, &mut keep)?;
+            checked.discard()?;
+            typed(&request, jobs)
+        })
     }
 
     fn get_many(&self, ids: &[String]) -> Vec<Result<Job, Error>> {
@@ -277,6 +295,11 @@ impl<H: Http, C: Clock, P: Packages> RayJobs for JobsClient<H, C, P> {
             |id| Request::post(self.job_path(id, "/stop")),
             |response| field(response, "stopped", Fields::bool),
         )
+    }
+
+    fn delete_many(&self, ids: &[String]) -> Vec<Result<bool, Error>> {
+        let request = |id: &str| Request::delete(self.job_path(id, ""));
+        self.request_jobs(ids, request, |response| field(response, "deleted", Fields::bool))
     }
 
     fn delete(&self, id: &str) -> Result<bool, Error> {

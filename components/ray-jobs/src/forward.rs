@@ -60,6 +60,11 @@ macro_rules! forward {
             self.$jobs.delete(id)
         }
     };
+    (@ $jobs:ident delete_many) => {
+        fn delete_many(&self, ids: &[String]) -> Vec<Result<bool, ::dagster_ray_sdk::Error>> {
+            self.$jobs.delete_many(ids)
+        }
+    };
     (@ $jobs:ident logs) => {
         fn logs(&self, id: &str) -> Result<String, ::dagster_ray_sdk::Error> {
             self.$jobs.logs(id)

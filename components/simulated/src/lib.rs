@@ -77,6 +77,8 @@ impl Backend for Simulated {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &str =
         "Executes runs, steps and scripts as local processes, for tests, with injected faults.";
+    // Tests read the records of ended steps.
+    const DELETES_ENDED_JOBS: bool = false;
     const SETTINGS: &[(&str, &str)] =
         &[(DIRECTORY, "The directory of the simulation. Processes with the same directory share it.")];
 

@@ -18,6 +18,7 @@ use dagster_ray_sdk::{
 };
 
 use crate::{
+    ended_jobs,
     executor::Executor,
     launcher::{self, Launcher},
     options::Options,
@@ -42,6 +43,8 @@ pub trait Backend {
     /// The settings that the backend reads, as pairs of key and one-sentence description. Every backend also
     /// reads [`Patience::SETTING`].
     const SETTINGS: &[(&str, &str)];
+    /// Whether Ray's records of steps that have succeeded are deleted at the end of their run.
+    const DELETES_ENDED_JOBS: bool = true;
 
     /// Returns a client of the Ray that the settings name.
     fn client() -> Result<(Self::Jobs, Self::Clock), Error>;
@@ -166,6 +169,17 @@ pub fn check_runs<B: Backend>(runs: &[RunRef]) -> Result<Vec<JobStatus>, Error> 
 /// Returns the statuses of steps, with one try within the limits of a check.
 pub fn check_steps<B: Backend>(steps: &[StepRef]) -> Result<Vec<JobStatus>, Error> {
     executor_with(B::client()?, Wait::Check)?.check(steps)
+}
+
+/// Deletes Ray's records of a run's steps, if the backend and the options say so. No cluster was created for them.
+pub fn finish_steps<B: Backend>(run_id: &str, options: &str) -> Result<(), Error> {
+    if !B::DELETES_ENDED_JOBS {
+        return Ok(());
+    }
+    if ended_jobs::are_deleted(options)? {
+        ended_jobs::delete_of_run(&executor::<B>()?.jobs, run_id)?;
+    }
+    Ok(())
 }
 
 /// Plans a run. Ray is neither contacted nor started.
@@ -296,13 +310,12 @@ macro_rules! export_backend {
                     backend::executor::<Self>()?.terminate(&steps, listener)
                 }
 
-                // No cluster was created for the run's steps, so there is nothing to remove.
                 fn finish(
-                    _run_id: String,
-                    _options: String,
+                    run_id: String,
+                    options: String,
                     _tags: Vec<model::Attributes>,
                 ) -> Result<(), model::Error> {
-                    Ok(())
+                    backend::finish_steps::<Self>(&run_id, &options)
                 }
             }
 

@@ -1,5 +1,6 @@
 //! Builds the runtime environment of a job.
 
+use dagster_ray_sdk::{Error, json};
 use serde_json::{Map, Value};
 
 use crate::options::Options;
@@ -39,6 +40,35 @@ pub fn build(options: &Options, lowest: &[(&str, &str)], highest: &[(String, Str
     document.into()
 }
 
+/// The largest runtime environment as JSON, in bytes.
+///
+/// Ray passes it to the driver of a job in one environment variable, `RAY_JOB_CONFIG_JSON_ENV_VAR`, with the job's
+/// metadata. Linux limits each variable to 128 KiB (`MAX_ARG_STRLEN`), and the driver of a job above it dies with
+/// `Argument list too long`.
+const MAX_BYTES: usize = (128 - 8) * 1024;
+
+/// Returns an error if a worker could not start with this runtime environment.
+///
+/// # Errors
+/// [`Error::InvalidConfig`], because a retry would fail in the same way.
+pub fn check_size(runtime_env: &Value, step_key: Option<&str>) -> Result<(), Error> {
+    let bytes = json::text(runtime_env).len();
+    if bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    let problem = format!(
+        "has {bytes} bytes with the worker's arguments, more than the {MAX_BYTES} with which a Ray job can start"
+    );
+    let hint = match step_key {
+        Some(_) => {
+            "if the step depends on thousands of outputs, set `isolation: task` for it: tasks have no such limit; \
+             otherwise write large values to a file"
+        }
+        None => "write large values to a file, such as one in working_dir",
+    };
+    Err(Error::invalid("runtime_env", &problem, Some(hint)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +85,14 @@ mod tests {
         let built = build(&options, &[("A", "low"), ("D", "low")], &[("C".to_owned(), "high".to_owned())]);
         assert_eq!(built["env_vars"], serde_json::json!({"A": "r", "B": "o", "C": "high", "D": "low"}));
         assert_eq!(built["pip"], serde_json::json!(["x"]));
+    }
+
+    #[test]
+    fn an_environment_with_which_linux_starts_no_process_is_rejected() {
+        let built = |bytes: usize| build(&options("{}"), &[], &[("A".to_owned(), "x".repeat(bytes))]);
+        assert_eq!(check_size(&built(100_000), Some("s")), Ok(()));
+        let Err(Error::InvalidConfig(fields)) = check_size(&built(130_000), Some("s")) else { panic!() };
+        assert!(fields[0].hint.as_ref().is_some_and(|hint| hint.contains("isolation: task")));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 pub mod backend;
 pub mod dead_nodes;
 pub mod debug;
+pub mod ended_jobs;
 pub mod entrypoint;
 pub mod environment;
 pub mod executor;

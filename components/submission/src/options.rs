@@ -79,6 +79,9 @@ pub struct Options {
     /// Labels to attach to the Ray job, by name.
     #[schemars(with = "Option<BTreeMap<String, String>>")]
     pub metadata: BTreeMap<String, String>,
+    /// Whether Ray's records of a run's steps that have succeeded are deleted at the end of the run. Ray remembers
+    /// every job until its head ends, and reads all of them for each list. Defaults to `true`.
+    pub delete_ended_jobs: Option<bool>,
 }
 
 impl Options {
@@ -109,6 +112,7 @@ impl Options {
             env_vars: fields.variables("env_vars").unwrap_or_default(),
             label_selector: fields.strings("label_selector").unwrap_or_default(),
             metadata: fields.strings("metadata").unwrap_or_default(),
+            delete_ended_jobs: fields.boolean("delete_ended_jobs"),
         }
     }
 

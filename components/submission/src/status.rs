@@ -11,7 +11,7 @@ use dagster_ray_sdk::{
 
 use crate::ids;
 
-/// How many jobs are read by their ids. Ray reads a record for each job of its list, mostly of jobs that have
+/// How many jobs at most are read by their ids. Ray reads a record for each job of its list, mostly of jobs that have
 /// ended, so reading single jobs is cheaper for a few.
 const FEW: usize = 8;
 
@@ -79,13 +79,16 @@ pub fn missing(submission_id: &str) -> JobStatus {
 
 /// Returns the statuses of jobs by their submission ids, in the same order.
 ///
-/// If a job was submitted again, the status is that of the latest submission. One job is read by its id,
-/// several with one request for Ray's job list. A job is missing only if Ray reports so; an unreachable
+/// If a job was submitted again, the status is that of the latest submission. A few jobs are read by their ids,
+/// more with one request for Ray's job list. A job is missing only if Ray reports so; an unreachable
 /// Ray is an error.
 pub fn read_all(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec<Located>, Error> {
     match submission_ids {
         [] => Ok(Vec::new()),
-        [one] => read_one(jobs, one).map(|status| vec![status]),
+        few if few.len() <= FEW => {
+            let read = few.iter().zip(jobs.get_many(few));
+            read.map(|(id, answer)| latest_of(jobs, id, answer)).collect()
+        }
         many => {
             let listed = jobs.list()?;
             let latest = latest(&listed);
@@ -113,9 +116,10 @@ pub fn read_listed(jobs: &impl RayJobs, submission_ids: &[String]) -> Result<Vec
     .collect()
 }
 
-fn read_one(jobs: &impl RayJobs, submission_id: &str) -> Result<Located, Error> {
+/// Returns the status of a job's latest launch. `answer` is that of the launch `submission_id`.
+fn latest_of(jobs: &impl RayJobs, submission_id: &str, answer: Result<Job, Error>) -> Result<Located, Error> {
     let (first, mut launches) = ids::split_repeated(submission_id);
-    let mut status = match jobs.get(submission_id) {
+    let mut status = match answer {
         Ok(job) if !job.has_ended() => return Ok(Located::of_job(submission_id, &job)),
         Ok(job) => Located::of_job(submission_id, &job),
         Err(Error::NotFound(_)) => return Ok(Located::missing(submission_id)),
@@ -185,12 +189,26 @@ mod tests {
         ray.add("b-again2", "RUNNING");
         ray.add("b-again10", "STOPPED");
         ray.add("b", "FAILED");
-        let found = read_all(&ray, &owned(&["b", "a", "c", "b-again2"])).expect("statuses");
+        let many = ["b", "a", "c", "b-again2", "c", "c", "c", "c", "c"];
+        let found = read_all(&ray, &owned(&many)).expect("statuses");
+        let found = &found[..4];
         assert_eq!(found.iter().map(|one| one.status.ended).collect::<Vec<_>>(), [true, false, true, true]);
         let states: Vec<JobState> = found.iter().map(|one| one.status.state).collect();
         assert_eq!(states, [JobState::Stopped, JobState::Running, JobState::Missing, JobState::Stopped]);
         assert_eq!(found[0].status.submission_id, "b-again10");
         assert_eq!(ray.calls(), ["list"]);
+    }
+
+    #[test]
+    fn a_few_jobs_are_read_without_the_list_and_the_latest_launch_counts() {
+        let ray = FakeRay::default();
+        ray.add("a", "RUNNING");
+        ray.add("b", "FAILED");
+        ray.add("b-again1", "STOPPED");
+        let found = read_all(&ray, &owned(&["b", "a", "c"])).expect("statuses");
+        let states: Vec<JobState> = found.iter().map(|one| one.status.state).collect();
+        assert_eq!(states, [JobState::Stopped, JobState::Running, JobState::Missing]);
+        assert!(!ray.calls().contains(&"list".to_owned()), "{:?}", ray.calls());
     }
 
     #[test]
@@ -211,7 +229,7 @@ mod tests {
         let ray = FakeRay::default();
         ray.add("a", "RUNNING");
         ray.fail_reads(true);
-        for names in [owned(&["a"]), owned(&["a", "b"])] {
+        for names in [owned(&["a"]), owned(&["a", "b"]), owned(&["a"; 9])] {
             assert!(matches!(read_all(&ray, &names), Err(Error::Unavailable(_))));
         }
     }

@@ -35,10 +35,12 @@ pub(crate) fn submission(worker: Worker<'_>, options: Options) -> Result<Submiss
     }
     let mut highest = command.env.clone();
     highest.extend(entrypoint::payload(command));
+    let runtime_env = environment::build(&options, &lowest, &highest);
+    environment::check_size(&runtime_env, origin.step_key)?;
     Ok(Submission {
         entrypoint: entrypoint::command_line(command)?,
         submission_id,
-        runtime_env: environment::build(&options, &lowest, &highest),
+        runtime_env,
         metadata: metadata::with_origin(&options.metadata, origin, &random::hex(16)),
         entrypoint_num_cpus: options.num_cpus,
         entrypoint_num_gpus: options.num_gpus,

@@ -244,7 +244,8 @@ impl<'k, J, H: Http, C: Clock> Execution<'k, J, H, C> {
 impl<J: RayJobs, H: Http, C: Clock> RayJobs for Execution<'_, J, H, C> {
     dagster_ray_jobs::forward!(
         jobs:
-        limited, version, submit, list, get_many, are_nodes_dead, stop_many, delete, logs, prepare_runtime_env,
+        limited, version, submit, list, get_many, are_nodes_dead, stop_many, delete, delete_many, logs,
+        prepare_runtime_env,
         dashboard_url,
     );
 

@@ -106,10 +106,19 @@ impl Response {
     /// Fields named in `skipped_fields` are dropped, so that they use no memory after they were parsed.
     /// `doing` names the request in an error.
     pub fn json(&mut self, doing: &str, skipped_fields: &[&str]) -> Result<Value, Error> {
-        json::read(&mut self.body, skipped_fields).map_err(|failure| match failure {
-            json::Failure::Source(broken) => error::from_io(broken, doing),
-            json::Failure::Malformed(malformed) => error::malformed_response(doing, &malformed.to_string()),
-        })
+        json::read(&mut self.body, skipped_fields).map_err(|failure| unreadable(failure, doing))
+    }
+
+    /// Parses the body as a JSON list while it arrives, and passes each element to `each`. A long list does not have
+    /// to fit into memory.
+    pub fn json_elements(
+        &mut self,
+        doing: &str,
+        skipped_fields: &[&str],
+        each: &mut dyn FnMut(Value),
+    ) -> Result<(), Error> {
+        json::read_elements(&mut self.body, skipped_fields, each)
+            .map_err(|failure| unreadable(failure, doing))
     }
 
     /// Reads and discards the rest of the body, so that the connection can be reused.
@@ -117,5 +126,12 @@ impl Response {
         io::copy(&mut self.body, &mut io::sink())
             .map(|_| ())
             .map_err(|broken| error::from_io(broken, "reading a response"))
+    }
+}
+
+fn unreadable(failure: json::Failure, doing: &str) -> Error {
+    match failure {
+        json::Failure::Source(broken) => error::from_io(broken, doing),
+        json::Failure::Malformed(malformed) => error::malformed_response(doing, &malformed.to_string()),
     }
 }

@@ -12,6 +12,6 @@ mod write;
 mod tests;
 
 pub use fields::{Fields, type_name};
-pub use parse::{Failure, Malformed, parse, read};
+pub use parse::{Failure, Malformed, parse, read, read_elements};
 pub use serde_json::{Map, Number, Value, json};
 pub use write::text;

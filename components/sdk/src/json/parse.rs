@@ -58,6 +58,26 @@ pub fn read(source: &mut dyn Read, skipped_fields: &[&str]) -> Result<Value, Fai
     Parser::new(source, skipped_fields).document()
 }
 
+/// Parses a list while its bytes arrive, and passes each element to `each`. Only one element is in memory at a time.
+///
+/// # Errors
+/// As for [`read`], and if the value is not a list.
+pub fn read_elements(
+    source: &mut dyn Read,
+    skipped_fields: &[&str],
+    each: &mut dyn FnMut(Value),
+) -> Result<(), Failure> {
+    let mut parser = Parser::new(source, skipped_fields);
+    if parser.after_space()? != Some(b'[') {
+        return parser.wrong("expected a list");
+    }
+    parser.elements(1, each)?;
+    match parser.after_space()? {
+        None => Ok(()),
+        Some(_) => parser.wrong("unexpected text after the end"),
+    }
+}
+
 struct Parser<'a> {
     source: &'a mut dyn Read,
     skipped_fields: &'a [&'a str],
@@ -157,17 +177,22 @@ impl<'a> Parser<'a> {
 
     fn array(&mut self, depth: usize) -> Result<Value, Failure> {
         let mut elements = Vec::new();
+        self.elements(depth, &mut |element| elements.push(element))?;
+        Ok(elements.into())
+    }
+
+    fn elements(&mut self, depth: usize, each: &mut dyn FnMut(Value)) -> Result<(), Failure> {
         self.skip(b'[');
         if self.after_space()? == Some(b']') {
             self.skip(b']');
-            return Ok(elements.into());
+            return Ok(());
         }
         loop {
-            elements.push(self.value(depth)?);
+            each(self.value(depth)?);
             self.after_space()?;
             match self.next()? {
                 b',' => {}
-                b']' => return Ok(elements.into()),
+                b']' => return Ok(()),
                 _ => return self.wrong("expected , or ]"),
             }
         }

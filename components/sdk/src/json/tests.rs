@@ -186,3 +186,18 @@ fn errors_name_the_field_with_the_wrong_type() {
     assert_eq!(fields.string_map("m").unwrap_err(), "`m.c` is a number, not a string");
     assert_eq!(Fields::from_value(&Value::Null).unwrap_err(), "it is null, not an object");
 }
+
+#[test]
+fn a_list_is_read_element_by_element() {
+    let elements = |text: &str| {
+        let mut found = Vec::new();
+        read_elements(&mut Slow(text.as_bytes(), 2), &["b"], &mut |element| found.push(super::text(&element)))
+            .map(|()| found)
+            .map_err(|failure| format!("{failure:?}"))
+    };
+    assert_eq!(elements(r#" [{"a": [1], "b": 2}, 3] "#), Ok(vec![r#"{"a":[1]}"#.to_owned(), "3".to_owned()]));
+    assert_eq!(elements("[]"), Ok(Vec::new()));
+    for wrong in ["{}", "", "[1", "[1,]", "[1] 2", "[1 2]"] {
+        assert!(elements(wrong).is_err(), "{wrong}");
+    }
+}
