@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{Clusters, Details, created_at};
 use crate::{
     annotations::TTL,
-    kubernetes::{RAY_CLUSTER, RAY_JOB, object},
+    kubernetes::{LONG_FIELDS, RAY_CLUSTER, RAY_JOB, object},
     labels, leases,
 };
 
@@ -29,22 +29,21 @@ impl<H: Http, C: Clock> Clusters<H, C> {
         let details = Details { only_if_unused: true, ..Details::default() };
         let mut found = Expirations { expired: Vec::new(), not_owned: Vec::new() };
         for kind in [RAY_CLUSTER, RAY_JOB] {
-            let documents = match self.list_objects(kind, &rule.query) {
-                Ok(documents) => documents,
+            let listed = self.each_object(kind, &rule.query, &LONG_FIELDS, &mut |document| {
+                let now = self.kubernetes.now_s()?;
+                if is_expired(&document, &rule.deployment, &live_runs, rule.older_than_s, now) {
+                    found.expired.push(self.info(kind, &document, &details)?);
+                } else if is_not_owned(&document, &rule.deployment) {
+                    found.not_owned.push(self.info(kind, &document, &details)?);
+                }
+                Ok(())
+            });
+            match listed {
                 // A deployment that uses only RayClusters may have no permission for RayJobs.
                 Err(Error::Backend(api)) if api.status == 403 && kind == RAY_JOB => {
                     warn!("skipping RayJobs: {}", api.message);
-                    continue;
                 }
-                Err(error) => return Err(error),
-            };
-            let now = self.kubernetes.now_s()?;
-            for document in &documents {
-                if is_expired(document, &rule.deployment, &live_runs, rule.older_than_s, now) {
-                    found.expired.push(self.info(kind, document, &details)?);
-                } else if is_not_owned(document, &rule.deployment) {
-                    found.not_owned.push(self.info(kind, document, &details)?);
-                }
+                listed => listed?,
             }
         }
         Ok(found)

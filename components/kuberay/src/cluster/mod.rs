@@ -22,7 +22,9 @@ use serde_json::{Value, json};
 
 use crate::{
     job,
-    kubernetes::{DeleteOutcome, Kind, Kubernetes, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object},
+    kubernetes::{
+        DeleteOutcome, Kind, Kubernetes, LONG_FIELDS, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object,
+    },
     labels, leases,
     time::parse_timestamp,
 };
@@ -126,8 +128,12 @@ impl<H: Http, C: Clock> Clusters<H, C> {
                 return Err(Error::invalid("query.kind", &problem, Some("write RayCluster or RayJob")));
             }
         };
-        let found = self.list_objects(kind, query)?;
-        found.iter().map(|document| self.info(kind, document, &Details::default())).collect()
+        let mut found = Vec::new();
+        self.each_object(kind, query, &["managedFields"], &mut |document| {
+            found.push(self.info(kind, &document, &Details::default())?);
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Changes a cluster by a JSON merge patch or a JSON patch, if its uid is that of the reference.
@@ -250,14 +256,32 @@ impl<H: Http, C: Clock> Clusters<H, C> {
         if target.matches_uid(&document) { Ok(document) } else { Err(replaced(target)) }
     }
 
+    /// Returns the objects that a query selects, without their long fields.
     pub(crate) fn list_objects(&self, kind: Kind, query: &Query) -> Result<Vec<Value>, Error> {
+        let mut found = Vec::new();
+        self.each_object(kind, query, &LONG_FIELDS, &mut |document| {
+            found.push(document);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Passes the objects that a query selects to `each`, without the named fields.
+    pub(crate) fn each_object(
+        &self,
+        kind: Kind,
+        query: &Query,
+        skipped_fields: &[&str],
+        each: &mut dyn FnMut(Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let namespace = query.namespace.as_deref().unwrap_or(&self.namespace);
         let required = labels::selector(&labels::normalized(&query.labels));
         let given = query.selector.as_deref().map(labels::current_selector).unwrap_or_default();
         let parts: Vec<&str> =
             [required.as_str(), given.trim()].into_iter().filter(|part| !part.is_empty()).collect();
         let which = Selection::Labels(parts.join(","));
-        let mut listed = self.kubernetes.list(kind, namespace, &which, &[]).map_err(|error| match error {
+        let listed = self.kubernetes.for_each(kind, namespace, &which, skipped_fields, each);
+        listed.map_err(|error| match error {
             // Label values are valid, so the API server cannot parse the selector.
             Error::Backend(api) if api.status == 400 && !given.is_empty() => Error::invalid(
                 "query.selector",
@@ -265,11 +289,7 @@ impl<H: Http, C: Clock> Clusters<H, C> {
                 Some("write a Kubernetes label selector, such as `a=b` or `a in (b, c)`"),
             ),
             error => error,
-        })?;
-        match listed.get_mut("items").map(Value::take) {
-            Some(Value::Array(items)) => Ok(items),
-            _ => Ok(Vec::new()),
-        }
+        })
     }
 
     pub(crate) fn require_uid(&self, patch: &mut Value, target: &Target) {
@@ -348,8 +368,12 @@ mod tests {
         assert_eq!(clusters.list(&query(" ")), Ok(Vec::new()));
         let urls: Vec<String> = http.requests().into_iter().map(|request| request.url).collect();
         let labels = "?labelSelector=dagster%2Fuser%3Dme-at-example.org";
-        assert!(urls[0].ends_with(&format!("{labels}%2Cteam%20in%20%28a%2C%20b%29")), "{}", urls[0]);
-        assert!(urls[1].ends_with(labels), "{}", urls[1]);
+        assert!(
+            urls[0].ends_with(&format!("{labels}%2Cteam%20in%20%28a%2C%20b%29&limit=250")),
+            "{}",
+            urls[0]
+        );
+        assert!(urls[1].ends_with(&format!("{labels}&limit=250")), "{}", urls[1]);
 
         let Err(Error::InvalidConfig(fields)) = clusters.list(&query("team in (a")) else { panic!() };
         assert_eq!(fields[0].path, "query.selector");

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::{Clusters, Details, Target, created_at, plan::Plan, replaced, state};
 use crate::{
     annotations::{DELETE_WHEN_RELEASED, is_owned_by},
-    kubernetes::{CreateOutcome, DeleteOutcome, Kind, Precondition, RAY_JOB, Selection, object},
+    kubernetes::{CreateOutcome, DeleteOutcome, Kind, LONG_FIELDS, Precondition, RAY_JOB, Selection, object},
     labels,
     leases::{self, Lease},
     options::Sharing,
@@ -127,7 +127,7 @@ impl<H: Http, C: Clock> Clusters<H, C> {
         required: &BTreeMap<String, String>,
     ) -> Result<Vec<Value>, Error> {
         let which = Selection::Labels(labels::selector(required));
-        let mut listed = self.kubernetes.list(kind, namespace, &which, &[])?;
+        let mut listed = self.kubernetes.list(kind, namespace, &which, &LONG_FIELDS)?;
         let Some(Value::Array(mut found)) = listed.get_mut("items").map(Value::take) else {
             return Ok(Vec::new());
         };

@@ -27,6 +27,17 @@ pub use kind::{AUTHORITY, EVENT, Kind, POD, RAY_CLUSTER, RAY_JOB, Selection};
 use kind::{collection_url, object_url};
 use responses::{RequestInfo, check_status};
 
+/// The number of objects in a page of a list.
+const PAGE: u32 = 250;
+/// The fields of RayClusters and RayJobs that are long, and that no decision about an object uses.
+pub const LONG_FIELDS: [&str; 5] = [
+    "managedFields",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "headGroupSpec",
+    "workerGroupSpecs",
+    "rayClusterSpec",
+];
+
 /// The outcome of creating an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CreateOutcome {
@@ -142,7 +153,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         self.send(&request, &RequestInfo { verb: "get", kind, namespace, name: Some(name) }, &[])
     }
 
-    /// Returns a list of objects, with the list's `resourceVersion` in its `metadata`.
+    /// Returns a list of objects, with the list's `resourceVersion` in its `metadata`. It is read in pages.
     ///
     /// Fields named in `skipped_fields` are dropped from the objects while parsing, to save memory.
     pub fn list(
@@ -164,9 +175,64 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         which: &Selection,
         skipped_fields: &[&str],
     ) -> Result<Value, Error> {
-        let request = Request::get(collection_url(kind, namespace, &[which.query()]));
+        let mut items = Vec::new();
+        let mut listed = self.pages(policy, kind, namespace, which, skipped_fields, &mut |page| {
+            items.extend(page);
+            Ok(())
+        })?;
+        listed["items"] = items.into();
+        Ok(listed)
+    }
+
+    /// Passes the objects of a list to `each`, page by page, so that a long list does not have to fit into memory.
+    ///
+    /// # Errors
+    /// The first error of a request or of `each`. If the list takes longer than the API server keeps its version, the
+    /// error is transient, and `each` has seen a part of the list.
+    pub fn for_each(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        which: &Selection,
+        skipped_fields: &[&str],
+        each: &mut dyn FnMut(Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let page = &mut |objects: Vec<Value>| objects.into_iter().try_for_each(&mut *each);
+        self.pages(&self.policy, kind, namespace, which, skipped_fields, page).map(|_| ())
+    }
+
+    /// Reads a list in pages, and returns the last page without its objects.
+    fn pages(
+        &self,
+        policy: &Policy,
+        kind: Kind,
+        namespace: &str,
+        which: &Selection,
+        skipped_fields: &[&str],
+        each: &mut dyn FnMut(Vec<Value>) -> Result<(), Error>,
+    ) -> Result<Value, Error> {
         let info = RequestInfo { verb: "list", kind, namespace, name: None };
-        self.send_with(policy, &request, &info, skipped_fields)
+        let mut next = String::new();
+        loop {
+            let limit = format!("limit={PAGE}");
+            let from =
+                if next.is_empty() { String::new() } else { format!("continue={}", url::encode(&next)) };
+            let request = Request::get(collection_url(kind, namespace, &[which.query(), limit, from]));
+            let mut listed = match self.send_with(policy, &request, &info, skipped_fields) {
+                Err(Error::Backend(api)) if api.status == 410 && !next.is_empty() => {
+                    let reason = format!("the list of {} expired while it was read", kind.resource);
+                    return Err(Error::unavailable(reason, false));
+                }
+                listed => listed?,
+            };
+            if let Some(Value::Array(items)) = listed.get_mut("items").map(Value::take) {
+                each(items)?;
+            }
+            match object::text(&listed, "/metadata/continue") {
+                Some(more) => next = more.to_owned(),
+                None => return Ok(listed),
+            }
+        }
     }
 
     /// Creates an object, or returns the existing one with its name.
@@ -380,6 +446,29 @@ mod tests {
         let kubernetes = Kubernetes::new(&http, VirtualClock::default());
         let which = Selection::Labels("a=b,c=d".to_owned());
         kubernetes.list(RAY_JOB, "ray", &which, &[]).unwrap();
-        assert!(http.requests()[4].url.ends_with("/rayjobs?labelSelector=a%3Db%2Cc%3Dd"));
+        assert!(http.requests()[4].url.ends_with("/rayjobs?labelSelector=a%3Db%2Cc%3Dd&limit=250"));
+    }
+
+    #[test]
+    fn a_long_list_is_read_in_pages() {
+        let page = |names: &[&str], more: &str| {
+            let items: Vec<Value> = names.iter().map(|name| json!({"metadata": {"name": name}})).collect();
+            let listed = json!({"metadata": {"resourceVersion": "7", "continue": more}, "items": items});
+            ScriptedResponse::new(200, listed.to_string())
+        };
+        let http = ScriptedHttp::new([page(&["a", "b"], "t/1"), page(&["c"], "")]);
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let which = Selection::Labels(String::new());
+        let listed = kubernetes.list(RAY_CLUSTER, "ray", &which, &[]).unwrap();
+        let names: Vec<&str> = object::elements(&listed, "/items").map(object::name).collect();
+        assert_eq!((names.as_slice(), object::resource_version(&listed)), (["a", "b", "c"].as_slice(), "7"));
+        let urls: Vec<String> = http.requests().into_iter().map(|request| request.url).collect();
+        assert!(urls[0].ends_with("/rayclusters?limit=250"), "{}", urls[0]);
+        assert!(urls[1].ends_with("/rayclusters?limit=250&continue=t%2F1"), "{}", urls[1]);
+
+        let http = ScriptedHttp::new([page(&["a"], "t"), failure(410, "Expired")]);
+        let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+        let expired = kubernetes.list(RAY_CLUSTER, "ray", &which, &[]).unwrap_err();
+        assert!(expired.is_transient() && expired.message().contains("expired"), "{}", expired.message());
     }
 }
