@@ -128,6 +128,9 @@ if TYPE_CHECKING:
     # Interrupts a step as Dagster's own workers are interrupted.
     from dagster._utils.interrupts import capture_interrupts as capture_interrupts
 
+    # Whether the run worker was interrupted, while Dagster's loop launches a round of steps.
+    from dagster._utils.interrupts import check_captured_interrupt as check_captured_interrupt
+
 
 def __getattr__(name: str) -> Any:
     return lazy_names.find(__name__, name)

@@ -65,6 +65,8 @@ class RayExecutor(StepDelegatingExecutor):
         self._limits: list[dict[str, Any]] | None = kwargs.get("tag_concurrency_limits")
         # The ids of the events that `new_events` has returned.
         self._seen: set[int] = set()
+        # The attempt and the arguments of each step's worker, by step key.
+        self._arguments: dict[str, tuple[int, ExecuteStepArgs]] = {}
 
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
@@ -145,6 +147,30 @@ class RayExecutor(StepDelegatingExecutor):
         active_execution: ActiveExecution,
     ) -> StepHandlerContext:
         [step] = steps
+        return StepHandlerContext(
+            instance=plan_context.instance,
+            plan_context=plan_context,
+            steps=list(steps),
+            execute_step_args=self._step_arguments(plan_context, step, active_execution),
+            dagster_run=plan_context.dagster_run,
+        )
+
+    def _step_arguments(
+        self,
+        plan_context: PlanOrchestrationContext,
+        step: ExecutionStep,
+        active_execution: ActiveExecution,
+    ) -> ExecuteStepArgs:
+        """Returns the arguments of a step's worker.
+
+        They are built once for an attempt. Each health check asks for them again, and the state of
+        a run with thousands of steps takes long to reduce.
+        """
+        state = active_execution.get_known_state()
+        attempt = state.get_retry_state().get_attempt_count(step.key)
+        known = self._arguments.get(step.key)
+        if known is not None and known[0] == attempt:
+            return known[1]
         # The arguments travel in one environment variable, which Linux limits to 128 KiB. The base
         # class passes the state of the whole run.
         args = ExecuteStepArgs(
@@ -153,17 +179,12 @@ class RayExecutor(StepDelegatingExecutor):
             step_keys_to_execute=[step.key],
             instance_ref=plan_context.instance.get_ref(),
             retry_mode=self.retries.for_inner_plan(),
-            known_state=known_to_step(active_execution.get_known_state(), step),
+            known_state=known_to_step(state, step),
             should_verify_step=self._should_verify_step,
             print_serialized_events=False,
         )
-        return StepHandlerContext(
-            instance=plan_context.instance,
-            plan_context=plan_context,
-            steps=list(steps),
-            execute_step_args=args,
-            dagster_run=plan_context.dagster_run,
-        )
+        self._arguments[step.key] = attempt, args
+        return args
 
     def _is_resumed(self, plan_context: PlanOrchestrationContext, interrupted: bool) -> bool:
         """Whether Dagster starts another worker for the run, which continues its steps."""

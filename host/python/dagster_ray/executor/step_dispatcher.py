@@ -4,7 +4,12 @@ from collections.abc import Iterator
 
 from dagster import DagsterEvent
 
-from dagster_ray.dagster_internals import CheckStepHealthResult, StepHandler, StepHandlerContext
+from dagster_ray.dagster_internals import (
+    CheckStepHealthResult,
+    StepHandler,
+    StepHandlerContext,
+    check_captured_interrupt,
+)
 from dagster_ray.executor.local_steps import LocalStepHandler
 from dagster_ray.executor.step_handler import RayStepHandler
 from dagster_ray.executor.step_plans import step_and_attempt
@@ -24,6 +29,9 @@ class StepDispatcher(StepHandler):
         return self._ray_steps.name
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        if check_captured_interrupt():
+            # A wide round of launches can take minutes. Dagster's loop handles the interrupt next.
+            return iter(())
         return self._handler(step_handler_context).launch_step(step_handler_context)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:

@@ -15,7 +15,6 @@ from dagster_ray.backend import Backend
 from dagster_ray.configs import USER_DEFINED_RAY_KEY
 from dagster_ray.contract import (
     ExecutorClient,
-    JobState,
     JobStatus,
     Leftover,
     PendingCall,
@@ -42,7 +41,8 @@ from dagster_ray.errors import (
     InvalidConfigError,
     UnavailableError,
 )
-from dagster_ray.executor.event_log import reported_attempts
+from dagster_ray.executor.event_log import ReportedEnds, reported_attempts
+from dagster_ray.executor.step_ends import unhealthy_reason
 from dagster_ray.executor.step_plans import StepPlans, reference, step_and_attempt, task_spec
 from dagster_ray.missing_jobs import MissingJobs
 from dagster_ray.patience import check_limit, unreachable_seconds
@@ -96,6 +96,9 @@ class RayStepHandler(StepHandler):
         self._missing = MissingJobs()
         self._steps: dict[str, _Step] = {}
         self._stopped = False
+        self._ends = ReportedEnds()
+        # Whether this worker submitted a step to Ray, or asked for a step of an earlier worker.
+        self._has_jobs = False
         self._checked_at = float("-inf")
         # Log lines of components, until a step's log is available.
         self._lines: deque[tuple[str, str]] = deque(maxlen=1000)
@@ -129,6 +132,7 @@ class RayStepHandler(StepHandler):
             message=f'Executing step "{key}" in Ray job {submission_id}.',
             metadata=_job_metadata(ref),
         )
+        self._has_jobs = True
         submit = self._component.start_launch(
             [plan.spec], write=self._append_line, directories=plan.directories
         )
@@ -168,7 +172,11 @@ class RayStepHandler(StepHandler):
         self._given_up.wait(_GIVEN_UP_SECONDS)
         overrides = {step[USER_DEFINED_RAY_KEY] for step in tags if USER_DEFINED_RAY_KEY in step}
         distinct = [attributes({USER_DEFINED_RAY_KEY: text}) for text in sorted(overrides)]
-        self._component.finish(run_id, json.dumps(self.all_options()), distinct)
+        options = self.all_options()
+        if not self._has_jobs:
+            # Without a job, the list of Ray's jobs need not be read.
+            options["delete_ended_jobs"] = False
+        self._component.finish(run_id, json.dumps(options), distinct)
 
     def stop_leftovers(self, instance: DagsterInstance, run_id: str) -> list[Leftover]:
         """Stops what the run's killed step workers have left, and returns it."""
@@ -243,6 +251,7 @@ class RayStepHandler(StepHandler):
         step = self._steps.get(key)
         if step is None or step.attempt != attempt:
             ref = self._plans.take(context).reference
+            self._has_jobs = True
             step = self._steps[key] = _Step(key, attempt, ref)
         return step
 
@@ -345,37 +354,27 @@ class RayStepHandler(StepHandler):
                     EngineEventData(metadata=_job_metadata(step.ref)),
                 )
             return CheckStepHealthResult.healthy()
-        run_id = context.dagster_run.run_id
-        if reported_attempts(context.instance, run_id)[step.key] > step.attempt:
+        if self._has_reported(step, context):
             return CheckStepHealthResult.healthy()
         if state == "succeeded" and not step.awaits_event:
             # The event log may be read from a replica that lags behind.
             step.awaits_event = True
             return CheckStepHealthResult.healthy()
-        reason: dict[JobState, str] = {
-            "failed": (
-                f"Discovered failed Ray job {job} for step {step.key}. "
-                f"Error type: {answer['error_type']}. Message: {answer['message']}"
-            ),
-            "stopped": f"Ray job {job} for step {step.key} was stopped externally.",
-            "missing": f"Ray job {job} for step {step.key} could not be found.",
-            "succeeded": (
-                f"Ray job {job} for step {step.key} ended without reporting the step's result."
-            ),
-        }
-        ended = f"Ray job {job} for step {step.key} has ended ({state})."
-        return CheckStepHealthResult.unhealthy(reason.get(state, ended))
+        return CheckStepHealthResult.unhealthy(unhealthy_reason(answer, step.key))
 
     def _judge_unreachable(self, step: _Step, context: StepHandlerContext) -> CheckStepHealthResult:
         """Reports a step as healthy until the outage exceeds `unreachable_timeout`."""
         if self._outage is None or not self._outage.is_final:
             return CheckStepHealthResult.healthy()
-        run_id = context.dagster_run.run_id
-        if reported_attempts(context.instance, run_id)[step.key] > step.attempt:
+        if self._has_reported(step, context):
             return CheckStepHealthResult.healthy()
         self._steps.pop(step.key, None)
         self._give_up(step, may_arrive=False)
         return CheckStepHealthResult.unhealthy(f"{self._outage}.")
+
+    def _has_reported(self, step: _Step, context: StepHandlerContext) -> bool:
+        run_id = context.dagster_run.run_id
+        return self._ends.has(context.instance, run_id, step.key, step.attempt)
 
     def _append_line(self, level: str, message: str) -> None:
         self._lines.append((level, message))
