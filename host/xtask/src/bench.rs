@@ -13,15 +13,23 @@ use crate::stages::{Stage, Stages};
 
 /// The requirement of the package that this project replaces and is compared with.
 const UPSTREAM: &str = "dagster-ray[kuberay]==0.4.8";
+/// What its environment contains besides, for the comparison and for plots.
+const PACKAGES: [&str; 4] = ["ray[default]", "dagster", "numpy", "matplotlib"];
 
 #[derive(Clone, Copy, Subcommand)]
 pub(crate) enum Bench {
+    /// Call a component from Python: time of a call, of the first one in a process, of the command
+    Calls,
     /// Store and load values, compared with Ray itself and dagster-ray from PyPI
     Io,
     /// Wait for a cluster: requests and delay, compared with dagster-ray from PyPI
     Kuberay,
+    /// Launch and check steps on a server with latency, compared with dagster-ray from PyPI
+    Launch,
     /// Read Pipes messages: lines per second and delay, compared with dagster-ray from PyPI
     Pipes,
+    /// Execute runs with up to 10,000 steps in flight: time, memory and requests of the run worker
+    Scale,
     /// Execute trivial steps: Ray tasks, Ray jobs, subprocesses and dagster-ray from PyPI
     Steps,
 }
@@ -34,9 +42,12 @@ pub(crate) fn prepare(project: &Project, stages: &Stages) -> bool {
 /// Replaces this process with the benchmark, which prints its table. Returns only if that fails.
 pub(crate) fn replace_this_process(project: &Project, bench: Bench) -> Result<bool> {
     let script = match bench {
+        Bench::Calls => "tests/bench/calls/run.py",
         Bench::Io => "tests/bench/io/run.py",
         Bench::Kuberay => "tests/bench/kuberay/run.py",
+        Bench::Launch => "tests/bench/launch/run.py",
         Bench::Pipes => "tests/bench/pipes/run.py",
+        Bench::Scale => "tests/bench/scale/run.py",
         Bench::Steps => "tests/bench/steps/run.py",
     };
     let error = project
@@ -57,7 +68,8 @@ fn upstream_python(project: &Project) -> PathBuf {
 fn make_upstream_environment(project: &Project, stage: &mut Stage) -> Result<()> {
     let folder = project.target().join("bench/upstream");
     let stamp = folder.join("dagster-ray.stamp");
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == UPSTREAM) {
+    let installed = format!("{UPSTREAM} {}", PACKAGES.join(" "));
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == installed) {
         return Ok(());
     }
     let constraints = project.target().join("bench/constraints.txt");
@@ -70,10 +82,12 @@ fn make_upstream_environment(project: &Project, stage: &mut Stage) -> Result<()>
     let mut install = project.program(upstream_python(project));
     install
         .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"])
-        .args([UPSTREAM, "ray[default]", "dagster", "numpy", "-c"])
+        .arg(UPSTREAM)
+        .args(PACKAGES)
+        .arg("-c")
         .arg(constraints);
     stage.execute(&mut install).with_context(|| format!("{UPSTREAM} could not be installed"))?;
-    fs::write(stamp, UPSTREAM)?;
+    fs::write(stamp, installed)?;
     Ok(())
 }
 
