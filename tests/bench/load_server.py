@@ -6,26 +6,24 @@ returns the requests so far by kind, and the highest number of connections.
 """
 
 import asyncio
-import json
 import sys
 import time
 from collections import Counter
 
 from aiohttp import web
 
-LATENCY = float(sys.argv[1]) / 1000
-REMEMBERED = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-
 
 class Server:
     """The state of the server."""
 
-    def __init__(self) -> None:
+    def __init__(self, latency: float = 0, remembered: int = 0) -> None:
+        """`latency` is in seconds."""
+        self.latency = latency
         self.jobs: dict[str, dict[str, object]] = {}
         self.requests: Counter[str] = Counter()
         self.connections = 0
         self.runner: web.AppRunner | None = None
-        for number in range(REMEMBERED):
+        for number in range(remembered):
             environment = {"env_vars": {"ARGUMENTS": "x" * 1000}}
             name = f"raysubmit_{number:08}"
             self.jobs[name] = job(name, "SUCCEEDED", {}, environment)
@@ -36,7 +34,7 @@ class Server:
             assert self.runner and self.runner.server
             self.connections = max(self.connections, len(self.runner.server.connections))
             self.requests[f"{request.method} {request.match_info.route.resource.canonical}"] += 1
-            await asyncio.sleep(LATENCY)
+            await asyncio.sleep(self.latency)
         return await handler(request)
 
     async def version(self, _: web.Request) -> web.Response:
@@ -58,7 +56,9 @@ class Server:
         return web.json_response(self.jobs[name])
 
     async def delete(self, request: web.Request) -> web.Response:
-        return web.json_response({"deleted": self.jobs.pop(request.match_info["name"], None) is not None})
+        return web.json_response(
+            {"deleted": self.jobs.pop(request.match_info["name"], None) is not None}
+        )
 
     async def everything(self, _: web.Request) -> web.Response:
         return web.json_response(list(self.jobs.values()))
@@ -108,7 +108,8 @@ def job(
 
 
 async def main() -> None:
-    await Server().start()
+    latency, *remembered = sys.argv[1:]
+    await Server(float(latency) / 1000, int(remembered[0]) if remembered else 0).start()
     # Until the parent process closes its end.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

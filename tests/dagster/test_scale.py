@@ -93,7 +93,9 @@ def test_the_health_of_steps_is_read_while_ray_remembers_tens_of_thousands_of_jo
 
 
 def _cluster(number: int) -> dict[str, Any]:
-    template = {"spec": {"containers": [{"name": "c", "env": [{"name": "A", "value": "x" * 2000}]}]}}
+    template = {
+        "spec": {"containers": [{"name": "c", "env": [{"name": "A", "value": "x" * 2000}]}]}
+    }
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
@@ -104,7 +106,9 @@ def _cluster(number: int) -> dict[str, Any]:
             "resourceVersion": "1",
             "creationTimestamp": "2026-11-24T02:23:10Z",
             "labels": {"dagster/run-id": f"run-{number}", "dagster-ray/deployment": "d"},
-            "managedFields": [{"manager": "kuberay", "fieldsV1": {f"f:{n}": {} for n in range(100)}}],
+            "managedFields": [
+                {"manager": "kuberay", "fieldsV1": {f"f:{n}": {} for n in range(100)}}
+            ],
         },
         "spec": {
             "headGroupSpec": {"template": template},
@@ -169,7 +173,9 @@ def _spec(bytes_of_arguments: int) -> StepSpec:
 
 
 def test_a_step_whose_arguments_no_process_can_receive_fails_with_a_hint() -> None:
-    client = ExecutorClient(Backend(BackendConfig(backend="existing", address="http://127.0.0.1:1")))
+    client = ExecutorClient(
+        Backend(BackendConfig(backend="existing", address="http://127.0.0.1:1"))
+    )
     placed, refused = client.plan([_spec(100_000), _spec(130_000)])
     assert not isinstance(placed, Exception)
     with pytest.raises(InvalidConfigError, match="isolation: task"):

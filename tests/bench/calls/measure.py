@@ -11,12 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-STARTED = time.perf_counter()
-
 import dagster_ray
 from dagster_ray import _native
 
-IMPORTED = time.perf_counter()
 EXISTING = Path(dagster_ray.__file__).parent / "components" / "existing.wasm"
 RUN = {
     "deployment": "d",
@@ -49,7 +46,6 @@ def main() -> None:
     first = time.perf_counter() - before
     plan = json.dumps({"run": RUN})
     found = {
-        "import": (IMPORTED - STARTED) * 1e6,
         "first": first * 1e6,
         "check": median(lambda: component.call("launcher.check", '{"runs": []}'), times),
         "plan": median(lambda: component.call("launcher.plan", plan), times),

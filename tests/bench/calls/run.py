@@ -62,6 +62,7 @@ def main() -> None:
     announce(own)
     found: dict[str, list[float]] = {}
     for _ in range(TIMES):
+        found.setdefault("import", []).append(float(output(own, "-c", IMPORT)) * 1e6)
         for name, micros in {**in_process(own), "command": command(own)}.items():
             found.setdefault(name, []).append(micros)
     rows = [("", "median", "noise", "goal")]

@@ -87,7 +87,14 @@ def main() -> None:
         upstream, upstream_text = cell(results["pypi.py"])
         sockets = max(one["connections"] for one in results["own.py"])
         rows.append(
-            (title, own_text, upstream_text, f"{upstream / own:.1f} x", str(sockets), f"{latency} ms")
+            (
+                title,
+                own_text,
+                upstream_text,
+                f"{upstream / own:.1f} x",
+                str(sockets),
+                f"{latency} ms",
+            )
         )
     report("launch", rows)
 

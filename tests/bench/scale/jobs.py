@@ -9,7 +9,7 @@ WIDTH = int(os.environ["WIDTH"])
 
 
 @dg.op(out={})
-def step() -> None:
+def step():
     pass
 
 

@@ -10,8 +10,6 @@ import threading
 import time
 from pathlib import Path
 
-WIDTH, SECONDS = int(sys.argv[1]), float(sys.argv[2])
-sys.argv[1:] = ["0"]
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import dagster as dg
@@ -20,6 +18,8 @@ from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.events import DagsterEvent, StepSuccessData
 from dagster._core.execution.plan.handle import StepHandle
 from load_server import Server
+
+WIDTH, SECONDS = int(sys.argv[1]), float(sys.argv[2])
 
 
 class ScaleServer(Server):

@@ -43,7 +43,13 @@ from dagster_ray.errors import (
 )
 from dagster_ray.executor.event_log import ReportedEnds, reported_attempts
 from dagster_ray.executor.step_ends import unhealthy_reason
-from dagster_ray.executor.step_plans import StepPlans, reference, step_and_attempt, task_spec
+from dagster_ray.executor.step_plans import (
+    StepPlans,
+    reference,
+    step_and_attempt,
+    task_spec,
+    without_jobs,
+)
 from dagster_ray.missing_jobs import MissingJobs
 from dagster_ray.patience import check_limit, unreachable_seconds
 from dagster_ray.pending import PendingReason
@@ -97,7 +103,6 @@ class RayStepHandler(StepHandler):
         self._steps: dict[str, _Step] = {}
         self._stopped = False
         self._ends = ReportedEnds()
-        # Whether this worker submitted a step to Ray, or asked for a step of an earlier worker.
         self._has_jobs = False
         self._checked_at = float("-inf")
         # Log lines of components, until a step's log is available.
@@ -172,10 +177,7 @@ class RayStepHandler(StepHandler):
         self._given_up.wait(_GIVEN_UP_SECONDS)
         overrides = {step[USER_DEFINED_RAY_KEY] for step in tags if USER_DEFINED_RAY_KEY in step}
         distinct = [attributes({USER_DEFINED_RAY_KEY: text}) for text in sorted(overrides)]
-        options = self.all_options()
-        if not self._has_jobs:
-            # Without a job, the list of Ray's jobs need not be read.
-            options["delete_ended_jobs"] = False
+        options = self.all_options() | ({} if self._has_jobs else without_jobs(self._backend))
         self._component.finish(run_id, json.dumps(options), distinct)
 
     def stop_leftovers(self, instance: DagsterInstance, run_id: str) -> list[Leftover]:

@@ -2,10 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from dagster import DagsterInstance, DagsterRun
 
-from dagster_ray.contract import ExecutorClient, Placement, StepRef, StepSpec, Write
+from dagster_ray.contract import (
+    Caller,
+    DescribeClient,
+    ExecutorClient,
+    Placement,
+    StepRef,
+    StepSpec,
+    Write,
+)
 from dagster_ray.dagster_internals import (
     IExecutionStep,
     PlanOrchestrationContext,
@@ -135,6 +144,13 @@ def _step_spec(
     return {**spec, "step_key": key}, directories
 
 
+def without_jobs(caller: Caller) -> dict[str, object]:
+    """Returns the options of `finish` for a run without Ray jobs, whose list need not be read."""
+    schema: Any = DescribeClient(caller).describe()["options"].get("executor")
+    known = cast("dict[str, Any]", schema).get("properties", {}) if isinstance(schema, dict) else {}
+    return {"delete_ended_jobs": False} if "delete_ended_jobs" in known else {}
+
+
 def step_and_attempt(context: StepHandlerContext) -> tuple[str, int]:
     """Returns the key of the step in a handler's context, and its number of retries."""
     args = context.execute_step_args
@@ -152,4 +168,4 @@ def reference(placement: Placement | Exception) -> StepRef:
     return placement["job"] if "job" in placement else placement["task"]
 
 
-__all__ = ["StepPlan", "StepPlans", "reference", "step_and_attempt", "task_spec"]
+__all__ = ["StepPlan", "StepPlans", "reference", "step_and_attempt", "task_spec", "without_jobs"]
