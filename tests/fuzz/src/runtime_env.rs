@@ -79,6 +79,7 @@ fn options(configuration: &str, tag: &str) -> Option<Options> {
         env_vars: from("env_vars").env_vars.clone(),
         label_selector: from("label_selector").label_selector.clone(),
         metadata: from("metadata").metadata.clone(),
+        delete_ended_jobs: from("delete_ended_jobs").delete_ended_jobs,
     };
     assert_eq!(merged, expected);
     Some(merged)
