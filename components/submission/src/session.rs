@@ -209,7 +209,7 @@ mod tests {
             states(&ray, &references),
             [(JobState::Missing, None), uncertain, (JobState::Running, None), uncertain]
         );
-        assert_eq!(ray.calls(), ["list", "node node", "version"]);
+        assert_eq!(ray.calls(), ["get a", "get b", "get alive", "get c", "node node", "version"]);
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn loading_ends_at_the_timeout_and_other_backends_answer_meanwhile() {
     let timeout = Some(Duration::from_millis(50));
     let options = || CallOptions { timeout, ..CallOptions::default() };
     let calls: Vec<_> = (0..8).map(|_| Call::begin(&backend, "describe.describe", "{}", options())).collect();
-    let canceled = Call::begin(&backend, "describe.describe", "{}", CallOptions::default());
+    let mut canceled = Call::begin(&backend, "describe.describe", "{}", CallOptions::default());
     canceled.cancel();
     call(&other, "describe.describe", &json!({})).unwrap();
     for one in calls {

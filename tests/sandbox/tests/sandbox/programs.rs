@@ -61,7 +61,7 @@ fn a_canceled_call_ends_its_program() {
     let subject = subject("60.0", "run-for 60000 sh", &format!("(sleep {marker} &); sleep {marker}"));
     let backend = subject.backend();
     let arguments = plan_arguments("r").to_string();
-    let running = Call::begin(&backend, "launcher.plan", &arguments, CallOptions::default());
+    let mut running = Call::begin(&backend, "launcher.plan", &arguments, CallOptions::default());
     let deadline = Instant::now() + Duration::from_secs(20);
     while processes(&marker).len() < 2 {
         assert!(Instant::now() < deadline, "the program does not start");
