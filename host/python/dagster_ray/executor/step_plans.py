@@ -147,7 +147,9 @@ def _step_spec(
 def without_jobs(caller: Caller) -> dict[str, object]:
     """Returns the options of `finish` for a run without Ray jobs, whose list need not be read."""
     schema: Any = DescribeClient(caller).describe()["options"].get("executor")
-    known = cast("dict[str, Any]", schema).get("properties", {}) if isinstance(schema, dict) else {}
+    known: Any = (
+        cast("dict[str, Any]", schema).get("properties", {}) if isinstance(schema, dict) else {}
+    )
     return {"delete_ended_jobs": False} if "delete_ended_jobs" in known else {}
 
 
