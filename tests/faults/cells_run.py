@@ -256,9 +256,7 @@ RUNS |= {
 # A script whose Ray ends. Its process must not wait for ever.
 _LOST = "The process ends with an error that says so, and no process of the script is left."
 RUNS |= {
-    (operation, fault): _run(
-        kind, strike, "process ended by 1", _LOST, ends_ray=True
-    )
+    (operation, fault): _run(kind, strike, "process ended by 1", _LOST, ends_ray=True)
     for operation, kind in (("pipes-follow", ScriptFollow), ("pipes-terminate", ScriptTerminate))
     for fault, strike in (
         ("raylet-9", strikes.ray_ends("raylet/raylet")),

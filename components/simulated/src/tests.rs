@@ -256,7 +256,7 @@ fn a_rayjob_manifest_is_converted_to_job_parameters() {
     let simulation = simulation("");
     scripts(&simulation).launch(&read, &RecordingListener::default()).unwrap();
     let started = simulation.machine().started.borrow();
-    assert_eq!(started[0].1.entrypoint, "python a.py");
+    assert_eq!(started[0].1.entrypoint, "exec python a.py");
     assert!(started[0].1.env.contains(&("A".to_owned(), "1".to_owned())));
 }
 

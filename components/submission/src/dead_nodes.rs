@@ -12,8 +12,14 @@ use dagster_ray_sdk::{
     model::{JobState, JobStatus},
 };
 
-use crate::{session::HEAD_LOST_MS, status::Located};
+use crate::status::Located;
 
+/// How long the workers of a head that is gone can run.
+///
+/// A raylet ends, with its workers, if it cannot reach its head for 60 s
+/// (`gcs_rpc_server_reconnect_timeout_s` in Ray's `ray_config_def.h`). The rest is for workers to end: the
+/// raylet gives them 5 s, and Ray kills a driver within seconds of its supervisor.
+pub const HEAD_LOST_MS: u64 = 75_000;
 /// The period within which a caller that checks every few seconds reads nodes.
 const PERIOD_MS: u64 = 60_000;
 /// The part of each period in which it does. Longer than the interval between two checks.

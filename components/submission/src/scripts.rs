@@ -215,8 +215,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        dead_nodes::HEAD_LOST_MS,
         fake::{FakeRay, SubmitOutcome},
-        session::HEAD_LOST_MS,
     };
 
     fn script(options: &str) -> ScriptSpec {

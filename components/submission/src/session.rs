@@ -15,17 +15,11 @@ use dagster_ray_sdk::{
 use serde_json::json;
 
 use crate::{
-    dead_nodes,
+    dead_nodes::{self, HEAD_LOST_MS},
     patience::Patience,
     status::{self, Located},
 };
 
-/// How long the workers of a head that is gone can run.
-///
-/// A raylet ends, with its workers, if it cannot reach its head for 60 s
-/// (`gcs_rpc_server_reconnect_timeout_s` in Ray's `ray_config_def.h`). The rest is for workers to end: the
-/// raylet gives them 5 s, and Ray kills a driver within seconds of its supervisor.
-pub const HEAD_LOST_MS: u64 = 75_000;
 /// The key of the session in the details of a reference.
 pub const KEY: &str = "session";
 

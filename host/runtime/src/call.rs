@@ -15,6 +15,7 @@ use crate::cancel::Cancel;
 use crate::capability::objects::Value;
 use crate::capability::{CallContext, Denials};
 use crate::error::CallError;
+use crate::export_kind;
 use crate::exports::{self, Failure};
 use crate::lanes::Slot;
 use crate::loader::Loaded;
@@ -201,7 +202,7 @@ impl CallTask {
         let began = Instant::now();
         let (loaded, policy) = self.load().await?;
         let limits = &loaded.manifest.limits;
-        let limit = limits.wall_clock(exports::is_long_running(&self.export));
+        let limit = limits.wall_clock(export_kind::is_long_running(&self.export));
         // The caller's timeout includes the load. The component's limit does not, because the file is loaded once.
         let remaining =
             self.timeout.map_or(limit, |timeout| timeout.saturating_sub(began.elapsed()).min(limit));
@@ -210,7 +211,7 @@ impl CallTask {
         let values = std::mem::take(&mut self.values);
         let audited = AuditedCall::new(&component, &loaded.digest, &export, self.arguments.clone());
         // Only a component with a listener can notice the cancellation and clean up.
-        let grace = if exports::has_listener(&self.export) { CLEAN_UP } else { Duration::ZERO };
+        let grace = if export_kind::has_listener(&self.export) { CLEAN_UP } else { Duration::ZERO };
         tokio::select! {
             biased;
             outcome = audited.scope(self.call(&loaded, &policy, reports, values)) => outcome,

@@ -37,24 +37,6 @@ impl From<Value> for Answer {
     }
 }
 
-/// Returns whether an export has a listener, through which it can notice a cancellation.
-pub(crate) fn has_listener(export: &str) -> bool {
-    matches!(
-        export.split_once('.'),
-        Some(
-            ("launcher" | "executor", "terminate")
-                | ("cluster", "wait")
-                | ("reconciler", "reconcile")
-                | ("pipes", "launch" | "follow" | "wait" | "terminate")
-        )
-    )
-}
-
-/// Returns whether an export runs as long as a user's script.
-pub(crate) fn is_long_running(export: &str) -> bool {
-    matches!(export, "pipes.follow" | "pipes.wait")
-}
-
 /// Why a call has no result.
 pub(crate) enum Failure {
     /// The component does not have the export.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::exports;
+use crate::export_kind;
 
 /// Reads in progress at once, such as health checks, and their requests.
 const READS: usize = 16;
@@ -39,7 +39,7 @@ impl Lane {
     fn of(export: &str) -> Self {
         match export.split_once('.') {
             Some(("cluster", "wait") | ("pipes", "launch" | "follow" | "wait")) => Self::Stream,
-            _ if exports::has_listener(export) => Self::Stop,
+            _ if export_kind::has_listener(export) => Self::Stop,
             Some(("io", _)) => Self::Value,
             Some((_, "describe" | "plan" | "check" | "debug-info"))
             | Some(("cluster", "get" | "list" | "endpoints" | "expired")) => Self::Read,

@@ -19,6 +19,7 @@ mod cancel;
 pub mod capability;
 mod engine;
 mod error;
+mod export_kind;
 mod exports;
 mod host;
 mod lanes;
