@@ -41,7 +41,9 @@ COUNTS = """
 def _executed(
     instance: dg.DagsterInstance, job: str, address: str, **config: object
 ) -> Iterator[dg.JobExecutionResult]:
-    settings = {"ray": {"address": address, **config}}
+    # The tests look at the jobs after the run.
+    options = {"delete_ended_jobs": False}
+    settings = {"ray": {"address": address, "backend_config": options, **config}}
     with dg.execute_job(
         ReconstructableJob.for_file(str(JOBS), job),
         instance=instance,
