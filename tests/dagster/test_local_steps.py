@@ -69,8 +69,9 @@ def test_a_tag_enables_ray_for_one_step_of_a_local_run(home, ray_head: RayHead) 
     with _executed(home({}), "mixed", ray_head.url, enabled=False) as result:
         assert result.success
         assert result.output_for_node("on_ray")[1] == 1
-        [job] = ray_head.jobs(result.run_id).values()
-    assert job["metadata"]["dagster/op"] == "on_ray"
+        shown = [event.message or "" for event in result.all_events]
+    [message] = [message for message in shown if "in Ray job" in message]
+    assert '"on_ray"' in message
 
 
 def test_a_local_step_whose_process_fails_reports_the_reason(home) -> None:
