@@ -80,9 +80,7 @@ def is_prime(number: int) -> bool:
     return True
 
 
-# The account lists the jobs after the run.
-KEPT = {"delete_ended_jobs": False}
-AS_JOBS = ray_executor.configured({"ray": {"num_cpus": 0.25, "backend_config": KEPT}})
+AS_JOBS = ray_executor.configured({"ray": {"num_cpus": 0.25}})
 AS_TASKS = ray_executor.configured({"isolation": "task", "num_cpus": 0.25})
 
 definitions = dg.Definitions(

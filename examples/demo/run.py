@@ -68,10 +68,9 @@ def demonstrate(console: Console, home: Path, isolations: list[str]) -> int:
     began = time.monotonic()
     ray_port = free_port()
     settings = (HERE / "dagster.yaml").read_text()
-    settings = settings.replace(
-        "backend: local",
-        f"backend: local\n    backend_config: {{dashboard_port: {ray_port}, idle_seconds: 0}}",
-    )
+    # The account lists the jobs after the run.
+    options = f"{{dashboard_port: {ray_port}, idle_seconds: 0, delete_ended_jobs: false}}"
+    settings = settings.replace("backend: local", f"backend: local\n    backend_config: {options}")
     (home / "dagster.yaml").write_text(settings)
     os.environ["DAGSTER_HOME"] = str(home)
     # As `activate` does: Ray starts a run worker as `dagster`.
