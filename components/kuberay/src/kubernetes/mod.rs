@@ -176,8 +176,8 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         skipped_fields: &[&str],
     ) -> Result<Value, Error> {
         let mut items = Vec::new();
-        let mut listed = self.pages(policy, kind, namespace, which, skipped_fields, &mut |page| {
-            items.extend(page);
+        let mut listed = self.pages(policy, kind, namespace, which, skipped_fields, &mut |object| {
+            items.push(object);
             Ok(())
         })?;
         listed["items"] = items.into();
@@ -197,8 +197,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         skipped_fields: &[&str],
         each: &mut dyn FnMut(Value) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let page = &mut |objects: Vec<Value>| objects.into_iter().try_for_each(&mut *each);
-        self.pages(&self.policy, kind, namespace, which, skipped_fields, page).map(|_| ())
+        self.pages(&self.policy, kind, namespace, which, skipped_fields, each).map(|_| ())
     }
 
     /// Reads a list in pages, and returns the last page without its objects.
@@ -209,7 +208,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
         namespace: &str,
         which: &Selection,
         skipped_fields: &[&str],
-        each: &mut dyn FnMut(Vec<Value>) -> Result<(), Error>,
+        each: &mut dyn FnMut(Value) -> Result<(), Error>,
     ) -> Result<Value, Error> {
         let info = RequestInfo { verb: "list", kind, namespace, name: None };
         let mut next = String::new();
@@ -226,7 +225,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
                 listed => listed?,
             };
             if let Some(Value::Array(items)) = listed.get_mut("items").map(Value::take) {
-                each(items)?;
+                items.into_iter().try_for_each(&mut *each)?;
             }
             match object::text(&listed, "/metadata/continue") {
                 Some(more) => next = more.to_owned(),

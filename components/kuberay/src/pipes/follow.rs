@@ -245,8 +245,7 @@ impl<J: RayJobs, H: Http, C: Clock> RayJobs for Execution<'_, J, H, C> {
     dagster_ray_jobs::forward!(
         jobs:
         limited, version, submit, list, get_many, are_nodes_dead, stop_many, delete, delete_many, logs,
-        prepare_runtime_env,
-        dashboard_url,
+        prepare_runtime_env, dashboard_url,
     );
 
     fn get(&self, submission_id: &str) -> Result<Job, Error> {
