@@ -16,7 +16,7 @@ use crate::imports::{self, RequiredGrant, required_grant};
 use crate::introspect::{self, Introspection};
 use crate::manifest::{Manifest, Restricted, Restriction};
 use crate::permissions::{self, Limit, Permission};
-use crate::signature::{self, TrustedKeys, key_id};
+use crate::signature::{self, TrustedKeys, signer_id};
 
 /// Maximum size of a component file, in bytes. A Python component has about 18 MB.
 pub const MAX_COMPONENT_BYTES: u64 = 64 << 20;
@@ -237,7 +237,7 @@ pub fn inspect(path: &Path, trusted: Option<&TrustedKeys>) -> Result<Inspection,
     let bytes = read(path)?;
     let text = Manifest::read(path)?;
     let signature = signature::read_signature(path)?.map(|signature| SignatureStatus {
-        key: signature.lines().nth(1).and_then(key_id).unwrap_or_default(),
+        key: signer_id(&signature).unwrap_or_default(),
         trusted_as: trusted
             .zip(text.as_deref())
             .and_then(|(trusted, text)| trusted.signer(text, &signature))

@@ -128,7 +128,7 @@ impl TrustedKeys {
                 ));
             }
         };
-        let id = signature.lines().nth(1).and_then(key_id).unwrap_or_else(|| "?".to_owned());
+        let id = signer_id(signature).unwrap_or_else(|| "?".to_owned());
         let mut named = String::new();
         for (name, key) in &self.keys {
             match key.public.verify(text.as_bytes(), &decoded, false) {
@@ -219,6 +219,11 @@ pub fn read_signature(component: &Path) -> Result<Option<String>, LoadError> {
         Ok(text) => Ok(text),
         Err(error) => Err(refused(error.to_string())),
     }
+}
+
+/// Returns the id of the key that the text of a signature names. Its second line is the signature itself.
+pub fn signer_id(signature: &str) -> Option<String> {
+    signature.lines().nth(1).and_then(key_id)
 }
 
 /// Returns the id of a public key or a signature from its base64 text, as minisign prints it.

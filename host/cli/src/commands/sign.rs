@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dagster_ray_runtime::manifest::Manifest;
-use dagster_ray_runtime::signature::{key_id, signature_path};
+use dagster_ray_runtime::signature::{signature_path, signer_id};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let (manifest, signature) = (Manifest::path_of(&component), signature_path(&component));
     install::write(&manifest, signed.manifest.as_bytes())?;
     install::write(&signature, signed.signature.as_bytes())?;
-    let key = signed.signature.lines().nth(1).and_then(key_id).unwrap_or_default();
+    let key = signer_id(&signed.signature).unwrap_or_default();
     context.output.note(format_args!("signed {} with the key {key}", manifest.display()));
     let answer = Answer { signature, manifest, key };
     context.output.result(&answer, |out| writeln!(out, "{}", answer.signature.display()))?;
