@@ -19,7 +19,7 @@ from dagster_ray.errors import NotFoundError
 from dagster_ray.io.directory_store import DirectoryStore
 from dagster_ray.io.frames import pack, unpack
 from dagster_ray.io.ray_store import RayStore
-from dagster_ray.io.value_actors import KEEPER, NAMESPACE, REGISTRY
+from dagster_ray.io.value_actors import NAMESPACE, NODE_ACTOR, REGISTRY
 from processes import command_lines, wait_for
 from ray_head import RayHead
 
@@ -103,24 +103,24 @@ def test_the_registry_has_the_actor_name_of_earlier_releases(store: RayStore) ->
 
 
 def _is_taken_over(key: str) -> bool:
-    """Whether the keeper has put a value again, or has a copy of a small one."""
+    """Whether the node actor has put a value again, or has a copy of a small one."""
     import ray
 
-    [keeper] = _keepers()
-    _, items = ray.get(keeper.inventory.remote())
+    [node_actor] = _node_actors()
+    _, items = ray.get(node_actor.inventory.remote())
     return key in [entry["key"] for _, entry, *_ in items]
 
 
-def _keepers() -> list[Any]:
+def _node_actors() -> list[Any]:
     import ray
 
     named: list[Any] = ray.util.list_named_actors(all_namespaces=True)
-    names = [actor["name"] for actor in named if actor["name"].startswith(KEEPER)]
+    names = [actor["name"] for actor in named if actor["name"].startswith(NODE_ACTOR)]
     return [ray.get_actor(name, NAMESPACE) for name in names]
 
 
 @pytest.mark.parametrize("end", ["kill", "ray.kill"])
-def test_a_new_registry_knows_the_values_of_the_keepers(store: RayStore, end: str) -> None:
+def test_a_new_registry_knows_the_values_of_the_node_actors(store: RayStore, end: str) -> None:
     import numpy as np
     import ray
 
@@ -128,7 +128,7 @@ def test_a_new_registry_knows_the_values_of_the_keepers(store: RayStore, end: st
     store.put("asset/small/=", pack(1), True, None, {})
     store.put("asset/large/=", pack(array), True, None, {"a": "b"})
     for key in ("asset/small/=", "asset/large/="):
-        wait_for("the copy of the keeper", lambda key=key: _is_taken_over(key))
+        wait_for("the copy of the node actor", lambda key=key: _is_taken_over(key))
     stored = store.find("asset/")
     registry = ray.get_actor(REGISTRY, NAMESPACE)
     process: Any = ray.get(registry.process.remote())
@@ -146,14 +146,14 @@ def test_a_new_registry_knows_the_values_of_the_keepers(store: RayStore, end: st
     store.delete([entry["key"] for entry in stored])
 
 
-def test_a_killed_keeper_restarts_and_lost_values_are_reported(store: RayStore) -> None:
+def test_a_killed_node_actor_restarts_and_lost_values_are_reported(store: RayStore) -> None:
     import numpy as np
     import ray
 
     store.put("asset/before/=", pack(np.arange(1 << 18)), True, None, {})
-    wait_for("the copy of the keeper", lambda: _is_taken_over("asset/before/="))
-    [keeper] = _keepers()
-    process: Any = ray.get(keeper.process.remote())
+    wait_for("the copy of the node actor", lambda: _is_taken_over("asset/before/="))
+    [node_actor] = _node_actors()
+    process: Any = ray.get(node_actor.process.remote())
     os.kill(process, signal.SIGKILL)
 
     def error() -> str:

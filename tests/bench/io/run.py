@@ -146,7 +146,7 @@ def main() -> None:
         pypi.ask("readers", "managed", case),
     ]
     rows.append(row("256 MiB: 10 new readers at once, each", READ, *readers))
-    sizes = own.ask("memory", "Registry", "Keeper"), pypi.ask("memory", "RayObjectMap")
+    sizes = own.ask("memory", "Registry", "NodeActor"), pypi.ask("memory", "RayObjectMap")
     lines = [
         "Memory of the actors that keep values, without the object store: "
         f"wasm {sizes[0] >> 20} MiB (two processes), PyPI {sizes[1] >> 20} MiB.",

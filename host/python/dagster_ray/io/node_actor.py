@@ -1,4 +1,4 @@
-"""The keeper actor of a node, which owns the values that were stored there.
+"""The actor of a node, which owns the values that were stored there.
 
 The module is pickled by value, so that no node needs this package, and must import only Ray and the
 standard library. The actor does not unpickle values: it handles their buffers.
@@ -29,7 +29,7 @@ INLINE_BYTES = 96 * 1024
 """The largest value that travels in an actor's answer. Ray limits that to 100 KiB."""
 
 
-# A node, and the process of its keeper.
+# A node, and the process of its node actor.
 Origin = tuple[str, str]
 # A token, its entry and version, and either its parts or the reference to them, if there is one.
 Item = tuple[str, "Entry", int, "list[bytes] | None", "list[Any] | None"]
@@ -47,7 +47,7 @@ class Held:
     reference: list[Any] | None = None
 
 
-class Keeper:
+class NodeActor:
     """Owns the values of one node. Methods run in several threads."""
 
     def __init__(self, registry: str, namespace: str) -> None:
@@ -60,7 +60,7 @@ class Keeper:
         self._registry: Any = None
         # The values of an earlier process of this actor are lost.
         with contextlib.suppress(ValueError):
-            self._begin("keeper_started", self._node, self._incarnation)
+            self._begin("node_actor_started", self._node, self._incarnation)
 
     def keep(
         self, token: str, entry: "Entry", overwrite: bool, parts: "list[Part]"
@@ -70,7 +70,7 @@ class Keeper:
         kept: list[Part] = list(small or parts)
         held = Held(entry, None, kept)
         with self._lock:
-            # Before the registry names this keeper to readers.
+            # Before the registry names this node actor to readers.
             self._held[token] = held
         origin = self._node, self._incarnation, node_name()
         stored = self._ask("register", token, entry, overwrite, origin, small)
@@ -186,4 +186,4 @@ def node_name() -> str:
     return f"{_ray.util.get_node_ip_address()} ({node[:8]})"
 
 
-__all__ = ["INLINE_BYTES", "Held", "Keeper", "inlined", "node_name"]
+__all__ = ["INLINE_BYTES", "Held", "NodeActor", "inlined", "node_name"]

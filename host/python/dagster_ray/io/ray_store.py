@@ -10,7 +10,7 @@ from typing import Any, cast
 from dagster_ray.errors import BackendError, NotFoundError, UnavailableError
 from dagster_ray.io.entries import Entry, conflict, new_entry
 from dagster_ray.io.frames import Frames, Part
-from dagster_ray.io.value_actors import TRIES, keeper_actor, registry_actor
+from dagster_ray.io.value_actors import TRIES, actor_of_node, registry_actor
 from dagster_ray.ray_connection import CONNECT_SECONDS, connect
 
 
@@ -83,7 +83,7 @@ class RayStore:
 
     def _put(self, token: str, entry: Entry, overwrite: bool, parts: list[Any]) -> Entry | None:
         here, registry = self._places()
-        # Also creates the keeper to which the registry hands over.
+        # Also creates the node actor to which the registry hands over.
         self._actor(here)
         if here == registry:
             return self._call_registry("put", token, entry, overwrite, parts)
@@ -127,7 +127,7 @@ class RayStore:
         return self._call(None, method, *arguments)
 
     def _call(self, node: str | None, method: str, *arguments: Any) -> Any:
-        """Calls the keeper of a node, or the registry."""
+        """Calls the actor of a node, or the registry."""
         import ray
         from ray import exceptions
 
@@ -157,7 +157,7 @@ class RayStore:
                 self._actors[name] = (
                     registry_actor()
                     if node is None
-                    else keeper_actor(node, create=node in (self._nodes or ()))
+                    else actor_of_node(node, create=node in (self._nodes or ()))
                 )
             return self._actors[name]
 
@@ -177,7 +177,7 @@ class RayStore:
 
 
 def _title(node: str | None) -> str:
-    return "value registry actor" if node is None else f"keeper actor of values on node {node}"
+    return "value registry actor" if node is None else f"actor of values on node {node}"
 
 
 def _is_client() -> bool:

@@ -3,9 +3,9 @@
 The module is pickled by value, so that no node needs this package, and must import only Ray and the
 standard library. The actor does not unpickle values.
 
-A value belongs to the keeper of the node where it was made. The registry holds the reference to it,
+A value belongs to the actor of the node where it was made. The registry holds the reference to it,
 or the value itself if it is small. On the registry's own node, a writer sends the value to the
-registry, which saves a round trip: the keeper takes it over later.
+registry, which saves a round trip: the node actor takes it over later.
 """
 
 import pickle
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from dagster_ray.io.keeper import Item, Origin, inlined, node_name
+from dagster_ray.io.node_actor import Item, Origin, inlined, node_name
 
 if TYPE_CHECKING:
     from dagster_ray.io.entries import Entry
@@ -45,11 +45,11 @@ class Found(TypedDict):
 
     entry: "Entry"
     token: str
-    # The id of the keeper's node.
+    # The id of the node.
     node: str
     # The parts of a small value.
     parts: "list[bytes] | None"
-    # In a list, so that Ray does not replace it by the value. `None`: ask the keeper.
+    # In a list, so that Ray does not replace it by the value. `None`: ask the node actor.
     reference: "list[Any] | None"
 
 
@@ -59,7 +59,7 @@ class _Value:
     token: str
     version: int
     node: str
-    # Identifies the process of the keeper. `None`: it has not taken over the value.
+    # Identifies the process of the node actor. `None`: it has not taken over the value.
     incarnation: str | None
     parts: "list[Part] | None"
     reference: "list[Any] | None"
@@ -68,8 +68,8 @@ class _Value:
 class Registry:
     """Maps keys to values. Methods run in several threads."""
 
-    def __init__(self, keeper_prefix: str, namespace: str) -> None:
-        self._keeper_prefix = keeper_prefix
+    def __init__(self, prefix: str, namespace: str) -> None:
+        self._prefix = prefix
         self._namespace = namespace
         self._node = str(_ray.get_runtime_context().get_node_id())
         self._node_name = node_name()
@@ -78,15 +78,15 @@ class Registry:
         self._values: dict[str, _Value] = {}
         self._keys: dict[str, str] = {}
         self._lost: OrderedDict[str, str] = OrderedDict()
-        # The tokens of values that the keeper of this node has not taken over, with their times.
+        # The tokens of values that the actor of this node has not taken over, with their times.
         self._pending: OrderedDict[str, float] = OrderedDict()
         self._last_put = 0.0
         self._wake = threading.Event()
         self._handles: dict[str, Any] = {}
         self._version = 0
-        # Values with a higher version were stored here, later than all that keepers report.
+        # Values with a higher version were stored here, later than all that node actors report.
         self._learned = 1 << 62
-        self._silent = self._keepers()
+        self._silent = self._node_actors()
         self._collect()
         self._learned = self._version
         threading.Thread(target=self._hand_over, name="hand over", daemon=True).start()
@@ -115,7 +115,7 @@ class Registry:
         origin: "tuple[str, str, str]",
         parts: "list[bytes] | None",
     ) -> "tuple[Entry, int] | None":
-        """Registers a value that a keeper holds, and returns entry and version.
+        """Registers a value that a node actor holds, and returns entry and version.
 
         Returns `None` if the key is taken. `parts` are those of a small value.
         """
@@ -123,7 +123,7 @@ class Registry:
         return None if added is None else (added.entry, added.version)
 
     def settle(self, token: str, reference: "list[Any]") -> bool:
-        """Replaces the parts of a value by the reference of its keeper.
+        """Replaces the parts of a value by the reference of its node actor.
 
         Returns false if the value has been overwritten or deleted.
         """
@@ -136,7 +136,7 @@ class Registry:
             return True
 
     def give(self, token: str, incarnation: str) -> "tuple[tuple[Entry, int] | None, list[Any]]":
-        """Returns entry, version and parts of a value to the keeper that takes it over."""
+        """Returns entry, version and parts of a value to the node actor that takes it over."""
         with self._lock:
             value = self._values.get(self._keys.get(token, ""))
             if value is None or value.parts is None:
@@ -162,7 +162,7 @@ class Registry:
     def read(self, key: str) -> "list[bytes] | None":
         """Returns the parts of a value as bytes, for clients without access to shared memory.
 
-        Returns `None` if only the keeper of its node can.
+        Returns `None` if only the actor of its node can.
         """
         with self._lock:
             value = self._values.get(key)
@@ -196,8 +196,8 @@ class Registry:
             if value is not None and value.token == token:
                 self._lose(value, reason)
 
-    def keeper_started(self, node: str, incarnation: str) -> None:
-        """Removes the values of an earlier process of a keeper."""
+    def node_actor_started(self, node: str, incarnation: str) -> None:
+        """Removes the values of an earlier process of a node actor."""
         with self._lock:
             for value in list(self._values.values()):
                 if value.node != node or value.incarnation in (None, incarnation):
@@ -259,9 +259,12 @@ class Registry:
             return False
         self._keys.pop(value.token, None)
         self._pending.pop(value.token, None)
-        if value.incarnation is not None and (keeper := self._keeper(value.node)) is not None:
+        if (
+            value.incarnation is not None
+            and (node_actor := self._node_actor(value.node)) is not None
+        ):
             # Before the caller's answer, so that a restart does not bring the old value back.
-            keeper.drop.remote([value.token])
+            node_actor.drop.remote([value.token])
         return True
 
     def _lose(self, value: "_Value", reason: str) -> None:
@@ -270,46 +273,46 @@ class Registry:
         if len(self._lost) > _EXPLAINED:
             self._lost.popitem(last=False)
 
-    def _keeper(self, node: str) -> Any:
+    def _node_actor(self, node: str) -> Any:
         if node not in self._handles:
             try:
-                handle = _ray.get_actor(self._keeper_prefix + node, self._namespace)
+                handle = _ray.get_actor(self._prefix + node, self._namespace)
             except ValueError:
                 return None
             self._handles[node] = handle
         return self._handles[node]
 
-    def _keepers(self) -> list[Any]:
+    def _node_actors(self) -> list[Any]:
         named: list[dict[str, str]] = _ray.util.list_named_actors(all_namespaces=True)
         found = [
-            one["name"].removeprefix(self._keeper_prefix)
+            one["name"].removeprefix(self._prefix)
             for one in named
-            if one["namespace"] == self._namespace and one["name"].startswith(self._keeper_prefix)
+            if one["namespace"] == self._namespace and one["name"].startswith(self._prefix)
         ]
-        return [keeper for keeper in map(self._keeper, found) if keeper is not None]
+        return [node_actor for node_actor in map(self._node_actor, found) if node_actor is not None]
 
     def _collect(self) -> None:
-        """Learns from keepers what an earlier registry knew."""
+        """Learns from node actors what an earlier registry knew."""
         silent: list[Any] = []
-        for keeper in self._silent:
+        for node_actor in self._silent:
             try:
-                origin, items = _ray.get(keeper.inventory.remote(), timeout=_INVENTORY_SECONDS)
+                origin, items = _ray.get(node_actor.inventory.remote(), timeout=_INVENTORY_SECONDS)
             except GetTimeoutError:
-                silent.append(keeper)
+                silent.append(node_actor)
             except RayError:
                 # Its node or its process has died, and its values with it.
                 continue
             else:
-                self._learn(keeper, origin, items)
+                self._learn(node_actor, origin, items)
         self._silent = silent
 
-    def _learn(self, keeper: Any, origin: Origin, items: list[Item]) -> None:
+    def _learn(self, node_actor: Any, origin: Origin, items: list[Item]) -> None:
         with self._lock:
             for token, entry, version, parts, reference in items:
                 key = entry["key"]
                 known = self._values.get(key)
                 if known is not None and known.version > min(version, self._learned):
-                    keeper.drop.remote([token])
+                    node_actor.drop.remote([token])
                     continue
                 self._remove(key)
                 self._version = max(self._version, version)
@@ -318,7 +321,7 @@ class Registry:
                 self._keys[token] = key
 
     def _hand_over(self) -> None:
-        """Lets the keeper of this node take over values."""
+        """Lets the actor of this node take over values."""
         while True:
             if not self._pending:
                 self._wake.wait()
@@ -331,10 +334,10 @@ class Registry:
                 is_quiet = now - self._last_put >= _QUIET_SECONDS
                 is_late = any(now - since > _PENDING_SECONDS for since in self._pending.values())
             if pending and (is_quiet or is_late or size > _PENDING_BYTES):
-                self._hand_over_to(self._keeper(self._node), pending)
+                self._hand_over_to(self._node_actor(self._node), pending)
 
-    def _hand_over_to(self, keeper: Any, pending: "list[_Value]") -> None:
-        if keeper is None:
+    def _hand_over_to(self, node_actor: Any, pending: "list[_Value]") -> None:
+        if node_actor is None:
             # The next writer creates it.
             time.sleep(_QUIET_SECONDS)
             return
@@ -343,17 +346,17 @@ class Registry:
             try:
                 if parts is not None and (small := inlined(parts)) is not None:
                     incarnation = _ray.get(
-                        keeper.back_up.remote(value.token, value.entry, value.version, small)
+                        node_actor.back_up.remote(value.token, value.entry, value.version, small)
                     )
                     with self._lock:
                         value.incarnation = incarnation
                         self._pending.pop(value.token, None)
                         if value.token not in self._keys:
-                            keeper.drop.remote([value.token])
+                            node_actor.drop.remote([value.token])
                 else:
-                    _ray.get(keeper.adopt.remote(value.token))
+                    _ray.get(node_actor.adopt.remote(value.token))
             except RayError:
-                # The keeper restarts, or was killed. The value stays pending.
+                # The node actor restarts, or was killed. The value stays pending.
                 self._handles.pop(self._node, None)
                 time.sleep(_QUIET_SECONDS)
                 return

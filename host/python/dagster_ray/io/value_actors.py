@@ -1,4 +1,4 @@
-"""Finds or creates the actors that keep values: the registry, and the keeper of each node."""
+"""Finds or creates the actors that keep values: the registry, and the actor of each node."""
 
 from typing import Any, cast
 
@@ -6,8 +6,8 @@ from dagster_ray.errors import UnavailableError
 
 NAMESPACE = "dagster-ray"
 REGISTRY = "dagster-ray-values"
-# The name of a keeper is this and the id of its node.
-KEEPER = f"{REGISTRY}-"
+# The name of a node actor is this and the id of its node.
+NODE_ACTOR = f"{REGISTRY}-"
 
 # Threads of each actor. Large values are copied concurrently and do not block lookups.
 _THREADS = 16
@@ -26,22 +26,22 @@ def registry_actor() -> Any:
 
     heads = [node["NodeID"] for node in _nodes() if "node:__internal_head__" in node["Resources"]]
     placed = NodeAffinitySchedulingStrategy(heads[0], soft=True) if heads else "DEFAULT"
-    return _created(Registry, REGISTRY, placed, KEEPER)
+    return _created(Registry, REGISTRY, placed, NODE_ACTOR)
 
 
-def keeper_actor(node: str, *, create: bool) -> Any:
-    """Returns the keeper of a node. Raises `UnavailableError` if none exists or can be created."""
-    found = _found(KEEPER + node)
+def actor_of_node(node: str, *, create: bool) -> Any:
+    """Returns the actor of a node. Raises `UnavailableError` if none exists or can be created."""
+    found = _found(NODE_ACTOR + node)
     if found is not None:
         return found
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from dagster_ray.io.keeper import Keeper
+    from dagster_ray.io.node_actor import NodeActor
 
     if not create:
         raise UnavailableError(f"no process keeps the values of node {node}")
     placed = NodeAffinitySchedulingStrategy(node, soft=False)
-    return _created(Keeper, KEEPER + node, placed, REGISTRY)
+    return _created(NodeActor, NODE_ACTOR + node, placed, REGISTRY)
 
 
 def _found(name: str) -> Any:
@@ -57,10 +57,10 @@ def _created(cls: type, name: str, placed: Any, other: str) -> Any:
     import ray
     from ray import cloudpickle
 
-    from dagster_ray.io import keeper, registry
+    from dagster_ray.io import node_actor, registry
 
     # Nodes of a cluster may not have this package installed.
-    for module in (registry, keeper):
+    for module in (registry, node_actor):
         cast(Any, cloudpickle).register_pickle_by_value(module)
     return (
         cast(Any, ray)
@@ -87,4 +87,4 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
-__all__ = ["KEEPER", "NAMESPACE", "REGISTRY", "TRIES", "keeper_actor", "registry_actor"]
+__all__ = ["NAMESPACE", "NODE_ACTOR", "REGISTRY", "TRIES", "actor_of_node", "registry_actor"]
