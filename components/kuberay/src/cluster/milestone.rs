@@ -19,13 +19,17 @@ use crate::{
     },
 };
 
-/// A state of an object. Each one but `Exists` is never reached by an object that KubeRay has failed.
+/// A state of an object. Those after `Status` are never reached by an object that KubeRay has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Milestone {
     /// The object exists.
     Exists,
+    /// KubeRay has set the object's status.
+    Status,
     /// KubeRay has not failed the object.
     NotFailed,
+    /// KubeRay has named the object's cluster.
+    ClusterNamed,
     /// The object's cluster was ready.
     ClusterReady,
     /// Ray has started the object's job.
@@ -53,11 +57,13 @@ impl Goal {
         let Some(until) = object::text(&details, "/until") else { return Ok(None) };
         let milestone = match until {
             "exists" => Milestone::Exists,
+            "status" => Milestone::Status,
             "not-failed" => Milestone::NotFailed,
+            "cluster-named" => Milestone::ClusterNamed,
             "cluster-ready" => Milestone::ClusterReady,
             "started" => Milestone::Started,
             other => {
-                let hint = "write exists, not-failed, cluster-ready or started";
+                let hint = "write exists, status, not-failed, cluster-named, cluster-ready or started";
                 return Err(Error::invalid("cluster.details.until", &format!("is {other:?}"), Some(hint)));
             }
         };
@@ -83,15 +89,23 @@ impl Goal {
     }
 
     fn is_reached(&self, target: &Target, document: &Value) -> Result<bool, Error> {
-        if self.milestone == Milestone::Exists {
-            return Ok(true);
+        match self.milestone {
+            Milestone::Exists => return Ok(true),
+            Milestone::Status => {
+                let status = document.get("status").and_then(Value::as_object);
+                return Ok(status.is_some_and(|status| !status.is_empty()));
+            }
+            _ => {}
         }
         let (state, _) = state::of(target.kind, document);
         if state == ClusterState::Failed {
             return Err(failed(target, document));
         }
         Ok(match self.milestone {
-            Milestone::Exists | Milestone::NotFailed => true,
+            Milestone::Exists | Milestone::Status | Milestone::NotFailed => true,
+            Milestone::ClusterNamed => {
+                object::text(document, "/status/rayClusterName").is_some_and(|name| !name.is_empty())
+            }
             Milestone::ClusterReady => !matches!(state, ClusterState::Starting | ClusterState::Suspended),
             Milestone::Started => {
                 status::in_ray(document).is_some_and(|job| job.ended || job.state == JobState::Running)
@@ -212,6 +226,7 @@ mod tests {
         ];
         for (until, from, reached) in [
             ("exists", 0, 0),
+            ("status", 0, 1),
             ("cluster-ready", 0, 2),
             ("started", 0, 4),
             ("cluster-ready", 5, 5),
@@ -223,10 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn a_job_has_a_named_cluster_before_the_cluster_is_ready() {
+        let named = json!({"jobDeploymentStatus": "Initializing", "rayClusterName": "a-x"});
+        let goal = json!({"until": "cluster-named", "within_ms": 600_000});
+        assert_eq!(get("RayJob", "a", goal, &[json!({}), named.clone()]), Ok(named));
+    }
+
+    #[test]
     fn an_object_that_does_not_reach_the_milestone_in_time_is_a_timeout() {
         for (until, statuses) in [
             ("exists", vec![]),
+            ("status", vec![json!({})]),
             ("not-failed", vec![]),
+            ("cluster-named", vec![json!({"rayClusterName": ""})]),
             ("cluster-ready", vec![job("Suspended", "")]),
             ("started", vec![job("Running", "PENDING")]),
         ] {
@@ -243,7 +267,7 @@ mod tests {
     fn a_failed_object_ends_the_wait_with_kuberays_reason() {
         let status =
             json!({"jobDeploymentStatus": "ValidationFailed", "reason": "R", "message": "backoffLimit"});
-        for until in ["not-failed", "cluster-ready", "started"] {
+        for until in ["not-failed", "cluster-named", "cluster-ready", "started"] {
             let goal = json!({"until": until, "within_ms": 60_000});
             let Err(Error::Backend(api)) = get("RayJob", "a", goal, &[json!({}), status.clone()]) else {
                 assert_eq!(until, "not-failed");
@@ -258,7 +282,9 @@ mod tests {
             panic!()
         };
         assert_eq!(api.reason, "Failed");
-        assert!(get("RayJob", "a", json!({"until": "exists"}), &[status]).is_ok());
+        for until in ["exists", "status"] {
+            assert!(get("RayJob", "a", json!({"until": until}), std::slice::from_ref(&status)).is_ok());
+        }
     }
 
     #[test]
