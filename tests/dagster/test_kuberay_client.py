@@ -2,9 +2,17 @@
 
 import manifests
 import pytest
+import requests
 from cluster import Cluster
-from dagster_ray.errors import BackendError, CallTimeoutError, DagsterRayError, InvalidConfigError
+from dagster_ray.errors import (
+    BackendError,
+    CallTimeoutError,
+    DagsterRayError,
+    InvalidConfigError,
+    UnsupportedError,
+)
 from dagster_ray.kuberay import RayJobClient
+from processes import free_port
 
 
 @pytest.fixture
@@ -43,19 +51,27 @@ def test_the_client_waits_for_patches_and_terminates_a_job(
     assert client.get("long", namespace)["metadata"]["labels"]["team"] == "other"
 
     assert not client.terminate("long", namespace), "Ray does not know the job yet"
-    assert client.get_ray_cluster_name("none", namespace) is None
+    with pytest.raises(TimeoutError, match=r"the RayCluster of the RayJob .*/none: not available"):
+        client.get_ray_cluster_name("none", namespace, timeout=0.1)
+    name = client.get_ray_cluster_name("long", namespace, timeout=60)
     status = client.wait_until_deployment_ready("long", namespace, 120, 0.5)
-    assert client.raise_if_deployment_failed("long", namespace)["rayClusterName"]
+    assert status.get("rayClusterName") == name
+    assert client.raise_if_deployment_failed("long", namespace, status).get("rayClusterName")
     clusters = client.ray_cluster_client
-    assert client.get_ray_cluster_name("long", namespace) == status["rayClusterName"]
-    made = clusters.get(status["rayClusterName"], namespace)
-    service = made["status"]["head"]["serviceName"]
+    made = clusters.get_status(name, namespace, timeout=60)
+    service = made.get("head", {}).get("serviceName", "")
     client.wait_for_service_endpoints(service, namespace, timeout=60)
-    assert client.wait_until_running("long", namespace, 60, 0.5)["jobStatus"] == "RUNNING"
+    assert client.wait_until_ready("long", namespace, 60) == (service, made.get("endpoints"))
+    assert clusters.wait_until_ready(name, namespace, 60) == (service, made.get("endpoints"))
+    assert client.wait_until_running("long", namespace, 60, 0.5)
+    assert client.get_status("long", namespace).get("jobStatus") == "RUNNING"
     job = client.get_job_submission_id("long", namespace)
-    with clusters.job_submission_client(status["rayClusterName"], namespace) as jobs:
+    with clusters.job_submission_client(name, namespace, metadata={"team": "models"}) as jobs:
         assert client.terminate("long", namespace)
         assert job and jobs.get_job_status(job) in ("RUNNING", "STOPPED")
+    address = jobs.get_address()
+    with clusters.job_submission_client("none", namespace, address=address) as given:
+        assert given.get_address() == address, "no cluster is looked up"
     # KubeRay, not the client, removes the object.
     assert client.get("long", namespace)
 
@@ -70,3 +86,52 @@ def test_waiting_for_an_invalid_job_fails_with_kuberays_reason(
         client.raise_if_deployment_failed("wrong", namespace)
     assert raised.value.reason
     assert client.raise_if_deployment_failed("none", namespace) == {}
+
+
+def test_the_output_of_a_job_is_read_and_followed(
+    cluster: Cluster, namespace: str, client: RayJobClient
+) -> None:
+    _job(cluster, namespace, "speaks", entrypoint="echo one; sleep 3; echo two")
+    followed = "".join(client.tail_job_logs("speaks", namespace, timeout=120))
+    assert followed.split() == ["one", "two"]
+    assert client.get_job_logs("speaks", namespace).split() == ["one", "two"]
+
+
+def test_a_local_port_is_the_chosen_one_or_a_free_one(
+    cluster: Cluster, namespace: str, client: RayJobClient
+) -> None:
+    _job(cluster, namespace, "long")
+    clusters = client.ray_cluster_client
+    name = client.get_ray_cluster_name("long", namespace, timeout=60)
+    clusters.wait_until_ready(name, namespace, timeout=120)
+    chosen = free_port()
+    with clusters.port_forward(name, namespace, chosen, 0) as (dashboard, ray_client):
+        assert dashboard == chosen and ray_client != chosen
+        assert requests.get(f"http://127.0.0.1:{dashboard}/api/version", timeout=30).ok
+        with (
+            pytest.raises(DagsterRayError, match=f"the local port {chosen} cannot be opened"),
+            clusters.port_forward(name, namespace, chosen, 0),
+        ):
+            pass
+
+
+def test_a_cluster_that_is_not_ready_in_time_is_a_timeout(
+    cluster: Cluster, namespace: str, client: RayJobClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    _job(cluster, namespace, "waits", suspend=True)
+    for wait in (client.wait_until_ready, client.wait_until_deployment_ready):
+        with pytest.raises(TimeoutError) as raised:
+            wait("waits", namespace, timeout=5)
+        assert isinstance(raised.value, DagsterRayError)
+    with pytest.raises(TimeoutError):
+        client.wait_until_running("waits", namespace, 1)
+    assert "Stopping the RayJob" in caplog.text
+    # Ray has no such job, so the RayJob is deleted.
+    assert client.get("waits", namespace) == {}
+
+
+def test_the_clients_refuse_what_they_do_not_support() -> None:
+    with pytest.raises(UnsupportedError, match=r"api_client.*kube_config"):
+        RayJobClient(api_client=object())
+    with pytest.raises(UnsupportedError, match="async_req"):
+        RayJobClient().list("ray", async_req=True)

@@ -21,9 +21,14 @@ from dagster_ray.kuberay import (
 )
 from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.configs import (
+    DEFAULT_AUTOSCALER_OPTIONS,
+    DEFAULT_HEAD_GROUP_SPEC,
+    DEFAULT_WORKER_GROUP_SPECS,
     AuthOptions,
     InteractiveRayJobConfig,
     InteractiveRayJobSpec,
+    NetworkPolicyConfig,
+    TLSOptions,
     deployment_name,
 )
 from dagster_ray.testing import SimulatedRay
@@ -31,6 +36,15 @@ from dagster_ray.testing import SimulatedRay
 # The arguments are validated before the context is used.
 NO_CONTEXT: Any = None
 GROUPS = [{"groupName": "w", "replicas": 1, "template": {"snake_case": None}}]
+# The parts of a RayClusterSpec that it has without being asked.
+PARTS: dict[str, Any] = {
+    "autoscalerOptions": DEFAULT_AUTOSCALER_OPTIONS,
+    "enableInTreeAutoscaling": False,
+    "headGroupSpec": DEFAULT_HEAD_GROUP_SPEC,
+    "workerGroupSpecs": DEFAULT_WORKER_GROUP_SPECS,
+}
+CLUSTER = {"apiVersion": "ray.io/v1", "kind": "RayCluster"}
+JOB = {"apiVersion": "ray.io/v1", "kind": "RayJob"}
 
 
 def test_every_exported_name_can_be_imported() -> None:
@@ -49,27 +63,29 @@ def test_flat_and_nested_configuration_give_the_same_manifest_and_modify_no_inpu
     )
     spec = RayClusterSpec(enable_in_tree_autoscaling=True, worker_group_specs=GROUPS)
     nested = RayClusterConfig(metadata={"namespace": "pipelines", "name": None}, spec=spec)
-    assert flat.manifest() == nested.manifest()
-    assert flat.manifest() == {
+    assert flat.to_k8s() == nested.to_k8s()
+    assert flat.to_k8s() == {
+        **CLUSTER,
         "metadata": {"namespace": "pipelines"},
-        "spec": {"enableInTreeAutoscaling": True, "workerGroupSpecs": GROUPS},
+        "spec": {**PARTS, "enableInTreeAutoscaling": True, "workerGroupSpecs": GROUPS},
     }
     assert repr(GROUPS) == before
 
 
 def test_unknown_fields_are_passed_on_in_camel_case_and_duplicates_are_refused() -> None:
     spec: dict[str, Any] = {"headGroupSpec": {"a": 1}, "new_field_of_kuberay": [], "suspend": False}
-    assert RayClusterSpec(**spec).document() == {
+    assert RayClusterSpec(**spec).to_k8s() == {
+        **PARTS,
         "headGroupSpec": {"a": 1},
         "newFieldOfKuberay": [],
         "suspend": False,
     }
     job: dict[str, Any] = {"runtimeEnvYaml": "a: 1"}
-    assert RayJobSpec(**job).document() == {"runtimeEnvYAML": "a: 1"}
+    assert RayJobSpec(**job).to_k8s() == {"runtimeEnvYAML": "a: 1", "rayClusterSpec": PARTS}
     with pytest.raises(ValueError, match="runtimeEnvYAML is given twice"):
         RayJobSpec(**{**job, "runtimeEnvYAML": "a: 2"})
     with pytest.raises(ValueError, match="headGroupSpec is given twice"):
-        RayClusterSpec(headGroupSpec={"a": 1}, head_group_spec={}).document()  # type: ignore[call-arg]
+        RayClusterSpec(headGroupSpec={"a": 1}, head_group_spec={}).to_k8s()  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="suspend: given both"):
         RayClusterConfig(suspend=True, spec={"suspend": True})  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="namespace: given both"):
@@ -78,12 +94,12 @@ def test_unknown_fields_are_passed_on_in_camel_case_and_duplicates_are_refused()
 
 def test_camel_case_fields_are_validated_like_snake_case_fields() -> None:
     own: dict[str, Any] = {"submissionMode": "InteractiveMode"}
-    assert InteractiveRayJobSpec(**own).document() == own
+    assert InteractiveRayJobSpec(**own).to_k8s() == {**own, "rayClusterSpec": PARTS}
     with pytest.raises(ValueError, match="InteractiveMode"):
         InteractiveRayJobSpec(submissionMode="HTTPMode")  # type: ignore[call-arg]
     auth: dict[str, Any] = {"mode": "token", "enableK8sTokenAuth": True}
     cluster: dict[str, Any] = {"rayVersion": "2.55.0", "authOptions": auth}
-    assert RayClusterSpec(**cluster).document() == cluster
+    assert RayClusterSpec(**cluster).to_k8s() == {**PARTS, **cluster}
     with pytest.raises(ValueError, match="a RayJob cannot use"):
         RayJobSpec(rayClusterSpec=cluster)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="newField is given twice"):
@@ -95,16 +111,19 @@ def test_launchpad_and_python_configuration_give_the_same_manifest() -> None:
 
     @dg.op
     def takes(config: InteractiveRayJobConfig) -> None:
-        seen.append(config.manifest())
+        seen.append(config.to_k8s())
 
     @dg.job
     def job() -> None:
         takes()  # pyright: ignore[reportCallIssue]
 
-    spec = {"submissionMode": "InteractiveMode", "rayClusterSpec": {"headGroupSpec": {"a": None}}}
+    own: dict[str, Any] = {"headGroupSpec": {"a": None}}
+    spec = {"submissionMode": "InteractiveMode", "rayClusterSpec": own}
     written: dict[str, Any] = {"metadata": {"namespace": "pipelines"}, "spec": spec}
     job.execute_in_process(run_config={"ops": {"takes": {"config": written}}})
-    assert seen == [InteractiveRayJobConfig(**written).manifest()] == [written]
+    assert seen == [InteractiveRayJobConfig(**written).to_k8s()]
+    whole = {**spec, "rayClusterSpec": {**PARTS, **own}}
+    assert seen == [{**JOB, "metadata": written["metadata"], "spec": whole}]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +216,11 @@ def test_every_ray_job_field_is_written_with_kuberays_name() -> None:
             "head_service_annotations": {"a": "b"},
             "gcs_fault_tolerance_options": {"redisAddress": "redis:6379"},
             "upgrade_strategy": RayClusterUpgradeStrategy(type="Recreate"),
+            "head_group_spec": None,
+            "worker_group_specs": None,
+            "tls_options": TLSOptions(enabled=True),
+            "network_policy": NetworkPolicyConfig(mode="DenyAll", worker_groups=[{"a": 1}]),
+            "history_server_options": {"collector_options": {"image_pull_policy": "Always"}},
         },
         "submitter_pod_template": {"spec": {}},
         "submitter_config": {"backoffLimit": 1},
@@ -222,7 +246,8 @@ def test_every_ray_job_field_is_written_with_kuberays_name() -> None:
         "ray.io/v1",
         "pipelines",
     )
-    assert config.manifest() == {
+    assert config.to_k8s() == {
+        **JOB,
         "metadata": {"namespace": "pipelines"},
         "spec": {
             "activeDeadlineSeconds": 1,
@@ -234,6 +259,10 @@ def test_every_ray_job_field_is_written_with_kuberays_name() -> None:
                 "headServiceAnnotations": {"a": "b"},
                 "gcsFaultToleranceOptions": {"redisAddress": "redis:6379"},
                 "upgradeStrategy": {"type": "Recreate"},
+                "enableInTreeAutoscaling": False,
+                "tlsOptions": {"enabled": True},
+                "networkPolicy": {"mode": "DenyAll", "workerGroups": [{"a": 1}]},
+                "historyServerOptions": {"collectorOptions": {"imagePullPolicy": "Always"}},
             },
             "submitterPodTemplate": {"spec": {}},
             "submitterConfig": {"backoffLimit": 1},
@@ -260,7 +289,7 @@ def test_every_ray_job_field_is_written_with_kuberays_name() -> None:
 def test_conflicting_options_of_token_authentication_are_refused() -> None:
     named = AuthOptions(secret_name="s")
     spec = RayClusterSpec(ray_version="2.55.0", auth_options=named)
-    assert spec.document()["authOptions"] == {"mode": "token", "secretName": "s"}
+    assert spec.to_k8s()["authOptions"] == {"mode": "token", "secretName": "s"}
     both = AuthOptions(secret_name="s", enable_k8s_token_auth=True)
     disabled = AuthOptions(mode="disabled", enable_k8s_token_auth=True)
     for options, problem in (

@@ -116,9 +116,9 @@ class Backend:
             verify=self._verify,
         )
 
-    def forward(self, namespace: str, service: str, port: int) -> "Forward":
-        """Opens a local port that is forwarded to a Kubernetes service."""
-        return self._component(()).forward(namespace, service, port)
+    def forward(self, namespace: str, service: str, port: int, local_port: int = 0) -> "Forward":
+        """Opens a local port that is forwarded to a Kubernetes service. 0 is a free one."""
+        return self._component(()).forward(namespace, service, port, local_port)
 
     @property
     def _verify(self) -> bool | str:
@@ -254,12 +254,13 @@ def listener(write: Write | None = None, output: Output | None = None) -> Callab
         else:
             target(report.get("level", "info"), report["message"])
 
-    target = write or _write_to_logging
+    target = write or write_to_logging
     return receive
 
 
-def _write_to_logging(level: str, message: str) -> None:
+def write_to_logging(level: str, message: str) -> None:
+    """Writes a log line of a component to the logger `dagster_ray`."""
     logger.log(_LEVELS.get(level, logging.INFO), message)
 
 
-__all__ = ["Backend", "Pending", "listener"]
+__all__ = ["Backend", "Pending", "listener", "write_to_logging"]

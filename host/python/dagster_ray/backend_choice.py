@@ -12,6 +12,7 @@ from dagster_ray.component_files import (
     setting_texts,
 )
 from dagster_ray.configs import BackendConfig
+from dagster_ray.default_namespace import configured_namespace
 from dagster_ray.patience import with_patience
 from dagster_ray.ray_access import ReplacementBackend, in_ray_job
 
@@ -44,7 +45,7 @@ def choose(config: BackendConfig, named: str | None, policy_root: str | None) ->
 
     If it names none, the component is `local` without an address of Ray, and `existing` otherwise.
     """
-    offered = with_patience(config)
+    offered = {**_environment_settings(), **with_patience(config)}
     restriction = restriction_arguments(config.backend_grants, config.backend_sha256, policy_root)
     if config.address is None and named not in (None, *_by_address()):
         declared = declared_settings(named, restriction)
@@ -75,6 +76,12 @@ def choose(config: BackendConfig, named: str | None, policy_root: str | None) ->
             declared |= declared_settings(built_in(_LOCAL), unrestricted)
         settings |= setting_texts(offered, declared)
     return Choice(wasm, settings, url, address)
+
+
+def _environment_settings() -> dict[str, object]:
+    """Returns the settings that the environment has for each component that declares them."""
+    namespace = configured_namespace()
+    return {} if namespace is None else {"namespace": namespace}
 
 
 def _by_address() -> tuple[str, ...]:

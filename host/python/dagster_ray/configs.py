@@ -12,13 +12,16 @@ from dagster_ray import _library
 from dagster_ray.cluster_defaults import IMAGE_TAG
 from dagster_ray.contract import FieldError
 from dagster_ray.dagster_typing import NestedConfig
+from dagster_ray.default_namespace import DEFAULT_NAMESPACE
 from dagster_ray.errors import InvalidConfigError
 
 _library.register()
 
 USER_DEFINED_RAY_KEY = "dagster-ray/config"
 DAGSTER_RAY_NAMESPACES_ENV_VAR = "DAGSTER_RAY_NAMESPACES"
+DAGSTER_RAY_NAMESPACES_DEFAULT_VALUE = DEFAULT_NAMESPACE
 DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR = "DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS"
+DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_DEFAULT_VALUE = "14400"
 
 
 class Lifecycle(NestedConfig):

@@ -42,4 +42,13 @@ def _storage_id(instance: DagsterInstance) -> str:
     return _storage_ids[storage]
 
 
-__all__ = ["deployment_id"]
+def deployment_name() -> str:
+    """Returns the Dagster+ deployment or branch of this process, or `dev` outside Dagster+."""
+    if os.environ.get("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT") == "1":
+        branch = os.environ.get("DAGSTER_CLOUD_GIT_BRANCH")
+        if branch:
+            return branch
+    return os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME") or "dev"
+
+
+__all__ = ["deployment_id", "deployment_name"]

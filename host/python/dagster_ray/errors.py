@@ -72,7 +72,7 @@ class UnavailableError(DagsterRayError):
     maybe_applied: bool | None
 
 
-class CallTimeoutError(DagsterRayError):
+class CallTimeoutError(DagsterRayError, TimeoutError):
     """The call did not finish in time."""
 
     _detail_names = ("seconds",)
@@ -87,13 +87,17 @@ class UnsupportedError(DagsterRayError):
     """The component does not support the requested operation."""
 
 
-class BackendError(DagsterRayError):
+class BackendError(DagsterRayError, RuntimeError):
     """The service rejected the request, or failed."""
 
     _detail_names = ("status", "reason", "details")
     status: int | None
     reason: str | None
     details: Any
+
+
+class ClusterNotReadyError(BackendError, TimeoutError):
+    """A cluster was not ready in time, and the reason is known."""
 
 
 class ComponentError(DagsterRayError):
@@ -140,6 +144,7 @@ __all__ = [
     "BackendError",
     "CallTimeoutError",
     "CancelledError",
+    "ClusterNotReadyError",
     "ComponentError",
     "ComponentLoadError",
     "ComponentTrap",

@@ -85,6 +85,13 @@ def is_connected() -> bool:
     return ray.is_initialized()
 
 
+def get_current_job_id() -> str:
+    """Returns the id of this process's Ray job, which must be connected to Ray."""
+    import ray
+
+    return ray.get_runtime_context().get_job_id()
+
+
 def _is_recorded_ray_dead() -> bool:
     """Whether the Ray that the file `ray_current_cluster` names refuses connections.
 
@@ -102,4 +109,11 @@ def _is_recorded_ray_dead() -> bool:
         return True
 
 
-__all__ = ["CONNECT_SECONDS", "TaskConnection", "connect", "is_connected", "task"]
+__all__ = [
+    "CONNECT_SECONDS",
+    "TaskConnection",
+    "connect",
+    "get_current_job_id",
+    "is_connected",
+    "task",
+]

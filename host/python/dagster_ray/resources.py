@@ -16,7 +16,7 @@ from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
 from dagster_ray.configs import Lifecycle, RayDataExecutionOptions, run_tags
 from dagster_ray.dagster_typing import Resource
 from dagster_ray.instance_policy import check_resource
-from dagster_ray.ray_connection import CONNECT_SECONDS
+from dagster_ray.ray_connection import CONNECT_SECONDS, get_current_job_id
 from dagster_ray.types import AnyDagsterContext
 
 _TRACING = {"RAY_PROFILING": "1", "RAY_task_events_report_interval_ms": "0"}
@@ -93,9 +93,7 @@ class RayResource(Resource, ABC):
     @property
     def runtime_job_id(self) -> str:
         """The Ray job id of this connection."""
-        import ray
-
-        return ray.get_runtime_context().get_job_id()
+        return get_current_job_id()
 
     @property
     def created(self) -> bool:

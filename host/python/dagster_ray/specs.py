@@ -1,15 +1,15 @@
 """Converts Dagster's objects to the records of the WIT contract."""
 
 import json
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from dagster import DagsterRun
 
 from dagster_ray.configs import USER_DEFINED_RAY_KEY, RayExecutionConfig
 from dagster_ray.contract import Attributes, RunSpec
+from dagster_ray.env_vars import valued
 
 # As in Ray (`_private/runtime_env/packaging.py`) and in the components (`is_local_path`).
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -96,15 +96,7 @@ def _with_env_vars(config: Mapping[str, object]) -> dict[str, object]:
     entries: object = config.get("env_vars")
     if not isinstance(entries, list):
         return {}
-    return {"env_vars": list(_valued(cast("list[object]", entries)))}
-
-
-def _valued(entries: Iterable[object]) -> Iterable[object]:
-    for entry in entries:
-        if not isinstance(entry, str) or "=" in entry:
-            yield entry
-        elif os.environ.get(entry):
-            yield f"{entry}={os.environ[entry]}"
+    return {"env_vars": list(valued(cast("list[object]", entries)))}
 
 
 def _code_location(run: DagsterRun) -> str | None:

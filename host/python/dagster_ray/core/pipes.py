@@ -7,6 +7,7 @@ from dagster_ray.pipes.client import (
     PipesRayJobMessageReader,
     SubmitJobParams,
 )
+from dagster_ray.pipes.job_submission import generate_job_id, tail_logs
 
 __all__ = [
     "PIPES_LAUNCHED_EXTRAS_RAY_ADDRESS_KEY",
@@ -14,4 +15,6 @@ __all__ = [
     "PipesRayJobClient",
     "PipesRayJobMessageReader",
     "SubmitJobParams",
+    "generate_job_id",
+    "tail_logs",
 ]

@@ -20,6 +20,7 @@ from dagster_ray.dagster_internals import (
     PlanOrchestrationContext,
     StepHandlerContext,
 )
+from dagster_ray.default_namespace import worker_namespace
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.instance_policy import worker_environment
@@ -90,6 +91,7 @@ class StepPlans:
             argv=args.get_command_args(skip_serialized_namedtuple=True),
             env={
                 **{entry["name"]: entry["value"] for entry in args.get_command_env()},
+                **worker_namespace(),
                 **self._policy,
             },
             tags=context.step_tags[key],

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 from dagster_ray import _library, lazy_names
 
 if TYPE_CHECKING:
-    from dagster_ray.kuberay.client import (
+    from dagster_ray.kuberay.base import BaseKubeRayResource
+    from dagster_ray.kuberay.client import RayClusterClient, RayJobClient
+    from dagster_ray.kuberay.client_resources import (
         KubeRayClient,
         KubeRayClusterClientResource,
         KubeRayJobClientResource,
-        RayClusterClient,
         RayClusterClientResource,
-        RayJobClient,
     )
     from dagster_ray.kuberay.cluster import (
         KubeRayCluster,
@@ -21,14 +21,18 @@ if TYPE_CHECKING:
         AuthOptions,
         ClusterSharing,
         ClusterSharingHeartbeat,
+        CollectorOptions,
+        HistoryServerOptions,
         InteractiveRayJobConfig,
         InteractiveRayJobSpec,
         MatchDagsterLabels,
+        NetworkPolicyConfig,
         RayClusterConfig,
         RayClusterSpec,
         RayClusterUpgradeStrategy,
         RayJobConfig,
         RayJobSpec,
+        TLSOptions,
         in_k8s,
     )
     from dagster_ray.kuberay.interactive_job import (
@@ -54,14 +58,18 @@ if TYPE_CHECKING:
     from dagster_ray.kuberay.sensors import (
         cleanup_expired_kuberay_clusters,
     )
+    from dagster_ray.resources import RayResource
 
 __all__ = [
     "DEFAULT_DEPLOYMENT_NAME",
     "AuthOptions",
+    "BaseKubeRayResource",
     "CleanupKubeRayClustersConfig",
     "ClusterSharing",
     "ClusterSharingHeartbeat",
+    "CollectorOptions",
     "DeleteKubeRayClustersConfig",
+    "HistoryServerOptions",
     "InteractiveRayJobConfig",
     "InteractiveRayJobSpec",
     "KubeRayClient",
@@ -70,6 +78,7 @@ __all__ = [
     "KubeRayInteractiveJob",
     "KubeRayJobClientResource",
     "MatchDagsterLabels",
+    "NetworkPolicyConfig",
     "PipesKubeRayJobClient",
     "RayClusterClient",
     "RayClusterClientResource",
@@ -80,6 +89,8 @@ __all__ = [
     "RayJobClient",
     "RayJobConfig",
     "RayJobSpec",
+    "RayResource",
+    "TLSOptions",
     "cleanup_expired_kuberay_clusters",
     "cleanup_kuberay_clusters",
     "cleanup_kuberay_clusters_daily",

@@ -8,8 +8,6 @@ from dagster_ray.contract import EndpointSet
 from dagster_ray.errors import ComponentError
 
 DEFAULT_BACKEND = "kuberay"
-# The component's default, for resources and ops that name the namespace before a cluster exists.
-DEFAULT_NAMESPACE = "ray"
 
 
 class KubeRay(Backend):
@@ -42,4 +40,4 @@ def head_service(endpoints: EndpointSet, namespace: str) -> str:
     return service
 
 
-__all__ = ["DEFAULT_BACKEND", "DEFAULT_NAMESPACE", "KubeRay", "head_service"]
+__all__ = ["DEFAULT_BACKEND", "KubeRay", "head_service"]

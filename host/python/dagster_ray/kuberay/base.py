@@ -19,10 +19,11 @@ from dagster_ray.contract import (
     ListenerOptions,
     Write,
 )
-from dagster_ray.deployment import deployment_id
+from dagster_ray.deployment import deployment_id, deployment_name
 from dagster_ray.instance_policy import resource_key
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
-from dagster_ray.kuberay.configs import deployment_name
+from dagster_ray.kuberay.ready import wait_until_ready
+from dagster_ray.kuberay.service_names import k8s_service_fqdn
 from dagster_ray.resources import RayResource
 from dagster_ray.specs import attributes
 from dagster_ray.types import AnyDagsterContext
@@ -30,9 +31,6 @@ from dagster_ray.types import AnyDagsterContext
 if TYPE_CHECKING:
     from dagster_ray._native import Forward
 
-# Added to the timeout that is passed to the component. The component's own deadline expires first
-# and gives a reason; this one stops a component that ignores it.
-_GRACE_SECONDS = 60.0
 # The step and its attempt, in a step worker on Ray (`components/submission/src/environment.rs`).
 _STEP_KEY_VARIABLE = "DAGSTER_RUN_STEP_KEY"
 _ATTEMPT_VARIABLE = "DAGSTER_RAY_STEP_ATTEMPT"
@@ -107,11 +105,12 @@ class BaseKubeRayResource(RayResource):
         return f"http://{host}:{port}"
 
     def resolve_hostname(self, service_name: str, namespace: str) -> str:
-        """Returns the host name of a Kubernetes service, for a process in the cluster.
+        """Returns the host name at which this process reaches a Kubernetes service.
 
-        Override it if the cluster's DNS domain is not `cluster.local`.
+        Override it for another DNS domain than `cluster.local`, or for a name outside the cluster:
+        outside Kubernetes, the name of an override replaces the port-forward.
         """
-        return f"{service_name}.{namespace}.svc.cluster.local"
+        return k8s_service_fqdn(service_name, namespace)
 
     def get_k8s_labels(self, context: AnyDagsterContext) -> dict[str, str]:
         """Returns the labels of created objects. The component converts them to valid labels."""
@@ -166,10 +165,8 @@ class BaseKubeRayResource(RayResource):
         return labels
 
     def wait(self, context: AnyDagsterContext) -> None:
-        self._endpoints = self._clusters(context).wait(
-            self._cluster, int(self.timeout * 1000), timeout=self.timeout + _GRACE_SECONDS
-        )
-        if ray_access.current().service_route() == "cluster-dns":
+        self._endpoints = wait_until_ready(self._clusters(context), self._cluster, self.timeout)
+        if self._is_named:
             self._host = self.resolve_hostname(self._service, self.namespace)
         else:
             self._host = "127.0.0.1"
@@ -207,6 +204,13 @@ class BaseKubeRayResource(RayResource):
             raise RuntimeError(f"{self.display_name} is not ready: call `wait` first")
         return head_service(self._endpoints, self.namespace)
 
+    @property
+    def _is_named(self) -> bool:
+        """Whether this process reaches the Ray head by the name of `resolve_hostname`."""
+        route = ray_access.current().service_route()
+        is_overridden = type(self).resolve_hostname is not BaseKubeRayResource.resolve_hostname
+        return route == "cluster-dns" or (route == "port-forward" and is_overridden)
+
     @abstractmethod
     def _new_backend(self) -> KubeRay:
         """Returns a backend with the client's access to Kubernetes."""
@@ -241,7 +245,7 @@ class BaseKubeRayResource(RayResource):
 
     def _reached(self, port: int) -> tuple[str, int]:
         """Returns the host and port for a port of the Ray head, forwarded outside Kubernetes."""
-        if ray_access.current().service_route() != "port-forward":
+        if self._is_named or ray_access.current().service_route() != "port-forward":
             return self.host, port
         if port not in self._forwards:
             self._forwards[port] = self._calls.forward(self.namespace, self._service, port)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import threading
 from collections.abc import Callable
 
@@ -9,13 +10,19 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dagster_ray.configs import Lifecycle
-from dagster_ray.errors import DagsterRayError
-from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE, KubeRay
+from dagster_ray.errors import DagsterRayError, InvalidConfigError
+from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.base import BaseKubeRayResource
-from dagster_ray.kuberay.client import KubeRayClusterClientResource, RayClusterClient
+from dagster_ray.kuberay.client import RayClusterClient
+from dagster_ray.kuberay.client_resources import KubeRayClusterClientResource
 from dagster_ray.kuberay.configs import ClusterSharing, RayClusterConfig
+from dagster_ray.kuberay.label_values import normalize_k8s_label_values
 from dagster_ray.types import AnyDagsterContext
 
+# The label of each cluster that can be shared.
+_SHARING = "dagster/cluster-sharing"
+# A requirement of a label selector that a new cluster can be made to match.
+_EQUALITY = re.compile(r"([^\s=!]+)\s*==?\s*([^\s=!]*)")
 # The tag that each field of `match_dagster_labels` selects.
 _MATCHED = {
     "code_location": "dagster/code-location",
@@ -46,13 +53,17 @@ class KubeRayCluster(BaseKubeRayResource):
     @property
     def namespace(self) -> str:
         actual = None if self._ref is None else self._ref["namespace"]
-        return actual or self.ray_cluster.namespace or DEFAULT_NAMESPACE
+        return actual or self.ray_cluster.namespace
 
     def get_image(self, context: AnyDagsterContext) -> str | None:
         return self.ray_cluster.image or super().get_image(context)
 
-    def get_sharing_labels(self, context: AnyDagsterContext) -> dict[str, str]:
-        """Returns the labels that a shared cluster must have to be joined."""
+    def get_sharing_label_selector(self, context: AnyDagsterContext) -> str:
+        """Returns the label selector of the clusters that the step may join, such as `a=b,c=d`.
+
+        An override can choose other clusters. A cluster that is created gets these labels, so that
+        other steps find it; hence only `key=value` is allowed.
+        """
         matched = self.cluster_sharing.match_dagster_labels
         tags = self.get_dagster_tags(context)
         labels = {
@@ -60,7 +71,8 @@ class KubeRayCluster(BaseKubeRayResource):
             for switch, tag in _MATCHED.items()
             if getattr(matched, switch) and tag in tags
         }
-        return {**labels, **(self.cluster_sharing.match_labels or {})}
+        labels |= {_SHARING: "true", **(self.cluster_sharing.match_labels or {})}
+        return ",".join(f"{k}={v}" for k, v in normalize_k8s_label_values(labels).items())
 
     def on_create(self, context: AnyDagsterContext) -> None:
         super().on_create(context)
@@ -83,11 +95,11 @@ class KubeRayCluster(BaseKubeRayResource):
                 self._release(context)
 
     def _options(self, context: AnyDagsterContext) -> dict[str, object]:
-        options: dict[str, object] = {"ray_cluster": self.ray_cluster.manifest()}
+        options: dict[str, object] = {"ray_cluster": self.ray_cluster.to_k8s(context)}
         if self.cluster_sharing.enabled:
             sharing = self.cluster_sharing
             options["sharing"] = {
-                "match_labels": self.get_sharing_labels(context),
+                "match_labels": _required_labels(self.get_sharing_label_selector(context)),
                 "ttl_seconds": int(sharing.ttl_seconds),
                 "join_timeout_seconds": int(sharing.join_timeout_seconds),
                 "delete_when_released": self.lifecycle.cleanup == "always",
@@ -107,6 +119,21 @@ class KubeRayCluster(BaseKubeRayResource):
 
     def _new_backend(self) -> KubeRay:
         return self.client.backend_for(self.backend, is_checked=self._is_checked)
+
+
+def _required_labels(selector: str) -> dict[str, str]:
+    """Returns the labels that a selector requires."""
+    labels: dict[str, str] = {}
+    for requirement in selector.split(","):
+        found = _EQUALITY.fullmatch(requirement.strip())
+        if found is None:
+            raise InvalidConfigError(
+                f"get_sharing_label_selector: {requirement.strip()!r} in {selector!r} is not "
+                "key=value. A cluster that is created gets the selector's labels; write for "
+                "example team=models,stage=dev"
+            )
+        labels[found[1]] = found[2]
+    return labels
 
 
 class _Heartbeat:

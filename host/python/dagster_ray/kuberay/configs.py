@@ -1,96 +1,69 @@
 """Configuration classes for KubeRay's custom resources, with snake_case or KubeRay's field names.
 
-A manifest contains only the fields that the user set. The component adds the others.
+A manifest contains the defaults of `default_groups.py` and the fields that the user set. The
+component adds the others.
 """
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 from pydantic import Field, model_validator
 
 from dagster_ray.cluster_defaults import JOIN_TIMEOUT_SECONDS, LEASE_TTL_SECONDS
-from dagster_ray.dagster_typing import NestedConfig, PermissiveNestedConfig
+from dagster_ray.dagster_typing import NestedConfig
+from dagster_ray.default_namespace import default_namespace
+from dagster_ray.deployment import deployment_name
+from dagster_ray.kuberay import default_groups
+from dagster_ray.kuberay.default_groups import (
+    DEFAULT_AUTOSCALER_OPTIONS,
+    DEFAULT_HEAD_GROUP_SPEC,
+    DEFAULT_WORKER_GROUP_SPECS,
+    Document,
+)
+from dagster_ray.kuberay.manifest_parts import (
+    AuthOptions,
+    CollectorOptions,
+    HistoryServerOptions,
+    ManifestPart,
+    NetworkPolicyConfig,
+    RayClusterUpgradeStrategy,
+    TLSOptions,
+    complete_containers,
+)
+from dagster_ray.types import AnyDagsterContext
 
-# A part of a Kubernetes object whose fields KubeRay defines.
-Document: TypeAlias = dict[str, Any]
-
-_TOKEN_SINCE = Version("2.52.0")
-_KUBERNETES_TOKEN_SINCE = Version("2.55.0")
-# Fields whose KubeRay name is not the camelCase form of their Python name.
-_SPELLED = {"runtime_env_yaml": "runtimeEnvYAML", "runtimeEnvYaml": "runtimeEnvYAML"}
+# The lowest versions of Ray that KubeRay accepts with `auth_options`.
+MIN_RAY_VERSION_FOR_TOKEN_AUTH = "2.52.0"
+MIN_RAY_VERSION_FOR_K8S_TOKEN_AUTH = "2.55.0"
+DEFAULT_CLUSTER_SHARING_TTL_SECONDS = LEASE_TTL_SECONDS
 
 in_k8s = "KUBERNETES_SERVICE_HOST" in os.environ
 """Whether this process runs in a pod."""
 
 
-def deployment_name() -> str:
-    """Returns the Dagster+ deployment or branch of this process, or `dev` outside Dagster+."""
-    if os.environ.get("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT") == "1":
-        branch = os.environ.get("DAGSTER_CLOUD_GIT_BRANCH")
-        if branch:
-            return branch
-    return os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME") or "dev"
-
-
-class _Part(PermissiveNestedConfig):
-    """A part of a manifest. Fields that are not listed are passed on to KubeRay."""
-
-    def __init__(self, **given: Any) -> None:
-        # Map KubeRay's field names to the Python names, so that the same validation applies.
-        ours = {_key(name): name for name in type(self).model_fields}
-        found: Document = {}
-        for name, value in given.items():
-            own = ours.get(_key(name), _key(name))
-            # Dagster adds defaults under the Python names.
-            if value != found.get(own) and None not in (value, found.get(own)):
-                raise ValueError(
-                    f"{_key(name)} is given twice, in two spellings and with different values; "
-                    "keep one"
-                )
-            if found.get(own) is None:
-                found[own] = value
-        super().__init__(**found)
-
-    def document(self) -> Document:
-        """Returns the set fields under KubeRay's names."""
-        return {
-            _key(name): value.document() if isinstance(value, _Part) else value
-            for name, value in dict(self).items()
-            if value is not None
-        }
-
-
-class AuthOptions(_Part):
-    """How clients authenticate to a cluster."""
-
-    mode: Literal["token", "disabled"] = "token"
-    secret_name: str | None = None
-    enable_k8s_token_auth: bool | None = None
-
-
-class RayClusterUpgradeStrategy(_Part):
-    """What KubeRay does with a cluster when its manifest changes."""
-
-    type: Literal["Recreate", "None"]
-
-
-class RayClusterSpec(_Part):
+class RayClusterSpec(ManifestPart):
     """The spec of a RayCluster."""
 
     suspend: bool | None = None
     managed_by: str | None = None
-    autoscaler_options: Document | None = None
+    autoscaler_options: Document | None = Field(default_factory=default_groups.autoscaler_options)
     head_service_annotations: dict[str, str] | None = None
-    enable_in_tree_autoscaling: bool | None = None
+    enable_in_tree_autoscaling: bool = False
     gcs_fault_tolerance_options: Document | None = None
-    head_group_spec: Document | None = None
+    head_group_spec: Document | None = Field(default_factory=default_groups.head_group_spec)
     ray_version: str | None = None
-    worker_group_specs: list[Document] | None = None
+    worker_group_specs: list[Document] | None = Field(
+        default_factory=default_groups.worker_group_specs
+    )
     auth_options: AuthOptions | None = None
     upgrade_strategy: RayClusterUpgradeStrategy | None = None
+    tls_options: TLSOptions | None = None
+    network_policy: NetworkPolicyConfig | None = None
+    history_server_options: HistoryServerOptions | None = None
 
     @model_validator(mode="after")
     def _check_auth(self) -> "RayClusterSpec":
@@ -105,18 +78,37 @@ class RayClusterSpec(_Part):
                 "auth_options.secret_name and enable_k8s_token_auth exclude each other; remove one"
             )
         if auth.mode == "token":
-            since = _KUBERNETES_TOKEN_SINCE if by_kubernetes else _TOKEN_SINCE
-            _check_version(self.ray_version, since)
+            since = (
+                MIN_RAY_VERSION_FOR_K8S_TOKEN_AUTH
+                if by_kubernetes
+                else MIN_RAY_VERSION_FOR_TOKEN_AUTH
+            )
+            _check_version(self.ray_version, Version(since))
         return self
 
+    def to_k8s(
+        self,
+        context: AnyDagsterContext | None = None,
+        image: str | None = None,
+        env_vars: Mapping[str, str] | None = None,
+    ) -> Document:
+        """Returns the spec under KubeRay's names.
 
-class RayJobSpec(_Part):
+        `image` and `env_vars` are added to the containers that do not set them. `context` is not
+        needed.
+        """
+        spec = super().to_k8s()
+        complete_containers(spec, image, env_vars)
+        return spec
+
+
+class RayJobSpec(ManifestPart):
     """The spec of a RayJob."""
 
     active_deadline_seconds: int | None = None
     pre_running_deadline_seconds: int | None = None
     backoff_limit: int | None = None
-    ray_cluster_spec: RayClusterSpec | None = None
+    ray_cluster_spec: RayClusterSpec | None = Field(default_factory=RayClusterSpec)
     submitter_pod_template: Document | None = None
     submitter_config: Document | None = None
     metadata: Document | None = None
@@ -143,6 +135,17 @@ class RayJobSpec(_Part):
             raise ValueError("a RayJob cannot use auth_options.enable_k8s_token_auth")
         return self
 
+    def to_k8s(
+        self,
+        context: AnyDagsterContext | None = None,
+        image: str | None = None,
+        env_vars: Mapping[str, str] | None = None,
+    ) -> Document:
+        """Returns the spec under KubeRay's names. See `RayClusterSpec.to_k8s`."""
+        spec = super().to_k8s()
+        complete_containers(spec.get("rayClusterSpec") or {}, image, env_vars)
+        return spec
+
 
 class InteractiveRayJobSpec(RayJobSpec):
     """The spec of a RayJob whose driver is not started by KubeRay."""
@@ -150,45 +153,87 @@ class InteractiveRayJobSpec(RayJobSpec):
     submission_mode: Literal["InteractiveMode"] = "InteractiveMode"  # type: ignore[assignment]
 
 
-class RayClusterConfig(NestedConfig):
+class _Manifest(NestedConfig):
+    """A manifest of a custom resource."""
+
+    # The subclasses set the values, and a spec of their kind.
+    kind: str
+    api_version: str = "ray.io/v1"
+    metadata: Document = Field(default_factory=dict)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace in the metadata, or the default namespace."""
+        return self.metadata.get("namespace") or default_namespace()
+
+    def _to_k8s(
+        self,
+        spec: Document,
+        labels: Mapping[str, str] | None,
+        annotations: Mapping[str, str] | None,
+    ) -> Document:
+        metadata = {
+            key: copy.deepcopy(value) for key, value in self.metadata.items() if value is not None
+        }
+        for key, added in (("labels", labels), ("annotations", annotations)):
+            if added:
+                metadata[key] = {**(metadata.get(key) or {}), **added}
+        return {
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "metadata": metadata,
+            "spec": spec,
+        }
+
+
+class RayClusterConfig(_Manifest):
     """A RayCluster. Fields of its spec may also be written at the top level."""
 
     kind: str = "RayCluster"
-    api_version: str = "ray.io/v1"
-    metadata: Document = Field(default_factory=dict)
     spec: RayClusterSpec = Field(default_factory=RayClusterSpec)
     image: str | None = Field(default=None, description="The image of containers without one.")
 
     def __init__(self, **given: Any) -> None:
+        if "cluster_sharing" in given:
+            raise ValueError(
+                "cluster_sharing: is not a field of RayClusterConfig; write "
+                "KubeRayCluster(cluster_sharing=ClusterSharing(...))"
+            )
         initialize: Callable[..., None] = super().__init__
         initialize(**_folded(given))
 
-    @property
-    def namespace(self) -> str | None:
-        """The namespace in the metadata."""
-        return self.metadata.get("namespace")
+    def to_k8s(
+        self,
+        context: AnyDagsterContext | None = None,
+        image: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        env_vars: Mapping[str, str] | None = None,
+    ) -> Document:
+        """Returns the manifest under KubeRay's names.
 
-    def manifest(self) -> Document:
-        """Returns the set fields of the manifest under KubeRay's names."""
-        return _manifest(self.metadata, self.spec)
+        `labels` and `annotations` are added to the metadata, and take precedence there. `image` and
+        `env_vars` are added to the containers that do not set them. `context` is not needed.
+        """
+        return self._to_k8s(self.spec.to_k8s(context, image, env_vars), labels, annotations)
 
 
-class RayJobConfig(NestedConfig):
+class RayJobConfig(_Manifest):
     """A RayJob."""
 
     kind: str = "RayJob"
-    api_version: str = "ray.io/v1"
-    metadata: Document = Field(default_factory=dict)
     spec: RayJobSpec = Field(default_factory=RayJobSpec)
 
-    @property
-    def namespace(self) -> str | None:
-        """The namespace in the metadata."""
-        return self.metadata.get("namespace")
-
-    def manifest(self) -> Document:
-        """Returns the set fields of the manifest under KubeRay's names."""
-        return _manifest(self.metadata, self.spec)
+    def to_k8s(
+        self,
+        context: AnyDagsterContext | None = None,
+        image: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        env_vars: Mapping[str, str] | None = None,
+    ) -> Document:
+        """Returns the manifest under KubeRay's names. See `RayClusterConfig.to_k8s`."""
+        return self._to_k8s(self.spec.to_k8s(context, image, env_vars), labels, annotations)
 
 
 class InteractiveRayJobConfig(RayJobConfig):
@@ -207,6 +252,15 @@ class MatchDagsterLabels(NestedConfig):
     resource_key: bool = True
     git_sha: bool = True
     run_id: bool = False
+
+    @model_validator(mode="after")
+    def _check_sharing(self) -> "MatchDagsterLabels":
+        if not self.cluster_sharing:
+            raise ValueError(
+                "match_dagster_labels.cluster_sharing must be true: a cluster without the label "
+                "dagster/cluster-sharing has no leases, so it can be deleted while it is in use"
+            )
+        return self
 
 
 class ClusterSharingHeartbeat(NestedConfig):
@@ -272,19 +326,6 @@ def _folded(given: Document) -> Document:
     return rest
 
 
-def _manifest(metadata: Mapping[str, object], spec: _Part) -> Document:
-    given = {key: value for key, value in metadata.items() if value is not None}
-    return {"metadata": given, "spec": spec.document()}
-
-
-def _key(name: str) -> str:
-    """Returns KubeRay's name of a field."""
-    if name in _SPELLED:
-        return _SPELLED[name]
-    head, *rest = name.split("_")
-    return head + "".join(word[:1].upper() + word[1:] for word in rest)
-
-
 def _check_version(written: str | None, since: Version) -> None:
     required = f"token authentication needs ray_version {since} or later"
     if not written:
@@ -301,3 +342,30 @@ def __getattr__(name: str) -> Any:
     if name == "DEFAULT_DEPLOYMENT_NAME":
         return deployment_name()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "DEFAULT_AUTOSCALER_OPTIONS",
+    "DEFAULT_CLUSTER_SHARING_TTL_SECONDS",
+    "DEFAULT_HEAD_GROUP_SPEC",
+    "DEFAULT_WORKER_GROUP_SPECS",
+    "MIN_RAY_VERSION_FOR_K8S_TOKEN_AUTH",
+    "MIN_RAY_VERSION_FOR_TOKEN_AUTH",
+    "AuthOptions",
+    "ClusterSharing",
+    "ClusterSharingHeartbeat",
+    "CollectorOptions",
+    "HistoryServerOptions",
+    "InteractiveRayJobConfig",
+    "InteractiveRayJobSpec",
+    "MatchDagsterLabels",
+    "NetworkPolicyConfig",
+    "RayClusterConfig",
+    "RayClusterSpec",
+    "RayClusterUpgradeStrategy",
+    "RayJobConfig",
+    "RayJobSpec",
+    "TLSOptions",
+    "deployment_name",
+    "in_k8s",
+]

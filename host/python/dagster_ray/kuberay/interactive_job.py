@@ -9,9 +9,10 @@ from pydantic import Field
 from dagster_ray import ray_access
 from dagster_ray.configs import Lifecycle
 from dagster_ray.contract import ClusterClient
-from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE, KubeRay
+from dagster_ray.kuberay.backend import KubeRay
 from dagster_ray.kuberay.base import BaseKubeRayResource
-from dagster_ray.kuberay.client import KubeRayJobClientResource, RayJobClient
+from dagster_ray.kuberay.client import RayJobClient
+from dagster_ray.kuberay.client_resources import KubeRayJobClientResource
 from dagster_ray.kuberay.configs import InteractiveRayJobConfig
 from dagster_ray.types import AnyDagsterContext
 
@@ -29,7 +30,7 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
     @property
     def namespace(self) -> str:
         actual = None if self._ref is None else self._ref["namespace"]
-        return actual or self.ray_job.namespace or DEFAULT_NAMESPACE
+        return actual or self.ray_job.namespace
 
     @property
     def cluster_name(self) -> str:
@@ -47,7 +48,7 @@ class KubeRayInteractiveJob(BaseKubeRayResource):
         return connection
 
     def _options(self, context: AnyDagsterContext) -> dict[str, object]:
-        return {"ray_job": self.ray_job.manifest()}
+        return {"ray_job": self.ray_job.to_k8s(context)}
 
     @property
     def _kind(self) -> str:

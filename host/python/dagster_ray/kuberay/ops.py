@@ -8,7 +8,10 @@ from datetime import datetime, timezone
 import dagster as dg
 from pydantic import Field, model_validator
 
-from dagster_ray.configs import DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR
+from dagster_ray.configs import (
+    DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_DEFAULT_VALUE,
+    DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR,
+)
 from dagster_ray.contract import (
     Attributes,
     ClusterClient,
@@ -18,13 +21,12 @@ from dagster_ray.contract import (
     Expiry,
     Query,
 )
+from dagster_ray.default_namespace import default_namespace
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import ConflictError, DagsterRayError
-from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE
 from dagster_ray.kuberay.client import RayClusterClient
 from dagster_ray.specs import attributes
 
-_EXPIRATION_SECONDS = "14400"
 # The label with the id of the deployment that owns a cluster.
 _DEPLOYMENT = "dagster-ray/deployment"
 # Statuses of runs that may still use their cluster.
@@ -41,7 +43,7 @@ LIVE = [
 def expiration_seconds() -> int:
     """Returns the age in seconds after which a cluster of an ended run is expired."""
     name = DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_ENV_VAR
-    return int(os.environ.get(name, _EXPIRATION_SECONDS))
+    return int(os.environ.get(name, DAGSTER_RAY_CLUSTER_EXPIRATION_SECONDS_DEFAULT_VALUE))
 
 
 class RayClusterRef(dg.Config):
@@ -54,7 +56,7 @@ class RayClusterRef(dg.Config):
 class DeleteKubeRayClustersConfig(dg.Config):
     """Which clusters to delete: either a list, or those with matching labels."""
 
-    namespace: str = DEFAULT_NAMESPACE
+    namespace: str = Field(default_factory=default_namespace)
     match_labels: dict[str, str] | None = None
     clusters: list[RayClusterRef] | None = None
     cluster_names: list[str] | None = Field(
@@ -71,7 +73,7 @@ class DeleteKubeRayClustersConfig(dg.Config):
 class CleanupKubeRayClustersConfig(dg.Config):
     """Which clusters to check."""
 
-    namespace: str = DEFAULT_NAMESPACE
+    namespace: str = Field(default_factory=default_namespace)
     label_selector: str = Field(
         default="",
         description="A Kubernetes label selector that must match, such as `a=b,c in (d, e)`.",

@@ -15,10 +15,10 @@ from dagster import (
 
 from dagster_ray.configs import run_tags
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
-from dagster_ray.errors import InvalidConfigError
+from dagster_ray.deployment import deployment_name
+from dagster_ray.errors import InvalidConfigError, UnsupportedError
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay
 from dagster_ray.kuberay.client import RayJobClient
-from dagster_ray.kuberay.configs import deployment_name
 from dagster_ray.pipes.client import SubmitJobParams
 from dagster_ray.pipes.message_reader import PipesRayJobMessageReader
 from dagster_ray.pipes.session import Context, Script, run_session
@@ -54,6 +54,11 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         *,
         backend: str = DEFAULT_BACKEND,
     ) -> None:
+        if hasattr(type(self), "resolve_hostname"):
+            raise UnsupportedError(
+                f"{type(self).__name__}.resolve_hostname: is not called, because the host connects "
+                "to the dashboard itself, outside Kubernetes through a port-forward. Remove it"
+            )
         self.client = client or RayJobClient()
         self._context_injector = context_injector or PipesEnvContextInjector()
         self._message_reader = message_reader or PipesRayJobMessageReader()

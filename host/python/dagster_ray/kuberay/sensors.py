@@ -7,8 +7,8 @@ import dagster as dg
 
 from dagster_ray.configs import DAGSTER_RAY_NAMESPACES_ENV_VAR
 from dagster_ray.dagster_typing import sensor
+from dagster_ray.default_namespace import default_namespace
 from dagster_ray.errors import DagsterRayError
-from dagster_ray.kuberay.backend import DEFAULT_NAMESPACE
 from dagster_ray.kuberay.client import RayClusterClient
 from dagster_ray.kuberay.jobs import cleanup_old_ray_clusters
 from dagster_ray.kuberay.ops import LIVE, CleanupKubeRayClustersConfig, expired, log_not_owned
@@ -33,7 +33,7 @@ def cleanup_expired_kuberay_clusters(
     The run searches for expired clusters again: before it starts, a cluster may be in use again, or
     another cluster may have its name.
     """
-    namespaces = os.environ.get(DAGSTER_RAY_NAMESPACES_ENV_VAR, DEFAULT_NAMESPACE).split(",")
+    namespaces = os.environ.get(DAGSTER_RAY_NAMESPACES_ENV_VAR, default_namespace()).split(",")
     origin = context.code_location_origin
     labels = {_CODE_LOCATION: origin.location_name} if origin else {}
     requested = False

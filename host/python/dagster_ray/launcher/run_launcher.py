@@ -33,6 +33,7 @@ from dagster_ray.dagster_internals import (
     serializable_error_info_from_exc_info,
 )
 from dagster_ray.dashboard import dashboard_link
+from dagster_ray.default_namespace import worker_namespace
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.instance_policy import check_run_tag, worker_environment
@@ -194,7 +195,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             attempt=attempt,
             argv=argv,
             payload=payload,
-            env=worker_environment(self._instance),
+            env={**worker_namespace(), **worker_environment(self._instance)},
             tags=run.tags,
             override=override,
             options={**self._options, **self.backend.options},

@@ -1,17 +1,13 @@
-"""Clients for KubeRay's custom resources, and the Dagster resources that provide them."""
+"""The operations that the clients for KubeRay's custom resources have in common."""
 
 import json
 import time
 import uuid
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar, cast
 
-import dagster as dg
-from pydantic import Field, PrivateAttr
-
-from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
-from dagster_ray.configs import BackendKeywords, described
+from dagster_ray.backend import write_to_logging
+from dagster_ray.configs import BackendKeywords
 from dagster_ray.contract import (
     ClusterClient,
     ClusterInfo,
@@ -21,30 +17,43 @@ from dagster_ray.contract import (
     Owner,
     Query,
 )
-from dagster_ray.dagster_typing import Resource
-from dagster_ray.errors import CallTimeoutError, NotFoundError
-from dagster_ray.instance_policy import check_code, check_resource
-from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
-from dagster_ray.kuberay.configs import Document
+from dagster_ray.errors import CallTimeoutError, NotFoundError, UnsupportedError
+from dagster_ray.instance_policy import check_code
+from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay
+from dagster_ray.kuberay.default_groups import Document
+from dagster_ray.kuberay.ready import GRACE_SECONDS, wait_until_ready
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
     from typing_extensions import Self
 
+StatusT = TypeVar("StatusT")
+
+RAY_CLUSTER = "RayCluster"
+"""The kind of a cluster."""
+
 # The states that the component can wait for.
-Milestone = Literal["exists", "not-failed", "cluster-ready", "started"]
+Milestone = Literal["exists", "status", "not-failed", "cluster-named", "cluster-ready", "started"]
 
 
-class _Client:
-    """Operations on one kind of object."""
+class BaseKubeRayClient(Generic[StatusT]):
+    """Operations on one kind of custom resource of KubeRay.
 
-    _kind: ClassVar[str]
+    The component reads, watches and changes the objects, and the host connects to Kubernetes. A
+    `poll_interval` has no effect: changes are watched.
+    """
+
+    group: ClassVar[str] = "ray.io"
+    version: ClassVar[str] = "v1"
+    kind: ClassVar[str]
+    plural: ClassVar[str]
+    # The component's option with the manifest of an object to create.
     _option: ClassVar[str]
 
     def __init__(
         self,
         kube_config: str | None = None,
         kube_context: str | None = None,
+        api_client: object = None,
         *,
         config_file: str | None = None,
         context: str | None = None,
@@ -53,6 +62,11 @@ class _Client:
         unreachable_timeout: float | None = None,
         backend_config: Mapping[str, object] | None = None,
     ) -> None:
+        if api_client is not None:
+            raise UnsupportedError(
+                "api_client: this client does not use the package `kubernetes`; the host connects "
+                "to the API server. Write kube_config and kube_context"
+            )
         self._access: BackendKeywords = {
             "kube_config": kube_config or config_file,
             "kube_context": kube_context or context,
@@ -85,18 +99,20 @@ class _Client:
     def get(self, name: str, namespace: str) -> Document:
         """Returns the object, or `{}` if it does not exist."""
         info = self._find(name, namespace)
-        return {} if info is None else _document(info)
+        return {} if info is None else document_of(info)
 
-    def list(self, namespace: str, label_selector: str = "") -> Document:
+    def list(self, namespace: str, label_selector: str = "", async_req: bool = False) -> Document:
         """Returns a namespace's objects that match a label selector, as `{"items": […]}`."""
+        if async_req:
+            raise UnsupportedError("async_req: must be False; call `list` in a thread instead")
         check_code(None, {"namespace": namespace})
         query: Query = {
             "namespace": namespace,
             "labels": [],
             "selector": label_selector or None,
-            "kind": self._kind,
+            "kind": self.kind,
         }
-        return {"items": [_document(info) for info in self._clusters.list_(query)]}
+        return {"items": [document_of(info) for info in self._clusters.list_(query)]}
 
     def create(self, body: Mapping[str, object], namespace: str) -> Document:
         """Creates an object from its manifest, and returns it."""
@@ -127,31 +143,27 @@ class _Client:
 
     def update(self, name: str, namespace: str, body: Mapping[str, object]) -> Document:
         """Applies a merge patch (RFC 7386) to the object, and returns it."""
-        return _document(self._clusters.update(self._ref(name, namespace), json.dumps(body)))
+        return document_of(self._clusters.update(self._ref(name, namespace), json.dumps(body)))
 
     def update_json_patch(
         self, name: str, namespace: str, body: Iterable[Mapping[str, object]]
     ) -> Document:
         """Applies a JSON patch (RFC 6902) to the object, and returns it."""
         patch = json.dumps([dict(step) for step in body])
-        return _document(self._clusters.update(self._ref(name, namespace), patch))
+        return document_of(self._clusters.update(self._ref(name, namespace), patch))
 
-    def get_status(self, name: str, namespace: str) -> Document:
-        """Returns the object's current `status`, or `{}` if KubeRay has not set it yet."""
-        return _status(self._find(name, namespace))
-
-    def wait_until_ready(
-        self, name: str, namespace: str, timeout: float = 600.0
-    ) -> tuple[str, EndpointSet]:
-        """Waits until the cluster is ready. Returns its head service's name and its endpoints."""
-        endpoints = self._clusters.wait(self._ref(name, namespace), int(timeout * 1000))
-        return head_service(endpoints, namespace), endpoints
+    def get_status(
+        self, name: str, namespace: str, timeout: float = 60.0, poll_interval: float = 1.0
+    ) -> StatusT:
+        """Waits until KubeRay has set the object's `status`, and returns it."""
+        what = f"the status of the {self.kind} {namespace}/{name}"
+        return self._status_of(self._await(name, namespace, "status", timeout, what))
 
     def wait_until_exists(
         self, name: str, namespace: str, timeout: float = 60.0, poll_interval: float = 1.0
     ) -> Document:
-        """Waits until the object exists, and returns it. `poll_interval` is ignored."""
-        return _document(self._await(name, namespace, "exists", timeout))
+        """Waits until the object exists, and returns it."""
+        return document_of(self._await(name, namespace, "exists", timeout))
 
     def wait_for_service_endpoints(
         self,
@@ -160,29 +172,37 @@ class _Client:
         poll_interval: float = 1.0,
         timeout: float = 600.0,
     ) -> None:
-        """Waits until the cluster with this head service is ready. `poll_interval` is ignored."""
+        """Waits until the cluster with this head service is ready."""
         deadline = time.monotonic() + timeout
-        clusters = self._cluster_client()
         what = f"the service {namespace}/{service_name}"
-        found = clusters._await("", namespace, "exists", timeout, what, head_service=service_name)
+        kind = {"kind": RAY_CLUSTER}
+        service = {**kind, "head_service": service_name}
+        found = self._await("", namespace, "exists", timeout, what, **service)
         left = max(deadline - time.monotonic(), 0.0)
-        clusters.wait_until_ready(found["cluster"]["name"], namespace, left)
+        self._wait_until_ready(found["cluster"]["name"], namespace, left, 0.0, False, **kind)
 
     @property
     def _clusters(self) -> ClusterClient:
         return ClusterClient(self.backend_for())
 
-    def _cluster_client(self) -> "RayClusterClient":
-        """Returns a client for RayClusters with the same access to Kubernetes."""
-        access = self._access
-        client = RayClusterClient(
-            access.get("kube_config"),
-            access.get("kube_context"),
-            backend_grants=access.get("backend_grants"),
-            backend_sha256=access.get("backend_sha256"),
-        )
-        client.is_checked = self.is_checked
-        return client
+    def _status_of(self, info: ClusterInfo | None) -> StatusT:
+        """Returns the status in an object's document, or `{}` if there is none."""
+        status: object = document_of(info).get("status") if info else None
+        return cast(StatusT, status or {})
+
+    def _wait_until_ready(
+        self,
+        name: str,
+        namespace: str,
+        timeout: float,
+        failure_tolerance_timeout: float,
+        log_cluster_conditions: bool,
+        **details: object,
+    ) -> EndpointSet:
+        tolerance = int(failure_tolerance_timeout * 1000)
+        ref = self._ref(name, namespace, failure_tolerance_ms=tolerance, **details)
+        write = write_to_logging if log_cluster_conditions else _write_quietly
+        return wait_until_ready(self._clusters, ref, timeout, write=write)
 
     def _find(
         self, name: str, namespace: str, until: Milestone | None = None
@@ -209,190 +229,26 @@ class _Client:
         within_ms = int(timeout * 1000)
         ref = self._ref(name, namespace, until=until, within_ms=within_ms, **details)
         try:
-            return self._clusters.get(ref)
+            return self._clusters.get(ref, timeout=timeout + GRACE_SECONDS)
         except CallTimeoutError as error:
-            what = what or f"the {self._kind} {namespace}/{name}"
+            what = what or f"the {self.kind} {namespace}/{name}"
             problem = f"{what}: not available after {timeout:g} s"
             raise CallTimeoutError(problem, seconds=timeout) from error
 
     def _ref(self, name: str, namespace: str, **details: object) -> ClusterRef:
         """Returns a reference. The component finds the object by its details, too."""
         check_code(None, {"namespace": namespace})
-        text = json.dumps({"kind": self._kind, **details})
+        text = json.dumps({"kind": self.kind, **details})
         return {"name": name, "namespace": namespace, "uid": None, "details": text}
 
 
-class RayClusterClient(_Client):
-    """A client for RayClusters."""
-
-    _kind = "RayCluster"
-    _option = "ray_cluster"
-
-    @contextmanager
-    def port_forward(self, name: str, namespace: str) -> Generator[tuple[int, int], None, None]:
-        """Forwards local ports to the head's dashboard and Ray Client server, and yields them."""
-        endpoints = self._clusters.endpoints(self._ref(name, namespace))
-        service = head_service(endpoints, namespace)
-        dashboard = self.backend_for().forward(namespace, service, DASHBOARD_PORT)
-        try:
-            ray_client = self.backend_for().forward(namespace, service, CLIENT_PORT)
-            try:
-                yield dashboard.port, ray_client.port
-            finally:
-                ray_client.close()
-        finally:
-            dashboard.close()
-
-    @contextmanager
-    def job_submission_client(
-        self, name: str, namespace: str
-    ) -> Generator["JobSubmissionClient", None, None]:
-        """Yields Ray's `JobSubmissionClient` for a cluster."""
-        from ray.job_submission import JobSubmissionClient
-
-        with self.port_forward(name, namespace) as (port, _):
-            yield JobSubmissionClient(f"http://127.0.0.1:{port}")
+def _write_quietly(level: str, message: str) -> None:
+    write_to_logging("debug" if level == "info" else level, message)
 
 
-class RayJobClient(_Client):
-    """A client for RayJobs."""
-
-    _kind = "RayJob"
-    _option = "ray_job"
-
-    def get_ray_cluster_name(self, name: str, namespace: str) -> str | None:
-        """Returns the name of the job's RayCluster, or `None` before it exists."""
-        return self.get_status(name, namespace).get("rayClusterName") or None
-
-    def get_job_submission_id(self, name: str, namespace: str) -> str | None:
-        """Returns Ray's submission id of the job, or `None` before KubeRay has set it."""
-        return self.get_status(name, namespace).get("jobId") or None
-
-    @property
-    def ray_cluster_client(self) -> RayClusterClient:
-        """A client for the jobs' RayClusters."""
-        return self._cluster_client()
-
-    def raise_if_deployment_failed(self, name: str, namespace: str) -> Document:
-        """Raises `BackendError` if KubeRay has failed the job. Returns its status otherwise."""
-        return _status(self._find(name, namespace, "not-failed"))
-
-    def wait_until_deployment_ready(
-        self, name: str, namespace: str, timeout: float = 600.0, poll_interval: float = 1.0
-    ) -> Document:
-        """Waits until the job's cluster is ready, and returns the job's status.
-
-        `poll_interval` is ignored.
-        """
-        what = f"the cluster of the RayJob {namespace}/{name}"
-        return _status(self._await(name, namespace, "cluster-ready", timeout, what))
-
-    def wait_until_running(
-        self,
-        name: str,
-        namespace: str,
-        timeout: float = 600.0,
-        poll_interval: float = 1.0,
-        terminate_on_timeout: bool = True,
-    ) -> Document:
-        """Waits until Ray has started the job, and returns the job's status.
-
-        `poll_interval` is ignored.
-        """
-        try:
-            return _status(self._await(name, namespace, "started", timeout))
-        except CallTimeoutError:
-            if terminate_on_timeout and not self.terminate(name, namespace):
-                self.delete(name, namespace)
-            raise
-
-    def terminate(self, name: str, namespace: str) -> bool:
-        """Stops the Ray job, and keeps the RayJob. Returns `False` if Ray has no such job."""
-        info = self._find(name, namespace)
-        job = info["job"] if info else None
-        cluster = _status(info).get("rayClusterName")
-        if not cluster or not job or not job["submission_id"]:
-            return False
-        with self.ray_cluster_client.job_submission_client(cluster, namespace) as jobs:
-            return jobs.stop_job(job["submission_id"])
-
-
-ClientT = TypeVar("ClientT", bound=_Client)
-
-
-class _ClientResource(Resource):
-    """A Dagster resource with the access to Kubernetes."""
-
-    kube_context: str | None = Field(default=None, description=described("kube_context"))
-    kube_config: str | None = Field(default=None, description=described("kube_config"))
-    backend_grants: Document | None = Field(default=None, description=described("backend_grants"))
-    backend_sha256: str | None = Field(default=None, description=described("backend_sha256"))
-
-    def __init__(self, **data: Any) -> None:
-        if "kubeconfig_file" in data:
-            data["kube_config"] = data.pop("kubeconfig_file")
-        super().__init__(**data)
-
-    _is_checked: bool = PrivateAttr(default=False)
-
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        check_resource(context, self)
-        self._is_checked = True
-
-    def _new(self, client: type[ClientT]) -> ClientT:
-        made = client(
-            self.kube_config,
-            self.kube_context,
-            backend_grants=self.backend_grants,
-            backend_sha256=self.backend_sha256,
-        )
-        made.is_checked = self._is_checked
-        return made
-
-
-class KubeRayClusterClientResource(_ClientResource):
-    """Provides steps with a :class:`RayClusterClient`."""
-
-    @property
-    def client(self) -> RayClusterClient:
-        """The client, for code that reads `resource.client`."""
-        return self._new(RayClusterClient)
-
-    def create_resource(self, context: dg.InitResourceContext) -> Any:
-        return self.client
-
-
-class KubeRayJobClientResource(_ClientResource):
-    """Provides steps with a :class:`RayJobClient`."""
-
-    @property
-    def client(self) -> RayJobClient:
-        """The client, for code that reads `resource.client`."""
-        return self._new(RayJobClient)
-
-    def create_resource(self, context: dg.InitResourceContext) -> Any:
-        return self.client
-
-
-# The names in earlier releases.
-KubeRayClient = KubeRayClusterClientResource
-RayClusterClientResource = KubeRayClusterClientResource
-
-
-def _document(info: ClusterInfo) -> Document:
+def document_of(info: ClusterInfo) -> Document:
+    """Returns the complete object."""
     return json.loads(info["document"])
 
 
-def _status(info: ClusterInfo | None) -> Document:
-    """Returns the status in an object's document, or `{}` if there is none."""
-    return (_document(info).get("status") or {}) if info else {}
-
-
-__all__ = [
-    "KubeRayClient",
-    "KubeRayClusterClientResource",
-    "KubeRayJobClientResource",
-    "RayClusterClient",
-    "RayClusterClientResource",
-    "RayJobClient",
-]
+__all__ = ["RAY_CLUSTER", "BaseKubeRayClient", "Milestone", "StatusT", "document_of"]
