@@ -15,6 +15,7 @@ import yaml
 from dagster import DagsterInstance
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
+sys.path.insert(0, str(Path(__file__).parent / "migration"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import cluster, namespace, own_cluster, pytest_addoption
