@@ -1,4 +1,4 @@
-"""Names of `dagster-ray` 0.4.8 against what the component writes on a real Kubernetes API server."""
+"""Names of `dagster-ray` 0.4.8 against what the component writes on a Kubernetes API server."""
 
 from typing import Any
 
@@ -69,6 +69,7 @@ def test_a_host_name_of_a_subclass_replaces_the_port_forward(
 ) -> None:
     resource = Station(
         client=_client(cluster),
+        image=cluster.image,
         ray_cluster=RayClusterConfig(metadata={"namespace": namespace}, spec=cluster_spec(cluster)),
         lifecycle=Lifecycle(connect=False),
         timeout=240,
