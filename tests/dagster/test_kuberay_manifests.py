@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import dagster as dg
 import pytest
 from dagster_ray.kuberay import (
     ClusterSharing,
@@ -131,3 +132,27 @@ def test_field_names_and_service_names_are_kuberays() -> None:
         with pytest.raises(ValueError, match="is already set by"):
             merge_extra_k8s_fields({"a": 1}, extras)
     assert k8s_service_fqdn("head", "ray") == "head.ray.svc.cluster.local"
+
+
+def test_run_config_in_kuberays_spelling_overrides_the_defaults() -> None:
+    seen: list[dict[str, Any]] = []
+
+    @dg.op
+    def takes(config: RayClusterConfig) -> None:
+        seen.append(config.to_k8s()["spec"])
+
+    @dg.job
+    def job() -> None:
+        takes()  # pyright: ignore[reportCallIssue]
+
+    given = {
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {"idleTimeoutSeconds": 1},
+        "headGroupSpec": {"a": 1},
+        "workerGroupSpecs": [],
+    }
+    run_config = {"ops": {"takes": {"config": {"spec": given}}}}
+    job.execute_in_process(run_config=run_config)
+    assert seen == [given]
+    job.execute_in_process(run_config={"ops": {"takes": {"config": {"spec": {}}}}})
+    assert seen[1] == RayClusterSpec().to_k8s()
