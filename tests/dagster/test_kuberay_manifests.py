@@ -90,6 +90,14 @@ def test_a_rayjob_has_no_lifetime_that_its_deletion_strategy_contradicts() -> No
     assert spec.keys() == {"deletionStrategy", "rayClusterSpec"}
 
 
+def test_a_rayjob_that_selects_a_cluster_has_no_default_cluster() -> None:
+    selector = {"ray.io/cluster": "c"}
+    assert RayJobSpec(cluster_selector=selector).to_k8s() == {"clusterSelector": selector}
+    own = RayClusterSpec(ray_version="2.60.0")
+    both = RayJobSpec(cluster_selector=selector, ray_cluster_spec=own)
+    assert both.to_k8s().keys() == {"clusterSelector", "rayClusterSpec"}
+
+
 def test_cluster_sharing_in_a_manifest_is_refused_with_the_right_place() -> None:
     misplaced: dict[str, Any] = {"cluster_sharing": ClusterSharing(enabled=True)}
     with pytest.raises(ValueError, match=r"KubeRayCluster\(cluster_sharing=ClusterSharing"):

@@ -141,8 +141,13 @@ class RayJobSpec(ManifestPart):
         image: str | None = None,
         env_vars: Mapping[str, str] | None = None,
     ) -> Document:
-        """Returns the spec under KubeRay's names. See `RayClusterSpec.to_k8s`."""
+        """Returns the spec under KubeRay's names. See `RayClusterSpec.to_k8s`.
+
+        A job that selects a cluster has none of its own, unless the user wrote one.
+        """
         spec = super().to_k8s()
+        if self.cluster_selector and self.ray_cluster_spec == RayClusterSpec():
+            del spec["rayClusterSpec"]
         complete_containers(spec.get("rayClusterSpec") or {}, image, env_vars)
         return spec
 
