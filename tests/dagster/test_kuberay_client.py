@@ -1,5 +1,7 @@
 """`RayJobClient` and its cluster client on a real Kubernetes control plane."""
 
+import logging
+
 import manifests
 import pytest
 import requests
@@ -97,13 +99,15 @@ def test_the_output_of_a_job_is_read_and_followed(
     assert client.get_job_logs("speaks", namespace).split() == ["one", "two"]
 
 
-def test_a_local_port_is_the_chosen_one_or_a_free_one(
-    cluster: Cluster, namespace: str, client: RayJobClient
+def test_a_wait_logs_conditions_and_a_local_port_is_the_chosen_one_or_a_free_one(
+    cluster: Cluster, namespace: str, client: RayJobClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     _job(cluster, namespace, "long")
     clusters = client.ray_cluster_client
     name = client.get_ray_cluster_name("long", namespace, timeout=60)
-    clusters.wait_until_ready(name, namespace, timeout=120)
+    with caplog.at_level(logging.INFO, "dagster_ray"):
+        clusters.wait_until_ready(name, namespace, timeout=120, log_cluster_conditions=True)
+    assert "HeadPodReady" in caplog.text
     chosen = free_port()
     with clusters.port_forward(name, namespace, chosen, 0) as (dashboard, ray_client):
         assert dashboard == chosen and ray_client != chosen

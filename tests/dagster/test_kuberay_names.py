@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import dagster as dg
 import pytest
 from cluster import Cluster
 from cluster_use import use_cluster
@@ -78,8 +79,13 @@ def test_a_host_name_of_a_subclass_replaces_the_port_forward(
     def addresses(ready: KubeRayCluster) -> list[str]:
         return [ready.host, ready.ray_address, ready.dashboard_url, ready.name]
 
-    found = use_cluster(resource, addresses).output_for_node("uses")
-    host, ray_address, dashboard_url, name = found
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = use_cluster(resource, addresses, instance=instance)
+        lines = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    host, ray_address, dashboard_url, name = result.output_for_node("uses")
     assert host.startswith(name) and host.endswith(f".{namespace}.example.com")
     assert ray_address == f"ray://{host}:10001"
     assert dashboard_url == f"http://{host}:8265"
+    service = host.split(".")[0]
+    command = f"kubectl -n {namespace} port-forward svc/{service} 8265:8265 10001:10001"
+    assert any(command in line for line in lines), lines

@@ -171,6 +171,16 @@ class BaseKubeRayResource(RayResource):
         else:
             self._host = "127.0.0.1"
 
+    def on_ready(self, context: AnyDagsterContext) -> None:
+        super().on_ready(context)
+        if ray_access.current().service_route() == "this-machine":
+            return
+        ports = " ".join(f"{port}:{port}" for port in (self.dashboard_port, self.redis_port))
+        self._log(context).info(
+            f"{self.display_name} is ready. To reach it from another machine: "
+            f"kubectl -n {self.namespace} port-forward svc/{self._service} {ports}"
+        )
+
     def delete(self, context: AnyDagsterContext) -> bool:
         return self._clusters(context).delete(self._cluster)
 
