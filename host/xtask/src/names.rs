@@ -40,7 +40,7 @@ impl Split {
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "module {}", line(&module.name));
             for (index, name) in &module.functions {
-                let _ = writeln!(text, "{index} {}", line(name));
+                let _ = writeln!(text, "{index} {}", line(&without_hash(name)));
             }
         }
         text
@@ -119,6 +119,22 @@ fn names(mut reader: Reader<'_>, modules: &mut Vec<Module>) -> Result<Vec<u8>> {
         modules.push(module);
     }
     Ok(short)
+}
+
+/// Removes the hash from a mangled name of Rust (`17h`, 16 hexadecimal digits, `E`).
+///
+/// Demangled names do not show the hash, and it cannot be compressed: it is half of a compressed names file. It
+/// stays after a function such as `head`, which `rustc_demangle` would take for a hash.
+fn without_hash(name: &str) -> String {
+    const DIGITS: usize = 16;
+    let shortened = name.strip_suffix('E').and_then(|path| {
+        let (path, hash) = path.split_at_checked(path.len().checked_sub(DIGITS)?)?;
+        let is_hash = hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let path = path.strip_suffix("17h").filter(|path| is_hash && path.contains("_ZN"))?;
+        let is_ambiguous = path.trim_end_matches(|last: char| last.is_ascii_hexdigit()).ends_with('h');
+        (!is_ambiguous).then_some(path)
+    });
+    shortened.map_or_else(|| name.to_owned(), |path| format!("{path}E"))
 }
 
 /// Replaces line breaks, which separate the names in the file.
@@ -252,6 +268,16 @@ mod tests {
         expected.extend(custom("producers", b"y"));
         assert_eq!(split.wasm, expected);
         assert_eq!(unchanged(&split.wasm).unwrap().wasm, expected);
+    }
+
+    #[test]
+    fn the_names_file_has_no_hashes() {
+        let mangled = "_ZN4core3fmt5Write9write_fmt17h09cd6e5f491d44b3E";
+        let head = "_ZN1a4head17h09cd6e5f491d44b3E";
+        let functions = [(0, mangled), (1, "17h09cd6e5f491d44b3E"), (2, "_ZN1a17hE"), (3, head)];
+        let split = unchanged(&component(&[module("a", &functions)])).unwrap();
+        let expected = format!("0 _ZN4core3fmt5Write9write_fmtE\n1 17h09cd6e5f491d44b3E\n2 _ZN1a17hE\n3 {head}\n");
+        assert_eq!(split.names("d"), format!("sha256 d\nmodule a\n{expected}"));
     }
 
     #[test]
