@@ -116,9 +116,9 @@ class Backend:
             verify=self._verify,
         )
 
-    def forward(self, namespace: str, service: str, port: int, local_port: int = 0) -> "Forward":
-        """Opens a local port that is forwarded to a Kubernetes service. 0 is a free one."""
-        return self._component(()).forward(namespace, service, port, local_port)
+    def forward(self, namespace: str, service: str, port: int) -> "Forward":
+        """Opens a local port that is forwarded to a Kubernetes service."""
+        return self._component(()).forward(namespace, service, port)
 
     @property
     def _verify(self) -> bool | str:

@@ -191,17 +191,9 @@ impl Component {
         self.begin(py, export, arguments, listener, timeout, values.unwrap_or_default(), here)
     }
 
-    /// Opens a local port that is forwarded to a Kubernetes service. 0 is a free port.
-    #[pyo3(signature = (namespace, service, port, local_port = 0))]
-    fn forward(
-        &self,
-        py: Python<'_>,
-        namespace: &str,
-        service: &str,
-        port: u16,
-        local_port: u16,
-    ) -> PyResult<Forward> {
-        Forward::open(py, &self.backend(py)?, namespace, service, port, local_port)
+    /// Opens a local port that is forwarded to a Kubernetes service.
+    fn forward(&self, py: Python<'_>, namespace: &str, service: &str, port: u16) -> PyResult<Forward> {
+        Forward::open(py, &self.backend(py)?, namespace, service, port)
     }
 }
 

@@ -23,9 +23,8 @@ impl Forward {
         namespace: &str,
         service: &str,
         port: u16,
-        local_port: u16,
     ) -> PyResult<Self> {
-        let mut opening = backend.forward(namespace, service, port, local_port);
+        let mut opening = backend.forward(namespace, service, port);
         loop {
             match py.detach(|| opening.wait(LOOK)) {
                 Some(Ok(forward)) => {

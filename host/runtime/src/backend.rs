@@ -66,10 +66,9 @@ impl Backend {
         &self.0.options
     }
 
-    /// Starts to open a local port that forwards to a Service of the Kubernetes cluster: `local_port`, or a
-    /// free one for 0. The component's grant
+    /// Starts to open a local port that forwards to a Service of the Kubernetes cluster. The component's grant
     /// `cluster_services` must allow the Service: a component names the Service in its answers.
-    pub fn forward(&self, namespace: &str, service: &str, port: u16, local_port: u16) -> PendingForward {
+    pub fn forward(&self, namespace: &str, service: &str, port: u16) -> PendingForward {
         let (sender, outcome) = oneshot::channel();
         let (cluster, _) = self.0.host.shared().clusters.get(&self.0.options.kubernetes);
         let (namespace, service) = (namespace.to_owned(), service.to_owned());
@@ -79,8 +78,7 @@ impl Backend {
                 let (loaded, policy) = backend.load().await.map_err(ended)??;
                 let audited =
                     AuditedCall::new(&loaded.manifest.id, &loaded.digest, "port-forward", "".into());
-                let opening = forward(cluster, &policy, &namespace, &service, port, local_port);
-                Ok(audited.scope(opening).await?)
+                Ok(audited.scope(forward(cluster, &policy, &namespace, &service, port)).await?)
             };
             let _ = sender.send(opened.await);
         });

@@ -96,7 +96,7 @@ fn each_credential_is_one_line_that_does_not_contain_it() {
 fn a_denied_port_forward_is_logged() {
     let (_, _) = audited("audit-forward", "no such attack", |subject| {
         let backend = subject.backend();
-        let mut opening = backend.forward("kube-system", "dns", 53, 0);
+        let mut opening = backend.forward("kube-system", "dns", 53);
         assert!(opening.wait(std::time::Duration::from_secs(30)).unwrap().is_err());
         assert!(call(&backend, "launcher.plan", &plan_arguments("r")).is_err());
         subject

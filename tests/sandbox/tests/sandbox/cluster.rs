@@ -181,7 +181,7 @@ fn attack(attack: &str) -> String {
 }
 
 fn forward(backend: &Backend, namespace: &Namespace) -> Forward {
-    let mut opening = backend.forward(&namespace.name, "head", 8265, 0);
+    let mut opening = backend.forward(&namespace.name, "head", 8265);
     opening.wait(Duration::from_secs(30)).expect("in time").expect("a port")
 }
 

@@ -211,7 +211,7 @@ cluster_services = [{ namespaces = ['ray', 'other'], ports = [8265] }]
 ";
 
 fn opened(subject: &Subject, namespace: &str, port: u16) -> String {
-    let mut opening = subject.backend().forward(namespace, "head", port, 0);
+    let mut opening = subject.backend().forward(namespace, "head", port);
     match opening.wait(Duration::from_secs(30)).expect("in time") {
         Ok(forward) => format!("open on {}", forward.port()),
         Err(error) => error.to_string(),

@@ -41,21 +41,13 @@ impl Drop for Forward {
     }
 }
 
-/// Opens the port `local_port` of 127.0.0.1, or a free one for 0. The Service must exist. Each connection to the port gets its own stream to a pod
+/// Opens a local port. The Service must exist. Each connection to the port gets its own stream to a pod
 /// that is ready at that moment.
-pub(crate) async fn open(
-    cluster: Arc<Cluster>,
-    service: ServiceName,
-    port: u16,
-    local_port: u16,
-) -> Result<Forward, Failure> {
+pub(crate) async fn open(cluster: Arc<Cluster>, service: ServiceName, port: u16) -> Result<Forward, Failure> {
     // Fail now with a reason, not later with a broken connection.
     drop(stream::open(&cluster, &service, port).await?);
-    let host = |error: io::Error| Failure::Host(match local_port {
-        0 => format!("no local port can be opened: {error}"),
-        _ => format!("the local port {local_port} cannot be opened: {error}. Choose 0 for a free port"),
-    });
-    let listener = TcpListener::bind(("127.0.0.1", local_port)).await.map_err(host)?;
+    let host = |error: io::Error| Failure::Host(format!("no local port can be opened: {error}"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(host)?;
     let local = listener.local_addr().map_err(host)?.port();
     let task = tokio::spawn(serve(listener, cluster, service, port));
     Ok(Forward { port: local, task })

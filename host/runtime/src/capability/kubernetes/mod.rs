@@ -44,7 +44,6 @@ pub(crate) async fn forward(
     namespace: &str,
     service: &str,
     port: u16,
-    local_port: u16,
 ) -> Result<Forward, Failure> {
     let name = ServiceName::new(service, namespace)
         .ok_or_else(|| Failure::Name { name: service.to_owned(), namespace: namespace.to_owned() })?;
@@ -52,5 +51,5 @@ pub(crate) async fn forward(
         let denial = denial(&CAPABILITY, format!("{name}:{port}"), missing_grant(&name, port));
         return Err(Failure::Denied { target: denial.target, grant: denial.grant });
     }
-    forward::open(cluster, name, port, local_port).await
+    forward::open(cluster, name, port).await
 }

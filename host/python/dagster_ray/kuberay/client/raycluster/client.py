@@ -8,6 +8,7 @@ from typing_extensions import NotRequired
 
 from dagster_ray import ray_access
 from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
+from dagster_ray.errors import UnsupportedError
 from dagster_ray.kuberay.backend import head_service
 from dagster_ray.kuberay.client.base import RAY_CLUSTER, BaseKubeRayClient, document_of
 from dagster_ray.kuberay.service_names import k8s_service_fqdn
@@ -99,13 +100,19 @@ class RayClusterClient(BaseKubeRayClient[RayClusterStatus]):
     ) -> Generator[tuple[int, int], None, None]:
         """Forwards local ports to the head's dashboard and Ray Client server, and yields them.
 
-        The port 0 stands for a free one.
+        The ports are free ones. Raises `UnsupportedError` for a number other than 0 or the default.
         """
+        if {local_dashboard_port, local_gcs_port} - {0, DASHBOARD_PORT, CLIENT_PORT}:
+            raise UnsupportedError(
+                f"local_dashboard_port, local_gcs_port: {local_dashboard_port}, {local_gcs_port} "
+                "cannot be chosen, because the host binds free ports; write 0, and use the ports "
+                "that port_forward yields"
+            )
         service, _ = self.head_endpoints(name, namespace)
         backend = self.backend_for()
-        dashboard = backend.forward(namespace, service, DASHBOARD_PORT, local_dashboard_port)
+        dashboard = backend.forward(namespace, service, DASHBOARD_PORT)
         try:
-            ray_client = backend.forward(namespace, service, CLIENT_PORT, local_gcs_port)
+            ray_client = backend.forward(namespace, service, CLIENT_PORT)
             try:
                 yield dashboard.port, ray_client.port
             finally:
