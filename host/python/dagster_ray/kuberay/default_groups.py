@@ -46,7 +46,6 @@ DEFAULT_AUTOSCALER_OPTIONS: Document = {
 DEFAULT_HEAD_GROUP_SPEC: Document = {
     "serviceType": "ClusterIP",
     "rayStartParams": {},
-    "metadata": {"labels": {}, "annotations": {}},
     "template": {"spec": _pod("head")},
 }
 """The head. Its image comes from the resource, or from the run tag `dagster/image`."""
