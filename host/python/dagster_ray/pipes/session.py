@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from dagster import (
-    AssetExecutionContext,
-    OpExecutionContext,
     PipesContextInjector,
     PipesMessageReader,
     PipesSession,
@@ -20,16 +18,15 @@ from dagster_ray.backend import Backend
 from dagster_ray.configs import image
 from dagster_ray.contract import JobRef, JobStatus, Output, PendingCall, PipesClient, ScriptSpec
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation
-from dagster_ray.dagster_typing import add_asset_metadata, reported_materializations
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
 from dagster_ray.instance_policy import check_code
+from dagster_ray.pipes.completed import CompletedScript
 from dagster_ray.specs import attributes
+from dagster_ray.types import OpOrAssetExecutionContext as Context
 
 logger = logging.getLogger("dagster_ray")
-
-Context = OpExecutionContext | AssetExecutionContext
 
 # How long termination waits for a launch that has not returned yet.
 _LAUNCH_SECONDS = 15.0
@@ -188,39 +185,9 @@ def run_session(
             launched=lambda script: session.report_launched({"extras": launched(script)}),
         )
     _check(status, f"{what} {script.job['submission_id']}")
-    _keep_reported(context, session)
-    return _Completed(session, metadata=script.metadata())
-
-
-class _Completed(PipesClientCompletedInvocation):
-    """The results of a completed script."""
-
-    def get_results(self, *args: Any, **kwargs: Any) -> Any:
-        context = self._session.context
-        if context.has_assets_def:
-            context.set_requires_typed_event_stream(
-                error_message="Return the results of the script."
-            )
-        inherited: Any = super()
-        return inherited.get_results(*args, **kwargs)
-
-
-def _keep_reported(context: Context, session: PipesSession) -> None:
-    """Lets an asset return nothing without losing the results that its script reported.
-
-    Dagster rejects an asset that does not return the session's results. Code written before this
-    rule is common, so the rule applies only to assets that call `get_results`.
-    """
-    if not isinstance(context, AssetExecutionContext) or not context.has_assets_def:
-        return
-    context.get_step_execution_context()._requires_typed_event_stream = False  # pyright: ignore[reportPrivateUsage]
-    for result in reported_materializations(session):
-        if result.asset_key is None:
-            continue
-        if result.metadata:
-            add_asset_metadata(context, result.metadata, result.asset_key)
-        if result.data_version is not None:
-            context.set_data_version(result.asset_key, result.data_version)
+    completed = CompletedScript(session, metadata=script.metadata())
+    completed.keep_results()
+    return completed
 
 
 def _check(status: JobStatus, what: str) -> None:
