@@ -12,7 +12,7 @@ import pytest
 import yaml
 from cluster import Cluster
 from dagster_ray.contract import PipesClient
-from dagster_ray.errors import InvalidConfigError, ScriptFailedError
+from dagster_ray.errors import CallTimeoutError, InvalidConfigError, ScriptFailedError
 from dagster_ray.kuberay import PipesKubeRayJobClient, RayJobClient
 from irregular_output import IRREGULAR_OUTPUT, assert_complete
 from kube_objects import cluster_spec, names
@@ -217,6 +217,22 @@ def test_a_script_whose_cluster_is_deleted_at_once_does_not_hang(
 
     assert pipes.follow(job, None, write=write, timeout=60)["complete"]  # type: ignore[arg-type]
     assert any("may be missing" in line for line in lines), lines
+
+
+@pytest.mark.timeout(120)
+def test_a_script_whose_cluster_does_not_start_in_time_is_deleted(
+    client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    ray_job = _ray_job(cluster, namespace, tmp_path, "true")
+    pod = ray_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    [container] = pod["containers"]
+    waits = {"name": "waits", "image": cluster.image, "command": ["sleep", "600"]}
+    pod["initContainers"] = [{**waits, "resources": container["resources"]}]
+    impatient = PipesKubeRayJobClient(client.client, timeout=8)
+    with pytest.raises(CallTimeoutError, match="has not started within 8 s: the Ray cluster is"):
+        _run(impatient, cluster, ray_job=ray_job)
+    assert names(cluster, namespace, "rayjobs") == []
+    wait_for("no cluster", lambda: not names(cluster, namespace, "rayclusters"), 30)
 
 
 def test_a_missing_or_invalid_manifest_is_refused(

@@ -40,13 +40,20 @@ class Backend:
     """Calls a component. Thread-safe; nothing is resolved or loaded before the first call.
 
     Unless the owner has checked the configuration (`is_checked`), it counts as chosen by code. The
-    instance's policy is in `policy_root`, by default in DAGSTER_HOME.
+    instance's policy is in `policy_root`, by default in DAGSTER_HOME. A script may be pending for
+    `start_timeout` seconds.
     """
 
     def __init__(
-        self, config: BackendConfig, *, policy_root: str | None = None, is_checked: bool = False
+        self,
+        config: BackendConfig,
+        *,
+        policy_root: str | None = None,
+        is_checked: bool = False,
+        start_timeout: float | None = None,
     ) -> None:
         self.config = config
+        self.start_timeout = start_timeout
         self.policy_root = policy_root
         self._is_checked = is_checked
         self._named = configured_component(config)
@@ -178,7 +185,7 @@ class Backend:
                 self._components.clear()
                 self._replacement = found
                 self._choice = (
-                    choose(self.config, self._named, self.policy_root)
+                    choose(self.config, self._named, self.policy_root, self.start_timeout)
                     if found is None
                     else replacement(found)
                 )

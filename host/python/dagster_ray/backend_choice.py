@@ -39,12 +39,18 @@ def replacement(replaced_by: ReplacementBackend) -> Choice:
     return Choice(built_in(replaced_by.component), replaced_by.settings, replaced_by.url)
 
 
-def choose(config: BackendConfig, named: str | None, policy_root: str | None) -> Choice:
+def choose(
+    config: BackendConfig,
+    named: str | None,
+    policy_root: str | None,
+    start_timeout: float | None = None,
+) -> Choice:
     """Returns the component for a configuration. `named` is the one that the configuration names.
 
     If it names none, the component is `local` without an address of Ray, and `existing` otherwise.
+    `start_timeout` is the seconds for which a script may be pending.
     """
-    offered = with_patience(config)
+    offered = with_patience(config, start_timeout)
     restriction = restriction_arguments(config.backend_grants, config.backend_sha256, policy_root)
     if config.address is None and named not in (None, *_by_address()):
         declared = declared_settings(named, restriction)

@@ -20,12 +20,13 @@ class KubeRay(Backend):
         *,
         namespace: str | None = None,
         is_checked: bool = False,
+        start_timeout: float | None = None,
         **backend: Unpack[BackendKeywords],
     ) -> None:
         settings = {} if namespace is None else {"namespace": namespace}
         defaults: BackendKeywords = {"backend": DEFAULT_BACKEND, "backend_config": settings}
         config = BackendConfig.validated(**{**defaults, **backend})
-        super().__init__(config, is_checked=is_checked)
+        super().__init__(config, is_checked=is_checked, start_timeout=start_timeout)
 
 
 def head_service(endpoints: EndpointSet, namespace: str) -> str:

@@ -76,11 +76,24 @@ class _Client:
         `is_checked` tells that the policy allows the name of the backend to who chose it.
         """
         if name not in self._backends:
-            if not self.is_checked:
-                check_code(None, self._access)
-            access: BackendKeywords = {**self._access, "backend": name}
-            self._backends[name] = KubeRay(is_checked=self.is_checked or is_checked, **access)
+            self._backends[name] = self.new_backend(name, is_checked=is_checked)
         return self._backends[name]
+
+    def new_backend(
+        self,
+        name: str = DEFAULT_BACKEND,
+        *,
+        is_checked: bool = False,
+        start_timeout: float | None = None,
+    ) -> KubeRay:
+        """Returns a further backend, whose scripts may be pending for `start_timeout` seconds."""
+        if not self.is_checked:
+            check_code(None, self._access)
+        return KubeRay(
+            is_checked=self.is_checked or is_checked,
+            start_timeout=start_timeout,
+            **{**self._access, "backend": name},
+        )
 
     def get(self, name: str, namespace: str) -> Document:
         """Returns the object, or `{}` if it does not exist."""

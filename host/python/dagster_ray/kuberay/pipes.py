@@ -31,10 +31,14 @@ _RUNTIME_ENV_KEYS = ("runtimeEnvYAML", "runtimeEnvYaml")
 class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
     """Runs scripts as RayJobs, and passes their Pipes messages and output to Dagster.
 
-    The arguments ``timeout``, ``poll_interval``, ``port_forward``, ``address``, ``headers``,
-    ``verify`` and ``cookies`` are ignored, and exist for compatibility with `dagster-ray`. The host
-    connects to the dashboard, outside Kubernetes through a port-forward, and nothing is polled. The
-    RayJob's ``preRunningDeadlineSeconds`` limits how long a cluster may take to start.
+    ``timeout`` is how many seconds a script may be pending: until its cluster runs, and Ray runs
+    the script. The time for which the RayJob is suspended, as in Kueue's queue, does not count.
+    Then the step fails, and the RayJob is deleted unless ``forward_termination`` is false. Without
+    a limit (``math.inf``), the RayJob's ``preRunningDeadlineSeconds`` remains.
+
+    The arguments ``poll_interval``, ``port_forward``, ``address``, ``headers``, ``verify`` and
+    ``cookies`` are ignored, and exist for compatibility with `dagster-ray`. The host connects to
+    the dashboard, outside Kubernetes through a port-forward, and nothing is polled.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         self._context_injector = context_injector or PipesEnvContextInjector()
         self._message_reader = message_reader or PipesRayJobMessageReader()
         self._forward_termination = forward_termination
+        self._timeout = timeout
         self._metadata = dict(metadata or {})
         self._name = backend
 
@@ -68,7 +73,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
     @cached_property
     def backend(self) -> KubeRay:
         """The component that runs the scripts."""
-        return self.client.backend_for(self._name)
+        return self.client.new_backend(self._name, start_timeout=self._timeout)
 
     def get_dagster_tags(self, context: Context) -> dict[str, str]:
         """Returns the labels that identify the Dagster run on each RayJob."""

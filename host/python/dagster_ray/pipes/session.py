@@ -20,7 +20,12 @@ from dagster_ray.contract import JobRef, JobStatus, Output, PendingCall, PipesCl
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
-from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
+from dagster_ray.errors import (
+    CallTimeoutError,
+    DagsterRayError,
+    ScriptFailedError,
+    UnavailableError,
+)
 from dagster_ray.instance_policy import check_code
 from dagster_ray.pipes.completed import CompletedScript
 from dagster_ray.specs import attributes
@@ -51,8 +56,11 @@ class Script:
     ) -> None:
         self._component = PipesClient(backend)
         self._given_up = backend.given_up
+        self._start_timeout = backend.start_timeout
         self._context = context
         self._directories = list(directories)
+        # The last line that the component reported.
+        self._reported = ""
         self._spec: ScriptSpec = {
             "deployment": deployment_id(context.instance),
             "run_id": context.run_id,
@@ -103,7 +111,14 @@ class Script:
     def _follow(self, output: Output) -> None:
         position = None
         while True:
-            answer = self._component.follow(self.job, position, write=self._write, output=output)
+            try:
+                answer = self._component.follow(
+                    self.job, position, write=self._write, output=output
+                )
+            except CallTimeoutError as error:
+                if error.seconds != self._start_timeout:
+                    raise
+                raise self._late(error.seconds) from error
             if answer["complete"]:
                 return
             if answer["position"] == position:
@@ -113,6 +128,16 @@ class Script:
                     "and pipes.follow returned neither new output nor the job's end"
                 )
             position = answer["position"]
+
+    def _late(self, seconds: float | None) -> CallTimeoutError:
+        """Returns the error for a script that has not started in time, with the last report."""
+        job = self.job["submission_id"]
+        reason = f": {self._reported}" if self._reported else ""
+        return CallTimeoutError(
+            f"[pipes] the script {job} has not started within {seconds:g} s{reason}. To wait "
+            "longer, pass another `timeout` to the Pipes client",
+            seconds=seconds,
+        )
 
     def _terminate(self, pending: PendingCall[JobRef]) -> None:
         job = self.job["submission_id"]
@@ -144,6 +169,7 @@ class Script:
         )
 
     def _write(self, level: str, message: str) -> None:
+        self._reported = message
         getattr(self._context.log, level)(message)
 
 
