@@ -1,5 +1,6 @@
 //! The component's exports.
 
+use dagster_ray_jobs::packages::PackageRules;
 use dagster_ray_sdk::{
     bindings::{
         cluster::{
@@ -35,7 +36,10 @@ pub struct KubeRay;
 type HostClusters = Clusters<WasiHttp, WasiClock>;
 
 fn kubernetes() -> Result<Kubernetes<WasiHttp, WasiClock>, Error> {
-    Ok(Kubernetes::new(WasiHttp, WasiClock).with_patience(Patience::from_settings(&WasiSettings)?))
+    let kubernetes = Kubernetes::new(WasiHttp, WasiClock);
+    Ok(kubernetes
+        .with_patience(Patience::from_settings(&WasiSettings)?)
+        .with_package_rules(PackageRules::from_settings(&WasiSettings)?))
 }
 
 fn clusters() -> Result<HostClusters, Error> {
@@ -73,7 +77,10 @@ impl describe::Guest for KubeRay {
                     ),
                 ),
                 Patience::described(),
-            ],
+            ]
+            .into_iter()
+            .chain(PackageRules::described())
+            .collect(),
         }
     }
 }

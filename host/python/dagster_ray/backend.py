@@ -18,6 +18,7 @@ from dagster_ray.errors import UnsupportedError
 from dagster_ray.given_up import GivenUpJobs
 from dagster_ray.instance_policy import check_code
 from dagster_ray.ray_access import ReplacementBackend, in_kubernetes
+from dagster_ray.ray_variables import job_headers
 from dagster_ray.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Backend:
 
         return JobSubmissionClient(
             self.url,
-            headers=self.config.headers or None,
+            headers=job_headers(self.config.headers) or None,
             cookies=self.config.cookies or None,
             verify=self._verify,
         )
@@ -143,7 +144,7 @@ class Backend:
     def _load(self, choice: Choice, directories: Iterable[str]) -> "Component":
         authority = {
             "url": choice.url,
-            "headers": self.config.headers or {},
+            "headers": job_headers(self.config.headers),
             "cookies": self.config.cookies or {},
             "ray_token": True,
             "verify": self._verify,

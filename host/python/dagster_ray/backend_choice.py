@@ -14,6 +14,7 @@ from dagster_ray.component_files import (
 from dagster_ray.configs import BackendConfig
 from dagster_ray.patience import with_patience
 from dagster_ray.ray_access import ReplacementBackend, in_ray_job
+from dagster_ray.ray_variables import with_upload_rules
 
 _LOCAL = "local"
 
@@ -50,7 +51,7 @@ def choose(
     If it names none, the component is `local` without an address of Ray, and `existing` otherwise.
     `start_timeout` is the seconds for which a script may be pending.
     """
-    offered = with_patience(config, start_timeout)
+    offered = with_upload_rules(with_patience(config, start_timeout))
     restriction = restriction_arguments(config.backend_grants, config.backend_sha256, policy_root)
     if config.address is None and named not in (None, *_by_address()):
         declared = declared_settings(named, restriction)

@@ -44,7 +44,10 @@ class _DashboardConfig(Config):
         ),
     )
     headers: dict[str, str] | None = Field(
-        default=None, description="HTTP headers for each request to Ray."
+        default=None,
+        description=(
+            "HTTP headers for each request to Ray. Default: RAY_JOB_HEADERS, a JSON object."
+        ),
     )
     cookies: dict[str, str] | None = Field(
         default=None, description="HTTP cookies for each request to Ray."
@@ -199,7 +202,13 @@ class RayExecutionConfig(Config):
             "the run may have used, or `fresh`. A step with GPUs always has a fresh one."
         ),
     )
-    runtime_env: dict[str, Any] | None = Field(default=None, description="Ray runtime environment.")
+    runtime_env: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "Ray runtime environment. A local `working_dir` and `py_modules` are uploaded. The "
+            "files that `pip`, `uv` (requirements.txt) and `conda` (env.yml) name are read here."
+        ),
+    )
     env_vars: list[str] | None = Field(
         default=None,
         description="Environment variables: `KEY=VALUE`, or `KEY` for its value in this process.",

@@ -10,6 +10,7 @@ from dagster import DagsterRun
 
 from dagster_ray.configs import USER_DEFINED_RAY_KEY, RayExecutionConfig
 from dagster_ray.contract import Attributes, RunSpec
+from dagster_ray.environment_files import with_environment_files
 
 # As in Ray (`_private/runtime_env/packaging.py`) and in the components (`is_local_path`).
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -55,9 +56,9 @@ def worker_spec(
     `override` is the parsed tag `dagster-ray/config` of `tags`.
     """
     tags = dict(tags)
-    config = {**options, **_with_env_vars(options)}
+    config = resolved(options)
     if override is not None:
-        override = {**override, **_with_env_vars(override)}
+        override = resolved(override)
         tags[USER_DEFINED_RAY_KEY] = json.dumps(override)
     spec: RunSpec = {
         "deployment": deployment,
@@ -88,6 +89,14 @@ def local_directories(*runtime_envs: object) -> set[str]:
         if isinstance(modules, list):
             entries.extend(cast("list[object]", modules))
         found.update(e for e in entries if isinstance(e, str) and e and not _SCHEME.match(e))
+    return found
+
+
+def resolved(config: Mapping[str, object]) -> dict[str, object]:
+    """Returns options with what only this machine has: values of variables, contents of files."""
+    found = {**config, **_with_env_vars(config)}
+    if "runtime_env" in config:
+        found["runtime_env"] = with_environment_files(config["runtime_env"])
     return found
 
 

@@ -28,7 +28,7 @@ from dagster_ray.errors import (
 )
 from dagster_ray.instance_policy import check_code
 from dagster_ray.pipes.completed import CompletedScript
-from dagster_ray.specs import attributes
+from dagster_ray.specs import attributes, resolved
 from dagster_ray.types import OpOrAssetExecutionContext as Context
 
 logger = logging.getLogger("dagster_ray")
@@ -192,7 +192,11 @@ def run_session(
     if backend.policy_root is None:
         backend.policy_root = root
     check_code(root, options)
-    check_code(root, cast("Mapping[str, object]", options.get("parameters") or {}))
+    parameters = cast("Mapping[str, object]", options.get("parameters") or {})
+    check_code(root, parameters)
+    options = resolved(options)
+    if parameters:
+        options["parameters"] = resolved(parameters)
     with open_pipes_session(
         context=context,
         context_injector=context_injector,
