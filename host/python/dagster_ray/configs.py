@@ -54,7 +54,11 @@ class _DashboardConfig(Config):
     )
     verify: Any = Field(
         default=None,
-        description="Whether to verify Ray's TLS certificate (true), or the path of a CA file.",
+        description=(
+            "Whether to verify Ray's TLS certificate (true), or the path of a CA file or directory. "
+            "By default, the CAs of this machine and well-known ones are trusted, or those of "
+            "REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, or SSL_CERT_FILE and SSL_CERT_DIR."
+        ),
     )
 
     @field_validator("verify")
