@@ -55,9 +55,9 @@ class _DashboardConfig(Config):
     verify: Any = Field(
         default=None,
         description=(
-            "Whether to verify Ray's TLS certificate (true), or the path of a CA file or directory. "
-            "By default, the CAs of this machine and well-known ones are trusted, or those of "
-            "REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, or SSL_CERT_FILE and SSL_CERT_DIR."
+            "Whether to verify Ray's TLS certificate (true), or the path of a CA file or directory "
+            "to trust. By default, the CAs of this machine and well-known ones are trusted, or "
+            "those of REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, or SSL_CERT_FILE and SSL_CERT_DIR."
         ),
     )
 
@@ -314,8 +314,17 @@ def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def image(run: DagsterRun | None) -> str | None:
-    """Returns the image of the code location of a run, which Dagster keeps in a tag."""
-    return None if run is None else run.tags.get(IMAGE_TAG)
+    """Returns the image of a run: that of its tag, or else that of its code location."""
+    if run is None:
+        return None
+    origin = run.job_code_origin
+    return run.tags.get(IMAGE_TAG) or (origin and origin.repository_origin.container_image) or None
+
+
+def image_tag(run: DagsterRun) -> dict[str, str]:
+    """Returns the tag with the image of a run, if the run has one."""
+    found = image(run)
+    return {} if found is None else {IMAGE_TAG: found}
 
 
 def run_tags(run: DagsterRun | None) -> dict[str, str]:

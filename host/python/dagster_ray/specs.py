@@ -8,7 +8,7 @@ from typing import cast
 
 from dagster import DagsterRun
 
-from dagster_ray.configs import USER_DEFINED_RAY_KEY, RayExecutionConfig
+from dagster_ray.configs import USER_DEFINED_RAY_KEY, RayExecutionConfig, image_tag
 from dagster_ray.contract import Attributes, RunSpec
 from dagster_ray.environment_files import with_environment_files
 
@@ -51,11 +51,12 @@ def worker_spec(
 ) -> tuple[RunSpec, set[str]]:
     """Returns the spec of a run, and the local directories that it names.
 
-    A step's spec has the same fields and the step's key.
+    A step's spec has the same fields and the step's key. The tags include the run's image, which a
+    component may use where no option names one.
 
     `override` is the parsed tag `dagster-ray/config` of `tags`.
     """
-    tags = dict(tags)
+    tags = {**image_tag(run), **tags}
     config = resolved(options)
     if override is not None:
         override = resolved(override)

@@ -43,7 +43,10 @@ class BaseKubeRayResource(RayResource):
 
     image: str | None = Field(
         default=None,
-        description="The image of containers without one. Default: the run tag `dagster/image`.",
+        description=(
+            "The image of containers without one. Default: the run tag `dagster/image`, or the "
+            "image of the code location."
+        ),
     )
     deployment_name: str = Field(
         default_factory=deployment_name, description="The Dagster deployment, used as a label."
