@@ -25,7 +25,7 @@ use crate::{
     executor::Executor,
     kubernetes::Kubernetes,
     launcher::Launcher,
-    options::{self, ClusterOptions, DEFAULT_NAMESPACE, NAMESPACE},
+    options::{self, ClusterOptions, DASHBOARD, DEFAULT_NAMESPACE, NAMESPACE},
     pipes::Pipes,
     reconcile,
 };
@@ -56,6 +56,10 @@ fn clusters_of(kubernetes: Kubernetes<WasiHttp, WasiClock>) -> Result<HostCluste
     Ok(Clusters::new(kubernetes, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())))
 }
 
+fn pipes() -> Result<Pipes<WasiHttp, WasiClock>, Error> {
+    Ok(Pipes::new(clusters()?).with_dashboard(WasiSettings.get(DASHBOARD)?))
+}
+
 impl describe::Guest for KubeRay {
     fn describe() -> Description {
         Description {
@@ -75,6 +79,10 @@ impl describe::Guest for KubeRay {
                     format!(
                         "The default namespace of RayJobs and RayClusters. Defaults to `{DEFAULT_NAMESPACE}`."
                     ),
+                ),
+                (
+                    DASHBOARD.to_owned(),
+                    "The URL at which the output of scripts is read. Default: the dashboard's Service.".to_owned(),
                 ),
                 Patience::described(),
             ]
@@ -179,23 +187,23 @@ impl cluster::Guest for KubeRay {
 
 impl pipes::Guest for KubeRay {
     fn plan(script: ScriptSpec) -> Result<JobRef, Error> {
-        Pipes::new(clusters()?).plan(&script)
+        pipes()?.plan(&script)
     }
 
     fn launch(script: ScriptSpec, listener: &Listener) -> Result<JobRef, Error> {
-        Pipes::new(clusters()?).launch(&script, listener)
+        pipes()?.launch(&script, listener)
     }
 
     fn follow(job: JobRef, from: Option<Position>, listener: &Listener) -> Result<Followed, Error> {
-        Pipes::new(clusters()?).follow(&job, from.as_deref(), listener)
+        pipes()?.follow(&job, from.as_deref(), listener)
     }
 
     fn wait(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
-        Pipes::new(clusters()?).wait(&job, listener)
+        pipes()?.wait(&job, listener)
     }
 
     fn terminate(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
-        Pipes::new(clusters()?).terminate(&job, listener)
+        pipes()?.terminate(&job, listener)
     }
 }
 

@@ -19,6 +19,8 @@ use schemars::JsonSchema;
 pub const NAMESPACE: &str = "namespace";
 /// The namespace if neither the settings nor the options name one.
 pub const DEFAULT_NAMESPACE: &str = "ray";
+/// The setting with the URL of an ingress in front of the dashboards. The adapter sets it from `address`.
+pub const DASHBOARD: &str = "dashboard";
 /// The run tag with the image of the run.
 pub const IMAGE_TAG: &str = "dagster/image";
 

@@ -13,7 +13,8 @@ use crate::address::{AllowedNetworks, Network};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorityOptions {
-    /// `http://host:port` or `https://host:port`. A path is ignored.
+    /// `http://host:port` or `https://host:port`. A path is ignored. `http://svc` stands for every granted Service of
+    /// the Kubernetes cluster.
     pub url: String,
     /// Headers that the host adds to every request to the authority.
     #[serde(default)]
@@ -84,6 +85,11 @@ impl Origin {
         let scheme = uri.scheme()?.clone();
         let port = uri.port_u16().unwrap_or(if scheme == Scheme::HTTPS { 443 } else { 80 });
         Some(Self { scheme, host: uri.host()?.trim_end_matches('.').to_ascii_lowercase(), port })
+    }
+
+    /// Returns whether this stands for every Service of the Kubernetes cluster. No Service has this host name.
+    pub fn is_every_service(&self) -> bool {
+        self.host == "svc"
     }
 
     /// Returns whether connections use TLS.

@@ -34,6 +34,9 @@ _LEVELS = {
     "critical": logging.CRITICAL,
 }
 
+# Stands for every granted Service of the Kubernetes cluster (`host/policy/src/authority.rs`).
+_SERVICES = "http://svc"
+
 logger = logging.getLogger("dagster_ray")
 
 
@@ -142,13 +145,6 @@ class Backend:
             return component
 
     def _load(self, choice: Choice, directories: Iterable[str]) -> "Component":
-        authority = {
-            "url": choice.url,
-            "headers": job_headers(self.config.headers),
-            "cookies": self.config.cookies or {},
-            "ray_token": True,
-            "verify": self._verify,
-        }
         commands = programs.known() | (self.config.backend_programs or {})
         directories = set(directories)
         simulated = choice.settings.get(simulation.SETTING)
@@ -160,7 +156,7 @@ class Backend:
         return native().Component(
             choice.wasm,
             settings=dict(choice.settings),
-            authorities=[json.dumps(authority)] if choice.url else [],
+            authorities=[json.dumps(one) for one in self._authorities(choice)],
             kubernetes=json.dumps(self._kubernetes()),
             programs=commands,
             directories=sorted(directories),
@@ -168,6 +164,17 @@ class Backend:
             buckets=buckets,
             **self._restriction(),
         )
+
+    def _authorities(self, choice: Choice) -> list[dict[str, object]]:
+        """Returns the authorities that the configuration names, with their credentials."""
+        headers, cookies = job_headers(self.config.headers), self.config.cookies or {}
+        authority = {"headers": headers, "cookies": cookies, "verify": self._verify}
+        if choice.url is not None:
+            return [{"url": choice.url, "ray_token": True, **authority}]
+        if (self.config.headers or cookies) and choice.wasm == built_in("kuberay"):
+            # A third-party component could send them to a Service of its own.
+            return [{"url": _SERVICES, **authority}]
+        return []
 
     def _restriction(self) -> Restriction:
         if self._replacement is not None:

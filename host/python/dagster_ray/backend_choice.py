@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dagster_ray.address import DASHBOARD_PORT, dashboard_url, known_address
+from dagster_ray.address import DASHBOARD_PORT, dashboard_url, ingress_url, known_address
 from dagster_ray.component_files import (
     built_in,
     declared_settings,
@@ -17,6 +17,8 @@ from dagster_ray.ray_access import ReplacementBackend, in_ray_job
 from dagster_ray.ray_variables import with_upload_rules
 
 _LOCAL = "local"
+# The setting of a component whose own clusters have one address, such as an ingress.
+_DASHBOARD = "dashboard"
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,15 @@ def choose(
     """
     offered = with_upload_rules(with_patience(config, start_timeout))
     restriction = restriction_arguments(config.backend_grants, config.backend_sha256, policy_root)
-    if config.address is None and named not in (None, *_by_address()):
+    if named not in (None, *_by_address()):
         declared = declared_settings(named, restriction)
-        if "address" not in declared:
+        if config.address is None and "address" not in declared:
             return Choice(named, setting_texts(offered, declared), None)
+        if config.address is not None and _DASHBOARD in declared:
+            # The clusters are the component's own. RAY_ADDRESS is that of another one.
+            url = ingress_url(config.address)
+            settings = setting_texts({**offered, _DASHBOARD: url}, declared)
+            return Choice(named, settings, url)
     known = known_address(config.address)
     is_local = config.backend == _LOCAL or known is None or known[0] == _LOCAL
     port = offered.get("dashboard_port", DASHBOARD_PORT)

@@ -177,7 +177,8 @@ impl<H: Http, C: Clock> Pipes<H, C> {
             }
             polled_ms = Some(now);
             let has_ended = found.status().ended;
-            let Some(dashboard) = found.dashboard().filter(|_| !found.status.job_status.is_empty()) else {
+            let dashboard = self.dashboard.clone().or_else(|| found.dashboard());
+            let Some(dashboard) = dashboard.filter(|_| !found.status.job_status.is_empty()) else {
                 if has_ended {
                     return Ok(Next::Nothing);
                 }

@@ -24,7 +24,12 @@ from dagster_ray.contract import (
 from dagster_ray.dagster_typing import Resource
 from dagster_ray.errors import CallTimeoutError, NotFoundError
 from dagster_ray.instance_policy import check_code, check_resource
-from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
+from dagster_ray.kuberay.backend import (
+    DEFAULT_BACKEND,
+    DashboardAccess,
+    KubeRay,
+    head_service,
+)
 from dagster_ray.kuberay.configs import Document
 
 if TYPE_CHECKING:
@@ -85,13 +90,18 @@ class _Client:
         *,
         is_checked: bool = False,
         start_timeout: float | None = None,
+        access: DashboardAccess | None = None,
     ) -> KubeRay:
         """Returns a further backend, whose scripts may be pending for `start_timeout` seconds."""
         if not self.is_checked:
             check_code(None, self._access)
+        if access is not None:
+            # The resource that provides the client does not have these fields.
+            check_code(None, vars(access))
         return KubeRay(
             is_checked=self.is_checked or is_checked,
             start_timeout=start_timeout,
+            access=access,
             **{**self._access, "backend": name},
         )
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from dagster import (
 from dagster_ray.configs import run_tags
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
 from dagster_ray.errors import InvalidConfigError
-from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay
+from dagster_ray.kuberay.backend import DEFAULT_BACKEND, DashboardAccess, KubeRay
 from dagster_ray.kuberay.client import RayJobClient
 from dagster_ray.kuberay.configs import deployment_name
 from dagster_ray.pipes.client import SubmitJobParams
@@ -36,9 +37,13 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
     Then the step fails, and the RayJob is deleted unless ``forward_termination`` is false. Without
     a limit (``math.inf``), the RayJob's ``preRunningDeadlineSeconds`` remains.
 
-    The arguments ``poll_interval``, ``port_forward``, ``address``, ``headers``, ``verify`` and
-    ``cookies`` are ignored, and exist for compatibility with `dagster-ray`. The host connects to
-    the dashboard, outside Kubernetes through a port-forward, and nothing is polled.
+    The host connects to the dashboard of the script's cluster, outside Kubernetes through a
+    port-forward. With ``address``, it uses the URL of an ingress instead. ``headers`` and
+    ``cookies`` are added to each request to the dashboard, and ``verify`` is as in
+    :class:`PipesRayJobClient`. Arguments of ``run`` override those of the client.
+
+    The arguments ``poll_interval`` and ``port_forward`` are ignored, and exist for compatibility
+    with `dagster-ray`: nothing is polled.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         self._message_reader = message_reader or PipesRayJobMessageReader()
         self._forward_termination = forward_termination
         self._timeout = timeout
+        self._access = DashboardAccess(address, headers, cookies, verify)
         self._metadata = dict(metadata or {})
         self._name = backend
 
@@ -73,7 +79,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
     @cached_property
     def backend(self) -> KubeRay:
         """The component that runs the scripts."""
-        return self.client.new_backend(self._name, start_timeout=self._timeout)
+        return self._new_backend(self._access)
 
     def get_dagster_tags(self, context: Context) -> dict[str, str]:
         """Returns the labels that identify the Dagster run on each RayJob."""
@@ -101,12 +107,16 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
             )
         options = _options(submit_job_params, ray_job)
         labels = {**self.get_dagster_tags(context), **self._metadata, **(metadata or {})}
+        given = {"address": address, "headers": headers, "cookies": cookies, "verify": verify}
+        changes = {name: value for name, value in given.items() if value is not None}
+        access = replace(self._access, **changes)
+        backend = self.backend if access == self._access else self._new_backend(access)
 
         def launched(script: Script) -> dict[str, Any]:
             return {"ray_job_id": script.job["submission_id"]}
 
         return run_session(
-            self.backend,
+            backend,
             context,
             context_injector=self._context_injector,
             message_reader=self._message_reader,
@@ -118,6 +128,9 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
             launched=launched,
             what="the RayJob",
         )
+
+    def _new_backend(self, access: DashboardAccess) -> KubeRay:
+        return self.client.new_backend(self._name, start_timeout=self._timeout, access=access)
 
 
 def _options(

@@ -259,7 +259,7 @@ fn a_script_whose_cluster_does_not_start_is_a_timeout_and_a_suspended_one_is_not
     let patience = Patience { start_seconds: Some(30.0), ..Patience::default() };
     let starting = vec![phase("Initializing", "", "a", None)];
     let (followed, .., waited_ms) = follow_with(starting, None, patience);
-    assert_eq!(followed, Err(Error::Timeout(30_000)));
+    assert!(matches!(followed, Err(Error::Timeout(30_000))), "{followed:?}");
     assert!((30_000..40_000).contains(&waited_ms), "{waited_ms}");
 
     let done = ray("a", Some(1_000), "SUCCEEDED", "one\n");
@@ -270,4 +270,30 @@ fn a_script_whose_cluster_does_not_start_is_a_timeout_and_a_suspended_one_is_not
     let (followed, lines, _, waited_ms) = follow_with(resumed, None, patience);
     assert!(followed.is_ok() && waited_ms > 30_000, "{followed:?} after {waited_ms} ms");
     assert_eq!(lines, ["one"]);
+}
+
+#[test]
+fn the_output_is_read_at_the_configured_address() {
+    let state = State {
+        phases: vec![phase("Complete", "SUCCEEDED", "a", Some(ray("a", Some(1_000), "SUCCEEDED", "one\n")))],
+        requests: 0,
+    };
+    let state = Rc::new(RefCell::new(state));
+    let http = ScriptedHttp::with_rule(move |request| {
+        if request.url.starts_with("http://kubernetes.internal") {
+            return Some(respond(&mut state.borrow_mut(), request));
+        }
+        // The ingress has a path, and leads to the head.
+        let rest = request.url.strip_prefix("https://ingress.example/ray")?;
+        let at_head = Request::get(format!("http://a-head-svc.ray.svc:8265{rest}"));
+        Some(respond(&mut state.borrow_mut(), &at_head))
+    });
+    let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+    let pipes = Pipes::new(Clusters::new(kubernetes, "ray".to_owned()))
+        .with_dashboard(Some("https://ingress.example/ray".to_owned()));
+    let location = JobLocation::RayJob { namespace: "ray".to_owned(), name: "script".to_owned() };
+    let listener = RecordingListener::default();
+    let followed = pipes.follow(&location.reference("script", None), None, &listener).expect("an end");
+    assert!(followed.complete, "{followed:?}");
+    assert_eq!(listener.lines.borrow().concat(), b"one");
 }
