@@ -17,7 +17,7 @@ from dagster_ray.contract import CallOptions, ListenerOptions, Output, Write
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.given_up import GivenUpJobs
 from dagster_ray.instance_policy import check_code
-from dagster_ray.ray_access import ReplacementBackend, in_kubernetes
+from dagster_ray.ray_access import ReplacementBackend, ServiceRoute, in_kubernetes
 from dagster_ray.ray_variables import job_headers
 from dagster_ray.tasks import Tasks
 
@@ -126,6 +126,10 @@ class Backend:
             cookies=self.config.cookies or None,
             verify=self._verify,
         )
+
+    def service_route(self) -> ServiceRoute:
+        """Returns how this process reaches a service of the backend's Kubernetes cluster."""
+        return ray_access.current().service_route(self._component(()).is_inside_cluster)
 
     def forward(self, namespace: str, service: str, port: int) -> "Forward":
         """Opens a local port that is forwarded to a Kubernetes service."""

@@ -191,6 +191,12 @@ impl Component {
         self.begin(py, export, arguments, listener, timeout, values.unwrap_or_default(), here)
     }
 
+    /// Whether this process runs in a pod of the component's Kubernetes cluster.
+    fn is_inside_cluster(&self, py: Python<'_>) -> PyResult<bool> {
+        let backend = self.backend(py)?;
+        Ok(py.detach(|| backend.is_inside_cluster()))
+    }
+
     /// Opens a local port that is forwarded to a Kubernetes service.
     fn forward(&self, py: Python<'_>, namespace: &str, service: &str, port: u16) -> PyResult<Forward> {
         Forward::open(py, &self.backend(py)?, namespace, service, port)

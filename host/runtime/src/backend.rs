@@ -66,6 +66,11 @@ impl Backend {
         &self.0.options
     }
 
+    /// Returns whether this process runs in a pod of the Kubernetes cluster of the options.
+    pub fn is_inside_cluster(&self) -> bool {
+        self.0.options.kubernetes.is_inside()
+    }
+
     /// Starts to open a local port that forwards to a Service of the Kubernetes cluster. The component's grant
     /// `cluster_services` must allow the Service: a component names the Service in its answers.
     pub fn forward(&self, namespace: &str, service: &str, port: u16) -> PendingForward {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, PrivateAttr
 from typing_extensions import Unpack
 
-from dagster_ray import ray_access
 from dagster_ray.configs import Lifecycle, image
 from dagster_ray.contract import (
     ClusterClient,
@@ -172,7 +171,7 @@ class BaseKubeRayResource(RayResource):
         self._endpoints = self._clusters(context).wait(
             self._cluster, int(self.timeout * 1000), timeout=self.timeout + _GRACE_SECONDS
         )
-        if ray_access.current().service_route() == "cluster-dns":
+        if self._calls.service_route() == "cluster-dns":
             self._host = self.resolve_hostname(self._service, self.namespace)
         else:
             self._host = "127.0.0.1"
@@ -244,7 +243,7 @@ class BaseKubeRayResource(RayResource):
 
     def _reached(self, port: int) -> tuple[str, int]:
         """Returns the host and port for a port of the Ray head, forwarded outside Kubernetes."""
-        if ray_access.current().service_route() != "port-forward":
+        if self._calls.service_route() != "port-forward":
             return self.host, port
         if port not in self._forwards:
             self._forwards[port] = self._calls.forward(self.namespace, self._service, port)
