@@ -135,6 +135,10 @@ class Backend:
         """Opens a local port that is forwarded to a Kubernetes service."""
         return self._component(()).forward(namespace, service, port)
 
+    def ray_token(self, namespace: str, service: str, port: int) -> str | None:
+        """Returns the token of the RayCluster behind a service, or `None` if it needs none."""
+        return self._component(()).ray_token(namespace, service, port)
+
     @property
     def _verify(self) -> bool | str:
         return True if self.config.verify is None else self.config.verify

@@ -4,11 +4,13 @@ import json
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr
 from typing_extensions import Unpack
 
+from dagster_ray import ray_access
 from dagster_ray.configs import Lifecycle, image
 from dagster_ray.contract import (
     ClusterClient,
@@ -22,6 +24,7 @@ from dagster_ray.deployment import deployment_id
 from dagster_ray.instance_policy import resource_key
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
 from dagster_ray.kuberay.configs import deployment_name
+from dagster_ray.ray_connection import authenticated
 from dagster_ray.resources import RayResource
 from dagster_ray.specs import attributes
 from dagster_ray.types import AnyDagsterContext
@@ -67,6 +70,7 @@ class BaseKubeRayResource(RayResource):
     _endpoints: EndpointSet | None = PrivateAttr(default=None)
     _forwards: dict[int, "Forward"] = PrivateAttr(default_factory=dict[int, "Forward"])
     _kuberay: KubeRay | None = PrivateAttr(default=None)
+    _connection: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     def __init__(self, **data: Any) -> None:
         super().__init__(**_with_lifecycle(data, type(self)))
@@ -176,6 +180,11 @@ class BaseKubeRayResource(RayResource):
         else:
             self._host = "127.0.0.1"
 
+    def connect(self, context: AnyDagsterContext) -> Any:
+        # Until the disconnection: Ray Client sends the token with each request.
+        self._connection.enter_context(authenticated(self._token()))
+        return super().connect(context)
+
     def delete(self, context: AnyDagsterContext) -> bool:
         return self._clusters(context).delete(self._cluster)
 
@@ -183,6 +192,7 @@ class BaseKubeRayResource(RayResource):
         try:
             super().cleanup(context, exception)
         finally:
+            self._connection.close()
             while self._forwards:
                 self._forwards.popitem()[1].close()
 
@@ -236,6 +246,12 @@ class BaseKubeRayResource(RayResource):
             getattr(log, level, log.info)(message)
 
         return write
+
+    def _token(self) -> str | None:
+        """Returns the token of a cluster with `auth_options`, which the host reads."""
+        if not ray_access.current().connects_to_ray:
+            return None
+        return self._calls.ray_token(self.namespace, self._service, self.redis_port)
 
     def _holder(self, context: AnyDagsterContext) -> str:
         run_id = context.run.run_id if context.run else ""

@@ -273,8 +273,12 @@ class RayClusterClient(_Client):
         """Yields Ray's `JobSubmissionClient` for a cluster."""
         from ray.job_submission import JobSubmissionClient
 
+        endpoints = self._clusters.endpoints(self._ref(name, namespace))
+        service = head_service(endpoints, namespace)
+        token = self.backend_for().ray_token(namespace, service, DASHBOARD_PORT)
+        headers = None if token is None else {"Authorization": f"Bearer {token}"}
         with self.port_forward(name, namespace) as (port, _):
-            yield JobSubmissionClient(f"http://127.0.0.1:{port}")
+            yield JobSubmissionClient(f"http://127.0.0.1:{port}", headers=headers)
 
 
 class RayJobClient(_Client):
