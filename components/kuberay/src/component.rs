@@ -82,7 +82,8 @@ impl describe::Guest for KubeRay {
                 ),
                 (
                     DASHBOARD.to_owned(),
-                    "The URL at which the output of scripts is read. Default: the dashboard's Service.".to_owned(),
+                    "The URL at which the output of scripts is read. Default: the dashboard's Service."
+                        .to_owned(),
                 ),
                 Patience::described(),
             ]

@@ -212,7 +212,8 @@ mod tests {
         ray.add("j", "SUCCEEDED");
         ray.write_log(&["one\ntw", "o\nth", "", "ree\nfour"]);
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-        let reached = follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener).expect("the end");
+        let reached =
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener).expect("the end");
         assert_eq!(texts(&listener), ["one", "two", "three", "four"]);
         assert_eq!(reached, FollowResult { position: 18, complete: true });
     }
@@ -223,7 +224,11 @@ mod tests {
         ray.add("j", "RUNNING");
         ray.kill_node();
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-        assert!(follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 7, &listener).expect("the end").complete);
+        assert!(
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 7, &listener)
+                .expect("the end")
+                .complete
+        );
         assert!(clock.now_ms() < 10_000, "{}", clock.now_ms());
     }
 
@@ -232,7 +237,11 @@ mod tests {
         let ray = FakeRay::default();
         ray.add("j", "FAILED");
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-        assert!(follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener).expect("the end").complete);
+        assert!(
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener)
+                .expect("the end")
+                .complete
+        );
         let texts = texts(&listener);
         assert_eq!((texts.len(), texts[6].as_str(), texts[7].as_str()), (300, "line 7\r", "line 8"));
     }
@@ -244,7 +253,15 @@ mod tests {
             let ray = FakeRay::default();
             ray.add("j", status);
             ray.fail_logs(true);
-            let followed = follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &RecordingListener::default());
+            let followed = follow(
+                &ray,
+                &clock,
+                UNREACHABLE,
+                StartLimit::default(),
+                "j",
+                0,
+                &RecordingListener::default(),
+            );
             assert_eq!(followed.ok().map(|end| end.complete), expected, "{status}");
         }
     }
@@ -267,9 +284,13 @@ mod tests {
         let listener = RecordingListener::default();
         listener.cancelled.set(true);
         let clock = VirtualClock::default();
-        assert!(matches!(follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener), Err(Error::Cancelled)));
+        assert!(matches!(
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener),
+            Err(Error::Cancelled)
+        ));
         listener.cancelled.set(false);
-        let reached = follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 7, &listener).expect("a position");
+        let reached =
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 7, &listener).expect("a position");
         assert_eq!(reached, FollowResult { position: 7, complete: false });
         assert_eq!(clock.now_ms(), UNREACHABLE.patience_ms);
     }

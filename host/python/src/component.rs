@@ -198,7 +198,13 @@ impl Component {
     }
 
     /// The authentication token of the RayCluster behind a Kubernetes service, or `None` if it needs none.
-    fn ray_token(&self, py: Python<'_>, namespace: &str, service: &str, port: u16) -> PyResult<Option<String>> {
+    fn ray_token(
+        &self,
+        py: Python<'_>,
+        namespace: &str,
+        service: &str,
+        port: u16,
+    ) -> PyResult<Option<String>> {
         let backend = self.backend(py)?;
         py.detach(|| backend.ray_token(namespace, service, port)).map_err(|error| errors::forward(py, &error))
     }

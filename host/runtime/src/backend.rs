@@ -76,7 +76,12 @@ impl Backend {
     ///
     /// # Errors
     /// The component cannot be loaded, or the token cannot be read.
-    pub fn ray_token(&self, namespace: &str, service: &str, port: u16) -> Result<Option<String>, ForwardError> {
+    pub fn ray_token(
+        &self,
+        namespace: &str,
+        service: &str,
+        port: u16,
+    ) -> Result<Option<String>, ForwardError> {
         let (_, services) = self.0.host.shared().clusters.get(&self.0.options.kubernetes);
         self.0.host.runtime().block_on(async {
             let load = self.load().await;

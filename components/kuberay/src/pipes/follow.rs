@@ -104,15 +104,16 @@ impl<H: Http, C: Clock> Pipes<H, C> {
         // The execution whose log was followed to its end, and whether its RayCluster was deleted before.
         let (mut done, mut is_lost) = (None, false);
         loop {
-            let (jobs, cluster, started) = match self.next_execution(job, &location, done, &mut start, listener)? {
-                Next::Execution { jobs, cluster, started } => (jobs, cluster, started),
-                Next::Nothing if !is_lost => return Ok(position.followed(true)),
-                Next::Unreachable => return Ok(position.followed(false)),
-                Next::Nothing | Next::Lost => {
-                    warn_of_loss(&location, listener);
-                    return Ok(position.followed(true));
-                }
-            };
+            let (jobs, cluster, started) =
+                match self.next_execution(job, &location, done, &mut start, listener)? {
+                    Next::Execution { jobs, cluster, started } => (jobs, cluster, started),
+                    Next::Nothing if !is_lost => return Ok(position.followed(true)),
+                    Next::Unreachable => return Ok(position.followed(false)),
+                    Next::Nothing | Next::Lost => {
+                        warn_of_loss(&location, listener);
+                        return Ok(position.followed(true));
+                    }
+                };
             if position.execution.is_some_and(|known| known != started) {
                 let text = format!(
                     "the script runs again, on the RayCluster {}/{cluster}: its output starts from the beginning",

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use dagster_ray_policy::Authority;
 use dagster_ray_policy::address::{AllowedNetworks, Network};
 use dagster_ray_policy::capability::http::missing_network;
-use dagster_ray_policy::Authority;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;

@@ -194,7 +194,10 @@ mod tests {
     fn a_pods_own_api_server_is_recognized_and_another_one_is_not() {
         let is_own = |server| is_server(server, Some("10.43.0.1"), Some("443"));
         assert!(is_own("https://10.43.0.1") && is_own("https://10.43.0.1:443/"));
-        assert!(is_own("https://kubernetes.default.svc") && is_own("https://kubernetes.default.svc.cluster.local"));
+        assert!(
+            is_own("https://kubernetes.default.svc")
+                && is_own("https://kubernetes.default.svc.cluster.local")
+        );
         assert!(!is_own("https://10.43.0.1:6443") && !is_own("https://10.43.0.2"));
         assert!(!is_own("https://kubernetes.example.org"));
         assert!(!is_server("https://10.43.0.1", None, None), "this process is no pod");

@@ -36,7 +36,11 @@ pub(super) struct RayTokens(Arc<Mutex<Known>>);
 
 impl RayTokens {
     /// Returns the token of the RayCluster whose head has this Service, or none if it needs no token.
-    pub(super) async fn get(&self, cluster: &Cluster, service: &ServiceName) -> Result<Option<String>, Failure> {
+    pub(super) async fn get(
+        &self,
+        cluster: &Cluster,
+        service: &ServiceName,
+    ) -> Result<Option<String>, Failure> {
         let mut known = self.0.lock().await;
         if let Some((at, token)) = known.get(service)
             && at.elapsed() < LIFETIME
@@ -81,7 +85,8 @@ async fn read(access: &Access, service: &ServiceName) -> Result<Option<String>, 
         .get(&secret)
         .await
         .map_err(|error| endpoints::refused(access, &error, &service.namespace, GET_SECRET))?;
-    let token = found.data.and_then(|mut data| data.remove(KEY)).and_then(|token| String::from_utf8(token.0).ok());
+    let token =
+        found.data.and_then(|mut data| data.remove(KEY)).and_then(|token| String::from_utf8(token.0).ok());
     Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
 }
 
@@ -96,7 +101,10 @@ fn secret_name(cluster: &Value, name: &str) -> Option<String> {
     let named = options.get("secretName").and_then(Value::as_str).filter(|secret| !secret.is_empty());
     let secret = named.map_or_else(|| shortened(name), str::to_owned);
     // The name becomes a part of a path.
-    secret.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b)).then_some(secret)
+    secret
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+        .then_some(secret)
 }
 
 /// Shortens a cluster's name as KubeRay does for the names of its other objects. All characters are ASCII.
