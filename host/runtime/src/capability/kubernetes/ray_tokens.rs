@@ -20,6 +20,8 @@ use super::failure::Failure;
 
 /// How long a result is used. A cluster that is created again under the name of an earlier one has another token.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// How long to wait after a failure of the API server.
+const RETRY: Duration = Duration::from_secs(5);
 /// The end of the name of a head's Service (`GenerateHeadServiceName` in KubeRay).
 const HEAD: &str = "-head-svc";
 /// The key of the token in the Secret.
@@ -28,6 +30,7 @@ const KEY: &str = "auth_token";
 const MAX_SECRET_NAME: usize = 50;
 const GET_SECRET: &str = "{ apiGroups: [\"\"], resources: [secrets], verbs: [get] }";
 
+/// The token of a cluster, until when it is used.
 type Known = BTreeMap<ServiceName, (Instant, Option<String>)>;
 
 /// The tokens of the clusters behind Services.
@@ -36,27 +39,36 @@ pub(super) struct RayTokens(Arc<Mutex<Known>>);
 
 impl RayTokens {
     /// Returns the token of the RayCluster whose head has this Service, or none if it needs no token.
+    ///
+    /// While the API server cannot be asked, the last known token is used: inside the cluster, the head can be reached
+    /// without it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Forbidden`] if the user may not read the token's Secret.
     pub(super) async fn get(
         &self,
         cluster: &Cluster,
         service: &ServiceName,
     ) -> Result<Option<String>, Failure> {
         let mut known = self.0.lock().await;
-        if let Some((at, token)) = known.get(service)
-            && at.elapsed() < LIFETIME
+        let last = known.get(service).cloned();
+        if let Some((until, token)) = &last
+            && Instant::now() < *until
         {
             return Ok(token.clone());
         }
-        let access = cluster.access().await?;
-        let token = match read(&access, service).await {
-            Ok(token) => token,
+        let (lifetime, token) = match look_up(cluster, service).await {
+            Ok(token) => (LIFETIME, token),
+            Err(failure @ Failure::Forbidden { .. }) => return Err(failure),
             Err(failure) => {
-                cluster.forget_if_stale(&access, &failure).await;
-                return Err(failure);
+                tracing::debug!("the token for {service} cannot be read: {failure}");
+                (RETRY, last.and_then(|(_, token)| token))
             }
         };
-        known.retain(|_, (at, _)| at.elapsed() < LIFETIME);
-        known.insert(service.clone(), (Instant::now(), token.clone()));
+        let now = Instant::now();
+        known.retain(|_, (until, _)| now < *until + LIFETIME);
+        known.insert(service.clone(), (now + lifetime, token.clone()));
         Ok(token)
     }
 
@@ -64,6 +76,15 @@ impl RayTokens {
     pub(super) async fn forget(&self, service: &ServiceName) {
         self.0.lock().await.remove(service);
     }
+}
+
+async fn look_up(cluster: &Cluster, service: &ServiceName) -> Result<Option<String>, Failure> {
+    let access = cluster.access().await?;
+    let found = read(&access, service).await;
+    if let Err(failure) = &found {
+        cluster.forget_if_stale(&access, failure).await;
+    }
+    found
 }
 
 async fn read(access: &Access, service: &ServiceName) -> Result<Option<String>, Failure> {
