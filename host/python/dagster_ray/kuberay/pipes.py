@@ -127,6 +127,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
             forward_termination=self._forward_termination,
             launched=launched,
             what="the RayJob",
+            parameters="parameters",
         )
 
     def _new_backend(self, access: DashboardAccess) -> KubeRay:

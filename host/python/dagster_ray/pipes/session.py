@@ -186,17 +186,23 @@ def run_session(
     forward_termination: bool,
     launched: Callable[[Script], dict[str, Any]],
     what: str,
+    parameters: str | None = None,
 ) -> PipesClientCompletedInvocation:
-    """Runs a script in its own Pipes session, and raises `ScriptFailedError` unless it succeeds."""
+    """Runs a script in its own Pipes session, and raises `ScriptFailedError` unless it succeeds.
+
+    `parameters` is the option with the parameters of Ray's `submit_job`. By default, the options
+    are these parameters. Files that a manifest names are those of the submitter's container.
+    """
     root = context.instance.root_directory
     if backend.policy_root is None:
         backend.policy_root = root
     check_code(root, options)
-    parameters = cast("Mapping[str, object]", options.get("parameters") or {})
-    check_code(root, parameters)
-    options = resolved(options)
-    if parameters:
-        options["parameters"] = resolved(parameters)
+    if parameters is None:
+        options = resolved(options)
+    else:
+        given = cast("Mapping[str, object]", options.get(parameters) or {})
+        check_code(root, given)
+        options = {**options, parameters: resolved(given)} if given else options
     with open_pipes_session(
         context=context,
         context_injector=context_injector,
