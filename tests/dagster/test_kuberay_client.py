@@ -15,7 +15,6 @@ from dagster_ray.errors import (
 )
 from dagster_ray.kuberay import RayJobClient
 
-
 SPOKEN = ["one", "two"]
 
 

@@ -84,6 +84,25 @@ def test_a_cluster_is_created_for_a_step_and_deleted_afterwards(
     assert names(cluster, namespace, "rayclusters") == []
 
 
+def test_a_pod_of_another_kubernetes_cluster_connects_through_a_port_forward(
+    cluster: Cluster,
+    namespace: str,
+    client: KubeRayClusterClientResource,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The variables of a pod. The names of services resolve in its own cluster only.
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.99.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+
+    def body(resource: KubeRayCluster) -> tuple[str, int]:
+        import ray
+
+        return resource.host, ray.get(ray.put(5))
+
+    result = use_cluster(_resource(cluster, namespace, client), body)
+    assert result.output_for_node("uses") == ("127.0.0.1", 5)
+
+
 def test_an_interactive_job_completes_when_its_driver_ends(
     cluster: Cluster, namespace: str
 ) -> None:

@@ -7,13 +7,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import certificates
 import dagster as dg
 import pytest
 import yaml
 from cluster import Cluster
 from dagster_ray.contract import PipesClient
-from dagster_ray.errors import InvalidConfigError, ScriptFailedError
+from dagster_ray.errors import CallTimeoutError, InvalidConfigError, ScriptFailedError
 from dagster_ray.kuberay import PipesKubeRayJobClient, RayJobClient
+from fault_proxy import FaultProxy
 from irregular_output import IRREGULAR_OUTPUT, assert_complete
 from kube_objects import cluster_spec, names
 from processes import wait_for
@@ -217,6 +219,78 @@ def test_a_script_whose_cluster_is_deleted_at_once_does_not_hang(
 
     assert pipes.follow(job, None, write=write, timeout=60)["complete"]  # type: ignore[arg-type]
     assert any("may be missing" in line for line in lines), lines
+
+
+@pytest.mark.timeout(200)
+def test_output_is_read_through_an_ingress_with_its_own_authentication(
+    client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    authority = certificates.authority(tmp_path, "private")
+    body = """
+        from dagster_pipes import open_dagster_pipes
+
+        with open_dagster_pipes() as context:
+            context.report_custom_message("through the ingress")
+    """
+    ray_job = _ray_job(cluster, namespace, tmp_path, _entrypoint(tmp_path, body))
+    ray_job["metadata"]["name"] = "behind-an-ingress"
+    jobs, done = client.client, threading.Event()
+
+    def lead(ingress: FaultProxy) -> None:
+        """Lets the ingress lead to the dashboard, once the cluster runs."""
+
+        def created() -> str | None:
+            return jobs.get_ray_cluster_name("behind-an-ingress", namespace)
+
+        name = wait_for("the cluster", created, 60)
+        clusters = jobs.ray_cluster_client
+        clusters.wait_until_ready(name, namespace)
+        with clusters.port_forward(name, namespace) as (port, _):
+            ingress.redirect(f"http://127.0.0.1:{port}")
+            done.wait(120)
+
+    tls = certificates.server(tmp_path, authority)
+    with FaultProxy.start("http://127.0.0.1:9", tls) as ingress:
+        through = PipesKubeRayJobClient(
+            jobs,
+            address=ingress.url,
+            headers={"X-Auth": "of the client"},
+            cookies={"session": "secret"},
+            verify=str(authority.file),
+        )
+        leads = threading.Thread(target=lead, args=(ingress,), daemon=True)
+        leads.start()
+        try:
+            headers = {"X-Auth": "of the run"}
+            _, custom = _run(through, cluster, ray_job=ray_job, headers=headers)
+        finally:
+            done.set()
+            leads.join(10)
+        assert custom == ["through the ingress"]
+        assert ingress.recorded("GET", "/api/v0/logs/stream.*")
+        sent = {(one.headers.get("x-auth"), one.headers.get("cookie")) for one in ingress.requests}
+    assert sent == {("of the run", "session=secret")}
+
+
+def test_an_address_must_be_a_url(client: PipesKubeRayJobClient) -> None:
+    with pytest.raises(InvalidConfigError, match="is not a URL"):
+        assert PipesKubeRayJobClient(client.client, address="ray://head:10001").backend.url
+
+
+@pytest.mark.timeout(120)
+def test_a_script_whose_cluster_does_not_start_in_time_is_deleted(
+    client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    ray_job = _ray_job(cluster, namespace, tmp_path, "true")
+    pod = ray_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    [container] = pod["containers"]
+    waits = {"name": "waits", "image": cluster.image, "command": ["sleep", "600"]}
+    pod["initContainers"] = [{**waits, "resources": container["resources"]}]
+    impatient = PipesKubeRayJobClient(client.client, timeout=8)
+    with pytest.raises(CallTimeoutError, match="has not started within 8 s: the Ray cluster is"):
+        _run(impatient, cluster, ray_job=ray_job)
+    assert names(cluster, namespace, "rayjobs") == []
+    wait_for("no cluster", lambda: not names(cluster, namespace, "rayclusters"), 30)
 
 
 def test_a_missing_or_invalid_manifest_is_refused(

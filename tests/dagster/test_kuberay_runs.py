@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from cluster import Cluster
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
@@ -110,14 +111,18 @@ def instance(
     return home({"run_launcher": launcher})
 
 
-def _launched(instance: dg.DagsterInstance, folder: Path, name: str) -> dg.DagsterRun:
+def _launched(
+    instance: dg.DagsterInstance, folder: Path, name: str, image: str | None = None
+) -> dg.DagsterRun:
+    """Launches a run of a job whose code location has this image."""
     file = folder / "runs.py"
     file.write_text(CODE)
-    job = ReconstructableJob.for_file(str(file), name)
+    origin = ReconstructableJob.for_file(str(file), name).get_python_origin()
+    repository = origin.repository_origin._replace(container_image=image)
     run = create_run_for_test(
         instance,
         job_name=name,
-        job_code_origin=job.get_python_origin(),
+        job_code_origin=origin._replace(repository_origin=repository),
         status=dg.DagsterRunStatus.STARTING,
     )
     instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
@@ -151,6 +156,28 @@ def test_steps_use_dedicated_clusters_or_share_one(
     wait_for(
         "the deletion of the shared cluster", lambda: not _loose_clusters(cluster, namespace), 30
     )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("placement", ["shared"])
+def test_the_image_of_the_code_location_is_that_of_the_run_and_its_steps(
+    home, cluster: Cluster, namespace: str, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    launcher = instance.get_ref().run_launcher_data
+    assert launcher is not None
+    config = yaml.safe_load(launcher.config_yaml)
+    del config["backend_config"]["image"]
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    instance = home({"run_launcher": launcher})
+    run = _launched(instance, tmp_path, "chain", cluster.image)
+    [job] = cluster.custom.list_namespaced_custom_object("ray.io", "v1", namespace, "rayjobs")[
+        "items"
+    ]
+    pod = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == cluster.image
+    assert _succeeds(instance, run, 200)
+    current = instance.get_run_by_id(run.run_id)
+    assert current is not None and current.tags["dagster/image"] == cluster.image
 
 
 @pytest.mark.timeout(300)

@@ -64,6 +64,25 @@ def test_a_script_can_report_logs_metadata_checks_and_custom_messages(
     assert list(known) == [job] and known[job]["metadata"]["team"] == "x"
 
 
+def test_an_asset_that_returns_nothing_keeps_the_checks_of_its_script(
+    ray_head: RayHead, script: Write
+) -> None:
+    client = PipesRayJobClient(address=ray_head.url)
+    params: Any = {"entrypoint": script(ALL_SORTS)}
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="scripted")])
+    def scripted(context: dg.AssetExecutionContext):
+        client.run(context=context, submit_job_params=params, extras={"param": "value"})
+
+    result = dg.materialize([scripted], instance=dg.DagsterInstance.ephemeral())
+    [evaluation] = result.get_asset_check_evaluations()
+    [event] = result.asset_materializations_for_node("scripted")
+    assert (evaluation.check_name, evaluation.passed) == ("fine", True)
+    target = evaluation.target_materialization_data
+    assert target is not None and target.run_id == result.run_id
+    assert event.metadata["some_metric"].value == 57 and "Ray Job ID" in event.metadata
+
+
 def test_one_client_can_run_scripts_concurrently_and_repeatedly(
     ray_head: RayHead, script: Write
 ) -> None:

@@ -66,7 +66,10 @@ def _write_policy(instance: dg.DagsterInstance, text: str) -> None:
         ({"env_vars": ["STAGE=prod", "DATABASE_URL"]}, 'env_vars = ["DATABASE_URL"]'),
         ({"runtime_env": {"working_dir": "/etc"}}, 'directories = ["/etc"]'),
         ({"runtime_env": {"py_modules": ["/root/.kube"]}}, 'directories = ["/root/.kube"]'),
+        ({"runtime_env": {"pip": "/etc/passwd"}}, 'directories = ["/etc/passwd"]'),
+        ({"runtime_env": {"conda": "/root/env.yml"}}, 'directories = ["/root/env.yml"]'),
         ({"env_vars": ["RAY_ADDRESS=http://evil"]}, 'env_vars = ["RAY_ADDRESS"]'),
+        ({"env_vars": ["RAY_JOB_HEADERS={}"]}, 'env_vars = ["RAY_JOB_HEADERS"]'),
     ],
 )
 def test_a_run_tag_cannot_read_the_environment_or_files_of_the_daemon(

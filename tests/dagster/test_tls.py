@@ -1,5 +1,6 @@
 """The option `verify`, with a real Ray behind a TLS server with a private authority."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from fault_proxy import FaultProxy
 from ray_head import RayHead
 
 JOBS = Path(__file__).parent / "code/steps.py"
+# The CAs of Debian and its derivatives.
+SYSTEM_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 Home = Callable[[dict], dg.DagsterInstance]
 
@@ -159,6 +162,55 @@ def test_pipes_refuses_an_untrusted_certificate(
     with pytest.raises(DagsterRayError) as raised:
         _script(front.url, tmp_path, **more)
     _is_refusal(raised.value, front)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_variable_with_certificates_replaces_those_of_the_machine(
+    front: FaultProxy,
+    authority: certificates.Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    monkeypatch.setenv(variable, str(authority.file))
+    assert _script(front.url, tmp_path) == ["over TLS"]
+    front.reset()
+    another = str(certificates.authority(tmp_path, "another").file)
+    monkeypatch.setenv(variable, another)
+    with pytest.raises(DagsterRayError) as raised:
+        _script(front.url, tmp_path)
+    _is_refusal(raised.value, front)
+    # The option takes precedence.
+    assert _script(front.url, tmp_path, verify=str(authority.file)) == ["over TLS"]
+    monkeypatch.setenv(variable, str(tmp_path / "missing.pem"))
+    with pytest.raises(DagsterRayError, match=f"{variable}.*missing.pem"):
+        _script(front.url, tmp_path)
+
+
+def test_a_directory_of_certificates_is_trusted(
+    front: FaultProxy, authority: certificates.Authority, tmp_path: Path
+) -> None:
+    assert _script(front.url, tmp_path, verify=str(authority.file.parent)) == ["over TLS"]
+
+
+@pytest.mark.skipif(not SYSTEM_BUNDLE.exists(), reason="this system has its CAs elsewhere")
+def test_the_authorities_of_the_system_are_trusted(
+    front: FaultProxy, authority: certificates.Authority
+) -> None:
+    """In a mount namespace of its own, the system has our authority."""
+    front.reset()
+    code = (
+        "from dagster_ray import PipesRayJobClient\n"
+        "from dagster_ray.contract import PipesClient\n"
+        f"pipes = PipesClient(PipesRayJobClient(address={front.url!r}).backend)\n"
+        "job = {'submission_id': 'unknown', 'dashboard_url': None, 'details': None}\n"
+        "print(pipes.wait(job)['state'])\n"
+    )
+    mount = f'mount --bind {authority.file} {SYSTEM_BUNDLE} && exec "$@"'
+    command = ["unshare", "-Urm", "sh", "-c", mount, "sh", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == "missing", done.stderr
+    assert front.recorded("GET", "/api/jobs/unknown")
 
 
 def test_rays_job_submission_client_gets_the_option_verify(

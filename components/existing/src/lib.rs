@@ -1,6 +1,6 @@
 //! Backend for an existing Ray cluster, reached by its address.
 
-use dagster_ray_jobs::JobsClient;
+use dagster_ray_jobs::{JobsClient, packages::PackageRules};
 use dagster_ray_sdk::{
     Error,
     clock::WasiClock,
@@ -28,7 +28,8 @@ impl Backend for Existing {
 
     fn client() -> Result<(JobsClient, WasiClock), Error> {
         let address = WasiSettings.required(address::SETTING)?;
-        Ok((JobsClient::new(address::dashboard(&address)?, WasiHttp, WasiClock)?, WasiClock))
+        let jobs = JobsClient::new(address::dashboard(&address)?, WasiHttp, WasiClock)?;
+        Ok((jobs.with_rules(PackageRules::from_settings(&WasiSettings)?), WasiClock))
     }
 }
 

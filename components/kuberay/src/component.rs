@@ -1,5 +1,6 @@
 //! The component's exports.
 
+use dagster_ray_jobs::packages::PackageRules;
 use dagster_ray_sdk::{
     bindings::{
         cluster::{
@@ -24,7 +25,7 @@ use crate::{
     executor::Executor,
     kubernetes::Kubernetes,
     launcher::Launcher,
-    options::{self, ClusterOptions, DEFAULT_NAMESPACE, NAMESPACE},
+    options::{self, ClusterOptions, DASHBOARD, DEFAULT_NAMESPACE, NAMESPACE},
     pipes::Pipes,
     reconcile,
 };
@@ -35,7 +36,10 @@ pub struct KubeRay;
 type HostClusters = Clusters<WasiHttp, WasiClock>;
 
 fn kubernetes() -> Result<Kubernetes<WasiHttp, WasiClock>, Error> {
-    Ok(Kubernetes::new(WasiHttp, WasiClock).with_patience(Patience::from_settings(&WasiSettings)?))
+    let kubernetes = Kubernetes::new(WasiHttp, WasiClock);
+    Ok(kubernetes
+        .with_patience(Patience::from_settings(&WasiSettings)?)
+        .with_package_rules(PackageRules::from_settings(&WasiSettings)?))
 }
 
 fn clusters() -> Result<HostClusters, Error> {
@@ -50,6 +54,10 @@ fn checked_clusters() -> Result<HostClusters, Error> {
 fn clusters_of(kubernetes: Kubernetes<WasiHttp, WasiClock>) -> Result<HostClusters, Error> {
     let namespace = WasiSettings.get(NAMESPACE)?.filter(|namespace| !namespace.trim().is_empty());
     Ok(Clusters::new(kubernetes, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())))
+}
+
+fn pipes() -> Result<Pipes<WasiHttp, WasiClock>, Error> {
+    Ok(Pipes::new(clusters()?).with_dashboard(WasiSettings.get(DASHBOARD)?))
 }
 
 impl describe::Guest for KubeRay {
@@ -72,8 +80,16 @@ impl describe::Guest for KubeRay {
                         "The default namespace of RayJobs and RayClusters. Defaults to `{DEFAULT_NAMESPACE}`."
                     ),
                 ),
+                (
+                    DASHBOARD.to_owned(),
+                    "The URL at which the output of scripts is read. Default: the dashboard's Service."
+                        .to_owned(),
+                ),
                 Patience::described(),
-            ],
+            ]
+            .into_iter()
+            .chain(PackageRules::described())
+            .collect(),
         }
     }
 }
@@ -172,23 +188,23 @@ impl cluster::Guest for KubeRay {
 
 impl pipes::Guest for KubeRay {
     fn plan(script: ScriptSpec) -> Result<JobRef, Error> {
-        Pipes::new(clusters()?).plan(&script)
+        pipes()?.plan(&script)
     }
 
     fn launch(script: ScriptSpec, listener: &Listener) -> Result<JobRef, Error> {
-        Pipes::new(clusters()?).launch(&script, listener)
+        pipes()?.launch(&script, listener)
     }
 
     fn follow(job: JobRef, from: Option<Position>, listener: &Listener) -> Result<Followed, Error> {
-        Pipes::new(clusters()?).follow(&job, from.as_deref(), listener)
+        pipes()?.follow(&job, from.as_deref(), listener)
     }
 
     fn wait(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
-        Pipes::new(clusters()?).wait(&job, listener)
+        pipes()?.wait(&job, listener)
     }
 
     fn terminate(job: JobRef, listener: &Listener) -> Result<JobStatus, Error> {
-        Pipes::new(clusters()?).terminate(&job, listener)
+        pipes()?.terminate(&job, listener)
     }
 }
 

@@ -19,7 +19,9 @@ use schemars::JsonSchema;
 pub const NAMESPACE: &str = "namespace";
 /// The namespace if neither the settings nor the options name one.
 pub const DEFAULT_NAMESPACE: &str = "ray";
-/// The run tag with the image of the code location.
+/// The setting with the URL of an ingress in front of the dashboards. The adapter sets it from `address`.
+pub const DASHBOARD: &str = "dashboard";
+/// The run tag with the image of the run.
 pub const IMAGE_TAG: &str = "dagster/image";
 
 /// Where a step's Ray job runs.
@@ -40,7 +42,8 @@ pub enum ClusterPlacement {
 pub struct JobOptions {
     /// The namespace of the RayJobs and RayClusters, unless the manifest names one.
     pub namespace: Option<String>,
-    /// The image of all containers without one. Defaults to the run tag `dagster/image`.
+    /// The image of all containers without one. Defaults to the run tag `dagster/image`, which the run launcher sets
+    /// to the image of the code location.
     pub image: Option<String>,
     /// A RayJob manifest to complete, such as `{"spec": {"rayClusterSpec": {…}}}`.
     #[schemars(with = "Option<Map<String, Value>>")]

@@ -1,6 +1,6 @@
 //! Backend for Ray on this machine: uses a running head, or starts one.
 
-use dagster_ray_jobs::{DASHBOARD_PORT, JobsClient};
+use dagster_ray_jobs::{DASHBOARD_PORT, JobsClient, packages::PackageRules};
 use dagster_ray_sdk::{
     Error,
     clock::WasiClock,
@@ -53,7 +53,8 @@ impl Local {
     }
 
     fn jobs_client(port: u16) -> Result<JobsClient, Error> {
-        JobsClient::new(&format!("http://127.0.0.1:{port}"), WasiHttp, WasiClock)
+        let jobs = JobsClient::new(&format!("http://127.0.0.1:{port}"), WasiHttp, WasiClock)?;
+        Ok(jobs.with_rules(PackageRules::from_settings(&WasiSettings)?))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The trait that a backend component implements, and the macro that exports it.
 
-use dagster_ray_jobs::RayJobs;
+use dagster_ray_jobs::{RayJobs, packages::PackageRules};
 use dagster_ray_sdk::{
     Error,
     bindings::{
@@ -41,7 +41,7 @@ pub trait Backend {
     /// A one-sentence summary.
     const SUMMARY: &str;
     /// The settings that the backend reads, as pairs of key and one-sentence description. Every backend also
-    /// reads [`Patience::SETTING`].
+    /// reads [`Patience::SETTING`] and the settings of [`PackageRules`].
     const SETTINGS: &[(&str, &str)];
     /// Whether Ray's records of steps that have succeeded are deleted at the end of their run.
     const DELETES_ENDED_JOBS: bool = true;
@@ -101,6 +101,7 @@ pub fn description<B: Backend>() -> Description {
             .iter()
             .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
             .chain([Patience::described()])
+            .chain(PackageRules::described())
             .collect(),
     }
 }

@@ -15,10 +15,13 @@ use dagster_ray_sdk::{
     warn,
 };
 
-use crate::dead_nodes;
+use crate::{dead_nodes, patience::StartLimit};
 
 const FIRST_WAIT_MS: u64 = 200;
 const MAX_WAIT_MS: u64 = 2_000;
+/// Ray's status of a job whose entrypoint does not run yet: the job waits for resources, or its runtime environment
+/// is installed.
+const PENDING: &str = "PENDING";
 /// How many streams in a row may break without new output: of a job that has ended, before its log is read
 /// instead; of a live job, before its node is read.
 const MAX_FAILED_STREAMS: u32 = 5;
@@ -37,10 +40,14 @@ pub struct FollowResult {
 ///
 /// A broken stream is reopened at the reached position. Ray merges a job's standard error into its
 /// standard output. If Ray is unreachable for as long as `unreachable` allows, the result is incomplete.
+///
+/// # Errors
+/// [`Error::Timeout`] if the job is pending for longer than `start` allows.
 pub fn follow(
     jobs: &impl RayJobs,
     clock: &impl Clock,
     unreachable: Policy,
+    start: StartLimit,
     submission_id: &str,
     from: u64,
     listener: &impl ProgressListener,
@@ -104,6 +111,14 @@ pub fn follow(
         outage.reset();
         if is_permanent {
             return Err(broken);
+        }
+        if job.status == PENDING
+            && let Some(limit_ms) = start.exceeded(clock)
+        {
+            if let Some(reason) = &job.message {
+                listener.progress(reason);
+            }
+            return Err(Error::Timeout(limit_ms));
         }
         has_ended = job.has_ended();
         if has_ended {
@@ -182,7 +197,7 @@ mod tests {
     use dagster_ray_sdk::testing::{RecordingListener, VirtualClock};
 
     use super::*;
-    use crate::fake::FakeRay;
+    use crate::{fake::FakeRay, patience::Patience};
 
     const UNREACHABLE: Policy =
         Policy { patience_ms: 60_000, first_wait_ms: 250, max_wait_ms: 5_000, max_retry_after_ms: 60_000 };
@@ -197,7 +212,8 @@ mod tests {
         ray.add("j", "SUCCEEDED");
         ray.write_log(&["one\ntw", "o\nth", "", "ree\nfour"]);
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-        let reached = follow(&ray, &clock, UNREACHABLE, "j", 0, &listener).expect("the end");
+        let reached =
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener).expect("the end");
         assert_eq!(texts(&listener), ["one", "two", "three", "four"]);
         assert_eq!(reached, FollowResult { position: 18, complete: true });
     }
@@ -208,7 +224,11 @@ mod tests {
         ray.add("j", "RUNNING");
         ray.kill_node();
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-        assert!(follow(&ray, &clock, UNREACHABLE, "j", 7, &listener).expect("the end").complete);
+        assert!(
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 7, &listener)
+                .expect("the end")
+                .complete
+        );
         assert!(clock.now_ms() < 10_000, "{}", clock.now_ms());
     }
 
@@ -217,7 +237,11 @@ mod tests {
         let ray = FakeRay::default();
         ray.add("j", "FAILED");
         let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
-        assert!(follow(&ray, &clock, UNREACHABLE, "j", 0, &listener).expect("the end").complete);
+        assert!(
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener)
+                .expect("the end")
+                .complete
+        );
         let texts = texts(&listener);
         assert_eq!((texts.len(), texts[6].as_str(), texts[7].as_str()), (300, "line 7\r", "line 8"));
     }
@@ -229,9 +253,28 @@ mod tests {
             let ray = FakeRay::default();
             ray.add("j", status);
             ray.fail_logs(true);
-            let followed = follow(&ray, &clock, UNREACHABLE, "j", 0, &RecordingListener::default());
+            let followed = follow(
+                &ray,
+                &clock,
+                UNREACHABLE,
+                StartLimit::default(),
+                "j",
+                0,
+                &RecordingListener::default(),
+            );
             assert_eq!(followed.ok().map(|end| end.complete), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn a_job_that_is_pending_for_too_long_is_a_timeout() {
+        let ray = FakeRay::default();
+        ray.add("j", "PENDING");
+        let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
+        let start = Patience { start_seconds: Some(30.0), ..Patience::default() }.start(&clock);
+        let late = follow(&ray, &clock, UNREACHABLE, start, "j", 0, &listener);
+        assert!(matches!(late, Err(Error::Timeout(30_000))), "{late:?}");
+        assert!((30_000..33_000).contains(&clock.now_ms()), "{}", clock.now_ms());
     }
 
     #[test]
@@ -241,9 +284,13 @@ mod tests {
         let listener = RecordingListener::default();
         listener.cancelled.set(true);
         let clock = VirtualClock::default();
-        assert!(matches!(follow(&ray, &clock, UNREACHABLE, "j", 0, &listener), Err(Error::Cancelled)));
+        assert!(matches!(
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener),
+            Err(Error::Cancelled)
+        ));
         listener.cancelled.set(false);
-        let reached = follow(&ray, &clock, UNREACHABLE, "j", 7, &listener).expect("a position");
+        let reached =
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 7, &listener).expect("a position");
         assert_eq!(reached, FollowResult { position: 7, complete: false });
         assert_eq!(clock.now_ms(), UNREACHABLE.patience_ms);
     }

@@ -2,6 +2,7 @@
 
 use dagster_ray_sdk::{
     Error,
+    clock::Clock,
     http::Timeouts,
     options::{Fields, Reader, read_field},
     retry::Policy,
@@ -27,6 +28,11 @@ pub struct Patience {
     /// `unreachable_timeout` sets it, too.
     #[schemars(range(min = 0))]
     pub unreachable_seconds: f64,
+    /// How long a script may be pending: from the start of `follow` until Ray runs it, without the time for which a
+    /// RayJob is suspended. Without it, a script may be pending for as long as Ray allows. The argument `timeout` of
+    /// the Pipes clients sets it, too.
+    #[schemars(range(min = 0))]
+    pub start_seconds: Option<f64>,
     /// The longest wait that a service can ask for (`Retry-After`).
     #[schemars(range(min = 0))]
     pub retry_after_seconds: f64,
@@ -40,6 +46,7 @@ impl Default for Patience {
             connect_seconds: 3.0,
             request_seconds: 30.0,
             unreachable_seconds: 600.0,
+            start_seconds: None,
             retry_after_seconds: 60.0,
         }
     }
@@ -71,6 +78,7 @@ impl Patience {
             connect_seconds: fields.with("connect_seconds", positive).unwrap_or(default.connect_seconds),
             request_seconds: fields.number("request_seconds").unwrap_or(default.request_seconds),
             unreachable_seconds: fields.number("unreachable_seconds").unwrap_or(default.unreachable_seconds),
+            start_seconds: fields.number("start_seconds"),
             retry_after_seconds: fields.number("retry_after_seconds").unwrap_or(default.retry_after_seconds),
         }
     }
@@ -94,6 +102,12 @@ impl Patience {
         self.policy(self.unreachable_seconds)
     }
 
+    /// Returns the limit of a script's start, whose time begins at once.
+    #[must_use]
+    pub fn start(&self, clock: &impl Clock) -> StartLimit {
+        StartLimit { limit_ms: self.start_seconds.map(ms), since_ms: clock.now_ms() }
+    }
+
     /// Returns the timeouts of a request of a check.
     #[must_use]
     pub fn check(&self) -> Timeouts {
@@ -115,6 +129,26 @@ impl Patience {
     }
 }
 
+/// The time for which a script may be pending. The default has no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartLimit {
+    limit_ms: Option<u64>,
+    since_ms: u64,
+}
+
+impl StartLimit {
+    /// Begins the time again. A script that KubeRay holds back is not late.
+    pub fn restart(&mut self, clock: &impl Clock) {
+        self.since_ms = clock.now_ms();
+    }
+
+    /// Returns the limit in milliseconds if the script has been pending for longer.
+    #[must_use]
+    pub fn exceeded(&self, clock: &impl Clock) -> Option<u64> {
+        self.limit_ms.filter(|limit_ms| clock.now_ms().saturating_sub(self.since_ms) >= *limit_ms)
+    }
+}
+
 /// Converts seconds that are not negative to milliseconds.
 const fn ms(seconds: f64) -> u64 {
     (seconds * 1_000.0) as u64
@@ -133,7 +167,7 @@ fn positive(reader: &mut Reader, path: &str, value: &Value) -> Option<f64> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use dagster_ray_sdk::testing::assert_generated;
+    use dagster_ray_sdk::testing::{VirtualClock, assert_generated};
 
     use super::*;
     use crate::options::generate_schema;
@@ -156,6 +190,19 @@ mod tests {
         };
         let paths: Vec<&str> = mistakes.iter().map(|one| one.path.as_str()).collect();
         assert_eq!(paths, ["patience.check_seconds", "patience.request_seconds", "patience.requests"]);
+    }
+
+    #[test]
+    fn a_start_is_late_after_its_limit_and_never_without_one() {
+        let clock = VirtualClock::default();
+        let limited = read(r#"{"start_seconds": 2}"#).expect("a patience").start(&clock);
+        let mut held_back = limited;
+        clock.sleep_ms(1_500);
+        held_back.restart(&clock);
+        assert_eq!(limited.exceeded(&clock), None);
+        clock.sleep_ms(500);
+        assert_eq!((limited.exceeded(&clock), held_back.exceeded(&clock)), (Some(2_000), None));
+        assert_eq!(Patience::default().start(&clock).exceeded(&clock), None);
     }
 
     #[test]

@@ -66,6 +66,9 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
     }
 
     /// Delivers a script's output to the listener, from a position that an earlier call returned.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the script is pending for longer than [`Patience::start_seconds`].
     pub fn follow(
         &self,
         job: &JobRef,
@@ -73,8 +76,9 @@ impl<J: RayJobs, C: Clock> Scripts<J, C> {
         listener: &impl ProgressListener,
     ) -> Result<Followed, Error> {
         let from = parse_position(from)?;
-        let policy = self.patience.unreachable();
-        let followed = follow::follow(&self.jobs, &self.clock, policy, &job.submission_id, from, listener)?;
+        let (policy, start) = (self.patience.unreachable(), self.patience.start(&self.clock));
+        let id = &job.submission_id;
+        let followed = follow::follow(&self.jobs, &self.clock, policy, start, id, from, listener)?;
         Ok(Followed { position: followed.position.to_string(), complete: followed.complete })
     }
 

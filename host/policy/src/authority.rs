@@ -13,7 +13,8 @@ use crate::address::{AllowedNetworks, Network};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorityOptions {
-    /// `http://host:port` or `https://host:port`. A path is ignored.
+    /// `http://host:port` or `https://host:port`. A path is ignored. `http://svc` stands for every granted Service of
+    /// the Kubernetes cluster.
     pub url: String,
     /// Headers that the host adds to every request to the authority.
     #[serde(default)]
@@ -24,8 +25,9 @@ pub struct AuthorityOptions {
     /// Whether to send Ray's authentication token, if one exists.
     #[serde(default)]
     pub ray_token: bool,
-    /// How to verify the server's certificate: `true` against well-known certificate authorities,
-    /// `false` not at all, or the path of a PEM file with certificates to trust.
+    /// How to verify the server's certificate: `true` against the certificate authorities of the system and
+    /// well-known ones, or of the variables `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR`; `false` not at all; or the path of a PEM file or directory with certificates to trust.
     #[serde(default)]
     pub verify: Verify,
 }
@@ -34,9 +36,9 @@ pub struct AuthorityOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(untagged)]
 pub enum Verify {
-    /// Against well-known certificate authorities, or not at all.
+    /// Against the certificate authorities of this machine, or not at all.
     Switch(bool),
-    /// Against the certificates of a PEM file.
+    /// Against the certificates of a PEM file or a directory.
     Bundle(PathBuf),
 }
 
@@ -83,6 +85,16 @@ impl Origin {
         let scheme = uri.scheme()?.clone();
         let port = uri.port_u16().unwrap_or(if scheme == Scheme::HTTPS { 443 } else { 80 });
         Some(Self { scheme, host: uri.host()?.trim_end_matches('.').to_ascii_lowercase(), port })
+    }
+
+    /// Returns whether this stands for every Service of the Kubernetes cluster. No Service has this host name.
+    pub fn is_every_service(&self) -> bool {
+        self.host == "svc"
+    }
+
+    /// Returns whether connections use TLS.
+    pub fn is_https(&self) -> bool {
+        self.scheme == Scheme::HTTPS
     }
 }
 

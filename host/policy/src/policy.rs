@@ -17,6 +17,8 @@ use crate::manifest::Grants;
 #[derive(Debug, Clone)]
 pub struct Policy {
     authorities: Vec<Authority>,
+    /// The credentials for Services of the Kubernetes cluster that no authority names.
+    pub service_credentials: Option<Authority>,
     /// Rules for requests to the Kubernetes API.
     pub kubernetes: Vec<Rule>,
     /// Rules for Services of the Kubernetes cluster.
@@ -44,6 +46,8 @@ impl Policy {
         directories: &[PathBuf],
         programs: &BTreeMap<String, Vec<String>>,
     ) -> Self {
+        let (services, named): (Vec<_>, Vec<_>) =
+            named.iter().cloned().partition(|authority| authority.origin.is_every_service());
         let mut authorities = Vec::new();
         for entry in &grants.http {
             if entry == ADDRESS {
@@ -72,6 +76,7 @@ impl Policy {
         };
         Self {
             authorities,
+            service_credentials: services.into_iter().next(),
             kubernetes: grants.kubernetes.clone(),
             cluster_services: grants.cluster_services.clone(),
             directories,
@@ -123,6 +128,17 @@ mod tests {
         assert!(!allowed("http://head.example/"));
         assert!(!allowed("http://head.example.evil:8265/"));
         assert!(!allowed("http://head.example:8265@evil:8265/"));
+    }
+
+    #[test]
+    fn the_credentials_of_services_are_no_authority() {
+        let grants = Grants { http: vec!["address".into()], ..Grants::default() };
+        let named = [authority("http://svc").unwrap(), authority("https://ray.example").unwrap()];
+        let policy = Policy::new(&grants, &named, &[], &BTreeMap::new());
+        assert!(policy.service_credentials.is_some());
+        assert!(policy.authority(&"http://svc/".parse().unwrap()).is_none());
+        assert!(policy.authority(&"http://head.ray.svc:8265/".parse().unwrap()).is_none());
+        assert!(policy.authority(&"https://ray.example/api".parse().unwrap()).is_some());
     }
 
     #[test]

@@ -38,6 +38,14 @@ def dashboard_url(address: str, origin: str) -> str:
     return _resolve_with_ray(address, origin)
 
 
+def ingress_url(address: str) -> str:
+    """Returns the URL of an ingress in front of dashboards. Other forms of address are refused."""
+    if not address.lower().startswith(("http://", "https://")):
+        hint = "write the URL of the dashboard, such as https://ray.example.org/dashboard"
+        raise _invalid(address, "address", "is not a URL", hint)
+    return dashboard_url(address, "address")
+
+
 def _resolve_with_ray(address: str, origin: str) -> str:
     """Asks Ray's Python package for the dashboard of a GCS or Ray Client address."""
     try:

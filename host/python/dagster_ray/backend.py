@@ -17,7 +17,8 @@ from dagster_ray.contract import CallOptions, ListenerOptions, Output, Write
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.given_up import GivenUpJobs
 from dagster_ray.instance_policy import check_code
-from dagster_ray.ray_access import ReplacementBackend, in_kubernetes
+from dagster_ray.ray_access import ReplacementBackend, ServiceRoute, in_kubernetes
+from dagster_ray.ray_variables import job_headers
 from dagster_ray.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ _LEVELS = {
     "critical": logging.CRITICAL,
 }
 
+# Stands for every granted Service of the Kubernetes cluster (`host/policy/src/authority.rs`).
+_SERVICES = "http://svc"
+
 logger = logging.getLogger("dagster_ray")
 
 
@@ -40,13 +44,20 @@ class Backend:
     """Calls a component. Thread-safe; nothing is resolved or loaded before the first call.
 
     Unless the owner has checked the configuration (`is_checked`), it counts as chosen by code. The
-    instance's policy is in `policy_root`, by default in DAGSTER_HOME.
+    instance's policy is in `policy_root`, by default in DAGSTER_HOME. A script may be pending for
+    `start_timeout` seconds.
     """
 
     def __init__(
-        self, config: BackendConfig, *, policy_root: str | None = None, is_checked: bool = False
+        self,
+        config: BackendConfig,
+        *,
+        policy_root: str | None = None,
+        is_checked: bool = False,
+        start_timeout: float | None = None,
     ) -> None:
         self.config = config
+        self.start_timeout = start_timeout
         self.policy_root = policy_root
         self._is_checked = is_checked
         self._named = configured_component(config)
@@ -111,14 +122,22 @@ class Backend:
 
         return JobSubmissionClient(
             self.url,
-            headers=self.config.headers or None,
+            headers=job_headers(self.config.headers) or None,
             cookies=self.config.cookies or None,
             verify=self._verify,
         )
 
+    def service_route(self) -> ServiceRoute:
+        """Returns how this process reaches a service of the backend's Kubernetes cluster."""
+        return ray_access.current().service_route(self._component(()).is_inside_cluster)
+
     def forward(self, namespace: str, service: str, port: int) -> "Forward":
         """Opens a local port that is forwarded to a Kubernetes service."""
         return self._component(()).forward(namespace, service, port)
+
+    def ray_token(self, namespace: str, service: str, port: int) -> str | None:
+        """Returns the token of the RayCluster behind a service, or `None` if it needs none."""
+        return self._component(()).ray_token(namespace, service, port)
 
     @property
     def _verify(self) -> bool | str:
@@ -134,13 +153,6 @@ class Backend:
             return component
 
     def _load(self, choice: Choice, directories: Iterable[str]) -> "Component":
-        authority = {
-            "url": choice.url,
-            "headers": self.config.headers or {},
-            "cookies": self.config.cookies or {},
-            "ray_token": True,
-            "verify": self._verify,
-        }
         commands = programs.known() | (self.config.backend_programs or {})
         directories = set(directories)
         simulated = choice.settings.get(simulation.SETTING)
@@ -152,7 +164,7 @@ class Backend:
         return native().Component(
             choice.wasm,
             settings=dict(choice.settings),
-            authorities=[json.dumps(authority)] if choice.url else [],
+            authorities=[json.dumps(one) for one in self._authorities(choice)],
             kubernetes=json.dumps(self._kubernetes()),
             programs=commands,
             directories=sorted(directories),
@@ -160,6 +172,17 @@ class Backend:
             buckets=buckets,
             **self._restriction(),
         )
+
+    def _authorities(self, choice: Choice) -> list[dict[str, object]]:
+        """Returns the authorities that the configuration names, with their credentials."""
+        headers, cookies = job_headers(self.config.headers), self.config.cookies or {}
+        authority = {"headers": headers, "cookies": cookies, "verify": self._verify}
+        if choice.url is not None:
+            return [{"url": choice.url, "ray_token": True, **authority}]
+        if (self.config.headers or cookies) and choice.wasm == built_in("kuberay"):
+            # A third-party component could send them to a Service of its own.
+            return [{"url": _SERVICES, **authority}]
+        return []
 
     def _restriction(self) -> Restriction:
         if self._replacement is not None:
@@ -178,7 +201,7 @@ class Backend:
                 self._components.clear()
                 self._replacement = found
                 self._choice = (
-                    choose(self.config, self._named, self.policy_root)
+                    choose(self.config, self._named, self.policy_root, self.start_timeout)
                     if found is None
                     else replacement(found)
                 )

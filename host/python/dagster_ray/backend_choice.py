@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dagster_ray.address import DASHBOARD_PORT, dashboard_url, known_address
+from dagster_ray.address import DASHBOARD_PORT, dashboard_url, ingress_url, known_address
 from dagster_ray.component_files import (
     built_in,
     declared_settings,
@@ -15,8 +15,11 @@ from dagster_ray.configs import BackendConfig
 from dagster_ray.default_namespace import configured_namespace
 from dagster_ray.patience import with_patience
 from dagster_ray.ray_access import ReplacementBackend, in_ray_job
+from dagster_ray.ray_variables import with_upload_rules
 
 _LOCAL = "local"
+# The setting of a component whose own clusters have one address, such as an ingress.
+_DASHBOARD = "dashboard"
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,31 @@ def replacement(replaced_by: ReplacementBackend) -> Choice:
     return Choice(built_in(replaced_by.component), replaced_by.settings, replaced_by.url)
 
 
-def choose(config: BackendConfig, named: str | None, policy_root: str | None) -> Choice:
+def choose(
+    config: BackendConfig,
+    named: str | None,
+    policy_root: str | None,
+    start_timeout: float | None = None,
+) -> Choice:
     """Returns the component for a configuration. `named` is the one that the configuration names.
 
     If it names none, the component is `local` without an address of Ray, and `existing` otherwise.
+    `start_timeout` is the seconds for which a script may be pending.
     """
-    offered = {**_environment_settings(), **with_patience(config)}
+    offered = {
+        **_environment_settings(),
+        **with_upload_rules(with_patience(config, start_timeout)),
+    }
     restriction = restriction_arguments(config.backend_grants, config.backend_sha256, policy_root)
-    if config.address is None and named not in (None, *_by_address()):
+    if named not in (None, *_by_address()):
         declared = declared_settings(named, restriction)
-        if "address" not in declared:
+        if config.address is None and "address" not in declared:
             return Choice(named, setting_texts(offered, declared), None)
+        if config.address is not None and _DASHBOARD in declared:
+            # The clusters are the component's own. RAY_ADDRESS is that of another one.
+            url = ingress_url(config.address)
+            settings = setting_texts({**offered, _DASHBOARD: url}, declared)
+            return Choice(named, settings, url)
     known = known_address(config.address)
     is_local = config.backend == _LOCAL or known is None or known[0] == _LOCAL
     port = offered.get("dashboard_port", DASHBOARD_PORT)

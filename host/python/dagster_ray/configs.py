@@ -47,14 +47,21 @@ class _DashboardConfig(Config):
         ),
     )
     headers: dict[str, str] | None = Field(
-        default=None, description="HTTP headers for each request to Ray."
+        default=None,
+        description=(
+            "HTTP headers for each request to Ray. Default: RAY_JOB_HEADERS, a JSON object."
+        ),
     )
     cookies: dict[str, str] | None = Field(
         default=None, description="HTTP cookies for each request to Ray."
     )
     verify: Any = Field(
         default=None,
-        description="Whether to verify Ray's TLS certificate (true), or the path of a CA file.",
+        description=(
+            "Whether to verify Ray's TLS certificate (true), or the path of a CA file or directory "
+            "to trust. By default, the CAs of this machine and well-known ones are trusted, or "
+            "those of REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, or SSL_CERT_FILE and SSL_CERT_DIR."
+        ),
     )
 
     @field_validator("verify")
@@ -202,7 +209,13 @@ class RayExecutionConfig(Config):
             "the run may have used, or `fresh`. A step with GPUs always has a fresh one."
         ),
     )
-    runtime_env: dict[str, Any] | None = Field(default=None, description="Ray runtime environment.")
+    runtime_env: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "Ray runtime environment. A local `working_dir` and `py_modules` are uploaded. The "
+            "files that `pip`, `uv` (requirements.txt) and `conda` (env.yml) name are read here."
+        ),
+    )
     env_vars: list[str] | None = Field(
         default=None,
         description="Environment variables: `KEY=VALUE`, or `KEY` for its value in this process.",
@@ -304,8 +317,17 @@ def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def image(run: DagsterRun | None) -> str | None:
-    """Returns the image of the code location of a run, which Dagster keeps in a tag."""
-    return None if run is None else run.tags.get(IMAGE_TAG)
+    """Returns the image of a run: that of its tag, or else that of its code location."""
+    if run is None:
+        return None
+    origin = run.job_code_origin
+    return run.tags.get(IMAGE_TAG) or (origin and origin.repository_origin.container_image) or None
+
+
+def image_tag(run: DagsterRun) -> dict[str, str]:
+    """Returns the tag with the image of a run, if the run has one."""
+    found = image(run)
+    return {} if found is None else {IMAGE_TAG: found}
 
 
 def run_tags(run: DagsterRun | None) -> dict[str, str]:

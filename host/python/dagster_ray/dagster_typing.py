@@ -138,7 +138,47 @@ class _Session(Protocol):
     def get_reported_results(self) -> Sequence[object]: ...
 
 
+def reported_results(session: dg.PipesSession) -> Sequence[object]:
+    """Returns the materializations and checks that a script has reported through Dagster Pipes."""
+    return cast(_Session, session).get_reported_results()
+
+
 def reported_materializations(session: dg.PipesSession) -> list[ReportedResult]:
     """Returns the materializations that a script has reported through Dagster Pipes."""
-    results = cast(_Session, session).get_reported_results()
+    results = reported_results(session)
     return [cast(ReportedResult, one) for one in results if isinstance(one, dg.MaterializeResult)]
+
+
+def reported_check(result: object) -> dg.AssetCheckKey | None:
+    """Returns the key of a check that a script has reported, or `None` for another result."""
+    if not isinstance(result, dg.AssetCheckResult):
+        return None
+    key, name = cast(tuple[dg.AssetKey, str], (result.asset_key, result.check_name))
+    return dg.AssetCheckKey(key, name)
+
+
+def decorated_function(context: dg.AssetExecutionContext) -> object:
+    """Returns the function that a step executes."""
+    compute = cast(Any, context.op_execution_context.op_def).compute_fn
+    return getattr(compute, "decorated_fn", compute)
+
+
+class PendingEvents:
+    """The events that Dagster yields after the function of an asset, such as logged ones.
+
+    Dagster takes a `MaterializeResult` or `AssetCheckResult` as if the function had yielded it.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._context = cast(Any, context.op_execution_context)
+
+    def add(self, result: object) -> None:
+        """Adds a result."""
+        self._context._events.append(result)
+
+    def remove_results(self) -> None:
+        """Removes the results that have been added, and keeps other events."""
+        results = (dg.MaterializeResult, dg.AssetCheckResult)
+        self._context._events = [
+            event for event in self._context._events if not isinstance(event, results)
+        ]

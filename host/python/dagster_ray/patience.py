@@ -1,5 +1,6 @@
 """Reads from a configuration how long to wait for Ray."""
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -9,20 +10,26 @@ from dagster_ray.patience_defaults import CHECK_SECONDS, UNREACHABLE_SECONDS
 SETTING = "patience"
 _CHECK = "check_seconds"
 _UNREACHABLE = "unreachable_seconds"
+_START = "start_seconds"
 # Added to the limit of a check that the component applies itself. Its error names the address.
 _GRACE_SECONDS = 2.0
 
 
-def with_patience(config: BackendConfig) -> dict[str, object]:
-    """Returns `backend_config`, with `unreachable_timeout` as a field of the setting `patience`.
+def with_patience(config: BackendConfig, start_timeout: float | None = None) -> dict[str, object]:
+    """Returns `backend_config`, with timeouts as fields of the setting `patience`.
 
-    The component reports a `patience` that is not an object.
+    They are `unreachable_timeout` of the configuration, and `start_timeout`, the seconds for which
+    a script may be pending. The component reports a `patience` that is not an object.
     """
     offered = dict(config.backend_config or {})
     given = offered.get(SETTING, {})
-    if config.unreachable_timeout is not None and isinstance(given, Mapping):
-        fields = cast("Mapping[str, object]", given)
-        offered[SETTING] = {_UNREACHABLE: config.unreachable_timeout, **fields}
+    timeouts = {_UNREACHABLE: config.unreachable_timeout, _START: start_timeout}
+    # JSON has no infinity. Without the field, there is no limit.
+    known = {
+        key: value for key, value in timeouts.items() if value is not None and value < math.inf
+    }
+    if known and isinstance(given, Mapping):
+        offered[SETTING] = {**known, **cast("Mapping[str, object]", given)}
     return offered
 
 

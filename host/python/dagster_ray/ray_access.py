@@ -71,9 +71,13 @@ class RayAccess:
         """Returns the component to use instead of the configured backend."""
         return None
 
-    def service_route(self) -> ServiceRoute:
-        """Returns how this process reaches a Kubernetes service."""
-        return "cluster-dns" if in_kubernetes() else "port-forward"
+    def service_route(self, is_inside_cluster: Callable[[], bool]) -> ServiceRoute:
+        """Returns how this process reaches a Kubernetes service.
+
+        `is_inside_cluster` tells whether this process is a pod of the cluster. A pod of another
+        cluster cannot resolve the names of services.
+        """
+        return "cluster-dns" if is_inside_cluster() else "port-forward"
 
     def value_backend(self, configured: ValueBackend) -> ValueBackend:
         """Returns the component to use for values."""
@@ -101,7 +105,7 @@ class SimulatedRayAccess(RayAccess):
         settings = {simulation.SETTING: self._directory}
         return ReplacementBackend("simulated", settings, simulation.URL)
 
-    def service_route(self) -> ServiceRoute:
+    def service_route(self, is_inside_cluster: Callable[[], bool]) -> ServiceRoute:
         return "this-machine"
 
     def value_backend(self, configured: ValueBackend) -> ValueBackend:

@@ -18,6 +18,10 @@ _PAUSE_SECONDS = 1.0
 _PROBE_SECONDS = 2.0
 
 
+_AUTH_MODE = "RAY_AUTH_MODE"
+_AUTH_TOKEN = "RAY_AUTH_TOKEN"
+_TOKEN_VARIABLES = (_AUTH_MODE, _AUTH_TOKEN)
+
 # Whether this process is a worker of Ray and executes a step.
 _executes_task = False
 
@@ -76,6 +80,39 @@ def connect(address: str | None = None, *, seconds: float = CONNECT_SECONDS, **o
         time.sleep(_PAUSE_SECONDS)
 
 
+@contextmanager
+def authenticated(token: str | None) -> Generator[None]:
+    """Lets this process authenticate to Ray with a token, if there is one, while it is connected.
+
+    Ray reads the variables once. It has to read them again if its library is loaded.
+    """
+    if token is None:
+        yield
+        return
+    before = {name: os.environ.get(name) for name in _TOKEN_VARIABLES}
+    os.environ |= {_AUTH_MODE: "token", _AUTH_TOKEN: token}
+    _read_token()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _read_token()
+
+
+def _read_token() -> None:
+    if "ray._raylet" not in sys.modules:
+        return
+    raylet: Any = sys.modules["ray._raylet"]
+    # Ray 2.51 and earlier have no authentication.
+    if hasattr(raylet, "AuthenticationTokenLoader"):
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
 def is_connected() -> bool:
     """Whether this process is connected to a Ray."""
     if "ray" not in sys.modules:
@@ -112,6 +149,7 @@ def _is_recorded_ray_dead() -> bool:
 __all__ = [
     "CONNECT_SECONDS",
     "TaskConnection",
+    "authenticated",
     "connect",
     "get_current_job_id",
     "is_connected",

@@ -7,9 +7,10 @@ from typing import cast
 
 from dagster import DagsterRun
 
-from dagster_ray.configs import USER_DEFINED_RAY_KEY, RayExecutionConfig
+from dagster_ray.configs import USER_DEFINED_RAY_KEY, RayExecutionConfig, image_tag
 from dagster_ray.contract import Attributes, RunSpec
 from dagster_ray.env_vars import valued
+from dagster_ray.environment_files import with_environment_files
 
 # As in Ray (`_private/runtime_env/packaging.py`) and in the components (`is_local_path`).
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -50,14 +51,15 @@ def worker_spec(
 ) -> tuple[RunSpec, set[str]]:
     """Returns the spec of a run, and the local directories that it names.
 
-    A step's spec has the same fields and the step's key.
+    A step's spec has the same fields and the step's key. The tags include the run's image, which a
+    component may use where no option names one.
 
     `override` is the parsed tag `dagster-ray/config` of `tags`.
     """
-    tags = dict(tags)
-    config = {**options, **_with_env_vars(options)}
+    tags = {**image_tag(run), **tags}
+    config = resolved(options)
     if override is not None:
-        override = {**override, **_with_env_vars(override)}
+        override = resolved(override)
         tags[USER_DEFINED_RAY_KEY] = json.dumps(override)
     spec: RunSpec = {
         "deployment": deployment,
@@ -88,6 +90,14 @@ def local_directories(*runtime_envs: object) -> set[str]:
         if isinstance(modules, list):
             entries.extend(cast("list[object]", modules))
         found.update(e for e in entries if isinstance(e, str) and e and not _SCHEME.match(e))
+    return found
+
+
+def resolved(config: Mapping[str, object]) -> dict[str, object]:
+    """Returns options with what only this machine has: values of variables, contents of files."""
+    found = {**config, **_with_env_vars(config)}
+    if "runtime_env" in config:
+        found["runtime_env"] = with_environment_files(config["runtime_env"])
     return found
 
 

@@ -191,6 +191,24 @@ impl Component {
         self.begin(py, export, arguments, listener, timeout, values.unwrap_or_default(), here)
     }
 
+    /// Whether this process runs in a pod of the component's Kubernetes cluster.
+    fn is_inside_cluster(&self, py: Python<'_>) -> PyResult<bool> {
+        let backend = self.backend(py)?;
+        Ok(py.detach(|| backend.is_inside_cluster()))
+    }
+
+    /// The authentication token of the RayCluster behind a Kubernetes service, or `None` if it needs none.
+    fn ray_token(
+        &self,
+        py: Python<'_>,
+        namespace: &str,
+        service: &str,
+        port: u16,
+    ) -> PyResult<Option<String>> {
+        let backend = self.backend(py)?;
+        py.detach(|| backend.ray_token(namespace, service, port)).map_err(|error| errors::forward(py, &error))
+    }
+
     /// Opens a local port that is forwarded to a Kubernetes service.
     fn forward(&self, py: Python<'_>, namespace: &str, service: &str, port: u16) -> PyResult<Forward> {
         Forward::open(py, &self.backend(py)?, namespace, service, port)

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::audit::AuditedCall;
-use crate::capability::kubernetes::{Failure, Forward, forward};
+use crate::capability::kubernetes::{Failure, Forward, forward, ray_token};
 use crate::host::Host;
 use crate::loader::{self, Loaded};
 use crate::options::BackendOptions;
@@ -64,6 +64,32 @@ impl Backend {
 
     pub(crate) fn options(&self) -> &BackendOptions {
         &self.0.options
+    }
+
+    /// Returns whether this process runs in a pod of the Kubernetes cluster of the options.
+    pub fn is_inside_cluster(&self) -> bool {
+        self.0.options.kubernetes.is_inside()
+    }
+
+    /// Returns the authentication token of the RayCluster whose head has a Service of the Kubernetes cluster, or none
+    /// if it needs no token. Blocks. The component's grant `cluster_services` must allow the Service's port.
+    ///
+    /// # Errors
+    /// The component cannot be loaded, or the token cannot be read.
+    pub fn ray_token(
+        &self,
+        namespace: &str,
+        service: &str,
+        port: u16,
+    ) -> Result<Option<String>, ForwardError> {
+        let (_, services) = self.0.host.shared().clusters.get(&self.0.options.kubernetes);
+        self.0.host.runtime().block_on(async {
+            let load = self.load().await;
+            let (loaded, policy) =
+                load.map_err(|error| Failure::Host(format!("the component was not loaded: {error}")))??;
+            let audited = AuditedCall::new(&loaded.manifest.id, &loaded.digest, "ray-token", "".into());
+            Ok(audited.scope(ray_token(&services, &policy, namespace, service, port)).await?)
+        })
     }
 
     /// Starts to open a local port that forwards to a Service of the Kubernetes cluster. The component's grant

@@ -135,6 +135,12 @@ impl RayJob {
         self.status.job_deployment_status == "Initializing" && !self.is_deleting()
     }
 
+    /// Returns whether KubeRay holds the job back until its field `suspend` is false, as Kueue uses it.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        matches!(self.status.job_deployment_status.as_str(), "Suspending" | "Suspended")
+    }
+
     /// Returns whether KubeRay will run the job again after its failure in Ray, which KubeRay has not processed
     /// yet (`checkBackoffLimitAndUpdateStatusIfNeeded` of KubeRay's controller).
     fn will_be_retried(&self) -> bool {

@@ -11,7 +11,7 @@ pub mod watch;
 
 use std::cell::Cell;
 
-use dagster_ray_jobs::{JobsClient, RayJobs as _};
+use dagster_ray_jobs::{JobsClient, RayJobs as _, packages::PackageRules};
 use dagster_ray_sdk::{
     Error,
     clock::Clock,
@@ -74,6 +74,7 @@ pub struct Kubernetes<H, C> {
     patience: Patience,
     policy: Policy,
     timeouts: Option<Timeouts>,
+    rules: PackageRules,
     /// The API server's time in the last response, and when it arrived, in milliseconds of `clock`.
     server_time: Cell<Option<(u64, u64)>>,
 }
@@ -88,6 +89,7 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
             patience,
             policy: patience.request(),
             timeouts: None,
+            rules: PackageRules::default(),
             server_time: Cell::new(None),
         }
     }
@@ -97,6 +99,13 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self.policy = patience.request();
+        self
+    }
+
+    /// Sets which files the packages leave out that the clients of [`Kubernetes::ray_jobs`] upload.
+    #[must_use]
+    pub fn with_package_rules(mut self, rules: PackageRules) -> Self {
+        self.rules = rules;
         self
     }
 
@@ -119,7 +128,8 @@ impl<H: Http, C: Clock> Kubernetes<H, C> {
     /// # Errors
     /// The URL is invalid.
     pub fn ray_jobs(&self, dashboard: &str) -> Result<JobsClient<&H, &C>, Error> {
-        Ok(JobsClient::new(dashboard, &self.http, &self.clock)?.limited(self.policy, self.timeouts))
+        let jobs = JobsClient::new(dashboard, &self.http, &self.clock)?.with_rules(self.rules.clone());
+        Ok(jobs.limited(self.policy, self.timeouts))
     }
 
     /// Returns the clock.

@@ -16,11 +16,11 @@ use dagster_ray_sdk::{
     bindings::pipes::Followed,
     clock::Clock,
     http::Http,
-    model::JobRef,
+    model::{JobRef, JobState},
     progress::{Level, ProgressListener},
     retry::Policy,
 };
-use dagster_ray_submission::{follow, scripts::parse_position};
+use dagster_ray_submission::{follow, patience::StartLimit, scripts::parse_position};
 
 use super::{
     Pipes,
@@ -83,6 +83,10 @@ enum Next<J> {
 impl<H: Http, C: Clock> Pipes<H, C> {
     /// Delivers a script's output to the listener, from the beginning of each execution. Ends when KubeRay will
     /// not run the script again.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the first execution does not start within
+    /// [`start_seconds`](dagster_ray_submission::patience::Patience::start_seconds).
     pub fn follow(
         &self,
         job: &JobRef,
@@ -92,19 +96,24 @@ impl<H: Http, C: Clock> Pipes<H, C> {
         let mut position = Position::parse(from)?;
         let location = ray_job_location(job)?;
         let kubernetes = &self.clusters.kubernetes;
-        let unreachable = kubernetes.patience().unreachable();
+        let (unreachable, clock) = (kubernetes.patience().unreachable(), kubernetes.clock());
+        let mut start = match position.execution {
+            None => kubernetes.patience().start(clock),
+            Some(_) => StartLimit::default(),
+        };
         // The execution whose log was followed to its end, and whether its RayCluster was deleted before.
         let (mut done, mut is_lost) = (None, false);
         loop {
-            let (jobs, cluster, started) = match self.next_execution(job, &location, done, listener)? {
-                Next::Execution { jobs, cluster, started } => (jobs, cluster, started),
-                Next::Nothing if !is_lost => return Ok(position.followed(true)),
-                Next::Unreachable => return Ok(position.followed(false)),
-                Next::Nothing | Next::Lost => {
-                    warn_of_loss(&location, listener);
-                    return Ok(position.followed(true));
-                }
-            };
+            let (jobs, cluster, started) =
+                match self.next_execution(job, &location, done, &mut start, listener)? {
+                    Next::Execution { jobs, cluster, started } => (jobs, cluster, started),
+                    Next::Nothing if !is_lost => return Ok(position.followed(true)),
+                    Next::Unreachable => return Ok(position.followed(false)),
+                    Next::Nothing | Next::Lost => {
+                        warn_of_loss(&location, listener);
+                        return Ok(position.followed(true));
+                    }
+                };
             if position.execution.is_some_and(|known| known != started) {
                 let text = format!(
                     "the script runs again, on the RayCluster {}/{cluster}: its output starts from the beginning",
@@ -117,13 +126,16 @@ impl<H: Http, C: Clock> Pipes<H, C> {
             let execution = Execution::new(jobs, kubernetes, &location, cluster, started);
             let reached = follow::follow(
                 &execution,
-                kubernetes.clock(),
+                clock,
                 unreachable,
+                start,
                 &job.submission_id,
                 position.bytes,
                 listener,
             )?;
             position.bytes = reached.position;
+            // A further execution is a retry, which may take longer.
+            start = StartLimit::default();
             if !reached.complete {
                 return Ok(position.followed(false));
             }
@@ -137,6 +149,7 @@ impl<H: Http, C: Clock> Pipes<H, C> {
         job: &JobRef,
         (namespace, name): &(String, String),
         done: Option<u64>,
+        start: &mut StartLimit,
         listener: &impl ProgressListener,
     ) -> Result<Next<JobsClient<&'k H, &'k C>>, Error> {
         let kubernetes = &self.clusters.kubernetes;
@@ -152,13 +165,21 @@ impl<H: Http, C: Clock> Pipes<H, C> {
                 Seen::Nothing => {}
             }
             let Some(found) = watch.current() else { continue };
+            if found.is_suspended() {
+                start.restart(clock);
+            } else if found.status().state == JobState::Pending
+                && let Some(limit_ms) = start.exceeded(clock)
+            {
+                return Err(Error::Timeout(limit_ms));
+            }
             let now = clock.now_ms();
             if polled_ms.is_some_and(|polled| now.saturating_sub(polled) < POLL_INTERVAL_MS) {
                 continue;
             }
             polled_ms = Some(now);
             let has_ended = found.status().ended;
-            let Some(dashboard) = found.dashboard().filter(|_| !found.status.job_status.is_empty()) else {
+            let dashboard = self.dashboard.clone().or_else(|| found.dashboard());
+            let Some(dashboard) = dashboard.filter(|_| !found.status.job_status.is_empty()) else {
                 if has_ended {
                     return Ok(Next::Nothing);
                 }

@@ -55,12 +55,21 @@ impl Planned {
 /// The contract's Pipes.
 pub struct Pipes<H, C> {
     clusters: Clusters<H, C>,
+    /// The URL of an ingress in front of the dashboards. Without it, the dashboard's Service is used.
+    dashboard: Option<String>,
 }
 
 impl<H: Http, C: Clock> Pipes<H, C> {
     /// Creates an instance on the API server of these clusters.
     pub fn new(clusters: Clusters<H, C>) -> Self {
-        Self { clusters }
+        Self { clusters, dashboard: None }
+    }
+
+    /// Reads the output of scripts at this URL of Ray's dashboard.
+    #[must_use]
+    pub fn with_dashboard(mut self, url: Option<String>) -> Self {
+        self.dashboard = url;
+        self
     }
 
     /// Checks a script's options and manifest, and returns the reference that a launch returns. Makes no

@@ -5,6 +5,7 @@ use std::io::Write;
 use dagster_ray_sdk::{
     Error, info,
     json::{self, Map, Value},
+    settings::Settings,
 };
 
 use super::{
@@ -43,6 +44,47 @@ impl Default for PackageRules {
             gitignore: true,
             size_limit: 512 * 1024 * 1024,
         }
+    }
+}
+
+impl PackageRules {
+    /// The setting that corresponds to Ray's variable `RAY_RUNTIME_ENV_IGNORE_GITIGNORE`.
+    pub const GITIGNORE: &str = "gitignore";
+    /// The setting that corresponds to Ray's variable `RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES`.
+    pub const DEFAULT_EXCLUDES: &str = "default_excludes";
+
+    /// Reads the settings. A missing one has Ray's default.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if a setting is invalid.
+    pub fn from_settings(settings: &impl Settings) -> Result<Self, Error> {
+        let mut rules = Self::default();
+        if let Some(gitignore) = settings.parsed(Self::GITIGNORE, "`true` or `false`")? {
+            rules.gitignore = gitignore;
+        }
+        if let Some(excludes) = settings.get(Self::DEFAULT_EXCLUDES)? {
+            let patterns = excludes.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());
+            rules.default_excludes = patterns.map(str::to_owned).collect();
+        }
+        Ok(rules)
+    }
+
+    /// Returns the settings' keys and descriptions, for a component's `describe`.
+    #[must_use]
+    pub fn described() -> [(String, String); 2] {
+        [
+            (
+                Self::GITIGNORE,
+                "Whether the `.gitignore` files of an uploaded directory apply. Default: `true`, unless the variable \
+                 RAY_RUNTIME_ENV_IGNORE_GITIGNORE is 1.",
+            ),
+            (
+                Self::DEFAULT_EXCLUDES,
+                "Comma-separated patterns that each uploaded `working_dir` leaves out. Default: the variable \
+                 RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES, or `.git,.venv,venv,__pycache__`.",
+            ),
+        ]
+        .map(|(key, text)| (key.to_owned(), text.to_owned()))
     }
 }
 

@@ -119,6 +119,21 @@ fn disk() -> Disk {
 }
 
 #[test]
+fn settings_override_rays_defaults() {
+    let settings = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let read = |pairs: &[(&str, &str)]| PackageRules::from_settings(&settings(pairs));
+    assert_eq!(read(&[]), Ok(PackageRules::default()));
+    let rules = read(&[("gitignore", "false"), ("default_excludes", ".git, data ,")]).unwrap();
+    assert!(!rules.gitignore);
+    assert_eq!(rules.default_excludes, [".git", "data"]);
+    assert!(read(&[("default_excludes", "")]).unwrap().default_excludes.is_empty());
+    let Err(Error::InvalidConfig(mistakes)) = read(&[("gitignore", "0")]) else { panic!("rules") };
+    assert_eq!(mistakes[0].path, "gitignore");
+}
+
+#[test]
 fn package_names_equal_those_of_rays_client() {
     let store = MemoryStore::default();
     let rules = PackageRules::default();

@@ -17,8 +17,10 @@ const OTHER: [&str; 5] = [
     "ray_init_options",
 ];
 
-/// Environment variables that choose what a worker connects to, or the worker's policy and keys.
-const CONNECTION: [&str; 9] = [
+/// Environment variables that choose what a worker connects to, the credentials and certificates of its connections,
+/// or the worker's policy and keys.
+const CONNECTION: [&str; 14] = [
+    "CURL_CA_BUNDLE",
     "DAGSTER_HOME",
     "DAGSTER_RAY_POLICY",
     "DAGSTER_RAY_POLICY_TEXT",
@@ -28,6 +30,10 @@ const CONNECTION: [&str; 9] = [
     "RAY_API_SERVER_ADDRESS",
     "RAY_AUTH_TOKEN",
     "RAY_AUTH_TOKEN_PATH",
+    "RAY_JOB_HEADERS",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
 ];
 
 /// The lists of one section. An entry `*` allows everything.
@@ -174,7 +180,7 @@ impl Check<'_> {
         })
     }
 
-    /// Checks the local paths that a runtime environment uploads, and its variables.
+    /// Checks the local paths that a runtime environment uploads or reads, and its variables.
     fn runtime_env(&self, choice: &Choice, rules: &Rules) -> Result<(), Refusal> {
         if let Some(variables) = choice.value.get("env_vars") {
             self.variables(&choice.entry("env_vars", variables), rules)?;
@@ -186,6 +192,13 @@ impl Check<'_> {
             let choice = choice.entry("py_modules", modules);
             for module in modules.as_array().into_iter().flatten() {
                 self.upload(&Choice { value: module.clone(), ..choice.clone() }, rules)?;
+            }
+        }
+        for field in ["pip", "uv", "conda"] {
+            if let Some(value) = choice.value.get(field)
+                && value.as_str().is_some_and(|text| is_environment_file(field, text))
+            {
+                self.directory(&choice.entry(field, value), rules)?;
             }
         }
         Ok(())
@@ -296,6 +309,12 @@ fn matches_directory(entry: &str, value: &str) -> bool {
     let leaves = value.split(['/', '\\']).any(|segment| segment == "..");
     let rest = value.strip_prefix(entry);
     !leaves && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a text in a runtime environment names a file that the adapter reads, as in the adapter and in Ray
+/// (`_private/runtime_env/validation.py`). Another text in `conda` is the name of an environment.
+fn is_environment_file(field: &str, text: &str) -> bool {
+    field != "conda" || text.ends_with(".yml") || text.ends_with(".yaml")
 }
 
 /// Whether a text has a scheme, as in the adapter and in Ray (`_private/runtime_env/packaging.py`).

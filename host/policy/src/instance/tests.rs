@@ -70,6 +70,33 @@ fn a_run_tag_reads_no_variable_and_no_file_of_the_daemon() {
 }
 
 #[test]
+fn a_run_tag_names_no_file_of_requirements() {
+    let env = |field: &str, value: Value| json!({"runtime_env": {field: value}});
+    for (field, file) in [("pip", "/etc/passwd"), ("uv", "secrets.txt"), ("conda", "/home/me/env.yml")] {
+        let line = format!("directories = [\"{file}\"]");
+        assert_eq!(tag("", env(field, json!(file))).unwrap(), line);
+        let policy = format!("[launch]\ndirectories = ['{file}']");
+        assert_eq!(tag(&policy, env(field, json!(file))), None);
+        assert_eq!(refused("", Source::Code, "runtime_env", json!({field: file})), None);
+        assert_eq!(refused("", Source::RunConfig, "runtime_env", json!({field: file})).unwrap(), line);
+    }
+    for value in [json!(["polars"]), json!({"packages": ["polars"]}), Value::Null] {
+        assert_eq!(tag("", env("pip", value)), None);
+    }
+    // The name of an environment on the nodes of Ray.
+    assert_eq!(tag("", env("conda", json!("pytorch"))), None);
+}
+
+#[test]
+fn a_run_tag_chooses_neither_certificates_nor_headers() {
+    for name in ["RAY_JOB_HEADERS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        let line = format!("env_vars = [\"{name}\"]");
+        assert_eq!(tag("", json!({"env_vars": [format!("{name}=x")]})).unwrap(), line);
+        assert_eq!(tag("", json!({"runtime_env": {"env_vars": {name: "x"}}})).unwrap(), line);
+    }
+}
+
+#[test]
 fn tag_fields_limits_what_a_tag_sets() {
     let policy = "[launch]\ntag_fields = ['num_cpus']";
     assert_eq!(tag(policy, json!({"num_cpus": 1})), None);

@@ -6,7 +6,7 @@ use http::Uri;
 use http::uri::Scheme;
 
 /// A Kubernetes Service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceName {
     /// The Service's name.
     pub name: String,

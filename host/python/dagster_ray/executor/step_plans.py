@@ -33,9 +33,17 @@ _COMMAND = ("dagster", "api", "execute_step")
 class StepPlan:
     """The component's decision about one step."""
 
-    spec: StepSpec
+    # `None` if the configuration is invalid.
+    planned: StepSpec | None
     directories: set[str]
     placement: Placement | Exception
+
+    @property
+    def spec(self) -> StepSpec:
+        """The spec of a step that can be launched. Raises the step's error."""
+        if self.planned is None:
+            raise cast(Exception, self.placement)
+        return self.planned
 
     @property
     def reference(self) -> StepRef:
@@ -63,9 +71,10 @@ class StepPlans:
         key = step_and_attempt(context)
         plan = self._plans.get(key)
         if plan is None:
-            spec, directories = self._spec(context)
+            spec, directories = None, set[str]()
             placement: Placement | Exception
             try:
+                spec, directories = self._spec(context)
                 [placement] = self._component.plan([spec], write=self._write)
             except DagsterRayError as error:
                 placement = error

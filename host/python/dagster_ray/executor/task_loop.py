@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from dagster_ray.backend import Backend
-from dagster_ray.contract import ExecutorClient, Placement, StepRef
+from dagster_ray.contract import ExecutorClient, Placement, StepRef, StepSpec
 from dagster_ray.dagster_internals import (
     ActiveExecution,
     EngineEventData,
@@ -190,15 +190,17 @@ class TaskLoop:
         known_state = active.get_known_state()
         attempts = known_state.get_retry_state()
         options = self._options()
-        planned = [
-            task_spec(self._context, step, attempts.get_attempt_count(step.key), options)
-            for step in steps
-        ]
-        specs = [spec for spec, _ in planned]
-        placements = self._call_plan(specs)
+        planned: list[tuple[ExecutionStep, StepSpec, set[str]]] = []
+        for step in steps:
+            attempt = attempts.get_attempt_count(step.key)
+            try:
+                planned.append((step, *task_spec(self._context, step, attempt, options)))
+            except InvalidConfigError as error:
+                yield from self._fail(active, step, error)
+        placements = self._call_plan([spec for _, spec, _ in planned])
         tasks: list[tuple[ExecutionStep, Any]] = []
         directories: set[str] = set()
-        for step, (spec, readable), placement in zip(steps, planned, placements, strict=True):
+        for (step, spec, readable), placement in zip(planned, placements, strict=True):
             if isinstance(placement, Exception):
                 yield from self._fail(active, step, placement)
             elif placement == "local" or "job" in placement:

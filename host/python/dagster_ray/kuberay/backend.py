@@ -1,5 +1,8 @@
 """Calls the component behind the KubeRay resources, clients and jobs."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from typing_extensions import Unpack
 
 from dagster_ray.backend import Backend
@@ -10,6 +13,17 @@ from dagster_ray.errors import ComponentError
 DEFAULT_BACKEND = "kuberay"
 
 
+@dataclass(frozen=True)
+class DashboardAccess:
+    """How the dashboards of the clusters are reached. By default, as Services of Kubernetes."""
+
+    # The URL of an ingress.
+    address: str | None = None
+    headers: Mapping[str, str] | None = None
+    cookies: Mapping[str, str] | None = None
+    verify: bool | str | None = None
+
+
 class KubeRay(Backend):
     """Calls the component `kuberay`, or another component that creates clusters."""
 
@@ -18,12 +32,15 @@ class KubeRay(Backend):
         *,
         namespace: str | None = None,
         is_checked: bool = False,
+        start_timeout: float | None = None,
+        access: "DashboardAccess | None" = None,
         **backend: Unpack[BackendKeywords],
     ) -> None:
         settings = {} if namespace is None else {"namespace": namespace}
         defaults: BackendKeywords = {"backend": DEFAULT_BACKEND, "backend_config": settings}
-        config = BackendConfig.validated(**{**defaults, **backend})
-        super().__init__(config, is_checked=is_checked)
+        access = access or DashboardAccess()
+        config = BackendConfig.validated(**{**defaults, **backend}, **vars(access))
+        super().__init__(config, is_checked=is_checked, start_timeout=start_timeout)
 
 
 def head_service(endpoints: EndpointSet, namespace: str) -> str:
@@ -40,4 +57,4 @@ def head_service(endpoints: EndpointSet, namespace: str) -> str:
     return service
 
 
-__all__ = ["DEFAULT_BACKEND", "KubeRay", "head_service"]
+__all__ = ["DEFAULT_BACKEND", "DashboardAccess", "KubeRay", "head_service"]

@@ -4,6 +4,7 @@ import json
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr
@@ -24,6 +25,7 @@ from dagster_ray.instance_policy import resource_key
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay, head_service
 from dagster_ray.kuberay.ready import wait_until_ready
 from dagster_ray.kuberay.service_names import k8s_service_fqdn
+from dagster_ray.ray_connection import authenticated
 from dagster_ray.resources import RayResource
 from dagster_ray.specs import attributes
 from dagster_ray.types import AnyDagsterContext
@@ -41,7 +43,10 @@ class BaseKubeRayResource(RayResource):
 
     image: str | None = Field(
         default=None,
-        description="The image of containers without one. Default: the run tag `dagster/image`.",
+        description=(
+            "The image of containers without one. Default: the run tag `dagster/image`, or the "
+            "image of the code location."
+        ),
     )
     deployment_name: str = Field(
         default_factory=deployment_name, description="The Dagster deployment, used as a label."
@@ -63,6 +68,7 @@ class BaseKubeRayResource(RayResource):
     _endpoints: EndpointSet | None = PrivateAttr(default=None)
     _forwards: dict[int, "Forward"] = PrivateAttr(default_factory=dict[int, "Forward"])
     _kuberay: KubeRay | None = PrivateAttr(default=None)
+    _connection: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     def __init__(self, **data: Any) -> None:
         super().__init__(**_with_lifecycle(data, type(self)))
@@ -173,13 +179,18 @@ class BaseKubeRayResource(RayResource):
 
     def on_ready(self, context: AnyDagsterContext) -> None:
         super().on_ready(context)
-        if ray_access.current().service_route() == "this-machine":
+        if self._calls.service_route() == "this-machine":
             return
         ports = " ".join(f"{port}:{port}" for port in (self.dashboard_port, self.redis_port))
         self._log(context).info(
             f"{self.display_name} is ready. To reach it from another machine: "
             f"kubectl -n {self.namespace} port-forward svc/{self._service} {ports}"
         )
+
+    def connect(self, context: AnyDagsterContext) -> Any:
+        # Until the disconnection: Ray Client sends the token with each request.
+        self._connection.enter_context(authenticated(self._token()))
+        return super().connect(context)
 
     def delete(self, context: AnyDagsterContext) -> bool:
         return self._clusters(context).delete(self._cluster)
@@ -188,6 +199,7 @@ class BaseKubeRayResource(RayResource):
         try:
             super().cleanup(context, exception)
         finally:
+            self._connection.close()
             while self._forwards:
                 self._forwards.popitem()[1].close()
 
@@ -217,7 +229,7 @@ class BaseKubeRayResource(RayResource):
     @property
     def _is_named(self) -> bool:
         """Whether this process reaches the Ray head by the name of `resolve_hostname`."""
-        route = ray_access.current().service_route()
+        route = self._calls.service_route()
         is_overridden = type(self).resolve_hostname is not BaseKubeRayResource.resolve_hostname
         return route == "cluster-dns" or (route == "port-forward" and is_overridden)
 
@@ -249,13 +261,19 @@ class BaseKubeRayResource(RayResource):
 
         return write
 
+    def _token(self) -> str | None:
+        """Returns the token of a cluster with `auth_options`, which the host reads."""
+        if not ray_access.current().connects_to_ray:
+            return None
+        return self._calls.ray_token(self.namespace, self._service, self.redis_port)
+
     def _holder(self, context: AnyDagsterContext) -> str:
         run_id = context.run.run_id if context.run else ""
         return f"{run_id}-{self.resource_uid}"
 
     def _reached(self, port: int) -> tuple[str, int]:
         """Returns the host and port for a port of the Ray head, forwarded outside Kubernetes."""
-        if self._is_named or ray_access.current().service_route() != "port-forward":
+        if self._is_named or self._calls.service_route() != "port-forward":
             return self.host, port
         if port not in self._forwards:
             self._forwards[port] = self._calls.forward(self.namespace, self._service, port)

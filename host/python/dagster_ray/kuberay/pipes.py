@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from dagster_ray.configs import run_tags
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
 from dagster_ray.deployment import deployment_name
 from dagster_ray.errors import InvalidConfigError, UnsupportedError
-from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay
+from dagster_ray.kuberay.backend import DEFAULT_BACKEND, DashboardAccess, KubeRay
 from dagster_ray.kuberay.client import RayJobClient
 from dagster_ray.pipes.client import SubmitJobParams
 from dagster_ray.pipes.message_reader import PipesRayJobMessageReader
@@ -31,10 +32,18 @@ _RUNTIME_ENV_KEYS = ("runtimeEnvYAML", "runtimeEnvYaml")
 class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
     """Runs scripts as RayJobs, and passes their Pipes messages and output to Dagster.
 
-    The arguments ``timeout``, ``poll_interval``, ``port_forward``, ``address``, ``headers``,
-    ``verify`` and ``cookies`` are ignored, and exist for compatibility with `dagster-ray`. The host
-    connects to the dashboard, outside Kubernetes through a port-forward, and nothing is polled. The
-    RayJob's ``preRunningDeadlineSeconds`` limits how long a cluster may take to start.
+    ``timeout`` is how many seconds a script may be pending: until its cluster runs, and Ray runs
+    the script. The time for which the RayJob is suspended, as in Kueue's queue, does not count.
+    Then the step fails, and the RayJob is deleted unless ``forward_termination`` is false. Without
+    a limit (``math.inf``), the RayJob's ``preRunningDeadlineSeconds`` remains.
+
+    The host connects to the dashboard of the script's cluster, outside Kubernetes through a
+    port-forward. With ``address``, it uses the URL of an ingress instead. ``headers`` and
+    ``cookies`` are added to each request to the dashboard, and ``verify`` is as in
+    :class:`PipesRayJobClient`. Arguments of ``run`` override those of the client.
+
+    The arguments ``poll_interval`` and ``port_forward`` are ignored, and exist for compatibility
+    with `dagster-ray`: nothing is polled.
     """
 
     def __init__(
@@ -63,6 +72,8 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
         self._context_injector = context_injector or PipesEnvContextInjector()
         self._message_reader = message_reader or PipesRayJobMessageReader()
         self._forward_termination = forward_termination
+        self._timeout = timeout
+        self._access = DashboardAccess(address, headers, cookies, verify)
         self._metadata = dict(metadata or {})
         self._name = backend
 
@@ -73,7 +84,7 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
     @cached_property
     def backend(self) -> KubeRay:
         """The component that runs the scripts."""
-        return self.client.backend_for(self._name)
+        return self._new_backend(self._access)
 
     def get_dagster_tags(self, context: Context) -> dict[str, str]:
         """Returns the labels that identify the Dagster run on each RayJob."""
@@ -101,12 +112,16 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
             )
         options = _options(submit_job_params, ray_job)
         labels = {**self.get_dagster_tags(context), **self._metadata, **(metadata or {})}
+        given = {"address": address, "headers": headers, "cookies": cookies, "verify": verify}
+        changes = {name: value for name, value in given.items() if value is not None}
+        access = replace(self._access, **changes)
+        backend = self.backend if access == self._access else self._new_backend(access)
 
         def launched(script: Script) -> dict[str, Any]:
             return {"ray_job_id": script.job["submission_id"]}
 
         return run_session(
-            self.backend,
+            backend,
             context,
             context_injector=self._context_injector,
             message_reader=self._message_reader,
@@ -117,7 +132,11 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
             forward_termination=self._forward_termination,
             launched=launched,
             what="the RayJob",
+            parameters="parameters",
         )
+
+    def _new_backend(self, access: DashboardAccess) -> KubeRay:
+        return self.client.new_backend(self._name, start_timeout=self._timeout, access=access)
 
 
 def _options(

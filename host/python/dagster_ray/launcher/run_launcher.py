@@ -1,5 +1,6 @@
 """The run launcher that submits Dagster runs as Ray jobs."""
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,14 @@ import dagster as dg
 from typing_extensions import Self, Unpack
 
 from dagster_ray.backend import Backend
-from dagster_ray.configs import BackendConfig, BackendKeywords, RayLauncherConfig, flatten, schema
+from dagster_ray.configs import (
+    BackendConfig,
+    BackendKeywords,
+    RayLauncherConfig,
+    flatten,
+    image_tag,
+    schema,
+)
 from dagster_ray.contract import (
     JobStatus,
     LauncherClient,
@@ -216,7 +224,9 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             )
         # Before the submission: a process that is killed after it would leave a job that nothing
         # names, and the next check would start a second worker.
-        self._instance.add_run_tags(run.run_id, run_reference.write(planned))
+        self._instance.add_run_tags(
+            run.run_id, {**_unnamed_image(run, spec), **run_reference.write(planned)}
+        )
         self._report(run, "Creating Ray run job", planned)
         ref = launch(spec, write=self._writer(run), directories=directories)
         self.backend.given_up.contact()
@@ -361,3 +371,13 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         self._instance.report_engine_event(
             message, run, EngineEventData(metadata=metadata, error=error), cls=type(self)
         )
+
+
+def _unnamed_image(run: dg.DagsterRun, spec: RunSpec) -> dict[str, str]:
+    """Returns the tag with the image of the run's code location, unless an option names an image.
+
+    As with Dagster's own launchers, the clusters that the run creates use the image of the tag.
+    """
+    override = parse_tag(run.tags) or {}
+    has_option = override.get("image") or json.loads(spec["options"]).get("image")
+    return {} if has_option else image_tag(run)

@@ -46,8 +46,12 @@ class SubmitJobParams(TypedDict):
 class PipesRayJobClient(PipesClient, TreatAsResourceParam):
     """Runs scripts as Ray jobs, and passes their Pipes messages and output to Dagster.
 
-    ``create_cluster_if_needed``, ``timeout`` and ``poll_interval`` are ignored, and exist for
-    compatibility with `dagster-ray`: a backend starts what it needs, and nothing is polled.
+    ``timeout`` is how many seconds a script may be pending: until Ray has the resources and the
+    runtime environment for it, and runs it. Then the step fails, and the job is stopped unless
+    ``forward_termination`` is false. Without a limit (``math.inf``), Ray's own remains.
+
+    ``create_cluster_if_needed`` and ``poll_interval`` are ignored, and exist for compatibility with
+    `dagster-ray`: a backend starts what it needs, and nothing is polled.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
         self._context_injector = context_injector or PipesEnvContextInjector()
         self._message_reader = message_reader or PipesRayJobMessageReader()
         self._forward_termination = forward_termination
+        self._timeout = timeout
         self._config = BackendConfig.validated(
             address=address, headers=headers, cookies=cookies, verify=verify, **backend
         )
@@ -80,7 +85,7 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
     @cached_property
     def backend(self) -> Backend:
         """The component that runs the scripts."""
-        return Backend(self._config)
+        return Backend(self._config, start_timeout=self._timeout)
 
     @cached_property
     def client(self) -> "JobSubmissionClient":

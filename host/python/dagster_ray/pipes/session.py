@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from dagster import (
-    AssetExecutionContext,
-    OpExecutionContext,
     PipesContextInjector,
     PipesMessageReader,
     PipesSession,
@@ -20,16 +18,20 @@ from dagster_ray.backend import Backend
 from dagster_ray.configs import image
 from dagster_ray.contract import JobRef, JobStatus, Output, PendingCall, PipesClient, ScriptSpec
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation
-from dagster_ray.dagster_typing import add_asset_metadata, reported_materializations
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
-from dagster_ray.errors import DagsterRayError, ScriptFailedError, UnavailableError
+from dagster_ray.errors import (
+    CallTimeoutError,
+    DagsterRayError,
+    ScriptFailedError,
+    UnavailableError,
+)
 from dagster_ray.instance_policy import check_code
-from dagster_ray.specs import attributes
+from dagster_ray.pipes.completed import CompletedScript
+from dagster_ray.specs import attributes, resolved
+from dagster_ray.types import OpOrAssetExecutionContext as Context
 
 logger = logging.getLogger("dagster_ray")
-
-Context = OpExecutionContext | AssetExecutionContext
 
 # How long termination waits for a launch that has not returned yet.
 _LAUNCH_SECONDS = 15.0
@@ -54,8 +56,11 @@ class Script:
     ) -> None:
         self._component = PipesClient(backend)
         self._given_up = backend.given_up
+        self._start_timeout = backend.start_timeout
         self._context = context
         self._directories = list(directories)
+        # The last line that the component reported.
+        self._reported = ""
         self._spec: ScriptSpec = {
             "deployment": deployment_id(context.instance),
             "run_id": context.run_id,
@@ -106,7 +111,14 @@ class Script:
     def _follow(self, output: Output) -> None:
         position = None
         while True:
-            answer = self._component.follow(self.job, position, write=self._write, output=output)
+            try:
+                answer = self._component.follow(
+                    self.job, position, write=self._write, output=output
+                )
+            except CallTimeoutError as error:
+                if error.seconds != self._start_timeout:
+                    raise
+                raise self._late(error.seconds) from error
             if answer["complete"]:
                 return
             if answer["position"] == position:
@@ -116,6 +128,16 @@ class Script:
                     "and pipes.follow returned neither new output nor the job's end"
                 )
             position = answer["position"]
+
+    def _late(self, seconds: float | None) -> CallTimeoutError:
+        """Returns the error for a script that has not started in time, with the last report."""
+        job = self.job["submission_id"]
+        reason = f": {self._reported}" if self._reported else ""
+        return CallTimeoutError(
+            f"[pipes] the script {job} has not started within {seconds:g} s{reason}. To wait "
+            "longer, pass another `timeout` to the Pipes client",
+            seconds=seconds,
+        )
 
     def _terminate(self, pending: PendingCall[JobRef]) -> None:
         job = self.job["submission_id"]
@@ -147,6 +169,7 @@ class Script:
         )
 
     def _write(self, level: str, message: str) -> None:
+        self._reported = message
         getattr(self._context.log, level)(message)
 
 
@@ -163,13 +186,23 @@ def run_session(
     forward_termination: bool,
     launched: Callable[[Script], dict[str, Any]],
     what: str,
+    parameters: str | None = None,
 ) -> PipesClientCompletedInvocation:
-    """Runs a script in its own Pipes session, and raises `ScriptFailedError` unless it succeeds."""
+    """Runs a script in its own Pipes session, and raises `ScriptFailedError` unless it succeeds.
+
+    `parameters` is the option with the parameters of Ray's `submit_job`. By default, the options
+    are these parameters. Files that a manifest names are those of the submitter's container.
+    """
     root = context.instance.root_directory
     if backend.policy_root is None:
         backend.policy_root = root
     check_code(root, options)
-    check_code(root, cast("Mapping[str, object]", options.get("parameters") or {}))
+    if parameters is None:
+        options = resolved(options)
+    else:
+        given = cast("Mapping[str, object]", options.get(parameters) or {})
+        check_code(root, given)
+        options = {**options, parameters: resolved(given)} if given else options
     with open_pipes_session(
         context=context,
         context_injector=context_injector,
@@ -188,39 +221,9 @@ def run_session(
             launched=lambda script: session.report_launched({"extras": launched(script)}),
         )
     _check(status, f"{what} {script.job['submission_id']}")
-    _keep_reported(context, session)
-    return _Completed(session, metadata=script.metadata())
-
-
-class _Completed(PipesClientCompletedInvocation):
-    """The results of a completed script."""
-
-    def get_results(self, *args: Any, **kwargs: Any) -> Any:
-        context = self._session.context
-        if context.has_assets_def:
-            context.set_requires_typed_event_stream(
-                error_message="Return the results of the script."
-            )
-        inherited: Any = super()
-        return inherited.get_results(*args, **kwargs)
-
-
-def _keep_reported(context: Context, session: PipesSession) -> None:
-    """Lets an asset return nothing without losing the results that its script reported.
-
-    Dagster rejects an asset that does not return the session's results. Code written before this
-    rule is common, so the rule applies only to assets that call `get_results`.
-    """
-    if not isinstance(context, AssetExecutionContext) or not context.has_assets_def:
-        return
-    context.get_step_execution_context()._requires_typed_event_stream = False  # pyright: ignore[reportPrivateUsage]
-    for result in reported_materializations(session):
-        if result.asset_key is None:
-            continue
-        if result.metadata:
-            add_asset_metadata(context, result.metadata, result.asset_key)
-        if result.data_version is not None:
-            context.set_data_version(result.asset_key, result.data_version)
+    completed = CompletedScript(session, metadata=script.metadata())
+    completed.keep_results()
+    return completed
 
 
 def _check(status: JobStatus, what: str) -> None:

@@ -6,6 +6,7 @@ use dagster_ray_sdk::{
     http::Request,
     testing::{RecordingListener, ScriptedHttp, ScriptedResponse, VirtualClock},
 };
+use dagster_ray_submission::patience::Patience;
 use serde_json::{Value, json};
 
 use super::*;
@@ -125,13 +126,23 @@ fn respond(state: &mut State, request: &Request) -> ScriptedResponse {
 
 /// Follows the script, and returns the result, its lines and its warnings.
 fn follow(phases: Vec<Phase>, from: Option<&str>) -> (Followed, Vec<String>, Vec<String>, u64) {
+    let (followed, lines, logs, waited_ms) = follow_with(phases, from, Patience::default());
+    (followed.expect("an end"), lines, logs, waited_ms)
+}
+
+/// Follows the script with a patience of its own.
+fn follow_with(
+    phases: Vec<Phase>,
+    from: Option<&str>,
+    patience: Patience,
+) -> (Result<Followed, Error>, Vec<String>, Vec<String>, u64) {
     let state = Rc::new(RefCell::new(State { phases, requests: 0 }));
     let http = ScriptedHttp::with_rule(move |request| Some(respond(&mut state.borrow_mut(), request)));
-    let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+    let kubernetes = Kubernetes::new(&http, VirtualClock::default()).with_patience(patience);
     let pipes = Pipes::new(Clusters::new(kubernetes, "ray".to_owned()));
     let location = JobLocation::RayJob { namespace: "ray".to_owned(), name: "script".to_owned() };
     let listener = RecordingListener::default();
-    let followed = pipes.follow(&location.reference("script", None), from, &listener).expect("an end");
+    let followed = pipes.follow(&location.reference("script", None), from, &listener);
     let lines =
         listener.lines.borrow().iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
     let logs = listener.logs.borrow().clone();
@@ -241,4 +252,48 @@ fn a_rayjob_that_is_deleted_has_no_more_output() {
     ];
     let (followed, lines, ..) = follow(phases, None);
     assert!(followed.complete && lines == ["one"]);
+}
+
+#[test]
+fn a_script_whose_cluster_does_not_start_is_a_timeout_and_a_suspended_one_is_not() {
+    let patience = Patience { start_seconds: Some(30.0), ..Patience::default() };
+    let starting = vec![phase("Initializing", "", "a", None)];
+    let (followed, .., waited_ms) = follow_with(starting, None, patience);
+    assert!(matches!(followed, Err(Error::Timeout(30_000))), "{followed:?}");
+    assert!((30_000..40_000).contains(&waited_ms), "{waited_ms}");
+
+    let done = ray("a", Some(1_000), "SUCCEEDED", "one\n");
+    let resumed = vec![
+        Phase { requests: 10_000, ..phase("Suspended", "", "", None) },
+        phase("Complete", "SUCCEEDED", "a", Some(done)),
+    ];
+    let (followed, lines, _, waited_ms) = follow_with(resumed, None, patience);
+    assert!(followed.is_ok() && waited_ms > 30_000, "{followed:?} after {waited_ms} ms");
+    assert_eq!(lines, ["one"]);
+}
+
+#[test]
+fn the_output_is_read_at_the_configured_address() {
+    let state = State {
+        phases: vec![phase("Complete", "SUCCEEDED", "a", Some(ray("a", Some(1_000), "SUCCEEDED", "one\n")))],
+        requests: 0,
+    };
+    let state = Rc::new(RefCell::new(state));
+    let http = ScriptedHttp::with_rule(move |request| {
+        if request.url.starts_with("http://kubernetes.internal") {
+            return Some(respond(&mut state.borrow_mut(), request));
+        }
+        // The ingress has a path, and leads to the head.
+        let rest = request.url.strip_prefix("https://ingress.example/ray")?;
+        let at_head = Request::get(format!("http://a-head-svc.ray.svc:8265{rest}"));
+        Some(respond(&mut state.borrow_mut(), &at_head))
+    });
+    let kubernetes = Kubernetes::new(&http, VirtualClock::default());
+    let pipes = Pipes::new(Clusters::new(kubernetes, "ray".to_owned()))
+        .with_dashboard(Some("https://ingress.example/ray".to_owned()));
+    let location = JobLocation::RayJob { namespace: "ray".to_owned(), name: "script".to_owned() };
+    let listener = RecordingListener::default();
+    let followed = pipes.follow(&location.reference("script", None), None, &listener).expect("an end");
+    assert!(followed.complete, "{followed:?}");
+    assert_eq!(listener.lines.borrow().concat(), b"one");
 }

@@ -19,7 +19,7 @@ from dagster_ray.contract import (
 )
 from dagster_ray.errors import CallTimeoutError, NotFoundError, UnsupportedError
 from dagster_ray.instance_policy import check_code
-from dagster_ray.kuberay.backend import DEFAULT_BACKEND, KubeRay
+from dagster_ray.kuberay.backend import DEFAULT_BACKEND, DashboardAccess, KubeRay
 from dagster_ray.kuberay.default_groups import Document
 from dagster_ray.kuberay.ready import GRACE_SECONDS, wait_until_ready
 
@@ -90,11 +90,29 @@ class BaseKubeRayClient(Generic[StatusT]):
         `is_checked` tells that the policy allows the name of the backend to who chose it.
         """
         if name not in self._backends:
-            if not self.is_checked:
-                check_code(None, self._access)
-            access: BackendKeywords = {**self._access, "backend": name}
-            self._backends[name] = KubeRay(is_checked=self.is_checked or is_checked, **access)
+            self._backends[name] = self.new_backend(name, is_checked=is_checked)
         return self._backends[name]
+
+    def new_backend(
+        self,
+        name: str = DEFAULT_BACKEND,
+        *,
+        is_checked: bool = False,
+        start_timeout: float | None = None,
+        access: DashboardAccess | None = None,
+    ) -> KubeRay:
+        """Returns a further backend, whose scripts may be pending for `start_timeout` seconds."""
+        if not self.is_checked:
+            check_code(None, self._access)
+        if access is not None:
+            # The resource that provides the client does not have these fields.
+            check_code(None, vars(access))
+        return KubeRay(
+            is_checked=self.is_checked or is_checked,
+            start_timeout=start_timeout,
+            access=access,
+            **{**self._access, "backend": name},
+        )
 
     def get(self, name: str, namespace: str) -> Document:
         """Returns the object, or `{}` if it does not exist."""

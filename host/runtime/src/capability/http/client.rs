@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use dagster_ray_policy::Authority;
 use dagster_ray_policy::address::{AllowedNetworks, Network};
 use dagster_ray_policy::capability::http::missing_network;
-use dagster_ray_policy::{Authority, Verify};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -18,7 +18,7 @@ use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::tls;
+use super::tls::Trust;
 
 pub(super) type Connector = HttpsConnector<HttpConnector<CheckedResolver>>;
 
@@ -33,15 +33,15 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 
 type Pool = Client<Connector, WasiBody>;
 
-/// One client per certificate verification and allowed networks, so that no request uses a connection
+/// One client for each set of trusted certificates and of allowed networks, so that no request uses a connection
 /// that was opened under weaker rules.
 #[derive(Clone, Default)]
-pub(crate) struct Clients(Arc<Mutex<BTreeMap<(Verify, AllowedNetworks), Pool>>>);
+pub(crate) struct Clients(Arc<Mutex<BTreeMap<(Trust, AllowedNetworks), Pool>>>);
 
 impl Clients {
     pub(super) fn get(&self, authority: &Authority) -> Result<Pool, Error> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (authority.verify.clone(), authority.allowed_networks.clone());
+        let key = (Trust::new(authority), authority.allowed_networks.clone());
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
@@ -53,15 +53,11 @@ impl Clients {
         http.set_connect_timeout(Some(CONNECT));
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(30)));
-        let builder = HttpsConnectorBuilder::new();
-        let connector = match &key.0 {
-            Verify::Switch(true) => builder.with_webpki_roots(),
-            Verify::Switch(false) => builder.with_tls_config(tls::unverified()?),
-            Verify::Bundle(path) => builder.with_tls_config(tls::verified_with(path)?),
-        }
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(http);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(key.0.configuration()?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)

@@ -160,7 +160,8 @@ impl HttpEgress {
         }
         let authority = self.policy.authority(request.uri()).cloned();
         if service(request.uri()).is_some_and(|(name, port)| self.policy.allows_service(&name, port)) {
-            return Ok(Route::Service(self.services.clone(), authority));
+            let credentials = authority.or_else(|| self.policy.service_credentials.clone());
+            return Ok(Route::Service(self.services.clone(), credentials));
         }
         match authority {
             Some(authority) => Ok(Route::Authority(self.clients.clone(), authority, self.denials.clone())),

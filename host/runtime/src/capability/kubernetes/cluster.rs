@@ -31,7 +31,7 @@ pub(crate) struct Access {
 impl Access {
     /// Returns whether this process runs inside the cluster, where Service names can be resolved.
     pub(super) fn is_inside(&self) -> bool {
-        self.location.from.is_none()
+        self.location.from.is_none() || kubeconfig::is_own_server(&self.location.server)
     }
 
     /// Logs the use of the credentials in the audit trail.

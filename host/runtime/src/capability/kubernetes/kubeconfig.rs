@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use kube::Config;
-use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Cluster, ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde::Deserialize;
 
 use super::failure::{Failure, invalid_yaml};
@@ -19,6 +19,40 @@ pub struct KubernetesOptions {
     pub kubeconfig: Option<PathBuf>,
     /// The context in the kubeconfig. The default is its current context.
     pub context: Option<String>,
+}
+
+impl KubernetesOptions {
+    /// Returns whether this process runs in a pod of the cluster, so that the names of Services can be resolved.
+    ///
+    /// A kubeconfig that cannot be read is not an error here: its first use reports it.
+    pub fn is_inside(&self) -> bool {
+        let kubeconfig = match source(self) {
+            Ok(Source::Pod) => return true,
+            Ok(Source::File(path)) => Kubeconfig::read_from(path).ok(),
+            Ok(Source::Merged(_)) => Kubeconfig::from_env().ok().flatten(),
+            Err(_) => None,
+        };
+        let server = kubeconfig.and_then(|kubeconfig| {
+            let context = self.context.as_ref().or(kubeconfig.current_context.as_ref())?;
+            cluster_of(&kubeconfig, context)?.server.clone()
+        });
+        server.is_some_and(|server| is_own_server(&server))
+    }
+}
+
+/// Returns whether a URL is that of the API server of the cluster in which this process is a pod.
+pub(super) fn is_own_server(server: &str) -> bool {
+    let own = |name: &str| std::env::var(name).ok();
+    is_server(server, own("KUBERNETES_SERVICE_HOST").as_deref(), own("KUBERNETES_SERVICE_PORT").as_deref())
+}
+
+/// Compares a URL with the Service `kubernetes` of a pod's variables.
+fn is_server(server: &str, host: Option<&str>, port: Option<&str>) -> bool {
+    let (Some(own), Ok(server)) = (host, server.parse::<http::Uri>()) else { return false };
+    let named = server.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_service = named.split('.').take(3).eq(["kubernetes", "default", "svc"]);
+    let port = port.and_then(|port| port.parse().ok()).unwrap_or(443);
+    is_service || (named == own.trim_matches(['[', ']']) && server.port_u16().unwrap_or(443) == port)
 }
 
 /// An HTTP proxy for an API server.
@@ -121,12 +155,16 @@ fn in_pod() -> Result<Found, Failure> {
     Ok(Found { config, proxy: None, location })
 }
 
-/// Returns the `proxy-url` of the context's cluster.
-fn own_proxy(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+/// Returns the cluster of a context.
+fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a Cluster> {
     let named = kubeconfig.contexts.iter().find(|known| known.name == context)?;
     let cluster = &named.context.as_ref()?.cluster;
-    let known = kubeconfig.clusters.iter().find(|known| known.name == *cluster)?;
-    known.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
+    kubeconfig.clusters.iter().find(|known| known.name == *cluster)?.cluster.as_ref()
+}
+
+/// Returns the `proxy-url` of the context's cluster.
+fn own_proxy(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+    cluster_of(kubeconfig, context)?.proxy_url.clone().filter(|url| !url.is_empty())
 }
 
 /// Returns the proxy for a server: the cluster's `proxy-url`, or the environment's proxy.
@@ -151,6 +189,20 @@ fn is_here(server: &http::Uri) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pods_own_api_server_is_recognized_and_another_one_is_not() {
+        let is_own = |server| is_server(server, Some("10.43.0.1"), Some("443"));
+        assert!(is_own("https://10.43.0.1") && is_own("https://10.43.0.1:443/"));
+        assert!(
+            is_own("https://kubernetes.default.svc")
+                && is_own("https://kubernetes.default.svc.cluster.local")
+        );
+        assert!(!is_own("https://10.43.0.1:6443") && !is_own("https://10.43.0.2"));
+        assert!(!is_own("https://kubernetes.example.org"));
+        assert!(!is_server("https://10.43.0.1", None, None), "this process is no pod");
+        assert!(is_server("https://[fd00::1]:443", Some("fd00::1"), Some("443")));
+    }
 
     #[test]
     fn the_clusters_proxy_applies_to_loopback_and_has_its_own_credentials() {

@@ -15,6 +15,7 @@ mod forward;
 mod kubeconfig;
 mod location;
 mod peer;
+mod ray_tokens;
 mod services;
 mod stream;
 
@@ -36,6 +37,24 @@ pub(crate) use self::cluster::Cluster;
 pub(crate) use self::clusters::Clusters;
 pub(crate) use self::services::{DEFAULT_PORT, Services};
 use super::denial;
+
+/// Returns the authentication token of the RayCluster whose head has a Service, if the grant `cluster_services` allows
+/// the Service. None if the cluster needs no token.
+pub(crate) async fn ray_token(
+    services: &Services,
+    policy: &Policy,
+    namespace: &str,
+    service: &str,
+    port: u16,
+) -> Result<Option<String>, Failure> {
+    let name = ServiceName::new(service, namespace)
+        .ok_or_else(|| Failure::Name { name: service.to_owned(), namespace: namespace.to_owned() })?;
+    if !policy.allows_service(&name, port) {
+        let denial = denial(&CAPABILITY, format!("{name}:{port}"), missing_grant(&name, port));
+        return Err(Failure::Denied { target: denial.target, grant: denial.grant });
+    }
+    services.ray_token(&name).await
+}
 
 /// Opens a local port that forwards to a Service of the cluster, if the grant `cluster_services` allows it.
 pub(crate) async fn forward(

@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dagster_ray_policy::kubernetes::ServiceName;
-use http::{Request, Response, Uri};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,7 +19,9 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::cluster::Cluster;
 use super::failure::Failure;
+use super::ray_tokens::RayTokens;
 use super::stream::{self, Stream};
+use crate::audit;
 use crate::capability::http::body::{BodyLimit, incomplete, limited};
 use crate::capability::http::client::{MAX_IDLE, to_wasi_error};
 use crate::capability::http::timeouts::Timeouts;
@@ -32,29 +35,64 @@ pub(crate) const DEFAULT_PORT: u16 = 80;
 
 /// The connections to the services of one cluster.
 #[derive(Clone)]
-pub(crate) struct Services(Client<Connector, WasiBody>);
+pub(crate) struct Services {
+    client: Client<Connector, WasiBody>,
+    cluster: Arc<Cluster>,
+    tokens: RayTokens,
+}
 
 impl Services {
     pub(super) fn new(cluster: Arc<Cluster>) -> Self {
-        Self(
-            Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(IDLE)
-                .pool_max_idle_per_host(MAX_IDLE)
-                .pool_timer(TokioTimer::new())
-                .build(Connector(cluster)),
-        )
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(Connector(cluster.clone()));
+        Self { client, cluster, tokens: RayTokens::default() }
+    }
+
+    /// Returns the authentication token of the RayCluster whose head has this Service, if it needs one.
+    pub(super) async fn ray_token(&self, service: &ServiceName) -> Result<Option<String>, Failure> {
+        self.tokens.get(&self.cluster, service).await
+    }
+
+    /// Adds the authentication token of the RayCluster to a request, unless it has other credentials.
+    async fn authenticate(&self, service: &ServiceName, headers: &mut HeaderMap) -> Result<bool, Failure> {
+        if headers.contains_key(AUTHORIZATION) {
+            return Ok(false);
+        }
+        let Some(token) = self.ray_token(service).await? else { return Ok(false) };
+        let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}")) else { return Ok(false) };
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+        audit::credential(&service.host(), "the RayCluster's authentication token");
+        Ok(true)
     }
 
     /// Sends a request to a service.
     pub(crate) async fn send(
         &self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         timeouts: Timeouts,
         response_bytes: u64,
     ) -> Result<Response<WasiBody>, Error> {
-        let sent = tokio::time::timeout(timeouts.head(), self.0.request(request));
+        let service = ServiceName::from_uri(request.uri());
+        let mut is_authenticated = false;
+        if let Some(service) = &service {
+            let adding = self.authenticate(service, request.headers_mut());
+            match tokio::time::timeout(timeouts.head(), adding).await {
+                Err(_) => return Err(Error::HttpResponseTimeout),
+                Ok(Ok(added)) => is_authenticated = added,
+                Ok(Err(failure)) => return Ok(failure.to_response()),
+            }
+        }
+        let sent = tokio::time::timeout(timeouts.head(), self.client.request(request));
         let error = match sent.await.map_err(|_| Error::HttpResponseTimeout)? {
             Ok(response) => {
+                let is_refused = response.status() == StatusCode::UNAUTHORIZED;
+                if let Some(service) = service.filter(|_| is_refused && is_authenticated) {
+                    self.tokens.forget(&service).await;
+                }
                 let limit = BodyLimit::Total(response_bytes);
                 return Ok(
                     response.map(|body| limited(body.map_err(incomplete), limit, timeouts.between_bytes))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
 from typing_extensions import NotRequired
 
-from dagster_ray import ray_access
 from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.kuberay.backend import head_service
@@ -140,10 +139,11 @@ class RayClusterClient(BaseKubeRayClient[RayClusterStatus]):
         """
         from ray.job_submission import JobSubmissionClient
 
-        def connect(url: str) -> JobSubmissionClient:
+        def connect(url: str, token: str | None = None) -> JobSubmissionClient:
+            of_token = {} if token is None else {"Authorization": f"Bearer {token}"}
             return JobSubmissionClient(
                 url,
-                headers=None if headers is None else dict(headers),
+                headers={**of_token, **(headers or {})} or None,
                 verify=verify,
                 cookies=None if cookies is None else dict(cookies),
                 metadata=None if metadata is None else dict(metadata),
@@ -153,12 +153,13 @@ class RayClusterClient(BaseKubeRayClient[RayClusterStatus]):
             yield connect(address)
             return
         service, ports = self.wait_until_ready(name, namespace, timeout)
-        if port_forward or ray_access.current().service_route() == "port-forward":
+        token = self.backend_for().ray_token(namespace, service, DASHBOARD_PORT)
+        if port_forward or self.backend_for().service_route() == "port-forward":
             with self.port_forward(name, namespace, 0, 0) as (port, _):
-                yield connect(f"http://127.0.0.1:{port}")
+                yield connect(f"http://127.0.0.1:{port}", token)
         else:
             port = ports.get("dashboard", DASHBOARD_PORT)
-            yield connect(f"http://{k8s_service_fqdn(service, namespace)}:{port}")
+            yield connect(f"http://{k8s_service_fqdn(service, namespace)}:{port}", token)
 
 
 __all__ = [
