@@ -1,6 +1,7 @@
 """Files that a runtime environment names, and the variables of Ray's job client."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ REQUIREMENTS = "# a comment\npolars>=1.0 ; python_version > '3'\n\n-r other.txt\
 CONDA = "name: own\ndependencies:\n  - python=3.12\n  - pip: [polars]\n"
 
 
-@pytest.mark.parametrize(("field", "text"), [("pip", REQUIREMENTS), ("uv", REQUIREMENTS)])
+# Ray reads the authentication mode of the head when its library is loaded.
+@pytest.mark.usefixtures("ray_head")
+@pytest.mark.parametrize("field", ["pip", "uv"])
 def test_files_are_read_as_by_rays_client(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, text: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     from ray.runtime_env import RuntimeEnv
 
-    (tmp_path / "requirements.txt").write_text(text)
+    (tmp_path / "requirements.txt").write_text(REQUIREMENTS)
     monkeypatch.chdir(tmp_path)
     for path in ("requirements.txt", str(tmp_path / "requirements.txt")):
         env = {field: path, "env_vars": {"A": "b"}}
@@ -37,6 +40,7 @@ def test_files_are_read_as_by_rays_client(
         assert env[field] == path, "the argument is not modified"
 
 
+@pytest.mark.usefixtures("ray_head")
 def test_a_conda_file_is_read_and_the_name_of_an_environment_is_not(tmp_path: Path) -> None:
     from ray.runtime_env import RuntimeEnv
 
@@ -96,7 +100,9 @@ def test_a_script_gets_the_packages_of_a_file(
         with open_dagster_pipes() as context:
             context.report_custom_message(installed_from_a_file.VALUE)
     """
-    params = {"entrypoint": script(body), "runtime_env": {"pip": str(file)}}
+    # The interpreter of the runtime environment.
+    entrypoint = script(body).replace(sys.executable, "python")
+    params = {"entrypoint": entrypoint, "runtime_env": {"pip": str(file)}}
     client = PipesRayJobClient(address=ray_head.url)
     assert run_script(client, params)[1] == [42]
 

@@ -39,6 +39,13 @@ def front(
         yield front
 
 
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes the variables of this machine that choose certificates."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(params=["false", "path"])
 def verify(request: pytest.FixtureRequest, authority: certificates.Authority) -> bool | str:
     """Values of `verify` with which Ray's certificate is accepted."""
