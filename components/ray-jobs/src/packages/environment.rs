@@ -59,8 +59,12 @@ impl PackageRules {
     /// [`Error::InvalidConfig`] if a setting is invalid.
     pub fn from_settings(settings: &impl Settings) -> Result<Self, Error> {
         let mut rules = Self::default();
-        if let Some(gitignore) = settings.parsed(Self::GITIGNORE, "`true` or `false`")? {
-            rules.gitignore = gitignore;
+        match settings.get(Self::GITIGNORE)?.as_deref() {
+            None | Some("true") => {}
+            Some("false") => rules.gitignore = false,
+            Some(_) => {
+                return Err(Error::invalid(Self::GITIGNORE, "is not a boolean", Some("write true or false")));
+            }
         }
         if let Some(excludes) = settings.get(Self::DEFAULT_EXCLUDES)? {
             let patterns = excludes.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dagster_ray_policy::kubernetes::ServiceName;
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
+use k8s_openapi::ByteString;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -24,8 +23,8 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(5);
 /// The end of the name of a head's Service (`GenerateHeadServiceName` in KubeRay).
 const HEAD: &str = "-head-svc";
-/// The key of the token in the Secret.
-const KEY: &str = "auth_token";
+/// The place of the token in the Secret, encoded with Base64.
+const KEY: &str = "/data/auth_token";
 /// The maximum length of the name of KubeRay's own Secret, which is the end of the cluster's name (`CheckName`).
 const MAX_SECRET_NAME: usize = 50;
 const GET_SECRET: &str = "{ apiGroups: [\"\"], resources: [secrets], verbs: [get] }";
@@ -89,11 +88,9 @@ async fn look_up(cluster: &Cluster, service: &ServiceName) -> Result<Option<Stri
 
 async fn read(access: &Access, service: &ServiceName) -> Result<Option<String>, Failure> {
     let Some(name) = service.name.strip_suffix(HEAD) else { return Ok(None) };
-    let path = format!("/apis/ray.io/v1/namespaces/{}/rayclusters/{name}", service.namespace);
-    let request = http::Request::get(path)
-        .body(Vec::new())
-        .map_err(|error| Failure::Host(format!("the request for the RayCluster {name}: {error}")))?;
-    let found: Value = match access.client.request(request).await {
+    let namespace = &service.namespace;
+    let found = match get(access, format!("/apis/ray.io/v1/namespaces/{namespace}/rayclusters/{name}")).await
+    {
         Ok(found) => found,
         // Another kind of Service, or a user who may not look: the head says whether it wants a token.
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => return Ok(None),
@@ -101,14 +98,20 @@ async fn read(access: &Access, service: &ServiceName) -> Result<Option<String>, 
     };
     let Some(secret) = secret_name(&found, name) else { return Ok(None) };
     access.audit();
-    let secrets = Api::<Secret>::namespaced(access.client.clone(), &service.namespace);
-    let found = secrets
-        .get(&secret)
+    let mut found = get(access, format!("/api/v1/namespaces/{namespace}/secrets/{secret}"))
         .await
-        .map_err(|error| endpoints::refused(access, &error, &service.namespace, GET_SECRET))?;
+        .map_err(|error| endpoints::refused(access, &error, namespace, GET_SECRET))?;
+    let encoded = found.pointer_mut(KEY).map(Value::take).unwrap_or_default();
     let token =
-        found.data.and_then(|mut data| data.remove(KEY)).and_then(|token| String::from_utf8(token.0).ok());
+        serde_json::from_value(encoded).ok().and_then(|ByteString(token)| String::from_utf8(token).ok());
     Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
+}
+
+/// Returns an object. Its text is not logged, unlike that of kube's own requests for JSON.
+async fn get(access: &Access, path: String) -> Result<Value, kube::Error> {
+    let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+    let text = access.client.request_text(request).await?;
+    serde_json::from_str(&text).map_err(kube::Error::SerdeError)
 }
 
 /// Returns the name of the Secret with a RayCluster's token, or none if the cluster needs no token.
