@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster_ray.errors import InvalidConfigError
 from executions import Execute, failure
 from fault_proxy import Fault, FaultProxy
 from processes import free_port, wait_for
@@ -221,6 +222,21 @@ def test_the_launchers_address_is_inherited_by_default(
     # Only the launcher's address leads to the proxy.
     assert bool(proxy.requests) is (inherits is not False)
     assert len(ray_head.jobs(result.run_id)) == 1
+
+
+def test_settings_of_an_inherited_backend_are_refused(home) -> None:
+    """They would have no effect, because the backend is the launcher's."""
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher"}
+    own = {"backend_config": {"delete_ended_jobs": False}, "kube_context": "other"}
+    with pytest.raises(
+        InvalidConfigError, match=r"^backend_config, kube_context: .* launcher"
+    ) as raised:
+        dg.execute_job(
+            ReconstructableJob.for_file(str(JOBS), "single"),
+            instance=home({"run_launcher": launcher}),
+            run_config={"execution": {"config": own}},
+        )
+    assert [field["path"] for field in raised.value.fields or []] == list(own)
 
 
 def test_a_step_fails_with_the_address_when_ray_is_unreachable(execute: Execute) -> None:

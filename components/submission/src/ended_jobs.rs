@@ -5,7 +5,10 @@
 //! a step that failed or was stopped is kept, because its log can explain why.
 
 use dagster_ray_jobs::RayJobs;
-use dagster_ray_sdk::{Error, debug};
+use dagster_ray_sdk::{
+    Error, debug,
+    options::{ENABLED, TAG},
+};
 
 use crate::{ids, metadata, options::Options};
 
@@ -14,7 +17,15 @@ use crate::{ids, metadata, options::Options};
 /// # Errors
 /// If the options are invalid.
 pub fn are_deleted(configuration: &str) -> Result<bool, Error> {
-    Ok(Options::merged(configuration, &Vec::new())?.delete_ended_jobs != Some(false))
+    let mut options = Options::merged(configuration, &Vec::new())?;
+    if !options.is_on_ray() {
+        // These options were not read, but the tags of single steps can enable Ray. Such a step has reported
+        // their mistakes.
+        let enabled = vec![(TAG.to_owned(), format!(r#"{{"{ENABLED}": true}}"#))];
+        let Ok(read) = Options::merged(configuration, &enabled) else { return Ok(false) };
+        options = read;
+    }
+    Ok(options.delete_ended_jobs != Some(false))
 }
 
 /// Deletes the records of a run's steps that have succeeded. Dagster must have read the end of each step.
@@ -65,5 +76,9 @@ mod tests {
         assert_eq!(are_deleted("{}"), Ok(true));
         assert_eq!(are_deleted(r#"{"delete_ended_jobs": false}"#), Ok(false));
         assert!(are_deleted(r#"{"delete_ended_jobs": "no"}"#).is_err());
+        // The tag of a step can enable Ray for it.
+        assert_eq!(are_deleted(r#"{"enabled": false}"#), Ok(true));
+        assert_eq!(are_deleted(r#"{"enabled": false, "delete_ended_jobs": false}"#), Ok(false));
+        assert_eq!(are_deleted(r#"{"enabled": false, "delete_ended_jobs": "no"}"#), Ok(false));
     }
 }

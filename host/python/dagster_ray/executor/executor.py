@@ -8,7 +8,8 @@ import dagster as dg
 
 from dagster_ray import ray_access
 from dagster_ray.backend import Backend
-from dagster_ray.configs import BackendConfig, RayExecutorConfig, flatten, schema
+from dagster_ray.configs import BackendConfig, BackendKeywords, RayExecutorConfig, flatten, schema
+from dagster_ray.contract import FieldError
 from dagster_ray.dagster_internals import (
     ActiveExecution,
     ExecuteStepArgs,
@@ -38,6 +39,10 @@ from dagster_ray.reconcile.reconciliation import describe
 from dagster_ray.specs import run_options
 
 _POLL_VARIABLE = "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS"
+_INHERIT = "inherit_job_submission_client_from_ray_run_launcher"
+# Settings that an inherited backend has already. An own address is ignored, as by `dagster-ray`.
+_OF_THE_BACKEND = sorted(BackendKeywords.__annotations__.keys() - {"unreachable_timeout"})
+_ONE_BACKEND = f"write it in the launcher's configuration, or set {_INHERIT} to false"
 
 
 class RayExecutor(StepDelegatingExecutor):
@@ -276,28 +281,31 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
 
 def _backend(init_context: dg.InitExecutorContext, config: dict[str, Any]) -> Backend:
     launcher = init_context.instance.run_launcher
-    inherit = config.get("inherit_job_submission_client_from_ray_run_launcher")
+    inherit = config.get(_INHERIT)
     if inherit is None:
         inherit = config.get("backend") is None
     if inherit and isinstance(launcher, RayRunLauncher):
-        for key in ("backend_grants", "backend_sha256"):
-            if config.get(key) is not None:
-                raise InvalidConfigError(
-                    f"{key}: cannot be set, because the executor inherits the run launcher's "
-                    f"backend; set {key} in the launcher's configuration, or set `backend` in the "
-                    "executor's configuration",
-                    fields=[
-                        {
-                            "path": key,
-                            "problem": "the backend is inherited",
-                            "hint": "set `backend`",
-                        }
-                    ],
-                )
+        _refuse_own_backend(config)
         return launcher.backend
     # `RayExecutor.execute` checks who chose the fields.
     root = init_context.instance.root_directory
     return Backend(BackendConfig.select(config), policy_root=root, is_checked=True)
+
+
+def _refuse_own_backend(config: Mapping[str, object]) -> None:
+    """Raises an error if the configuration has a setting of a backend, which is the launcher's."""
+    fields: list[FieldError] = [
+        {"path": key, "problem": "the backend is the run launcher's", "hint": _ONE_BACKEND}
+        for key in _OF_THE_BACKEND
+        if config.get(key) is not None
+    ]
+    if fields:
+        keys = ", ".join(field["path"] for field in fields)
+        raise InvalidConfigError(
+            f"{keys}: cannot be set, because the executor inherits the run launcher's backend; "
+            f"{_ONE_BACKEND}",
+            fields=fields,
+        )
 
 
 __all__ = ["RayExecutor", "RayStepHandler", "ray_executor"]
