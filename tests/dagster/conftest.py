@@ -21,10 +21,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import cluster, namespace, own_cluster, pytest_addoption
 from dagster_ray.testing import simulated_ray
 from fault_proxy import FaultProxy
+from oci_registry import registry
 from pipes_script import Write
 from ray_head import RayHead, RunningHead
 
-__all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption", "simulated_ray"]
+__all__ = ["cluster", "namespace", "own_cluster", "pytest_addoption", "registry", "simulated_ray"]
 
 # The tests must not submit jobs to a developer's own Ray.
 for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "DAGSTER_HOME"):

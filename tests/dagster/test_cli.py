@@ -1,14 +1,12 @@
 """The command `dagster-ray` of the package, and backends in OCI registries. Needs no Ray."""
 
 import json
-import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,6 @@ from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import InvalidConfigError, UnavailableError
 from run_spec import PLAN
-
-REGISTRY = os.environ.get("DAGSTER_RAY_TEST_REGISTRY")
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -44,22 +40,6 @@ def command(cache: Path) -> Command:
         return subprocess.run(_arguments(*arguments), capture_output=True, text=True, timeout=120)
 
     return run
-
-
-@pytest.fixture
-def registry() -> Iterator[str]:
-    if REGISTRY is None:
-        pytest.skip("DAGSTER_RAY_TEST_REGISTRY names no registry (`cargo xtask test` builds one)")
-    configuration = Path(__file__).parents[1] / "cluster/programs/registry/config.yml"
-    process = subprocess.Popen(
-        [REGISTRY, "serve", str(configuration)], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    matches = (re.search(r"listening on 127\.0\.0\.1:(\d+)", line) for line in process.stderr)
-    port = next(match[1] for match in matches if match)
-    yield f"oci://127.0.0.1:{port}"
-    process.kill()
-    process.wait()
 
 
 def _json(ended: subprocess.CompletedProcess[str]) -> Any:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from dagster_ray import RayIOManager, RayRunLauncher
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import ComponentLoadError, InvalidConfigError
+from processes import wait_for
 from run_spec import PLAN
 
 Home = Callable[[dict[str, Any]], dg.DagsterInstance]
@@ -65,6 +68,12 @@ def _refusal(backend: Path) -> str:
     return str(refused.value)
 
 
+def _audited(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """Returns the lines of the audit trail."""
+    lines = [one for one in caplog.records if one.name == "dagster_ray.audit"]
+    return [json.loads(line.getMessage()) for line in lines]
+
+
 @pytest.mark.usefixtures("_required")
 def test_a_signed_component_is_used(keys: Path, component: Path) -> None:
     printed = _run("sign", component, "--key", keys / "release.key")
@@ -86,6 +95,42 @@ def test_an_unsigned_component_is_refused_with_file_key_and_command(
     text = _refusal(component)
     assert str(component) in text and "ours.toml.minisig" in text
     assert "release (" in text and "dagster-ray.toml" in text and "dagster-ray sign" in text
+
+
+@pytest.mark.usefixtures("_required")
+def test_a_refused_component_is_a_line_of_the_audit_trail(
+    component: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "dagster_ray.audit"):
+        # Levels of child loggers are cached for a second.
+        time.sleep(1.1)
+        _refusal(component)
+        [line] = wait_for("the audit trail", lambda: _audited(caplog))
+    assert (line["event"], line["component"]) == ("refused", str(component))
+    assert "is not signed" in line["problem"] and line["export"] == "load"
+
+
+@pytest.mark.usefixtures("_required")
+def test_an_unsigned_component_of_a_registry_is_refused(
+    keys: Path,
+    registry: str,
+    component: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("DAGSTER_RAY_CACHE_DIR", str(tmp_path / "cache"))
+    pushed = {}
+    for name, options in (("unsigned", []), ("signed", ["--sign", keys / "release.key"])):
+        arguments = ["push", component, f"{registry}/team/{name}:1", *options, "--json"]
+        pushed[name] = json.loads(_run(*arguments))["reference"]
+    assert _plan(pushed["signed"])["job"]["job"]["submission_id"] == "dagster-run-r"
+    with caplog.at_level(logging.INFO, "dagster_ray.audit"):
+        with pytest.raises(ComponentLoadError, match="is not signed"):
+            _plan(pushed["unsigned"])
+        [line] = wait_for("the audit trail", lambda: _audited(caplog))
+    assert (line["event"], line["component"]) == ("refused", pushed["unsigned"])
+    assert line["export"] == "pull"
 
 
 @pytest.mark.usefixtures("_required")

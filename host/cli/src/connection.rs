@@ -85,7 +85,7 @@ impl Connection {
         let mut programs = context.installation.programs.clone();
         programs.extend(self.programs.iter().map(|(name, file)| (name.clone(), vec![file.clone()])));
         Ok(BackendOptions {
-            trusted_keys: context.required_keys(&file.path)?,
+            trusted_keys: context.trusted_keys()?,
             path: file.path,
             sha256: file.sha256,
             settings,

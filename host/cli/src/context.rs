@@ -93,15 +93,6 @@ impl Context {
         Ok(policy.trusted_keys().cloned())
     }
 
-    /// Returns the keys as [`Self::trusted_keys`] does, or `None` for a built-in component.
-    ///
-    /// # Errors
-    /// If the policy cannot be read.
-    pub(crate) fn required_keys(&self, component: &Path) -> anyhow::Result<Option<TrustedKeys>> {
-        let is_built_in = component.parent() == Some(self.installation.components.as_path());
-        if is_built_in { Ok(None) } else { self.trusted_keys() }
-    }
-
     /// Stops the programs that components have started.
     pub(crate) fn close(&mut self) {
         if let Some(host) = self.host.take() {

@@ -1,8 +1,11 @@
-//! The lines of the audit trail: one for each denied request, and one for each credential that a call uses.
+//! The lines of the audit trail: one for each denied request, for each credential that a call uses, and for each
+//! component that is refused.
 
 use std::fmt;
 
 use serde::Serialize;
+
+use crate::error::LoadError;
 
 /// The target of the audit trail's `tracing` events. The logger in Python is `dagster_ray.audit`.
 pub const TARGET: &str = "dagster_ray_audit";
@@ -13,11 +16,11 @@ pub struct AuditLine<'a> {
     /// What happened.
     #[serde(flatten)]
     pub event: AuditEvent<'a>,
-    /// The component's id.
+    /// The component's id. For a component that is refused, its file or reference.
     pub component: &'a str,
-    /// The component file's SHA-256, in hexadecimal.
+    /// The component file's SHA-256, in hexadecimal. Empty if the file was not read.
     pub digest: &'a str,
-    /// The called export, such as `launcher.launch`.
+    /// The called export, such as `launcher.launch`; `load` and `pull` if none was called.
     pub export: &'a str,
     /// The runs that the call's arguments name.
     pub runs: &'a [String],
@@ -45,6 +48,27 @@ pub enum AuditEvent<'a> {
         /// The kind of credential: a header's name, or where it comes from.
         credential: &'a str,
     },
+    /// The host did not load a component, because its signature or its digest is not the required one.
+    Refused {
+        /// What is wrong, and what to do.
+        problem: &'a str,
+    },
+}
+
+impl<'a> AuditLine<'a> {
+    /// Returns the line for a component that was refused because of its signature or digest, and `None` for other
+    /// errors. `export` is `load` or `pull`.
+    pub fn refusal(error: &'a LoadError, export: &'a str) -> Option<Self> {
+        let (path, problem, digest) = match error {
+            LoadError::Signature { path, problem } => (path, problem.as_str(), ""),
+            LoadError::Digest { path, found, .. } => {
+                (path, "its sha256 is not the pinned one", found.as_str())
+            }
+            _ => return None,
+        };
+        let component = path.to_str().unwrap_or("a file whose name is not UTF-8");
+        Some(Self { event: AuditEvent::Refused { problem }, component, digest, export, runs: &[] })
+    }
 }
 
 impl fmt::Display for AuditLine<'_> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dagster_ray_policy::audit::{AuditLine, TARGET};
 use dagster_ray_policy::{TrustedKeys, sha256};
 use oci_client::manifest::{IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE};
 
@@ -88,10 +89,12 @@ fn verify(
     artifact: &Artifact,
     trusted: Option<&TrustedKeys>,
 ) -> Result<(), RegistryError> {
-    match trusted {
-        Some(trusted) => Ok(artifact.verify(&reference.to_string(), trusted)?),
-        None => Ok(()),
-    }
+    let Some(trusted) = trusted else { return Ok(()) };
+    Ok(artifact.verify(&reference.to_string(), trusted).inspect_err(|error| {
+        if let Some(line) = AuditLine::refusal(error, "pull") {
+            tracing::info!(target: TARGET, "{line}");
+        }
+    })?)
 }
 
 /// Downloads a blob and checks its digest.

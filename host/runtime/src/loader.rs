@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use dagster_ray_policy::audit::{AuditLine, TARGET};
 use dagster_ray_policy::manifest::Manifest;
 use dagster_ray_policy::{Checked, Introspection, LoadError, open};
 use wasmtime::component::types::ComponentItem;
@@ -35,7 +36,11 @@ pub(crate) fn load(host: &Host, options: &BackendOptions) -> Result<Arc<Loaded>,
     let BackendOptions { path, restriction, .. } = options;
     // Installed components are as trusted as the extension module that contains this code.
     let trusted = options.trusted_keys.as_ref().filter(|_| !host.is_installed(path));
-    let opened = open(path, restriction, options.sha256.as_deref(), trusted)?;
+    let opened = open(path, restriction, options.sha256.as_deref(), trusted).inspect_err(|error| {
+        if let Some(line) = AuditLine::refusal(error, "load") {
+            tracing::info!(target: TARGET, "{line}");
+        }
+    })?;
     let installed = precompiled::load(host.engine(), host.installed(), path, opened.digest());
     let (checked, component) = match installed {
         Some(component) => {
