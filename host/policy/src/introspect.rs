@@ -13,6 +13,10 @@ use crate::expansion;
 const CONTRACT: &str = "0.1";
 /// Maximum number of imports, and of exports, of a component. The contract has a dozen.
 const MAX_INTERFACES: usize = 1_000;
+/// Maximum length of the name of an import or export, in bytes. Those of the contract and of WASI have about 50.
+const MAX_NAME_BYTES: usize = 256;
+/// Maximum length of a difference from the contract in an error, in bytes. It can name a component's own types.
+const MAX_DIFFERENCE_BYTES: usize = 1_000;
 /// Maximum number of names that an error lists.
 const MAX_LISTED: usize = 12;
 
@@ -107,6 +111,11 @@ pub(crate) fn read_with_types(path: &Path, bytes: &[u8]) -> Result<(Introspectio
                 names.len()
             )));
         }
+        if let Some(bytes) = names.iter().map(String::len).find(|bytes| *bytes > MAX_NAME_BYTES) {
+            return Err(not(format!(
+                "a name of its {what} has {bytes} bytes, more than the limit of {MAX_NAME_BYTES}"
+            )));
+        }
     }
     let (interfaces, contract) = interfaces(path, &imports, &exports)?;
     let introspection = Introspection { interfaces, imports, exports, contract };
@@ -121,7 +130,12 @@ pub(crate) fn compare(path: &Path, read: &Introspection, types: &Types) -> Resul
         let Some(export) = read.exports.iter().find(|export| is_export_of(export, *interface)) else {
             continue;
         };
-        if let Err(difference) = contract.compare(*interface, types.as_ref(), &read.imports, export) {
+        if let Err(mut difference) = contract.compare(*interface, types.as_ref(), &read.imports, export) {
+            let problem = &mut difference.problem;
+            if problem.len() > MAX_DIFFERENCE_BYTES {
+                problem.truncate(problem.floor_char_boundary(MAX_DIFFERENCE_BYTES));
+                problem.push('…');
+            }
             return Err(LoadError::ContractMismatch {
                 path: path.to_owned(),
                 interface: export.clone(),

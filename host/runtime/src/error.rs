@@ -88,17 +88,26 @@ fn tail(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!("\nThe component wrote:\n{}", stderr.trim_end()) }
 }
 
+/// Maximum length of an error's text in bytes, because Dagster keeps it in the event log. Ray's last lines of a
+/// failed job have at most 20,000 characters.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+/// Maximum number of invalid fields that an error's text names.
+const MAX_FIELDS: usize = 64;
+
 /// Returns an error of the contract as text for the user.
 pub(crate) fn explain(error: &model::Error, is_restricted: bool) -> String {
     use model::Error as E;
-    plain(match error {
+    let text = match error {
         E::InvalidConfig(fields) => {
             let mut text = String::from("the configuration is wrong:");
-            for field in fields {
+            for field in fields.iter().take(MAX_FIELDS) {
                 text.push_str(&format!("\n  {}: {}", field.path, field.problem));
                 if let Some(hint) = &field.hint {
                     text.push_str(&format!(" ({hint})"));
                 }
+            }
+            if let Some(more @ 1..) = fields.len().checked_sub(MAX_FIELDS) {
+                text.push_str(&format!("\n  and {more} more"));
             }
             text
         }
@@ -118,5 +127,16 @@ pub(crate) fn explain(error: &model::Error, is_restricted: bool) -> String {
         E::Backend(api) if api.status != 0 => format!("HTTP {} {}: {}", api.status, api.reason, api.message),
         E::Backend(api) => format!("{}: {}", api.reason, api.message),
         E::Other(text) => text.clone(),
-    })
+    };
+    plain(limited(text))
+}
+
+/// Cuts off what is longer than an error's text may be, and says how much that is.
+fn limited(mut text: String) -> String {
+    let length = text.len();
+    if length > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push_str(&format!(" [{} more bytes]", length - text.len()));
+    }
+    text
 }

@@ -116,6 +116,27 @@ fn a_component_without_backend_exports_lists_its_exports_up_to_a_limit() {
     assert!(text.contains("limit of 1000"), "{text}");
 }
 
+#[test]
+fn huge_names_do_not_reach_the_error() {
+    let long = "x".repeat(90_000);
+    let text = refusal_of_text(&format!(r#"(component (import "{long}" (instance)) {DESCRIBE})"#));
+    assert_eq!(
+        text,
+        "component subject.wasm: a name of its imports has 90000 bytes, more than the limit of 256"
+    );
+    let text = refusal_of_text(&format!(
+        r#"(component
+            (core module $m (func (export "f") (param i32) (result i32) unreachable))
+            (core instance $i (instantiate $m))
+            (type $record (record (field "{long}" u32)))
+            (export $exported "r" (type $record))
+            (func $f (param "{long}" $exported) (result u32) (canon lift (core func $i "f")))
+            (instance $own (export "describe" (func $f)))
+            (export "dagster-ray:backend/describe@0.1.0" (instance $own)))"#
+    ));
+    assert!(text.contains("does not match the contract") && text.len() < 2_000, "{text:.400}");
+}
+
 /// Returns the offsets at which the sections of a component end. The bytes before each offset are a valid
 /// component.
 fn section_ends(bytes: &[u8]) -> Vec<usize> {

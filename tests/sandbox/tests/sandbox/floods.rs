@@ -56,6 +56,15 @@ fn a_text_beyond_the_transfer_limit_traps() {
 }
 
 #[test]
+fn a_long_error_is_cut_off_before_it_reaches_the_event_log() {
+    let text = outcome("error 900000");
+    assert!(text.len() < 66 << 10 && text.ends_with("éé [834464 more bytes]"), "{} bytes", text.len());
+    let text = outcome("fields 5000");
+    assert_eq!(text.matches("field: is wrong").count(), 64);
+    assert!(text.ends_with("\n  and 4936 more"), "{text}");
+}
+
+#[test]
 fn a_result_beyond_the_transfer_limit_fails_only_its_call() {
     let subject = Subject::new("hostile", TIGHT);
     let backend = subject.backend();
