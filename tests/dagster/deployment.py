@@ -37,7 +37,13 @@ LOCATION = "it's a place"
 
 
 class Deployment:
-    def __init__(self, root: Path, settings: dict[str, Any], jobs: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        settings: dict[str, Any],
+        jobs: Path | None = None,
+        container_context: dict[str, Any] | None = None,
+    ) -> None:
         """Starts the processes. `jobs` is the file with the definitions; default: code/runs.py."""
         jobs = jobs or Path(__file__).parent / "code/runs.py"
         self.root = root
@@ -59,6 +65,7 @@ class Deployment:
                 *code_server,
                 *("--working-directory", str(code), "--host", "127.0.0.1", "--port", str(grpc)),
                 *("--location-name", LOCATION),
+                *("--container-context", json.dumps(container_context or {})),
             ),
             "daemon": ("dagster-daemon", "run", "-w", str(workspace)),
             "webserver": (

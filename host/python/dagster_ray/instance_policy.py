@@ -19,7 +19,7 @@ _library.register()
 # The text of the policy, for workers on machines that do not have the file.
 _TEXT_VARIABLE = "DAGSTER_RAY_POLICY_TEXT"
 
-Source = Literal["code", "run-config", "run-tag"]
+Source = Literal["code", "run-config", "run-tag", "container-context"]
 
 
 class Choice(TypedDict):
@@ -36,6 +36,21 @@ def check_run_tag(instance: dg.DagsterInstance, override: Mapping[str, object] |
     if override is not None:
         path = f"the run tag {USER_DEFINED_RAY_KEY}"
         _check(instance.root_directory, [_choice(USER_DEFINED_RAY_KEY, path, override, "run-tag")])
+
+
+def check_container_context(
+    instance: dg.DagsterInstance, options: Mapping[str, object], path: str
+) -> None:
+    """Checks the options that a code location sets for its runs. Raises `PermissionDeniedError`.
+
+    The code location is another process than the daemon, which resolves them. So they are no more
+    trusted than a tag: they name no variables and files of the daemon. `path` is where they are.
+    """
+    choices = [
+        _choice(field, f"{path}.{field}", value, "container-context")
+        for field, value in options.items()
+    ]
+    _check(instance.root_directory, choices)
 
 
 def check_executor(

@@ -15,6 +15,8 @@ pub enum Source {
     RunConfig,
     /// A tag of a run.
     RunTag,
+    /// The container context of a code location: options that the location sets for its runs.
+    ContainerContext,
 }
 
 /// The value of one field, and who chose it.

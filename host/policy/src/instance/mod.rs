@@ -93,7 +93,9 @@ impl InstancePolicy {
         match source {
             Source::Operator => rules::Check::Nothing,
             Source::Code => rules::Check::Code(&self.code),
-            Source::RunConfig | Source::RunTag => rules::Check::Launch(&self.launch),
+            Source::RunConfig | Source::RunTag | Source::ContainerContext => {
+                rules::Check::Launch(&self.launch)
+            }
         }
     }
 }

@@ -23,11 +23,11 @@ pub struct Refusal {
 impl Refusal {
     /// Returns the refusal of a choice that the list `list` does not have.
     pub(super) fn new(choice: &Choice, list: &str, entry: &str) -> Self {
+        let in_launcher = ". Or set it in the run launcher's configuration in dagster.yaml";
         let (chooser, section, alternative) = match choice.source {
             Source::Code => ("the code of a job", "code", ""),
-            Source::RunTag => {
-                ("a run tag", "launch", ". Or set it in the run launcher's configuration in dagster.yaml")
-            }
+            Source::RunTag => ("a run tag", "launch", in_launcher),
+            Source::ContainerContext => ("the container context of a code location", "launch", in_launcher),
             Source::RunConfig | Source::Operator => {
                 ("run config", "launch", ". Or set it in the code that defines the executor or resource")
             }

@@ -46,6 +46,7 @@ from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.instance_policy import check_run_tag, worker_environment
 from dagster_ray.launcher import run_reference
+from dagster_ray.launcher.location_options import location_options
 from dagster_ray.launcher.pending_runs import PendingRuns
 from dagster_ray.launcher.run_health import RunHealth
 from dagster_ray.reconcile.background import BackgroundReconciliation
@@ -206,7 +207,11 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             env={**worker_namespace(), **worker_environment(self._instance)},
             tags=run.tags,
             override=override,
-            options={**self._options, **self.backend.options},
+            options={
+                **self._options,
+                **self.backend.options,
+                **location_options(self._instance, run),
+            },
         )
 
     def _submit(
