@@ -5,6 +5,9 @@ use crate::registry;
 /// Arguments of pytest-xdist for tests that mostly wait for Ray. Each worker process has a Ray head of its own.
 pub(crate) const SIDE_BY_SIDE: [&str; 4] = ["--numprocesses", "2", "--dist", "loadfile"];
 
+/// The prefix of the test files that need PostgreSQL.
+pub(crate) const POSTGRES: &str = "postgres";
+
 /// A part of the tests that can be run by itself.
 pub(crate) struct Area {
     pub(crate) name: &'static str,
@@ -58,7 +61,15 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "launcher",
         about: "RayRunLauncher on real Ray",
-        stages: &[Kind::Pytest(&["launcher", "config", "local_backend", "unreachable", "reconcile", "tls"])],
+        stages: &[Kind::Pytest(&[
+            "launcher",
+            "config",
+            "local_backend",
+            "unreachable",
+            "reconcile",
+            "tls",
+            POSTGRES,
+        ])],
     },
     Area {
         name: "executor",
@@ -68,12 +79,17 @@ pub(crate) const AREAS: &[Area] = &[
     Area {
         name: "io",
         about: "RayIOManager and the value stores",
-        stages: &[Kind::Pytest(&["io_manager", "values"])],
+        stages: &[Kind::Pytest(&["io_manager", "values", "datasets"])],
     },
     Area {
         name: "pipes",
         about: "Dagster Pipes on real Ray and on KubeRay",
         stages: &[Kind::Pytest(&["pipes"]), Kind::PytestKubernetes(&["kuberay_pipes"])],
+    },
+    Area {
+        name: "dg",
+        about: "the components for projects of dg, and the example, on Ray and on KubeRay",
+        stages: &[Kind::Pytest(&["dg"]), Kind::PytestKubernetes(&["kuberay_dg"])],
     },
     Area {
         name: "resources",

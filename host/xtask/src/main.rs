@@ -22,6 +22,7 @@ mod interpreter;
 mod matrix;
 mod names;
 mod optimizer;
+mod postgres;
 mod project;
 mod registry;
 mod side_by_side;
