@@ -1,0 +1,1 @@
+"""A project of `dg` whose definitions run on Ray."""

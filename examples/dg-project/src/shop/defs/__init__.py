@@ -1,0 +1,1 @@
+"""The definitions, in YAML and Python."""
