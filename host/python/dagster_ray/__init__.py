@@ -14,6 +14,7 @@ _installation.check()
 
 if TYPE_CHECKING:
     from dagster_ray.configs import Lifecycle
+    from dagster_ray.datasets.io_manager import RayDataIOManager
     from dagster_ray.executor import ray_executor
     from dagster_ray.io.io_manager import RayIOManager
     from dagster_ray.launcher.run_launcher import RayRunLauncher
@@ -37,6 +38,7 @@ __all__ = [
     "LocalRay",
     "PipesRayJobClient",
     "PipesRayJobMessageReader",
+    "RayDataIOManager",
     "RayIOManager",
     "RayResource",
     "RayRunLauncher",

@@ -6,7 +6,7 @@ type without its argument. This module has the casts for them.
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_origin
 
 import dagster as dg
 
@@ -114,6 +114,13 @@ class _MetadataTarget(Protocol):
 def add_output_metadata(context: dg.OutputContext, metadata: Mapping[str, object]) -> None:
     """Adds metadata to the output of a step."""
     cast(_MetadataTarget, context).add_output_metadata(metadata)
+
+
+def takes_mapping(context: dg.InputContext) -> bool:
+    """Returns whether the annotation of an input is a mapping, such as `dict[str, int]`."""
+    annotation = context.dagster_type.typing_type
+    cls = get_origin(annotation) or annotation
+    return isinstance(cls, type) and issubclass(cls, Mapping)
 
 
 def add_asset_metadata(

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_origin
+from typing import Any, cast
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -12,7 +12,7 @@ from dagster_ray import _library, ray_access
 from dagster_ray.component_files import restriction_arguments
 from dagster_ray.configs import described
 from dagster_ray.contract import Address, Stored
-from dagster_ray.dagster_typing import add_output_metadata
+from dagster_ray.dagster_typing import add_output_metadata, takes_mapping
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError, SerializationError
 from dagster_ray.instance_policy import check_code, check_resource
@@ -104,7 +104,7 @@ class RayIOManager(dg.ConfigurableIOManager):
             return _unpacked(context, client.load(_address(_source(context), None)))
         partitions = context.asset_partition_keys
         source = _source(context)
-        if len(partitions) == 1 and not (_takes_mapping(context) and _may_be_many(context)):
+        if len(partitions) == 1 and not (takes_mapping(context) and _may_be_many(context)):
             return _unpacked(context, client.load(_address(source, partitions[0])))
         allowed = bool((context.definition_metadata or {}).get("allow_missing_partitions"))
         more = {"allow_missing_partitions": True} if allowed else {}
@@ -301,12 +301,6 @@ def _shown(stored: Stored) -> dict[str, Any]:
 
 def _as_mapping(value: object) -> Mapping[object, object] | None:
     return cast("Mapping[object, object]", value) if isinstance(value, Mapping) else None
-
-
-def _takes_mapping(context: dg.InputContext) -> bool:
-    annotation = context.dagster_type.typing_type
-    cls = get_origin(annotation) or annotation
-    return isinstance(cls, type) and issubclass(cls, Mapping)
 
 
 def _may_be_many(context: dg.InputContext) -> bool:
