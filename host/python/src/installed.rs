@@ -37,6 +37,7 @@ pub(crate) fn module() -> Option<PathBuf> {
 /// Compiles the components of a folder for every CPU of this architecture, writes the code beside them,
 /// and returns the written files. The build of the wheel calls it.
 #[pyfunction]
-pub(crate) fn precompile(py: Python<'_>, components: PathBuf) -> PyResult<Vec<PathBuf>> {
-    py.detach(|| dagster_ray_runtime::precompile(&components)).map_err(|error| errors::load(py, &error))
+pub(crate) fn precompile(py: Python<'_>, components: PathBuf, except: Vec<String>) -> PyResult<Vec<PathBuf>> {
+    py.detach(|| dagster_ray_runtime::precompile(&components, &except))
+        .map_err(|error| errors::load(py, &error))
 }

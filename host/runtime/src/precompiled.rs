@@ -49,11 +49,12 @@ pub(crate) fn load(
 }
 
 /// Compiles the components of a directory for every CPU of this architecture, and writes the code next
-/// to them. Up-to-date code is kept; other code is deleted. Returns the files of compiled code.
+/// to them, except of those with the names `except`. Up-to-date code is kept; other code is deleted. Returns the files
+/// of compiled code.
 ///
 /// # Errors
 /// If a component cannot be compiled or the directory cannot be written.
-pub fn precompile(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
+pub fn precompile(folder: &Path, except: &[String]) -> Result<Vec<PathBuf>, LoadError> {
     let unwritable = |error: std::io::Error| LoadError::Unreadable {
         path: folder.to_owned(),
         problem: format!("compiled code cannot be written: {error}"),
@@ -64,6 +65,7 @@ pub fn precompile(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     for entry in fs::read_dir(folder).map_err(unwritable)? {
         let path = entry.map_err(unwritable)?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
+            Some("wasm") if is_named(&path, except) => {}
             Some("wasm") => keep.push(compile(&engine, &path).map_err(|error| match error {
                 Failed::Compile(error) => engine_error(error),
                 Failed::Write(error) => unwritable(error),
@@ -79,6 +81,10 @@ pub fn precompile(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     }
     keep.sort();
     Ok(keep)
+}
+
+fn is_named(component: &Path, names: &[String]) -> bool {
+    component.file_stem().is_some_and(|stem| names.iter().any(|name| stem == name.as_str()))
 }
 
 enum Failed {

@@ -276,7 +276,8 @@ mod tests {
         let head = "_ZN1a4head17h09cd6e5f491d44b3E";
         let functions = [(0, mangled), (1, "17h09cd6e5f491d44b3E"), (2, "_ZN1a17hE"), (3, head)];
         let split = unchanged(&component(&[module("a", &functions)])).unwrap();
-        let expected = format!("0 _ZN4core3fmt5Write9write_fmtE\n1 17h09cd6e5f491d44b3E\n2 _ZN1a17hE\n3 {head}\n");
+        let expected =
+            format!("0 _ZN4core3fmt5Write9write_fmtE\n1 17h09cd6e5f491d44b3E\n2 _ZN1a17hE\n3 {head}\n");
         assert_eq!(split.names("d"), format!("sha256 d\nmodule a\n{expected}"));
     }
 

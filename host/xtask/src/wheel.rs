@@ -22,6 +22,8 @@ use crate::uv;
 const GLIBC: (u32, u32) = (2, 17);
 /// The wheel's Python and ABI tag: the stable ABI of CPython 3.10.
 const ABI: &str = "cp310-abi3";
+/// The components whose machine code is not in the wheel, because only tests use them.
+const COMPILED_BY_USERS: [&str; 1] = ["simulated"];
 /// The maximum size of the wheel, in bytes.
 const LARGEST: u64 = 15 << 20;
 /// The name of the distribution in file names.
@@ -85,7 +87,7 @@ fn linker_file(project: &Project) -> PathBuf {
     project.target().join("xtask/link")
 }
 
-/// Compiles the components for the baseline CPU of this architecture.
+/// Compiles the components for the baseline CPU of this architecture, except [`COMPILED_BY_USERS`].
 ///
 /// The extension itself compiles them, so that the code matches the engine that loads it.
 fn precompile(project: &Project, stage: &mut Stage) -> Result<()> {
@@ -93,10 +95,10 @@ fn precompile(project: &Project, stage: &mut Stage) -> Result<()> {
                    spec = importlib.util.spec_from_file_location('dagster_ray._native', sys.argv[1])\n\
                    native = importlib.util.module_from_spec(spec)\n\
                    spec.loader.exec_module(native)\n\
-                   print(*native.precompile(sys.argv[2]), sep='\\n')";
+                   print(*native.precompile(sys.argv[2], sys.argv[3:]), sep='\\n')";
     let mut python = project.program(Environment::Build.program(project, "python"));
     python.args(["-I", "-c", program]);
-    python.arg(extension_file(project)).arg(project.package().join("components"));
+    python.arg(extension_file(project)).arg(project.package().join("components")).args(COMPILED_BY_USERS);
     stage.execute(&mut python).context("the components could not be compiled ahead of time")
 }
 
