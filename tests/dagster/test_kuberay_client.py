@@ -14,6 +14,7 @@ from dagster_ray.errors import (
     UnsupportedError,
 )
 from dagster_ray.kuberay import RayJobClient
+from processes import wait_for
 
 SPOKEN = ["one", "two"]
 
@@ -72,9 +73,9 @@ def test_the_client_waits_for_patches_and_terminates_a_job(
     with clusters.job_submission_client(name, namespace, metadata={"team": "models"}) as jobs:
         assert client.terminate("long", namespace)
         assert job and jobs.get_job_status(job) in ("RUNNING", "STOPPED")
-    address = jobs.get_address()
-    with clusters.job_submission_client("none", namespace, address=address) as given:
-        assert given.get_address() == address, "no cluster is looked up"
+        address = jobs.get_address()
+        with clusters.job_submission_client("none", namespace, address=address) as given:
+            assert given.get_address() == address, "no cluster is looked up"
     # KubeRay, not the client, removes the object.
     assert client.get("long", namespace)
 
@@ -94,7 +95,9 @@ def test_waiting_for_an_invalid_job_fails_with_kuberays_reason(
 def test_the_output_of_a_job_is_read_and_followed(
     cluster: Cluster, namespace: str, client: RayJobClient
 ) -> None:
-    _job(cluster, namespace, "speaks", entrypoint="echo one; sleep 3; echo two")
+    # The output of a job is read from its cluster.
+    ended = {"ttlSecondsAfterFinished": 120}
+    _job(cluster, namespace, "speaks", entrypoint="echo one; sleep 3; echo two", **ended)
     followed = "".join(client.tail_job_logs("speaks", namespace, timeout=120))
     read = client.get_job_logs("speaks", namespace)
     for output in (followed, read):
@@ -128,7 +131,7 @@ def test_a_cluster_that_is_not_ready_in_time_is_a_timeout(
         client.wait_until_running("waits", namespace, 1)
     assert "Stopping the RayJob" in caplog.text
     # Ray has no such job, so the RayJob is deleted.
-    assert client.get("waits", namespace) == {}
+    wait_for("the deletion", lambda: client.get("waits", namespace) == {})
 
 
 def test_the_clients_refuse_what_they_do_not_support() -> None:

@@ -25,6 +25,8 @@ use crate::{
     labels,
 };
 
+/// How long an object may not exist after its name is known.
+const MAX_ABSENT_MS: u64 = 10_000;
 /// The interval at which cancellation is checked.
 const SLICE_MS: u64 = 100;
 /// The time before the head's pod is watched. A head that starts normally needs less.
@@ -72,6 +74,7 @@ impl<H: Http, C: Clock> Clusters<H, C> {
             head_failures: Vec::new(),
             reported: BTreeMap::new(),
             failing_since_ms: None,
+            is_absent: false,
         };
         wait.run()
     }
@@ -98,6 +101,8 @@ struct Wait<'a, H, C> {
     /// The last report on each subject.
     reported: BTreeMap<String, String>,
     failing_since_ms: Option<u64>,
+    /// Whether the object does not exist yet.
+    is_absent: bool,
 }
 
 impl<H: Http, C: Clock> Wait<'_, H, C> {
@@ -119,6 +124,9 @@ impl<H: Http, C: Clock> Wait<'_, H, C> {
                     &format!("is not ready after {} s", waited / 1_000),
                     last_error,
                 ));
+            }
+            if self.is_absent && waited >= MAX_ABSENT_MS {
+                return Err(Error::NotFound(format!("{} does not exist", self.target.label())));
             }
             let left = self.timeout_ms - waited;
             if let Some(change) = watch.next(SLICE_MS.min(left), left)?
@@ -177,9 +185,19 @@ impl<H: Http, C: Clock> Wait<'_, H, C> {
         }
     }
 
+    /// Returns whether the object may not have been created yet. KubeRay names the cluster of a RayJob in the job's
+    /// status, and creates it afterwards.
+    fn may_be_created(&self) -> bool {
+        self.target.uid.is_none() && self.cluster.is_none() && self.job.is_none()
+    }
+
     fn handle_change(&mut self, change: Change) -> Result<Option<EndpointSet>, Error> {
         let document = match change {
             Change::Updated(document) => document,
+            Change::Deleted(None) if self.may_be_created() => {
+                self.is_absent = true;
+                return Ok(None);
+            }
             Change::Deleted(_) => {
                 return Err(Error::NotFound(format!(
                     "{} was deleted while it was starting",
@@ -187,6 +205,7 @@ impl<H: Http, C: Clock> Wait<'_, H, C> {
                 )));
             }
         };
+        self.is_absent = false;
         if !self.target.matches_uid(&document) {
             return Err(replaced(self.target));
         }
@@ -351,5 +370,37 @@ mod tests {
         }
         let Err(Error::Backend(late)) = wait(json!({}), false).0 else { panic!() };
         assert!(late.message.contains("is not ready after 900 s"), "{}", late.message);
+    }
+
+    /// Waits for a cluster that a RayJob has named, and that `line` of a watch creates, if any.
+    fn wait_for_named(line: Option<Value>) -> (Result<EndpointSet, Error>, u64) {
+        let http = ScriptedHttp::with_rule(move |request: &dagster_ray_sdk::http::Request| {
+            let is_stream = request.url.contains("watch=1") && request.url.contains("/rayclusters");
+            let body = match &line {
+                Some(line) if is_stream => line.to_string() + "\n",
+                _ if is_stream => String::new(),
+                _ => r#"{"metadata": {"resourceVersion": "1"}, "items": []}"#.to_owned(),
+            };
+            Some(ScriptedResponse::new(200, body))
+        });
+        let clusters = Clusters::new(Kubernetes::new(&http, VirtualClock::default()), "ray".to_owned());
+        let cluster = ClusterRef { name: "c".into(), namespace: None, uid: None, details: None };
+        let ended = clusters.wait_for(&cluster, 60_000, true, &RecordingListener::default());
+        let ms = clusters.kubernetes.clock().now_ms();
+        (ended, ms)
+    }
+
+    #[test]
+    fn a_cluster_that_does_not_exist_yet_is_waited_for_a_short_time() {
+        let object = json!({"metadata": {"name": "c", "namespace": "ray", "resourceVersion": "2"}, "status": {
+            "state": "ready", "head": {"serviceName": "s"}, "endpoints": {"dashboard": "8265"}}});
+        let (ended, _) = wait_for_named(Some(json!({"type": "ADDED", "object": object})));
+        assert!(ended.is_ok(), "{ended:?}");
+        let (ended, ms) = wait_for_named(None);
+        assert!(
+            matches!(&ended, Err(Error::NotFound(what)) if what.ends_with("does not exist")),
+            "{ended:?}"
+        );
+        assert!((MAX_ABSENT_MS..MAX_ABSENT_MS + 10_000).contains(&ms), "{ms}");
     }
 }
