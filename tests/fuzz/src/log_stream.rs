@@ -12,6 +12,7 @@ use dagster_ray_sdk::retry::Policy;
 use dagster_ray_sdk::testing::{RecordingListener, VirtualClock};
 use dagster_ray_sdk::{Error, error};
 use dagster_ray_submission::follow::{FollowResult, follow};
+use dagster_ray_submission::patience::StartLimit;
 
 use crate::structured::{read, structured};
 
@@ -94,7 +95,7 @@ pub fn check(data: &[u8]) {
         .with_retry(Policy::ONCE);
     let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
     let patience = Policy::default().with_patience(PATIENCE_MS);
-    let reached = follow(&client, &clock, patience, "j", 0, &listener);
+    let reached = follow(&client, &clock, patience, StartLimit::default(), "j", 0, &listener);
     let FollowResult { position, complete } = reached.expect("every failure here can be retried");
 
     // The whole log is requested as JSON, so its bytes become text.
