@@ -9,7 +9,12 @@ use dagster_ray_jobs::{
     Job, RayJobs, Submission, Version,
     logs::{FollowAction, FollowEnd, FollowOptions, FollowResult, Lines},
 };
-use dagster_ray_sdk::{Error, http::Timeouts, model::WorkerCommand, retry::Policy};
+use dagster_ray_sdk::{
+    Error,
+    http::Timeouts,
+    model::{RetryHint, WorkerCommand},
+    retry::Policy,
+};
 use serde_json::Value;
 
 use crate::{entrypoint, ids, kill_pending};
@@ -46,6 +51,7 @@ pub(crate) struct FakeRay {
     is_node_dead: Cell<bool>,
     fail_nodes: Cell<bool>,
     fail_logs: Cell<bool>,
+    asks_to_wait_ms: Cell<Option<u64>>,
     session: RefCell<Option<String>>,
     restart: RefCell<Option<String>>,
     stops_until_ended: RefCell<BTreeMap<String, u32>>,
@@ -116,6 +122,11 @@ impl FakeRay {
         *self.log.borrow_mut() = parts.iter().map(|part| (*part).to_owned()).collect();
     }
 
+    /// The next request is answered with a pause before the one after it.
+    pub(crate) fn ask_to_wait(&self, ms: u64) {
+        self.asks_to_wait_ms.set(Some(ms));
+    }
+
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.fail_reads.set(fail);
     }
@@ -171,6 +182,13 @@ impl FakeRay {
 
     fn read(&self, what: String) -> Result<(), Error> {
         self.call(what);
+        if let Some(ms) = self.asks_to_wait_ms.take() {
+            return Err(Error::Unavailable(RetryHint {
+                reason: "429".to_owned(),
+                after_ms: Some(ms),
+                maybe_applied: false,
+            }));
+        }
         if self.fail_reads.get() { Err(Error::unavailable("500", true)) } else { Ok(()) }
     }
 

@@ -57,17 +57,30 @@ pub fn follow(
     let mut interval = Interval::new(FIRST_WAIT_MS, MAX_WAIT_MS);
     let (mut failed_streams, mut failed_while_alive) = (0, 0);
     let mut has_ended = false;
+    // Until when the server has asked for a pause (`Retry-After`).
+    let quiet_until_ms = Cell::new(0);
+    let heed = |error: &Error| {
+        if let Some(ms) = error.retry_after_ms() {
+            quiet_until_ms.set(clock.now_ms() + ms.min(unreachable.max_retry_after_ms));
+        }
+    };
     loop {
         let delivered = Cell::new(false);
         let mut next = || {
             if listener.cancelled() {
                 return FollowAction::Stop;
             }
+            if clock.now_ms() < quiet_until_ms.get() {
+                return FollowAction::Continue;
+            }
             match jobs.get(submission_id) {
                 Ok(job) if !job.has_ended() => FollowAction::Continue,
                 Ok(_) | Err(Error::NotFound(_)) => FollowAction::Drain,
                 // An unreachable dashboard does not prove that the job has ended.
-                Err(_) => FollowAction::Continue,
+                Err(error) => {
+                    heed(&error);
+                    FollowAction::Continue
+                }
             }
         };
         let mut deliver = |lines: Vec<Vec<u8>>| {
@@ -92,6 +105,8 @@ pub fn follow(
                 error
             }
         };
+        heed(&broken);
+        clock.sleep_ms(quiet_until_ms.get().saturating_sub(clock.now_ms()));
         if listener.cancelled() {
             return Err(Error::Cancelled);
         }
@@ -216,6 +231,20 @@ mod tests {
             follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener).expect("the end");
         assert_eq!(texts(&listener), ["one", "two", "three", "four"]);
         assert_eq!(reached, FollowResult { position: 18, complete: true });
+    }
+
+    #[test]
+    fn a_pause_that_the_server_asks_for_is_kept_up_to_the_limit() {
+        for (asked_ms, kept_ms) in [(3_000, 3_000), (600_000, 60_000)] {
+            let ray = FakeRay::default();
+            ray.add("j", "SUCCEEDED");
+            ray.write_log(&["one\n"]);
+            ray.ask_to_wait(asked_ms);
+            let (clock, listener) = (VirtualClock::default(), RecordingListener::default());
+            follow(&ray, &clock, UNREACHABLE, StartLimit::default(), "j", 0, &listener).expect("the end");
+            assert!((kept_ms..kept_ms + 1_000).contains(&clock.now_ms()), "{}", clock.now_ms());
+            assert_eq!(texts(&listener), ["one"]);
+        }
     }
 
     #[test]
