@@ -1,5 +1,6 @@
 """Fixtures: one Ray and one Dagster deployment for all cells, until a fault ends that Ray."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ for folder in (_HERE / "code", _HERE.parent / "dagster", _HERE):
     sys.path.insert(0, str(folder))
 
 from lab import Lab  # noqa: E402
+
+# A shell starts background processes with SIGINT ignored, and so would all processes of a lab.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -150,8 +150,11 @@ class Lab:
         for worker in workers:
             kill(worker["pid"], sign)
 
-    def wait_for_end(self, run_id: str, seconds: float = 120) -> DagsterRunStatus:
-        """Waits until a run has ended, and returns its status."""
+    def wait_for_end(self, run_id: str, seconds: float = 200) -> DagsterRunStatus:
+        """Waits until a run has ended, and returns its status.
+
+        A resumed run of another Ray session waits twice for jobs that Ray does not have.
+        """
         try:
             wait_for("the end", lambda: self.deployment.status(run_id) in FINAL, seconds)
         except AssertionError as error:
