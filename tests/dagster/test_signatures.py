@@ -126,6 +126,8 @@ def test_an_unsigned_component_of_a_registry_is_refused(
         pushed[name] = json.loads(_run(*arguments))["reference"]
     assert _plan(pushed["signed"])["job"]["job"]["submission_id"] == "dagster-run-r"
     with caplog.at_level(logging.INFO, "dagster_ray.audit"):
+        # Levels of child loggers are cached for a second.
+        time.sleep(1.1)
         with pytest.raises(ComponentLoadError, match="is not signed"):
             _plan(pushed["unsigned"])
         [line] = wait_for("the audit trail", lambda: _audited(caplog))

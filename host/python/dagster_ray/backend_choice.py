@@ -59,7 +59,9 @@ def choose(
         **with_upload_rules(with_patience(config, start_timeout)),
     }
     restriction = restriction_arguments(config.backend_grants, config.backend_sha256, policy_root)
-    if named not in (None, *_by_address()):
+    has_clusters = named == built_in("kuberay")
+    # Asking a component for its settings loads it.
+    if named not in (None, *_by_address()) and (config.address is None or has_clusters):
         declared = declared_settings(named, restriction)
         if config.address is None and "address" not in declared:
             return Choice(named, setting_texts(offered, declared), None)
