@@ -158,6 +158,7 @@ RUNS |= {
         strikes.worker(INT, of_step=True),
         "FAILURE",
         "The step fails with the reason, and so does the run.",
+        defect="SIGINT has no effect on the worker of a step; why is not known yet",
     ),
     ("resume", "daemon-9"): _run(
         Resume,
