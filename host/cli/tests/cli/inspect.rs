@@ -41,12 +41,13 @@ fn json_contains_the_same_grants() {
         std::fs::read_to_string(built_in().join("kuberay.toml")).unwrap().parse().unwrap();
     let written = json!(manifest["grants"]);
     let rules = written["kubernetes"].as_array().unwrap();
-    let mut expected = vec![("cluster_services", "used", &written["cluster_services"])];
+    let mut expected =
+        vec![("http", "used", &written["http"]), ("cluster_services", "used", &written["cluster_services"])];
     expected.extend(rules.iter().map(|rule| ("kubernetes", "used", rule)));
     expected.push(("packages", "used", &Value::Bool(true)));
     expected.push(("tasks", "used", &Value::Bool(true)));
     assert_eq!(granted, expected);
-    assert_eq!(inspected["grants"][0]["needed_by"].as_array().unwrap().len(), 2);
+    assert_eq!(inspected["grants"][1]["needed_by"].as_array().unwrap().len(), 2);
     let limit = |name: &str| {
         let all = inspected["limits"].as_array().unwrap();
         all.iter().find(|limit| limit["limit"] == name).unwrap().clone()
