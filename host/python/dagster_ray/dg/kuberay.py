@@ -52,23 +52,8 @@ class KubeRayPipesComponent(ScriptComponent):
     ray_job: dict[str, Any] = Field(
         description="The RayJob's manifest, without `entrypoint`: `{metadata: {}, spec: {}}`."
     )
-    resource_key: str | None = Field(
-        default=None, description="The key of a resource with a `PipesKubeRayJobClient`."
-    )
     kube_config: str | None = Field(default=None, description=described("kube_config"))
     kube_context: str | None = Field(default=None, description=described("kube_context"))
-    runtime_env: dict[str, Any] | None = Field(
-        default=None,
-        description=(
-            "Ray's runtime environment. A relative `working_dir` begins at the component's folder."
-        ),
-    )
-    metadata: dict[str, str] | None = Field(
-        default=None, description="Metadata of the Ray job, in addition to the default metadata."
-    )
-
-    def _resource_keys(self) -> set[str]:
-        return {self.resource_key} if self.resource_key else set()
 
     @cached_property
     def _own_client(self) -> PipesKubeRayJobClient:
@@ -78,8 +63,7 @@ class KubeRayPipesComponent(ScriptComponent):
     def _run(
         self, context: dg.OpExecutionContext, folder: Path, resources: Mapping[str, object]
     ) -> PipesClientCompletedInvocation:
-        given = resources[self.resource_key] if self.resource_key else self._own_client
-        client = cast("PipesKubeRayJobClient", given)
+        client = cast("PipesKubeRayJobClient", self._given_client(resources) or self._own_client)
         params: dict[str, Any] = {"entrypoint": self.entrypoint}
         if self.runtime_env is not None:
             params["runtime_env"] = absolute_paths(self.runtime_env, folder)

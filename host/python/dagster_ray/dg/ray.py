@@ -59,16 +59,6 @@ class RayPipesComponent(ScriptComponent):
     ray: RayConnection | None = Field(
         default=None, description="Where Ray is, and the credentials for it."
     )
-    resource_key: str | None = Field(
-        default=None,
-        description="The key of a resource with a `PipesRayJobClient`, in place of `ray`.",
-    )
-    runtime_env: dict[str, Any] | None = Field(
-        default=None,
-        description=(
-            "Ray's runtime environment. A relative `working_dir` begins at the component's folder."
-        ),
-    )
     num_cpus: float | None = Field(default=None, description="CPUs for the entrypoint.")
     num_gpus: float | None = Field(default=None, description="GPUs for the entrypoint.")
     memory: int | None = Field(default=None, description="Bytes of memory for the entrypoint.")
@@ -78,12 +68,6 @@ class RayPipesComponent(ScriptComponent):
     label_selector: dict[str, str] | None = Field(
         default=None, description="Labels that the entrypoint's node must have."
     )
-    metadata: dict[str, str] | None = Field(
-        default=None, description="Metadata of the Ray job, in addition to the default metadata."
-    )
-
-    def _resource_keys(self) -> set[str]:
-        return {self.resource_key} if self.resource_key else set()
 
     @cached_property
     def _own_client(self) -> PipesRayJobClient:
@@ -93,8 +77,7 @@ class RayPipesComponent(ScriptComponent):
     def _run(
         self, context: dg.OpExecutionContext, folder: Path, resources: Mapping[str, object]
     ) -> PipesClientCompletedInvocation:
-        given = resources[self.resource_key] if self.resource_key else self._own_client
-        client = cast("PipesRayJobClient", given)
+        client = cast("PipesRayJobClient", self._given_client(resources) or self._own_client)
         options = {
             "runtime_env": absolute_paths(self.runtime_env, folder),
             "metadata": self.metadata,

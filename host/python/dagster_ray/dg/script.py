@@ -37,15 +37,29 @@ class ScriptComponent(dg.Component, dg.Resolvable, dg.Model):
         default=None, description="Values that the script reads with `PipesContext.get_extra`."
     )
 
+    resource_key: str | None = Field(
+        default=None,
+        description="The key of a resource with a client of Pipes, in place of one of its own.",
+    )
+    runtime_env: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "Ray's runtime environment. A relative `working_dir` begins at the component's folder."
+        ),
+    )
+    metadata: dict[str, str] | None = Field(
+        default=None, description="Metadata of the Ray job, in addition to the default metadata."
+    )
+
     @abstractmethod
     def _run(
         self, context: dg.OpExecutionContext, folder: Path, resources: Mapping[str, object]
     ) -> PipesClientCompletedInvocation:
         """Runs the script. `folder` is the component's; relative paths begin there."""
 
-    @abstractmethod
-    def _resource_keys(self) -> set[str]:
-        """Returns the keys of the resources that the op needs."""
+    def _given_client(self, resources: Mapping[str, object]) -> object:
+        """Returns the client of the resource, or `None` if the component names none."""
+        return resources[self.resource_key] if self.resource_key else None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Returns one op with the assets and checks."""
@@ -55,7 +69,7 @@ class ScriptComponent(dg.Component, dg.Resolvable, dg.Model):
             "description": self.description,
             "op_tags": self.tags,
             "pool": self.pool,
-            "required_resource_keys": self._resource_keys(),
+            "required_resource_keys": {self.resource_key} if self.resource_key else set[str](),
         }
         if self.assets:
 
