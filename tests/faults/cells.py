@@ -18,8 +18,6 @@ class Run:
     ends: frozenset[str]
     # Whether `cargo xtask test` runs it.
     quick: bool = False
-    # The defect because of which this does not hold today.
-    defect: str = ""
     # Whether the fault ends Ray, so that the next test needs another one.
     ends_ray: bool = False
 

@@ -40,7 +40,6 @@ What holds in every cell that a test of `tests/faults` shows:
 _SIGNS = {
     "passed": "✓",
     "failed": "✗",
-    "known": "✗",
     "unknown": "?",
     "impossible": "-",
     "untested": "·",
@@ -48,7 +47,6 @@ _SIGNS = {
 _WORDS = {
     "passed": "passed",
     "failed": "**failed**",
-    "known": "**does not hold**",
     "unknown": "not run for this page",
 }
 
@@ -68,10 +66,7 @@ def read(files: list[Path]) -> Results:
         for case in ElementTree.parse(file).getroot().iter("testcase"):
             module = (case.get("classname") or "").rpartition(".")[2]
             name = f"{module}.py::{case.get('name')}"
-            skipped = case.find("skipped")
-            if skipped is not None and skipped.get("type") == "pytest.xfail":
-                results[name] = "known"
-            elif skipped is None:
+            if case.find("skipped") is None:
                 is_bad = case.find("failure") is not None or case.find("error") is not None
                 results[name] = "failed" if is_bad else "passed"
     return results
@@ -82,10 +77,8 @@ def _outcome(key: Key, cell: Cell, results: Results) -> str:
         return "impossible"
     if not isinstance(cell, Run | Shown):
         return "untested"
-    if isinstance(cell, Run) and cell.defect:
-        return "known"
     outcomes = {_of_test(test, results) for test in evidence(key, cell)}
-    return next(word for word in ("failed", "known", "unknown", "passed") if word in outcomes)
+    return next(word for word in ("failed", "unknown", "passed") if word in outcomes)
 
 
 def _of_test(test: str, results: Results) -> str:
@@ -94,7 +87,7 @@ def _of_test(test: str, results: Results) -> str:
     name = test.rpartition("/")[2]
     # A parametrized test is passed if all of its cases are.
     cases = [word for case, word in results.items() if case == name or case.startswith(f"{name}[")]
-    return next((word for word in ("failed", "known", "passed") if word in cases), "unknown")
+    return next((word for word in ("failed", "passed") if word in cases), "unknown")
 
 
 def _name(test: str) -> str:
@@ -105,9 +98,7 @@ def _name(test: str) -> str:
 def _shown(key: Key, cell: Run | Shown) -> str:
     """Returns the part of a table row that does not depend on results."""
     tests = ", ".join(f"`{_name(test)}`" for test in evidence(key, cell))
-    defect = cell.defect if isinstance(cell, Run) else ""
-    holds = f"{cell.holds} **Does not hold today:** {defect}" if defect else cell.holds
-    return f"| {FAULTS[key[1]].title} | {holds} | {tests} |"
+    return f"| {FAULTS[key[1]].title} | {cell.holds} | {tests} |"
 
 
 def _others(row: str) -> list[str]:
@@ -150,7 +141,7 @@ def _overview(results: Results) -> list[str]:
     lines += [
         "",
         f"Of {len(cells)} cells, {count['passed']} are shown by a test that passed, "
-        f"{count['failed'] + count['known']} do not hold, {count['unknown']} have a test that was "
+        f"{count['failed']} do not hold, {count['unknown']} have a test that was "
         f"not run for this page, {count['impossible']} cannot happen, and {count['untested']} are "
         "not tested yet.",
     ]

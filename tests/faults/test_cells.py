@@ -11,8 +11,6 @@ from lab import Lab
 
 def _parameter(key: Key, cell: Run) -> object:
     marks = [pytest.mark.quick] if cell.quick else []
-    if cell.defect:
-        marks.append(pytest.mark.xfail(reason=cell.defect, strict=True))
     return pytest.param(cell, id="+".join(key), marks=marks)
 
 
