@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from processes import command_lines, wait_for
 from ray_head import RayHead
 
 JOB = Path(__file__).parent / "code/values_jobs.py"
+# Another session of tests may use the same Ray.
+SPACE = f"asset/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
@@ -86,9 +89,9 @@ def test_the_registry_does_not_unpickle_values(store: RayStore, tmp_path: Path) 
         def __reduce__(self) -> Any:
             return (os.system, (f"echo $PPID >> {tmp_path}/loaded",))
 
-    store.put("asset/tell/=", pack({"t": Tell(), "a": np.ones(1 << 20)}), True, None, {})
+    store.put(f"{SPACE}/tell/=", pack({"t": Tell(), "a": np.ones(1 << 20)}), True, None, {})
     assert not (tmp_path / "loaded").exists()
-    loaded = unpack(store.get("asset/tell/="))
+    loaded = unpack(store.get(f"{SPACE}/tell/="))
     assert (tmp_path / "loaded").read_text().split() == [str(os.getpid())]
     assert not loaded["a"].flags.owndata and not loaded["a"].flags.writeable
 
@@ -96,10 +99,10 @@ def test_the_registry_does_not_unpickle_values(store: RayStore, tmp_path: Path) 
 def test_the_registry_has_the_actor_name_of_earlier_releases(store: RayStore) -> None:
     import ray
 
-    store.put("asset/there/=", pack(1), True, None, {})
+    store.put(f"{SPACE}/there/=", pack(1), True, None, {})
     registry = ray.get_actor(DAGSTER_RAY_OBJECT_MAP_NAME, DAGSTER_RAY_NAMESPACE)
     assert ray.get(registry.process.remote()) in command_lines()
-    assert store.delete(["asset/there/="]) == 1
+    assert store.delete([f"{SPACE}/there/="]) == 1
 
 
 def _is_taken_over(key: str) -> bool:
@@ -125,11 +128,11 @@ def test_a_new_registry_knows_the_values_of_the_node_actors(store: RayStore, end
     import ray
 
     array = np.arange(1 << 18)
-    store.put("asset/small/=", pack(1), True, None, {})
-    store.put("asset/large/=", pack(array), True, None, {"a": "b"})
-    for key in ("asset/small/=", "asset/large/="):
+    store.put(f"{SPACE}/small/=", pack(1), True, None, {})
+    store.put(f"{SPACE}/large/=", pack(array), True, None, {"a": "b"})
+    for key in (f"{SPACE}/small/=", f"{SPACE}/large/="):
         wait_for("the copy of the node actor", lambda key=key: _is_taken_over(key))
-    stored = store.find("asset/")
+    stored = store.find(f"{SPACE}/")
     registry = ray.get_actor(REGISTRY, NAMESPACE)
     process: Any = ray.get(registry.process.remote())
     if end == "kill":
@@ -138,11 +141,11 @@ def test_a_new_registry_knows_the_values_of_the_node_actors(store: RayStore, end
         # Ray kills the actor asynchronously. Until then it would accept values that are lost.
         ray.kill(registry)
         wait_for("the end of the registry", lambda: process not in command_lines())
-    assert store.find("asset/") == stored
-    assert unpack(store.get("asset/small/=")) == 1
-    assert (unpack(store.get("asset/large/=")) == array).all()
-    store.put("asset/large/=", pack(2), True, None, {})
-    assert unpack(store.get("asset/large/=")) == 2
+    assert store.find(f"{SPACE}/") == stored
+    assert unpack(store.get(f"{SPACE}/small/=")) == 1
+    assert (unpack(store.get(f"{SPACE}/large/=")) == array).all()
+    store.put(f"{SPACE}/large/=", pack(2), True, None, {})
+    assert unpack(store.get(f"{SPACE}/large/=")) == 2
     store.delete([entry["key"] for entry in stored])
 
 
@@ -150,15 +153,15 @@ def test_a_killed_node_actor_restarts_and_lost_values_are_reported(store: RaySto
     import numpy as np
     import ray
 
-    store.put("asset/before/=", pack(np.arange(1 << 18)), True, None, {})
-    wait_for("the copy of the node actor", lambda: _is_taken_over("asset/before/="))
+    store.put(f"{SPACE}/before/=", pack(np.arange(1 << 18)), True, None, {})
+    wait_for("the copy of the node actor", lambda: _is_taken_over(f"{SPACE}/before/="))
     [node_actor] = _node_actors()
     process: Any = ray.get(node_actor.process.remote())
     os.kill(process, signal.SIGKILL)
 
     def error() -> str:
         try:
-            store.get("asset/before/=")
+            store.get(f"{SPACE}/before/=")
         except NotFoundError as error:
             return str(error)
         return ""
@@ -166,19 +169,19 @@ def test_a_killed_node_actor_restarts_and_lost_values_are_reported(store: RaySto
     # Ray reads the bytes until it has noticed the end of their owner.
     wait_for("the loss of the value", lambda: "was on node" in error())
     assert "was on node" in error()
-    assert store.stat(["asset/before/="]) == [None]
-    store.put("asset/before/=", pack(2), True, None, {})
-    assert unpack(store.get("asset/before/=")) == 2
-    store.delete(["asset/before/="])
+    assert store.stat([f"{SPACE}/before/="]) == [None]
+    store.put(f"{SPACE}/before/=", pack(2), True, None, {})
+    assert unpack(store.get(f"{SPACE}/before/=")) == 2
+    store.delete([f"{SPACE}/before/="])
 
 
-STORE_AND_WAIT = """
+STORE_AND_WAIT = f"""
 import sys, time
 import numpy as np
 from dagster_ray.io.frames import pack
 from dagster_ray.io.ray_store import RayStore
 store = RayStore(sys.argv[1])
-store.put("asset/acknowledged/=", pack(np.arange(1 << 22)), True, None, {})
+store.put("{SPACE}/acknowledged/=", pack(np.arange(1 << 22)), True, None, {{}})
 print("stored", flush=True)
 time.sleep(60)
 """
@@ -192,7 +195,7 @@ def test_a_value_outlives_its_writer_before_it_is_put_again(
     import numpy as np
     import ray
 
-    store.put("asset/warm/=", pack(1), True, None, {})
+    store.put(f"{SPACE}/warm/=", pack(1), True, None, {})
     registry = ray.get_actor(REGISTRY, NAMESPACE)
     code = STORE_AND_WAIT if is_killed else STORE_AND_WAIT.replace("time.sleep(60)", "")
     with subprocess.Popen(
@@ -200,33 +203,33 @@ def test_a_value_outlives_its_writer_before_it_is_put_again(
     ) as process:
         assert process.stdout and process.stdout.readline() == b"stored\n"
         # The second put is late, so that this test sees the state before it.
-        found: Any = ray.get(registry.get.remote("asset/acknowledged/="))
+        found: Any = ray.get(registry.get.remote(f"{SPACE}/acknowledged/="))
         if is_killed:
             process.kill()
         process.wait()
     assert found["reference"] is None and found["parts"] is None
     others = [ray.put(np.full(1 << 22, number)) for number in range(8)]
     for _ in range(2):
-        loaded = unpack(store.get("asset/acknowledged/="))
+        loaded = unpack(store.get(f"{SPACE}/acknowledged/="))
         assert (loaded == np.arange(1 << 22)).all()
         del loaded
-    assert _is_taken_over("asset/acknowledged/=")
+    assert _is_taken_over(f"{SPACE}/acknowledged/=")
     del others
     # It is spilled like any other value.
     others = [ray.put(np.full(1 << 22, number)) for number in range(8)]
-    assert (unpack(store.get("asset/acknowledged/=")) == np.arange(1 << 22)).all()
+    assert (unpack(store.get(f"{SPACE}/acknowledged/=")) == np.arange(1 << 22)).all()
     del others
-    store.delete(["asset/acknowledged/=", "asset/warm/="])
+    store.delete([f"{SPACE}/acknowledged/=", f"{SPACE}/warm/="])
 
 
 def test_an_overwritten_value_is_not_taken_over(store: RayStore) -> None:
     import numpy as np
 
     for number in range(3):
-        store.put("asset/often/=", pack(np.full(1 << 18, number)), True, None, {})
-    assert (unpack(store.get("asset/often/=")) == 2).all()
-    assert store.delete(["asset/often/="]) == 1
-    wait_for("the end of the value", lambda: not _is_taken_over("asset/often/="))
+        store.put(f"{SPACE}/often/=", pack(np.full(1 << 18, number)), True, None, {})
+    assert (unpack(store.get(f"{SPACE}/often/=")) == 2).all()
+    assert store.delete([f"{SPACE}/often/="]) == 1
+    wait_for("the end of the value", lambda: not _is_taken_over(f"{SPACE}/often/="))
 
 
 def test_a_killed_writer_leaves_the_previous_value_in_a_directory(tmp_path: Path) -> None:
@@ -265,7 +268,7 @@ def test_a_killed_writer_leaves_the_previous_value_in_a_directory(tmp_path: Path
 def test_a_killed_writer_leaves_a_complete_value_in_the_registry(
     store: RayStore, ray_head: RayHead
 ) -> None:
-    store.put("asset/large/=", pack("before"), True, None, {})
+    store.put(f"{SPACE}/large/=", pack("before"), True, None, {})
     writer = textwrap.dedent("""
         import sys
         import numpy as np
@@ -275,19 +278,19 @@ def test_a_killed_writer_leaves_a_complete_value_in_the_registry(
         store.connect()
         print("go", flush=True)
         for digit in range(1, 1000):
-            store.put("asset/large/=", pack(np.full(1 << 24, digit)), True, None, {})
+            store.put(sys.argv[2], pack(np.full(1 << 24, digit)), True, None, {})
     """)
     for delay in (0.05, 0.3, 0.7):
         with subprocess.Popen(
-            [sys.executable, "-c", writer, ray_head.gcs], stdout=subprocess.PIPE
+            [sys.executable, "-c", writer, ray_head.gcs, f"{SPACE}/large/="], stdout=subprocess.PIPE
         ) as process:
             assert process.stdout and process.stdout.readline() == b"go\n"
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(delay)
             process.kill()
-        loaded = unpack(store.get("asset/large/="))
+        loaded = unpack(store.get(f"{SPACE}/large/="))
         assert isinstance(loaded, str) or len(set(loaded[:: 1 << 10].tolist())) == 1
-    store.delete(["asset/large/="])
+    store.delete([f"{SPACE}/large/="])
 
 
 MATERIALIZE = """
