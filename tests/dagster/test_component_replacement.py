@@ -7,7 +7,7 @@ from component_files import FIXTURES, built_in, put
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.launcher import LaunchRunContext
 from dagster._core.test_utils import create_run_for_test
-from dagster_ray.launcher import RayRunLauncher
+from dagster_ray.launcher import RUN_REF_TAG, RayRunLauncher
 from processes import wait_for
 from ray_head import RayHead
 
@@ -50,5 +50,5 @@ def test_a_replaced_component_file_is_used_by_the_next_launch(
     assert isinstance(instance.run_launcher, RayRunLauncher)
     now = instance.get_run_by_id(second.run_id)
     assert now
-    assert f"echo-{second.run_id}" in now.tags["dagster-ray/run"]
+    assert f"echo-{second.run_id}" in now.tags[RUN_REF_TAG]
     assert not ray_head.jobs(second.run_id)

@@ -10,6 +10,7 @@ from dagster import DagsterEventType, DagsterRun, DagsterRunStatus
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 from dagster_ray.errors import NotFoundError
+from dagster_ray.launcher import RUN_REF_TAG
 from deployment import LOCATION, Deployment
 from fault_proxy import FaultProxy
 from processes import command_lines, kill, wait_for
@@ -104,7 +105,7 @@ def test_a_run_is_launched_as_one_ray_job_and_succeeds(
     assert int(job["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 30
 
     run = deployment.instance.get_run_by_id(run_id)
-    assert run and json.loads(run.tags["dagster-ray/run"])["job"]["submission_id"] == name
+    assert run and json.loads(run.tags[RUN_REF_TAG])["job"]["submission_id"] == name
     engine = deployment.instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT)
     [created] = [e.dagster_event for e in engine if "Ray run job created" in e.message]
     assert created

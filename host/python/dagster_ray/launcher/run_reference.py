@@ -6,8 +6,8 @@ from typing import cast
 
 from dagster_ray.contract import RunRef
 
-# The run tag with the reference to the run's Ray job.
-RUN_REF_TAG = "dagster-ray/run"
+# The run tag with the reference to the run's Ray job. Dagster's UI hides tags with this prefix.
+RUN_REF_TAG = ".dagster/dagster-ray/run"
 
 
 def read(tags: Mapping[str, str], run_id: str, attempt: int) -> RunRef | None:
