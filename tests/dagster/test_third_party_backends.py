@@ -24,9 +24,8 @@ from run_spec import RUN
 from third_party_backends import (
     ROOT,
     Runner,
-    beside,
+    build_project,
     build_python,
-    build_rust,
     command_runner,
     dagster_ray,
     example,
@@ -74,11 +73,7 @@ class Project:
             sdk = self.folder / "vendor/dagster-ray-sdk"
             shutil.rmtree(sdk)
             packaged_sdk(root).rename(sdk)
-            wasm = build_rust(self.folder, "my_backend")
-        else:
-            wasm = build_python(self.folder, root, "-d", "wit", "-w", "backend")
-        manifest = self.folder / "my_backend.toml"
-        self.wasm = beside(wasm, manifest, root / "my_backend.wasm")
+        self.wasm = build_project(self.folder)
 
 
 @pytest.fixture(scope="module", params=LANGUAGES)

@@ -15,12 +15,13 @@ from typing import Any
 from component_files import put
 
 ROOT = Path(__file__).parents[2]
+# All crates share one target directory.
 _TARGET = ROOT / "target/third-party"
 _COMPONENTIZE = Path(sys.executable).with_name("componentize-py")
 
 
 def build_rust(folder: Path, name: str) -> Path:
-    """Builds a crate for wasm32-wasip2. All crates share one target directory."""
+    """Builds a crate for wasm32-wasip2."""
     build = ("cargo", "build", "--release", "--target", "wasm32-wasip2", "--target-dir")
     _run(*build, str(_TARGET), cwd=folder)
     return _TARGET / f"wasm32-wasip2/release/{name}.wasm"
@@ -38,7 +39,7 @@ def packaged_sdk(into: Path) -> Path:
 
 
 def build_python(folder: Path, into: Path, *world: str) -> Path:
-    """Builds a Python app with the command that the README of the templates prints."""
+    """Builds a Python app."""
     wasm = into / "built.wasm"
     _run(str(_COMPONENTIZE), *world, "componentize", "app", "-o", str(wasm), cwd=folder)
     return wasm
@@ -69,11 +70,19 @@ def _run(*line: str, cwd: Path, env: dict[str, str] | None = None) -> None:
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
-def dagster_ray(*arguments: str) -> subprocess.CompletedProcess[str]:
+def build_project(folder: Path) -> Path:
+    """Builds a project of `dagster-ray new` as its README says, and returns the component."""
+    built = dagster_ray("build", str(folder), CARGO_TARGET_DIR=str(_TARGET))
+    assert built.returncode == 0, built.stderr
+    return folder / f"{folder.name.replace('-', '_')}.wasm"
+
+
+def dagster_ray(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command `dagster-ray` of the installed package."""
     line = (str(Path(sys.executable).with_name("dagster-ray")), *arguments)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(line, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    variables = {**os.environ, "PATH": path, **environment}
+    return subprocess.run(line, env=variables, capture_output=True, text=True)
 
 
 class Runner:

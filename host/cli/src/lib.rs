@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod build;
 mod cassette;
 mod commands;
 mod component;

@@ -4,6 +4,7 @@
 //! `run(arguments, context)`. `dagster-ray --help` shows the first paragraph of `Arguments`'
 //! documentation.
 
+mod build;
 mod call;
 mod check;
 mod clean;
@@ -51,6 +52,7 @@ commands! {
     Record => record,
     Replay => replay,
     New => new,
+    Build => build,
     Watch => watch,
     Pull => pull,
     Push => push,

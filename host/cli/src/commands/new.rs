@@ -1,7 +1,7 @@
 //! `dagster-ray new`: creates a project for a new backend.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -20,14 +20,14 @@ use crate::output::FAINT;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  dagster-ray new my-backend --language rust
+  dagster-ray new my-backend
   dagster-ray new my-backend --language python --into ~/backends")]
 pub(crate) struct Arguments {
     /// The backend's name: lower-case letters, digits and single dashes
     name: String,
-    /// The language to write it in
+    /// The language to write it in [default: the answer to a question, on a terminal]
     #[arg(long, value_enum)]
-    language: Language,
+    language: Option<Language>,
     /// The folder to create the project's folder in
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     into: PathBuf,
@@ -99,17 +99,11 @@ impl Language {
         }
     }
 
-    fn commands(self, file: &str) -> Vec<String> {
+    /// Returns the command that installs what the build needs.
+    const fn preparation(self) -> &'static str {
         match self {
-            Self::Rust => vec![
-                "rustup target add wasm32-wasip2".to_owned(),
-                "cargo build --release --target wasm32-wasip2".to_owned(),
-                format!("cp target/wasm32-wasip2/release/{file}.wasm ."),
-            ],
-            Self::Python => vec![
-                "pip install -r requirements.txt".to_owned(),
-                format!("componentize-py -d wit -w backend componentize app -o {file}.wasm"),
-            ],
+            Self::Rust => "rustup target add wasm32-wasip2",
+            Self::Python => "pip install -r requirements.txt",
         }
     }
 }
@@ -125,6 +119,10 @@ struct Made {
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
     let Arguments { name, language, into } = arguments;
     check(&name)?;
+    let language = match language {
+        Some(language) => language,
+        None => ask(&mut io::stdin().lock(), io::stdin().is_terminal() && io::stderr().is_terminal())?,
+    };
     if !into.is_dir() {
         return Err(
             Usage(format!("--into {}: the folder does not exist; create it first", into.display())).into()
@@ -134,9 +132,12 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
     let file = name.replace('-', "_");
     let files = files(language, &name, &file);
     make(&folder, &files)?;
-    let mut commands = vec![format!("cd {}", into.join(&name).display())];
-    commands.extend(language.commands(&file));
-    commands.push(format!("dagster-ray check ./{file}.wasm"));
+    let commands = vec![
+        format!("cd {}", into.join(&name).display()),
+        language.preparation().to_owned(),
+        "dagster-ray build".to_owned(),
+        format!("dagster-ray check ./{file}.wasm"),
+    ];
     let made = Made {
         component: folder.join(format!("{file}.wasm")),
         folder,
@@ -157,6 +158,24 @@ pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result
         writeln!(out, "  backend: {}", made.component.display())
     })?;
     Ok(Exit::Done)
+}
+
+/// Asks for the language, until the answer is one.
+fn ask(answers: &mut impl io::BufRead, is_terminal: bool) -> anyhow::Result<Language> {
+    if !is_terminal {
+        return Err(Usage("--language is missing: write --language rust or --language python".into()).into());
+    }
+    loop {
+        write!(io::stderr(), "Language, rust (small and fast) or python: ")?;
+        let mut answer = String::new();
+        if answers.read_line(&mut answer)? == 0 {
+            return Err(Usage("no language was chosen: write --language rust or --language python".into()).into());
+        }
+        match Language::from_str(answer.trim(), true) {
+            Ok(language) => return Ok(language),
+            Err(_) => writeln!(io::stderr(), "write rust or python")?,
+        }
+    }
 }
 
 /// Checks that a name is valid for a crate, a file and a component.
@@ -257,6 +276,15 @@ mod tests {
         for bad in ["", "-a", "a-", "a--b", "2a", "My", "my_backend", "../x", "a b", "ä", "fn", "local"] {
             let text = check(bad).unwrap_err().to_string();
             assert!(text.contains("such as my-"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_language_is_asked_for_on_a_terminal_until_it_is_known() {
+        assert!(matches!(ask(&mut "java\nPython\n".as_bytes(), true).unwrap(), Language::Python));
+        for is_terminal in [true, false] {
+            let text = ask(&mut "".as_bytes(), is_terminal).unwrap_err().to_string();
+            assert!(text.contains("--language rust"), "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `watch`: builds at each change, and failed builds.
+//! `build` and `watch`: builds once and at each change, and failed builds.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -58,30 +58,30 @@ fn manifest_option_overrides_the_projects_manifest() {
     std::fs::write(environment.path("project/which"), fixture("echo").display().to_string()).unwrap();
     std::fs::write(environment.path("project/mine.toml"), "id = \"mine\"\n").unwrap();
     std::fs::write(environment.path("other.toml"), "id = \"other\"\n").unwrap();
-    let watch = ["watch", "project", "--to", "mine.wasm", "--once", "--build", BUILD];
+    let build = ["build", "project", "--to", "mine.wasm", "--build", BUILD];
     let placed = || std::fs::read_to_string(environment.path("mine.toml")).unwrap();
-    assert_eq!(environment.run(watch).code(), 0);
+    assert_eq!(environment.run(build).code(), 0);
     assert_eq!(placed(), "id = \"mine\"\n");
-    let mut command = environment.command(watch);
+    let mut command = environment.command(build);
     assert!(command.args(["--manifest", "other.toml"]).status().unwrap().success());
     assert_eq!(placed(), "id = \"other\"\n");
     let missing =
-        CommandOutput(environment.command(watch).args(["--manifest", "nowhere.toml"]).output().unwrap());
+        CommandOutput(environment.command(build).args(["--manifest", "nowhere.toml"]).output().unwrap());
     assert!(missing.fails(2).contains("--manifest nowhere.toml"), "{}", missing.stderr());
 }
 
 #[test]
-fn once_exits_with_the_code_of_the_failure() {
+fn build_exits_with_the_code_of_the_failure() {
     let environment = TestEnvironment::new();
     std::fs::create_dir(environment.path("project")).unwrap();
-    let text = environment.run(["watch", "project", "--to", "x.wasm", "--once"]);
+    let text = environment.run(["build", "project", "--to", "x.wasm"]);
     assert!(text.fails(2).contains("--build"), "{}", text.stderr());
     let text =
-        environment.run(["watch", "project", "--to", "x.wasm", "--once", "--build", "echo no; exit 3"]);
+        environment.run(["build", "project", "--to", "x.wasm", "--build", "echo no; exit 3"]);
     assert!(text.fails(1).contains("sh failed (exit status: 3)"), "{}", text.stderr());
     std::fs::write(environment.path("project/a"), "").unwrap();
     let text =
-        environment.run(["watch", "project", "--to", "x.wasm", "--once", "--build", "echo no > \"$OUTPUT\""]);
+        environment.run(["build", "project", "--to", "x.wasm", "--build", "echo no > \"$OUTPUT\""]);
     assert!(text.fails(3).contains("the new component"), "{}", text.stderr());
     assert!(!environment.path("x.wasm").exists());
 }
