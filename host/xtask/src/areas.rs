@@ -1,12 +1,15 @@
 //! The test areas: the stages that `cargo xtask test AREA` runs.
 
+use crate::debian::{CHROMIUM, POSTGRESQL, Package};
 use crate::registry;
 
 /// Arguments of pytest-xdist for tests that mostly wait for Ray. Each worker process has a Ray head of its own.
 pub(crate) const SIDE_BY_SIDE: [&str; 4] = ["--numprocesses", "2", "--dist", "loadfile"];
 
 /// The prefix of the test files that need PostgreSQL.
-pub(crate) const POSTGRES: &str = "postgres";
+const POSTGRES: &str = "postgres";
+/// The prefix of the test files that need a browser.
+const BROWSER: &str = "browser";
 
 /// A part of the tests that can be run by itself.
 pub(crate) struct Area {
@@ -141,6 +144,16 @@ pub(crate) const AREAS: &[Area] = &[
         stages: &[Kind::Audit, Kind::InstalledWheel, Kind::Pytest(&["import", "package"])],
     },
     Area { name: "demo", about: "the demo", stages: &[Kind::Demo] },
+    Area {
+        name: "ui",
+        about: "the demo in Dagster's UI, in a browser",
+        stages: &[Kind::Pytest(&[BROWSER])],
+    },
+    Area {
+        name: "telemetry",
+        about: "spans and metrics of OpenTelemetry",
+        stages: &[Kind::Pytest(&["telemetry"])],
+    },
 ];
 
 /// The tests of one file that need a service and are therefore marked `#[ignore]`.
@@ -169,6 +182,15 @@ pub(crate) const WITH_REGISTRY: ServiceTests = ServiceTests {
     module: "registry",
     variable: registry::VARIABLE,
 };
+
+/// Returns the Debian packages that the test files with these prefixes need.
+pub(crate) fn debian_packages(prefixes: &[&str]) -> Vec<Package> {
+    let has = |file: &str| prefixes.iter().any(|prefix| file.starts_with(prefix));
+    [(POSTGRES, POSTGRESQL), (BROWSER, CHROMIUM)]
+        .into_iter()
+        .filter_map(|(file, package)| has(file).then_some(package))
+        .collect()
+}
 
 /// Returns the area with that name.
 pub(crate) fn find(name: &str) -> Option<&'static Area> {

@@ -8,14 +8,14 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::areas::{self, AREAS, Kind, POSTGRES, SIDE_BY_SIDE, ServiceTests};
+use crate::areas::{self, AREAS, Kind, SIDE_BY_SIDE, ServiceTests};
 use crate::background::in_background;
 use crate::build;
 use crate::cluster;
+use crate::debian;
 use crate::environment::Environment;
 use crate::faults;
 use crate::installed;
-use crate::postgres;
 use crate::project::Project;
 use crate::registry;
 use crate::side_by_side;
@@ -142,9 +142,8 @@ impl Tests<'_> {
         } else if !cargo_tests.is_empty() {
             self.cargo_test(&cargo_tests);
         }
-        if files.iter().any(|prefix| ["", POSTGRES].contains(prefix)) {
-            postgres::install(self.project, self.stages);
-        }
+        let packages = areas::debian_packages(&files);
+        debian::install(self.project, self.stages, &packages);
         if !files.is_empty() {
             self.pytest("pytest", self.marks(), &files, None, None);
         }
@@ -185,7 +184,7 @@ impl Tests<'_> {
     fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
         let registry = std::thread::scope(|scope| {
             scope.spawn(|| self.kubernetes(&[""], true, control_plane.join().unwrap_or(false)));
-            postgres::install(self.project, self.stages);
+            debian::install(self.project, self.stages, &areas::debian_packages(&[""]));
             self.python_lint();
             self.audit();
             self.compiled();
