@@ -14,12 +14,13 @@ from dagster_ray.backend_choice import Choice, choose, configured_component, rep
 from dagster_ray.component_files import Restriction, built_in, native, restriction_arguments
 from dagster_ray.configs import BackendConfig
 from dagster_ray.contract import CallOptions, ListenerOptions, Output, Write
-from dagster_ray.errors import UnsupportedError
+from dagster_ray.errors import DagsterRayError, UnsupportedError
 from dagster_ray.given_up import GivenUpJobs
 from dagster_ray.instance_policy import check_code
 from dagster_ray.ray_access import ReplacementBackend, ServiceRoute, in_kubernetes
 from dagster_ray.ray_variables import job_headers
 from dagster_ray.tasks import Tasks
+from dagster_ray.telemetry import CallObservation, observe
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -104,8 +105,9 @@ class Backend:
         component = self._component(options.get("directories", ()))
         report = listener(options.get("write"), options.get("output"))
         timeout = options.get("timeout")
+        observation = observe(component, export, arguments)
         call = component.start(export, json.dumps(arguments), report, timeout, here=True)
-        return _answer(call)
+        return Pending(call, observation).result()
 
     def start(
         self, export: str, arguments: Mapping[str, object], **options: Unpack[CallOptions]
@@ -114,7 +116,8 @@ class Backend:
         component = self._component(options.get("directories", ()))
         report = listener(options.get("write"))
         timeout = options.get("timeout")
-        return Pending(component.start(export, json.dumps(arguments), report, timeout))
+        observation = observe(component, export, arguments)
+        return Pending(component.start(export, json.dumps(arguments), report, timeout), observation)
 
     def submission_client(self) -> "JobSubmissionClient":
         """Returns Ray's `JobSubmissionClient` with the address and credentials of this backend."""
@@ -230,8 +233,10 @@ class Backend:
 class Pending:
     """A call in progress."""
 
-    def __init__(self, call: "Call") -> None:
+    def __init__(self, call: "Call", observation: CallObservation | None = None) -> None:
         self._call = call
+        # Until the call's end is known.
+        self._observation = observation
 
     def done(self) -> bool:
         """Whether the call has ended."""
@@ -239,11 +244,24 @@ class Pending:
 
     def result(self, timeout: float | None = None) -> Any:
         """Waits at most `timeout` seconds, and returns the call's result or raises its error."""
-        return _answer(self._call, timeout)
+        try:
+            answer = _answer(self._call, timeout)
+        except BaseException as error:
+            # The component's own timeout ends the call.
+            if isinstance(error, DagsterRayError) or not isinstance(error, TimeoutError):
+                self._observe_end(error)
+            raise
+        self._observe_end(None)
+        return answer
 
     def cancel(self) -> None:
         """Cancels the call."""
         self._call.cancel()
+
+    def _observe_end(self, error: BaseException | None) -> None:
+        observation, self._observation = self._observation, None
+        if observation is not None:
+            observation.end(self._call, error)
 
 
 def _answer(call: "Call", timeout: float | None = None) -> Any:

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dagster_ray_runtime::{Backend, Call as RuntimeCall, CallError, CallResult, Progress, Report};
+use dagster_ray_runtime::{Backend, Call as RuntimeCall, CallError, CallResult, Progress, Report, Usage};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -25,11 +25,13 @@ pub(crate) struct Call {
     backend: Backend,
     listener: Option<Py<PyAny>>,
     state: Mutex<State>,
+    /// What an ended call asked of the host.
+    usage: Mutex<Usage>,
 }
 
 impl Call {
     pub(crate) fn new(call: RuntimeCall, backend: Backend, listener: Option<Py<PyAny>>) -> Self {
-        Self { backend, listener, state: Mutex::new(State::Running(call)) }
+        Self { backend, listener, state: Mutex::new(State::Running(call)), usage: Mutex::default() }
     }
 
     /// Waits at most `timeout`, and returns the received reports and whether the call has ended.
@@ -48,6 +50,7 @@ impl Call {
                     Progress::Report(report) => reports.push(report),
                     Progress::Pending => return (reports, false),
                     Progress::Ended(outcome) => {
+                        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = call.usage();
                         *state = State::Done(outcome.map_err(Arc::new));
                     }
                 }
@@ -152,6 +155,12 @@ impl Call {
             State::Done(Err(_)) | State::Running(_) => Vec::new(),
         });
         errors.iter().map(|error| errors::call(py, error).into_value(py).into_any()).collect()
+    }
+
+    /// The numbers of requests, of repeated requests and of denied requests of the call, which has ended.
+    fn usage(&self) -> (u64, u64, u64) {
+        let Usage { requests, retries, denials } = *self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        (requests, retries, denials)
     }
 
     /// Cancels the call. A component that checks for cancellation cleans up first.

@@ -10,6 +10,7 @@ use dagster_ray_policy::audit::{AuditEvent, AuditLine, TARGET};
 use serde_json::Value;
 
 use crate::model::Denial;
+use crate::usage::UsageCounter;
 
 /// Maximum number of denials of one call that are logged, so that a component cannot flood the log.
 const MAX_DENIALS: usize = 64;
@@ -29,6 +30,7 @@ pub(crate) struct AuditedCall {
     arguments: Arc<str>,
     runs: OnceLock<Vec<String>>,
     logged: Mutex<Logged>,
+    usage: UsageCounter,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +41,13 @@ struct Logged {
 }
 
 impl AuditedCall {
-    pub(crate) fn new(component: &str, digest: &str, export: &str, arguments: Arc<str>) -> Self {
+    pub(crate) fn new(
+        component: &str,
+        digest: &str,
+        export: &str,
+        arguments: Arc<str>,
+        usage: UsageCounter,
+    ) -> Self {
         Self {
             component: component.to_owned(),
             digest: digest.to_owned(),
@@ -47,6 +55,7 @@ impl AuditedCall {
             arguments,
             runs: OnceLock::new(),
             logged: Mutex::default(),
+            usage,
         }
     }
 
@@ -63,6 +72,7 @@ impl AuditedCall {
     }
 
     fn denied(&self, denial: &Denial) {
+        self.usage.denied();
         let count = {
             let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
             logged.denials += 1;

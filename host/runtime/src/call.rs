@@ -22,6 +22,7 @@ use crate::loader::Loaded;
 use crate::model::{Denial, Error};
 use crate::report::{QueuedReport, Report, ReportSender, plain};
 use crate::store;
+use crate::usage::{Usage, UsageCounter};
 use crate::{names, trap};
 
 /// How long a component may clean up after a cancellation before the call is aborted.
@@ -44,6 +45,7 @@ pub struct Call {
     cancel: Cancel,
     reports: mpsc::Receiver<QueuedReport>,
     progress: Progressing,
+    usage: UsageCounter,
 }
 
 /// Where a call makes progress.
@@ -90,6 +92,7 @@ impl Call {
     pub fn begin_here(backend: &Backend, export: &str, arguments: &str, options: CallOptions) -> Self {
         let cancel = Cancel::default();
         let (report_sender, reports) = ReportSender::channel();
+        let usage = UsageCounter::default();
         let task = CallTask {
             backend: backend.clone(),
             export: export.to_owned(),
@@ -98,9 +101,10 @@ impl Call {
             timeout: options.timeout,
             values: options.values,
             is_queued: AtomicBool::new(false),
+            usage: usage.clone(),
         };
         let progress = Progressing::Here(Box::pin(task.run(report_sender)));
-        Self { backend: backend.clone(), cancel, reports, progress }
+        Self { backend: backend.clone(), cancel, reports, progress, usage }
     }
 
     /// Lets the call make progress on the threads of the host.
@@ -150,6 +154,12 @@ impl Call {
         }
     }
 
+    /// Returns what the call has asked of the host so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage.usage()
+    }
+
     /// Waits for the end of the call and discards its reports.
     ///
     /// # Errors
@@ -195,6 +205,7 @@ struct CallTask {
     values: Vec<Value>,
     /// Whether the call waits for other calls of the process.
     is_queued: AtomicBool,
+    usage: UsageCounter,
 }
 
 impl CallTask {
@@ -209,7 +220,13 @@ impl CallTask {
         let timeout = self.timeout.map_or(limit, |timeout| timeout.min(limit));
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         let values = std::mem::take(&mut self.values);
-        let audited = AuditedCall::new(&component, &loaded.digest, &export, self.arguments.clone());
+        let audited = AuditedCall::new(
+            &component,
+            &loaded.digest,
+            &export,
+            self.arguments.clone(),
+            self.usage.clone(),
+        );
         // Only a component with a listener can notice the cancellation and clean up.
         let grace = if export_kind::has_listener(&self.export) { CLEAN_UP } else { Duration::ZERO };
         tokio::select! {
@@ -284,6 +301,7 @@ impl CallTask {
             reports: &reports,
             cancel: &self.cancel,
             slot: &slot,
+            usage: &self.usage,
         };
         let mut store = store::new_store(host.engine(), &context);
         let result = match loaded.instance.instantiate_async(&mut store).await {

@@ -33,6 +33,7 @@ mod precompiled;
 mod report;
 mod store;
 mod trap;
+mod usage;
 mod user;
 mod wit;
 
@@ -51,3 +52,4 @@ pub use host::{Host, HostOptions};
 pub use options::BackendOptions;
 pub use precompiled::precompile;
 pub use report::{Report, plain};
+pub use usage::Usage;

@@ -25,6 +25,7 @@ from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import DagsterRayError
 from dagster_ray.instance_policy import worker_environment
 from dagster_ray.specs import parse_tag, worker_spec
+from dagster_ray.telemetry import worker_trace
 
 _COMMAND = ("dagster", "api", "execute_step")
 
@@ -102,6 +103,7 @@ class StepPlans:
                 **{entry["name"]: entry["value"] for entry in args.get_command_env()},
                 **worker_namespace(),
                 **self._policy,
+                **worker_trace(),
             },
             tags=context.step_tags[key],
             options=self._options(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
-from dagster_ray.backend import listener
+from dagster_ray.backend import Pending, listener
 from dagster_ray.component_files import (
     Restriction,
     built_in,
@@ -29,6 +29,7 @@ from dagster_ray.contract import (
 from dagster_ray.errors import UnsupportedError
 from dagster_ray.io.entries import Store
 from dagster_ray.io.frames import Frames
+from dagster_ray.telemetry import observe
 
 if TYPE_CHECKING:
     from dagster_ray._native import Component
@@ -122,7 +123,9 @@ class _ValueCalls:
         _refuse_directories(options)
         report = listener(options.get("write"), options.get("output"))
         timeout = options.get("timeout")
-        return json.loads(self._component.call(export, json.dumps(arguments), report, timeout))
+        observation = observe(self._component, export, arguments)
+        call = self._component.start(export, json.dumps(arguments), report, timeout, here=True)
+        return Pending(call, observation).result()
 
     def call_with_values(
         self,
@@ -133,8 +136,9 @@ class _ValueCalls:
     ) -> tuple[object, Sequence[Frames]]:
         _refuse_directories(options)
         report, timeout = listener(options.get("write")), options.get("timeout")
+        observation = observe(self._component, export, arguments)
         call = self._component.start(export, json.dumps(arguments), report, timeout, list(values))
-        return json.loads(call.result()), call.values()
+        return Pending(call, observation).result(), call.values()
 
 
 def _refuse_directories(options: CallOptions) -> None:

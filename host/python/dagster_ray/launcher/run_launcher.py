@@ -51,6 +51,7 @@ from dagster_ray.launcher.pending_runs import PendingRuns
 from dagster_ray.launcher.run_health import RunHealth
 from dagster_ray.reconcile.background import BackgroundReconciliation
 from dagster_ray.specs import parse_tag, run_options, worker_spec
+from dagster_ray.telemetry import operation, worker_trace
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -164,23 +165,25 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     def launch_run(self, context: LaunchRunContext) -> None:
         self._reconciliation.begin()
         run = context.dagster_run
-        spec, directories = self._spec(run, 0, is_resumed=False)
-        placement = self._component.plan(spec)
-        if placement == "local":
-            self._default_launcher.launch_run(context)
-        else:
-            self._submit(run, self._component.launch, spec, directories, placement["job"])
+        with operation("launch run", run.run_id):
+            spec, directories = self._spec(run, 0, is_resumed=False)
+            placement = self._component.plan(spec)
+            if placement == "local":
+                self._default_launcher.launch_run(context)
+            else:
+                self._submit(run, self._component.launch, spec, directories, placement["job"])
 
     def resume_run(self, context: ResumeRunContext) -> None:
         run, attempt = context.dagster_run, context.resume_attempt_number or 0
-        spec, directories = self._spec(run, attempt, is_resumed=True)
-        placement = self._component.plan(spec)
-        if placement == "local":
-            raise DagsterRayError(
-                f"run {run.run_id} cannot be resumed: its configuration says that Ray does not "
-                f"execute it, and {_DEFAULT_LAUNCHER} resumes no runs"
-            )
-        self._submit(run, self._component.resume, spec, directories, placement["job"])
+        with operation("resume run", run.run_id):
+            spec, directories = self._spec(run, attempt, is_resumed=True)
+            placement = self._component.plan(spec)
+            if placement == "local":
+                raise DagsterRayError(
+                    f"run {run.run_id} cannot be resumed: its configuration says that Ray does not "
+                    f"execute it, and {_DEFAULT_LAUNCHER} resumes no runs"
+                )
+            self._submit(run, self._component.resume, spec, directories, placement["job"])
 
     def _spec(
         self, run: dg.DagsterRun, attempt: int, *, is_resumed: bool
@@ -204,7 +207,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             attempt=attempt,
             argv=argv,
             payload=payload,
-            env={**worker_namespace(), **worker_environment(self._instance)},
+            env={**worker_namespace(), **worker_environment(self._instance), **worker_trace()},
             tags=run.tags,
             override=override,
             options={

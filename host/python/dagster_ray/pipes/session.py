@@ -29,6 +29,7 @@ from dagster_ray.errors import (
 from dagster_ray.instance_policy import check_code
 from dagster_ray.pipes.completed import CompletedScript
 from dagster_ray.specs import attributes, resolved
+from dagster_ray.telemetry import worker_trace
 from dagster_ray.types import OpOrAssetExecutionContext as Context
 
 logger = logging.getLogger("dagster_ray")
@@ -67,7 +68,7 @@ class Script:
             "step_key": context.get_step_execution_context().step.key,
             "attempt": context.retry_number,
             "nonce": uuid.uuid4().hex[:12],
-            "bootstrap": attributes(session.get_bootstrap_env_vars()),
+            "bootstrap": attributes({**worker_trace(), **session.get_bootstrap_env_vars()}),
             "labels": attributes(labels),
             "image": image(context.run),
             "options": json.dumps({**options, **backend.options}),

@@ -29,6 +29,7 @@ use crate::lanes::{Lanes, Slot};
 use crate::model::{Denial, Error};
 use crate::options::BackendOptions;
 use crate::report::ReportSender;
+use crate::usage::UsageCounter;
 
 pub(crate) use self::state::{CallState, Uses, View};
 
@@ -62,6 +63,8 @@ pub(crate) struct CallContext<'a> {
     pub(crate) cancel: &'a Cancel,
     /// The share of this call of the process's limits.
     pub(crate) slot: &'a Slot,
+    /// What this call has asked of the host.
+    pub(crate) usage: &'a UsageCounter,
 }
 
 /// What all calls of a process share.

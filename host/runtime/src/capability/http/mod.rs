@@ -36,6 +36,7 @@ use super::{CallContext, CallState, Denials, HostCapability, View, denial};
 use crate::audit;
 use crate::capability::kubernetes::{self, Cluster, DEFAULT_PORT, Rejection, Services};
 use crate::lanes::{Slot, Turns};
+use crate::usage::UsageCounter;
 
 /// Maximum size of the headers of one HTTP message, in bytes.
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -65,6 +66,7 @@ impl HostCapability for HttpState {
             request_bytes: u64::from(limits.request_mib) << 20,
             denials: context.denials.clone(),
             slot: context.slot.clone(),
+            usage: context.usage.clone(),
         };
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(MAX_HEADER_BYTES);
@@ -97,6 +99,8 @@ struct HttpEgress {
     denials: Denials,
     /// The share of this call of the process's limits.
     slot: Slot,
+    /// Counts the requests of this call.
+    usage: UsageCounter,
 }
 
 /// Allowed methods. `CONNECT` would open a tunnel; `TRACE` would make the server echo the credentials
@@ -213,12 +217,16 @@ impl WasiHttpHooks for HttpEgress {
         };
         let interceptor = self.interceptor.clone();
         let turns = self.turns(&route);
+        let usage = self.usage.clone();
+        let endpoint = (request.method().clone(), request.uri().clone());
         into_pending_response(audit::within(async move {
             let turn = match turns {
                 Some(turns) => Some(turns.next().await),
                 None => None,
             };
+            usage.sends(&endpoint);
             let sent = pipeline::send(interceptor, route, request, timeouts, limit).await;
+            usage.received(endpoint, sent.as_ref().ok().map(http::Response::status));
             // A body that fails also breaks the connection, and either error may arrive first.
             let response = sent.map_err(|error| {
                 let is_too_large = is_too_large.load(Ordering::Acquire);
