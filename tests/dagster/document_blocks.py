@@ -1,7 +1,8 @@
 """Finds the code blocks of documents and records which of them a test runs.
 
-A test selects a block with a decorator (`readme`, `seed`) and gets its text as the argument
-`printed`. `unclaimed` returns the blocks that no test runs.
+A test selects a block with a decorator (`page`, `readme`, `seed`) and gets its text as the argument
+`printed`, or claims all blocks of a page that it follows (`whole_page`). `unclaimed` returns the
+blocks that no test runs.
 """
 
 import re
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 # The examples of the README of the package `dagster-ray` on PyPI, which this package replaces, as
 # printed there. The section on developing that package is left out.
 SEED = Path(__file__).parent / "seed_readme"
@@ -61,20 +63,48 @@ def blocks(document: str) -> Iterator[Block]:
         )
 
 
-def readme_block(heading: str, language: str, number: int = 1) -> str:
-    """Returns the text of a block of README.md and records that a test runs it."""
+def pages() -> dict[str, Path]:
+    """Returns the pages of the documentation by their path in the repository."""
+    files = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+    return {str(file.relative_to(ROOT)): file for file in files}
+
+
+def page_block(page: str, heading: str, language: str, number: int = 1) -> str:
+    """Returns the text of a block of a page, and records that a test runs it.
+
+    `page` is the path in the repository, such as `docs/tutorial.md`.
+    """
     key = f"{heading}: {language} {number}"
-    known = {block.key: block.text for block in blocks(README.read_text())}
+    known = {block.key: block.text for block in blocks((ROOT / page).read_text())}
     if key not in known:
-        raise LookupError(f"README.md has no block {key!r}; it has {', '.join(known)}")
-    _claimed.add(key)
+        raise LookupError(f"{page} has no block {key!r}; it has {', '.join(known)}")
+    _claimed.add(f"{page}: {key}")
     return known[key]
+
+
+def page(path: str, heading: str, language: str, number: int = 1) -> pytest.MarkDecorator:
+    """Passes the text of a block of a page to a test as `printed`."""
+    text = page_block(path, heading, language, number)
+    name = f"{Path(path).stem}-{language}-{number}"
+    return pytest.mark.parametrize("printed", [text], ids=[name])
+
+
+def whole_page(path: str, section: str | None = None) -> str:
+    """Returns the text of a page, and records that a test runs its blocks, or those of a section.
+
+    A section is what is below one heading.
+    """
+    text = (ROOT / path).read_text()
+    found = [block for block in blocks(text) if section in (None, block.heading)]
+    if not found:
+        raise LookupError(f"{path} has no blocks{f' below {section!r}' if section else ''}")
+    _claimed.update(f"{path}: {block.key}" for block in found)
+    return text
 
 
 def readme(heading: str, language: str, number: int = 1) -> pytest.MarkDecorator:
     """Passes the text of a block of README.md to a test as `printed`."""
-    text = readme_block(heading, language, number)
-    return pytest.mark.parametrize("printed", [text], ids=[f"README-{language}-{number}"])
+    return page("README.md", heading, language, number)
 
 
 def seed_block(name: str) -> str:
@@ -91,6 +121,10 @@ def seed(name: str, *more: str) -> pytest.MarkDecorator:
 
 
 def unclaimed() -> set[str]:
-    """Returns the blocks of README.md and the files of `seed_readme` that no imported test runs."""
-    printed = {block.key for block in blocks(README.read_text())}
+    """Returns the blocks of all pages and the files of `seed_readme` that no imported test runs."""
+    printed = {
+        f"{path}: {block.key}"
+        for path, file in pages().items()
+        for block in blocks(file.read_text())
+    }
     return (printed | {file.name for file in SEED.iterdir()}) - _claimed

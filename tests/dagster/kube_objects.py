@@ -9,18 +9,19 @@ import manifests
 import yaml
 from cluster import Cluster
 from dagster_ray.deployment import deployment_id
-from document_blocks import readme_block
+from document_blocks import page_block
 from kubernetes import client
 
-# The rules of README.md's Role below this line apply only to a process outside the cluster.
+# The page with the Role. The rules below this line apply only to a process outside the cluster.
+_PAGE = "docs/how-to/kuberay.md"
 _OUTSIDE = "# From outside the cluster, also:"
 
 
 def role_rules(*, outside: bool) -> list[dict[str, Any]]:
-    """Returns the rules of README.md's Role for a process outside the cluster or in a pod."""
-    printed = readme_block("On Kubernetes", "yaml", 2)
+    """Returns the rules of the page's Role for a process outside the cluster or in a pod."""
+    printed = page_block(_PAGE, "Permissions", "yaml")
     inside, marker, _ = printed.partition(_OUTSIDE)
-    assert marker, f"README.md has no line {_OUTSIDE!r} in its Role"
+    assert marker, f"{_PAGE} has no line {_OUTSIDE!r} in its Role"
     return yaml.safe_load(printed if outside else inside)["rules"]
 
 
@@ -32,7 +33,7 @@ def allow(
 ) -> None:
     """Binds a Role with these rules to a service account of the namespace.
 
-    By default, the rules are those that README.md prints for a pod.
+    By default, the rules are those that the page prints for a pod.
     """
     rbac: Any = client.RbacAuthorizationV1Api(cluster.api())
     metadata = {"name": f"dagster-ray-{account}", "namespace": namespace}

@@ -1,30 +1,28 @@
-"""The examples that need KubeRay, of this README and of the README of PyPI's `dagster-ray`.
+"""The examples that need KubeRay, of the pages and of the README of PyPI's `dagster-ray`.
 
-The tests provide what the READMEs assume: a namespace `ray`, and an image in the run tag
+The tests provide what the examples assume: a namespace `ray`, and an image in the run tag
 `dagster/image`.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-import yaml
 from cluster import Cluster
-from dagster_ray import RayResource
+from dagster_ray import LocalRay, RayResource
 from dagster_ray.kuberay import (
     KubeRayCluster,
     RayClusterClient,
     cleanup_kuberay_clusters_daily,
     cleanup_old_ray_clusters_schedule,
 )
-from document_blocks import readme, seed, seed_block
+from document_blocks import page, seed, seed_block
 from kube_objects import cluster_spec, make_cluster, names
 from kubernetes import client
 from processes import wait_for
-from test_readme import launcher_of, planned
 
 PIPES = seed_block("kuberay_pipes.py.txt")
 PIPES_SCRIPT = seed_block("kuberay_pipes_script.py.txt")
@@ -61,25 +59,30 @@ def _with_namespace(cluster: Cluster, name: str) -> None:
     )
 
 
-@readme("On Kubernetes", "yaml")
-def test_the_component_accepts_the_launchers_configuration(
-    printed: str, home: Callable[[dict], dg.DagsterInstance]
-) -> None:
-    """It is a configuration that the component accepts for a step."""
-    launcher = launcher_of(home, yaml.safe_load(printed))
-    options = launcher.backend.options
-    assert options["image"] == "ghcr.io/we/pipelines:42"
-    assert options["ray_job"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    reference = planned(launcher)
-    assert "ray" in str(reference["job"]), reference
-
-
-@readme("On Kubernetes", "python")
-def test_the_readmes_cluster_example(cluster: Cluster, ray: str, printed: str) -> None:
+@page("docs/how-to/kuberay.md", "A cluster for one step", "python")
+def test_the_pages_cluster_example(cluster: Cluster, ray: str, printed: str) -> None:
     # On the tests' own cluster the image makes no difference; another cluster pulls it.
     assert f'"{cluster.image}"' in printed or not cluster.is_own
     job = _executed(printed)["defs"].resolve_implicit_global_asset_job_def()
     assert job.execute_in_process().output_for_node("answer") == 42
+
+
+@page("docs/how-to/kuberay.md", "One code base", "python")
+def test_only_production_creates_a_cluster(printed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_development = _executed(printed)["defs"].resources["ray_cluster"]
+    assert isinstance(in_development, LocalRay)
+    monkeypatch.setenv("STAGE", "production")
+    in_production = _executed(printed)["defs"].resources["ray_cluster"]
+    assert isinstance(in_production, KubeRayCluster)
+    assert in_production.image == "rayproject/ray:2.60.0"
+
+
+@page("docs/how-to/share-a-cluster.md", "Steps of several runs", "python")
+def test_two_steps_share_a_cluster(cluster: Cluster, ray: str, printed: str) -> None:
+    assert f'"{cluster.image}"' in printed or not cluster.is_own
+    job = _executed(printed)["defs"].resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process()
+    assert result.output_for_node("two") == 2
 
 
 @seed("kuberay_cluster.py.txt", "kuberay_or_local.py.txt")

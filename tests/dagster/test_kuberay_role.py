@@ -1,4 +1,4 @@
-"""README.md's Role for a Dagster outside the cluster is sufficient for each way to use Ray."""
+"""The printed Role for a Dagster outside the cluster is sufficient for each way to use Ray."""
 
 import textwrap
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from dagster_ray.kuberay import (
     RayClusterConfig,
     RayJobClient,
 )
-from document_blocks import readme
+from document_blocks import page
 from kube_objects import account_kubeconfig, allow, cluster_spec, names, role_rules
 from kubernetes import client, config
 from processes import wait_for
 
-printed_role = readme("On Kubernetes", "yaml", 2)
+printed_role = page("docs/how-to/kuberay.md", "Permissions", "yaml")
 
 Home = Callable[[dict], dg.DagsterInstance]
 

@@ -14,7 +14,7 @@ from dagster._core.launcher import LaunchRunContext
 from dagster._core.test_utils import create_run_for_test
 from dagster_ray import RayRunLauncher
 from dagster_ray.errors import InvalidConfigError, PermissionDeniedError
-from document_blocks import readme
+from document_blocks import page
 from fault_proxy import FaultProxy
 
 JOBS = Path(__file__).parent / "code/steps.py"
@@ -50,7 +50,7 @@ def test_options_of_the_code_location_are_above_the_launchers_and_below_the_tag(
     assert job["metadata"]["team"] == "platform"
 
 
-@readme("Configuration", "shell")
+@page("docs/reference/configuration.md", "Where options come from", "shell")
 def test_the_printed_command_sets_options_of_a_code_location(
     home: Any, proxy: FaultProxy, printed: str
 ) -> None:

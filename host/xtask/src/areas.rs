@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     InstalledWheel,
     /// The demo.
     Demo,
+    /// The documentation site.
+    Docs,
 }
 
 /// All areas, in the order of `--list`.
@@ -135,8 +137,12 @@ pub(crate) const AREAS: &[Area] = &[
     },
     Area {
         name: "docs",
-        about: "the code blocks of the README",
-        stages: &[Kind::Pytest(&["readme", "seed_readme"]), Kind::PytestKubernetes(&["kuberay_readme"])],
+        about: "the documentation site, the code blocks of the README and of the pages",
+        stages: &[
+            Kind::Docs,
+            Kind::Pytest(&["pages", "seed_readme"]),
+            Kind::PytestKubernetes(&["kuberay_readme"]),
+        ],
     },
     Area {
         name: "wheel",

@@ -23,6 +23,8 @@ pub(crate) enum Environment {
     Build,
     /// The tools that audit the wheel.
     Audit,
+    /// The tools that build the documentation site.
+    Docs,
 }
 
 impl Environment {
@@ -32,13 +34,14 @@ impl Environment {
             Self::Test => "test",
             Self::Build => "build",
             Self::Audit => "audit",
+            Self::Docs => "docs",
         }
     }
 
     fn folder(self, project: &Project) -> PathBuf {
         match self {
             Self::Demo | Self::Test => project.venv(),
-            Self::Build | Self::Audit => project.target().join("envs").join(self.name()),
+            Self::Build | Self::Audit | Self::Docs => project.target().join("envs").join(self.name()),
         }
     }
 

@@ -14,12 +14,27 @@ use crate::project::Project;
 use crate::stages::{Stage, Stages};
 use crate::{files, uv};
 
+/// The name of the distribution.
+const DISTRIBUTION: &str = "dagster-ray-wasm";
+/// The name of the row with the highest versions in `tests/matrix.toml`.
+const HIGHEST: &str = "highest";
 /// The id of an unprivileged user (`nobody` on Linux), who runs the wheel that root installed.
 const OTHER_USER: &str = "65534";
-/// The heading of the README section that is executed.
-const SECTION: &str = "## Quick start";
+/// Follows a page: writes its files, runs its commands and compares what they print.
+const FOLLOW: &str = "tests/dagster/follow_page.py";
+/// The first section of the README, which users of every version follow.
+const QUICK_START: Page = Page { file: "README.md", section: Some("Quick start") };
+/// The tutorial, which takes a minute.
+const TUTORIAL: Page = Page { file: "docs/tutorial.md", section: None };
 
-/// Installs the wheel on the lowest and the highest supported Python and runs the README's quick start.
+/// A page that is followed without the source tree.
+struct Page {
+    file: &'static str,
+    section: Option<&'static str>,
+}
+
+/// Installs the wheel on the lowest and the highest supported Python and follows the README's quick start, and on the
+/// highest the tutorial.
 pub(crate) fn run(project: &Project, stages: &Stages, wheel: &Path) {
     let rows = match matrix::rows(project) {
         Ok(rows) => rows,
@@ -30,9 +45,10 @@ pub(crate) fn run(project: &Project, stages: &Stages, wheel: &Path) {
     };
     for row in rows {
         let name = format!("wheel on Python {}", row.python);
+        let pages: &[Page] = if row.name == HIGHEST { &[QUICK_START, TUTORIAL] } else { &[QUICK_START] };
         match interpreter::find_version(&row.python) {
             Some(interpreter) => {
-                stages.run(&name, |stage| quick_start(project, stage, wheel, &interpreter));
+                stages.run(&name, |stage| follow(project, stage, wheel, &interpreter, pages));
             }
             None => stages.skip(&name, &format!("Python {} is not installed", row.python)),
         }
@@ -78,13 +94,10 @@ fn tests_on(project: &Project, stage: &mut Stage, wheel: &Path, row: &Row, base:
     stage.execute(&mut pytest)
 }
 
-/// Installs the wheel into an empty environment and runs the README's quick start there.
+/// Installs the wheel into an empty environment, with what the pages install, and follows the pages there.
 ///
-/// If this process is root, another user runs the quick start.
-fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) -> Result<()> {
-    let readme = project.root().join("README.md");
-    let text = fs::read_to_string(&readme).context("README.md could not be read")?;
-    let steps = Steps::parse(&text)?;
+/// If this process is root, another user follows them. The test of tests/dagster compares the same pages with Ray.
+fn follow(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path, pages: &[Page]) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("dagster-ray-wheel-").tempdir()?;
     let root = folder.path().canonicalize()?;
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755))?;
@@ -93,56 +106,31 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
         if is_root { reachable_copy(project, stage, base, &root.join("python"))? } else { base.to_owned() };
     let venv = root.join("venv");
     uv::venv(project, stage, &base, &venv)?;
-    let lock = project.python_source().join("requirements/demo.lock");
+    let interpreter = venv.join("bin/python");
+    let lock = project.python_source().join("requirements/test.lock");
     let mut install = uv::command(project, stage, &["pip", "install", "--quiet", "--link-mode", "copy"])?;
-    install.arg("--python").arg(venv.join("bin/python")).arg("--constraint").arg(lock);
-    install.arg(format!("{}{}", wheel.display(), steps.extras));
+    install.arg("--python").arg(&interpreter).arg("--constraint").arg(lock);
+    for page in pages {
+        install.args(page.requirements(project, &interpreter, wheel)?);
+    }
     stage.execute(&mut install)?;
 
-    let work = root.join("work");
+    let script = root.join("follow_page.py");
+    fs::copy(project.root().join(FOLLOW), &script)
+        .with_context(|| format!("{FOLLOW} could not be copied"))?;
     let home = root.join("home");
-    for folder in [&work, &home] {
-        fs::create_dir_all(folder)?;
-    }
-    for (name, content) in &steps.files {
-        fs::write(work.join(name), content)?;
-    }
-    fs::write(work.join("quick-start.sh"), format!("set -eu\n{}", steps.commands))?;
-    let output = root.join("output");
-    let script = format!("bash quick-start.sh > {} 2>&1", output.display());
-    let mut command = if is_root {
-        fs::write(&output, "")?;
-        let mut owner = Command::new("chown");
-        let owned = format!("{OTHER_USER}:{OTHER_USER}");
-        stage.execute(owner.args(["-R", &owned]).arg(&work).arg(&home).arg(&output))?;
-        let mut other = Command::new("setpriv");
-        other.args(["--reuid", OTHER_USER, "--regid", OTHER_USER, "--clear-groups", "bash", "-c", &script]);
-        other
-    } else {
-        stage.note("not root: the same user installs and runs the wheel")?;
-        let mut same = Command::new("bash");
-        same.args(["-c", &script]);
-        same
-    };
-    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", venv.join("bin").display());
-    command.current_dir(&work).env_clear().env("HOME", &home).env("PATH", path).env("LANG", "C.UTF-8");
-    // Ray keeps files of its last head below /tmp/ray, which another user's head cannot overwrite.
-    command.env("RAY_TMPDIR", &home);
-    // A copied Python may have its own libpython, which it searches at its original path.
-    command.env("LD_LIBRARY_PATH", root.join("python/lib"));
-    let ran = stage.execute(&mut command);
-    // The Ray head runs on for a minute. The quick start on the next Python has another home, so it would use the
-    // head without keeping it alive, and lose it within its run.
-    let folder = root.display().to_string();
-    project.program("pkill").args(["--full", &folder]).status().context("pkill could not be run")?;
-    let printed = fs::read_to_string(&output).unwrap_or_default();
-    stage.note(&printed)?;
-    ran.with_context(|| format!("the quick start failed:\n{}", tail(&printed)))?;
-    for line in &steps.shown {
-        if !printed.contains(line.as_str()) {
-            bail!("the README shows the line {line:?}, but the quick start printed:\n{}", tail(&printed));
+    fs::create_dir_all(&home)?;
+    let mut result = Ok(());
+    for page in pages {
+        if result.is_ok() {
+            result = page.follow(project, stage, &root, is_root).with_context(|| format!("{}", page.file));
         }
     }
+    // The Ray head runs on for a minute. The pages on the next Python have another home, so they would use the head
+    // without keeping it alive, and lose it within a run.
+    let folder = root.display().to_string();
+    project.program("pkill").args(["--full", &folder]).status().context("pkill could not be run")?;
+    result?;
     let mut written = Vec::new();
     files::below(&home, &mut written)?;
     if let Some(compiled) =
@@ -153,10 +141,58 @@ fn quick_start(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path) 
     Ok(())
 }
 
-/// Returns the last lines of an output.
-fn tail(text: &str) -> String {
-    let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
+impl Page {
+    /// Returns what the page installs, with the wheel in place of the distribution's name.
+    fn requirements(&self, project: &Project, python: &Path, wheel: &Path) -> Result<Vec<String>> {
+        let mut command = project.program(python);
+        command.args([FOLLOW, "--requirements", self.file]);
+        if let Some(section) = self.section {
+            command.args(["--section", section]);
+        }
+        let output = command.output().with_context(|| format!("{FOLLOW} could not be run"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() || !text.lines().any(|line| line.starts_with(DISTRIBUTION)) {
+            bail!(
+                "{} installs no {DISTRIBUTION}: {text}{}",
+                self.file,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        let wheel = wheel.display().to_string();
+        Ok(text.lines().map(|line| line.replacen(DISTRIBUTION, &wheel, 1)).collect())
+    }
+
+    /// Follows the page in an empty folder below `root`.
+    fn follow(&self, project: &Project, stage: &mut Stage, root: &Path, is_root: bool) -> Result<()> {
+        let name = Path::new(self.file).file_name().context("a page has a file name")?;
+        let page = root.join(name);
+        fs::copy(project.root().join(self.file), &page)?;
+        let work = root.join("work").join(Path::new(name).with_extension(""));
+        fs::create_dir_all(&work)?;
+        let (venv, home) = (root.join("venv"), root.join("home"));
+        let mut command = if is_root {
+            let mut owner = Command::new("chown");
+            stage.execute(owner.args(["-R", &format!("{OTHER_USER}:{OTHER_USER}")]).arg(&work).arg(&home))?;
+            let mut other = Command::new("setpriv");
+            other.args(["--reuid", OTHER_USER, "--regid", OTHER_USER, "--clear-groups"]);
+            other.arg(venv.join("bin/python"));
+            other
+        } else {
+            stage.note("not root: the same user installs and runs the wheel")?;
+            Command::new(venv.join("bin/python"))
+        };
+        command.arg(root.join("follow_page.py")).arg(&page);
+        if let Some(section) = self.section {
+            command.args(["--section", section]);
+        }
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", venv.join("bin").display());
+        command.current_dir(&work).env_clear().env("HOME", &home).env("PATH", path).env("LANG", "C.UTF-8");
+        // Ray keeps files of its last head below /tmp/ray, which another user's head cannot overwrite.
+        command.env("RAY_TMPDIR", &home);
+        // A copied Python may have its own libpython, which it searches at its original path.
+        command.env("LD_LIBRARY_PATH", root.join("python/lib"));
+        stage.execute(&mut command)
+    }
 }
 
 /// Returns whether this process runs as root.
@@ -174,81 +210,4 @@ fn reachable_copy(project: &Project, stage: &mut Stage, interpreter: &Path, to: 
     stage.execute(project.program("cp").arg("-a").arg(&prefix).arg(to))?;
     let name = interpreter::print(interpreter, "import sys; print('python%d.%d' % sys.version_info[:2])")?;
     Ok(to.join("bin").join(name))
-}
-
-/// The steps of the README's quick start.
-#[derive(Debug, PartialEq, Eq)]
-struct Steps {
-    /// The extras in the `pip install` line, with their brackets.
-    extras: String,
-    /// File names and contents. The text before a block names its file.
-    files: Vec<(String, String)>,
-    /// The shell commands after the installation.
-    commands: String,
-    /// Lines that the README shows as output.
-    shown: Vec<String>,
-}
-
-impl Steps {
-    fn parse(readme: &str) -> Result<Self> {
-        let section = readme.split_once(SECTION).with_context(|| format!("README.md has no {SECTION:?}"))?.1;
-        let section = section.split("\n## ").next().unwrap_or_default();
-        let mut steps =
-            Self { extras: String::new(), files: Vec::new(), commands: String::new(), shown: Vec::new() };
-        let mut parts = section.split("```");
-        let mut prose = parts.next().unwrap_or_default();
-        while let (Some(block), after) = (parts.next(), parts.next().unwrap_or_default()) {
-            let (language, content) = block.split_once('\n').unwrap_or((block, ""));
-            match language {
-                "shell" => {
-                    for line in content.lines() {
-                        match line.strip_prefix("pip install ") {
-                            Some(what) => {
-                                let what = what.trim_matches(['\'', '"']);
-                                steps.extras = what.find('[').map_or("", |at| &what[at..]).to_owned();
-                            }
-                            None => steps.commands.push_str(&format!("{line}\n")),
-                        }
-                    }
-                }
-                "text" => steps.shown.extend(
-                    content.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()),
-                ),
-                _ => {
-                    let name = prose.rsplit('`').nth(1).context(
-                        "a block of README.md's quick start has no `file name` in the text before it",
-                    )?;
-                    steps.files.push((name.to_owned(), content.to_owned()));
-                }
-            }
-            prose = after;
-        }
-        if steps.extras.is_empty() || steps.files.is_empty() || steps.commands.is_empty() {
-            bail!("the quick start of README.md lacks a pip install line, a file or a command");
-        }
-        Ok(steps)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_are_parsed_only_from_the_quick_start_section() {
-        let readme = "# x\n```shell\nrm -rf /\n```\n## Quick start\n\n```shell\npip install 'x[a,b]'\n```\n\
-            Write `jobs.py`:\n\n```python\nprint(1)\n```\nand run it:\n```shell\npython jobs.py\n```\n\
-            ```text\n  1\n```\n## Next\n```python\nno\n```\n";
-        let steps = Steps::parse(readme).unwrap();
-        assert_eq!(
-            steps,
-            Steps {
-                extras: "[a,b]".into(),
-                files: vec![("jobs.py".into(), "print(1)\n".into())],
-                commands: "python jobs.py\n".into(),
-                shown: vec!["1".into()],
-            }
-        );
-        assert!(Steps::parse("# nothing").is_err());
-    }
 }

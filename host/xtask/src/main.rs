@@ -12,6 +12,7 @@ mod components;
 mod contract;
 mod debian;
 mod demo;
+mod docs;
 mod environment;
 mod faults;
 mod files;
@@ -82,6 +83,8 @@ enum Command {
     Develop,
     /// Build the wheel, audit it and copy it to dist/
     Wheel,
+    /// Build the documentation site in target/docs/site, and check its links
+    Docs,
     /// Search for inputs that violate the properties of tests/fuzz, with libFuzzer
     Fuzz(fuzz::Fuzz),
     /// Run the fault matrix of tests/faults on a real Ray, and write docs/reliability.md
@@ -153,6 +156,11 @@ fn execute(arguments: Arguments) -> Result<bool> {
             if build::run(&project, &stages, Environment::Demo).is_some() {
                 stages.close();
                 return demo::replace_this_process(&project, &arguments);
+            }
+        }
+        Command::Docs => {
+            if build::run(&project, &stages, Environment::Demo).is_some() {
+                docs::run(&project, &stages);
             }
         }
         Command::Test(test) if test.list => {

@@ -13,6 +13,7 @@ use crate::background::in_background;
 use crate::build;
 use crate::cluster;
 use crate::debian;
+use crate::docs;
 use crate::environment::Environment;
 use crate::faults;
 use crate::installed;
@@ -137,6 +138,9 @@ impl Tests<'_> {
         if has(Kind::PythonLint) {
             self.python_lint();
         }
+        if has(Kind::Docs) {
+            docs::run(self.project, self.stages);
+        }
         if has(Kind::Cargo) {
             self.cargo_test(&[]);
         } else if !cargo_tests.is_empty() {
@@ -170,6 +174,7 @@ impl Tests<'_> {
         self.compiled();
         self.python_lint();
         self.audit();
+        docs::run(self.project, self.stages);
         self.pytest("pytest", self.marks(), &[""], None, None);
         for name in ["kubernetes", "faults", "installed wheel", "demo"] {
             self.stages.skip(name, "--fast");
@@ -187,6 +192,7 @@ impl Tests<'_> {
             debian::install(self.project, self.stages, &areas::debian_packages(&[""]));
             self.python_lint();
             self.audit();
+            docs::run(self.project, self.stages);
             self.compiled();
             let registry = registry::build(self.project, self.stages);
             self.pytest("pytest without services", WITHOUT_SERVICES, &[""], None, registry.as_deref());

@@ -12,10 +12,11 @@ use crate::stages::Stages;
 use crate::wheel;
 
 /// Arguments of ruff: the package's configuration, and the folders to check.
-const PYTHON: [&str; 8] = [
+const PYTHON: [&str; 9] = [
     "--config",
     "host/python/pyproject.toml",
     "host/python",
+    "host/site",
     "tests/dagster",
     "tests/cluster",
     "tests/faults",
