@@ -20,6 +20,7 @@ use dagster_ray_submission::{
     session::{self, Nodes},
     stop as ray_stop,
     tasks::{self, HostTasks, TaskClient as _},
+    worker_failure,
 };
 
 use crate::{
@@ -152,7 +153,7 @@ impl<H: Http, C: Clock> Executor<H, C> {
             let reasons = Reasons::read(&self.clusters.kubernetes, &namespace, &listed);
             for (index, step) in group {
                 let job = create::latest(&listed, &step.job.submission_id);
-                statuses.insert(index, reasons.status_of(job, &step.job));
+                statuses.insert(index, worker_failure::explained(reasons.status_of(job, &step.job)));
             }
         }
         let patience = self.clusters.kubernetes.patience();

@@ -10,7 +10,7 @@ use dagster_ray_sdk::{
     model::{JobState, JobStatus},
     progress::ProgressListener,
 };
-use dagster_ray_submission::{debug, environment, launcher::submission, options::Options};
+use dagster_ray_submission::{debug, environment, launcher::submission, options::Options, worker_failure};
 
 use crate::{
     cluster::{Clusters, head, state},
@@ -109,7 +109,7 @@ impl<H: Http, C: Clock> Launcher<H, C> {
                 Ok(job) => {
                     let job = RayJob::read(&job);
                     let reasons = Reasons::read(kubernetes, &namespace, [&job]);
-                    Ok(vec![reasons.status_of(Some(&job), &run.job)])
+                    Ok(vec![worker_failure::explained(reasons.status_of(Some(&job), &run.job))])
                 }
                 Err(Error::NotFound(_)) => Ok(vec![create::missing(&run.job)]),
                 Err(error) => Err(error),
@@ -128,7 +128,7 @@ impl<H: Http, C: Clock> Launcher<H, C> {
                 continue;
             };
             let job = jobs.iter().find(|job| job.spec.job_id == run.job.submission_id);
-            statuses.push(reasons.status_of(job, &run.job));
+            statuses.push(worker_failure::explained(reasons.status_of(job, &run.job)));
         }
         Ok(statuses)
     }

@@ -5,6 +5,7 @@
 //! - [`entrypoint`], [`environment`], [`metadata`]: the parts of a job.
 //! - [`submit`]: idempotent submission.
 //! - [`status`]: job statuses.
+//! - [`worker_failure`]: what a failed worker lacks in Ray's environment.
 //! - [`session`]: the Ray session of a job, and when a missing job counts as ended.
 //! - [`stop`], [`kill_pending`]: stopping running jobs and killing pending ones.
 //! - [`tasks`]: steps as Ray tasks.
@@ -37,6 +38,7 @@ pub mod stop;
 pub mod submit;
 pub mod tasks;
 mod worker;
+pub mod worker_failure;
 
 #[cfg(test)]
 mod fake;

@@ -18,6 +18,7 @@ use crate::{
     dead_nodes::{self, HEAD_LOST_MS},
     patience::Patience,
     status::{self, Located},
+    worker_failure,
 };
 
 /// The key of the session in the details of a reference.
@@ -90,7 +91,7 @@ pub fn read_all<'r>(
                 dead_nodes::reason(&status.submission_id, &node),
                 HEAD_LOST_MS,
             ),
-            None => status,
+            None => worker_failure::explained(status),
         })
         .collect();
     if statuses.iter().all(|status| status.state != JobState::Missing) {
