@@ -144,6 +144,19 @@ pub(crate) fn freeze(wit: &Path) -> Result<()> {
     check(wit)
 }
 
+/// Fails if the current version of a package is not released.
+pub(crate) fn are_released(wit: &Path) -> Result<()> {
+    let list = released(wit)?;
+    for name in PACKAGES {
+        let id = Package::read(&wit.join(name))?.id();
+        ensure!(
+            list.iter().any(|(known, _)| *known == id),
+            "{id} is not frozen. If it shall not change any more, run `cargo xtask wit freeze`"
+        );
+    }
+    Ok(())
+}
+
 fn released(wit: &Path) -> Result<Vec<(String, String)>> {
     let file = wit.join(RELEASED);
     let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
@@ -245,12 +258,15 @@ mod tests {
         let contract = Contract::new();
         contract.write("deps/dagster-ray-host/model.wit", &MODEL.replace("string", "list<u8>"));
         contract.check().unwrap();
+        let error = are_released(contract.0.path()).unwrap_err().to_string();
+        assert!(error.contains("dagster-ray:host@0.1.0 is not frozen"), "{error}");
     }
 
     #[test]
     fn a_released_package_must_not_change_without_a_new_version() {
         let contract = Contract::released();
         contract.check().unwrap();
+        are_released(contract.0.path()).unwrap();
         contract.write("deps/dagster-ray-host/model.wit", &MODEL.replace("string", "list<u8>"));
         assert!(contract.error().contains("model.wit has changed"));
     }

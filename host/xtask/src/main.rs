@@ -26,6 +26,7 @@ mod names;
 mod optimizer;
 mod project;
 mod registry;
+mod release;
 mod side_by_side;
 mod stages;
 mod test;
@@ -85,6 +86,8 @@ enum Command {
     Wheel,
     /// Build the documentation site in target/docs/site, and check its links
     Docs,
+    /// Check that the tree can be released, and print what is left to do
+    Release(release::Release),
     /// Search for inputs that violate the properties of tests/fuzz, with libFuzzer
     Fuzz(fuzz::Fuzz),
     /// Run the fault matrix of tests/faults on a real Ray, and write docs/reliability.md
@@ -163,6 +166,7 @@ fn execute(arguments: Arguments) -> Result<bool> {
                 docs::run(&project, &stages);
             }
         }
+        Command::Release(release) => release.run(&project, &stages)?,
         Command::Test(test) if test.list => {
             test.print_areas();
             return Ok(true);

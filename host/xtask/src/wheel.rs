@@ -160,7 +160,7 @@ fn state(project: &Project) -> Result<String> {
 }
 
 /// Checks that `_version.py` and `Cargo.toml` contain the same version.
-fn equal_versions(project: &Project) -> Result<()> {
+pub(crate) fn equal_versions(project: &Project) -> Result<()> {
     let file = project.package().join("_version.py");
     let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
     let python = text.split('"').nth(1).context("_version.py holds no version in quotes")?;
