@@ -73,7 +73,7 @@ def follow(
     folder: Path,
     section: str | None = None,
     variables: Mapping[str, str] | None = None,
-    timeout: float = 300,
+    timeout: float = 600,
 ) -> str:
     """Follows a page in a folder where its packages are installed. Returns all output.
 
