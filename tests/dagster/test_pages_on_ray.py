@@ -162,11 +162,10 @@ def test_a_worker_without_dagster_fails_with_the_page_about_what_ray_needs(
     monkeypatch.setenv("RAY_ADDRESS", ray_head.url)
     job = ReconstructableJob.for_file(str(_file(tmp_path, UNINSTALLED)), "uninstalled")
     with dg.execute_job(job, instance=home({}), raise_on_error=False) as result:
-        [error] = [
-            event.event_specific_data.error for event in result.all_events if event.is_step_failure
-        ]
-    assert "The program `dagster` is not installed in Ray's environment" in error.message
-    assert "docs/what-ray-needs.md" in error.message
+        [failure] = [event for event in result.all_events if event.is_step_failure]
+    text = failure.event_specific_data.error.to_string()
+    assert "The program `dagster` is not installed in Ray's environment" in text
+    assert "docs/what-ray-needs.md" in text
 
 
 # Commands that need neither a registry nor a project to build, and take seconds.
