@@ -13,6 +13,7 @@ from dagster_ray.cluster_defaults import IMAGE_TAG
 from dagster_ray.contract import FieldError
 from dagster_ray.dagster_typing import NestedConfig
 from dagster_ray.default_namespace import DEFAULT_NAMESPACE
+from dagster_ray.env_selectors import resolved_fields
 from dagster_ray.errors import InvalidConfigError
 
 _library.register()
@@ -149,12 +150,14 @@ class BackendConfig(_DashboardConfig):
     def validated(cls, **values: object) -> Self:
         """Returns a configuration with these fields. A field that is `None` is not set.
 
-        Raises `InvalidConfigError` for an invalid value, and `TypeError` for an unknown field.
+        `dg.EnvVar("NAME")` and `{"env": "NAME"}` are replaced by the value of the variable. Raises
+        `InvalidConfigError` for an invalid value and for a variable that is not set, and
+        `TypeError` for an unknown field.
         """
         unknown = sorted(values.keys() - cls.model_fields.keys())
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(unknown)}")
-        given: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
+        given = resolved_fields({key: value for key, value in values.items() if value is not None})
         try:
             return cls(**given)
         except ValidationError as error:

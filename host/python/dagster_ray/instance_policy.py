@@ -4,7 +4,7 @@ The native module decides. This module passes each value with its source.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict, cast
 
 import dagster as dg
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from dagster_ray import _library
 from dagster_ray.component_files import native
 from dagster_ray.configs import USER_DEFINED_RAY_KEY
+from dagster_ray.env_selectors import selected_variables
 
 _library.register()
 
@@ -65,14 +66,24 @@ def check_executor(
     """
     path = "execution.config"
     given, default = _executor_fields(run_config, path), _executor_fields(default_run_config, path)
-    choices: list[Choice] = []
-    for key, value in config.items():
-        if key in given and (key not in default or default[key] != given[key]):
-            # The written value: an error must not show the value of a variable that it selects.
-            choices.append(_choice(key, f"{path}.{key}", given[key], "run-config"))
-        else:
-            choices.append(_choice(key, f"{path}.{key}", value, "code"))
-    _check(instance.root_directory, choices)
+    _check(instance.root_directory, _choices(config, given, default, path))
+
+
+def check_op(
+    instance: dg.DagsterInstance,
+    config: Mapping[str, object],
+    handle: Sequence[str],
+    run_config: Mapping[str, object],
+    default_run_config: Mapping[str, object] | None,
+) -> None:
+    """Checks the effective configuration of an op. Raises `PermissionDeniedError`.
+
+    `handle` has the names of the graphs around the op, and its own. A value in the run's config is
+    the launch user's, unless the job's default config has the same.
+    """
+    path = f"ops.{'.ops.'.join(handle)}.config"
+    given, default = _at(run_config, path), _at(default_run_config or {}, path)
+    _check(instance.root_directory, _choices(config, given, default, path))
 
 
 def check_resource(context: dg.InitResourceContext, resource: BaseModel) -> None:
@@ -93,7 +104,7 @@ def check_resource(context: dg.InitResourceContext, resource: BaseModel) -> None
     for field in type(resource).model_fields:
         value: object = getattr(resource, field)
         if field in given:
-            choices.append(_choice(field, f"{path}.{field}", given[field], "run-config"))
+            choices.extend(_written(field, f"{path}.{field}", given[field]))
         elif isinstance(value, dg.Config):
             choices.append(_choice(field, field, value.model_dump(), "code"))
         elif isinstance(value, str | int | float | bool | dict | list):
@@ -132,6 +143,32 @@ def worker_environment(instance: dg.DagsterInstance) -> dict[str, str]:
     return {} if text is None else {_TEXT_VARIABLE: text}
 
 
+def _choices(
+    config: Mapping[str, object],
+    given: Mapping[str, object],
+    default: Mapping[str, object],
+    path: str,
+) -> list[Choice]:
+    """Returns the choices of a configuration: `given` is in the run's config."""
+    choices: list[Choice] = []
+    for key, value in config.items():
+        if key in given and (key not in default or default[key] != given[key]):
+            choices.extend(_written(key, f"{path}.{key}", given[key]))
+        else:
+            choices.append(_choice(key, f"{path}.{key}", value, "code"))
+    return choices
+
+
+def _written(field: str, path: str, value: object) -> list[Choice]:
+    """Returns the choices of a value in run config, with the variables that it selects.
+
+    The value is the written one: an error must not show the value of a variable.
+    """
+    choices = [_choice(field, path, value, "run-config")]
+    names = selected_variables(value, field)
+    return [*choices, _choice("env_vars", path, names, "run-config")] if names else choices
+
+
 def _choice(field: str, path: str, value: object, source: Source) -> Choice:
     return {"field": field, "path": path, "value": value, "source": source}
 
@@ -161,6 +198,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 __all__ = [
     "check_code",
     "check_executor",
+    "check_op",
     "check_resource",
     "check_run_tag",
     "resource_key",

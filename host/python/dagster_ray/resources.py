@@ -1,12 +1,11 @@
 """The lifecycle of a Ray cluster as a Dagster resource, independent of the backend."""
 
 import logging
-import os
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -15,6 +14,7 @@ from dagster_ray import ray_access
 from dagster_ray.address import CLIENT_PORT, DASHBOARD_PORT
 from dagster_ray.configs import Lifecycle, RayDataExecutionOptions, run_tags
 from dagster_ray.dagster_typing import Resource
+from dagster_ray.env_selectors import resolved_or_none
 from dagster_ray.instance_policy import check_resource
 from dagster_ray.ray_connection import CONNECT_SECONDS, get_current_job_id
 from dagster_ray.types import AnyDagsterContext
@@ -223,7 +223,7 @@ class RayResource(Resource, ABC):
         self._context.disconnect()
 
     def _init_options(self) -> dict[str, Any]:
-        options = _resolved(self.ray_init_options)
+        options = resolved_or_none(self.ray_init_options)
         injected = self.get_env_vars_to_inject()
         runtime_env: dict[str, Any] = dict(options.get("runtime_env") or {})
         configured: Mapping[str, Any] = runtime_env.get("env_vars") or {}
@@ -250,20 +250,6 @@ class RayResource(Resource, ABC):
 
     def _log(self, context: AnyDagsterContext) -> logging.Logger:
         return context.log or dg.get_dagster_logger("dagster_ray")
-
-
-def _resolved(value: object) -> Any:
-    """Returns a copy of the value in which each `EnvVar` is replaced by its value."""
-    if isinstance(value, dg.EnvVar):
-        return value.get_value()
-    if isinstance(value, Mapping):
-        fields = cast("Mapping[str, object]", value)
-        if set(fields) == {"env"}:
-            return os.environ.get(str(fields["env"]))
-        return {key: _resolved(entry) for key, entry in fields.items()}
-    if isinstance(value, list | tuple):
-        return [_resolved(entry) for entry in cast("Sequence[object]", value)]
-    return value
 
 
 # The name in earlier releases.

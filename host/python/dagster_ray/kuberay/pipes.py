@@ -1,6 +1,5 @@
 """Dagster Pipes on Ray clusters that KubeRay creates for the script."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from dagster import (
 from dagster_ray.configs import run_tags
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
 from dagster_ray.deployment import deployment_name
+from dagster_ray.env_selectors import resolved_fields
 from dagster_ray.errors import InvalidConfigError, UnsupportedError
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, DashboardAccess, KubeRay
 from dagster_ray.kuberay.client import RayJobClient
@@ -40,7 +40,8 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
     The host connects to the dashboard of the script's cluster, outside Kubernetes through a
     port-forward. With ``address``, it uses the URL of an ingress instead. ``headers`` and
     ``cookies`` are added to each request to the dashboard, and ``verify`` is as in
-    :class:`PipesRayJobClient`. Arguments of ``run`` override those of the client.
+    :class:`PipesRayJobClient`. Arguments of ``run`` override those of the client. Any value may be
+    ``dg.EnvVar("NAME")``, and outside ``ray_job`` also ``{"env": "NAME"}``.
 
     The arguments ``poll_interval`` and ``port_forward`` are ignored, and exist for compatibility
     with `dagster-ray`: nothing is polled.
@@ -110,11 +111,35 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
                 "submit_job_params, ray_job: neither is given; pass a RayJob manifest as ray_job, "
                 "or the parameters of Ray's submit_job as submit_job_params"
             )
-        options = _options(submit_job_params, ray_job)
-        labels = {**self.get_dagster_tags(context), **self._metadata, **(metadata or {})}
         given = {"address": address, "headers": headers, "cookies": cookies, "verify": verify}
         changes = {name: value for name, value in given.items() if value is not None}
-        access = replace(self._access, **changes)
+        return self.run_reading(
+            context,
+            submit_job_params,
+            ray_job=ray_job,
+            extras={**(extra or {}), **(extras or {})},
+            access=replace(self._access, **changes),
+            metadata=metadata,
+        )
+
+    def run_reading(
+        self,
+        context: Context,
+        submit_job_params: SubmitJobParams | None,
+        *,
+        ray_job: Mapping[str, object] | None = None,
+        extras: dict[str, Any],
+        access: DashboardAccess | None = None,
+        metadata: Mapping[str, str] | None = None,
+        message_reader: PipesMessageReader | None = None,
+    ) -> PipesClientCompletedInvocation:
+        """Runs a script until it ends, with access and a reader for this script alone."""
+        options = _options(submit_job_params, ray_job)
+        labels = {
+            **self.get_dagster_tags(context),
+            **resolved_fields({**self._metadata, **(metadata or {})}, "metadata."),
+        }
+        access = access or self._access
         backend = self.backend if access == self._access else self._new_backend(access)
 
         def launched(script: Script) -> dict[str, Any]:
@@ -124,8 +149,8 @@ class PipesKubeRayJobClient(PipesClient, TreatAsResourceParam):
             backend,
             context,
             context_injector=self._context_injector,
-            message_reader=self._message_reader,
-            extras={**(extra or {}), **(extras or {})},
+            message_reader=message_reader or self._message_reader,
+            extras=extras,
             labels=labels,
             options=options,
             directories=local_directories(options.get("runtime_env")),
@@ -144,10 +169,10 @@ def _options(
 ) -> dict[str, object]:
     options: dict[str, object] = {}
     if params is not None:
-        options["parameters"] = dict(params)
+        options["parameters"] = resolved_fields(params, "submit_job_params.")
     if ray_job is None:
         return options
-    manifest = options["ray_job"] = copy.deepcopy(dict(ray_job))
+    manifest = options["ray_job"] = resolved_fields({"ray_job": ray_job})["ray_job"]
     spec: object = manifest.get("spec")
     if isinstance(spec, dict):
         spec = cast("dict[str, object]", spec)

@@ -16,8 +16,9 @@ from dagster_ray import ray_access
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig, BackendKeywords, run_tags
 from dagster_ray.dagster_internals import PipesClientCompletedInvocation, TreatAsResourceParam
+from dagster_ray.env_selectors import resolved_fields, without_selectors
 from dagster_ray.pipes.message_reader import PipesRayJobMessageReader
-from dagster_ray.pipes.session import Context, Script, run_session
+from dagster_ray.pipes.session import Context, Package, Script, run_session
 from dagster_ray.specs import local_directories
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
     runtime environment for it, and runs it. Then the step fails, and the job is stopped unless
     ``forward_termination`` is false. Without a limit (``math.inf``), Ray's own remains.
 
+    Any value may be ``dg.EnvVar("NAME")`` or ``{"env": "NAME"}``, also within mappings. The
+    variable is read in the process that runs the step, when it runs the first script.
+
     ``create_cluster_if_needed`` and ``poll_interval`` are ignored, and exist for compatibility with
     `dagster-ray`: a backend starts what it needs, and nothing is polled.
     """
@@ -74,9 +78,11 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
         self._message_reader = message_reader or PipesRayJobMessageReader()
         self._forward_termination = forward_termination
         self._timeout = timeout
-        self._config = BackendConfig.validated(
+        self._given: dict[str, object] = dict(
             address=address, headers=headers, cookies=cookies, verify=verify, **backend
         )
+        # Reports mistakes where the client is made. The process may not have the variables.
+        BackendConfig.validated(**without_selectors(self._given))
 
     @classmethod
     def _is_dagster_maintained(cls) -> bool:
@@ -85,7 +91,8 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
     @cached_property
     def backend(self) -> Backend:
         """The component that runs the scripts."""
-        return Backend(self._config, start_timeout=self._timeout)
+        config = BackendConfig.validated(**self._given)
+        return Backend(config, start_timeout=self._timeout)
 
     @cached_property
     def client(self) -> "JobSubmissionClient":
@@ -105,9 +112,26 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
         extra: dict[str, Any] | None = None,
     ) -> PipesClientCompletedInvocation:
         """Runs a script until it ends. The arguments are not modified."""
-        options: dict[str, Any] = dict(submit_job_params)
+        given = {**(extra or {}), **(extras or {})}
+        return self.run_reading(context, submit_job_params, extras=given)
+
+    def run_reading(
+        self,
+        context: Context,
+        submit_job_params: SubmitJobParams,
+        *,
+        extras: dict[str, Any],
+        message_reader: PipesMessageReader | None = None,
+        package: Package | None = None,
+    ) -> PipesClientCompletedInvocation:
+        """Runs a script until it ends, with a reader for this script alone.
+
+        `package` is uploaded too.
+        """
+        options = resolved_fields(submit_job_params, "submit_job_params.")
         if self._metadata:
-            options["metadata"] = {**(options.get("metadata") or {}), **self._metadata}
+            metadata = resolved_fields(self._metadata, "metadata.")
+            options["metadata"] = {**(options.get("metadata") or {}), **metadata}
 
         def launched(script: Script) -> dict[str, Any]:
             return {
@@ -119,14 +143,15 @@ class PipesRayJobClient(PipesClient, TreatAsResourceParam):
             self.backend,
             context,
             context_injector=self._context_injector,
-            message_reader=self._message_reader,
-            extras={**(extra or {}), **(extras or {})},
+            message_reader=message_reader or self._message_reader,
+            extras=extras,
             labels={**self.get_dagster_tags(context), **_worker()},
             options=options,
             directories=local_directories(options.get("runtime_env")),
             forward_termination=self._forward_termination,
             launched=launched,
             what="the Ray job",
+            package=package,
         )
 
 

@@ -5,6 +5,7 @@ import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from dagster import (
@@ -37,6 +38,16 @@ logger = logging.getLogger("dagster_ray")
 # How long termination waits for a launch that has not returned yet.
 _LAUNCH_SECONDS = 15.0
 _DEFAULT_STREAMS = {"stdout", "stderr"}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A directory with a Python package of `dagster_ray` that is uploaded with a script."""
+
+    path: str
+    # The directory that the component may read. It is the same for all packages of a process, which
+    # loads a component for each set of directories.
+    root: str
 
 
 class Script:
@@ -188,11 +199,13 @@ def run_session(
     launched: Callable[[Script], dict[str, Any]],
     what: str,
     parameters: str | None = None,
+    package: Package | None = None,
 ) -> PipesClientCompletedInvocation:
     """Runs a script in its own Pipes session, and raises `ScriptFailedError` unless it succeeds.
 
     `parameters` is the option with the parameters of Ray's `submit_job`. By default, the options
     are these parameters. Files that a manifest names are those of the submitter's container.
+    `package` is uploaded beside the `py_modules`.
     """
     root = context.instance.root_directory
     if backend.policy_root is None:
@@ -204,6 +217,10 @@ def run_session(
         given = cast("Mapping[str, object]", options.get(parameters) or {})
         check_code(root, given)
         options = {**options, parameters: resolved(given)} if given else options
+    if package is not None:
+        # After the check: the policy is about the directories that code names.
+        options = _with_package(options, package.path)
+        directories = [*directories, package.root]
     with open_pipes_session(
         context=context,
         context_injector=context_injector,
@@ -225,6 +242,12 @@ def run_session(
     completed = CompletedScript(session, metadata=script.metadata())
     completed.keep_results()
     return completed
+
+
+def _with_package(options: Mapping[str, object], package: str) -> dict[str, object]:
+    runtime_env = cast("Mapping[str, object]", options.get("runtime_env") or {})
+    modules = cast("list[object]", runtime_env.get("py_modules") or [])
+    return {**options, "runtime_env": {**runtime_env, "py_modules": [*modules, package]}}
 
 
 def _check(status: JobStatus, what: str) -> None:

@@ -17,6 +17,7 @@ from dagster_ray.contract import (
     Owner,
     Query,
 )
+from dagster_ray.env_selectors import resolved_fields
 from dagster_ray.errors import CallTimeoutError, NotFoundError, UnsupportedError
 from dagster_ray.instance_policy import check_code
 from dagster_ray.kuberay.backend import DEFAULT_BACKEND, DashboardAccess, KubeRay
@@ -102,16 +103,18 @@ class BaseKubeRayClient(Generic[StatusT]):
         access: DashboardAccess | None = None,
     ) -> KubeRay:
         """Returns a further backend, whose scripts may be pending for `start_timeout` seconds."""
+        connection = cast("BackendKeywords", resolved_fields(self._access))
         if not self.is_checked:
-            check_code(None, self._access)
+            check_code(None, connection)
         if access is not None:
+            access = DashboardAccess(**resolved_fields(vars(access)))
             # The resource that provides the client does not have these fields.
             check_code(None, vars(access))
         return KubeRay(
             is_checked=self.is_checked or is_checked,
             start_timeout=start_timeout,
             access=access,
-            **{**self._access, "backend": name},
+            **{**connection, "backend": name},
         )
 
     def get(self, name: str, namespace: str) -> Document:
