@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from dagster_ray.configs import Lifecycle
     from dagster_ray.datasets.io_manager import RayDataIOManager
     from dagster_ray.executor import ray_executor
+    from dagster_ray.functions.decorator import ray_function
     from dagster_ray.io.io_manager import RayIOManager
     from dagster_ray.launcher.run_launcher import RayRunLauncher
     from dagster_ray.local import LocalRay
+    from dagster_ray.ops.asset import ray_job_asset
+    from dagster_ray.ops.job import execute_ray_job, ray_job_op
     from dagster_ray.pipes.client import (
         PipesRayJobClient,
         PipesRayJobMessageReader,
@@ -43,7 +46,11 @@ __all__ = [
     "RayResource",
     "RayRunLauncher",
     "__version__",
+    "execute_ray_job",
     "ray_executor",
+    "ray_function",
+    "ray_job_asset",
+    "ray_job_op",
 ]
 
 
