@@ -15,7 +15,12 @@ from dagster_ray import _library
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from dagster_ray.dagster_internals import ActiveExecution, IStepContext, StepFailureData
+    from dagster_ray.dagster_internals import (
+        ActiveExecution,
+        IStepContext,
+        PipesMessageHandler,
+        StepFailureData,
+    )
 
 _library.register()
 
@@ -162,6 +167,18 @@ def reported_check(result: object) -> dg.AssetCheckKey | None:
         return None
     key, name = cast(tuple[dg.AssetKey, str], (result.asset_key, result.check_name))
     return dg.AssetCheckKey(key, name)
+
+
+def log_observation(
+    handler: "PipesMessageHandler", asset_key: str, metadata: Mapping[str, Any]
+) -> None:
+    """Logs an observation of an asset, with the partition of the step that runs a script."""
+    context: Any = cast(Any, handler)._context
+    partition = context.partition_key if context.has_partition_key else None
+    key = dg.AssetKey.from_escaped_user_string(asset_key)
+    # The context of an asset passes events on to that of its op.
+    op_context = getattr(context, "op_execution_context", context)
+    op_context.log_event(dg.AssetObservation(key, metadata=metadata, partition=partition))
 
 
 def decorated_function(context: dg.AssetExecutionContext) -> object:

@@ -10,7 +10,9 @@ from dagster_pipes import PIPES_PROTOCOL_VERSION_FIELD, PipesDefaultMessageWrite
 
 from dagster_ray.contract import Output
 from dagster_ray.dagster_internals import PipesMessageHandler
+from dagster_ray.dagster_typing import log_observation
 from dagster_ray.pipes.session import forward
+from dagster_ray.training import observations
 
 _FIELD = f'"{PIPES_PROTOCOL_VERSION_FIELD}"'.encode()
 _DECODER = json.JSONDecoder()
@@ -54,14 +56,26 @@ class PipesRayJobMessageReader(PipesMessageReader):
                     if plain:
                         forward(channel, bytes(plain))
                         plain.clear()
-                    handler.handle_message(part)  # type: ignore[arg-type]
+                    if not _observed(handler, part):
+                        handler.handle_message(part)  # type: ignore[arg-type]
             if plain:
                 forward(channel, bytes(plain))
 
         return receive
 
 
-def _parts(line: bytes) -> Iterator[bytes | dict[str, object]]:
+def _observed(handler: PipesMessageHandler, message: dict[str, Any]) -> bool:
+    """Logs the observation that a training script reports while it runs, if it is one."""
+    if message["method"] != "report_custom_message":
+        return False
+    found = observations.found(message["params"]["payload"])
+    if found is None:
+        return False
+    log_observation(handler, *found)
+    return True
+
+
+def _parts(line: bytes) -> Iterator[bytes | dict[str, Any]]:
     """Splits a line into its messages (dictionaries) and the text around them (bytes).
 
     Ray merges standard error into the output, so a message may follow an unfinished line, such as
