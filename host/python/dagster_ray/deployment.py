@@ -42,6 +42,12 @@ def _storage_id(instance: DagsterInstance) -> str:
     return _storage_ids[storage]
 
 
+def is_agent(instance: DagsterInstance) -> bool:
+    """Whether an instance is an agent's of Dagster+, or that of a run which an agent launched."""
+    # The attribute itself starts what launches code servers.
+    return hasattr(type(instance), "user_code_launcher")
+
+
 def deployment_name() -> str:
     """Returns the Dagster+ deployment or branch of this process, or `dev` outside Dagster+."""
     if os.environ.get("DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT") == "1":
@@ -51,4 +57,4 @@ def deployment_name() -> str:
     return os.environ.get("DAGSTER_CLOUD_DEPLOYMENT_NAME") or "dev"
 
 
-__all__ = ["deployment_id", "deployment_name"]
+__all__ = ["deployment_id", "deployment_name", "is_agent"]

@@ -24,6 +24,7 @@ from dagster_ray.dagster_internals import (
     get_tag_concurrency_limits_config,
     multiple_process_executor_requirements,
 )
+from dagster_ray.deployment import is_agent
 from dagster_ray.errors import DagsterRayError, InvalidConfigError, UnsupportedError
 from dagster_ray.executor.delegated_steps import DelegatedSteps
 from dagster_ray.executor.event_log import POLL_SECONDS
@@ -280,13 +281,15 @@ def ray_executor(init_context: dg.InitExecutorContext) -> RayExecutor:
 
 
 def _backend(init_context: dg.InitExecutorContext, config: dict[str, Any]) -> Backend:
-    launcher = init_context.instance.run_launcher
     inherit = config.get(_INHERIT)
     if inherit is None:
         inherit = config.get("backend") is None
-    if inherit and isinstance(launcher, RayRunLauncher):
-        _refuse_own_backend(config)
-        return launcher.backend
+    # An agent's launcher is never Ray's, and it needs packages that only the agent has.
+    if inherit and not is_agent(init_context.instance):
+        launcher = init_context.instance.run_launcher
+        if isinstance(launcher, RayRunLauncher):
+            _refuse_own_backend(config)
+            return launcher.backend
     # `RayExecutor.execute` checks who chose the fields.
     root = init_context.instance.root_directory
     return Backend(BackendConfig.select(config), policy_root=root, is_checked=True)
