@@ -43,4 +43,6 @@ def cleanup() -> None:
     clean()
 
 
-defs = dg.Definitions(assets=[limit, primes, histogram], jobs=[cleanup])
+defs = dg.Definitions(
+    assets=[limit, primes, histogram], jobs=[cleanup], executor=dg.in_process_executor
+)

@@ -19,6 +19,8 @@ from dagster_ray.kuberay import PipesKubeRayJobClient, RayJobClient
 from dagster_ray.kuberay.backend import DashboardAccess
 from dagster_ray.pipes import SubmitJobParams
 from dagster_ray.testing import SimulatedRay
+from fault_proxy import FaultProxy
+from pipes_script import Write, run_script
 from processes import free_port
 
 JOBS = Path(__file__).parent / "code/policy_jobs.py"
@@ -49,6 +51,16 @@ def test_a_pipes_client_uses_the_values_of_its_variables(monkeypatch: pytest.Mon
     assert config.address == "http://head:8265" and config.verify == "/etc/ca.pem"
     assert config.headers == {"X-Auth": SECRET} and config.cookies == {"session": SECRET}
     assert config.backend_config == {"default_excludes": "/etc/ca.pem"}
+
+
+def test_a_credential_of_a_variable_is_sent_to_ray(
+    proxy: FaultProxy, script: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEAD", proxy.url)
+    monkeypatch.setenv("TOKEN", SECRET)
+    client = PipesRayJobClient(dg.EnvVar("HEAD"), headers={"X-Auth": dg.EnvVar("TOKEN")})
+    run_script(client, {"entrypoint": script("print('done')")})
+    assert {request.headers.get("x-auth") for request in proxy.requests} == {SECRET}
 
 
 def test_mistakes_are_reported_where_the_client_is_made() -> None:

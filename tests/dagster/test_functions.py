@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster_ray import ray_function
+from dagster_ray import PipesRayJobClient, ray_function
 from dagster_ray.errors import (
     InvalidConfigError,
     ScriptFailedError,
@@ -102,6 +102,33 @@ class TestSimulated:
 
         raised = _failing(exits, raises=ScriptFailedError)
         assert "SystemExit: 3" in str(raised)
+
+        class TwoArguments(Exception):
+            def __init__(self, one: str, two: str) -> None:
+                super().__init__(one + two)
+
+        @ray_function()
+        def raises() -> None:
+            raise TwoArguments("cannot be ", "unpickled")
+
+        raised = _failing(raises, raises=ScriptFailedError)
+        assert "TwoArguments: cannot be unpickled" in str(raised)
+        assert "in raises" in str(raised.__cause__)
+
+    def test_a_resource_can_have_the_client(self, simulated_ray: SimulatedRay) -> None:
+        @ray_function(resource_key="scripts")
+        def two() -> int:
+            return 2
+
+        @dg.asset(required_resource_keys={"scripts"})
+        def number() -> int:
+            return two()
+
+        client = PipesRayJobClient(metadata={"team": "x"})
+        result = dg.materialize([number], resources={"scripts": client})
+        assert result.output_for_node("number") == 2
+        [job] = simulated_ray.jobs
+        assert job.metadata["team"] == "x"
 
     def test_a_process_that_dies_is_reported_with_the_reason_of_ray(
         self, simulated_ray: SimulatedRay
@@ -222,8 +249,9 @@ def test_a_function_runs_on_a_real_ray_and_reserves_resources(
 
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_example(ray_head: RayHead, tmp_path: Path) -> None:
-    printed = run_example("ray-functions", tmp_path, {"RAY_ADDRESS": ray_head.url})
-    assert "nothing is left over" in printed
+    run_example("ray-functions", tmp_path, {"RAY_ADDRESS": ray_head.url})
+    commands = "\n".join(job["entrypoint"] for job in ray_head.jobs().values())
+    assert "python histogram.py" in commands and "python -m dagster_ray_function" in commands
 
 
 def test_a_step_that_is_interrupted_stops_its_function(

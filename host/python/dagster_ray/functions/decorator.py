@@ -4,7 +4,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -175,8 +175,14 @@ class _RemoteFunction:
         )
 
     def _error(self, outcome: Mapping[str, Any]) -> BaseException:
-        error: BaseException | None = outcome["error"]
-        if error is None or isinstance(error, KeyboardInterrupt | SystemExit):
+        error: object = None
+        if outcome["error"] is not None:
+            # A class may exist on Ray only.
+            with suppress(Exception):
+                error = cloudpickle().loads(outcome["error"])
+        if not isinstance(error, BaseException) or isinstance(
+            error, KeyboardInterrupt | SystemExit
+        ):
             # A class that cannot be sent, or one that would end the step's process.
             return ScriptFailedError(
                 f"{self._function.__qualname__} failed on Ray: {outcome['description']}",

@@ -85,7 +85,7 @@ def main(read: Callable[[str], bytes]) -> int:
         try:
             outcome = _call(pickle, pipes, read)
         except BaseException as error:
-            outcome = _failure(error)
+            outcome = _failure(pickle, error)
         outcome, data = _pickled(pickle, outcome)
         count = -(-len(data) // _PART_BYTES)
         for index in range(count):
@@ -137,14 +137,21 @@ def _dotted(version: list[int]) -> str:
     return ".".join(map(str, version))
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
+def _failure(pickle: Any, error: BaseException) -> dict[str, Any]:
+    """Returns the outcome of a call that failed, with the pickled exception if it can be sent."""
+    try:
+        pickled = pickle.dumps(error, protocol=5)
+        # Exceptions whose constructor has other arguments than the exception cannot be loaded.
+        pickle.loads(pickled)
+    except Exception:
+        pickled = None
     frames = error.__traceback__
     # The first frames are those of this file.
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
     lines = traceback.format_exception(type(error), error, frames)
     description = f"{type(error).__name__}: {error}"
-    return {"error": error, "description": description, "traceback": "".join(lines)}
+    return {"error": pickled, "description": description, "traceback": "".join(lines)}
 
 
 def _pickled(pickle: Any, outcome: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -152,20 +159,17 @@ def _pickled(pickle: Any, outcome: dict[str, Any]) -> tuple[dict[str, Any], byte
     try:
         data = zlib.compress(pickle.dumps(outcome, protocol=5), 1)
     except Exception as problem:
-        if "error" in outcome:
-            # An exception may have attributes that cannot be pickled.
-            return _pickled(pickle, {**outcome, "error": None})
         error = TypeError(
             f"the result of type {type(outcome['value']).__name__} cannot be pickled: {problem}. "
             "Return a value that can be, such as a path"
         )
-        return _pickled(pickle, _failure(error))
+        return _pickled(pickle, _failure(pickle, error))
     if len(data) > MAX_RESULT_BYTES and "error" not in outcome:
         error = ValueError(
             f"the result has {len(data)} bytes, compressed, of at most {MAX_RESULT_BYTES}. Write "
             "it to storage, and return its path"
         )
-        return _pickled(pickle, _failure(error))
+        return _pickled(pickle, _failure(pickle, error))
     return outcome, data
 
 
