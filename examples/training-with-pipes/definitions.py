@@ -13,4 +13,4 @@ trained = ray_job_asset(
     timeout=120,
 )
 
-defs = dg.Definitions(assets=[tuned, trained])
+defs = dg.Definitions(assets=[tuned, trained], executor=dg.in_process_executor)

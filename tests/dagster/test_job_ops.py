@@ -7,7 +7,11 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster_ray import execute_ray_job, ray_job_asset, ray_job_op
-from dagster_ray.errors import InvalidConfigError, PermissionDeniedError, ScriptFailedError
+from dagster_ray.errors import (
+    InvalidConfigError,
+    PermissionDeniedError,
+    ScriptFailedError,
+)
 from dagster_ray.ops.clients import client_for
 from dagster_ray.ops.config import RayJobConfig, RayJobOptions
 from dagster_ray.testing import SimulatedRay
