@@ -1,13 +1,16 @@
 """`ray_job_op`, `ray_job_asset` and `execute_ray_job`: scripts as Ray jobs."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from dagster_ray import execute_ray_job, ray_job_asset, ray_job_op
 from dagster_ray.errors import (
+    CallTimeoutError,
     InvalidConfigError,
     PermissionDeniedError,
     ScriptFailedError,
@@ -16,6 +19,7 @@ from dagster_ray.ops.clients import client_for
 from dagster_ray.ops.config import RayJobConfig, RayJobOptions
 from dagster_ray.testing import SimulatedRay
 from document_blocks import blocks
+from packaging.version import Version
 from pipes_script import Write
 from ray_head import RayHead
 
@@ -182,6 +186,23 @@ def test_a_script_runs_on_a_real_ray_and_is_stopped_with_its_step(
     assert result.output_for_node("runs") == [5]
     [job] = ray_head.jobs(result.run_id).values()
     assert job["status"] == "SUCCEEDED"
+
+
+@pytest.mark.skipif(
+    Version(version("ray")) < Version("2.49"), reason="Ray 2.49 and later select by labels"
+)
+def test_the_label_selector_of_the_page_keeps_jobs_from_other_nodes(ray_head: RayHead) -> None:
+    page = Path(__file__).parents[2] / "docs/scheduling.md"
+    [text] = [
+        block.text
+        for block in blocks(page.read_text())
+        if block.heading == "Nodes of an existing Ray"
+    ]
+    options = {**yaml.safe_load(text), "address": ray_head.url}
+    assert options["label_selector"]
+    # The head has no labels of its own.
+    with pytest.raises(CallTimeoutError, match="has not started within 3 s"):
+        _executed(ray_job_op, entrypoint="true", timeout=3.0, **options)
 
 
 @pytest.mark.parametrize("heading", ["Functions", "Scripts"])
