@@ -9,20 +9,52 @@ import manifests
 import yaml
 from cluster import Cluster
 from dagster_ray.deployment import deployment_id
-from document_blocks import page_block
-from kubernetes import client
+from kubernetes import client, utils
 
-# The page with the Role. The rules below this line apply only to a process outside the cluster.
-_PAGE = "docs/how-to/kuberay.md"
-_OUTSIDE = "# From outside the cluster, also:"
+DEPLOY = Path(__file__).parents[2] / "deploy/kubernetes"
+# The namespace of the manifests.
+_NAMESPACE = "dagster"
 
 
-def role_rules(*, outside: bool) -> list[dict[str, Any]]:
-    """Returns the rules of the page's Role for a process outside the cluster or in a pod."""
-    printed = page_block(_PAGE, "Permissions", "yaml")
-    inside, marker, _ = printed.partition(_OUTSIDE)
-    assert marker, f"{_PAGE} has no line {_OUTSIDE!r} in its Role"
-    return yaml.safe_load(printed if outside else inside)["rules"]
+def deployed(folder: Path = DEPLOY, namespace: str = _NAMESPACE) -> list[dict[str, Any]]:
+    """Returns the manifests of a folder with a kustomization, as `kubectl apply -k` applies them.
+
+    Another `namespace` replaces that of the kustomization, as an edit of the files would.
+    """
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert kustomization["namespace"] == _NAMESPACE
+    assert kustomization.keys() == {"apiVersion", "kind", "namespace", "resources"}
+    found: list[dict[str, Any]] = []
+    for name in kustomization["resources"]:
+        path = (folder / name).resolve()
+        if path.is_dir():
+            found += deployed(path, namespace)
+            continue
+        for document in yaml.safe_load_all(path.read_text()):
+            document["metadata"]["namespace"] = namespace
+            for subject in document.get("subjects", []):
+                assert subject["namespace"] == _NAMESPACE
+                subject["namespace"] = namespace
+            found.append(document)
+    return found
+
+
+def apply(cluster: Cluster, manifests: list[dict[str, Any]]) -> None:
+    """Creates the objects of manifests. The API server validates them strictly."""
+    for manifest in manifests:
+        utils.create_from_dict(
+            cluster.api(),
+            manifest,
+            namespace=manifest["metadata"]["namespace"],
+            field_validation="Strict",
+        )
+
+
+def role_rules(*, outside: bool, tokens: bool = False) -> list[dict[str, Any]]:
+    """Returns the rules of deploy/kubernetes for a process outside the cluster or in a pod."""
+    manifests = deployed(DEPLOY / "outside" if outside else DEPLOY)
+    manifests += deployed(DEPLOY / "tokens") if tokens else []
+    return [rule for one in manifests if one["kind"] == "Role" for rule in one["rules"]]
 
 
 def allow(
@@ -33,7 +65,7 @@ def allow(
 ) -> None:
     """Binds a Role with these rules to a service account of the namespace.
 
-    By default, the rules are those that the page prints for a pod.
+    By default, the rules are those of deploy/kubernetes for a pod.
     """
     rbac: Any = client.RbacAuthorizationV1Api(cluster.api())
     metadata = {"name": f"dagster-ray-{account}", "namespace": namespace}
@@ -64,6 +96,11 @@ def account_kubeconfig(
     """Creates a service account with exactly these rules, and returns its kubeconfig."""
     cluster.core.create_namespaced_service_account(namespace, {"metadata": {"name": account}})
     allow(cluster, namespace, rules, account)
+    return kubeconfig_of(cluster, namespace, account, folder)
+
+
+def kubeconfig_of(cluster: Cluster, namespace: str, account: str, folder: Path) -> Path:
+    """Returns a kubeconfig with a token of a service account."""
     request = {"spec": {"expirationSeconds": 3600}}
     token = cluster.core.create_namespaced_service_account_token(account, namespace, request)
     document = yaml.safe_load(cluster.kubeconfig.read_text())

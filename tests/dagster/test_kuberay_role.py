@@ -1,5 +1,6 @@
-"""The printed Role for a Dagster outside the cluster is sufficient for each way to use Ray."""
+"""The manifests of deploy/kubernetes are sufficient for each way to use Ray, and grant no more."""
 
+import json
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
-import yaml
 from cluster import Cluster
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.test_utils import create_run_for_test
+from dagster_ray import _native
+from dagster_ray.component_files import built_in
 from dagster_ray.kuberay import (
     KubeRayCluster,
     KubeRayClusterClientResource,
@@ -19,12 +21,21 @@ from dagster_ray.kuberay import (
     RayClusterConfig,
     RayJobClient,
 )
-from document_blocks import page
-from kube_objects import account_kubeconfig, allow, cluster_spec, names, role_rules
+from dagster_ray.reconcile import reconcile
+from dagster_ray.reconcile.launcher_backend import launcher_backend
+from kube_objects import (
+    DEPLOY,
+    apply,
+    cluster_spec,
+    deployed,
+    kubeconfig_of,
+    make_cluster,
+    names,
+    owner_label,
+    role_rules,
+)
 from kubernetes import client, config
 from processes import wait_for
-
-printed_role = page("docs/how-to/kuberay.md", "Permissions", "yaml")
 
 Home = Callable[[dict], dg.DagsterInstance]
 
@@ -58,24 +69,30 @@ def a_worker_for_each_step():
 
 @pytest.fixture
 def outside(
-    printed: str,
     cluster: Cluster,
     namespace: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """Creates a kubeconfig with the Role's rules and no other access to the cluster."""
+    """Applies the manifests for a Dagster outside the cluster, and returns its kubeconfig.
+
+    The run workers in the cluster use the same service account.
+    """
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    rules = yaml.safe_load(printed)["rules"]
-    assert rules == role_rules(outside=True)
-    # The run workers in the cluster use the service account `default`.
-    allow(cluster, namespace)
-    return account_kubeconfig(cluster, namespace, "outside", rules, tmp_path)
+    apply(cluster, deployed(DEPLOY / "outside", namespace))
+    return kubeconfig_of(cluster, namespace, "dagster-ray", tmp_path)
+
+
+def _spec(cluster: Cluster, folder: Path | None = None) -> dict[str, Any]:
+    """Returns the spec of a cluster whose pods have the service account of the manifests."""
+    spec = cluster_spec(cluster, folder)
+    spec["headGroupSpec"]["template"]["spec"]["serviceAccountName"] = "dagster-ray"
+    return spec
 
 
 def _backend(cluster: Cluster, namespace: str, outside: Path, folder: Path) -> dict[str, Any]:
-    job = {"spec": {"rayClusterSpec": cluster_spec(cluster, folder)}}
+    job = {"spec": {"rayClusterSpec": _spec(cluster, folder)}}
     return {
         "backend": "kuberay",
         "backend_config": {"namespace": namespace, "image": cluster.image, "ray_job": job},
@@ -89,10 +106,7 @@ def _job(folder: Path, name: str) -> ReconstructableJob:
     return ReconstructableJob.for_file(str(file), name)
 
 
-@printed_role
-def test_the_account_may_not_list_secrets_or_config_maps(
-    printed: str, outside: Path, namespace: str
-) -> None:
+def test_the_account_may_not_list_secrets_or_config_maps(outside: Path, namespace: str) -> None:
     core: Any = client.CoreV1Api(config.new_client_from_config(str(outside)))
     assert core.list_namespaced_pod(namespace).items == []
     for refused in (core.list_namespaced_secret, core.list_namespaced_config_map):
@@ -101,10 +115,9 @@ def test_the_account_may_not_list_secrets_or_config_maps(
         assert raised.value.status == 403
 
 
-@printed_role
 @pytest.mark.timeout(300)
 def test_the_role_is_sufficient_for_the_launcher(
-    printed: str, home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
+    home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
 ) -> None:
     config = _backend(cluster, namespace, outside, tmp_path)
     launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
@@ -133,10 +146,9 @@ def test_the_role_is_sufficient_for_the_launcher(
     assert any("status: RUNNING" in report for report in reports), reports
 
 
-@printed_role
 @pytest.mark.timeout(300)
 def test_the_role_is_sufficient_for_the_executor(
-    printed: str, home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
+    home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
 ) -> None:
     config = _backend(cluster, namespace, outside, tmp_path)
     with dg.execute_job(
@@ -151,15 +163,14 @@ def test_the_role_is_sufficient_for_the_executor(
     assert name.startswith("dg-step-")
 
 
-@printed_role
 def test_the_role_is_sufficient_for_a_cluster_of_a_step(
-    printed: str, cluster: Cluster, namespace: str, outside: Path
+    cluster: Cluster, namespace: str, outside: Path
 ) -> None:
     resource = KubeRayCluster(
         image=cluster.image,
         ray_cluster=RayClusterConfig(
             metadata={"namespace": namespace},
-            spec=cluster_spec(cluster),  # type: ignore[arg-type]
+            spec=_spec(cluster),  # type: ignore[arg-type]
         ),
         client=KubeRayClusterClientResource(kube_config=str(outside)),
     )
@@ -176,10 +187,8 @@ def test_the_role_is_sufficient_for_a_cluster_of_a_step(
     assert names(cluster, namespace, "rayclusters") == []
 
 
-@printed_role
 @pytest.mark.timeout(200)
 def test_the_role_is_sufficient_for_a_pipes_script(
-    printed: str,
     cluster: Cluster,
     namespace: str,
     outside: Path,
@@ -202,7 +211,7 @@ def test_the_role_is_sufficient_for_a_pipes_script(
         "metadata": {"namespace": namespace},
         "spec": {
             "entrypoint": f"python {script}",
-            "rayClusterSpec": cluster_spec(cluster, tmp_path),
+            "rayClusterSpec": _spec(cluster, tmp_path),
         },
     }
 
@@ -217,3 +226,57 @@ def test_the_role_is_sufficient_for_a_pipes_script(
     scripts.execute_in_process(tags={"dagster/image": cluster.image})
     assert received == [7]
     assert "a plain line\n" in capfd.readouterr().out
+
+
+def test_the_role_is_sufficient_for_the_cleanup(
+    home: Home, cluster: Cluster, namespace: str, outside: Path, tmp_path: Path
+) -> None:
+    config = _backend(cluster, namespace, outside, tmp_path)
+    launcher = {"module": "dagster_ray", "class": "RayRunLauncher", "config": config}
+    instance = home({"run_launcher": launcher})
+    labels = {**owner_label(instance), "dagster/run-id": "00000000-0000-0000-0000-000000000000"}
+    make_cluster(cluster, namespace, "left-behind", labels)
+    found = reconcile(instance, launcher_backend(instance), unknown_grace_seconds=0)
+    assert [one["outcome"] for one in found] == ["removed"], found
+    assert names(cluster, namespace, "rayclusters") == []
+
+
+def test_the_manifests_grant_exactly_what_the_component_and_the_host_need(
+    cluster: Cluster, namespace: str, outside: Path
+) -> None:
+    component = _native.Component(
+        built_in("kuberay"),
+        settings={},
+        authorities=[],
+        kubernetes=json.dumps({"kubeconfig": str(outside)}),
+        programs={},
+        directories=[],
+    )
+    for is_outside, tokens in [(False, False), (True, False), (False, True), (True, True)]:
+        review = json.loads(component.review(namespace, tokens=tokens, outside=is_outside))
+        expected = role_rules(outside=is_outside, tokens=tokens)
+        assert _permissions(review["required"]) == _permissions(expected)
+        # The account has the rules for outside, but not that for tokens.
+        lacking = _permissions(review["missing"])
+        assert lacking == ({("", "secrets", "get")} if tokens else set())
+
+
+def test_no_request_of_the_account_was_refused(cluster: Cluster, outside: Path) -> None:
+    """Runs last: the audit log has the requests of the tests above, also those of pods."""
+    refused = [
+        (event["verb"], event["requestURI"])
+        for event in cluster.requests("dagster-ray")
+        if event["user"]["username"].endswith(":dagster-ray")
+        and event.get("responseStatus", {}).get("code") == 403
+    ]
+    assert refused == []
+
+
+def _permissions(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }

@@ -22,7 +22,8 @@ from dagster_ray.kuberay import (
 )
 from kube_objects import account_kubeconfig, cluster_spec, role_rules
 
-SECRETS: dict[str, Any] = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+# The rule for clusters with tokens.
+SECRETS: dict[str, Any] = role_rules(outside=False, tokens=True)[-1]
 
 
 def _spec(cluster: Cluster, shared: Path | None = None) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod build;
 mod cassette;
 mod commands;

@@ -89,6 +89,11 @@ class Backend:
         return self._resolve().address
 
     @property
+    def is_local(self) -> bool:
+        """Whether the component starts Ray on this machine."""
+        return self._resolve().wasm == built_in("local")
+
+    @property
     def options(self) -> dict[str, Any]:
         """The entries of `backend_config` that are passed with each run or step."""
         if self._find_replacement() is not None:
@@ -141,6 +146,22 @@ class Backend:
     def ray_token(self, namespace: str, service: str, port: int) -> str | None:
         """Returns the token of the RayCluster behind a service, or `None` if it needs none."""
         return self._component(()).ray_token(namespace, service, port)
+
+    def identity(self) -> tuple[str, str, list[str]]:
+        """Loads the component, and returns its name, its sha256 and its exports."""
+        component = self._component(())
+        return component.name, component.digest, component.exports
+
+    def review(self, namespace: str, *, tokens: bool = False) -> str:
+        """Returns what the Kubernetes account may do, and what the component needs, as JSON.
+
+        It is null for a component without the grant `kubernetes`.
+        """
+        return self._component(()).review(namespace, tokens=tokens)
+
+    def certificates(self) -> str:
+        """Returns the certificates of the authorities with TLS, as JSON."""
+        return self._component(()).certificates()
 
     @property
     def _verify(self) -> bool | str:

@@ -11,6 +11,9 @@ def main() -> int:
     try:
         _installation.check()
     except ImportError as error:
+        if sys.argv[1:2] == ["doctor"] and "--json" in sys.argv:
+            sys.stdout.write(_first_check(str(error)) + "\n")
+            return 1
         sys.exit(f"error: {error}")
     from dagster_ray import _native, programs
 
@@ -21,3 +24,13 @@ def main() -> int:
         components=f"{_installation.PACKAGE}/components",
         programs=programs.known(),
     )
+
+
+def _first_check(problem: str) -> str:
+    """Returns the document of `dagster-ray doctor` where no other module can be imported."""
+    # The other commands do not need it.
+    import json
+
+    message, _, remedy = problem.partition("; ")
+    check = {"name": "packages", "outcome": "failed", "message": message, "remedy": remedy}
+    return json.dumps({"checks": [{**check, "details": {}}]}, indent=2)

@@ -46,12 +46,16 @@ class _DashboardConfig(Config):
             "RAY_API_SERVER_ADDRESS and RAY_ADDRESS take precedence. Without an address, Ray runs "
             "on this machine."
         ),
+        examples=["http://ray-head:8265"],
+        json_schema_extra={"x-environment": ["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"]},
     )
     headers: dict[str, str] | None = Field(
         default=None,
         description=(
             "HTTP headers for each request to Ray. Default: RAY_JOB_HEADERS, a JSON object."
         ),
+        examples=[{"X-Team": "data"}],
+        json_schema_extra={"x-environment": ["RAY_JOB_HEADERS"]},
     )
     cookies: dict[str, str] | None = Field(
         default=None, description="HTTP cookies for each request to Ray."
@@ -63,6 +67,15 @@ class _DashboardConfig(Config):
             "to trust. By default, the CAs of this machine and well-known ones are trusted, or "
             "those of REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, or SSL_CERT_FILE and SSL_CERT_DIR."
         ),
+        examples=["/etc/ssl/ray-ca.pem"],
+        json_schema_extra={
+            "x-environment": [
+                "REQUESTS_CA_BUNDLE",
+                "CURL_CA_BUNDLE",
+                "SSL_CERT_FILE",
+                "SSL_CERT_DIR",
+            ]
+        },
     )
 
     @field_validator("verify")
@@ -90,9 +103,12 @@ class BackendConfig(_DashboardConfig):
     backend: str | None = Field(
         default=None,
         description="`existing`, `local`, `kuberay`, or the path of a component (`.wasm`).",
+        examples=["kuberay"],
     )
     backend_config: dict[str, Any] | None = Field(
-        default=None, description="The backend's own settings and options."
+        default=None,
+        description="The backend's own settings and options.",
+        examples=[{"namespace": "ray"}],
     )
     backend_programs: dict[str, list[str]] | None = Field(
         default=None,
@@ -107,6 +123,8 @@ class BackendConfig(_DashboardConfig):
             "The kubeconfig of a backend on Kubernetes. Default: KUBECONFIG, ~/.kube/config, or "
             "the service account of this pod."
         ),
+        examples=["/etc/kube/config"],
+        json_schema_extra={"x-environment": ["KUBECONFIG"]},
     )
     kube_context: str | None = Field(
         default=None, description="The context of the kubeconfig. Default: the current context."
@@ -218,10 +236,12 @@ class RayExecutionConfig(Config):
             "Ray runtime environment. A local `working_dir` and `py_modules` are uploaded. The "
             "files that `pip`, `uv` (requirements.txt) and `conda` (env.yml) name are read here."
         ),
+        examples=[{"pip": ["polars"]}],
     )
     env_vars: list[str] | None = Field(
         default=None,
         description="Environment variables: `KEY=VALUE`, or `KEY` for its value in this process.",
+        examples=[["AWS_REGION", "STAGE=prod"]],
     )
     num_cpus: float | None = Field(
         default=None, description="CPUs for the job's entrypoint (default: 0) or task (default: 1)."
@@ -262,19 +282,27 @@ class RayExecutorConfig(RayLauncherConfig):
 class ExecutionOptionsConfig(NestedConfig):
     """Resource limits of a `ray.data` execution."""
 
-    cpu: int | None = None
-    gpu: int | None = None
-    object_store_memory: int | None = None
+    cpu: int | None = Field(default=None, description="CPUs. Default: `cpu_limit`.")
+    gpu: int | None = Field(default=None, description="GPUs. Default: `gpu_limit`.")
+    object_store_memory: int | None = Field(
+        default=None, description="Bytes in Ray's object store. Default: Ray's own limit."
+    )
 
 
 class RayDataExecutionOptions(NestedConfig):
     """Settings of `ray.data` for the process that drives it."""
 
-    execution_options: ExecutionOptionsConfig = Field(default_factory=ExecutionOptionsConfig)
-    cpu_limit: int = 5000
-    gpu_limit: int = 0
-    verbose_progress: bool = True
-    use_polars: bool = True
+    execution_options: ExecutionOptionsConfig = Field(
+        default_factory=ExecutionOptionsConfig, description="The limits of one execution."
+    )
+    cpu_limit: int = Field(
+        default=5000, description="The CPUs, unless `execution_options` has them."
+    )
+    gpu_limit: int = Field(default=0, description="The GPUs, unless `execution_options` has them.")
+    verbose_progress: bool = Field(
+        default=True, description="Whether each operator has a progress bar."
+    )
+    use_polars: bool = Field(default=True, description="Whether Ray Data sorts with Polars.")
 
     def apply(self) -> None:
         """Applies the settings to this process's `DataContext`."""

@@ -81,6 +81,9 @@ if TYPE_CHECKING:
     from dagster._core.executor.step_delegating import StepHandler as StepHandler
     from dagster._core.executor.step_delegating import StepHandlerContext as StepHandlerContext
 
+    # Opens an instance in another process, as run workers do.
+    from dagster._core.instance.ref import InstanceRef as InstanceRef
+
     # Dagster has no public interface for run launchers. `DefaultRunLauncher` is public in 1.13.
     from dagster._core.launcher import CheckRunHealthResult as CheckRunHealthResult
     from dagster._core.launcher import DefaultRunLauncher as DefaultRunLauncher

@@ -8,7 +8,8 @@ use std::time::Duration;
 use dagster_ray_registry::PinnedReference;
 use dagster_ray_runtime::capability::objects::ObjectStore;
 use dagster_ray_runtime::capability::tasks::TaskRunner;
-use dagster_ray_runtime::manifest::Restriction;
+use dagster_ray_runtime::instance::InstancePolicy;
+use dagster_ray_runtime::manifest::{Manifest, Restriction};
 use dagster_ray_runtime::{
     Authority, AuthorityOptions, Backend, BackendOptions, Call as RuntimeCall, CallOptions,
 };
@@ -209,10 +210,62 @@ impl Component {
         py.detach(|| backend.ray_token(namespace, service, port)).map_err(|error| errors::forward(py, &error))
     }
 
+    /// What the Kubernetes account may do in a namespace, compared with what the component needs, as JSON.
+    ///
+    /// With `tokens`, the clusters have tokens. `outside` is for an account that is used outside the cluster.
+    #[pyo3(signature = (namespace, *, tokens=false, outside=None))]
+    fn review(
+        &self,
+        py: Python<'_>,
+        namespace: &str,
+        tokens: bool,
+        outside: Option<bool>,
+    ) -> PyResult<String> {
+        let backend = self.backend(py)?;
+        let review = py
+            .detach(|| backend.review(namespace, tokens, outside))
+            .map_err(|error| errors::forward(py, &error))?;
+        json(py, &review)
+    }
+
+    /// The certificates of the authorities that use TLS, as a JSON list.
+    fn certificates(&self, py: Python<'_>) -> PyResult<String> {
+        let backend = self.backend(py)?;
+        let certificates = py.detach(|| backend.certificates());
+        json(py, &certificates)
+    }
+
     /// Opens a local port that is forwarded to a Kubernetes service.
     fn forward(&self, py: Python<'_>, namespace: &str, service: &str, port: u16) -> PyResult<Forward> {
         Forward::open(py, &self.backend(py)?, namespace, service, port)
     }
+}
+
+fn json(py: Python<'_>, document: &impl serde::Serialize) -> PyResult<String> {
+    serde_json::to_string(document).map_err(|error| errors::invalid(py, "result", &error.to_string()))
+}
+
+/// Returns what is wrong with the cache of compiled code.
+#[pyfunction]
+pub(crate) fn cache_problems(py: Python<'_>) -> Vec<String> {
+    py.detach(dagster_ray_runtime::check_cache)
+}
+
+/// Returns the directory of the cache of compiled code, or `None` if no variable names one.
+#[pyfunction]
+pub(crate) fn cache_directory() -> Option<PathBuf> {
+    dagster_ray_runtime::cache_directory()
+}
+
+/// Returns the JSON schema of a component's manifest, or of an instance's policy.
+#[pyfunction]
+pub(crate) fn file_schema(py: Python<'_>, name: &str) -> PyResult<String> {
+    let schema = match name {
+        "manifest" => Manifest::schema(),
+        "policy" => InstancePolicy::schema(),
+        other => return Err(errors::invalid(py, "name", &format!("{other:?} is not manifest or policy"))),
+    };
+    json(py, &schema)
 }
 
 /// Inspects a component file without running it, and returns the result as JSON.
@@ -222,5 +275,5 @@ pub(crate) fn inspect(py: Python<'_>, wasm: PathBuf) -> PyResult<String> {
     let path: &Path = &wasm;
     let inspection =
         py.detach(|| dagster_ray_runtime::inspect(path, None)).map_err(|error| errors::load(py, &error))?;
-    serde_json::to_string(&inspection).map_err(|error| errors::invalid(py, "inspect", &error.to_string()))
+    json(py, &inspection)
 }

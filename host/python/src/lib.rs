@@ -32,6 +32,12 @@ mod _native {
     #[pymodule_export]
     use super::component::Component;
     #[pymodule_export]
+    use super::component::cache_directory;
+    #[pymodule_export]
+    use super::component::cache_problems;
+    #[pymodule_export]
+    use super::component::file_schema;
+    #[pymodule_export]
     use super::component::inspect;
     #[pymodule_export]
     use super::forward::Forward;

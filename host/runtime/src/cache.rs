@@ -49,6 +49,32 @@ pub fn compiled() -> Vec<CompiledCode> {
         .collect()
 }
 
+/// Returns what is wrong with the cache: a directory that cannot be written, and files that are not loaded.
+pub fn check() -> Vec<String> {
+    let Some(directory) = directory() else {
+        return vec!["none of DAGSTER_RAY_CACHE_DIR, XDG_CACHE_HOME and HOME is set".to_owned()];
+    };
+    let written = make(&directory).and_then(|()| tempfile::NamedTempFile::new_in(&directory));
+    if let Err(error) = written {
+        return vec![format!("{} cannot be written: {error}", directory.display())];
+    }
+    compiled().iter().filter_map(|code| refusal(&code.path)).collect()
+}
+
+/// Returns why a file of compiled code is not loaded, or none.
+fn refusal(path: &Path) -> Option<String> {
+    let name = path.file_stem()?.to_str()?;
+    let (digest, _) = name.rsplit_once('-')?;
+    match read(digest, path) {
+        Ok(_) => None,
+        Err(problem) => Some(format!("{} is not used: {problem}", path.display())),
+    }
+}
+
+fn make(directory: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
 /// Returns whether the cache has code of a component for this engine.
 pub(crate) fn contains(engine: &Engine, digest: &str) -> bool {
     directory().is_some_and(|directory| file(&directory, digest, engine).is_file())
@@ -76,26 +102,40 @@ pub(crate) fn component(engine: &Engine, digest: &str, bytes: &[u8]) -> wasmtime
     Ok(component)
 }
 
-fn load(engine: &Engine, digest: &str, path: &Path) -> Option<Component> {
+/// Reads the code of a component, after the checks that make it as trusted as this program.
+fn read(digest: &str, path: &Path) -> Result<Vec<u8>, String> {
     // Without O_NONBLOCK, opening a FIFO would block until a writer appears.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    let metadata = file.metadata().ok()?;
+    let unreadable = |error: std::io::Error| error.to_string();
+    let mut file =
+        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
     let own = metadata.uid() == crate::user::effective();
     if !own || !metadata.is_file() || metadata.mode() & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), "cached code not loaded: only this user may have access to the file");
-        return None;
+        return Err("only this user may have access to the file".to_owned());
     }
     let mut content = Vec::new();
-    file.read_to_end(&mut content).ok()?;
-    let (found, code) = content.split_at_checked(CHECKSUM)?;
-    if found != checksum(digest, code) {
-        tracing::warn!(path = %path.display(), "cached code not loaded: the file is damaged or belongs to another component");
+    file.read_to_end(&mut content).map_err(unreadable)?;
+    match content.split_at_checked(CHECKSUM) {
+        Some((found, code)) if found == checksum(digest, code) => Ok(content.split_off(CHECKSUM)),
+        _ => Err("the file is damaged or belongs to another component".to_owned()),
+    }
+}
+
+fn load(engine: &Engine, digest: &str, path: &Path) -> Option<Component> {
+    if !path.exists() {
         return None;
     }
+    let code = match read(digest, path) {
+        Ok(code) => code,
+        Err(problem) => {
+            tracing::warn!(path = %path.display(), "cached code not loaded: {problem}");
+            return None;
+        }
+    };
     // SAFETY: the file belongs to this user, no other user can access it, and its checksum matches the
     // code that `save` wrote.
-    match unsafe { Component::deserialize(engine, code) } {
+    match unsafe { Component::deserialize(engine, &code) } {
         Ok(component) => Some(component),
         Err(error) => {
             tracing::debug!(path = %path.display(), "cached code not loaded, compiling again: {error:#}");
@@ -110,7 +150,7 @@ fn checksum(digest: &str, code: &[u8]) -> [u8; CHECKSUM] {
 }
 
 fn save(directory: &Path, path: &Path, checksum: &[u8], code: &[u8]) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    make(directory)?;
     // A temporary file has mode 0600. Renaming it publishes the complete file atomically.
     let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
     temporary.write_all(checksum)?;

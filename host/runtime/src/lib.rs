@@ -17,6 +17,7 @@ mod cache;
 mod call;
 mod cancel;
 pub mod capability;
+mod diagnosis;
 mod engine;
 mod error;
 mod export_kind;
@@ -38,7 +39,9 @@ mod user;
 mod wit;
 
 pub use backend::{Backend, ForwardError, PendingForward};
-pub use cache::{CompiledCode, compiled as compiled_code, directory as cache_directory};
+pub use cache::{
+    CompiledCode, check as check_cache, compiled as compiled_code, directory as cache_directory,
+};
 pub use call::{Call, CallOptions, CallResult, Progress};
 pub use capability::clock::Clock;
 pub use capability::http::{Interceptor, Next, OutgoingRequest, PendingResponse};
@@ -47,6 +50,7 @@ pub use dagster_ray_policy::{
     Permission, PolicyError, SignatureStatus, TrustedKeys, contract, inspect, instance, manifest, sha256,
     signature,
 };
+pub use diagnosis::Certificate;
 pub use error::CallError;
 pub use host::{Host, HostOptions};
 pub use options::BackendOptions;

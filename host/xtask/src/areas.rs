@@ -136,6 +136,14 @@ pub(crate) const AREAS: &[Area] = &[
         stages: &[Kind::CargoTest("cli"), Kind::Pytest(&["cli", "logging", "installation"])],
     },
     Area {
+        name: "tools",
+        about: "the doctor, the reference of the configuration, the manifests of deploy/",
+        stages: &[
+            Kind::Pytest(&["doctor", "reference", "deploy"]),
+            Kind::PytestKubernetes(&["kuberay_doctor", "kuberay_role"]),
+        ],
+    },
+    Area {
         name: "docs",
         about: "the documentation site, the code blocks of the README and of the pages",
         stages: &[

@@ -10,6 +10,8 @@ mod check;
 mod clean;
 mod completions;
 mod components;
+mod doctor;
+mod explain;
 mod inspect;
 mod keygen;
 mod new;
@@ -46,6 +48,7 @@ macro_rules! commands {
 commands! {
     Components => components,
     Inspect => inspect,
+    Explain => explain,
     Schema => schema,
     Call => call,
     Check => check,
@@ -58,6 +61,7 @@ commands! {
     Push => push,
     Sign => sign,
     Keygen => keygen,
+    Doctor => doctor,
     Reconcile => reconcile,
     Clean => clean,
     Completions => completions,

@@ -1,12 +1,8 @@
 //! `dagster-ray reconcile`: removes what has outlived its Dagster run.
 
-use std::process::{Child, Command};
-
-use anyhow::Context as _;
-
+use crate::adapter;
 use crate::context::Context;
-use crate::exit::{Exit, Interrupted};
-use crate::interrupt::POLL_INTERVAL;
+use crate::exit::Exit;
 
 /// The module of the Python package that knows the Dagster instance.
 const MODULE: &str = "dagster_ray.reconcile";
@@ -31,37 +27,12 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments, context: &mut Context) -> anyhow::Result<Exit> {
-    let (program, first) = context
-        .installation
-        .programs
-        .get("python")
-        .and_then(|command| command.split_first())
-        .context("the installation names no Python interpreter")?;
-    let mut command = Command::new(program);
-    command.args(first).args(["-m", MODULE]);
+    let mut words = Vec::new();
     if arguments.dry_run {
-        command.arg("--dry-run");
+        words.push("--dry-run".to_owned());
     }
     if let Some(seconds) = arguments.grace {
-        command.args(["--grace".to_owned(), seconds.to_string()]);
+        words.extend(["--grace".to_owned(), seconds.to_string()]);
     }
-    if context.output.is_json() {
-        command.arg("--json");
-    }
-    let mut child = command.spawn().with_context(|| format!("{program} cannot be started"))?;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(if status.success() { Exit::Done } else { Exit::Failed });
-        }
-        if context.interrupt.is_raised() {
-            stop(&mut child)?;
-            return Err(Interrupted.into());
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    }
-}
-
-fn stop(child: &mut Child) -> std::io::Result<()> {
-    child.kill()?;
-    child.wait().map(drop)
+    adapter::run(context, MODULE, words)
 }

@@ -14,6 +14,7 @@ fn command_help_matches_the_snapshots() {
     for name in [
         "components",
         "inspect",
+        "explain",
         "schema",
         "call",
         "pull",
@@ -21,6 +22,7 @@ fn command_help_matches_the_snapshots() {
         "sign",
         "keygen",
         "watch",
+        "doctor",
         "reconcile",
         "clean",
         "completions",

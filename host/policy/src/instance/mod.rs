@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 mod choice;
 mod file;
 mod refusal;
@@ -14,6 +16,7 @@ pub use self::choice::{Choice, Source};
 pub use self::file::{PolicyText, UnreadablePolicy};
 pub use self::refusal::Refusal;
 use self::rules::Rules;
+use crate::schema::{self, Schema};
 use crate::signature::TrustedKeys;
 
 /// The policy of an instance. The default is the policy of an instance without a policy file.
@@ -47,6 +50,48 @@ pub struct InvalidPolicy {
 }
 
 impl InstancePolicy {
+    /// Returns the JSON schema of a policy file.
+    pub fn schema() -> Value {
+        let section = |schema, documentation: &str| schema::described(schema, documentation);
+        let keys = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+        let files = schema::with(<Vec<String>>::schema(), "minItems", 1.into());
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "Policy of a Dagster instance",
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "code": section(
+                    Rules::schema(false),
+                    "What code authors may choose. A missing list allows everything, and the entry `*` too.",
+                ),
+                "launch": section(
+                    Rules::schema(true),
+                    "What launch users may choose in run config and run tags. A missing list allows nothing, except \
+                     for `tag_fields`. The entry `*` allows everything.",
+                ),
+                "signatures": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["keys"],
+                    "description": "Who must have signed components other than the built-in ones.",
+                    "properties": {
+                        "keys": section(keys, "Public keys of minisign, by name: the second line of a .pub file."),
+                    },
+                },
+                "values": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["key_files"],
+                    "description": "The keys that sign stored values. Without this section, values are not signed.",
+                    "properties": {
+                        "key_files": section(files, "Files with one key each. The first key signs, all are accepted."),
+                    },
+                },
+            },
+        })
+    }
+
     /// Parses the text of a policy file. `origin` is the file's name in errors.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::choice::{Choice, Source};
 use super::refusal::Refusal;
+use crate::schema::{self, Schema};
 
 /// The tag of a run that overrides options.
 const TAG: &str = "dagster-ray/config";
@@ -36,29 +37,71 @@ const CONNECTION: [&str; 14] = [
     "SSL_CERT_FILE",
 ];
 
-/// The lists of one section. An entry `*` allows everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Rules {
-    backends: Option<Vec<String>>,
-    digests: Option<Vec<String>>,
-    programs: Option<Vec<String>>,
-    addresses: Option<Vec<String>>,
-    kube_configs: Option<Vec<String>>,
-    contexts: Option<Vec<String>>,
-    namespaces: Option<Vec<String>>,
-    directories: Option<Vec<String>>,
-    env_vars: Option<Vec<String>>,
-    fields: Option<Vec<String>>,
-    tag_fields: Option<Vec<String>>,
+/// Lists that only `[launch]` may have.
+const OF_LAUNCH: [&str; 3] = ["env_vars", "fields", "tag_fields"];
+
+macro_rules! lists {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// The lists of one section. An entry `*` allows everything.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub(super) struct Rules {
+            $($(#[doc = $doc])+ $name: Option<Vec<String>>,)*
+        }
+
+        impl Rules {
+            /// Returns the lists by name.
+            fn lists(&self) -> Vec<(&'static str, &Option<Vec<String>>)> {
+                vec![$((stringify!($name), &self.$name),)*]
+            }
+
+            /// Returns the JSON schema of a section. `[launch]` has all lists.
+            pub(super) fn schema(is_launch: bool) -> Value {
+                let mut keys = serde_json::Map::new();
+                $(
+                    let name = stringify!($name);
+                    if is_launch || !OF_LAUNCH.contains(&name) {
+                        let key = <Vec<String> as Schema>::schema();
+                        keys.insert(name.to_owned(), schema::described(key, concat!($($doc),+)));
+                    }
+                )*
+                schema::table(keys)
+            }
+        }
+    };
+}
+
+lists! {
+    /// Backends: a name, a path, an `oci://` reference, or a prefix that ends with a slash.
+    backends,
+    /// SHA-256 digests. With this list, each component that is not built in needs one of them.
+    digests,
+    /// Files of programs for `backend_programs`, or a prefix that ends with a slash.
+    programs,
+    /// Addresses of Ray.
+    addresses,
+    /// Kubeconfig files, or directories with them.
+    kube_configs,
+    /// Contexts of a kubeconfig.
+    contexts,
+    /// Namespaces of Kubernetes.
+    namespaces,
+    /// Directories in which values are stored, that are uploaded, or that contain CA files.
+    directories,
+    /// Environment variables of the daemon that a run tag or run config may pass on by name, and variables that choose
+    /// connections and credentials.
+    env_vars,
+    /// Other fields of run config, such as `headers` or `backend_config.image`.
+    fields,
+    /// Fields of the run tag `dagster-ray/config`. Without this list, all are allowed.
+    tag_fields,
 }
 
 impl Rules {
     /// Returns the first list that only `[launch]` may have.
     pub(super) fn first_of_launch(&self) -> Option<&'static str> {
-        let lists =
-            [("env_vars", &self.env_vars), ("fields", &self.fields), ("tag_fields", &self.tag_fields)];
-        lists.into_iter().find(|(_, list)| list.is_some()).map(|(name, _)| name)
+        let found = self.lists().into_iter();
+        found.filter(|(name, list)| OF_LAUNCH.contains(name) && list.is_some()).map(|(name, _)| name).next()
     }
 }
 

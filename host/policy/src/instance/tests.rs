@@ -144,3 +144,30 @@ fn a_list_of_digests_that_allows_everything_requires_no_pin() {
     assert!(refused(&policy(""), Source::RunConfig, "backend", backend()).is_some());
     assert_eq!(refused(&policy("'aa'"), Source::RunConfig, "backend_sha256", json!("AA")), None);
 }
+
+#[test]
+fn the_json_schema_accepts_the_policies_that_are_parsed() {
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.add_resource("urn:policy", InstancePolicy::schema()).unwrap();
+    let index = compiler.compile("urn:policy", &mut schemas).unwrap();
+    let launch = InstancePolicy::schema()["properties"]["launch"]["properties"].clone();
+    let all: Vec<_> = launch.as_object().unwrap().keys().map(|name| format!("{name} = ['x']")).collect();
+    for (text, is_valid) in [
+        (String::new(), true),
+        (format!("[launch]\n{}", all.join("\n")), true),
+        ("[launch]\nother = []".to_owned(), false),
+        ("[launch]\nfields = 'x'".to_owned(), false),
+        ("[code]\nbackends = ['*']".to_owned(), true),
+        ("[code]\nfields = []".to_owned(), false),
+        ("[code]\ntag_fields = []".to_owned(), false),
+        ("[values]\nkey_files = ['/k']".to_owned(), true),
+        ("[values]\nkey_files = []".to_owned(), false),
+        ("[values]".to_owned(), false),
+        ("[signatures]".to_owned(), false),
+        ("[other]".to_owned(), false),
+    ] {
+        let document: Value = toml::from_str(&text).unwrap();
+        assert_eq!(schemas.validate(&document, index).is_ok(), is_valid, "{text}");
+        assert_eq!(InstancePolicy::parse(&text, "x").is_ok(), is_valid, "{text}");
+    }
+}

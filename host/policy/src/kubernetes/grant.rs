@@ -74,6 +74,13 @@ impl Schema for Rule {
 #[serde(try_from = "String")]
 pub struct Resource(String);
 
+impl Resource {
+    /// Returns the plural name, with a subresource if it has one.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for Resource {
     type Error = String;
 

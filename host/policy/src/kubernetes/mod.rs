@@ -1,6 +1,7 @@
 //! Kubernetes API requests and the grants that allow them.
 
 pub mod grant;
+pub mod rbac;
 pub mod request_info;
 mod service;
 

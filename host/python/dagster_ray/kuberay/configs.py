@@ -252,11 +252,11 @@ class InteractiveRayJobConfig(RayJobConfig):
 class MatchDagsterLabels(NestedConfig):
     """Which Dagster labels a shared cluster must have to be joined."""
 
-    cluster_sharing: bool = True
-    code_location: bool = True
-    resource_key: bool = True
-    git_sha: bool = True
-    run_id: bool = False
+    cluster_sharing: bool = Field(default=True, description="Only clusters that are shared.")
+    code_location: bool = Field(default=True, description="Only those of the code location.")
+    resource_key: bool = Field(default=True, description="Only those of the resource's key.")
+    git_sha: bool = Field(default=True, description="Only those of the commit of the code.")
+    run_id: bool = Field(default=False, description="Only those of the run.")
 
     @model_validator(mode="after")
     def _check_sharing(self) -> "MatchDagsterLabels":
@@ -271,16 +271,18 @@ class MatchDagsterLabels(NestedConfig):
 class ClusterSharingHeartbeat(NestedConfig):
     """How often the lease on a shared cluster is renewed."""
 
-    enabled: bool = True
-    refresh_seconds: float = 10.0
+    enabled: bool = Field(default=True, description="Whether leases are renewed regularly.")
+    refresh_seconds: float = Field(default=10.0, description="Seconds between two renewals.")
 
 
 class ClusterSharing(NestedConfig):
     """Whether and how steps share a cluster."""
 
-    enabled: bool = False
+    enabled: bool = Field(default=False, description="Whether runs and resources share a cluster.")
     match_dagster_labels: MatchDagsterLabels = Field(default_factory=MatchDagsterLabels)
-    match_labels: dict[str, str] | None = None
+    match_labels: dict[str, str] | None = Field(
+        default=None, description="Further labels that a cluster must have to be joined."
+    )
     ttl_seconds: float = Field(
         default=LEASE_TTL_SECONDS,
         description="Seconds until a lease expires that is not renewed.",

@@ -135,6 +135,11 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
     def inst_data(self) -> ConfigurableClassData | None:
         return self._inst_data
 
+    @property
+    def run_options(self) -> dict[str, object]:
+        """The options of each run, which code locations and tags override."""
+        return {**self._options, **self.backend.options}
+
     @classmethod
     def config_type(cls) -> dict[str, Any]:
         return schema(RayLauncherConfig)
@@ -211,8 +216,7 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
             tags=run.tags,
             override=override,
             options={
-                **self._options,
-                **self.backend.options,
+                **self.run_options,
                 **location_options(self._instance, run),
             },
         )

@@ -45,19 +45,7 @@ impl Clients {
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let mut http = HttpConnector::new_with_resolver(CheckedResolver {
-            resolver: GaiResolver::new(),
-            allowed_networks: key.1.clone(),
-        });
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT));
-        http.set_nodelay(true);
-        http.set_keepalive(Some(Duration::from_secs(30)));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(key.0.configuration()?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+        let connector = connector_for(&key.0, &key.1)?;
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
@@ -67,6 +55,31 @@ impl Clients {
         clients.insert(key, client.clone());
         Ok(client)
     }
+}
+
+/// Returns what opens connections to an authority.
+///
+/// # Errors
+///
+/// The certificates to trust cannot be read.
+pub(super) fn connector(authority: &Authority) -> Result<Connector, Error> {
+    connector_for(&Trust::new(authority), &authority.allowed_networks)
+}
+
+fn connector_for(trust: &Trust, allowed_networks: &AllowedNetworks) -> Result<Connector, Error> {
+    let mut http = HttpConnector::new_with_resolver(CheckedResolver {
+        resolver: GaiResolver::new(),
+        allowed_networks: allowed_networks.clone(),
+    });
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(CONNECT));
+    http.set_nodelay(true);
+    http.set_keepalive(Some(Duration::from_secs(30)));
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(trust.configuration()?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http))
 }
 
 /// A resolver that returns only allowed addresses of a granted host name.

@@ -4,6 +4,7 @@
 //! handed over the request, so the component never sees them.
 
 pub(crate) mod body;
+pub(crate) mod certificate;
 pub(crate) mod client;
 mod credentials;
 mod handler;

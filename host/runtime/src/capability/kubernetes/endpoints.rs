@@ -8,9 +8,7 @@ use kube::api::ListParams;
 use super::cluster::Access;
 use super::failure::Failure;
 use dagster_ray_policy::kubernetes::ServiceName;
-
-const LOOK_UP: &str = "{ apiGroups: [\"\"], resources: [services], verbs: [get] }, \
-    { apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list] }";
+use dagster_ray_policy::kubernetes::rbac::{GET_SERVICE, HostRule, LIST_ENDPOINTS};
 
 /// A pod's port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub(super) async fn ready(access: &Access, service: &ServiceName, port: u16) -> 
     let labels = format!("kubernetes.io/service-name={}", service.name);
     let params = ListParams::default().labels(&labels);
     let (found, slices) = tokio::try_join!(services.get_opt(&service.name), slices.list(&params))
-        .map_err(|error| refused(access, &error, &service.namespace, LOOK_UP))?;
+        .map_err(|error| refused(access, &error, &service.namespace, &[GET_SERVICE, LIST_ENDPOINTS]))?;
     let location = || access.location.clone();
     let (name, namespace) = (service.name.clone(), service.namespace.clone());
     let Some(found) = found else {
@@ -44,13 +42,13 @@ pub(super) async fn ready(access: &Access, service: &ServiceName, port: u16) -> 
 }
 
 /// Converts an error of the API server. For a 403, the failure names the RBAC rule to add.
-pub(super) fn refused(access: &Access, error: &kube::Error, namespace: &str, rule: &'static str) -> Failure {
+pub(super) fn refused(access: &Access, error: &kube::Error, namespace: &str, rules: &[HostRule]) -> Failure {
     match error {
         kube::Error::Api(status) if status.code == 403 => Failure::Forbidden {
             location: access.location.clone(),
             message: status.message.clone(),
             namespace: namespace.to_owned(),
-            rule,
+            rule: rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         },
         error => access.failure(error),
     }

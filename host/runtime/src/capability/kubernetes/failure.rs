@@ -93,7 +93,7 @@ pub enum Failure {
         /// The namespace.
         namespace: String,
         /// The RBAC rule to add to a Role.
-        rule: &'static str,
+        rule: String,
     },
     /// The API server returned another error.
     #[error("{location}: HTTP {code} {reason}: {message}")]

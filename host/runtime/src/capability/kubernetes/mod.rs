@@ -16,6 +16,7 @@ mod kubeconfig;
 mod location;
 mod peer;
 mod ray_tokens;
+mod review;
 mod services;
 mod stream;
 
@@ -30,11 +31,13 @@ pub use self::failure::Failure;
 pub use self::forward::Forward;
 pub use self::kubeconfig::KubernetesOptions;
 pub use self::location::ClusterLocation;
+pub use self::review::{Group, Review};
 
 pub use self::api::is_kubernetes_api;
 pub(crate) use self::api::{Admitted, Rejection, admit, send};
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::clusters::Clusters;
+pub(crate) use self::review::review;
 pub(crate) use self::services::{DEFAULT_PORT, Services};
 use super::denial;
 

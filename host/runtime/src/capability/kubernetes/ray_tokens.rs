@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dagster_ray_policy::kubernetes::ServiceName;
+use dagster_ray_policy::kubernetes::rbac::GET_SECRET;
 use k8s_openapi::ByteString;
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -27,7 +28,6 @@ const HEAD: &str = "-head-svc";
 const KEY: &str = "/data/auth_token";
 /// The maximum length of the name of KubeRay's own Secret, which is the end of the cluster's name (`CheckName`).
 const MAX_SECRET_NAME: usize = 50;
-const GET_SECRET: &str = "{ apiGroups: [\"\"], resources: [secrets], verbs: [get] }";
 
 /// The token of a cluster, until when it is used.
 type Known = BTreeMap<ServiceName, (Instant, Option<String>)>;
@@ -100,7 +100,7 @@ async fn read(access: &Access, service: &ServiceName) -> Result<Option<String>, 
     access.audit();
     let mut found = get(access, format!("/api/v1/namespaces/{namespace}/secrets/{secret}"))
         .await
-        .map_err(|error| endpoints::refused(access, &error, namespace, GET_SECRET))?;
+        .map_err(|error| endpoints::refused(access, &error, namespace, &[GET_SECRET]))?;
     let encoded = found.pointer_mut(KEY).map(Value::take).unwrap_or_default();
     let token =
         serde_json::from_value(encoded).ok().and_then(|ByteString(token)| String::from_utf8(token).ok());

@@ -16,15 +16,12 @@ use super::endpoints;
 use super::failure::Failure;
 use dagster_ray_policy::address::{AllowedNetworks, Network};
 use dagster_ray_policy::kubernetes::ServiceName;
+use dagster_ray_policy::kubernetes::rbac::{FORWARD, GET_POD};
 
 /// Maximum time to connect inside the cluster.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Maximum time for a port-forward: three look-ups and the connection.
 const OPEN: Duration = Duration::from_secs(30);
-/// The RBAC rule for port-forwards. Since Kubernetes 1.35 a port-forward needs the verb `create`, whatever
-/// the request's method; earlier versions need `get`: <https://github.com/kubernetes/kubernetes/pull/134577>.
-const PORT_FORWARD: &str = "{ apiGroups: [\"\"], resources: [pods/portforward], verbs: [get, create] }";
-const GET_POD: &str = "{ apiGroups: [\"\"], resources: [pods], verbs: [get] }";
 
 type Complaint = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
@@ -87,7 +84,7 @@ async fn forward(access: &Access, service: &ServiceName, port: u16) -> Result<St
     let found = pods
         .get(&endpoint.pod)
         .await
-        .map_err(|error| endpoints::refused(access, &error, &service.namespace, GET_POD))?;
+        .map_err(|error| endpoints::refused(access, &error, &service.namespace, &[GET_POD]))?;
     // The node forwards to its own loopback interface then, where the kubelet and others listen.
     if found.spec.and_then(|spec| spec.host_network).unwrap_or_default() {
         let (location, namespace) = (access.location.clone(), service.namespace.clone());
@@ -96,7 +93,7 @@ async fn forward(access: &Access, service: &ServiceName, port: u16) -> Result<St
     let mut forwarder = pods
         .portforward(&endpoint.pod, &[endpoint.port])
         .await
-        .map_err(|error| endpoints::refused(access, &error, &service.namespace, PORT_FORWARD))?;
+        .map_err(|error| endpoints::refused(access, &error, &service.namespace, &[FORWARD]))?;
     let complaint = forwarder.take_error(endpoint.port);
     let bytes = forwarder
         .take_stream(endpoint.port)

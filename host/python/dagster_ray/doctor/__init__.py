@@ -1,0 +1,1 @@
+"""The checks behind the command ``dagster-ray doctor``."""
