@@ -35,3 +35,12 @@ def run(
 
 def outcomes(checks: Checks) -> dict[str, str]:
     return {name: check["outcome"] for name, check in checks.items()}
+
+
+def shown(checks: Checks) -> str:
+    """Returns what is not as it should be, for messages of assertions."""
+    return "\n".join(
+        f"{name}: {check['outcome']}: {check['message']}"
+        for name, check in checks.items()
+        if check["outcome"] != "ok"
+    )

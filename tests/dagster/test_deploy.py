@@ -3,6 +3,7 @@
 test_kuberay_role.py applies the manifests to a real control plane.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import dagster as dg
 import pytest
 import yaml
 from dagster_ray import RayRunLauncher
+from dagster_ray.contract import LauncherClient, RunSpec
 from document_blocks import blocks
 from kube_objects import DEPLOY, role_rules
-from test_readme import planned
+from run_spec import RUN
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "deploy/helm/values.yaml"
@@ -47,7 +49,15 @@ def test_the_component_accepts_the_launcher_of_the_helm_values(
     instance = home({"run_launcher": _custom_launcher()})
     launcher = instance.run_launcher
     assert isinstance(launcher, RayRunLauncher)
-    assert "dagster" in str(planned(launcher)["job"])
+    # The chart names the image of the code location, which becomes a tag of the run.
+    spec: RunSpec = {
+        **RUN,
+        "tags": [["dagster/image", "ghcr.io/we/pipelines:42"]],
+        "options": json.dumps(launcher.run_options),
+    }
+    placement = LauncherClient(launcher.backend).plan(spec)
+    assert placement != "local"
+    assert json.loads(placement["job"]["job"]["details"] or "{}")["namespace"] == "dagster"
 
 
 def test_the_helm_values_use_the_account_of_the_manifests_in_their_namespace() -> None:

@@ -14,7 +14,7 @@ import yaml
 from component_files import FIXTURES, put
 from dagster_ray import doctor as doctor_package
 from dagster_ray.doctor.installation import version_check
-from doctor_run import doctor, outcomes, run
+from doctor_run import doctor, outcomes, run, shown
 from document_blocks import blocks
 from fault_proxy import FaultProxy
 from processes import free_port
@@ -38,8 +38,8 @@ def test_a_sound_deployment_passes_all_checks(home: Home, ray_head: RayHead) -> 
     where = _home(home, {"address": ray_head.url})
     code, checks = doctor(home=where)
     found = outcomes(checks)
-    assert code == 0, checks
-    assert set(found.values()) == {"ok"}, checks
+    assert code == 0, shown(checks)
+    assert set(found.values()) == {"ok"}, shown(checks)
     for name in ("packages", "dagster", "cache", "instance", "policy", "launcher", "component"):
         assert name in found, name
     for name in ("ray", "job", "versions", "storage"):
@@ -53,7 +53,7 @@ def test_the_address_of_the_command_precedes_the_launchers_and_the_environment(
     where = _home(home, {"address": f"http://127.0.0.1:{free_port()}"})
     other = f"http://127.0.0.1:{free_port()}"
     code, checks = doctor("--no-job", "--address", ray_head.url, home=where, RAY_ADDRESS=other)
-    assert (code, checks["ray"]["outcome"]) == (0, "ok"), checks
+    assert (code, checks["ray"]["outcome"]) == (0, "ok"), shown(checks)
     assert checks["job"]["outcome"] == "not-checked"
 
 
@@ -74,7 +74,7 @@ def test_a_wrong_token_is_named(home: Home, ray_head: RayHead, tmp_path: Path) -
     code, checks = doctor(
         home=_home(home, {"address": ray_head.url}), RAY_AUTH_TOKEN_PATH=str(token)
     )
-    assert (code, checks["ray"]["outcome"]) == (1, "failed"), checks
+    assert (code, checks["ray"]["outcome"]) == (1, "failed"), shown(checks)
     assert "RAY_AUTH_TOKEN" in checks["ray"]["remedy"]
 
 
@@ -85,12 +85,12 @@ def test_an_untrusted_certificate_fails_and_one_that_expires_soon_warns(
     context = certificates.server(tmp_path, authority)
     with FaultProxy.start(ray_head.url, context) as front:
         code, checks = doctor("--no-job", home=_home(home, {"address": front.url}))
-        assert (code, checks["tls"]["outcome"]) == (1, "failed"), checks
+        assert (code, checks["tls"]["outcome"]) == (1, "failed"), shown(checks)
         assert "verify" in checks["tls"]["remedy"]
 
         trusting = _home(home, {"address": front.url, "verify": str(authority.file)})
         code, checks = doctor("--no-job", home=trusting)
-        assert (code, checks["ray"]["outcome"]) == (0, "ok"), checks
+        assert (code, checks["ray"]["outcome"]) == (0, "ok"), shown(checks)
         # The test's certificate is valid for one more day.
         assert checks["tls"]["outcome"] == "warning"
         assert "0 more days" in checks["tls"]["message"]
@@ -104,13 +104,13 @@ def test_a_storage_that_ray_cannot_open_fails(
     sqlite = {"sqlite": {"base_dir": {"env": "DAGSTER_RAY_TEST_STORAGE"}}}
     where = _home(home, {"address": ray_head.url}, storage=sqlite)
     code, checks = doctor(home=where)
-    assert (code, checks["storage"]["outcome"]) == (1, "failed"), checks
+    assert (code, checks["storage"]["outcome"]) == (1, "failed"), shown(checks)
     assert "DAGSTER_RAY_TEST_STORAGE" in checks["storage"]["message"]
     assert "env_vars" in checks["storage"]["remedy"]
 
     passing = {"address": ray_head.url, "env_vars": ["DAGSTER_RAY_TEST_STORAGE"]}
     code, checks = doctor(home=_home(home, passing, storage=sqlite))
-    assert (code, checks["storage"]["outcome"]) == (0, "ok"), checks
+    assert (code, checks["storage"]["outcome"]) == (0, "ok"), shown(checks)
 
 
 def test_an_environment_of_ray_without_dagster_fails(
@@ -121,15 +121,15 @@ def test_an_environment_of_ray_without_dagster_fails(
     config = {"address": ray_head.url, "env_vars": [f"PATH={empty}/bin:/usr/bin:/bin"]}
     code, checks = doctor(home=_home(home, config))
     found = outcomes(checks)
-    assert code == 1, checks
-    assert found["dagster on Ray"] == found["dagster-ray-wasm on Ray"] == "failed", checks
+    assert code == 1, shown(checks)
+    assert found["dagster on Ray"] == found["dagster-ray-wasm on Ray"] == "failed", shown(checks)
     assert found["storage"] == "not-checked"
 
 
 def test_a_job_that_cannot_start_fails_with_rays_reason(home: Home, ray_head: RayHead) -> None:
     config = {"address": ray_head.url, "resources": {"missing": 1}}
     code, checks = doctor("--timeout", "6", home=_home(home, config))
-    assert (code, checks["job"]["outcome"]) == (1, "failed"), checks
+    assert (code, checks["job"]["outcome"]) == (1, "failed"), shown(checks)
     assert "pending after 6 s" in checks["job"]["message"]
     assert "--timeout" in checks["job"]["remedy"]
     assert not [name for name, job in ray_head.jobs().items() if job["status"] == "PENDING"]
@@ -137,7 +137,7 @@ def test_a_job_that_cannot_start_fails_with_rays_reason(home: Home, ray_head: Ra
 
 def test_without_an_instance_the_remedy_is_to_export_dagster_home() -> None:
     code, checks = doctor("--no-job")
-    assert (code, checks["instance"]["outcome"]) == (1, "failed"), checks
+    assert (code, checks["instance"]["outcome"]) == (1, "failed"), shown(checks)
     assert checks["instance"]["remedy"].startswith("export DAGSTER_HOME=")
 
 
@@ -152,7 +152,7 @@ def test_mistakes_in_dagster_yaml_and_in_the_policy_are_shown(home: Home, tmp_pa
     code, checks = doctor("--no-job", home=str(where), DAGSTER_RAY_POLICY=str(policy))
     assert code == 1
     found = checks["launcher"] if "launcher" in checks else checks["instance"]
-    assert found["outcome"] == "failed" and "adress" in found["message"], checks
+    assert found["outcome"] == "failed" and "adress" in found["message"], shown(checks)
     assert checks["policy"]["outcome"] == "failed"
     assert "adresses" in checks["policy"]["message"]
 
@@ -168,7 +168,7 @@ def test_missing_keys_of_values_are_shown(home: Home, tmp_path: Path) -> None:
 
 def test_dagsters_own_launcher_is_a_warning(home: Home, ray_head: RayHead) -> None:
     code, checks = doctor("--no-job", "--address", ray_head.url, home=_home(home, None))
-    assert (code, checks["launcher"]["outcome"]) == (0, "warning"), checks
+    assert (code, checks["launcher"]["outcome"]) == (0, "warning"), shown(checks)
     assert "RayRunLauncher" in checks["launcher"]["remedy"]
 
 
@@ -176,7 +176,7 @@ def test_a_backend_that_cannot_be_loaded_fails(home: Home, tmp_path: Path) -> No
     file = tmp_path / "broken.wasm"
     file.write_bytes(b"no component")
     code, checks = doctor("--no-job", "--backend", str(file), home=_home(home, None))
-    assert (code, checks["component"]["outcome"]) == (1, "failed"), checks
+    assert (code, checks["component"]["outcome"]) == (1, "failed"), shown(checks)
     assert str(file) in checks["component"]["message"]
 
 
@@ -189,18 +189,18 @@ def test_a_backend_without_the_signature_that_the_policy_requires_fails(
     file = put(FIXTURES / "echo.wasm", tmp_path / "echo.wasm")
     where = _home(home, None)
     _, checks = doctor("--no-job", "--backend", str(file), home=where)
-    assert checks["component"]["outcome"] == "ok", checks
+    assert checks["component"]["outcome"] == "ok", shown(checks)
     _, checks = doctor(
         "--no-job", "--backend", str(file), home=where, DAGSTER_RAY_POLICY=str(policy)
     )
-    assert checks["component"]["outcome"] == "failed", checks
+    assert checks["component"]["outcome"] == "failed", shown(checks)
     assert "signed" in checks["component"]["message"]
 
 
 def test_an_unusable_cache_and_damaged_files_in_it_fail(home: Home, tmp_path: Path) -> None:
     where = _home(home, None)
     _, checks = doctor("--no-job", home=where, DAGSTER_RAY_CACHE_DIR="/proc/cache")
-    assert checks["cache"]["outcome"] == "failed", checks
+    assert checks["cache"]["outcome"] == "failed", shown(checks)
     assert "DAGSTER_RAY_CACHE_DIR" in checks["cache"]["remedy"]
 
     cache = tmp_path / "cache"
@@ -209,7 +209,7 @@ def test_an_unusable_cache_and_damaged_files_in_it_fail(home: Home, tmp_path: Pa
     damaged.write_bytes(b"0" * 100)
     damaged.chmod(0o600)
     _, checks = doctor("--no-job", home=where, DAGSTER_RAY_CACHE_DIR=str(cache))
-    assert checks["cache"]["outcome"] == "failed", checks
+    assert checks["cache"]["outcome"] == "failed", shown(checks)
     assert "damaged" in checks["cache"]["message"]
     damaged.chmod(0o666)
     _, checks = doctor("--no-job", home=where, DAGSTER_RAY_CACHE_DIR=str(cache))

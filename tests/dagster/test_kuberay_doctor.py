@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 from cluster import Cluster
-from doctor_run import doctor, outcomes
+from doctor_run import doctor, outcomes, shown
 from kube_objects import account_kubeconfig, allow, cluster_spec, names, role_rules
 from kubernetes import client
 from processes import free_port
@@ -40,9 +40,9 @@ def test_a_sound_cluster_passes_and_a_clusters_job_is_not_checked_by_default(
 ) -> None:
     code, checks = doctor(home=_home(home, namespace, cluster.kubeconfig, image="ray:1"))
     found = outcomes(checks)
-    assert code == 0, checks
+    assert code == 0, shown(checks)
     for name in ("kubernetes", "permissions", "crds", "operator"):
-        assert found[name] == "ok", checks
+        assert found[name] == "ok", shown(checks)
     assert found["image"] == found["job"] == found["pod account"] == "not-checked"
     assert "--start-cluster" in checks["job"]["remedy"]
     assert names(cluster, namespace, "rayclusters") == []
@@ -56,7 +56,7 @@ def test_the_printed_rules_are_exactly_what_the_account_lacks(
     kubeconfig = account_kubeconfig(cluster, namespace, "incomplete", incomplete, tmp_path)
     where = _home(home, namespace, kubeconfig)
     code, checks = doctor("--no-job", home=where)
-    assert (code, checks["permissions"]["outcome"]) == (1, "failed"), checks
+    assert (code, checks["permissions"]["outcome"]) == (1, "failed"), shown(checks)
     assert checks["operator"]["outcome"] == "not-checked"
     _, _, text = checks["permissions"]["remedy"].partition("\n")
     missing = yaml.safe_load(text)["rules"]
@@ -76,15 +76,15 @@ def test_the_printed_rules_are_exactly_what_the_account_lacks(
     rbac.replace_namespaced_role(role.metadata.name, namespace, role)
     time.sleep(1)
     code, checks = doctor("--no-job", home=where)
-    assert (code, checks["permissions"]["outcome"]) == (0, "ok"), checks
-    assert checks["operator"]["outcome"] == "ok", checks
+    assert (code, checks["permissions"]["outcome"]) == (0, "ok"), shown(checks)
+    assert checks["operator"]["outcome"] == "ok", shown(checks)
 
 
 def test_kubeconfigs_that_cannot_be_used_are_named(
     home: Home, cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     _, checks = doctor(home=_home(home, namespace, None))
-    assert checks["kubernetes"]["outcome"] == "failed", checks
+    assert checks["kubernetes"]["outcome"] == "failed", shown(checks)
     assert (
         "no kubeconfig" in checks["kubernetes"]["message"]
         or "none" in checks["kubernetes"]["message"]
@@ -97,7 +97,7 @@ def test_kubeconfigs_that_cannot_be_used_are_named(
     file.write_text(yaml.safe_dump(document))
     _, checks = doctor(home=_home(home, namespace, file))
     assert checks["kubernetes"]["outcome"] == "failed"
-    assert "cannot be reached" in checks["kubernetes"]["message"], checks
+    assert "cannot be reached" in checks["kubernetes"]["message"], shown(checks)
 
     document = yaml.safe_load(cluster.kubeconfig.read_text())
     document["users"] = [
@@ -106,7 +106,7 @@ def test_kubeconfigs_that_cannot_be_used_are_named(
     file.write_text(yaml.safe_dump(document))
     _, checks = doctor(home=_home(home, namespace, file))
     assert checks["kubernetes"]["outcome"] == "failed"
-    assert "credentials" in checks["kubernetes"]["message"], checks
+    assert "credentials" in checks["kubernetes"]["message"], shown(checks)
 
 
 def test_a_stopped_operator_fails(home: Home, own_cluster: Cluster, namespace: str) -> None:
@@ -115,7 +115,7 @@ def test_a_stopped_operator_fails(home: Home, own_cluster: Cluster, namespace: s
         code, checks = doctor("--no-job", home=_home(home, namespace, own_cluster.kubeconfig))
     finally:
         own_cluster.start_program("operator")
-    assert (code, checks["operator"]["outcome"]) == (1, "failed"), checks
+    assert (code, checks["operator"]["outcome"]) == (1, "failed"), shown(checks)
     assert namespace in checks["operator"]["remedy"]
     assert checks["crds"]["outcome"] == "ok"
 
@@ -151,7 +151,7 @@ def test_crds_that_are_too_old_fail(home: Home, own_cluster: Cluster, namespace:
     where = _home(home, namespace, own_cluster.kubeconfig)
     with _crd(own_cluster, "rayjobs.ray.io", older):
         code, checks = doctor("--no-job", home=where)
-    assert (code, checks["crds"]["outcome"]) == (1, "failed"), checks
+    assert (code, checks["crds"]["outcome"]) == (1, "failed"), shown(checks)
     assert "1.4" in checks["crds"]["message"]
 
 
@@ -163,9 +163,9 @@ def test_a_pods_job_cannot_open_an_sqlite_storage_of_another_machine(
     job = {"spec": {"rayClusterSpec": cluster_spec(cluster)}}
     where = _home(home, namespace, cluster.kubeconfig, image=cluster.image, ray_job=job)
     code, checks = doctor("--start-cluster", home=where)
-    assert checks["job"]["outcome"] == "ok", checks
-    assert checks["versions"]["outcome"] == "ok", checks
-    assert (code, checks["storage"]["outcome"]) == (1, "failed"), checks
+    assert checks["job"]["outcome"] == "ok", shown(checks)
+    assert checks["versions"]["outcome"] == "ok", shown(checks)
+    assert (code, checks["storage"]["outcome"]) == (1, "failed"), shown(checks)
     assert f"{where}" in checks["storage"]["message"]
     assert "PostgreSQL" in checks["storage"]["remedy"]
     assert names(cluster, namespace, "rayjobs") == []

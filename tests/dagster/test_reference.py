@@ -89,7 +89,7 @@ def test_a_backend_accepts_its_explained_options_and_no_others(name: str) -> Non
 def test_the_schemas_accept_configurations_that_are_accepted() -> None:
     for name, schema in TOPICS.items():
         jsonschema.Draft202012Validator.check_schema(schema)
-        assert schema["description"] or schema["title"], name
+        assert schema.get("description") or schema["title"], name
     launcher = jsonschema.Draft202012Validator(TOPICS["launcher"])
     assert launcher.is_valid({"address": "http://h:8265", "num_cpus": 1, "env_vars": ["A=1"]})
     assert launcher.is_valid({"ray": {"address": {"env": "ADDRESS"}}})

@@ -24,15 +24,15 @@ class Check:
     def text(self) -> str:
         """Returns the result as lines of text."""
         title = self.outcome.replace("-", " ")
-        lines = [f"{title:<11}  {self.name:<12}  {_indented(self.message)}"]
+        lines = [f"{title:<11}  {self.name:<14}  {_indented(self.message)}"]
         if self.remedy is not None:
-            lines.append(f"{'':<27}-> {_indented(self.remedy, 3)}")
+            lines.append(f"{'':<29}-> {_indented(self.remedy, 3)}")
         return "\n".join(lines)
 
 
 def _indented(text: str, more: int = 0) -> str:
     """Aligns further lines with the first one."""
-    return text.replace("\n", "\n" + " " * (27 + more))
+    return text.replace("\n", "\n" + " " * (29 + more))
 
 
 def ok(name: str, message: str, **details: object) -> Check:
