@@ -22,6 +22,7 @@ _HOW_TO = (
     "backend-in-python",
     "publish-a-backend",
 )
+_MORE_HOW_TO = ("functions", "training", "scheduling", "kubernetes", "doctor", "observability")
 _REFERENCE = ("configuration", "command", "errors", "policy", "manifest", "sdk")
 _EXPLANATION = (
     "what-ray-needs",
@@ -36,7 +37,10 @@ _EXPLANATION = (
 # The first pages of each section. Pages that are not listed follow, in alphabetical order.
 _SECTIONS: dict[str, list[str]] = {
     "Tutorial": ["tutorial.md"],
-    "How-to": [f"how-to/{name}.md" for name in _HOW_TO],
+    "How-to": [
+        *(f"how-to/{name}.md" for name in _HOW_TO),
+        *(f"{name}.md" for name in _MORE_HOW_TO),
+    ],
     "Reference": ["features.md", *(f"reference/{name}.md" for name in _REFERENCE), "supported.md"],
     "Explanation": [f"{name}.md" for name in _EXPLANATION],
     "Migration": ["migration.md"],
