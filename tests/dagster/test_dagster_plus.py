@@ -13,9 +13,9 @@ import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster_ray.deployment import deployment_id, deployment_name, is_agent
 from dagster_ray.testing import SimulatedRay
-from document_blocks import blocks
+from document_blocks import blocks, whole_page
 
-PAGE = Path(__file__).parents[2] / "docs/dagster-plus.md"
+PAGE = whole_page("docs/dagster-plus.md")
 CODE = Path(__file__).parent / "code"
 Home = Callable[[dict[str, Any]], dg.DagsterInstance]
 
@@ -35,7 +35,7 @@ def instance(home: Home, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
 def test_steps_run_on_ray_and_belong_to_the_deployment(
     instance: dg.DagsterInstance, simulated_ray: SimulatedRay, tmp_path: Path
 ) -> None:
-    [text] = [block.text for block in blocks(PAGE.read_text()) if block.language == "python"]
+    [text] = [block.text for block in blocks(PAGE) if block.language == "python"]
     file = tmp_path / "page.py"
     file.write_text(text)
     job = ReconstructableJob.for_file(str(file), "training")

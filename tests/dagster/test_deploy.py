@@ -15,14 +15,14 @@ import pytest
 import yaml
 from dagster_ray import RayRunLauncher
 from dagster_ray.contract import LauncherClient, RunSpec
-from document_blocks import blocks
+from document_blocks import blocks, whole_page
 from kube_objects import DEPLOY, role_rules
 from run_spec import RUN
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "deploy/helm/values.yaml"
 DOCKERFILE = ROOT / "deploy/image/Dockerfile"
-PAGE = ROOT / "docs/kubernetes.md"
+PAGE = whole_page("docs/kubernetes.md")
 
 
 def test_the_role_has_the_grants_of_the_components_manifest() -> None:
@@ -76,7 +76,7 @@ def test_one_image_is_used_everywhere() -> None:
     assert images[0] == images[1] == images[2]
     name = f"{images[0]['repository']}:{images[0]['tag']}"
     assert f"--tag {name} " in DOCKERFILE.read_text()
-    assert name in PAGE.read_text()
+    assert name in PAGE
 
 
 def _instructions() -> list[tuple[str, str]]:
@@ -103,7 +103,7 @@ def test_the_dockerfile_installs_tested_versions_with_known_extras() -> None:
 
 
 def test_every_command_of_the_page_names_files_that_exist() -> None:
-    found = list(blocks(PAGE.read_text()))
+    found = list(blocks(PAGE))
     commands = [block for block in found if block.language == "shell"]
     assert commands
     for block in commands:

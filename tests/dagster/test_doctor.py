@@ -15,13 +15,13 @@ from component_files import FIXTURES, put
 from dagster_ray import doctor as doctor_package
 from dagster_ray.doctor.installation import version_check
 from doctor_run import doctor, outcomes, run, shown
-from document_blocks import blocks
+from document_blocks import blocks, whole_page
 from fault_proxy import FaultProxy
 from processes import free_port
 from ray_head import RayHead
 from test_installation import REMEDY, Environment
 
-PAGE = Path(__file__).parents[2] / "docs/doctor.md"
+PAGE = whole_page("docs/doctor.md")
 SOURCES = "".join(file.read_text() for file in Path(doctor_package.__file__).parent.glob("*.py"))
 
 Home = Callable[[dict], dg.DagsterInstance]
@@ -240,7 +240,7 @@ def test_an_unsupported_version_fails(version: str, outcome: str) -> None:
 def test_the_commands_and_the_output_of_the_page_are_real(home: Home) -> None:
     where = _home(home, {"address": "http://127.0.0.1:1"})
     commands, outputs = list[list[str]](), list[str]()
-    for block in blocks(PAGE.read_text()):
+    for block in blocks(PAGE):
         if block.language == "text":
             outputs.append(block.text)
             continue
@@ -254,6 +254,6 @@ def test_the_commands_and_the_output_of_the_page_are_real(home: Home) -> None:
     [shown] = outputs
     done = run(home=where, variables={})
     assert shown in done.stdout, done.stdout
-    for row in re.findall(r"^\| (`.*?) \|", PAGE.read_text(), flags=re.MULTILINE):
+    for row in re.findall(r"^\| (`.*?) \|", PAGE, flags=re.MULTILINE):
         for name in re.findall(r"`(.*?)`", row):
             assert f'"{name}"' in SOURCES, f"no check is called {name}"

@@ -18,12 +18,13 @@ from dagster_ray.errors import (
 from dagster_ray.ops.clients import client_for
 from dagster_ray.ops.config import RayJobConfig, RayJobOptions
 from dagster_ray.testing import SimulatedRay
-from document_blocks import blocks
+from document_blocks import blocks, whole_page
 from packaging.version import Version
 from pipes_script import Write
 from ray_head import RayHead
 
-PAGE = Path(__file__).parents[2] / "docs/functions.md"
+PAGE = whole_page("docs/functions.md")
+SCHEDULING = whole_page("docs/scheduling.md", "Nodes of an existing Ray")
 REPORTS = """
     from dagster_pipes import open_dagster_pipes
 
@@ -192,11 +193,8 @@ def test_a_script_runs_on_a_real_ray_and_is_stopped_with_its_step(
     Version(version("ray")) < Version("2.49"), reason="Ray 2.49 and later select by labels"
 )
 def test_the_label_selector_of_the_page_keeps_jobs_from_other_nodes(ray_head: RayHead) -> None:
-    page = Path(__file__).parents[2] / "docs/scheduling.md"
     [text] = [
-        block.text
-        for block in blocks(page.read_text())
-        if block.heading == "Nodes of an existing Ray"
+        block.text for block in blocks(SCHEDULING) if block.heading == "Nodes of an existing Ray"
     ]
     options = {**yaml.safe_load(text), "address": ray_head.url}
     assert options["label_selector"]
@@ -214,11 +212,11 @@ def test_the_examples_of_the_page_run(
     (tmp_path / "scripts/report.py").write_text("print('reported')")
     [text] = [
         block.text
-        for block in blocks(PAGE.read_text())
+        for block in blocks(PAGE)
         if (block.heading, block.language) == (heading, "python")
     ]
     names: dict[str, Any] = {"__name__": "page"}
-    exec(compile(text, str(PAGE), "exec"), names)
+    exec(compile(text, "functions.md", "exec"), names)
     if heading == "Functions":
         result = dg.materialize([names["model"]])
         assert result.output_for_node("model") == {"level": 3}

@@ -13,16 +13,14 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.test_utils import create_run_for_test
 from dagster_ray import pending
 from dagster_ray.launcher import pending_runs
-from document_blocks import blocks
+from document_blocks import blocks, whole_page
 from kube_objects import cluster_spec, names
 from kubernetes import client
 from processes import wait_for
 
-PAGE = Path(__file__).parents[2] / "docs/scheduling.md"
+PAGE = whole_page("docs/scheduling.md")
 PRINTED = {
-    block.heading: yaml.safe_load(block.text)
-    for block in blocks(PAGE.read_text())
-    if block.language == "yaml"
+    block.heading: yaml.safe_load(block.text) for block in blocks(PAGE) if block.language == "yaml"
 }
 ON_KUBERNETES = [heading for heading in PRINTED if "backend" in PRINTED[heading]]
 CODE = """

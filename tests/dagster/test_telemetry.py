@@ -15,6 +15,8 @@ from dagster_ray.configs import BackendConfig
 from dagster_ray.contract import LauncherClient
 from dagster_ray.errors import ComponentTrap, PermissionDeniedError
 from dagster_ray.testing import SimulatedRay
+from document_blocks import page, page_block
+from example_commands import run_shell
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
@@ -168,6 +170,16 @@ def test_requests_and_their_repetitions_are_counted(recorded: Telemetry) -> None
     totals = recorded.totals()
     assert totals["dagster_ray.requests"] == _Recovering.requests
     assert totals["dagster_ray.retries"] == 2
+
+
+@page("docs/observability.md", "Observability", "shell")
+@pytest.mark.usefixtures("simulated_ray")
+def test_the_printed_command_exports_the_calls_of_a_run(printed: str, tmp_path: Path) -> None:
+    install, command = printed.splitlines()
+    assert install == "pip install 'dagster-ray-wasm[otel]'"
+    (tmp_path / "jobs.py").write_text(page_block("README.md", "Quick start", "python"))
+    shown = run_shell(command, tmp_path, {"DAGSTER_HOME": str(tmp_path)})
+    assert '"name": "executor.launch"' in shown
 
 
 def test_a_process_without_opentelemetry_does_not_import_it() -> None:

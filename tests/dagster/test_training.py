@@ -9,11 +9,13 @@ import pytest
 from dagster_ray import ray_job_asset
 from dagster_ray.testing import SimulatedRay
 from dagster_ray.training.table import markdown, numbers
-from document_blocks import blocks
-from example_commands import EXAMPLES, run_example
+from document_blocks import blocks, whole_page
+from example_commands import run_example
 from packaging.version import Version
 from pipes_script import Write
 from ray_head import RayHead
+
+PAGE = whole_page("docs/training.md")
 
 KEYS = ("tuned_rate", "model")
 LOOP = """
@@ -59,8 +61,7 @@ def test_frequent_reports_are_thinned_out_and_the_last_one_is_kept(script: Write
 
 
 def test_the_script_of_the_page_is_plotted(simulated_ray: SimulatedRay, script: Write) -> None:
-    page = EXAMPLES.parent / "docs/training.md"
-    [text] = [block.text for block in blocks(page.read_text()) if block.language == "python"]
+    [text] = [block.text for block in blocks(PAGE) if block.language == "python"]
     result, observations = _materialized(script(text))
     assert result.success
     series = _series(observations, "loss")
