@@ -114,7 +114,8 @@ def test_labels_and_fields_arrive_on_the_objects(
 
         def is_reported() -> bool:
             entries = instance.all_logs(run.run_id)
-            return any("is suspended and waits" in (entry.user_message or "") for entry in entries)
+            texts = [entry.user_message or entry.message for entry in entries]
+            return any("is suspended and waits" in text for text in texts)
 
         wait_for("the reason", is_reported, 30, 0.5)
         health = instance.run_launcher.check_run_worker_health(run)

@@ -59,6 +59,11 @@ impl AuditedCall {
         }
     }
 
+    /// Returns what the host does in the name of a component outside of a call, such as a port-forward.
+    pub(crate) fn operation(component: &str, digest: &str, name: &str) -> Self {
+        Self::new(component, digest, name, "".into(), UsageCounter::default())
+    }
+
     /// Runs a future as part of this call.
     pub(crate) async fn scope<T>(self, future: impl Future<Output = T>) -> T {
         CURRENT.scope(Arc::new(self), future).await

@@ -15,7 +15,6 @@ use crate::capability::kubernetes::{Failure, Forward, forward, ray_token};
 use crate::host::Host;
 use crate::loader::{self, Loaded};
 use crate::options::BackendOptions;
-use crate::usage::UsageCounter;
 
 /// Detects that a file changed since it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +87,7 @@ impl Backend {
             let load = self.load().await;
             let (loaded, policy) =
                 load.map_err(|error| Failure::Host(format!("the component was not loaded: {error}")))??;
-            let audited = audited_call(&loaded, "ray-token");
+            let audited = AuditedCall::operation(&loaded.manifest.id, &loaded.digest, "ray-token");
             Ok(audited.scope(ray_token(&services, &policy, namespace, service, port)).await?)
         })
     }
@@ -103,7 +102,7 @@ impl Backend {
         let task = self.0.host.runtime().spawn(async move {
             let opened = async {
                 let (loaded, policy) = backend.load().await.map_err(ended)??;
-                let audited = audited_call(&loaded, "port-forward");
+                let audited = AuditedCall::operation(&loaded.manifest.id, &loaded.digest, "port-forward");
                 Ok(audited.scope(forward(cluster, &policy, &namespace, &service, port)).await?)
             };
             let _ = sender.send(opened.await);
@@ -227,11 +226,6 @@ impl Drop for PendingForward {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// Returns what the audit trail calls an operation of the host in the name of a component.
-fn audited_call(loaded: &Loaded, operation: &str) -> AuditedCall {
-    AuditedCall::new(&loaded.manifest.id, &loaded.digest, operation, "".into(), UsageCounter::default())
 }
 
 fn stamp(path: &std::path::Path) -> std::io::Result<Stamp> {

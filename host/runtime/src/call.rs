@@ -220,13 +220,8 @@ impl CallTask {
         let timeout = self.timeout.map_or(limit, |timeout| timeout.min(limit));
         let (component, export) = (loaded.manifest.id.clone(), self.export.clone());
         let values = std::mem::take(&mut self.values);
-        let audited = AuditedCall::new(
-            &component,
-            &loaded.digest,
-            &export,
-            self.arguments.clone(),
-            self.usage.clone(),
-        );
+        let audited =
+            AuditedCall::new(&component, &loaded.digest, &export, self.arguments.clone(), self.usage.clone());
         // Only a component with a listener can notice the cancellation and clean up.
         let grace = if export_kind::has_listener(&self.export) { CLEAN_UP } else { Duration::ZERO };
         tokio::select! {

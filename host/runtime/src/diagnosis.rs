@@ -41,7 +41,7 @@ impl Backend {
             if policy.kubernetes.is_empty() {
                 return Ok(None);
             }
-            let audited = AuditedCall::new(&loaded.manifest.id, &loaded.digest, "review", "".into());
+            let audited = AuditedCall::operation(&loaded.manifest.id, &loaded.digest, "review");
             let reviewed = review(&cluster, &policy.kubernetes, namespace, tokens, outside);
             Ok(Some(audited.scope(reviewed).await?))
         })

@@ -47,8 +47,8 @@ impl UsageCounter {
 
     /// Notes the status of a response, or `None` if none came.
     pub(crate) fn received(&self, request: Endpoint, status: Option<StatusCode>) {
-        let has_failed = status
-            .is_none_or(|status| status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error());
+        let has_failed =
+            status.is_none_or(|status| status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error());
         if has_failed {
             self.lock().failed.insert(request);
         }
@@ -72,9 +72,14 @@ mod tests {
     fn a_request_is_a_retry_if_the_same_one_failed_before() {
         let counter = UsageCounter::default();
         let endpoint = |path: &'static str| (Method::GET, Uri::from_static(path));
-        for (path, status) in
-            [("/a", None), ("/a", Some(503)), ("/b", Some(404)), ("/a", Some(200)), ("/b", Some(200)), ("/a", None)]
-        {
+        for (path, status) in [
+            ("/a", None),
+            ("/a", Some(503)),
+            ("/b", Some(404)),
+            ("/a", Some(200)),
+            ("/b", Some(200)),
+            ("/a", None),
+        ] {
             counter.sends(&endpoint(path));
             let status = status.map(|code| StatusCode::from_u16(code).unwrap());
             counter.received(endpoint(path), status);

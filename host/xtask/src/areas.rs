@@ -158,11 +158,7 @@ pub(crate) const AREAS: &[Area] = &[
         stages: &[Kind::Audit, Kind::InstalledWheel, Kind::Pytest(&["import", "package"])],
     },
     Area { name: "demo", about: "the demo", stages: &[Kind::Demo] },
-    Area {
-        name: "ui",
-        about: "the demo in Dagster's UI, in a browser",
-        stages: &[Kind::Pytest(&[BROWSER])],
-    },
+    Area { name: "ui", about: "the demo in Dagster's UI, in a browser", stages: &[Kind::Pytest(&[BROWSER])] },
     Area {
         name: "telemetry",
         about: "spans and metrics of OpenTelemetry",

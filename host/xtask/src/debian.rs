@@ -31,7 +31,8 @@ impl Package {
     fn is_installed(&self) -> bool {
         let is_file = |folder: &Path| folder.join(self.program).is_file();
         let paths = std::env::var_os("PATH").unwrap_or_default();
-        let versions = self.versions.and_then(|(folder, below)| Some((Path::new(folder).read_dir().ok()?, below)));
+        let versions =
+            self.versions.and_then(|(folder, below)| Some((Path::new(folder).read_dir().ok()?, below)));
         std::env::split_paths(&paths).any(|folder| is_file(&folder))
             || versions.is_some_and(|(mut folders, below)| {
                 folders.any(|version| version.is_ok_and(|version| is_file(&version.path().join(below))))
@@ -47,7 +48,9 @@ fn apt_get(project: &Project, stage: &mut Stage, packages: &[&Package]) -> Resul
         apt_get.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         stage.execute(&mut apt_get).with_context(|| {
             let names = names.clone().collect::<Vec<_>>().join(" ");
-            format!("programs are missing that tests need. Install them, such as with `apt-get install {names}`")
+            format!(
+                "programs are missing that tests need. Install them, such as with `apt-get install {names}`"
+            )
         })?;
     }
     if let Some(package) = packages.iter().find(|package| !package.is_installed()) {

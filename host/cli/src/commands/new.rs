@@ -169,7 +169,9 @@ fn ask(answers: &mut impl io::BufRead, is_terminal: bool) -> anyhow::Result<Lang
         write!(io::stderr(), "Language, rust (small and fast) or python: ")?;
         let mut answer = String::new();
         if answers.read_line(&mut answer)? == 0 {
-            return Err(Usage("no language was chosen: write --language rust or --language python".into()).into());
+            return Err(
+                Usage("no language was chosen: write --language rust or --language python".into()).into()
+            );
         }
         match Language::from_str(answer.trim(), true) {
             Ok(language) => return Ok(language),

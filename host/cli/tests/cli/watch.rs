@@ -76,12 +76,10 @@ fn build_exits_with_the_code_of_the_failure() {
     std::fs::create_dir(environment.path("project")).unwrap();
     let text = environment.run(["build", "project", "--to", "x.wasm"]);
     assert!(text.fails(2).contains("--build"), "{}", text.stderr());
-    let text =
-        environment.run(["build", "project", "--to", "x.wasm", "--build", "echo no; exit 3"]);
+    let text = environment.run(["build", "project", "--to", "x.wasm", "--build", "echo no; exit 3"]);
     assert!(text.fails(1).contains("sh failed (exit status: 3)"), "{}", text.stderr());
     std::fs::write(environment.path("project/a"), "").unwrap();
-    let text =
-        environment.run(["build", "project", "--to", "x.wasm", "--build", "echo no > \"$OUTPUT\""]);
+    let text = environment.run(["build", "project", "--to", "x.wasm", "--build", "echo no > \"$OUTPUT\""]);
     assert!(text.fails(3).contains("the new component"), "{}", text.stderr());
     assert!(!environment.path("x.wasm").exists());
 }
