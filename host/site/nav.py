@@ -22,7 +22,16 @@ _HOW_TO = (
     "backend-in-python",
     "publish-a-backend",
 )
-_MORE_HOW_TO = ("functions", "training", "scheduling", "kubernetes", "doctor", "observability")
+_MORE_HOW_TO = (
+    "functions",
+    "training",
+    "scheduling",
+    "clusters",
+    "services",
+    "kubernetes",
+    "doctor",
+    "observability",
+)
 _REFERENCE = ("configuration", "command", "errors", "policy", "manifest", "sdk")
 _EXPLANATION = (
     "what-ray-needs",

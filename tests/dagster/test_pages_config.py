@@ -15,7 +15,7 @@ from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
 from dagster_ray.errors import ComponentLoadError, InvalidConfigError, PermissionDeniedError
 from dagster_ray.instance_policy import check_run_tag
-from document_blocks import blocks, page, page_block
+from document_blocks import ROOT, blocks, page, page_block
 from example_commands import run_shell
 from printed_configs import Home, executed, launcher_of, planned, with_lines
 
@@ -60,6 +60,26 @@ def test_kuberay_accepts_the_launchers_configuration(printed: str, home: Home) -
     assert options["image"] == "ghcr.io/we/pipelines:42"
     assert options["ray_job"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert "ray" in str(planned(launcher)["job"])
+
+
+@page("docs/clusters.md", "Warm clusters", "yaml")
+def test_kuberay_accepts_the_configuration_of_a_pool(printed: str, home: Home) -> None:
+    planned(launcher_of(home, yaml.safe_load(printed)))
+    wrong = yaml.safe_load(printed.replace("max: 5 ", "max: 0 "))
+    with pytest.raises(InvalidConfigError, match="max"):
+        planned(launcher_of(home, wrong))
+
+
+@page("docs/clusters.md", "When clusters are removed", "text")
+def test_the_reason_for_which_a_cluster_stays_is_that_of_the_component(printed: str) -> None:
+    reason = printed.partition("): ")[2].rpartition(" ")[0]
+    assert f'"{reason} {{}}"' in (ROOT / "components/kuberay/src/pool/reconcile.rs").read_text()
+
+
+@page("docs/services.md", "Services", "python")
+def test_the_printed_service_is_an_asset(printed: str) -> None:
+    repository = executed(printed)["defs"].get_repository_def()
+    assert dg.AssetKey("greeter") in repository.asset_graph.get_all_asset_keys()
 
 
 @page(f"{HOW_TO}/share-a-cluster.md", "The steps of one run", "yaml")

@@ -163,7 +163,9 @@ def test_a_worker_without_dagster_fails_with_the_page_about_what_ray_needs(
     job = ReconstructableJob.for_file(str(_file(tmp_path, UNINSTALLED)), "uninstalled")
     with dg.execute_job(job, instance=home({}), raise_on_error=False) as result:
         [failure] = [event for event in result.all_events if event.is_step_failure]
-    text = failure.event_specific_data.error.to_string()
+    error = failure.step_failure_data.error
+    assert error
+    text = error.to_string()
     assert "The program `dagster` is not installed in Ray's environment" in text
     assert "docs/what-ray-needs.md" in text
 

@@ -37,8 +37,10 @@ _STAYS = "The run and its step stay under way: no worker is started or stopped."
 _RESUMED = "The run is resumed by one worker, which adopts the step under way, and succeeds."
 _CANCELED = "The run is canceled, and its workers end."
 _INTERRUPTED = "The run is resumed, and its step runs once."
-# `ray._private.services.start_ray_process`, and `JobSupervisor` unless RAY_JOB_STOP_SIGNAL is SIGINT.
-_BLOCKED = "Ray blocks SIGINT in the processes of its jobs: the step runs once, and the run succeeds."
+# `ray._private.services.start_ray_process`; `JobSupervisor` without RAY_JOB_STOP_SIGNAL.
+_BLOCKED = (
+    "Ray blocks SIGINT in the processes of its jobs: the step runs once, and the run succeeds."
+)
 _ONE_RESUMPTION = "The run has at most one worker at a time, and ends in the state that happened."
 _MESSAGES = "Each message arrives once and in order, and the script succeeds."
 _STOPPED_ENDS = "process ended by 1; script ['STOPPED']|process ended by -2; script ['STOPPED']"

@@ -1,5 +1,5 @@
 //! The contract's `executor`: runs each step as a RayJob with a dedicated cluster, or as a Ray job on a
-//! cluster that the steps of a run share.
+//! cluster that the steps of a run share: one that their first step creates, or one of a pool.
 
 mod shared;
 
@@ -38,6 +38,7 @@ use crate::{
     manifest::Template,
     names,
     options::{self, ClusterPlacement, JobOptions},
+    pool::Pools,
     reconcile::{self, NewAttempt},
 };
 
@@ -68,6 +69,12 @@ impl<H: Http, C: Clock> Executor<H, C> {
             tasks::check_environment(&common)?;
             return Ok(Placement::Task(tasks::reference(step)));
         }
+        if own.cluster == ClusterPlacement::Pool {
+            let pool = Pools::new(&self.clusters).pool(&step.deployment, &own)?;
+            let id = submission(step, common)?.submission_id;
+            let location = JobLocation::Leased { namespace: pool.namespace, run_id: step.run_id.clone() };
+            return Ok(Placement::Job(reference(step, location.reference(&id, None))));
+        }
         if own.cluster == ClusterPlacement::Shared {
             let id = submission(step, common)?.submission_id;
             let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
@@ -97,7 +104,7 @@ impl<H: Http, C: Clock> Executor<H, C> {
             HostTasks.submit(tasks::task(step, common))?;
             return Ok(Placement::Task(tasks::reference(step)));
         }
-        if own.cluster == ClusterPlacement::Shared {
+        if own.cluster != ClusterPlacement::Dedicated {
             return self.launch_on_shared(step, common, &own).map(Placement::Job);
         }
         self.launch_dedicated(step, common, own).map(Placement::Job)
@@ -217,7 +224,7 @@ impl<H: Http, C: Clock> Executor<H, C> {
         Ok(statuses.into_values().collect())
     }
 
-    /// Deletes the clusters that a run's steps shared, and the RayJobs of ended runs that were kept for their
+    /// Deletes the clusters that a run's steps shared, ends the run's leases of clusters of pools, and deletes the RayJobs of ended runs that were kept for their
     /// time.
     ///
     /// `tags` are the tags of the run's steps, which can name other namespaces than the configuration.
@@ -225,11 +232,15 @@ impl<H: Http, C: Clock> Executor<H, C> {
     /// # Errors
     /// The first error of a deletion, after every namespace was tried.
     pub fn finish(&self, run_id: &str, configuration: &str, tags: &[Attributes]) -> Result<(), Error> {
-        let configured = self.configured_namespace(configuration, &Vec::new())?;
+        let configured = self.configured(configuration, &Vec::new())?;
         // A step with an invalid tag was not launched.
-        let tagged = tags.iter().filter_map(|tags| self.configured_namespace(configuration, tags).ok());
-        let namespaces: BTreeSet<String> = tagged.chain([configured]).collect();
+        let tagged = tags.iter().filter_map(|tags| self.configured(configuration, tags).ok());
+        let all: Vec<(String, bool)> = tagged.chain([configured]).collect();
         let mut first_error = None;
+        for (namespace, _) in all.iter().filter(|(_, is_on_pool)| *is_on_pool).collect::<BTreeSet<_>>() {
+            first_error = first_error.or(Pools::new(&self.clusters).end(namespace, run_id).err());
+        }
+        let namespaces: BTreeSet<String> = all.into_iter().map(|(namespace, _)| namespace).collect();
         for namespace in namespaces {
             let deleted = self.clusters.delete_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, run_id);
             first_error = first_error.or(deleted.err());
@@ -247,10 +258,11 @@ impl<H: Http, C: Clock> Executor<H, C> {
         }
     }
 
-    fn configured_namespace(&self, configuration: &str, tags: &Attributes) -> Result<String, Error> {
+    /// Returns the namespace that these options name, and whether they place steps on a cluster of a pool.
+    fn configured(&self, configuration: &str, tags: &Attributes) -> Result<(String, bool), Error> {
         let (_, own) = options::job(configuration, tags)?;
         let template = Template::read(own.ray_job.clone(), RAY_JOB, "ray_job")?;
-        Ok(self.namespace(&template, &own))
+        Ok((self.namespace(&template, &own), own.cluster == ClusterPlacement::Pool))
     }
 
     fn dedicated_plan(&self, step: &StepSpec, common: Options, own: JobOptions) -> Result<Plan, Error> {
@@ -261,7 +273,7 @@ impl<H: Http, C: Clock> Executor<H, C> {
     fn dedicated_reference(&self, step: &StepSpec, plan: &Plan, launches: u32) -> StepRef {
         let id = plan.submission_id(launches);
         let name = names::step_job(&step.run_id, &step.step_key, &id);
-        let location = JobLocation::RayJob { namespace: plan.namespace.clone(), name };
+        let location = JobLocation::RayJob { namespace: plan.namespace.clone(), name, pool: None };
         reference(step, location.reference(&id, None))
     }
 
@@ -282,7 +294,7 @@ impl<H: Http, C: Clock> Executor<H, C> {
         let mut shared: BTreeMap<String, Group<'s>> = BTreeMap::new();
         for (index, step) in steps.iter().copied().enumerate() {
             let namespace = match JobLocation::from_reference(&step.job) {
-                Some(location @ JobLocation::RayCluster { .. }) => {
+                Some(location @ (JobLocation::RayCluster { .. } | JobLocation::Leased { .. })) => {
                     shared.entry(location.to_json()).or_default().push((index, step));
                     continue;
                 }

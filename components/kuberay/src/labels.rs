@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dagster_ray_sdk::model::Attributes;
+use dagster_ray_sdk::{Error, model::Attributes};
 use serde_json::Value;
 
 use crate::kubernetes::object;
@@ -25,6 +25,10 @@ pub const USER: &str = "dagster/user";
 pub const RESOURCE_KEY: &str = "dagster/resource-key";
 /// Marks a cluster that can be shared.
 pub const SHARING: &str = "dagster/cluster-sharing";
+/// The id of the pool of a cluster, and of the RayJobs of runs on the pool's clusters.
+pub const POOL: &str = "dagster-ray/pool";
+/// The id of the Dagster run that has leased a cluster of a pool.
+pub const POOL_RUN: &str = "dagster-ray/pool-run";
 /// The purpose of an object, such as [`ROLE_CLUSTER`]. Every object created by this component has it.
 pub const ROLE: &str = "dagster-ray/role";
 /// A cluster requested by a Dagster resource.
@@ -35,11 +39,15 @@ pub const ROLE_RUN: &str = "run";
 pub const ROLE_STEP: &str = "step";
 /// The cluster that a run's steps share.
 pub const ROLE_STEPS: &str = "steps-cluster";
+/// A cluster of a pool, which runs lease.
+pub const ROLE_POOL: &str = "pool-cluster";
+/// A RayService.
+pub const ROLE_SERVICE: &str = "service";
 /// The RayJob of an external script.
 pub const ROLE_SCRIPT: &str = "script";
 
 /// The queue of an object that Kueue admits (Kueue, "Run A RayJob").
-const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
+pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
 /// The label prefix of clusters created by earlier versions. Only `run_id` differs in more than the prefix.
 const OLD_PREFIX: &str = "dagster.io/";
@@ -91,6 +99,22 @@ pub fn set_deployment(labels: &mut BTreeMap<String, String>, deployment: &str) {
 #[must_use]
 pub fn is_owned(labels: &BTreeMap<&str, &str>, deployment: &str) -> bool {
     dagster_ray_submission::metadata::is_owned(labels.get(DEPLOYMENT_ID).copied(), &value(deployment))
+}
+
+/// Checks that a deployment owns an object. `label` names the object.
+///
+/// # Errors
+/// [`Error::Conflict`] if another deployment owns the object, or none.
+pub fn require_owned(document: &Value, deployment: &str, label: &str) -> Result<(), Error> {
+    let found = object::labels(document);
+    if is_owned(&found, deployment) {
+        return Ok(());
+    }
+    Err(Error::Conflict(format!(
+        "{label} exists and is not of this Dagster deployment: its label {DEPLOYMENT_ID} is {:?}. Choose another \
+         name, or delete it",
+        found.get(DEPLOYMENT_ID).copied().unwrap_or_default()
+    )))
 }
 
 /// Returns the labels that a cluster must have to be joined by an owner of this deployment.

@@ -1,4 +1,4 @@
-//! The contract's `launcher`: runs each run as a RayJob with a dedicated cluster.
+//! The contract's `launcher`: runs each run as a RayJob, with a dedicated cluster or on one of a pool.
 
 use std::fmt::Write as _;
 
@@ -7,6 +7,7 @@ use dagster_ray_sdk::{
     bindings::launcher::{RunPlacement, RunRef, RunSpec, Termination},
     clock::Clock,
     http::Http,
+    info,
     model::{JobState, JobStatus},
     progress::ProgressListener,
 };
@@ -16,7 +17,7 @@ use crate::{
     cluster::{Clusters, head, state},
     job::{
         JobLocation,
-        create::{self, Launched, Plan},
+        create::{self, Launched, Plan, PoolCluster},
         ended,
         pending::Reasons,
         status::RayJob,
@@ -24,7 +25,8 @@ use crate::{
     },
     kubernetes::{EVENT, RAY_CLUSTER, RAY_JOB, Selection, object},
     labels, names,
-    options::{self, JobOptions},
+    options::{self, ClusterPlacement, JobOptions},
+    pool::{Pool, Pools, acquire::Claim},
 };
 
 /// How long to wait for a stopped run: the run worker's stop time and 10 s.
@@ -48,9 +50,11 @@ impl<H: Http, C: Clock> Launcher<H, C> {
         if !common.is_on_ray() {
             return Ok(RunPlacement::Local);
         }
+        let pool = self.pool(run, &own)?;
         let plan = self.job(run, common, own)?;
-        plan.document("checked", 0)?;
-        Ok(RunPlacement::Job(reference(run, &plan)))
+        let on = pool.as_ref().map(|pool| PoolCluster { name: "checked", pool: &pool.id });
+        plan.document_on(on.as_ref(), "checked", 0)?;
+        Ok(RunPlacement::Job(reference(run, &plan, pool.as_ref())))
     }
 
     /// Launches a run (attempt 0) or resumes it (a later attempt). A live RayJob of the attempt is reused. Deletes
@@ -60,13 +64,23 @@ impl<H: Http, C: Clock> Launcher<H, C> {
     /// [`Error::Conflict`] if the attempt's RayJob has ended.
     pub fn launch(&self, run: &RunSpec) -> Result<RunRef, Error> {
         let (common, own) = options::job(&run.options, &run.tags)?;
+        let pool = self.pool(run, &own)?;
         let plan = self.job(run, common, own)?;
         let name = names::run_job(&plan.submission_id(0));
-        match create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &plan.document(&name, 0)?)?
-        {
+        let launched = match &pool {
+            Some(pool) => self.launch_on_pool(run, &plan, &name, pool)?,
+            None => {
+                let document = plan.document(&name, 0)?;
+                create::create_or_adopt(&self.clusters.kubernetes, &plan.namespace, &document)?
+            }
+        };
+        match launched {
             Launched::Live => {
                 ended::delete_ended(&self.clusters.kubernetes, &plan.namespace, &run.deployment);
-                Ok(reference(run, &plan))
+                if let Some(pool) = &pool {
+                    Pools::new(&self.clusters).keep_up(pool);
+                }
+                Ok(reference(run, &plan, pool.as_ref()))
             }
             Launched::Ended(job) => Err(Error::Conflict(format!(
                 "the RayJob {}/{name} exists and has ended ({:?}): resume the run to start a new attempt",
@@ -74,6 +88,43 @@ impl<H: Http, C: Clock> Launcher<H, C> {
                 job.status().state
             ))),
         }
+    }
+
+    /// Launches a run on a cluster of a pool, unless its RayJob exists.
+    fn launch_on_pool(&self, run: &RunSpec, plan: &Plan, name: &str, pool: &Pool) -> Result<Launched, Error> {
+        let kubernetes = &self.clusters.kubernetes;
+        let pools = Pools::new(&self.clusters);
+        let cluster = match kubernetes.get(RAY_JOB, &plan.namespace, name) {
+            Ok(existing) => object::text(
+                &existing,
+                &format!("/spec/clusterSelector/{}", head::CLUSTER.replace('/', "~1")),
+            )
+            .unwrap_or_default()
+            .to_owned(),
+            Err(Error::NotFound(_)) => {
+                let claim = Claim { run_id: &run.run_id, job: Some(name) };
+                object::name(&pools.acquire(pool, claim)?).to_owned()
+            }
+            Err(error) => return Err(error),
+        };
+        let on = PoolCluster { name: &cluster, pool: &pool.id };
+        let document = plan.document_on(Some(&on), name, 0)?;
+        let launched = create::create_or_adopt(kubernetes, &plan.namespace, &document);
+        // After an error whose request may have been applied, the RayJob decides about the lease.
+        if let Err(error) = &launched
+            && !error.is_transient()
+            && let Err(second) = pools.end(&plan.namespace, &run.run_id)
+        {
+            info!("the lease of the run was not ended: {}", second.message());
+        }
+        launched
+    }
+
+    fn pool(&self, run: &RunSpec, own: &JobOptions) -> Result<Option<Pool>, Error> {
+        if own.cluster != ClusterPlacement::Pool {
+            return Ok(None);
+        }
+        Pools::new(&self.clusters).pool(&run.deployment, own).map(Some)
     }
 
     /// Stops a run's RayJob and deletes every object created for the run.
@@ -96,6 +147,9 @@ impl<H: Http, C: Clock> Launcher<H, C> {
         self.clusters.delete_of_run(RAY_JOB, &namespace, labels::ROLE_STEP, &run.run_id)?;
         self.clusters.delete_of_run(RAY_JOB, &namespace, labels::ROLE_SCRIPT, &run.run_id)?;
         self.clusters.delete_of_run(RAY_CLUSTER, &namespace, labels::ROLE_STEPS, &run.run_id)?;
+        if let Some(JobLocation::RayJob { pool: Some(_), .. }) = JobLocation::from_reference(&run.job) {
+            Pools::new(&self.clusters).take_back(&namespace, &run.run_id, listener)?;
+        }
         Ok(termination)
     }
 
@@ -185,15 +239,19 @@ impl<H: Http, C: Clock> Launcher<H, C> {
     /// Returns the namespace and the name of a run's RayJob.
     fn location(&self, run: &RunRef) -> (String, String) {
         match JobLocation::from_reference(&run.job) {
-            Some(JobLocation::RayJob { namespace, name }) => (namespace, name),
+            Some(JobLocation::RayJob { namespace, name, .. }) => (namespace, name),
             _ => (self.clusters.namespace.clone(), names::run_job(&run.job.submission_id)),
         }
     }
 }
 
-fn reference(run: &RunSpec, plan: &Plan) -> RunRef {
+fn reference(run: &RunSpec, plan: &Plan, pool: Option<&Pool>) -> RunRef {
     let id = plan.submission_id(0);
-    let location = JobLocation::RayJob { namespace: plan.namespace.clone(), name: names::run_job(&id) };
+    let location = JobLocation::RayJob {
+        namespace: plan.namespace.clone(),
+        name: names::run_job(&id),
+        pool: pool.map(|pool| pool.id.clone()),
+    };
     RunRef::new(run, location.reference(&id, None))
 }
 
@@ -246,7 +304,8 @@ mod tests {
             (json!({"ray_job": {"metadata": {"namespace": "manifest"}}}), "manifest"),
         ] {
             let Ok(RunPlacement::Job(run)) = plan(&tag) else { panic!("a job: {tag}") };
-            let Some(JobLocation::RayJob { namespace, name }) = JobLocation::from_reference(&run.job) else {
+            let Some(JobLocation::RayJob { namespace, name, .. }) = JobLocation::from_reference(&run.job)
+            else {
                 panic!("a RayJob: {tag}")
             };
             assert_eq!((namespace.as_str(), run.job.submission_id.as_str()), (expected, "dagster-run-r-1"));

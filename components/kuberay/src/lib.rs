@@ -6,7 +6,9 @@
 //!   and timestamps.
 //! - [`cluster`]: the contract's `cluster` interface.
 //! - [`job`]: RayJobs, used by [`launcher`], [`executor`] and [`pipes`].
+//! - [`pool`]: clusters that stay ready between runs.
 //! - [`reconcile`]: the contract's `reconciler`.
+//! - [`service`]: RayServices, as clusters that serve applications.
 //! - [`component`]: the component's exports.
 
 pub mod annotations;
@@ -22,5 +24,7 @@ pub mod manifest;
 pub mod names;
 pub mod options;
 pub mod pipes;
+pub mod pool;
 pub mod reconcile;
+pub mod service;
 pub mod time;

@@ -15,6 +15,8 @@ pub use dagster_ray_submission::options::cluster::{ClusterOptions, Sharing};
 pub use dagster_ray_submission::scripts::ScriptOptions as Parameters;
 use schemars::JsonSchema;
 
+pub use crate::pool::options::PoolOptions;
+
 /// The key of the namespace, as a setting of the backend and as an option of each role.
 pub const NAMESPACE: &str = "namespace";
 /// The namespace if neither the settings nor the options name one.
@@ -24,7 +26,7 @@ pub const DASHBOARD: &str = "dashboard";
 /// The run tag with the image of the run.
 pub const IMAGE_TAG: &str = "dagster/image";
 
-/// Where a step's Ray job runs.
+/// Where the Ray job of a run or a step runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum ClusterPlacement {
@@ -32,8 +34,10 @@ pub enum ClusterPlacement {
     #[default]
     #[schemars(rename = "own")]
     Dedicated,
-    /// On one cluster with the other steps of its run.
+    /// On one cluster with the other steps of its run. A run worker has a dedicated cluster.
     Shared,
+    /// On a cluster of a pool, together with the run worker and the other steps of its run.
+    Pool,
 }
 
 /// Options of the launcher and the executor, besides those that all backends share.
@@ -49,8 +53,11 @@ pub struct JobOptions {
     #[schemars(with = "Option<Map<String, Value>>")]
     pub ray_job: Option<Value>,
     /// Whether a step runs on a dedicated cluster, or on one that the steps of its run share and that is
-    /// created from the same `rayClusterSpec`. Applies to steps only.
+    /// created from the same `rayClusterSpec`, or on one of a pool, which is ready before the run. A run is affected
+    /// by `pool` only.
     pub cluster: ClusterPlacement,
+    /// The pool, with `cluster: pool`.
+    pub pool: Option<PoolOptions>,
     /// Seconds for which the cluster that the steps of a run share may start. The time for which it is suspended
     /// or waits for quota does not count. Defaults to 900.
     pub cluster_timeout_seconds: Option<u64>,
@@ -80,7 +87,11 @@ impl ClusterPlacement {
         match value.as_str() {
             Some("own") => return Some(Self::Dedicated),
             Some("shared") => return Some(Self::Shared),
-            _ => reader.add_mistake(path, format!("is {}", json::text(value)), "write `own` or `shared`"),
+            Some("pool") => return Some(Self::Pool),
+            _ => {
+                let hint = "write `own`, `shared` or `pool`";
+                reader.add_mistake(path, format!("is {}", json::text(value)), hint);
+            }
         }
         None
     }
@@ -93,6 +104,7 @@ impl JobOptions {
             image: fields.string("image"),
             ray_job: fields.value("ray_job"),
             cluster: fields.with("cluster", ClusterPlacement::read).unwrap_or_default(),
+            pool: fields.options("pool", "write an object, {} for the defaults", PoolOptions::read),
             cluster_timeout_seconds: fields.seconds("cluster_timeout_seconds"),
             job_ttl_seconds: fields.seconds("job_ttl_seconds"),
         }
@@ -209,6 +221,8 @@ mod tests {
         let cluster: Value = serde_json::from_str(ClusterOptions::SCHEMA).unwrap();
         assert_eq!(documented(&cluster), sorted(ClusterOptions::read));
         assert_eq!(documented(&cluster["$defs"]["Sharing"]), sorted(Sharing::read));
+        let job_schema: Value = serde_json::from_str(JOB_SCHEMA).unwrap();
+        assert_eq!(documented(&job_schema["$defs"]["PoolOptions"]), sorted(PoolOptions::read));
         let script: Value = serde_json::from_str(SCRIPT_SCHEMA).unwrap();
         assert_eq!(documented(&script), sorted(ScriptOptions::read));
         let problem = |text: String, role: &str| match role {

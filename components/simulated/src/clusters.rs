@@ -100,6 +100,9 @@ impl<K: KeyValueStore, M: Machine> Clusters<K, M> {
     /// Creates a cluster, or joins a shared one.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
         let options = read_document(&spec.options, ClusterOptions::read)?;
+        if options.ray_service.is_some() {
+            return Err(Error::Unsupported("a simulated cluster serves no applications".to_owned()));
+        }
         let shared = options.sharing.is_some();
         let sharing = options.sharing.unwrap_or_default();
         for (name, mut record) in self.all()? {

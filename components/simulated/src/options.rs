@@ -9,7 +9,8 @@ use dagster_ray_sdk::{
 use dagster_ray_submission::options::TAG;
 
 /// The options of other backends that select where a job runs. They have no meaning here.
-const OTHER_BACKENDS_KEYS: [&str; 4] = ["namespace", "image", "ray_job", "cluster"];
+const OTHER_BACKENDS_KEYS: [&str; 7] =
+    ["namespace", "image", "ray_job", "cluster", "pool", "cluster_timeout_seconds", "job_ttl_seconds"];
 
 /// Removes options of other backends from a run.
 pub(crate) fn run(mut run: RunSpec) -> RunSpec {

@@ -699,12 +699,16 @@ Outcome = Literal[
     "failed",
     # It was left alone, because it belongs to another deployment or to none.
     "not-owned",
+    # It stays, although no run owns it, such as a cluster of a pool. `reason` says why.
+    "kept",
 ]
 """What was done with an object."""
 
 
 class Leftover(TypedDict):
-    """An object that has outlived its owner, or that the deployment does not own."""
+    """An object that has outlived its owner, that the deployment does not own, or that stays
+    without an owner.
+    """
 
     kind: str
     """The kind of object, such as `Ray job` or `RayCluster`."""
@@ -721,7 +725,7 @@ class Leftover(TypedDict):
     attempt: int | None
     """The attempt of the run or step, if the object names one."""
     reason: str
-    """Why the object is a leftover, or why it is left alone."""
+    """Why the object is a leftover, or why it is left alone or stays."""
     outcome: Outcome
     """What was done."""
     problem: str | None
@@ -1101,8 +1105,9 @@ class ReconcilerClient:
         """Stops and deletes the objects of a deployment that have outlived their run, step attempt
         or holder.
 
-        Returns them, and the objects of Dagster that the deployment does not own. An error of one
-        object does not stop the removal of the others. Repeating the call is not an error.
+        Returns them, the objects of Dagster that the deployment does not own, and those that stay
+        without an owner. An error of one object does not stop the removal of the others. Repeating
+        the call is not an error.
         """
         answer = self._caller.call("reconciler.reconcile", {"rule": rule}, **call_options)
         return cast(list[Leftover], answer)

@@ -6,7 +6,7 @@ is recorded.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from time import perf_counter
@@ -128,7 +128,7 @@ def observe(
 
 
 @contextmanager
-def operation(name: str, run_id: str) -> Iterator[None]:
+def operation(name: str, run_id: str) -> Generator[None]:
     """Makes a span the parent of the calls in its body, and of the work that they launch."""
     instruments = _instruments()
     if instruments is None:

@@ -17,6 +17,7 @@ use crate::{
     names,
     options::{self, ClusterOptions},
     reconcile::{self, NewAttempt},
+    service::Services,
 };
 
 /// How long the deletion of an earlier cluster with the same name may take, in seconds.
@@ -26,6 +27,9 @@ impl<H: Http, C: Clock> Clusters<H, C> {
     /// Creates a cluster, or joins an existing one if sharing is requested.
     pub fn create(&self, spec: &ClusterSpec) -> Result<Creation, Error> {
         let options = options::read_document(&spec.options, ClusterOptions::read)?;
+        if let Some(manifest) = options.ray_service.clone() {
+            return Services::new(self).deploy(spec, &options, manifest);
+        }
         let sharing = options.sharing.clone();
         let plan = self.plan(spec, options)?;
         self.remove_earlier(&plan)?;
@@ -69,7 +73,8 @@ impl<H: Http, C: Clock> Clusters<H, C> {
         }
     }
 
-    fn plan(&self, spec: &ClusterSpec, options: ClusterOptions) -> Result<Plan, Error> {
+    /// Returns the manifest of a cluster, without a request.
+    pub(crate) fn plan(&self, spec: &ClusterSpec, options: ClusterOptions) -> Result<Plan, Error> {
         let (kind, path, manifest) = match (options.ray_cluster, options.ray_job) {
             (Some(_), Some(_)) => {
                 let hint = Some("keep `ray_cluster` for a cluster, or `ray_job` for an interactive job");
@@ -123,6 +128,7 @@ impl<H: Http, C: Clock> Clusters<H, C> {
             lease_ttl_s: options.sharing.as_ref().map(|sharing| sharing.ttl_seconds),
             lease_renew_s: options.sharing.as_ref().and_then(|sharing| sharing.renew_seconds),
             only_if_unused: false,
+            deployment: None,
         };
         let delete = options.sharing.as_ref().is_none_or(|sharing| sharing.delete_when_released);
         let annotations = annotations::for_owner(&spec.owner, options.ttl_seconds, delete);

@@ -18,7 +18,7 @@ use super::{Clusters, Details, created_at};
 use crate::{
     annotations::TTL,
     kubernetes::{LONG_FIELDS, RAY_CLUSTER, RAY_JOB, object},
-    labels, leases,
+    labels, leases, pool,
 };
 
 impl<H: Http, C: Clock> Clusters<H, C> {
@@ -60,6 +60,10 @@ fn is_expired(
     let object_labels = object::labels(document);
     // An object with an owner in Kubernetes is deleted with that owner.
     if object::is_deleting(document) || object::is_owned(document) {
+        return false;
+    }
+    // The runs of the pool decide, and the reconciliation of its deployment.
+    if pool::reconcile::is_of_pool(document) {
         return false;
     }
     // The live runs are those of this deployment, so they say nothing about the clusters of another one.

@@ -4,7 +4,7 @@ pub mod create;
 pub mod expire;
 pub mod head;
 mod milestone;
-mod plan;
+pub(crate) mod plan;
 pub mod share;
 pub mod state;
 pub mod wait;
@@ -23,9 +23,10 @@ use serde_json::{Value, json};
 use crate::{
     job,
     kubernetes::{
-        DeleteOutcome, Kind, Kubernetes, LONG_FIELDS, Precondition, RAY_CLUSTER, RAY_JOB, Selection, object,
+        DeleteOutcome, Kind, Kubernetes, LONG_FIELDS, Precondition, RAY_CLUSTER, RAY_JOB, RAY_SERVICE,
+        Selection, object,
     },
-    labels, leases,
+    labels, leases, service,
     time::parse_timestamp,
 };
 use milestone::Goal;
@@ -43,6 +44,8 @@ pub struct Details {
     pub lease_renew_s: Option<u64>,
     /// Whether `delete` keeps a cluster with a live lease. Set in references to expired clusters.
     pub only_if_unused: bool,
+    /// The deployment that must own the object for `delete` to delete it.
+    pub deployment: Option<String>,
 }
 
 impl Details {
@@ -56,6 +59,7 @@ impl Details {
             lease_ttl_s: number("lease_ttl_s"),
             lease_renew_s: number("lease_renew_s"),
             only_if_unused: document.get("only_if_unused").and_then(Value::as_bool).unwrap_or_default(),
+            deployment: object::text(&document, "/deployment").map(str::to_owned),
         }
     }
 
@@ -70,6 +74,9 @@ impl Details {
             if let Some(seconds) = seconds {
                 document[field] = seconds.into();
             }
+        }
+        if let Some(deployment) = &self.deployment {
+            document["deployment"] = deployment.as_str().into();
         }
         json::text(&document)
     }
@@ -118,14 +125,16 @@ impl<H: Http, C: Clock> Clusters<H, C> {
         self.info(target.kind, &document, &target.details)
     }
 
-    /// Returns the RayClusters, or the RayJobs, of a namespace that match the query's labels and selector.
+    /// Returns the RayClusters, the RayJobs or the RayServices of a namespace that match the query's labels and selector.
     pub fn list(&self, query: &Query) -> Result<Vec<ClusterInfo>, Error> {
         let kind = match query.kind.as_deref() {
             None | Some("RayCluster") => RAY_CLUSTER,
             Some("RayJob") => RAY_JOB,
+            Some("RayService") => RAY_SERVICE,
             Some(other) => {
                 let problem = format!("is {other:?}");
-                return Err(Error::invalid("query.kind", &problem, Some("write RayCluster or RayJob")));
+                let hint = Some("write RayCluster, RayJob or RayService");
+                return Err(Error::invalid("query.kind", &problem, hint));
             }
         };
         let mut found = Vec::new();
@@ -158,12 +167,20 @@ impl<H: Http, C: Clock> Clusters<H, C> {
     /// Deletes a cluster, and returns whether it existed.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if the reference is that of an expired cluster and a holder has joined since.
+    /// [`Error::Conflict`] if the reference is that of an expired cluster and a holder has joined since, or if the
+    /// reference names the owning deployment and another one owns the object.
     pub fn delete(&self, cluster: &ClusterRef) -> Result<bool, Error> {
         /// How often to retry when the cluster changes between the read and its deletion.
         const ATTEMPTS: u32 = 5;
 
         let target = self.target(cluster);
+        if let Some(deployment) = &target.details.deployment {
+            match self.current(&target) {
+                Ok(found) => labels::require_owned(&found, deployment, &target.label())?,
+                Err(Error::NotFound(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
         if !target.details.only_if_unused {
             let same = Precondition { uid: target.uid.clone(), resource_version: None };
             let deleted = self.kubernetes.delete(target.kind, &target.namespace, &target.name, &same)?;
@@ -200,6 +217,9 @@ impl<H: Http, C: Clock> Clusters<H, C> {
     pub fn endpoints(&self, cluster: &ClusterRef) -> Result<EndpointSet, Error> {
         let target = self.target(cluster);
         let mut document = self.current(&target)?;
+        if target.kind == RAY_SERVICE {
+            return service::state::endpoints_if_healthy(&document, &target.label());
+        }
         if target.kind == RAY_JOB {
             let Some(name) = object::text(&document, "/status/rayClusterName") else {
                 return Err(Error::unavailable(format!("{} has no RayCluster yet", target.label()), false));
@@ -242,7 +262,11 @@ impl<H: Http, C: Clock> Clusters<H, C> {
     pub(crate) fn target(&self, cluster: &ClusterRef) -> Target {
         let details = cluster.details.as_deref().map(Details::read).unwrap_or_default();
         Target {
-            kind: if details.kind == RAY_JOB.kind { RAY_JOB } else { RAY_CLUSTER },
+            kind: match details.kind.as_str() {
+                "RayJob" => RAY_JOB,
+                "RayService" => RAY_SERVICE,
+                _ => RAY_CLUSTER,
+            },
             namespace: cluster.namespace.clone().unwrap_or_else(|| self.namespace.clone()),
             name: cluster.name.clone(),
             uid: cluster.uid.clone().filter(|uid| !uid.is_empty()),
@@ -415,6 +439,7 @@ mod tests {
             lease_ttl_s: Some(60),
             lease_renew_s: Some(10),
             only_if_unused: true,
+            deployment: Some("d".to_owned()),
         };
         for details in [all, Details::default()] {
             assert_eq!(Details::read(&details.to_json()), details);

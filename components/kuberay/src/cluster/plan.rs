@@ -9,10 +9,10 @@ use crate::kubernetes::{Kind, object};
 const PAUSE_MS: u64 = 500;
 
 /// A cluster before its creation.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub(super) kind: Kind,
     pub(super) namespace: String,
-    pub(super) document: Value,
+    pub(crate) document: Value,
     pub(super) owner: Owner,
     pub(super) details: Details,
 }

@@ -6,11 +6,11 @@ use serde_json::Value;
 use crate::{
     job::status,
     kubernetes::{
-        Kind, RAY_JOB,
+        Kind, RAY_JOB, RAY_SERVICE,
         condition::{Condition, HEAD_READY, REPLICA_FAILURE, condition, conditions},
         object,
     },
-    labels,
+    labels, service,
 };
 
 /// KubeRay's condition for a cluster whose pods have all been ready once since it was created or resumed.
@@ -21,10 +21,14 @@ const EXCEEDED_QUOTA: &str = "exceeded quota";
 const CLIENT_PORT: &str = "10001";
 const GCS_PORT: &str = "6379";
 
-/// Returns the state of an object of this kind, a RayCluster or a RayJob, and its reason.
+/// Returns the state of an object of this kind, a RayCluster, a RayJob or a RayService, and its reason.
 #[must_use]
 pub fn of(kind: Kind, document: &Value) -> (ClusterState, Option<String>) {
-    if kind == RAY_JOB { job_cluster_state(document) } else { cluster_state(document) }
+    match kind {
+        RAY_JOB => job_cluster_state(document),
+        RAY_SERVICE => service::state::of(document),
+        _ => cluster_state(document),
+    }
 }
 
 /// Returns the state of a RayCluster and its reason.

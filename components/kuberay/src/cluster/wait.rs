@@ -19,10 +19,11 @@ use super::{Clusters, Target, head, replaced, state};
 use crate::{
     job::status,
     kubernetes::{
-        POD, RAY_CLUSTER, RAY_JOB, Selection, condition, object,
+        POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, Selection, condition, object,
         watch::{Change, Watch},
     },
     labels,
+    service::Services,
 };
 
 /// How long an object may not exist after its name is known.
@@ -60,6 +61,9 @@ impl<H: Http, C: Clock> Clusters<H, C> {
         listener: &dyn ProgressListener,
     ) -> Result<EndpointSet, Error> {
         let target = self.target(cluster);
+        if target.kind == RAY_SERVICE {
+            return Services::new(self).wait(&target, timeout_ms, listener);
+        }
         let mut wait = Wait {
             clusters: self,
             target: &target,

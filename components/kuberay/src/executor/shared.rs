@@ -1,4 +1,4 @@
-//! Steps on the RayCluster that the steps of a run share.
+//! Steps on the RayCluster that the steps of a run share, which their run created or leased.
 
 use dagster_ray_jobs::JobsClient;
 use dagster_ray_sdk::{
@@ -27,14 +27,15 @@ use crate::{
     labels,
     manifest::Template,
     names,
-    options::JobOptions,
+    options::{ClusterPlacement, JobOptions},
+    pool::{Pools, acquire::Claim},
 };
 
 /// Seconds that the shared cluster of a run may take to become ready, by default.
 const CLUSTER_TIMEOUT_S: u64 = 900;
 
 impl<H: Http, C: Clock> Executor<H, C> {
-    /// Submits a step to the shared cluster of its run, which the first step creates. Waits for the cluster,
+    /// Submits a step to the shared cluster of its run, which the first step creates or leases. Waits for the cluster,
     /// also for days if it is in a queue: to the caller, the step is being launched, and the log says why.
     pub(super) fn launch_on_shared(
         &self,
@@ -42,7 +43,10 @@ impl<H: Http, C: Clock> Executor<H, C> {
         common: Options,
         own: &JobOptions,
     ) -> Result<StepRef, Error> {
-        let cluster = self.steps_cluster(step, own)?;
+        let cluster = match own.cluster {
+            ClusterPlacement::Pool => self.leased_cluster(step, own)?,
+            ClusterPlacement::Dedicated | ClusterPlacement::Shared => self.steps_cluster(step, own)?,
+        };
         let timeout_ms = own.cluster_timeout_seconds.unwrap_or(CLUSTER_TIMEOUT_S).saturating_mul(1_000);
         let endpoints = self.clusters.wait_for(&cluster, timeout_ms, false, &StepLog)?;
         if step.attempt > 0 {
@@ -62,6 +66,14 @@ impl<H: Http, C: Clock> Executor<H, C> {
         };
         let JobRef { submission_id, dashboard_url, .. } = launched.job;
         Ok(reference(step, location.reference(&submission_id, dashboard_url)))
+    }
+
+    /// Returns the cluster of a pool that the step's run has leased, or leases one.
+    fn leased_cluster(&self, step: &StepSpec, own: &JobOptions) -> Result<ClusterRef, Error> {
+        let pools = Pools::new(&self.clusters);
+        let pool = pools.pool(&step.deployment, own)?;
+        let cluster = pools.acquire(&pool, Claim { run_id: &step.run_id, job: None })?;
+        Ok(Clusters::<H, C>::reference(RAY_CLUSTER, &cluster, &Default::default()))
     }
 
     fn steps_cluster(&self, step: &StepSpec, own: &JobOptions) -> Result<ClusterRef, Error> {
@@ -126,13 +138,21 @@ impl<H: Http, C: Clock> Executor<H, C> {
     ) -> Result<Vec<JobStatus>, Error> {
         let gone = || group.iter().map(|(_, step)| create::missing(&step.job)).collect();
         let Some((_, first)) = group.first() else { return Ok(Vec::new()) };
-        let Some(JobLocation::RayCluster { namespace, name, uid, dashboard, .. }) =
-            JobLocation::from_reference(&first.job)
-        else {
-            return Ok(gone());
+        let (cluster, dashboard) = match JobLocation::from_reference(&first.job) {
+            Some(JobLocation::RayCluster { namespace, name, uid, dashboard, .. }) => {
+                (ClusterRef { name, namespace: Some(namespace), uid, details: None }, dashboard)
+            }
+            Some(JobLocation::Leased { namespace, run_id }) => {
+                match Pools::new(&self.clusters).leased(&namespace, &run_id)? {
+                    Some(found) => {
+                        (Clusters::<H, C>::reference(RAY_CLUSTER, &found, &Default::default()), None)
+                    }
+                    None => return Ok(gone()),
+                }
+            }
+            Some(JobLocation::RayJob { .. }) | None => return Ok(gone()),
         };
         let ids: Vec<String> = group.iter().map(|(_, step)| step.job.submission_id.clone()).collect();
-        let cluster = ClusterRef { name, namespace: Some(namespace), uid, details: None };
         let response = match dashboard {
             Some(dashboard) => self.jobs(&dashboard).and_then(|jobs| request(&jobs, &ids)),
             None => {

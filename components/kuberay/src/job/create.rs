@@ -32,6 +32,14 @@ pub enum Launched {
     Ended(Box<RayJob>),
 }
 
+/// The cluster of a pool on which a RayJob runs.
+pub struct PoolCluster<'c> {
+    /// The cluster's name.
+    pub name: &'c str,
+    /// The id of the pool.
+    pub pool: &'c str,
+}
+
 /// The RayJob of a run or a step, before its creation.
 pub struct Plan {
     /// The RayJob's namespace.
@@ -96,15 +104,25 @@ impl Plan {
 
     /// Returns the manifest of the `n`-th repeated launch. 0 is the first launch.
     pub fn document(&self, name: &str, n: u32) -> Result<Value, Error> {
+        self.document_on(None, name, n)
+    }
+
+    /// Returns the manifest of the `n`-th repeated launch, on a cluster of a pool if one is given.
+    pub fn document_on(&self, cluster: Option<&PoolCluster<'_>>, name: &str, n: u32) -> Result<Value, Error> {
         let mut template = Template::read(self.options.ray_job.clone(), RAY_JOB, "ray_job")?;
         let mut submission = self.submission.clone();
         submission.submission_id = ids::repeated(&submission.submission_id, n);
         let launch = submission.metadata.get(metadata::LAUNCH_NONCE).cloned().unwrap_or_default();
+        let mut origin = self.origin.clone();
+        if let Some(cluster) = cluster {
+            manifest::select(&mut template, cluster.name);
+            origin.insert(labels::POOL.to_owned(), cluster.pool.to_owned());
+        }
         manifest::complete(&mut template, submission, self.options.image.as_deref())?;
         let mut notes = annotations::for_owner(&self.owner, None, true);
         notes.insert(metadata::LAUNCH_NONCE.to_owned(), launch.into());
         notes.extend([ended::annotation(self.options.job_ttl_seconds)]);
-        Ok(template.document(RAY_JOB, &self.namespace, name, self.origin.clone(), notes))
+        Ok(template.document(RAY_JOB, &self.namespace, name, origin, notes))
     }
 
     /// Returns the submission id of the `n`-th repeated launch. 0 is the first launch.
@@ -201,11 +219,14 @@ pub fn status_of(job: Option<&RayJob>, reference: &JobRef) -> JobStatus {
 #[must_use]
 pub fn missing(reference: &JobRef) -> JobStatus {
     let message = match JobLocation::from_reference(reference) {
-        Some(JobLocation::RayJob { namespace, name }) => {
+        Some(JobLocation::RayJob { namespace, name, .. }) => {
             format!("the RayJob {namespace}/{name} does not exist")
         }
         Some(JobLocation::RayCluster { namespace, name, .. }) => {
             format!("the RayCluster {namespace}/{name} does not exist, nor do its Ray jobs")
+        }
+        Some(JobLocation::Leased { namespace, run_id }) => {
+            format!("run {run_id} has no cluster of a pool in the namespace {namespace}, nor Ray jobs on one")
         }
         None => format!("the Ray job {} does not exist", reference.submission_id),
     };

@@ -68,7 +68,7 @@ fn is_due(document: &Value, now_s: u64) -> bool {
 }
 
 /// Returns the API server's time of the last change. The last one of a RayJob is the end of its job.
-fn last_change(document: &Value) -> Option<u64> {
+pub(crate) fn last_change(document: &Value) -> Option<u64> {
     object::elements(document, "/metadata/managedFields")
         .filter_map(|entry| parse_timestamp(object::text(entry, "/time")?))
         .max()

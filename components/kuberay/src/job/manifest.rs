@@ -7,7 +7,11 @@ use dagster_ray_sdk::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::manifest::{Template, complete_cluster, field_error, is_set};
+use crate::{
+    cluster::head::CLUSTER,
+    labels,
+    manifest::{Template, complete_cluster, field_error, is_set},
+};
 
 /// The submission mode in which KubeRay's operator submits the job through Ray's Jobs API. Other modes pass
 /// the entrypoint and the environment through a shell in a submitter pod, which alters special characters.
@@ -83,6 +87,24 @@ pub fn complete(template: &mut Template, submission: Submission, image: Option<&
     spec.extend(resources.map(|text| ("entrypointResources".to_owned(), text.into())));
     lifetime(spec);
     cluster(spec, "ray_job.spec", image, &Vec::new())
+}
+
+/// Lets a RayJob run on an existing cluster. Removes what describes the lifetime of its own cluster, which KubeRay
+/// rejects for an existing one, and the queue of Kueue, which admits the cluster.
+pub fn select(template: &mut Template, cluster: &str) {
+    const OF_OWN_CLUSTER: [&str; 5] = [
+        "rayClusterSpec",
+        "shutdownAfterJobFinishes",
+        "ttlSecondsAfterFinished",
+        "deletionStrategy",
+        "suspend",
+    ];
+
+    template.spec.retain(|field, _| !OF_OWN_CLUSTER.contains(&field.as_str()));
+    template.spec.insert("clusterSelector".to_owned(), json!({CLUSTER: cluster}));
+    if let Some(Value::Object(found)) = template.metadata.get_mut("labels") {
+        found.remove(labels::KUEUE_QUEUE);
+    }
 }
 
 /// Completes a RayJob in InteractiveMode, whose driver connects from outside.
@@ -243,6 +265,32 @@ mod tests {
         let existing = json!({"spec": {"clusterSelector": {"ray.io/cluster": "x"}}});
         let spec = completed(existing, submission(json!({}))).unwrap();
         assert!(!spec.contains_key("shutdownAfterJobFinishes") && !spec.contains_key("rayClusterSpec"));
+    }
+
+    #[test]
+    fn a_job_on_a_cluster_of_a_pool_selects_it_and_leaves_its_lifetime_and_its_queue_to_the_pool() {
+        let manifest = json!({
+            "metadata": {"labels": {"kueue.x-k8s.io/queue-name": "q", "team": "x"}},
+            "spec": {
+                "rayClusterSpec": {}, "shutdownAfterJobFinishes": true, "ttlSecondsAfterFinished": 5,
+                "suspend": true, "deletionStrategy": {}, "activeDeadlineSeconds": 9,
+            },
+        });
+        let mut template = Template::read(Some(manifest), RAY_JOB, "ray_job").unwrap();
+        select(&mut template, "warm");
+        complete(&mut template, submission(json!({})), None).unwrap();
+        assert_eq!(template.metadata["labels"], json!({"team": "x"}));
+        assert_eq!(template.spec["clusterSelector"], json!({"ray.io/cluster": "warm"}));
+        assert_eq!(template.spec["activeDeadlineSeconds"], 9);
+        for field in [
+            "rayClusterSpec",
+            "shutdownAfterJobFinishes",
+            "ttlSecondsAfterFinished",
+            "suspend",
+            "deletionStrategy",
+        ] {
+            assert!(!template.spec.contains_key(field), "{field}");
+        }
     }
 
     #[test]

@@ -13,15 +13,27 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::{RAY_CLUSTER, RAY_JOB, object};
 
+/// The kind of the location [`JobLocation::Leased`].
+const LEASED: &str = "LeasedRayCluster";
+
 /// The location of a job, stored in the `details` of its reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobLocation {
-    /// A RayJob with a dedicated cluster.
+    /// A RayJob, with a dedicated cluster or on one of a pool.
     RayJob {
         /// The RayJob's namespace.
         namespace: String,
         /// The RayJob's name.
         name: String,
+        /// The id of the pool, if the RayJob runs on a cluster of one.
+        pool: Option<String>,
+    },
+    /// A Ray job on the cluster of a pool that the run leases when its first step is launched.
+    Leased {
+        /// The cluster's namespace.
+        namespace: String,
+        /// The Dagster run id.
+        run_id: String,
     },
     /// A Ray job on a shared cluster.
     RayCluster {
@@ -49,8 +61,15 @@ impl JobLocation {
     #[must_use]
     pub fn to_json(&self) -> String {
         json::text(&match self {
-            Self::RayJob { namespace, name } => {
-                json!({"kind": RAY_JOB.kind, "namespace": namespace, "name": name})
+            Self::RayJob { namespace, name, pool } => {
+                let mut document = json!({"kind": RAY_JOB.kind, "namespace": namespace, "name": name});
+                if let Some(pool) = pool {
+                    document["pool"] = pool.as_str().into();
+                }
+                document
+            }
+            Self::Leased { namespace, run_id } => {
+                json!({"kind": LEASED, "namespace": namespace, "name": run_id})
             }
             Self::RayCluster { namespace, name, uid, dashboard, session } => {
                 let mut document = json!({"kind": RAY_CLUSTER.kind, "namespace": namespace, "name": name});
@@ -71,7 +90,9 @@ impl JobLocation {
         let part = |pointer: &str| object::text(&document, pointer).map(str::to_owned);
         let (kind, namespace, name) = (part("/kind")?, part("/namespace")?, part("/name")?);
         if kind == RAY_JOB.kind {
-            Some(Self::RayJob { namespace, name })
+            Some(Self::RayJob { namespace, name, pool: part("/pool") })
+        } else if kind == LEASED {
+            Some(Self::Leased { namespace, run_id: name })
         } else if kind == RAY_CLUSTER.kind {
             let (uid, dashboard) = (part("/uid"), part("/dashboard"));
             Some(Self::RayCluster { namespace, name, uid, dashboard, session: session::of_reference(job) })
@@ -96,10 +117,17 @@ mod tests {
                 dashboard: dashboard.map(str::to_owned),
                 session: session.map(str::to_owned),
             };
-        let dedicated = JobLocation::RayJob { namespace: namespace.clone(), name: name.clone() };
-        for location in
-            [dedicated, shared(None, None, None), shared(Some("u"), Some("http://d:8265"), Some("s"))]
-        {
+        let dedicated = JobLocation::RayJob { namespace: namespace.clone(), name: name.clone(), pool: None };
+        let pool = Some("p".to_owned());
+        let on_pool = JobLocation::RayJob { namespace: namespace.clone(), name: name.clone(), pool };
+        let leased = JobLocation::Leased { namespace: namespace.clone(), run_id: "r".to_owned() };
+        for location in [
+            dedicated,
+            on_pool,
+            leased,
+            shared(None, None, None),
+            shared(Some("u"), Some("http://d:8265"), Some("s")),
+        ] {
             assert_eq!(JobLocation::from_reference(&location.reference("id", None)), Some(location));
         }
         for details in

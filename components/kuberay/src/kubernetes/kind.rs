@@ -23,6 +23,9 @@ pub const RAY_CLUSTER: Kind =
     Kind { group: "ray.io", version: "v1", resource: "rayclusters", kind: "RayCluster" };
 /// KubeRay's RayJob.
 pub const RAY_JOB: Kind = Kind { group: "ray.io", version: "v1", resource: "rayjobs", kind: "RayJob" };
+/// KubeRay's RayService.
+pub const RAY_SERVICE: Kind =
+    Kind { group: "ray.io", version: "v1", resource: "rayservices", kind: "RayService" };
 /// A pod.
 pub const POD: Kind = Kind { group: "", version: "v1", resource: "pods", kind: "Pod" };
 /// An event.

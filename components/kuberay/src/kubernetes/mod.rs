@@ -23,19 +23,20 @@ use dagster_ray_submission::patience::Patience;
 use serde_json::{Value, json};
 
 use crate::time::parse_http_date;
-pub use kind::{AUTHORITY, EVENT, Kind, POD, RAY_CLUSTER, RAY_JOB, Selection};
+pub use kind::{AUTHORITY, EVENT, Kind, POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, Selection};
 use kind::{collection_url, object_url};
 use responses::{RequestInfo, check_status};
 
 /// The number of objects in a page of a list.
 const PAGE: u32 = 250;
 /// The fields of RayClusters and RayJobs that are long, and that no decision about an object uses.
-pub const LONG_FIELDS: [&str; 5] = [
+pub const LONG_FIELDS: [&str; 6] = [
     "managedFields",
     "kubectl.kubernetes.io/last-applied-configuration",
     "headGroupSpec",
     "workerGroupSpecs",
     "rayClusterSpec",
+    "rayClusterConfig",
 ];
 
 /// The outcome of creating an object.

@@ -48,7 +48,7 @@ struct Planned {
 impl Planned {
     fn reference(&self) -> JobRef {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
-        JobLocation::RayJob { namespace, name }.reference(&self.id, None)
+        JobLocation::RayJob { namespace, name, pool: None }.reference(&self.id, None)
     }
 }
 
@@ -187,7 +187,7 @@ impl<H: Http, C: Clock> Pipes<H, C> {
 
 fn ray_job_location(job: &JobRef) -> Result<(String, String), Error> {
     match JobLocation::from_reference(job) {
-        Some(JobLocation::RayJob { namespace, name }) => Ok((namespace, name)),
+        Some(JobLocation::RayJob { namespace, name, .. }) => Ok((namespace, name)),
         _ => Err(Error::NotFound(format!("the reference of the job {} has no RayJob", job.submission_id))),
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     job::{status::RayJob, stop},
     kubernetes::{DeleteOutcome, Kind, Precondition, RAY_CLUSTER, RAY_JOB, object},
     labels, leases,
+    pool::{self, Pools},
 };
 
 /// How long to wait for the jobs that are stopped: the run worker's stop time and 10 s.
@@ -67,8 +68,9 @@ pub fn reconcile<H: Http, C: Clock>(
     }
     let now_s = clusters.kubernetes.now_s()?;
     let facts = Facts::new(rule, now_s, found.iter().map(|one| &one.owner));
+    let is_of_own_pool = |one: &&Found| one.owner.is_owned && pool::reconcile::is_of_pool(&one.document);
     let mut over = Vec::new();
-    for one in &found {
+    for one in found.iter().filter(|one| !is_of_own_pool(one)) {
         let is_kept = one.owner.is_owned && object::labels(&one.document).contains_key(labels::KEEP);
         let verdict = if one.owner.has_ended || is_kept {
             Verdict::Keep
@@ -85,7 +87,21 @@ pub fn reconcile<H: Http, C: Clock>(
     if !rule.dry_run {
         remove(clusters, &mut over, listener)?;
     }
-    Ok(over.into_iter().map(|(_, leftover)| leftover).collect())
+    let mut leftovers: Vec<Leftover> = over.into_iter().map(|(_, leftover)| leftover).collect();
+    let of_pools: Vec<_> =
+        found.iter().filter(is_of_own_pool).map(|one| (&one.document, &one.owner)).collect();
+    if !of_pools.is_empty() {
+        let jobs: Vec<Value> =
+            found.iter().filter(|one| one.kind == RAY_JOB).map(|one| one.document.clone()).collect();
+        let rule = pool::reconcile::Rule {
+            facts: &facts,
+            is_whole: rule.unknown_grace_s.is_some(),
+            dry_run: rule.dry_run,
+            now_s,
+        };
+        leftovers.extend(Pools::new(clusters).reconcile(&of_pools, &jobs, &rule, listener)?);
+    }
+    Ok(leftovers)
 }
 
 /// Returns the objects of Dagster in a namespace that are not being deleted and are not owned by another object.

@@ -20,6 +20,8 @@ pub struct ClusterOptions {
     pub ray_cluster: Option<Map<String, Value>>,
     /// The manifest of a RayJob in InteractiveMode to create instead, with the cluster in `rayClusterSpec`.
     pub ray_job: Option<Map<String, Value>>,
+    /// The manifest of a RayService to create or to update instead, with the cluster in `rayClusterConfig`.
+    pub ray_service: Option<Map<String, Value>>,
     /// How other runs and resources can join the cluster. Without it, the cluster is dedicated.
     pub sharing: Option<Sharing>,
     /// Seconds for which KubeRay may report the cluster as failed before the wait for it ends.
@@ -71,6 +73,7 @@ impl ClusterOptions {
             namespace: fields.string("namespace"),
             ray_cluster: fields.object("ray_cluster", MANIFEST),
             ray_job: fields.object("ray_job", MANIFEST),
+            ray_service: fields.object("ray_service", MANIFEST),
             sharing: fields.options("sharing", "write an object, {} for the defaults", Sharing::read),
             failure_tolerance_seconds: fields.number("failure_tolerance_seconds").unwrap_or_default(),
             ttl_seconds: fields.seconds("ttl_seconds"),

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from dagster_ray.kuberay.sensors import (
         cleanup_expired_kuberay_clusters,
     )
+    from dagster_ray.kuberay.service import KubeRayServe, RayServeDeployment, ray_serve_asset
     from dagster_ray.resources import RayResource
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "KubeRayClusterClientResource",
     "KubeRayInteractiveJob",
     "KubeRayJobClientResource",
+    "KubeRayServe",
     "MatchDagsterLabels",
     "NetworkPolicyConfig",
     "PipesKubeRayJobClient",
@@ -90,6 +92,7 @@ __all__ = [
     "RayJobConfig",
     "RayJobSpec",
     "RayResource",
+    "RayServeDeployment",
     "TLSOptions",
     "cleanup_expired_kuberay_clusters",
     "cleanup_kuberay_clusters",
@@ -100,6 +103,7 @@ __all__ = [
     "delete_kuberay_clusters",
     "delete_kuberay_clusters_op",
     "in_k8s",
+    "ray_serve_asset",
 ]
 
 _library.register()

@@ -32,8 +32,8 @@ def reconcile(
 ) -> list[Leftover]:
     """Stops and removes everything of this deployment whose run, step attempt or holder is over.
 
-    Returns what was removed, what could not be removed, and what the deployment does not own. With
-    `dry_run`, nothing is changed.
+    Returns what was removed, what could not be removed, what the deployment does not own, and which
+    clusters of its pools stay. With `dry_run`, nothing is changed.
     """
     client = ReconcilerClient(backend)
     rule: Reconciliation = {
@@ -90,14 +90,16 @@ def reconcile_run(
 
 def describe(leftover: Leftover) -> str:
     """Returns a sentence about a leftover."""
-    namespace, step, problem = (leftover.get(key) for key in ("namespace", "step_key", "problem"))
+    namespace, run_id, step = (leftover.get(key) for key in ("namespace", "run_id", "step_key"))
+    problem = leftover.get("problem")
     name = f"{namespace}/{leftover['name']}" if namespace else leftover["name"]
-    owner = f"run {leftover.get('run_id') or 'unknown'}" + (f", step {step}" if step else "")
+    owner = (f"run {run_id}" if run_id else "no run") + (f", step {step}" if step else "")
     verb = {
         "removed": "Removed",
         "would-remove": "Would remove",
         "failed": "Could not remove",
         "not-owned": "Left alone",
+        "kept": "Kept",
     }[leftover["outcome"]]
     text = f"{verb}: {leftover['kind']} {name} ({owner}): {leftover['reason']}"
     return f"{text}: {problem}" if problem else f"{text}."

@@ -50,6 +50,7 @@ fn information(found: Leftover) -> Json {
         Outcome::WouldRemove => "would-remove",
         Outcome::Failed => "failed",
         Outcome::NotOwned => "not-owned",
+        Outcome::Kept => "kept",
     };
     json!({
         "kind": found.kind,

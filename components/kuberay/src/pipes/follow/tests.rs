@@ -140,7 +140,7 @@ fn follow_with(
     let http = ScriptedHttp::with_rule(move |request| Some(respond(&mut state.borrow_mut(), request)));
     let kubernetes = Kubernetes::new(&http, VirtualClock::default()).with_patience(patience);
     let pipes = Pipes::new(Clusters::new(kubernetes, "ray".to_owned()));
-    let location = JobLocation::RayJob { namespace: "ray".to_owned(), name: "script".to_owned() };
+    let location = JobLocation::RayJob { namespace: "ray".to_owned(), name: "script".to_owned(), pool: None };
     let listener = RecordingListener::default();
     let followed = pipes.follow(&location.reference("script", None), from, &listener);
     let lines =
@@ -291,7 +291,7 @@ fn the_output_is_read_at_the_configured_address() {
     let kubernetes = Kubernetes::new(&http, VirtualClock::default());
     let pipes = Pipes::new(Clusters::new(kubernetes, "ray".to_owned()))
         .with_dashboard(Some("https://ingress.example/ray".to_owned()));
-    let location = JobLocation::RayJob { namespace: "ray".to_owned(), name: "script".to_owned() };
+    let location = JobLocation::RayJob { namespace: "ray".to_owned(), name: "script".to_owned(), pool: None };
     let listener = RecordingListener::default();
     let followed = pipes.follow(&location.reference("script", None), None, &listener).expect("an end");
     assert!(followed.complete, "{followed:?}");
