@@ -385,4 +385,5 @@ def test_an_io_manager_that_is_not_used_any_more_releases_its_component(tmp_path
     before = loaded()
     for _ in range(3):
         materialize()
-    assert loaded() == before
+    # The components of earlier tests may be released meanwhile.
+    assert loaded() <= before

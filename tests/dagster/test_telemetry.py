@@ -148,9 +148,12 @@ class _Recovering(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         type(self).requests += 1
+        # The text of Ray's Jobs API for a job that it does not have.
+        text = f"Job {self.path.rpartition('/')[2]} does not exist".encode()
         self.send_response(503 if self.requests <= 2 else 404)
-        self.send_header("content-length", "0")
+        self.send_header("content-length", str(len(text)))
         self.end_headers()
+        self.wfile.write(text)
 
     def log_message(self, format: str, *args: object) -> None:
         """Writes nothing."""

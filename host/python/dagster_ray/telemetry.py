@@ -12,7 +12,7 @@ from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from dagster_ray.errors import ComponentTrap, DagsterRayError
+from dagster_ray.errors import ComponentLoadError, ComponentTrap, DagsterRayError
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -90,7 +90,10 @@ class CallObservation:
         """Records the call's outcome. `call` is `None` if the call did not start."""
         requests, retries, denials = call.usage() if call is not None else (0, 0, 0)
         outcome = "ok" if error is None else type(error).__name__
-        name, digest = _identity(self._component, self._span.is_recording())
+        name, digest = "", ""
+        # The host would try again to load a component that it has refused.
+        if not isinstance(error, ComponentLoadError):
+            name, digest = _identity(self._component, self._span.is_recording())
         labels = {"dagster_ray.component": name, "dagster_ray.export": self._export}
         instruments = self._instruments
         instruments.duration.record(perf_counter() - self._began, labels)
@@ -167,7 +170,7 @@ def _parent() -> "Context | None":
 
 
 def _identity(component: "Component", is_recording: bool) -> tuple[str, str]:
-    """Returns the name and digest of a component. One that does not load has neither."""
+    """Returns the name and digest of a component. One that was removed meanwhile has neither."""
     try:
         return component.name, component.digest if is_recording else ""
     except DagsterRayError:
