@@ -63,6 +63,7 @@ def test_the_printed_rules_are_exactly_what_the_account_lacks(
     assert {resource for rule in missing for resource in rule["resources"]} == {
         "rayclusters",
         "rayjobs",
+        "rayservices",
         "pods/portforward",
     }
     # The rules apply to the same account.
@@ -110,11 +111,11 @@ def test_kubeconfigs_that_cannot_be_used_are_named(
 
 
 def test_a_stopped_operator_fails(home: Home, own_cluster: Cluster, namespace: str) -> None:
-    own_cluster.stop_program("operator")
+    own_cluster.stop_program("kuberay-operator")
     try:
         code, checks = doctor("--no-job", home=_home(home, namespace, own_cluster.kubeconfig))
     finally:
-        own_cluster.start_program("operator")
+        own_cluster.start_program("kuberay-operator")
     assert (code, checks["operator"]["outcome"]) == (1, "failed"), shown(checks)
     assert namespace in checks["operator"]["remedy"]
     assert checks["crds"]["outcome"] == "ok"

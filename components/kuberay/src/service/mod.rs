@@ -202,8 +202,8 @@ mod tests {
         let clusters = Clusters::new(Kubernetes::new(&http, VirtualClock::default()), "ray".to_owned());
         clusters.create(&spec(service(before)))?;
         clusters.create(&spec(service(after)))?;
-        let patches = http.requests().into_iter().filter(|request| request.method == Method::Patch);
-        Ok(patches.last().map(|request| serde_json::from_slice(&request.body).unwrap()))
+        let mut patches = http.requests().into_iter().filter(|request| request.method == Method::Patch);
+        Ok(patches.next_back().map(|request| serde_json::from_slice(&request.body).unwrap()))
     }
 
     #[test]
