@@ -21,6 +21,7 @@ fn command_help_matches_the_snapshots() {
         "push",
         "sign",
         "keygen",
+        "build",
         "watch",
         "doctor",
         "reconcile",
