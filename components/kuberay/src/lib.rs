@@ -26,5 +26,4 @@ pub mod options;
 pub mod pipes;
 pub mod pool;
 pub mod reconcile;
-pub mod service;
 pub mod time;

@@ -8,7 +8,7 @@ use dagster_ray_sdk::{
 };
 use serde_json::Value;
 
-use super::{Clusters, Details, plan::Plan};
+use super::{Clusters, Details, plan::Plan, service::Services};
 use crate::{
     annotations, job,
     kubernetes::{CreateOutcome, RAY_CLUSTER, RAY_JOB, object},
@@ -17,7 +17,6 @@ use crate::{
     names,
     options::{self, ClusterOptions},
     reconcile::{self, NewAttempt},
-    service::Services,
 };
 
 /// How long the deletion of an earlier cluster with the same name may take, in seconds.

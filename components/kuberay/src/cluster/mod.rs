@@ -5,6 +5,7 @@ pub mod expire;
 pub mod head;
 mod milestone;
 pub(crate) mod plan;
+pub mod service;
 pub mod share;
 pub mod state;
 pub mod wait;
@@ -26,7 +27,7 @@ use crate::{
         DeleteOutcome, Kind, Kubernetes, LONG_FIELDS, Precondition, RAY_CLUSTER, RAY_JOB, RAY_SERVICE,
         Selection, object,
     },
-    labels, leases, service,
+    labels, leases,
     time::parse_timestamp,
 };
 use milestone::Goal;

@@ -3,6 +3,7 @@
 use dagster_ray_sdk::bindings::cluster::{ClusterState, EndpointSet};
 use serde_json::Value;
 
+use super::service;
 use crate::{
     job::status,
     kubernetes::{
@@ -10,7 +11,7 @@ use crate::{
         condition::{Condition, HEAD_READY, REPLICA_FAILURE, condition, conditions},
         object,
     },
-    labels, service,
+    labels,
 };
 
 /// KubeRay's condition for a cluster whose pods have all been ready once since it was created or resumed.

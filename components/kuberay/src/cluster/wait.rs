@@ -15,7 +15,7 @@ use dagster_ray_sdk::{
 };
 use serde_json::{Value, json};
 
-use super::{Clusters, Target, head, replaced, state};
+use super::{Clusters, Target, head, replaced, service::Services, state};
 use crate::{
     job::status,
     kubernetes::{
@@ -23,7 +23,6 @@ use crate::{
         watch::{Change, Watch},
     },
     labels,
-    service::Services,
 };
 
 /// How long an object may not exist after its name is known.
