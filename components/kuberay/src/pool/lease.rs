@@ -111,7 +111,7 @@ impl Lease {
         };
         let held = || Standing::Held(format!("run {} uses it", self.run_id));
         let read = RayJob::read(job);
-        // The job of a run that has told its end still exits, and KubeRay reads its status every few seconds.
+        // The job of a run that has reported its end still exits, and KubeRay reads its status every few seconds.
         if read.is_deleting() || !read.is_final() {
             return held();
         }

@@ -430,7 +430,7 @@ fn a_lease_is_over_when_its_rayjob_has_ended_or_was_never_created() {
         (&held, job("Failed", "FAILED", just_now), "held"),
         (&held, job("Failed", "FAILED", long_ago), "over"),
         (&held, Vec::new(), "over"),
-        // The worker has told the end of its run, and still exits.
+        // The worker has reported the end of its run, and still exits.
         (&over, job("Running", "RUNNING", just_now), "held"),
         (&over, job("Failed", "FAILED", just_now), "free"),
         (&over, Vec::new(), "free"),

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import Field
-from typing_extensions import TypedDict
 
-from dagster_ray.configs import BackendConfig, RayExecutionConfig
+from dagster_ray.configs import BackendConfig, BackendKeywords, RayExecutionConfig
 from dagster_ray.env_vars import resolve_env_vars_list
 from dagster_ray.pipes.client import SubmitJobParams
 
@@ -72,7 +71,7 @@ class RayJobConfig(BackendConfig):
         return cast("SubmitJobParams", {"entrypoint": self.entrypoint, **given})
 
 
-class RayJobOptions(TypedDict, total=False):
+class RayJobOptions(BackendKeywords, total=False):
     """The fields of `RayJobConfig` except the entrypoint, for keyword arguments."""
 
     runtime_env: Mapping[str, object] | None
@@ -91,14 +90,6 @@ class RayJobOptions(TypedDict, total=False):
     headers: Mapping[str, str] | None
     cookies: Mapping[str, str] | None
     verify: bool | str | None
-    backend: str | None
-    backend_config: Mapping[str, object] | None
-    backend_programs: Mapping[str, Sequence[str]] | None
-    kube_config: str | None
-    kube_context: str | None
-    backend_grants: Mapping[str, object] | None
-    backend_sha256: str | None
-    unreachable_timeout: float | None
 
 
 __all__ = ["RayJobConfig", "RayJobOptions"]
