@@ -32,7 +32,7 @@ def test_the_commands_of_the_example(tmp_path: Path, ray_head: RayHead) -> None:
     assert "the revenue is" in printed
 
 
-@pytest.fixture(params=["path", "URL"])
+@pytest.fixture(params=["path", pytest.param("URL", marks=pytest.mark.nightly)])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> RayDataIOManager:
     """A manager whose directory is a path, or a URL of a file system that is only fsspec's."""
     folder = tmp_path / "year=2026"

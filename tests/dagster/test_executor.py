@@ -161,7 +161,7 @@ def test_a_submission_that_fails_once_is_retried_and_no_step_runs_twice(
     wait_for("two jobs that succeed", succeeded)
 
 
-@pytest.mark.parametrize("isolation", ["job", "task"])
+@pytest.mark.parametrize("isolation", [pytest.param("job", marks=pytest.mark.nightly), "task"])
 def test_a_step_with_an_invalid_tag_fails_at_once_and_the_others_run(
     execute: Execute, ray_head: RayHead, isolation: str
 ) -> None:
@@ -173,7 +173,7 @@ def test_a_step_with_an_invalid_tag_fails_at_once_and_the_others_run(
     assert {event.step_key for event in result.get_step_success_events()} == {"quick"}
 
 
-@pytest.mark.parametrize("isolation", ["job", "task"])
+@pytest.mark.parametrize("isolation", [pytest.param("job", marks=pytest.mark.nightly), "task"])
 def test_max_concurrent_limits_parallel_steps(
     execute: Execute, ray_head: RayHead, isolation: str
 ) -> None:
@@ -184,7 +184,7 @@ def test_max_concurrent_limits_parallel_steps(
     assert order == [starting, success, starting, success]
 
 
-@pytest.mark.parametrize("isolation", ["job", "task"])
+@pytest.mark.parametrize("isolation", [pytest.param("job", marks=pytest.mark.nightly), "task"])
 def test_tag_concurrency_limits_restrict_parallel_steps(
     execute: Execute, ray_head: RayHead, isolation: str
 ) -> None:
@@ -200,7 +200,7 @@ def test_tag_concurrency_limits_restrict_parallel_steps(
     assert ends[first] <= starts[second]
 
 
-@pytest.mark.parametrize("inherits", [None, True, False])
+@pytest.mark.parametrize("inherits", [None, pytest.param(True, marks=pytest.mark.nightly), False])
 def test_the_launchers_address_is_inherited_by_default(
     home, ray_head: RayHead, proxy: FaultProxy, inherits: bool | None
 ) -> None:
@@ -296,6 +296,7 @@ def test_a_step_that_was_given_up_is_stopped_when_ray_answers_again(
     assert job["status"] == "STOPPED"
 
 
+@pytest.mark.nightly
 def test_a_step_whose_submission_was_lost_is_stopped_when_ray_answers_again(
     execute: Execute, ray_head: RayHead, proxy: FaultProxy
 ) -> None:

@@ -241,7 +241,9 @@ def test_a_resumed_run_executes_the_steps_again_that_ran_in_its_killed_worker(
     assert len((marks / "executions").read_text().split()) == 1
 
 
-@pytest.mark.parametrize("form", ["url", "gcs", "client"])
+@pytest.mark.parametrize(
+    "form", ["url", *(pytest.param(form, marks=pytest.mark.nightly) for form in ("gcs", "client"))]
+)
 def test_a_run_worker_outside_ray_connects_to_its_address(
     home, ray_head: RayHead, marks: Path, tmp_path: Path, form: str
 ) -> None:

@@ -332,6 +332,7 @@ def test_concurrent_writers_of_a_key_leave_one_complete_value(manager: Manager) 
     assert digits() <= {1, 2, 3, 4}
 
 
+@pytest.mark.nightly
 def test_a_value_of_one_gibibyte(manager: Manager) -> None:
     """The value is larger than the object store of the tests' Ray."""
     array = np.arange(1 << 27, dtype=np.int64)

@@ -119,6 +119,7 @@ def test_a_wait_logs_conditions_and_local_ports_are_forwarded(
         assert requests.get(f"http://127.0.0.1:{dashboard}/api/version", timeout=30).ok
 
 
+@pytest.mark.nightly
 def test_a_cluster_that_is_not_ready_in_time_is_a_timeout(
     cluster: Cluster, namespace: str, client: RayJobClient, caplog: pytest.LogCaptureFixture
 ) -> None:

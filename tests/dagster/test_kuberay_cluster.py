@@ -205,6 +205,7 @@ def _expired(client: KubeRayClusterClientResource, namespace: str, deployment: s
     return [info["cluster"]["name"] for info in found["expired"]]
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(120)
 def test_heartbeats_renew_a_lease_until_the_step_ends(
     cluster: Cluster, namespace: str, client: KubeRayClusterClientResource, deployment: str
@@ -302,6 +303,7 @@ def test_waiting_for_a_cluster_takes_at_most_five_requests(
     assert 3 <= request_count() - before <= 6
 
 
+@pytest.mark.nightly
 def test_waiting_survives_restarts_of_the_api_server_and_the_operator(
     own_cluster: Cluster, namespace: str, client: KubeRayClusterClientResource
 ) -> None:
@@ -341,6 +343,7 @@ def test_the_users_manifest_is_not_modified(
     assert json.dumps(spec) == before
 
 
+@pytest.mark.nightly
 def test_a_subclass_can_override_the_hostname_of_the_head(
     cluster: Cluster,
     namespace: str,

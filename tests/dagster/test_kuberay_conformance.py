@@ -11,6 +11,8 @@ from kube_objects import names
 from processes import wait_for
 from test_conformance import run
 
+# Most rules of these interfaces wait for a RayCluster or a RayJob of their own.
+LONG = ("cluster", "executor", "pipes")
 # The number of rules of each interface, and the reasons why some do not apply to RayJobs.
 RULES = {"cluster": 14, "launcher": 21, "executor": 21, "pipes": 15, "reconciler": 7}
 TAG = "the tag dagster-ray/config overrides the options field by field, including with 0"
@@ -35,9 +37,11 @@ def _options(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-# About 95, 35, 90 and 150 s on two cores: most rules of `pipes` wait for a separate RayJob.
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("interface", RULES)
+@pytest.mark.parametrize(
+    "interface",
+    [pytest.param(name, marks=pytest.mark.nightly if name in LONG else ()) for name in RULES],
+)
 def test_each_interface_passes_the_conformance_tests(
     cluster: Cluster, namespace: str, tmp_path: Path, interface: str
 ) -> None:

@@ -42,6 +42,7 @@ def test_a_script_is_a_rayjob(cluster: Cluster, namespace: str, tmp_path: Path) 
     assert len(names(cluster, namespace, "rayjobs")) == 1
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(200)
 def test_a_resource_makes_a_cluster_for_a_step(cluster: Cluster, namespace: str) -> None:
     component = KubeRayClusterComponent(

@@ -143,6 +143,7 @@ def _crd(cluster: Cluster, name: str, change: Callable[[Any], None]) -> Iterator
         put(before["spec"])
 
 
+@pytest.mark.nightly
 def test_crds_that_are_too_old_fail(home: Home, own_cluster: Cluster, namespace: str) -> None:
     def older(spec: Any) -> None:
         for version in spec["versions"]:

@@ -117,6 +117,7 @@ def _running_head(cluster: Cluster, namespace: str) -> str:
     return wait_for("the head", running, 30, 0.1)
 
 
+@pytest.mark.nightly
 def test_waiting_survives_the_restart_of_a_killed_head(
     own_cluster: Cluster, namespace: str, uses: Uses
 ) -> None:
@@ -126,7 +127,7 @@ def test_waiting_survives_the_restart_of_a_killed_head(
         assert run.result(120).success
 
 
-@pytest.mark.parametrize("fault", ["killed", "evicted"])
+@pytest.mark.parametrize("fault", ["killed", pytest.param("evicted", marks=pytest.mark.nightly)])
 def test_a_cluster_is_deleted_when_its_step_fails_because_the_head_is_gone(
     own_cluster: Cluster, namespace: str, uses: Uses, fault: str
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_cluster_is_deleted_when_its_step_fails_because_the_head_is_gone(
     wait_for("nothing left", lambda: not names(own_cluster, namespace, "rayclusters"), 30)
 
 
+@pytest.mark.nightly
 def test_a_cluster_is_deleted_while_the_operator_is_down(
     own_cluster: Cluster, namespace: str, uses: Uses
 ) -> None:
@@ -153,8 +155,10 @@ def test_a_cluster_is_deleted_while_the_operator_is_down(
         own_cluster.start_program("kuberay-operator")
 
 
-@pytest.mark.parametrize("moment", ["wait", "use"])
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", [pytest.param("wait", marks=pytest.mark.nightly), "use"])
+@pytest.mark.parametrize(
+    "sign", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)]
+)
 def test_an_interrupted_step_deletes_its_cluster(
     cluster: Cluster, namespace: str, uses: Uses, moment: str, sign: signal.Signals
 ) -> None:

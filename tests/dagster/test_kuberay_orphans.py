@@ -87,7 +87,12 @@ KILLED = """
     [
         ("KubeRayCluster", "rayclusters", ("connected",)),
         # After the connection, the RayJob gets the id of the Ray job that KubeRay has to follow.
-        ("KubeRayInteractiveJob", "rayjobs", ("before cluster.update", "connected")),
+        pytest.param(
+            "KubeRayInteractiveJob",
+            "rayjobs",
+            ("before cluster.update", "connected"),
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_cleanup_deletes_exactly_the_clusters_of_killed_processes(

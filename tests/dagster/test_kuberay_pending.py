@@ -130,6 +130,7 @@ def test_the_event_log_shows_an_exceeded_quota_and_an_image_that_cannot_be_pulle
     assert instance.run_launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
 
 
+@pytest.mark.nightly
 def test_a_run_that_does_not_start_in_time_leaves_no_rayjob(
     launch: Launch, cluster: Cluster, namespace: str
 ) -> None:
@@ -185,6 +186,7 @@ def test_the_rayjobs_of_ended_runs_are_deleted_after_their_ttl(
     assert instance.run_launcher.terminate(run.run_id)
 
 
+@pytest.mark.nightly
 def test_a_step_waits_for_a_suspended_shared_cluster_and_says_so(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:

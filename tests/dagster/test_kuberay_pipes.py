@@ -148,6 +148,7 @@ def test_a_failed_script_raises_an_error_and_an_aborted_one_is_deleted(
     assert len(running) == 1
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_a_retried_script_is_followed_from_the_beginning_of_its_second_execution(
     client: PipesKubeRayJobClient,
@@ -194,6 +195,7 @@ def test_a_retried_script_is_followed_from_the_beginning_of_its_second_execution
     assert captured.err.count("the script runs again, on the RayCluster") == 1
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(200)
 def test_a_script_whose_cluster_is_deleted_at_once_does_not_hang(
     client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
@@ -221,6 +223,7 @@ def test_a_script_whose_cluster_is_deleted_at_once_does_not_hang(
     assert any("may be missing" in line for line in lines), lines
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(200)
 def test_output_is_read_through_an_ingress_with_its_own_authentication(
     client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path
@@ -277,6 +280,7 @@ def test_an_address_must_be_a_url(client: PipesKubeRayJobClient) -> None:
         assert PipesKubeRayJobClient(client.client, address="ray://head:10001").backend.url
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(120)
 def test_a_script_whose_cluster_does_not_start_in_time_is_deleted(
     client: PipesKubeRayJobClient, cluster: Cluster, namespace: str, tmp_path: Path

@@ -116,6 +116,7 @@ def test_the_client_example_lists_clusters(
     assert RayClusterClient().get("absent", "kuberay") == {}
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 @seed("kuberay_autoscaling.py.txt")
 def test_the_autoscaling_example_gets_workers(cluster: Cluster, ray: str, printed: str) -> None:

@@ -143,7 +143,7 @@ def _succeeds(instance: dg.DagsterInstance, run: dg.DagsterRun, seconds: float) 
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("placement", ["own", "shared"])
+@pytest.mark.parametrize("placement", [pytest.param("own", marks=pytest.mark.nightly), "shared"])
 def test_steps_use_dedicated_clusters_or_share_one(
     instance: dg.DagsterInstance, cluster: Cluster, namespace: str, tmp_path: Path, placement: str
 ) -> None:
@@ -158,6 +158,7 @@ def test_steps_use_dedicated_clusters_or_share_one(
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("placement", ["shared"])
 def test_the_image_of_the_code_location_is_that_of_the_run_and_its_steps(
@@ -230,6 +231,7 @@ def test_a_run_survives_restarts_of_the_api_server_and_the_operator(
     assert _succeeds(instance, run, 150)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_a_step_whose_head_is_killed_fails_with_a_reason(
     instance: dg.DagsterInstance, own_cluster: Cluster, namespace: str, tmp_path: Path

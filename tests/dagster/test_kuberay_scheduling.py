@@ -65,7 +65,13 @@ def _assert_contains(found: Any, printed: Any, path: str = "") -> None:
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("heading", ON_KUBERNETES)
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *ON_KUBERNETES[:2],
+        *(pytest.param(heading, marks=pytest.mark.nightly) for heading in ON_KUBERNETES[2:]),
+    ],
+)
 def test_labels_and_fields_arrive_on_the_objects(
     heading: str,
     home: Callable[[dict[str, Any]], dg.DagsterInstance],

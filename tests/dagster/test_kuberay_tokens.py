@@ -84,6 +84,7 @@ def _run_script(client: PipesKubeRayJobClient, cluster: Cluster, **ray_job: Any)
     return custom
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_the_output_of_a_script_is_read_with_the_clusters_token(
     cluster: Cluster, namespace: str, tmp_path: Path

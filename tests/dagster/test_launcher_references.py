@@ -152,6 +152,7 @@ def test_a_retry_is_judged_and_terminated_by_its_own_job(
     assert launcher.terminate(parent.run_id)
 
 
+@pytest.mark.nightly
 def test_a_job_that_another_session_does_not_have_counts_as_running_for_some_time(
     instance: dg.DagsterInstance, ray_head: RayHead, unwatched_ray_head: RayHead
 ) -> None:

@@ -209,7 +209,7 @@ def test_ray_is_started_for_a_run_and_stops_after_the_last_process_that_used_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("in_ray", [True, False])
+@pytest.mark.parametrize("in_ray", [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_steps_as_tasks_use_the_head_of_the_steps_as_jobs(
     local_ray: LocalRay, in_ray: bool
 ) -> None:
@@ -281,6 +281,7 @@ def test_processes_that_start_at_once_share_a_head_that_ends_when_they_are_kille
     assert not family & command_lines().keys()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_killed_supervisor_ends_the_head_and_its_files_are_replaced(local_ray: LocalRay) -> None:
     user = local_ray.story(stay=True)

@@ -43,6 +43,7 @@ def test_the_quick_start_can_be_followed(variables: dict[str, str], tmp_path: Pa
     follow(text, tmp_path, section="Quick start", variables=variables)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_the_tutorial_can_be_followed(variables: dict[str, str], tmp_path: Path) -> None:
     follow(_in_folder(TUTORIAL, tmp_path), tmp_path, variables=variables)

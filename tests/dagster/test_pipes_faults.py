@@ -49,7 +49,9 @@ def _restart_the_dashboard(ray: RayHead, proxy: FaultProxy, done: threading.Even
     ray.restart_dashboard()
 
 
-@pytest.mark.parametrize("trouble", [_cut_every_second, _away_for_20_seconds])
+@pytest.mark.parametrize(
+    "trouble", [_cut_every_second, pytest.param(_away_for_20_seconds, marks=pytest.mark.nightly)]
+)
 def test_output_arrives_completely_despite_connection_faults(
     ray_head: RayHead,
     proxy: FaultProxy,
@@ -60,6 +62,7 @@ def test_output_arrives_completely_despite_connection_faults(
     _arrives_despite(trouble, ray_head, proxy, script, capfdbinary)
 
 
+@pytest.mark.nightly
 def test_output_arrives_completely_despite_a_restarted_dashboard(
     unwatched_ray_head: RayHead, script: Write, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -172,6 +175,7 @@ def _away(proxy: FaultProxy) -> list[Fault]:
     return faults
 
 
+@pytest.mark.nightly
 def test_an_outage_after_the_end_of_a_script_does_not_lose_its_result(
     ray_head: RayHead, proxy: FaultProxy, script: Write
 ) -> None:

@@ -158,6 +158,7 @@ def test_two_deployments_stop_the_steps_of_their_killed_run_workers_and_no_other
     wait_for("the end of the steps", lambda: not _live(ray_head, others), 120)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_terminating_a_run_stops_the_steps_that_its_killed_worker_left(
     ray_head: RayHead, ours: dg.DagsterInstance, tmp_path: Path

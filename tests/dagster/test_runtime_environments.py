@@ -93,6 +93,7 @@ def test_the_package_is_not_installed_in_this_environment() -> None:
         __import__("installed_for_one_job")
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(400)
 def test_a_step_gets_the_working_dir_and_pip_packages(
     home: Home, ray_head: RayHead, tmp_path: Path, runtime_env: dict[str, Any]

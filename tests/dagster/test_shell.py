@@ -12,7 +12,7 @@ from ray_head import RayHead
 HOSTILE = "it's $(touch injected) `touch injected` \"; touch injected; echo 'x' \\ \n& | > injected"
 
 
-@pytest.mark.parametrize("role", ["launcher", "executor"])
+@pytest.mark.parametrize("role", [pytest.param("launcher", marks=pytest.mark.nightly), "executor"])
 def test_arguments_with_shell_metacharacters_arrive_unchanged(
     ray_head: RayHead, tmp_path: Path, role: str
 ) -> None:

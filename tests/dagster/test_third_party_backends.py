@@ -76,7 +76,13 @@ class Project:
         self.wasm = build_project(self.folder)
 
 
-@pytest.fixture(scope="module", params=LANGUAGES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        LANGUAGES[0],
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in LANGUAGES[1:]),
+    ],
+)
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(request.param, tmp_path_factory.mktemp("new"))
 

@@ -52,7 +52,12 @@ def verify(request: pytest.FixtureRequest, authority: certificates.Authority) ->
     return False if request.param == "false" else str(authority.file)
 
 
-@pytest.fixture(params=["true", "default", "path of another"])
+@pytest.fixture(
+    params=[
+        "default",
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in ("true", "path of another")),
+    ]
+)
 def refuses(request: pytest.FixtureRequest, tmp_path: Path) -> bool | str | None:
     """Values of `verify` with which it is refused. By default, certificates are verified."""
     other = str(certificates.authority(tmp_path, "another").file)
@@ -171,7 +176,16 @@ def test_pipes_refuses_an_untrusted_certificate(
     _is_refusal(raised.value, front)
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "SSL_CERT_FILE",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+        ),
+    ],
+)
 def test_a_variable_with_certificates_replaces_those_of_the_machine(
     front: FaultProxy,
     authority: certificates.Authority,
@@ -194,6 +208,7 @@ def test_a_variable_with_certificates_replaces_those_of_the_machine(
         _script(front.url, tmp_path)
 
 
+@pytest.mark.nightly
 def test_a_directory_of_certificates_is_trusted(
     front: FaultProxy, authority: certificates.Authority, tmp_path: Path
 ) -> None:

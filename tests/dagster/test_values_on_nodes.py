@@ -87,6 +87,7 @@ def test_a_value_stays_on_its_node_and_outlives_another(cluster: Any, second: An
     assert RayStore(None).stat(["asset/other/="]) == [None]
 
 
+@pytest.mark.nightly
 def test_a_new_registry_does_not_bring_back_an_overwritten_value(cluster: Any, second: Any) -> None:
     import ray
 

@@ -29,8 +29,10 @@ pub(crate) use checks::check_contract;
 
 /// Marks of pytest, see `tests/dagster/pytest.ini`.
 const WITHOUT_SERVICES: &str = "not slow";
-const ON_RAY: &str = "slow and not kubernetes";
-const ON_KUBERNETES: &str = "kubernetes";
+const ON_RAY: &str = "slow and not kubernetes and not nightly";
+const ON_KUBERNETES: &str = "kubernetes and not nightly";
+const NIGHTLY_ON_RAY: &str = "slow and not kubernetes and nightly";
+const NIGHTLY_ON_KUBERNETES: &str = "kubernetes and nightly";
 
 /// The arguments of `cargo xtask test`.
 #[derive(Args)]
@@ -44,11 +46,14 @@ pub(crate) struct Test {
     /// Leave out tests that need Ray or Kubernetes, and the demo
     #[arg(long)]
     fast: bool,
-    /// Test the lowest and the highest supported Dagster, Ray and Python (an hour or more)
+    /// Run the long tests that a run of everything leaves out, on Ray and on Kubernetes (an hour)
     #[arg(long, conflicts_with_all = ["areas", "fast"])]
+    nightly: bool,
+    /// Test the lowest and the highest supported Dagster, Ray and Python (an hour or more)
+    #[arg(long, conflicts_with_all = ["areas", "fast", "nightly"])]
     matrix: bool,
     /// Run the suites of two deployments at the same time, on one Ray and in one namespace (an hour)
-    #[arg(long, conflicts_with_all = ["areas", "fast", "matrix"])]
+    #[arg(long, conflicts_with_all = ["areas", "fast", "matrix", "nightly"])]
     two_deployments: bool,
     /// Arguments for pytest, such as `-k resume`
     #[arg(last = true)]
@@ -67,9 +72,10 @@ impl Test {
     /// Builds, then runs the stages. Only stages that depend on a failed stage are skipped.
     pub(crate) fn run(&self, project: &Project, stages: &Stages) {
         std::thread::scope(|scope| {
-            let everything = self.areas.is_empty() && !self.fast && !self.matrix && !self.two_deployments;
+            let needs_kubernetes =
+                self.areas.is_empty() && !self.fast && !self.matrix && !self.two_deployments;
             // The slowest stage if it is not in the cache. It does not depend on the build.
-            let control_plane = everything.then(|| scope.spawn(|| cluster::build(project, stages)));
+            let control_plane = needs_kubernetes.then(|| scope.spawn(|| cluster::build(project, stages)));
             let Some(wheel) = build::run(project, stages, Environment::Test) else {
                 stages.skip("checks and tests", "the build failed");
                 return;
@@ -84,6 +90,7 @@ impl Test {
             }
             let tests = Tests { project, stages, wheel: &wheel, fast: self.fast, pytest: &self.pytest };
             match control_plane {
+                Some(control_plane) if self.nightly => tests.nightly(control_plane),
                 Some(control_plane) => tests.everything(control_plane),
                 None if self.areas.is_empty() => tests.fast(),
                 None => tests.some(&self.areas),
@@ -153,7 +160,7 @@ impl Tests<'_> {
         }
         if has(Kind::ControlPlane) || !kubernetes_files.is_empty() {
             let built = cluster::build(self.project, self.stages);
-            self.kubernetes(&kubernetes_files, has(Kind::ControlPlane), built);
+            self.kubernetes("kubernetes", &kubernetes_files, has(Kind::ControlPlane), built);
         }
         if has(Kind::Faults) {
             faults::quick(self.project, self.stages, self.pytest);
@@ -182,13 +189,16 @@ impl Tests<'_> {
     }
 
     /// Runs all stages. Compilations and tests without services run beside the Kubernetes tests, which mostly
-    /// wait.
+    /// wait, and beside the tests of the installed wheel.
     ///
     /// The tests on Ray run after them, two files at a time. Beside the Kubernetes tests, which start a Python
     /// process for every step as well, they would reach their timeouts on two cores.
     fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
         let registry = std::thread::scope(|scope| {
-            scope.spawn(|| self.kubernetes(&[""], true, control_plane.join().unwrap_or(false)));
+            scope.spawn(|| {
+                self.kubernetes(ON_KUBERNETES, &[""], true, control_plane.join().unwrap_or(false));
+                installed::run(self.project, self.stages, self.wheel);
+            });
             debian::install(self.project, self.stages, &areas::debian_packages(&[""]));
             self.python_lint();
             self.audit();
@@ -200,11 +210,17 @@ impl Tests<'_> {
         });
         self.pytest("pytest on Ray", ON_RAY, &[""], None, registry.as_deref());
         faults::quick(self.project, self.stages, &[]);
-        installed::run(self.project, self.stages, self.wheel);
         self.demo();
         if let Some(program) = &registry {
             self.cargo_test_with(&areas::WITH_REGISTRY, program);
         }
+    }
+
+    /// Runs the long tests that `everything` leaves out.
+    fn nightly(&self, control_plane: ScopedJoinHandle<'_, bool>) {
+        self.kubernetes(NIGHTLY_ON_KUBERNETES, &[""], false, control_plane.join().unwrap_or(false));
+        debian::install(self.project, self.stages, &areas::debian_packages(&[""]));
+        self.pytest("nightly pytest on Ray", NIGHTLY_ON_RAY, &[""], None, None);
     }
 
     /// Runs the Rust checks and tests.
@@ -263,7 +279,7 @@ impl Tests<'_> {
             let mut pytest = self.pytest_command();
             pytest.args(self.test_files(prefixes)?);
             pytest.args(["-m", marks]).args(self.pytest);
-            if marks == ON_RAY {
+            if [ON_RAY, NIGHTLY_ON_RAY].contains(&marks) {
                 pytest.args(SIDE_BY_SIDE);
             }
             // Stages that run side by side must not read each other's last failures.
@@ -317,8 +333,8 @@ impl Tests<'_> {
         Ok(files)
     }
 
-    /// Starts the control plane and runs the tests that need it.
-    fn kubernetes(&self, prefixes: &[&str], with_its_own_tests: bool, built: bool) {
+    /// Starts the control plane and runs the tests with these marks that need it.
+    fn kubernetes(&self, marks: &str, prefixes: &[&str], with_its_own_tests: bool, built: bool) {
         if !built {
             self.stages.skip("tests on Kubernetes", "the control plane could not be built");
             return;
@@ -334,7 +350,8 @@ impl Tests<'_> {
             });
         }
         if !prefixes.is_empty() {
-            self.pytest("pytest on Kubernetes", ON_KUBERNETES, prefixes, Some(&cluster), None);
+            let name = if marks == NIGHTLY_ON_KUBERNETES { "nightly " } else { "" };
+            self.pytest(&format!("{name}pytest on Kubernetes"), marks, prefixes, Some(&cluster), None);
         }
         if with_its_own_tests {
             self.cargo_test_with(&areas::ON_KUBERNETES, &cluster.kubeconfig);

