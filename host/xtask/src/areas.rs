@@ -3,7 +3,8 @@
 use crate::debian::{POSTGRESQL, Package};
 use crate::registry;
 
-/// Arguments of pytest-xdist for tests that mostly wait for Ray. Each worker process has a Ray head of its own.
+/// Arguments of pytest-xdist for tests that mostly wait. Each worker process with a test that needs Ray has a head
+/// of its own.
 pub(crate) const SIDE_BY_SIDE: [&str; 4] = ["--numprocesses", "2", "--dist", "loadfile"];
 
 /// The prefix of the test files that need PostgreSQL.

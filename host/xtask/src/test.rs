@@ -279,7 +279,7 @@ impl Tests<'_> {
             let mut pytest = self.pytest_command();
             pytest.args(self.test_files(prefixes)?);
             pytest.args(["-m", marks]).args(self.pytest);
-            if [ON_RAY, NIGHTLY_ON_RAY].contains(&marks) {
+            if [WITHOUT_SERVICES, ON_RAY, NIGHTLY_ON_RAY].contains(&marks) {
                 pytest.args(SIDE_BY_SIDE);
             }
             // Stages that run side by side must not read each other's last failures.
