@@ -22,7 +22,8 @@ use crate::stages::{Stage, Stages};
 /// A program that is built from a published Go module.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
-    /// The folder under tests/cluster/programs whose go.mod requires its version.
+    /// The folder under tests/cluster/programs whose go.mod requires its version. For the operator, the folder of the
+    /// version that all tests use.
     pub(crate) group: &'static str,
     pub(crate) module: &'static str,
     pub(crate) package: &'static str,
@@ -32,6 +33,8 @@ pub(crate) struct Program {
 
 const KUBERNETES_STAMP: Option<&str> = Some("k8s.io/component-base/version.gitVersion");
 const OPERATOR: &str = "kuberay-operator";
+/// The folder under tests/cluster/programs with the version of the operator that all tests use.
+pub(crate) const KUBERAY: &str = "kuberay";
 
 const PROGRAMS: [Program; 4] = [
     Program {
@@ -57,7 +60,7 @@ const PROGRAMS: [Program; 4] = [
     },
     Program {
         name: OPERATOR,
-        group: "kuberay",
+        group: KUBERAY,
         module: "github.com/ray-project/kuberay/ray-operator",
         package: "github.com/ray-project/kuberay/ray-operator",
         version_stamp: None,
@@ -75,11 +78,14 @@ pub(crate) struct Cluster<'a> {
     project: &'a Project,
     source: PathBuf,
     cache: PathBuf,
+    /// The folder under tests/cluster/programs with the version of the operator.
+    operator: String,
 }
 
-/// Builds the programs that are not in the cache. Returns whether all stages passed.
-pub(crate) fn build(project: &Project, stages: &Stages) -> bool {
-    let cluster = match Cluster::find(project) {
+/// Builds the programs that are not in the cache, with a version of the operator (`KUBERAY` or another folder under
+/// tests/cluster/programs). Returns whether all stages passed.
+pub(crate) fn build(project: &Project, stages: &Stages, operator: &str) -> bool {
+    let cluster = match Cluster::with_operator(project, operator) {
         Ok(cluster) => cluster,
         Err(error) => return stages.run("cluster", |_| Err(error)),
     };
@@ -94,8 +100,8 @@ pub(crate) fn build(project: &Project, stages: &Stages) -> bool {
 /// Replaces this process with the cluster. Returns only if that fails.
 ///
 /// The cluster stops all programs on Ctrl-C, so it must receive the terminal's signals directly.
-pub(crate) fn replace_this_process(project: &Project, arguments: &[String]) -> Result<bool> {
-    let cluster = Cluster::find(project)?;
+pub(crate) fn replace_this_process(project: &Project, operator: &str, arguments: &[String]) -> Result<bool> {
+    let cluster = Cluster::with_operator(project, operator)?;
     let own = cluster.own_directory()?;
     let mut command = project.program(own.join("up"));
     command
@@ -120,22 +126,24 @@ pub(crate) fn replace_this_process(project: &Project, arguments: &[String]) -> R
 
 impl<'a> Cluster<'a> {
     pub(crate) fn find(project: &'a Project) -> Result<Self> {
+        Self::with_operator(project, KUBERAY)
+    }
+
+    fn with_operator(project: &'a Project, operator: &str) -> Result<Self> {
         let cache = cache_directory()?.join("cluster");
         fs::create_dir_all(&cache).with_context(|| format!("{} could not be created", cache.display()))?;
-        Ok(Self { project, source: project.root().join("tests/cluster"), cache })
+        let source = project.root().join("tests/cluster");
+        Ok(Self { project, source, cache, operator: operator.to_owned() })
     }
 
     fn group(&self, program: &Program) -> PathBuf {
-        self.source.join("programs").join(program.group)
+        let group = if program.name == OPERATOR { &self.operator } else { program.group };
+        self.source.join("programs").join(group)
     }
 
     /// Returns the program's version, which only its go.mod states.
     fn version(&self, program: &Program) -> Result<String> {
-        let file = self.group(program).join("go.mod");
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
-        go::required_version(&text, program.module)
-            .with_context(|| format!("{} does not require {}", file.display(), program.module))
+        required_version(&self.group(program), program.module)
     }
 
     pub(crate) fn directory(&self, program: &Program) -> Result<PathBuf> {
@@ -298,6 +306,23 @@ impl<'a> Cluster<'a> {
         }
         Ok(go)
     }
+}
+
+/// Returns the version of the operator in a folder under tests/cluster/programs.
+pub(crate) fn operator_version(project: &Project, folder: &str) -> Result<String> {
+    let folder = project.root().join("tests/cluster/programs").join(folder);
+    required_version(
+        &folder,
+        PROGRAMS.iter().find(|program| program.name == OPERATOR).map_or("", |it| it.module),
+    )
+}
+
+/// Returns the version of a module that the go.mod of a folder requires.
+fn required_version(folder: &Path, module: &str) -> Result<String> {
+    let file = folder.join("go.mod");
+    let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
+    go::required_version(&text, module)
+        .with_context(|| format!("{} does not require {module}", file.display()))
 }
 
 /// A folder that is filled and then renamed, so that its final path never has partial contents.

@@ -8,10 +8,12 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::areas::SIDE_BY_SIDE;
+use crate::cluster;
 use crate::interpreter;
 use crate::matrix::{self, Row};
 use crate::project::Project;
 use crate::stages::{Stage, Stages};
+use crate::test_cluster::{self, TestCluster};
 use crate::{files, uv};
 
 /// The name of the distribution.
@@ -38,8 +40,8 @@ struct Page {
 /// Installs the wheel on the lowest and the highest supported Python and follows the README's quick start, and on the
 /// highest the tutorial.
 pub(crate) fn run(project: &Project, stages: &Stages, wheel: &Path) {
-    let rows = match matrix::rows(project) {
-        Ok(rows) => rows,
+    let rows = match matrix::read(project) {
+        Ok(matrix) => matrix.rows,
         Err(error) => {
             stages.run("installed wheel", |_| Err(error));
             return;
@@ -60,8 +62,8 @@ pub(crate) fn run(project: &Project, stages: &Stages, wheel: &Path) {
 /// Tests the rows of the version matrix and writes `docs/supported.md`.
 pub(crate) fn matrix(project: &Project, stages: &Stages, wheel: &Path) {
     let mut results = Vec::new();
-    let Some(rows) = stages.output("matrix", |_| matrix::rows(project)) else { return };
-    for row in rows {
+    let Some(versions) = stages.output("matrix", |_| matrix::read(project)) else { return };
+    for row in versions.rows {
         let name = format!("matrix {}", row.name);
         let Some(interpreter) = interpreter::find_version(&row.python) else {
             let reason = format!("Python {} is not installed", row.python);
@@ -72,7 +74,28 @@ pub(crate) fn matrix(project: &Project, stages: &Stages, wheel: &Path) {
         let passed = stages.run(&name, |stage| tests_on(project, stage, wheel, &row, &interpreter));
         results.push((row, if passed { "passed" } else { "failed" }.to_owned()));
     }
-    stages.run("supported versions", |_| matrix::write(project, &results));
+    let operators: Vec<_> =
+        versions.operators.iter().filter_map(|folder| on_operator(project, stages, folder)).collect();
+    stages.run("supported versions", |_| matrix::write(project, &results, &operators));
+}
+
+/// The test files of `tests/dagster` that depend on objects of KubeRay.
+const KUBERAY_TESTS: [&str; 4] = ["kuberay_client", "kuberay_cluster", "kuberay_pipes", "kuberay_runs"];
+
+/// Runs these test files with a version of the KubeRay operator. Returns the version and the result.
+fn on_operator(project: &Project, stages: &Stages, folder: &str) -> Option<(String, String)> {
+    let version =
+        stages.output(&format!("version of {folder}"), |_| cluster::operator_version(project, folder))?;
+    let passed = cluster::build(project, stages, folder)
+        && TestCluster::start(project, stages, folder).is_some_and(|cluster| {
+            stages.run(&format!("matrix KubeRay {version}"), |stage| {
+                let mut pytest = project.program(project.venv_program("python"));
+                pytest.args(["-m", "pytest", "-m", "kubernetes and not nightly"]);
+                pytest.args(KUBERAY_TESTS.map(|name| format!("tests/dagster/test_{name}.py")));
+                stage.execute(pytest.env(test_cluster::VARIABLE, &cluster.ready))
+            })
+        });
+    Some((version, if passed { "passed" } else { "failed" }.to_owned()))
 }
 
 /// The test files of `tests/dagster` that depend on interfaces of Dagster, Ray and Python.

@@ -117,6 +117,9 @@ enum ClusterCommand {
     Build,
     /// Build missing programs, start the cluster, and stop it on Ctrl-C
     Up {
+        /// The folder of tests/cluster/programs that requires the KubeRay operator
+        #[arg(long, value_name = "FOLDER", default_value = cluster::KUBERAY)]
+        operator: String,
         /// Arguments for the cluster (see `cargo xtask cluster up -- -help`)
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -184,12 +187,12 @@ fn execute(arguments: Arguments) -> Result<bool> {
             }
         }
         Command::Cluster { command: ClusterCommand::Build } => {
-            cluster::build(&project, &stages);
+            cluster::build(&project, &stages, cluster::KUBERAY);
         }
-        Command::Cluster { command: ClusterCommand::Up { arguments } } => {
-            if cluster::build(&project, &stages) {
+        Command::Cluster { command: ClusterCommand::Up { operator, arguments } } => {
+            if cluster::build(&project, &stages, &operator) {
                 stages.close();
-                return cluster::replace_this_process(&project, &arguments);
+                return cluster::replace_this_process(&project, &operator, &arguments);
             }
         }
         Command::Bench { bench } => {

@@ -29,22 +29,29 @@ impl Row {
     }
 }
 
+/// The file `tests/matrix.toml`.
 #[derive(Deserialize)]
-struct Matrix {
-    row: Vec<Row>,
+pub(crate) struct Matrix {
+    /// The versions of Python, Dagster and Ray that are tested together.
+    #[serde(rename = "row")]
+    pub(crate) rows: Vec<Row>,
+    /// The folders of `tests/cluster/programs` that require the tested versions of the KubeRay operator.
+    pub(crate) operators: Vec<String>,
 }
 
-/// Reads the rows of `tests/matrix.toml`.
-pub(crate) fn rows(project: &Project) -> Result<Vec<Row>> {
+/// Reads `tests/matrix.toml`.
+pub(crate) fn read(project: &Project) -> Result<Matrix> {
     let file = project.root().join("tests/matrix.toml");
     let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
-    let matrix: Matrix =
-        toml::from_str(&text).with_context(|| format!("{} is not a matrix of versions", file.display()))?;
-    Ok(matrix.row)
+    toml::from_str(&text).with_context(|| format!("{} is not a matrix of versions", file.display()))
 }
 
-/// Writes the results of the rows to `docs/supported.md`.
-pub(crate) fn write(project: &Project, results: &[(Row, String)]) -> Result<()> {
+/// Writes the results of the rows, and of the versions of KubeRay, to `docs/supported.md`.
+pub(crate) fn write(
+    project: &Project,
+    results: &[(Row, String)],
+    operators: &[(String, String)],
+) -> Result<()> {
     let date = Command::new("date").arg("+%Y-%m-%d").output().context("date could not be run")?;
     let date = String::from_utf8_lossy(&date.stdout).trim().to_owned();
     let mut text = format!(
@@ -56,6 +63,10 @@ pub(crate) fn write(project: &Project, results: &[(Row, String)]) -> Result<()> 
     for (row, result) in results {
         let Row { name, python, dagster, ray } = row;
         text.push_str(&format!("| {name} | {python} | {dagster} | {ray} | {result} |\n"));
+    }
+    text.push_str("\n| KubeRay | tests |\n|---|---|\n");
+    for (version, result) in operators {
+        text.push_str(&format!("| {version} | {result} |\n"));
     }
     files::write_if_changed(&project.root().join("docs/supported.md"), text.as_bytes())
 }

@@ -33,10 +33,10 @@ pub(crate) fn run(project: &Project, stages: &Stages, arguments: &[String]) {
             pytest.args(["-m", "not kubernetes"]).args(arguments).env(HEAD, &head);
         });
     }
-    if !cluster::build(project, stages) {
+    if !cluster::build(project, stages, cluster::KUBERAY) {
         return;
     }
-    let Some(cluster) = TestCluster::start(project, stages) else { return };
+    let Some(cluster) = TestCluster::start(project, stages, cluster::KUBERAY) else { return };
     pair(project, stages, "in one namespace", &ON_KUBERNETES, |pytest, deployment| {
         pytest.args(["-m", "kubernetes"]).args(arguments).env(test_cluster::VARIABLE, &cluster.ready);
         pytest.env(NAMESPACE, "shared").env(DEPLOYMENT, deployment);

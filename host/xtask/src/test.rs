@@ -75,7 +75,8 @@ impl Test {
             let needs_kubernetes =
                 self.areas.is_empty() && !self.fast && !self.matrix && !self.two_deployments;
             // The slowest stage if it is not in the cache. It does not depend on the build.
-            let control_plane = needs_kubernetes.then(|| scope.spawn(|| cluster::build(project, stages)));
+            let control_plane =
+                needs_kubernetes.then(|| scope.spawn(|| cluster::build(project, stages, cluster::KUBERAY)));
             let Some(wheel) = build::run(project, stages, Environment::Test) else {
                 stages.skip("checks and tests", "the build failed");
                 return;
@@ -159,7 +160,7 @@ impl Tests<'_> {
             self.pytest("pytest", self.marks(), &files, None, None);
         }
         if has(Kind::ControlPlane) || !kubernetes_files.is_empty() {
-            let built = cluster::build(self.project, self.stages);
+            let built = cluster::build(self.project, self.stages, cluster::KUBERAY);
             self.kubernetes("kubernetes", &kubernetes_files, has(Kind::ControlPlane), built);
         }
         if has(Kind::Faults) {
@@ -339,7 +340,7 @@ impl Tests<'_> {
             self.stages.skip("tests on Kubernetes", "the control plane could not be built");
             return;
         }
-        let Some(cluster) = TestCluster::start(self.project, self.stages) else {
+        let Some(cluster) = TestCluster::start(self.project, self.stages, cluster::KUBERAY) else {
             self.stages.skip("tests on Kubernetes", "the control plane did not start");
             return;
         };

@@ -26,20 +26,20 @@ pub(crate) struct TestCluster {
 }
 
 impl TestCluster {
-    /// Starts the cluster. Its programs must have been built.
-    pub(crate) fn start(project: &Project, stages: &Stages) -> Option<Self> {
+    /// Starts the cluster with a version of the operator. Its programs must have been built.
+    pub(crate) fn start(project: &Project, stages: &Stages, operator: &str) -> Option<Self> {
         let mut started = None;
         stages.run("cluster", |stage| {
-            started = Some(Self::begin(project, stage)?);
+            started = Some(Self::begin(project, stage, operator)?);
             Ok(())
         });
         started
     }
 
-    fn begin(project: &Project, stage: &mut Stage) -> Result<Self> {
+    fn begin(project: &Project, stage: &mut Stage, operator: &str) -> Result<Self> {
         // Run by cargo and not as this program's own file, which the build may have replaced.
         let mut process = project
-            .cargo(&["xtask", "cluster", "up", "--", "-json", "-until-eof"])
+            .cargo(&["xtask", "cluster", "up", "--operator", operator, "--", "-json", "-until-eof"])
             // The cluster stops at the end of its standard input, so also when this process is killed.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
