@@ -11,7 +11,7 @@ from dagster_ray import RayRunLauncher
 from dagster_ray.address import dashboard_url, known_address
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig, BackendKeywords, flatten
-from dagster_ray.contract import RunSpec
+from dagster_ray.contract import JobRef, RunSpec
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.deployment import deployment_id
 from dagster_ray.errors import InvalidConfigError
@@ -81,6 +81,10 @@ def test_the_error_for_a_wrong_scheme_names_the_valid_schemes(address: str) -> N
         dashboard_url(address, "address")
 
 
+def _on(kind: str) -> str:
+    return json.dumps({"kind": kind, "namespace": "n", "name": "c"})
+
+
 @pytest.mark.parametrize(
     ("url", "is_link"),
     [
@@ -100,6 +104,44 @@ def test_the_error_for_a_wrong_scheme_names_the_valid_schemes(address: str) -> N
 def test_only_http_urls_become_links_to_the_dashboard(url: str | None, is_link: bool) -> None:
     link = dashboard_link({"submission_id": "j", "dashboard_url": url, "details": None})
     assert link == ({"Ray Dashboard": dg.MetadataValue.url(url)} if url and is_link else {})
+
+
+@pytest.mark.parametrize(
+    ("template", "details", "url"),
+    [
+        ("https://r/#/jobs/{job}", None, "https://r/#/jobs/a%2Fb"),
+        ("https://r/{namespace}/{cluster}", _on("RayCluster"), "https://r/n/c"),
+        ("https://r/{namespace}/{rayjob}", _on("RayJob"), "https://r/n/c"),
+        ("https://r/{namespace}/{cluster}", _on("RayJob"), None),
+        ("https://r/{namespace}", None, None),
+        ("https://r/{namespace}", "not JSON", None),
+    ],
+)
+def test_a_template_replaces_the_address_in_links(
+    template: str, details: str | None, url: str | None
+) -> None:
+    job: JobRef = {"submission_id": "a/b", "dashboard_url": "http://head:8265", "details": details}
+    config = BackendConfig.validated(dashboard_link=template)
+    link = dashboard_link(job, config.dashboard_link)
+    assert link == ({"Ray Dashboard": dg.MetadataValue.url(url)} if url else {})
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("https://r/{pod}", "its placeholders can only be {job}, {namespace}"),
+        ("https://r/{job.__class__}", "can only be {job}"),
+        ("https://r/{}", "can only be {job}"),
+        ("https://r/{job!r}", "can only be {job}"),
+        ("https://r/{job", "expected '}'"),
+        ("javascript:{job}", "not an http:// or https:// URL"),
+        ("{job}.example.org", "not an http:// or https:// URL"),
+    ],
+)
+def test_an_invalid_template_of_links_is_refused(template: str, problem: str) -> None:
+    with pytest.raises(InvalidConfigError) as raised:
+        BackendConfig.validated(dashboard_link=template)
+    assert problem in str(raised.value) and "write a URL such as" in str(raised.value)
 
 
 def test_environment_variables_override_the_configured_address(

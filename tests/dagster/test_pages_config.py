@@ -13,6 +13,8 @@ import yaml
 from component_files import FIXTURES, built_in, put
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
+from dagster_ray.contract import JobRef
+from dagster_ray.dashboard import dashboard_link
 from dagster_ray.errors import ComponentLoadError, InvalidConfigError, PermissionDeniedError
 from dagster_ray.instance_policy import check_run_tag
 from document_blocks import ROOT, blocks, page, page_block
@@ -37,6 +39,15 @@ def test_the_launcher_accepts_the_printed_configuration(
         "runtime_env": {"pip": ["polars"]},
     }
     assert planned(launcher)["job"]["submission_id"].startswith("dagster-step-r")
+
+
+@page(f"{HOW_TO}/existing-cluster.md", "Steps as Ray jobs", "yaml")
+def test_the_printed_template_links_to_jobs(printed: str) -> None:
+    config = BackendConfig.validated(**yaml.safe_load(printed))
+    details = json.dumps({"kind": "RayCluster", "namespace": "ray", "name": "shared"})
+    job: JobRef = {"submission_id": "j", "dashboard_url": None, "details": details}
+    [link] = dashboard_link(job, config.dashboard_link).values()
+    assert link.url == "https://ray.example.org/ray/shared/#/jobs/j"
 
 
 @page(f"{HOW_TO}/this-machine.md", "How long Ray runs", "yaml")

@@ -67,7 +67,8 @@ def test_a_script_can_report_logs_metadata_checks_and_custom_messages(
 def test_an_asset_that_returns_nothing_keeps_the_checks_of_its_script(
     ray_head: RayHead, script: Write
 ) -> None:
-    client = PipesRayJobClient(address=ray_head.url)
+    link = "https://ray.example.org/jobs/{job}"
+    client = PipesRayJobClient(address=ray_head.url, dashboard_link=link)
     params: Any = {"entrypoint": script(ALL_SORTS)}
 
     @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="scripted")])
@@ -80,7 +81,9 @@ def test_an_asset_that_returns_nothing_keeps_the_checks_of_its_script(
     assert (evaluation.check_name, evaluation.passed) == ("fine", True)
     target = evaluation.target_materialization_data
     assert target is not None and target.run_id == result.run_id
-    assert event.metadata["some_metric"].value == 57 and "Ray Job ID" in event.metadata
+    assert event.metadata["some_metric"].value == 57
+    job = str(event.metadata["Ray Job ID"].value)
+    assert event.metadata["Ray Dashboard"].value == link.format(job=job)
 
 
 def test_one_client_can_run_scripts_concurrently_and_repeatedly(

@@ -12,6 +12,7 @@ from dagster_ray import _library
 from dagster_ray.cluster_defaults import IMAGE_TAG
 from dagster_ray.contract import FieldError
 from dagster_ray.dagster_typing import NestedConfig
+from dagster_ray.dashboard import link_problem
 from dagster_ray.default_namespace import DEFAULT_NAMESPACE
 from dagster_ray.env_selectors import resolved_fields
 from dagster_ray.errors import InvalidConfigError
@@ -142,6 +143,16 @@ class BackendConfig(_DashboardConfig):
         default=None,
         description="The sha256 of the backend's file. A file with another one is not loaded.",
     )
+    dashboard_link: str | None = Field(
+        default=None,
+        description=(
+            "The URL of a job's page for a browser, which Dagster shows as a link. It may contain "
+            "`{job}`, the job's submission ID, and on KubeRay `{namespace}` and `{cluster}` or "
+            "`{rayjob}`. A job without one of these values has no link. Default: the address of "
+            "Ray."
+        ),
+        examples=["https://ray.example.org/{namespace}/{cluster}/#/jobs/{job}"],
+    )
     unreachable_timeout: float | None = Field(
         default=None,
         description=(
@@ -149,6 +160,18 @@ class BackendConfig(_DashboardConfig):
             "`backend_config.patience` has the other limits."
         ),
     )
+
+    @field_validator("dashboard_link")
+    @classmethod
+    def _check_dashboard_link(cls, template: str | None) -> str | None:
+        problem = template and link_problem(template)
+        if problem:
+            hint = "write a URL such as https://ray.example.org/#/jobs/{job}"
+            raise InvalidConfigError(
+                f"dashboard_link: {template!r}: {problem}; {hint}",
+                fields=[{"path": "dashboard_link", "problem": problem, "hint": hint}],
+            )
+        return template
 
     @field_validator("backend_programs", mode="before")
     @classmethod
@@ -203,6 +226,7 @@ class BackendKeywords(TypedDict, total=False):
     kube_context: str | None
     backend_grants: Mapping[str, object] | None
     backend_sha256: str | None
+    dashboard_link: str | None
     unreachable_timeout: float | None
 
 

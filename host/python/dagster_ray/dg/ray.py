@@ -26,6 +26,7 @@ class RayConnection(dg.Resolvable, dg.Model):
     backend_config: dict[str, Any] | None = Field(
         default=None, description=described("backend_config")
     )
+    dashboard_link: str | None = Field(default=None, description=described("dashboard_link"))
     unreachable_timeout: float | None = Field(
         default=None, description=described("unreachable_timeout")
     )

@@ -135,7 +135,7 @@ class RayStepHandler(StepHandler):
         yield STEP_EVENTS.step_worker_starting(
             step_context,
             message=f'Executing step "{key}" in Ray job {submission_id}.',
-            metadata=_job_metadata(ref),
+            metadata=self._job_metadata(ref),
         )
         self._has_jobs = True
         submit = self._component.start_launch(
@@ -208,7 +208,7 @@ class RayStepHandler(StepHandler):
         yield DagsterEvent.engine_event(
             step_context,
             f"Stopping Ray job {step.ref['job']['submission_id']} for step",
-            EngineEventData(metadata=_job_metadata(step.ref)),
+            EngineEventData(metadata=self._job_metadata(step.ref)),
         )
         # Dagster terminates one step after the other. A job may use its whole grace period, so the
         # first request stops all jobs.
@@ -276,7 +276,7 @@ class RayStepHandler(StepHandler):
                 step_context,
                 f"The step runs in Ray job {submission_id}, because the submission id {planned} "
                 "belongs to a job that has ended.",
-                EngineEventData(metadata=_job_metadata(step.ref)),
+                EngineEventData(metadata=self._job_metadata(step.ref)),
             )
 
     def _forget(self, step: _Step, error: DagsterRayError) -> None:
@@ -353,7 +353,7 @@ class RayStepHandler(StepHandler):
                 DagsterEvent.engine_event(
                     context.get_step_context(step.key),
                     f"Ray job {job} for step {step.key} is pending: {waits_for}",
-                    EngineEventData(metadata=_job_metadata(step.ref)),
+                    EngineEventData(metadata=self._job_metadata(step.ref)),
                 )
             return CheckStepHealthResult.healthy()
         if self._has_reported(step, context):
@@ -378,6 +378,11 @@ class RayStepHandler(StepHandler):
         run_id = context.dagster_run.run_id
         return self._ends.has(context.instance, run_id, step.key, step.attempt)
 
+    def _job_metadata(self, ref: StepRef) -> dict[str, Any]:
+        job = ref["job"]
+        link = dashboard_link(job, self._backend.config.dashboard_link)
+        return {"Ray Submission ID": job["submission_id"], **link}
+
     def _append_line(self, level: str, message: str) -> None:
         self._lines.append((level, message))
 
@@ -393,8 +398,3 @@ def _report(step_context: IStepContext, message: str) -> None:
 
 def _has_ended(answer: _Answer | None) -> bool:
     return answer is not None and answer != "unreachable" and answer["ended"]
-
-
-def _job_metadata(ref: StepRef) -> dict[str, Any]:
-    job = ref["job"]
-    return {"Ray Submission ID": job["submission_id"], **dashboard_link(job)}

@@ -22,6 +22,7 @@ class _ClientResource(Resource):
     kube_config: str | None = Field(default=None, description=described("kube_config"))
     backend_grants: Document | None = Field(default=None, description=described("backend_grants"))
     backend_sha256: str | None = Field(default=None, description=described("backend_sha256"))
+    dashboard_link: str | None = Field(default=None, description=described("dashboard_link"))
 
     def __init__(self, **data: Any) -> None:
         if "kubeconfig_file" in data:
@@ -40,6 +41,7 @@ class _ClientResource(Resource):
             self.kube_context,
             backend_grants=self.backend_grants,
             backend_sha256=self.backend_sha256,
+            dashboard_link=self.dashboard_link,
         )
         made.is_checked = self._is_checked
         return made

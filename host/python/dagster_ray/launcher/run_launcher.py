@@ -378,7 +378,8 @@ class RayRunLauncher(RunLauncher, ConfigurableClass):
         metadata: dict[str, Any] = {"Run ID": run.run_id}
         if ref is not None:
             job = ref["job"]
-            metadata |= {"Ray Job Submission ID": job["submission_id"], **dashboard_link(job)}
+            link = dashboard_link(job, self.backend.config.dashboard_link)
+            metadata |= {"Ray Job Submission ID": job["submission_id"], **link}
         error = serializable_error_info_from_exc_info(sys.exc_info()) if failed else None
         self._instance.report_engine_event(
             message, run, EngineEventData(metadata=metadata, error=error), cls=type(self)

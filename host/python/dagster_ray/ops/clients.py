@@ -21,7 +21,7 @@ AnyClient: TypeAlias = PipesRayJobClient | PipesKubeRayJobClient
 _ACCESS = ("address", "headers", "cookies", "verify")
 _OF_RAY_JOBS = (
     *("kube_config", "kube_context", "backend_grants", "backend_sha256"),
-    *("unreachable_timeout", "backend_config"),
+    *("dashboard_link", "unreachable_timeout", "backend_config"),
 )
 
 

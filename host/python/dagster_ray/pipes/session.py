@@ -69,6 +69,7 @@ class Script:
         self._component = PipesClient(backend)
         self._given_up = backend.given_up
         self._start_timeout = backend.start_timeout
+        self._link = backend.config.dashboard_link
         self._context = context
         self._directories = list(directories)
         # The last line that the component reported.
@@ -118,7 +119,7 @@ class Script:
         details = json.loads(self.job["details"] or "{}")
         if "name" in details:
             shown["RayJob"] = f"{details['namespace']}/{details['name']}"
-        return {**shown, **dashboard_link(self.job)}
+        return {**shown, **dashboard_link(self.job, self._link)}
 
     def _follow(self, output: Output) -> None:
         position = None

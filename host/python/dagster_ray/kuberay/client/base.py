@@ -60,6 +60,7 @@ class BaseKubeRayClient(Generic[StatusT]):
         context: str | None = None,
         backend_grants: Mapping[str, object] | None = None,
         backend_sha256: str | None = None,
+        dashboard_link: str | None = None,
         unreachable_timeout: float | None = None,
         backend_config: Mapping[str, object] | None = None,
     ) -> None:
@@ -73,6 +74,7 @@ class BaseKubeRayClient(Generic[StatusT]):
             "kube_context": kube_context or context,
             "backend_grants": backend_grants,
             "backend_sha256": backend_sha256,
+            "dashboard_link": dashboard_link,
             "unreachable_timeout": unreachable_timeout,
             "backend_config": backend_config,
         }
