@@ -35,6 +35,7 @@ _MORE_HOW_TO = (
 _REFERENCE = ("configuration", "command", "errors", "policy", "manifest", "sdk")
 _EXPLANATION = (
     "what-ray-needs",
+    "backends",
     "architecture",
     "isolation",
     "identity",

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from component_files import FIXTURES, built_in, put
+from component_files import BUILT_IN, FIXTURES, built_in, put
 from dagster_ray.backend import Backend
 from dagster_ray.configs import BackendConfig
 from dagster_ray.contract import JobRef
@@ -22,6 +22,7 @@ from example_commands import run_shell
 from printed_configs import Home, executed, launcher_of, planned, with_lines
 
 HOW_TO = "docs/how-to"
+GALLERY = "docs/backends.md"
 SECURITY = "docs/security.md"
 PASSWORD = {"DAGSTER_RAY_KEY_PASSWORD": "secret"}
 
@@ -174,6 +175,33 @@ def test_the_printed_manifest_grants_what_a_component_imports(printed: str, tmp_
     wasm.with_suffix(".toml").write_text(printed.replace("packages = true", ""))
     with pytest.raises(ComponentLoadError, match="packages"):
         Backend(config, is_checked=True).call("describe.describe", {})
+
+
+@pytest.mark.parametrize(
+    ("heading", "grants"),
+    [
+        ("A batch scheduler with an HTTP API", ["address"]),
+        ("A choice between clusters", ["https://ray-a.example.org", "https://ray-b.example.org"]),
+    ],
+)
+def test_the_manifests_of_the_gallery_are_valid(
+    heading: str, grants: list[str], tmp_path: Path
+) -> None:
+    wasm = put(FIXTURES / "echo.wasm", tmp_path / "ours.wasm")
+    wasm.with_suffix(".toml").write_text(page_block(GALLERY, heading, "toml"))
+    found = json.loads(run_shell(f"dagster-ray inspect --json {wasm}", tmp_path))
+    assert {one["grant"]: one["value"] for one in found["grants"]}["http"] == grants
+
+
+def test_the_gallery_lists_what_the_built_in_backends_export(tmp_path: Path) -> None:
+    text = (ROOT / GALLERY).read_text()
+    own = text[: text.index("## A batch scheduler")]
+    listed = re.findall(r"^\| `(.+?)` \|.* \| ([a-z, ]+) \|$", own, re.MULTILINE)
+    assert [name for name, _ in listed] == ["existing", "local", "kuberay", "simulated"]
+    for name, interfaces in listed:
+        wasm = BUILT_IN / f"{name}.wasm"
+        exports = json.loads(run_shell(f"dagster-ray inspect --json {wasm}", tmp_path))["exports"]
+        assert {*interfaces.split(", "), "describe"} == {*exports}, name
 
 
 @page(SECURITY, "Who may choose what", "toml")
