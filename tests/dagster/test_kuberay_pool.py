@@ -234,7 +234,7 @@ def test_failed_and_idle_clusters_go_and_those_of_others_stay(
     labels = {"dagster-ray/role": "pool-cluster", "dagster-ray/pool": "p"}
     other = {"dagster-ray/deployment": "another"}
     make_cluster(cluster, namespace, "of-another", {**labels, **other})
-    make_cluster(cluster, namespace, "of-nobody", labels)
+    make_cluster(cluster, namespace, "unlabelled", labels)
     idle = {"size": 0, "max": 3, "idle_seconds": 0, "unused_seconds": 86_400, "reuse": 10}
     note = {"metadata": {"annotations": {"dagster-ray/pool-options": json.dumps(idle)}}}
     for name in (of_first, of_second):
@@ -248,10 +248,10 @@ def test_failed_and_idle_clusters_go_and_those_of_others_stay(
         found = lines(dry_run=dry_run)
         assert any(verb in line and of_first in line and "idle" in line for line in found), found
         assert any("Kept" in line and of_second in line for line in found), found
-        for name in ("of-another", "of-nobody"):
+        for name in ("of-another", "unlabelled"):
             assert any("Left alone" in line and name in line for line in found), found
     assert names(cluster, namespace, "rayclusters") == sorted(
-        [of_second, "of-another", "of-nobody"]
+        [of_second, "of-another", "unlabelled"]
     )
     assert owner_label(instance).items() <= _labels(cluster, namespace, of_second).items()
 

@@ -120,7 +120,7 @@ def test_a_service_of_another_deployment_is_neither_updated_nor_deleted(
     instance: dg.DagsterInstance = home({})
     spec = cluster_spec(cluster)
     spec["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = cluster.image
-    owners = {"of-another": {"dagster-ray/deployment": "another"}, "of-nobody": {}}
+    owners = {"of-another": {"dagster-ray/deployment": "another"}, "unlabelled": {}}
     for name, labels in owners.items():
         body = {
             "apiVersion": "ray.io/v1",
