@@ -72,6 +72,18 @@ impl Template {
         if mistakes.is_empty() { Ok(template) } else { Err(Error::InvalidConfig(mistakes)) }
     }
 
+    /// Returns the manifest of a RayCluster like the one that KubeRay creates for this RayJob.
+    #[must_use]
+    pub fn ray_cluster(&self) -> Value {
+        json!({
+            "metadata": {
+                "labels": self.metadata.get("labels"),
+                "annotations": self.metadata.get("annotations"),
+            },
+            "spec": self.spec.get("rayClusterSpec"),
+        })
+    }
+
     /// Returns `metadata.namespace`.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {

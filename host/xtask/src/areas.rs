@@ -1,6 +1,6 @@
 //! The test areas: the stages that `cargo xtask test AREA` runs.
 
-use crate::debian::{POSTGRESQL, Package};
+use crate::debian::{CHROMIUM, POSTGRESQL, Package};
 use crate::registry;
 
 /// Arguments of pytest-xdist for tests that mostly wait. Each worker process with a test that needs Ray has a head
@@ -9,6 +9,8 @@ pub(crate) const SIDE_BY_SIDE: [&str; 4] = ["--numprocesses", "2", "--dist", "lo
 
 /// The prefix of the test files that need PostgreSQL.
 const POSTGRES: &str = "postgres";
+/// The prefix of the test files that need a browser.
+const BROWSER: &str = "browser";
 
 /// A part of the tests that can be run by itself.
 pub(crate) struct Area {
@@ -157,6 +159,7 @@ pub(crate) const AREAS: &[Area] = &[
         stages: &[Kind::Audit, Kind::InstalledWheel, Kind::Pytest(&["import", "package"])],
     },
     Area { name: "demo", about: "the demo", stages: &[Kind::Demo] },
+    Area { name: "ui", about: "the demo in Dagster's UI, in a browser", stages: &[Kind::Pytest(&[BROWSER])] },
     Area {
         name: "telemetry",
         about: "spans and metrics of OpenTelemetry",
@@ -194,7 +197,10 @@ pub(crate) const WITH_REGISTRY: ServiceTests = ServiceTests {
 /// Returns the Debian packages that the test files with these prefixes need.
 pub(crate) fn debian_packages(prefixes: &[&str]) -> Vec<Package> {
     let has = |file: &str| prefixes.iter().any(|prefix| file.starts_with(prefix));
-    [(POSTGRES, POSTGRESQL)].into_iter().filter_map(|(file, package)| has(file).then_some(package)).collect()
+    [(POSTGRES, POSTGRESQL), (BROWSER, CHROMIUM)]
+        .into_iter()
+        .filter_map(|(file, package)| has(file).then_some(package))
+        .collect()
 }
 
 /// Returns the area with that name.

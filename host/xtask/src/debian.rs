@@ -18,6 +18,8 @@ pub(crate) struct Package {
 /// The storage of production deployments.
 pub(crate) const POSTGRESQL: Package =
     Package { name: "postgresql", program: "initdb", versions: Some(("/usr/lib/postgresql", "bin")) };
+/// The browser in which the tests open Dagster's UI.
+pub(crate) const CHROMIUM: Package = Package { name: "chromium", program: "chromium", versions: None };
 
 /// Installs the packages that this machine does not have. Returns whether it has all of them then.
 pub(crate) fn install(project: &Project, stages: &Stages, packages: &[Package]) -> bool {

@@ -104,20 +104,13 @@ impl<H: Http, C: Clock> Executor<H, C> {
         ];
         origin
             .extend(step.code_location.iter().map(|name| ("dagster/code-location".to_owned(), name.clone())));
-        let manifest = json!({
-            "metadata": {
-                "labels": template.metadata.get("labels"),
-                "annotations": template.metadata.get("annotations"),
-            },
-            "spec": template.spec.get("rayClusterSpec"),
-        });
         let spec = ClusterSpec {
             name: Some(name),
             owner,
             image: own.image.clone(),
             labels: origin,
             env: Vec::new(),
-            options: json::text(&json!({"namespace": namespace, "ray_cluster": manifest})),
+            options: json::text(&json!({"namespace": namespace, "ray_cluster": template.ray_cluster()})),
         };
         match self.clusters.create(&spec)? {
             Creation::Created(cluster) | Creation::Joined(cluster) => Ok(cluster),

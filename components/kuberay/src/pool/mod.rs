@@ -113,13 +113,6 @@ impl<'c, H: Http, C: Clock> Pools<'c, H, C> {
             .or(options.namespace.as_deref())
             .unwrap_or(&self.clusters.namespace)
             .to_owned();
-        let manifest = json!({
-            "metadata": {
-                "labels": template.metadata.get("labels"),
-                "annotations": template.metadata.get("annotations"),
-            },
-            "spec": template.spec.get("rayClusterSpec"),
-        });
         let spec = ClusterSpec {
             name: None,
             owner: Owner {
@@ -132,7 +125,7 @@ impl<'c, H: Http, C: Clock> Pools<'c, H, C> {
             image: options.image.clone(),
             labels: vec![(labels::ROLE.to_owned(), labels::ROLE_POOL.to_owned())],
             env: Vec::new(),
-            options: json::text(&json!({"namespace": namespace, "ray_cluster": manifest})),
+            options: json::text(&json!({"namespace": namespace, "ray_cluster": template.ray_cluster()})),
         };
         let read = crate::options::read_document(&spec.options, ClusterOptions::read)?;
         let mut document = self.clusters.plan(&spec, read)?.document;
