@@ -13,7 +13,7 @@ import pytest
 from component_files import built_in
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from document_blocks import page, page_block, whole_page
-from example_commands import run_shell
+from example_commands import run_example, run_shell
 from follow_page import check_shown, follow
 from printed_configs import Home, executed
 from ray_head import RayHead
@@ -47,6 +47,13 @@ def test_the_quick_start_can_be_followed(variables: dict[str, str], tmp_path: Pa
 @pytest.mark.timeout(600)
 def test_the_tutorial_can_be_followed(variables: dict[str, str], tmp_path: Path) -> None:
     follow(_in_folder(TUTORIAL, tmp_path), tmp_path, variables=variables)
+
+
+def test_the_commands_of_the_example_with_an_existing_cluster(
+    ray_head: RayHead, tmp_path: Path
+) -> None:
+    printed = run_example("existing-cluster", tmp_path, {"RAY_DASHBOARD": ray_head.url})
+    assert "in Ray job dagster-step-" in printed
 
 
 @page("docs/how-to/existing-cluster.md", "Steps as Ray jobs", "python")
