@@ -92,6 +92,12 @@ def test_messages_and_output_arrive_completely_and_once(
     ]
     [event] = result.asset_materializations_for_node("scripted")
     assert str(event.metadata["RayJob"].value).startswith(f"{namespace}/dg-script-")
+    # The cluster starts before the script.
+    queued = event.metadata["Ray Queue Seconds"].value
+    assert isinstance(queued, float) and queued > 1
+    table = event.metadata["Ray Events"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert [record.data["event"] for record in table.records], "the states of the RayJob"
 
 
 @pytest.mark.timeout(300)

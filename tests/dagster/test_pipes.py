@@ -84,6 +84,10 @@ def test_an_asset_that_returns_nothing_keeps_the_checks_of_its_script(
     assert event.metadata["some_metric"].value == 57
     job = str(event.metadata["Ray Job ID"].value)
     assert event.metadata["Ray Dashboard"].value == link.format(job=job)
+    # Numbers, which Dagster plots.
+    queued, ran = (event.metadata[f"Ray {name} Seconds"] for name in ("Queue", "Run"))
+    assert isinstance(queued, dg.FloatMetadataValue) and isinstance(ran, dg.FloatMetadataValue)
+    assert queued.value and queued.value > 0 and ran.value is not None
 
 
 def test_one_client_can_run_scripts_concurrently_and_repeatedly(

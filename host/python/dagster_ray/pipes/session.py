@@ -29,6 +29,7 @@ from dagster_ray.errors import (
 )
 from dagster_ray.instance_policy import check_code
 from dagster_ray.pipes.completed import CompletedScript
+from dagster_ray.pipes.timeline import Timeline
 from dagster_ray.specs import attributes, resolved
 from dagster_ray.telemetry import worker_trace
 from dagster_ray.types import OpOrAssetExecutionContext as Context
@@ -72,6 +73,7 @@ class Script:
         self._link = backend.config.dashboard_link
         self._context = context
         self._directories = list(directories)
+        self._timeline = Timeline()
         # The last line that the component reported.
         self._reported = ""
         self._spec: ScriptSpec = {
@@ -106,8 +108,10 @@ class Script:
             self.job = pending.result()
             self._given_up.contact()
             launched(self)
-            self._follow(output)
-            return self._component.wait(self.job, write=self._write)
+            self._follow(self._timeline.watched(output))
+            status = self._component.wait(self.job, write=self._write)
+            self._timeline.end()
+            return status
         except BaseException:
             if forward_termination:
                 self._terminate(pending)
@@ -119,7 +123,7 @@ class Script:
         details = json.loads(self.job["details"] or "{}")
         if "name" in details:
             shown["RayJob"] = f"{details['namespace']}/{details['name']}"
-        return {**shown, **dashboard_link(self.job, self._link)}
+        return {**shown, **dashboard_link(self.job, self._link), **self._timeline.metadata()}
 
     def _follow(self, output: Output) -> None:
         position = None
@@ -183,6 +187,8 @@ class Script:
 
     def _write(self, level: str, message: str) -> None:
         self._reported = message
+        if level != "debug":
+            self._timeline.add(message)
         getattr(self._context.log, level)(message)
 
 
