@@ -33,8 +33,10 @@ def training() -> None:
 @dg.asset
 def model(context: dg.AssetExecutionContext, pipes: PipesRayJobClient) -> dg.MaterializeResult:
     """Trains in a script of its own, a Ray job."""
-    params = {"entrypoint": f"{sys.executable} -c '{SCRIPT}'"}
-    return pipes.run(context=context, submit_job_params=params).get_materialize_result()
+    return pipes.run(
+        context=context,
+        submit_job_params={"entrypoint": f"{sys.executable} -c '{SCRIPT}'"},
+    ).get_materialize_result()
 
 
 defs = dg.Definitions(
