@@ -219,7 +219,7 @@ impl Tests<'_> {
 
     /// Runs the long tests that `everything` leaves out.
     fn nightly(&self, control_plane: ScopedJoinHandle<'_, bool>) {
-        self.kubernetes(NIGHTLY_ON_KUBERNETES, &[""], false, control_plane.join().unwrap_or(false));
+        self.kubernetes(NIGHTLY_ON_KUBERNETES, &[""], true, control_plane.join().unwrap_or(false));
         debian::install(self.project, self.stages, &areas::debian_packages(&[""]));
         self.pytest("nightly pytest on Ray", NIGHTLY_ON_RAY, &[""], None, None);
     }
@@ -344,7 +344,7 @@ impl Tests<'_> {
             self.stages.skip("tests on Kubernetes", "the control plane did not start");
             return;
         };
-        if with_its_own_tests {
+        if with_its_own_tests && marks != ON_KUBERNETES {
             self.stages.run("pytest of the control plane", |stage| {
                 let mut pytest = self.pytest_command();
                 stage.execute(pytest.arg("tests/cluster").env(test_cluster::VARIABLE, &cluster.ready))
