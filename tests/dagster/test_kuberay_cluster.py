@@ -84,6 +84,7 @@ def test_a_cluster_is_created_for_a_step_and_deleted_afterwards(
     assert names(cluster, namespace, "rayclusters") == []
 
 
+@pytest.mark.nightly
 def test_a_pod_of_another_kubernetes_cluster_connects_through_a_port_forward(
     cluster: Cluster,
     namespace: str,

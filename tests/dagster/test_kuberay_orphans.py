@@ -81,18 +81,15 @@ KILLED = """
 """
 
 
+# Six processes with a Ray cluster each.
+@pytest.mark.nightly
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize(
     ("resource", "plural", "connecting"),
     [
         ("KubeRayCluster", "rayclusters", ("connected",)),
         # After the connection, the RayJob gets the id of the Ray job that KubeRay has to follow.
-        pytest.param(
-            "KubeRayInteractiveJob",
-            "rayjobs",
-            ("before cluster.update", "connected"),
-            marks=pytest.mark.nightly,
-        ),
+        ("KubeRayInteractiveJob", "rayjobs", ("before cluster.update", "connected")),
     ],
 )
 def test_cleanup_deletes_exactly_the_clusters_of_killed_processes(

@@ -151,6 +151,7 @@ def test_a_run_that_does_not_start_in_time_leaves_no_rayjob(
     wait_for("the deletion of the job", lambda: not names(cluster, namespace, "rayjobs"), 90)
 
 
+@pytest.mark.nightly
 def test_the_rayjobs_of_ended_runs_are_deleted_after_their_ttl(
     launch: Launch, cluster: Cluster, namespace: str
 ) -> None:
