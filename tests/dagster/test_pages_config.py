@@ -17,8 +17,9 @@ from dagster_ray.contract import JobRef
 from dagster_ray.dashboard import dashboard_link
 from dagster_ray.errors import ComponentLoadError, InvalidConfigError, PermissionDeniedError
 from dagster_ray.instance_policy import check_run_tag
+from dagster_ray.kuberay import KubeRayCluster
 from document_blocks import ROOT, blocks, page, page_block
-from example_commands import run_shell
+from example_commands import EXAMPLES, run_shell
 from printed_configs import Home, executed, launcher_of, planned, with_lines
 
 HOW_TO = "docs/how-to"
@@ -72,6 +73,15 @@ def test_kuberay_accepts_the_launchers_configuration(printed: str, home: Home) -
     assert options["image"] == "ghcr.io/we/pipelines:42"
     assert options["ray_job"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert "ray" in str(planned(launcher)["job"])
+
+
+def test_the_examples_stage_of_production_uses_kuberay(home: Home, monkeypatch: Any) -> None:
+    settings = yaml.safe_load((EXAMPLES / "kuberay/production/dagster.yaml").read_text())
+    assert settings.pop("storage")
+    assert planned(launcher_of(home, settings))["job"]["details"] is not None
+    monkeypatch.setenv("STAGE", "production")
+    defs = executed((EXAMPLES / "kuberay/definitions.py").read_text())["defs"]
+    assert isinstance(defs.resources["ray_cluster"], KubeRayCluster)
 
 
 @page("docs/clusters.md", "Warm clusters", "yaml")

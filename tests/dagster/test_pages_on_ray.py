@@ -49,6 +49,11 @@ def test_the_tutorial_can_be_followed(variables: dict[str, str], tmp_path: Path)
     follow(_in_folder(TUTORIAL, tmp_path), tmp_path, variables=variables)
 
 
+def test_the_commands_of_the_example_with_two_stages(ray_head: RayHead, tmp_path: Path) -> None:
+    printed = run_example("kuberay", tmp_path, {"RAY_ADDRESS": ray_head.url})
+    assert "in Ray job dagster-step-" in printed
+
+
 def test_the_commands_of_the_example_with_an_existing_cluster(
     ray_head: RayHead, tmp_path: Path
 ) -> None:
