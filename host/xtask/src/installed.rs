@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -28,6 +29,9 @@ const FOLLOW: &str = "tests/dagster/follow_page.py";
 const QUICK_START: Page = Page { file: "README.md", section: Some("Quick start"), has_tests: false };
 /// The tutorial, which takes a minute.
 const TUTORIAL: Page = Page { file: "docs/tutorial.md", section: None, has_tests: true };
+
+/// How long the processes of a page may take to end before they are killed.
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
 /// A page that is followed without the source tree.
 struct Page {
@@ -145,16 +149,35 @@ fn follow(project: &Project, stage: &mut Stage, wheel: &Path, base: &Path, pages
         .with_context(|| format!("{FOLLOW} could not be copied"))?;
     let home = root.join("home");
     fs::create_dir_all(&home)?;
-    let result = pages.iter().try_for_each(|page| {
-        page.follow(project, stage, &root, is_root).with_context(|| page.file.to_owned())?;
+    pages.iter().try_for_each(|page| {
+        let followed = page.follow(project, stage, &root, is_root).with_context(|| page.file.to_owned());
+        // The Ray head runs on for a minute. The next page's commands run in another folder, and that head would not
+        // find their files. On the next Python, the home is another, so that nothing would keep that head alive.
+        end_processes(project, &root)?;
+        followed?;
         // Tests compile the simulated backend, which is not precompiled.
         if page.has_tests { Ok(()) } else { nothing_compiled(&home) }
-    });
-    // The Ray head runs on for a minute. The pages on the next Python have another home, so they would use the head
-    // without keeping it alive, and lose it within a run.
-    let folder = root.display().to_string();
-    project.program("pkill").args(["--full", &folder]).status().context("pkill could not be run")?;
-    result
+    })
+}
+
+/// Ends the processes whose command line contains a folder, and waits until they have ended.
+fn end_processes(project: &Project, folder: &Path) -> Result<()> {
+    let pattern = folder.display().to_string();
+    let until = Instant::now() + ENDS_WITHIN;
+    let mut signal = "TERM";
+    while project
+        .program("pkill")
+        .args(["--full", "--signal", signal, &pattern])
+        .status()
+        .context("pkill could not be run")?
+        .success()
+    {
+        if Instant::now() > until {
+            signal = "KILL";
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
 }
 
 /// Fails if a component was compiled, which puts its code into the user's cache.
