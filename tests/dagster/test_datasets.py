@@ -78,6 +78,7 @@ def test_a_dataset_is_stored_as_parquet_and_read_by_the_next_asset(
     assert "/lake/eu.west/numbers/version@" in str(stored.metadata["path"].value)
 
 
+@pytest.mark.nightly
 def test_partitions_are_read_one_by_one_together_or_as_a_mapping(
     manager: RayDataIOManager,
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_failed_write_keeps_the_version_before_it(tmp_path: Path) -> None:
     assert len(names) == 3, "the pointer, the current version and the one before it"
 
 
+@pytest.mark.nightly
 def test_frames_and_an_empty_dataset(tmp_path: Path) -> None:
     import pandas
 

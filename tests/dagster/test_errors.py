@@ -95,7 +95,8 @@ RUN_SPEC = {
 
 
 def _launched(address: str) -> UnavailableError:
-    backend = Backend(BackendConfig(backend="existing", address=address))
+    patience = {"patience": {"request_seconds": 2}}
+    backend = Backend(BackendConfig(backend="existing", address=address, backend_config=patience))
     with pytest.raises(UnavailableError) as raised:
         backend.call("launcher.launch", {"run": RUN_SPEC})
     return raised.value

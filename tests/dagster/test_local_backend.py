@@ -209,7 +209,7 @@ def test_ray_is_started_for_a_run_and_stops_after_the_last_process_that_used_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("in_ray", [True, pytest.param(False, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("in_ray", [pytest.param(True, marks=pytest.mark.nightly), False])
 def test_steps_as_tasks_use_the_head_of_the_steps_as_jobs(
     local_ray: LocalRay, in_ray: bool
 ) -> None:
@@ -231,6 +231,7 @@ def test_steps_as_tasks_use_the_head_of_the_steps_as_jobs(
     local_ray.expect_nothing_left()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_run_continues_after_the_process_that_launched_it(local_ray: LocalRay) -> None:
     launched = local_ray.start(

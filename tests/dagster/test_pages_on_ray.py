@@ -38,6 +38,7 @@ def _in_folder(text: str, folder: Path) -> str:
     return re.sub(r"-f (\w+\.py)", lambda found: f"-f {folder}/{found[1]}", text)
 
 
+@pytest.mark.nightly
 def test_the_quick_start_can_be_followed(variables: dict[str, str], tmp_path: Path) -> None:
     text = _in_folder(QUICK_START, tmp_path)
     follow(text, tmp_path, section="Quick start", variables=variables)

@@ -114,6 +114,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_an_interrupt_at_any_moment_stops_the_job(
     ray_head: RayHead, script: Write, tmp_path: Path

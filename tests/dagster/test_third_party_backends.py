@@ -366,6 +366,7 @@ class Describe(exports.Describe):
 """
 
 
+@pytest.mark.nightly
 def test_a_component_that_imports_files_and_sockets_is_denied_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def test_steps_pass_values_and_a_successful_run_deletes_them(
     assert _kept(store, instance, failed.run_id) > 0
 
 
+@pytest.mark.nightly
 def test_the_same_job_works_with_the_files_backend(
     home: Any, ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
