@@ -21,7 +21,7 @@ def run_shell(commands: str, folder: Path, variables: Mapping[str, str] | None =
         env={**os.environ, "PATH": path, "COLUMNS": "200", **(variables or {})},
         capture_output=True,
         text=True,
-        timeout=220,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -27,6 +27,8 @@ def _ray(ray_head: RayHead) -> Iterator[None]:
 pytestmark = pytest.mark.usefixtures("_ray")
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
 def test_the_commands_of_the_example(tmp_path: Path, ray_head: RayHead) -> None:
     printed = run_example("ray-data", tmp_path, {"RAY_ADDRESS": ray_head.gcs})
     assert "the revenue is" in printed
