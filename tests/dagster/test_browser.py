@@ -15,7 +15,7 @@ import yaml
 from playwright.sync_api import Page, expect, sync_playwright
 from processes import free_port, kill, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(480)]
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples/demo"
