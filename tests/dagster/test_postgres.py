@@ -1,17 +1,17 @@
-"""The deployment of examples/postgres, as in production, with its run queue and run monitoring."""
+"""A deployment on PostgreSQL, as in production, with its run queue and run monitoring."""
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from dagster import DagsterEventType, DagsterRunStatus
 from deployment import Deployment
-from example_commands import EXAMPLES
 from postgres import Postgres, postgres
 from processes import wait_for
 from ray_head import RayHead
+
+_PASSWORD = "DAGSTER_RAY_TEST_PG_PASSWORD"
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +25,20 @@ def deployment(
     ray_head: RayHead, server: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DAGSTER_PG_PASSWORD", server.password)
-        patch.setenv("DAGSTER_PG_HOST", "127.0.0.1")
-        patch.setenv("RAY_DASHBOARD", ray_head.url)
-        settings = yaml.safe_load((EXAMPLES / "postgres/dagster.yaml").read_text())
-        settings["telemetry"] = {"enabled": False}
-        settings["storage"]["postgres"]["postgres_db"]["port"] = server.port
+        patch.setenv(_PASSWORD, server.password)
+        launcher = {
+            "module": "dagster_ray",
+            "class": "RayRunLauncher",
+            # The workers connect to the database themselves.
+            "config": {"address": ray_head.url, "env_vars": [_PASSWORD]},
+        }
+        settings = {
+            "telemetry": {"enabled": False},
+            "storage": server.storage(_PASSWORD),
+            "run_launcher": launcher,
+            "concurrency": {"runs": {"max_concurrent_runs": 3}},
+            "run_monitoring": {"enabled": True, "poll_interval_seconds": 2},
+        }
         jobs = Path(__file__).parent / "code/fan_out.py"
         context = {"ray": {"metadata": {"team": "search"}}}
         deployment = Deployment(tmp_path_factory.mktemp("deployment"), settings, jobs, context)
