@@ -36,6 +36,14 @@ const OPERATOR: &str = "kuberay-operator";
 /// The folder under tests/cluster/programs with the version of the operator that all tests use.
 pub(crate) const KUBERAY: &str = "kuberay";
 
+const KUBERAY_OPERATOR: Program = Program {
+    name: OPERATOR,
+    group: KUBERAY,
+    module: "github.com/ray-project/kuberay/ray-operator",
+    package: "github.com/ray-project/kuberay/ray-operator",
+    version_stamp: None,
+};
+
 const PROGRAMS: [Program; 4] = [
     Program {
         name: "etcd",
@@ -58,13 +66,7 @@ const PROGRAMS: [Program; 4] = [
         package: "k8s.io/kubernetes/cmd/kube-controller-manager",
         version_stamp: KUBERNETES_STAMP,
     },
-    Program {
-        name: OPERATOR,
-        group: KUBERAY,
-        module: "github.com/ray-project/kuberay/ray-operator",
-        package: "github.com/ray-project/kuberay/ray-operator",
-        version_stamp: None,
-    },
+    KUBERAY_OPERATOR,
 ];
 
 /// The age at which other builds of `up` and `kubelet` are removed.
@@ -124,6 +126,11 @@ pub(crate) fn replace_this_process(project: &Project, operator: &str, arguments:
     Err(error).context("the cluster could not be started")
 }
 
+/// Returns the version of the operator in a folder under tests/cluster/programs.
+pub(crate) fn operator_version(project: &Project, folder: &str) -> Result<String> {
+    Cluster::with_operator(project, folder)?.version(&KUBERAY_OPERATOR)
+}
+
 impl<'a> Cluster<'a> {
     pub(crate) fn find(project: &'a Project) -> Result<Self> {
         Self::with_operator(project, KUBERAY)
@@ -143,7 +150,11 @@ impl<'a> Cluster<'a> {
 
     /// Returns the program's version, which only its go.mod states.
     fn version(&self, program: &Program) -> Result<String> {
-        required_version(&self.group(program), program.module)
+        let file = self.group(program).join("go.mod");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
+        go::required_version(&text, program.module)
+            .with_context(|| format!("{} does not require {}", file.display(), program.module))
     }
 
     pub(crate) fn directory(&self, program: &Program) -> Result<PathBuf> {
@@ -306,23 +317,6 @@ impl<'a> Cluster<'a> {
         }
         Ok(go)
     }
-}
-
-/// Returns the version of the operator in a folder under tests/cluster/programs.
-pub(crate) fn operator_version(project: &Project, folder: &str) -> Result<String> {
-    let folder = project.root().join("tests/cluster/programs").join(folder);
-    required_version(
-        &folder,
-        PROGRAMS.iter().find(|program| program.name == OPERATOR).map_or("", |it| it.module),
-    )
-}
-
-/// Returns the version of a module that the go.mod of a folder requires.
-fn required_version(folder: &Path, module: &str) -> Result<String> {
-    let file = folder.join("go.mod");
-    let text = fs::read_to_string(&file).with_context(|| format!("{} could not be read", file.display()))?;
-    go::required_version(&text, module)
-        .with_context(|| format!("{} does not require {module}", file.display()))
 }
 
 /// A folder that is filled and then renamed, so that its final path never has partial contents.

@@ -161,7 +161,18 @@ impl Tests<'_> {
         }
         if has(Kind::ControlPlane) || !kubernetes_files.is_empty() {
             let built = cluster::build(self.project, self.stages, cluster::KUBERAY);
-            self.kubernetes("kubernetes", &kubernetes_files, has(Kind::ControlPlane), built);
+            if let Some(cluster) = self.cluster(built) {
+                if has(Kind::ControlPlane) {
+                    self.control_plane(&cluster);
+                }
+                if !kubernetes_files.is_empty() {
+                    let name = "pytest on Kubernetes";
+                    self.pytest(name, "kubernetes", &kubernetes_files, Some(&cluster), None);
+                }
+                if has(Kind::ControlPlane) {
+                    self.cargo_test_with(&areas::ON_KUBERNETES, &cluster.kubeconfig);
+                }
+            }
         }
         if has(Kind::Faults) {
             faults::quick(self.project, self.stages, self.pytest);
@@ -197,7 +208,10 @@ impl Tests<'_> {
     fn everything(&self, control_plane: ScopedJoinHandle<'_, bool>) {
         let registry = std::thread::scope(|scope| {
             scope.spawn(|| {
-                self.kubernetes(ON_KUBERNETES, &[""], true, control_plane.join().unwrap_or(false));
+                if let Some(cluster) = self.cluster(control_plane.join().unwrap_or(false)) {
+                    self.pytest("pytest on Kubernetes", ON_KUBERNETES, &[""], Some(&cluster), None);
+                    self.cargo_test_with(&areas::ON_KUBERNETES, &cluster.kubeconfig);
+                }
                 installed::run(self.project, self.stages, self.wheel);
             });
             debian::install(self.project, self.stages, &areas::debian_packages(&[""]));
@@ -219,7 +233,11 @@ impl Tests<'_> {
 
     /// Runs the long tests that `everything` leaves out.
     fn nightly(&self, control_plane: ScopedJoinHandle<'_, bool>) {
-        self.kubernetes(NIGHTLY_ON_KUBERNETES, &[""], true, control_plane.join().unwrap_or(false));
+        if let Some(cluster) = self.cluster(control_plane.join().unwrap_or(false)) {
+            self.control_plane(&cluster);
+            self.pytest("nightly pytest on Kubernetes", NIGHTLY_ON_KUBERNETES, &[""], Some(&cluster), None);
+            self.cargo_test_with(&areas::ON_KUBERNETES, &cluster.kubeconfig);
+        }
         debian::install(self.project, self.stages, &areas::debian_packages(&[""]));
         self.pytest("nightly pytest on Ray", NIGHTLY_ON_RAY, &[""], None, None);
     }
@@ -334,29 +352,25 @@ impl Tests<'_> {
         Ok(files)
     }
 
-    /// Starts the control plane and runs the tests with these marks that need it.
-    fn kubernetes(&self, marks: &str, prefixes: &[&str], with_its_own_tests: bool, built: bool) {
+    /// Starts the control plane for the tests that need it.
+    fn cluster(&self, built: bool) -> Option<TestCluster> {
         if !built {
             self.stages.skip("tests on Kubernetes", "the control plane could not be built");
-            return;
+            return None;
         }
-        let Some(cluster) = TestCluster::start(self.project, self.stages, cluster::KUBERAY) else {
+        let cluster = TestCluster::start(self.project, self.stages, cluster::KUBERAY);
+        if cluster.is_none() {
             self.stages.skip("tests on Kubernetes", "the control plane did not start");
-            return;
-        };
-        if with_its_own_tests && marks != ON_KUBERNETES {
-            self.stages.run("pytest of the control plane", |stage| {
-                let mut pytest = self.pytest_command();
-                stage.execute(pytest.arg("tests/cluster").env(test_cluster::VARIABLE, &cluster.ready))
-            });
         }
-        if !prefixes.is_empty() {
-            let name = if marks == NIGHTLY_ON_KUBERNETES { "nightly " } else { "" };
-            self.pytest(&format!("{name}pytest on Kubernetes"), marks, prefixes, Some(&cluster), None);
-        }
-        if with_its_own_tests {
-            self.cargo_test_with(&areas::ON_KUBERNETES, &cluster.kubeconfig);
-        }
+        cluster
+    }
+
+    /// Runs the tests of the control plane itself.
+    fn control_plane(&self, cluster: &TestCluster) {
+        self.stages.run("pytest of the control plane", |stage| {
+            let mut pytest = self.pytest_command();
+            stage.execute(pytest.arg("tests/cluster").env(test_cluster::VARIABLE, &cluster.ready))
+        });
     }
 
     fn demo(&self) {
